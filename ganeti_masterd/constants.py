@@ -1,0 +1,79 @@
+"""Constants of the protocol and the cluster, by their Ganeti names (3.0.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Versions
+RELEASE_VERSION: Final = "3.0.2"
+VCS_VERSION: Final = "(ganeti) version 3.0.2-3"
+VERSION_MAJOR: Final = 3
+VERSION_MINOR: Final = 0
+VERSION_REVISION: Final = 2
+CONFIG_VERSION: Final = 3000000
+CONFIG_VERSION_NEXT: Final = 3010000
+PROTOCOL_VERSION: Final = 3000000
+OS_API_VERSION: Final = 20
+EXPORT_VERSION: Final = 0
+
+# LUXI
+LUXI_VERSION: Final = 3000000
+LUXI_EOM: Final = b"\x03"
+LUXI_SOCKET_PERMS: Final = 0o660
+LUXI_DEF_RWTO: Final = 180
+LUXI_WFJC_TIMEOUT: Final = 89
+
+# Exit codes
+EXIT_SUCCESS: Final = 0
+EXIT_FAILURE: Final = 1
+EXIT_NOTCLUSTER: Final = 5
+EXIT_NOTMASTER: Final = 11
+EXIT_NODESETUP_ERROR: Final = 12
+EXIT_CONFIRMATION: Final = 13
+
+# Status of opcodes and jobs
+STATUS_QUEUED: Final = "queued"
+STATUS_WAITING: Final = "waiting"
+STATUS_CANCELING: Final = "canceling"
+STATUS_RUNNING: Final = "running"
+STATUS_CANCELED: Final = "canceled"
+STATUS_SUCCESS: Final = "success"
+STATUS_ERROR: Final = "error"
+STATUSES_FINALIZED: Final = frozenset({STATUS_CANCELED, STATUS_SUCCESS, STATUS_ERROR})
+
+# Priorities
+OP_PRIO_LOWEST: Final = 19
+OP_PRIO_LOW: Final = 10
+OP_PRIO_NORMAL: Final = 0
+OP_PRIO_HIGH: Final = -10
+OP_PRIO_HIGHEST: Final = -20
+OP_PRIO_SUBMIT_VALID: Final = frozenset({OP_PRIO_LOW, OP_PRIO_NORMAL, OP_PRIO_HIGH})
+
+# The queue
+JOB_QUEUE_VERSION: Final = 1
+JOB_QUEUE_FILES_PERMS: Final = 0o640
+JOBS_PER_ARCHIVE_DIRECTORY: Final = 10000
+LUXID_MAXIMAL_RUNNING_JOBS_DEFAULT: Final = 20
+LUXID_MAXIMAL_TRACKED_JOBS_DEFAULT: Final = 25
+JOB_NOTCHANGED: Final = "nochange"
+
+# Log entries of opcodes
+ELOG_MESSAGE: Final = "message"
+ELOG_JQUEUE_TEST: Final = "jqueue-test"
+ELOG_REMOTE_IMPORT: Final = "remote-import"
+
+# Tags
+TAG_CLUSTER: Final = "cluster"
+TAG_NODEGROUP: Final = "nodegroup"
+TAG_NODE: Final = "node"
+TAG_INSTANCE: Final = "instance"
+TAG_NETWORK: Final = "network"
+MAX_TAG_LEN: Final = 128
+MAX_TAGS_PER_OBJ: Final = 4096
+
+# Hooks
+HOOKS_VERSION: Final = 2
+HOOKS_PHASE_PRE: Final = "pre"
+HOOKS_PHASE_POST: Final = "post"
+HOOKS_NAME_CFGUPDATE: Final = "config-update"
+HOOKS_PATH: Final = "/sbin:/bin:/usr/sbin:/usr/bin"

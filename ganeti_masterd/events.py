@@ -1,0 +1,75 @@
+"""What happened: the events that metrics, status and watchers observe.
+
+Parts of the daemon publish values of the classes below on one
+:class:`Events`; observers subscribe to a class. Observers only look: one that
+raises is logged and changes nothing for the others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from msgspec import Struct
+from twisted.logger import Logger
+
+log = Logger()
+
+E = TypeVar("E")
+
+
+class JobChanged(Struct, frozen=True):
+    """A job's published state moved on (``before`` is null for a new job)."""
+
+    job_id: int
+    before: str | None
+    after: str
+
+
+class NodeCalled(Struct, frozen=True):
+    """A node RPC ended; ``error`` is null where it succeeded; seconds it took."""
+
+    procedure: str
+    node: str
+    error: str | None
+    seconds: float
+
+
+class LockWaited(Struct, frozen=True):
+    """A job got the locks of a level, ``seconds`` after it asked."""
+
+    job_id: int
+    level: str
+    seconds: float
+
+
+class Committed(Struct, frozen=True):
+    """The journal made ``rows`` rows durable in one transaction."""
+
+    rows: int
+    seconds: float
+
+
+class Events:
+    """A bus of typed events, reactor thread only."""
+
+    def __init__(self) -> None:
+        self._observers: dict[type[Any], list[Callable[[Any], object]]] = defaultdict(list)
+
+    def subscribe(self, kind: type[E], observer: Callable[[E], object]) -> Callable[[], None]:
+        """Calls ``observer`` with each event of ``kind``; returns what ends that."""
+        self._observers[kind].append(observer)
+        return lambda: self._observers[kind].remove(observer)
+
+    def observed(self, kind: type[Any]) -> bool:
+        """Whether anyone listens, so that a hot path need not build the event."""
+        return bool(self._observers.get(kind))
+
+    def publish(self, event: object) -> None:
+        """Tells every observer of the event's class."""
+        for observer in tuple(self._observers.get(type(event), ())):
+            try:
+                observer(event)
+            except Exception:
+                log.failure("An observer failed on {event}", event=event)

@@ -1,0 +1,1 @@
+"""Durable state: group commit on SQLite, Ganeti's files that follow, recovery."""

@@ -1,0 +1,87 @@
+"""What stands at the door to the nodes: :class:`INodeRPC` and its values.
+
+Names, positional JSON arguments and payloads are noded's own (spec rpc). Two
+things answer behind the door: real node daemons over HTTPS, or simulated
+nodes. Nothing above it knows which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from ganeti_masterd.errors import ECODE_ENVIRON, OpExecError, OpPrereqError
+
+
+class Target(Struct, frozen=True):
+    """A node to call: ``key`` is what results are keyed by (a uuid in opcodes)."""
+
+    key: str
+    name: str
+    address: str
+    offline: bool = False
+
+
+class NodeResult(Struct, frozen=True):
+    """One node's answer: a payload, or why there is none. Never raises by itself.
+
+    ``error`` is null on success. ``offline`` means that the node is marked
+    offline and was not called; it implies an error.
+    """
+
+    node: str
+    procedure: str
+    payload: Any = None
+    error: str | None = None
+    offline: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no payload."""
+        return self.error is not None
+
+    def require(self, doing: str, *, prereq: bool = False) -> Any:
+        """Returns the payload, or raises an error that says what failed and where.
+
+        Raises ``OpPrereqError`` with ``environment_error`` if ``prereq``, else
+        ``OpExecError``.
+        """
+        if self.error is None:
+            return self.payload
+        message = f"{doing}: node {self.node}, call {self.procedure}: {self.error}"
+        if prereq:
+            raise OpPrereqError(message, ECODE_ENVIRON)
+        raise OpExecError(message)
+
+
+#: Positional arguments of a call: the same for all, or made for each node.
+Arguments = Sequence[Any] | Callable[[Target], Sequence[Any]]
+
+
+class INodeRPC(Interface):
+    """Calls node daemons, many at once; reactor thread only."""
+
+    pending: int = Attribute("How many calls to nodes are in flight or wait their turn.")
+
+    def call(
+        targets: Sequence[Target],
+        procedure: str,
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> Deferred[Mapping[str, NodeResult]]:
+        """Calls ``procedure`` on every target at once.
+
+        Fires with one result for each target, keyed by ``Target.key``, in the
+        order given. It never fails because of a node: unreachable, refusing,
+        slow and offline nodes are results with an error. ``timeout`` (seconds)
+        replaces the procedure's own. Raises ``ProgrammerError`` at once for a
+        procedure that isn't in the table of calls, or a wrong number of arguments.
+        """
+
+    def close() -> Deferred[None]:
+        """Gives up what is in flight (each call ends with an error) and closes."""

@@ -1,0 +1,78 @@
+"""A journal in memory, whose disk answers when the test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ganeti_masterd.errors import JobQueueError
+from ganeti_masterd.journal.interfaces import IJournal
+from ganeti_masterd.journal.rows import Row, SerialRow
+
+
+@implementer(IJournal)
+class MemoryJournal:
+    """An :class:`IJournal` that commits at once, or when told if ``held``.
+
+    ``rows`` is all that was committed, in order.
+    """
+
+    def __init__(self, *, held: bool = False) -> None:
+        self.held = held
+        self.rows: list[Row] = []
+        self.backlog = 0
+        self.reserved = 0
+        self._pending: list[tuple[list[Row], Callable[[], object] | None, Deferred[None]]] = []
+        self._rollbacks: list[Callable[[], object]] = []
+
+    def commit(
+        self, rows: Sequence[Row], publish: Callable[[], object] | None = None
+    ) -> Deferred[None]:
+        """See :meth:`IJournal.commit`."""
+        done: Deferred[None] = Deferred()
+        self._pending.append((list(rows), publish, done))
+        if not self.held:
+            self.release()
+        return done
+
+    def release(self) -> None:
+        """Lets the disk finish every commit that is pending."""
+        pending, self._pending = self._pending, []
+        for rows, publish, done in pending:
+            self.rows += rows
+            for row in rows:
+                if isinstance(row, SerialRow):
+                    self.reserved = max(self.reserved, row.reserved)
+            if publish is not None:
+                publish()
+            done.callback(None)
+
+    def fail(self, message: str = "the journal can't be written: disk full") -> None:
+        """Lets the disk refuse every commit that is pending."""
+        pending, self._pending = self._pending, []
+        for rollback in self._rollbacks:
+            rollback()
+        for _, _, done in pending:
+            done.errback(Failure(JobQueueError(message)))
+
+    def on_rollback(self, function: Callable[[], object]) -> None:
+        """See :meth:`IJournal.on_rollback`."""
+        self._rollbacks.append(function)
+
+    def effect(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Runs nothing on a disk: gives the function null for one."""
+        return defer.maybeDeferred(function, None, *args)
+
+    def settle(self) -> Deferred[None]:
+        """There are no files to follow."""
+        return defer.succeed(None)
+
+    def close(self) -> Deferred[None]:
+        """Finishes what is pending."""
+        self.release()
+        return defer.succeed(None)

@@ -1,0 +1,95 @@
+"""The one wrapper of the reactor's clock.
+
+Every delayed call and every repeated task goes through :class:`Timers`, so
+that stopping cancels all of them and none is left behind in a test. Code that
+needs time takes a :class:`Timers` in its constructor; a lint rule forbids the
+raw ``callLater`` and ``LoopingCall``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+log = Logger()
+
+
+class Timer:
+    """A delayed call that may be cancelled at any time, also after it ran."""
+
+    __slots__ = ("_call", "_owner")
+
+    def __init__(self, owner: Timers) -> None:
+        self._owner = owner
+        self._call: IDelayedCall | None = None
+
+    def cancel(self) -> None:
+        """Makes sure that the call does not run (again)."""
+        call, self._call = self._call, None
+        self._owner._pending.discard(self)
+        if call is not None and call.active():
+            call.cancel()
+
+    @property
+    def active(self) -> bool:
+        """Whether the call is still to come."""
+        return self._call is not None
+
+
+class Timers:
+    """All delayed calls of one service.
+
+    ``now()`` is seconds since the epoch by the wall clock given, for time
+    stamps; intervals run on the reactor's own clock.
+    """
+
+    def __init__(self, clock: IReactorTime, wall: Callable[[], float] | None = None) -> None:
+        self._clock = clock
+        self._pending: set[Timer] = set()
+        self.now: Callable[[], float] = wall if wall is not None else clock.seconds
+        self.seconds: Callable[[], float] = clock.seconds
+
+    def later(self, delay: float, function: Callable[..., object], *args: Any) -> Timer:
+        """Runs ``function(*args)`` once after ``delay`` seconds; logs if it raises."""
+        timer = Timer(self)
+        self._start(timer, delay, function, args)
+        return timer
+
+    def every(self, interval: float, function: Callable[..., object], *args: Any) -> Timer:
+        """Runs ``function(*args)`` each ``interval`` seconds, also after it raised."""
+        timer = Timer(self)
+
+        def again() -> None:
+            self._start(timer, interval, again, ())
+            self._guarded(function, args)
+
+        self._start(timer, interval, again, ())
+        return timer
+
+    def cancel_all(self) -> None:
+        """Cancels whatever is still to come."""
+        for timer in list(self._pending):
+            timer.cancel()
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def _start(
+        self, timer: Timer, delay: float, function: Callable[..., object], args: tuple[Any, ...]
+    ) -> None:
+        def run() -> None:
+            timer._call = None
+            self._pending.discard(timer)
+            self._guarded(function, args)
+
+        timer._call = self._clock.callLater(max(0.0, delay), run)
+        self._pending.add(timer)
+
+    def _guarded(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        try:
+            function(*args)
+        except Exception:
+            log.failure("A delayed call failed: {function}", function=function)

@@ -1,0 +1,10 @@
+"""Build entry point; everything else is declared in pyproject.toml.
+
+The plugin file has to reach ``site-packages/twisted/plugins`` without making
+``twisted`` a package of ours: naming ``twisted.plugins`` as a package whose
+folder has no ``__init__.py`` does that, and twistd finds it there.
+"""
+
+from setuptools import find_packages, setup
+
+setup(packages=[*find_packages(include=["ganeti_masterd", "ganeti_masterd.*"]), "twisted.plugins"])

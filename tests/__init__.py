@@ -1,0 +1,1 @@
+"""trial TestCases; ``python -m twisted.trial tests`` and pytest both run them."""
