@@ -57,10 +57,14 @@ LUXID_MAXIMAL_RUNNING_JOBS_DEFAULT: Final = 20
 LUXID_MAXIMAL_TRACKED_JOBS_DEFAULT: Final = 25
 JOB_NOTCHANGED: Final = "nochange"
 
+# Locks
+LOCK_ATTEMPTS_TIMEOUT: Final = 1800
+
 # Log entries of opcodes
 ELOG_MESSAGE: Final = "message"
 ELOG_JQUEUE_TEST: Final = "jqueue-test"
 ELOG_REMOTE_IMPORT: Final = "remote-import"
+ELOG_DELAY_TEST: Final = "delay-test"
 
 # Tags
 TAG_CLUSTER: Final = "cluster"

@@ -1,0 +1,279 @@
+"""The workloads and what is wanted of each figure, as declared values.
+
+Another figure is another entry of :data:`WORKLOADS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter, sleep
+
+import msgspec
+from msgspec import Struct
+
+from bench.figures import AtLeast, AtMost, Figure, Limit
+from bench.loads import Burst, Idle, Jobs, Query, Waiters
+from bench.site import Site
+
+CONFIG_FIELDS = ["cluster_name", "master_node", "drain_flag"]
+
+#: How long the files of a minute's jobs may take to appear, in seconds.
+FOLLOW_LIMIT = 60.0
+
+Values = Mapping[str, float]
+
+
+class Workload(Struct, frozen=True):
+    """A run that gives one or more figures.
+
+    ``run`` returns a value for each figure's key. Each workload gets a daemon
+    of its own on an empty root, with ``options``. ``peer`` says whether another
+    daemon's socket can be measured too.
+    """
+
+    name: str
+    about: str
+    run: Callable[[Site], Values]
+    figures: tuple[Figure, ...]
+    limit: Limit | None = None
+    peer: bool = True
+    options: tuple[str, ...] = ()
+
+
+# -- jobs ---------------------------------------------------------------------
+
+
+def jobs(clients: int) -> Callable[[Site], Values]:
+    """Returns the run of clients that each do one job after another."""
+
+    def run(site: Site) -> Values:
+        before = site.daemon.cpu_seconds() if site.daemon else 0.0
+        measured = site.load(Jobs(clients=clients, seconds=site.seconds))
+        values = {"rate": measured.rate, "p99": measured.p99 * 1e3}
+        if site.daemon:
+            used = site.daemon.cpu_seconds() - before
+            values["cpu"] = used / max(1, measured.count) * 1e3
+        return values
+
+    return run
+
+
+def burst(site: Site) -> Values:
+    """Runs one large submission; a small one on a peer that may take a second a job."""
+    measured = site.load(Burst(jobs=2000 if site.daemon else 50))
+    return {"acknowledged": measured.acknowledged, "rate": measured.rate}
+
+
+class _OpStatus(Struct):
+    status: str
+
+
+class _JobFile(Struct):
+    ops: list[_OpStatus]
+
+
+def files_behind(queue: Path, first: int, last: int) -> int:
+    """Returns how many jobs of a range have no file that shows their success."""
+    behind = 0
+    decoder = msgspec.json.Decoder(_JobFile)
+    for job in range(first, last + 1):
+        try:
+            data = (queue / f"job-{job}").read_bytes()
+        except FileNotFoundError:
+            behind += 1
+        else:
+            behind += any(op.status != "success" for op in decoder.decode(data).ops)
+    return behind
+
+
+def sustained(site: Site) -> Values:
+    """Runs sixteen clients for a minute, then waits until the queue's files show it."""
+    queue = site.own().queue
+    measured = site.load(Jobs(clients=16, seconds=10.0 if site.quick else 60.0))
+    ended = perf_counter()
+    last = measured.last_job
+    # Files follow in order, so the newest tell when it is time to read all.
+    while files_behind(queue, max(1, last - 20), last) and perf_counter() - ended < FOLLOW_LIMIT:
+        sleep(0.02)
+    follow = perf_counter() - ended
+    behind = files_behind(queue, last - measured.count + 1, last)
+    if behind:
+        site.remarks.append(f"{behind} job files were still missing or old after {follow:.0f} s")
+    return {
+        "rate": measured.rate,
+        "slowest": measured.slowest,
+        "follow": follow if not behind else float("inf"),
+        "rss": site.own().resident_bytes() / 2**20,
+    }
+
+
+# -- queries ------------------------------------------------------------------
+
+
+def ask(method: str, args: list[object], clients: int) -> Callable[[Site], Values]:
+    """Returns the run of clients that ask one thing again and again."""
+
+    def run(site: Site) -> Values:
+        measured = site.load(Query(method=method, args=args, clients=clients, seconds=site.seconds))
+        return {"rate": measured.rate, "p99": measured.p99 * 1e3}
+
+    return run
+
+
+def query_jobs(site: Site) -> Values:
+    """Asks for id and status of 2,000 finished jobs."""
+    site.load(Burst(jobs=2000))
+    measured = site.load(
+        Query(method="QueryJobs", args=[None, ["id", "status"]], clients=1, seconds=site.seconds)
+    )
+    return {"median": measured.median * 1e3, "p99": measured.p99 * 1e3}
+
+
+# -- the daemon itself ----------------------------------------------------------
+
+
+def start(site: Site) -> Values:
+    """Fills the queue with 5,000 jobs, stops, and starts again; 3 times, the middle one."""
+    daemon = site.own()
+    for _ in range(5):
+        last = site.load(Burst(jobs=1000)).last_job
+    starts, stops = [], []
+    for _ in range(3):
+        stops.append(daemon.stop())
+        # An answer about a job shows that the queue has been read.
+        starts.append(daemon.start({"method": "QueryJobs", "args": [[last], ["id", "status"]]}))
+    return {"start": sorted(starts)[1], "stop": sorted(stops)[1]}
+
+
+def idle(site: Site) -> Values:
+    """Opens a thousand connections that do nothing."""
+    before = site.daemon.resident_bytes() if site.daemon else 0
+    measured = site.load(Idle(connections=1000, requests=500))
+    values = {"p99": measured.p99 * 1e3}
+    if site.daemon:
+        values["memory"] = (site.daemon.resident_bytes() - before) / 1000 / 1024
+    return values
+
+
+def waiters(site: Site) -> Values:
+    """Lets a thousand clients wait for one job."""
+    measured = site.load(Waiters(clients=1000, requests=500))
+    return {"p99": measured.p99 * 1e3, "release": measured.release * 1e3}
+
+
+P99 = Figure("p99", "99th percentile", "ms")
+
+
+def at_least(ratio: float, title: str = "rate") -> Figure:
+    """Returns the figure of a rate that is wanted as a share of the machine's limit."""
+    return Figure("rate", title, "1/s", wanted=AtLeast(ratio), limit=True)
+
+
+WORKLOADS: tuple[Workload, ...] = (
+    Workload(
+        "jobs-1",
+        "no-op jobs, one client",
+        jobs(1),
+        (at_least(0.09), P99, Figure("cpu", "daemon's CPU a job", "ms")),
+        limit=Limit.DURABLE,
+    ),
+    Workload(
+        "jobs-16",
+        "no-op jobs, 16 clients",
+        jobs(16),
+        (at_least(0.4), P99, Figure("cpu", "daemon's CPU a job", "ms")),
+        limit=Limit.DURABLE,
+    ),
+    Workload(
+        "burst",
+        "2,000 no-op jobs at once",
+        burst,
+        (
+            Figure("acknowledged", "acknowledged after", "s", wanted=AtMost(0.2)),
+            at_least(0.6, "rate until all done"),
+        ),
+        limit=Limit.DURABLE,
+    ),
+    Workload(
+        "sustained",
+        "16 clients for a minute",
+        sustained,
+        (
+            at_least(0.4),
+            Figure("slowest", "slowest tenth", "1/s", limit=True),
+            Figure("follow", "files complete after", "s", wanted=AtMost(5.0)),
+            Figure("rss", "memory at the end", "MiB"),
+        ),
+        limit=Limit.DURABLE,
+        peer=False,
+    ),
+    Workload(
+        "info-1",
+        "QueryClusterInfo, 1 client",
+        ask("QueryClusterInfo", [], 1),
+        (Figure("rate", "rate", "1/s", limit=True), P99),
+        limit=Limit.LINE_1,
+    ),
+    Workload(
+        "info-16",
+        "QueryClusterInfo, 16 clients",
+        ask("QueryClusterInfo", [], 16),
+        (at_least(0.7), P99),
+        limit=Limit.LINE_16,
+    ),
+    Workload(
+        "values-1",
+        "QueryConfigValues, 1 client",
+        ask("QueryConfigValues", [CONFIG_FIELDS], 1),
+        (Figure("rate", "rate", "1/s", limit=True), P99),
+        limit=Limit.LINE_1,
+    ),
+    Workload(
+        "values-16",
+        "QueryConfigValues, 16 clients",
+        ask("QueryConfigValues", [CONFIG_FIELDS], 16),
+        (at_least(0.7), P99),
+        limit=Limit.LINE_16,
+    ),
+    Workload(
+        "query-jobs",
+        "QueryJobs, 2,000 finished jobs",
+        query_jobs,
+        (Figure("median", "median", "ms", wanted=AtMost(8.0)), P99),
+        peer=False,
+    ),
+    Workload(
+        "start",
+        "start with 5,000 jobs",
+        start,
+        (
+            Figure("start", "first answer after", "s", wanted=AtMost(1.0), limit=True),
+            Figure("stop", "clean stop", "s"),
+        ),
+        limit=Limit.START,
+        peer=False,
+    ),
+    Workload(
+        "idle",
+        "1,000 idle connections",
+        idle,
+        (
+            Figure("p99", "another client's p99", "ms"),
+            Figure("memory", "memory a connection", "KiB"),
+        ),
+        peer=False,  # luxid 3.0.2 dies past 1,024 descriptors
+        options=("--max-connections=2000",),
+    ),
+    Workload(
+        "waiters",
+        "1,000 clients wait for a job",
+        waiters,
+        (
+            Figure("p99", "another client's p99", "ms"),
+            Figure("release", "first to last told", "ms"),
+        ),
+        peer=False,  # luxid 3.0.2 dies past 1,024 descriptors
+        options=("--max-connections=2000",),
+    ),
+)

@@ -1,0 +1,1 @@
+"""The configuration of the cluster: values, their file, and how they change."""

@@ -1,0 +1,236 @@
+"""Changes of the configuration, and what a set of them makes of it. Pure.
+
+A change names an object and gives a function from its current value to the
+new one, so that it holds whatever else moved in between. Which serial numbers
+move is as in the real daemon 3.0.2 (seen in its files and answers):
+
+- an object that is updated moves its own serial and time, if it has them;
+- adding or removing an object, and renaming one, moves the cluster's serial;
+  updating a node moves the cluster's serial and time (filter rules: neither);
+- the document's serial and time move with each transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ganeti_masterd.config.base import ConfigObject
+from ganeti_masterd.config.snapshot import SECTIONS, Snapshot
+from ganeti_masterd.errors import (
+    ConfigurationError,
+    GenericError,
+    OpExecError,
+    ProgrammerError,
+)
+from ganeti_masterd.journal.rows import ConfigRow
+
+
+class Update(Struct, frozen=True):
+    """Makes a new value of an object, the cluster included.
+
+    ``function`` gets the object as it is then and returns another with the same
+    uuid; to return the very same object changes nothing. ``serial`` is the
+    object's serial that the change was planned on, null if that doesn't matter.
+    """
+
+    uuid: str
+    function: Callable[[Any], ConfigObject]
+    serial: int | None = None
+
+
+class Add(Struct, frozen=True):
+    """Adds an object to a section of the file; its serial starts at 1, its times are now."""
+
+    section: str
+    object: ConfigObject
+
+
+class Remove(Struct, frozen=True):
+    """Removes an object from a section of the file; ``serial`` as for :class:`Update`."""
+
+    section: str
+    uuid: str
+    serial: int | None = None
+
+
+Change = Update | Add | Remove
+
+
+class Draft(NamedTuple):
+    """What changes lead to: the configuration, and the rows that make it durable."""
+
+    after: Snapshot
+    rows: list[ConfigRow]
+
+
+def draft(before: Snapshot, changes: Sequence[Change], now: float) -> Draft:
+    """Returns what all of ``changes``, in order, make of ``before`` at the time ``now``.
+
+    All or none: raises ``ConfigurationError`` if an object is gone, its serial
+    has moved, or a uuid or name is taken; what the function raises if that is one
+    of Ganeti's errors, else ``OpExecError``.
+    """
+    work = _Work(before, now)
+    for change in changes:
+        if isinstance(change, Update):
+            work.update(change)
+        elif isinstance(change, Add):
+            work.add(change)
+        else:
+            work.remove(change)
+    return work.finish()
+
+
+class _Work:
+    """One transaction in the making."""
+
+    def __init__(self, before: Snapshot, now: float) -> None:
+        self.before = before
+        self.after = before
+        self.now = now
+        self.touched: dict[tuple[str, str], None] = {}
+        self.cluster_serial = False
+        self.cluster_time = False
+
+    def update(self, change: Update) -> None:
+        """Runs the function of one change on the object's current value."""
+        found = self.after.locate(change.uuid)
+        if found is None:
+            raise ConfigurationError(f"the object '{change.uuid}' is gone from the configuration")
+        section, current = found
+        what = describe(section, current)
+        self._check_serial(section, change.uuid, change.serial, what)
+        try:
+            changed = change.function(current)
+        except GenericError:
+            raise
+        except Exception as error:
+            raise OpExecError(f"changing {what} failed: {type(error).__name__}: {error}") from error
+        if changed is current:
+            return
+        if type(changed) is not type(current) or _uuid(changed) != change.uuid:
+            raise ProgrammerError(f"the change of {what} returned another object: {changed!r}")
+        if section != "cluster" and _name(changed) != _name(current):
+            self._check_name(section, changed)
+            self.cluster_serial = True
+        if section in ("cluster", "nodes"):
+            self.cluster_serial = self.cluster_time = True
+        self._put(section, changed)
+
+    def add(self, change: Add) -> None:
+        """Adds one object."""
+        expected = SECTIONS.get(change.section)
+        added = change.object
+        if expected is None or type(added) is not expected[0]:
+            raise ProgrammerError(
+                f"a {type(added).__name__} does not belong in the section '{change.section}'"
+            )
+        what = describe(change.section, added)
+        if self.after.locate(_uuid(added)) is not None:
+            raise ConfigurationError(f"{what}: the uuid '{_uuid(added)}' is taken")
+        self._check_name(change.section, added)
+        if "serial_no" in added.__struct_fields__:
+            added = replace(added, serial_no=1, ctime=self.now, mtime=self.now)
+        self._put(change.section, added)
+        self._moved(change.section)
+
+    def remove(self, change: Remove) -> None:
+        """Removes one object."""
+        current = self.after.section(change.section).get(change.uuid)
+        if current is None:
+            raise ConfigurationError(
+                f"the object '{change.uuid}' is gone from the section '{change.section}'"
+            )
+        what = describe(change.section, current)
+        self._check_serial(change.section, change.uuid, change.serial, what)
+        self.after = self.after.without(change.section, change.uuid)
+        self.touched[change.section, change.uuid] = None
+        self._moved(change.section)
+
+    def finish(self) -> Draft:
+        """Moves the serials on, and returns the result with its rows."""
+        if not self.touched:
+            return Draft(self.before, [])
+        for section, uuid in self.touched:
+            current = self.after.section(section).get(uuid) if section != "cluster" else None
+            original = self.before.section(section).get(uuid) if section != "cluster" else None
+            if current is not None and original is not None and hasattr(original, "serial_no"):
+                serial = original.serial_no + 1
+                moved = replace(current, serial_no=serial, mtime=self.now)
+                self.after = self.after.with_object(section, moved)
+        if self.cluster_serial:
+            cluster = replace(
+                self.after.cluster,
+                serial_no=self.before.cluster.serial_no + 1,
+                mtime=self.now if self.cluster_time else self.before.cluster.mtime,
+            )
+            self.after = self.after.with_object("cluster", cluster)
+        self.after = self.after.with_serial(self.now)
+        rows = [
+            ConfigRow(section, uuid, None if current is None else current.encoded)
+            for section, uuid in self.touched
+            if section != "cluster"
+            for current in (self.after.section(section).get(uuid),)
+        ]
+        if self.cluster_serial:
+            rows.append(ConfigRow("cluster", "", self.after.cluster.encoded))
+        rows.append(ConfigRow("", "", self.after.header.encoded))
+        return Draft(self.after, rows)
+
+    def _put(self, section: str, obj: ConfigObject) -> None:
+        self.after = self.after.with_object(section, obj)
+        self.touched[section, _uuid(obj)] = None
+
+    def _moved(self, section: str) -> None:
+        if section != "filters":
+            self.cluster_serial = True
+
+    def _check_serial(self, section: str, uuid: str, serial: int | None, what: str) -> None:
+        """Compares with the object before the transaction: its own changes don't count."""
+        if serial is None:
+            return
+        if section == "cluster":
+            found: int | None = self.before.cluster.serial_no
+        else:
+            found = getattr(self.before.section(section).get(uuid), "serial_no", None)
+        if found != serial:
+            raise ConfigurationError(
+                f"{what} was changed in the meantime (its serial is {found}, not {serial})"
+            )
+
+    def _check_name(self, section: str, obj: ConfigObject) -> None:
+        name = _name(obj)
+        if name is None or section == "disks":
+            return
+        other = self.after.section(section).named(name)
+        if other is not None and other.uuid != _uuid(obj):
+            raise ConfigurationError(f"{describe(section, obj)}: the name is taken")
+
+
+_NOUNS = {
+    "cluster": "cluster",
+    "nodes": "node",
+    "nodegroups": "node group",
+    "instances": "instance",
+    "networks": "network",
+    "disks": "disk",
+    "filters": "filter rule",
+}
+
+
+def describe(section: str, obj: ConfigObject) -> str:
+    """Returns what people call an object: its kind, and its name or uuid."""
+    return f"{_NOUNS.get(section, section)} '{_name(obj) or _uuid(obj)}'"
+
+
+def _name(obj: ConfigObject) -> str | None:
+    return getattr(obj, "name", None)
+
+
+def _uuid(obj: ConfigObject) -> str:
+    uuid: str = obj.uuid  # type: ignore[attr-defined]
+    return uuid

@@ -1,0 +1,245 @@
+"""What running jobs have set aside in memory: names, addresses, MACs, volumes, ports, minors.
+
+A job reserves what it is about to use, so that no other job takes it before the
+change that uses it is committed; at the job's end all of it is dropped. Pure:
+each call gets the configuration to compare with (the tip, where there is one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from random import Random, SystemRandom
+
+from msgspec.structs import replace
+
+from ganeti_masterd.config.objects import Cluster
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import (
+    ECODE_EXISTS,
+    ECODE_NORES,
+    ECODE_NOTUNIQUE,
+    OpPrereqError,
+    ProgrammerError,
+    ReservationError,
+)
+
+#: The last port that DRBD or a console may get.
+LAST_PORT = 14999
+
+_ATTEMPTS = 64
+
+
+def _macs(snapshot: Snapshot) -> frozenset[Hashable]:
+    return snapshot.instances.cached(
+        "macs",
+        lambda: frozenset(
+            nic.mac.lower() for instance in snapshot.instances.values() for nic in instance.nics
+        ),
+    )
+
+
+def _addresses(snapshot: Snapshot) -> frozenset[Hashable]:
+    """Addresses of the master, of nodes, and of NICs: on a network as (network uuid, address)."""
+    nodes = snapshot.nodes.cached(
+        "addresses",
+        lambda: frozenset(
+            address
+            for node in snapshot.nodes.values()
+            for address in (node.primary_ip, node.secondary_ip)
+        ),
+    )
+    nics = snapshot.instances.cached(
+        "addresses",
+        lambda: frozenset(
+            (nic.network, nic.ip) if nic.network else nic.ip
+            for instance in snapshot.instances.values()
+            for nic in instance.nics
+            if nic.ip
+        ),
+    )
+    return nodes | nics | {snapshot.cluster.master_ip}
+
+
+def _volumes(snapshot: Snapshot) -> frozenset[Hashable]:
+    """Volumes as ``group/volume``, also those under a drbd disk."""
+
+    def collect() -> frozenset[Hashable]:
+        found: set[Hashable] = set()
+        waiting = list(snapshot.disks.values())
+        while waiting:
+            disk = waiting.pop()
+            waiting += disk.children
+            if disk.dev_type == "plain" and disk.logical_id:
+                found.add("/".join(map(str, disk.logical_id[:2])))
+        return frozenset(found)
+
+    return snapshot.disks.cached("volumes", collect)
+
+
+def _ports(snapshot: Snapshot) -> frozenset[Hashable]:
+    disks = snapshot.disks.cached(
+        "ports",
+        lambda: frozenset(port for disk in snapshot.disks.values() for port in disk.ports()),
+    )
+    consoles = snapshot.instances.cached(
+        "ports",
+        lambda: frozenset(
+            instance.network_port
+            for instance in snapshot.instances.values()
+            if instance.network_port
+        ),
+    )
+    return disks | consoles
+
+
+def _minors(snapshot: Snapshot) -> frozenset[Hashable]:
+    """DRBD minors as (node uuid, minor)."""
+    return snapshot.disks.cached(
+        "minors",
+        lambda: frozenset(pair for disk in snapshot.disks.values() for pair in disk.minors()),
+    )
+
+
+def _names(key: str) -> Callable[[Snapshot], frozenset[Hashable]]:
+    return lambda snapshot: snapshot.section(key).cached(
+        "reserved names", lambda: frozenset(obj.name for obj in snapshot.section(key).values())
+    )
+
+
+#: What can be reserved: how it is called, and what the configuration has of it.
+KINDS: dict[str, tuple[str, Callable[[Snapshot], frozenset[Hashable]]]] = {
+    "node": ("node name", _names("nodes")),
+    "nodegroup": ("node group name", _names("nodegroups")),
+    "instance": ("instance name", _names("instances")),
+    "network": ("network name", _names("networks")),
+    "address": ("IP address", _addresses),
+    "mac": ("MAC address", _macs),
+    "volume": ("logical volume", _volumes),
+    "port": ("port", _ports),
+    "minor": ("DRBD minor", _minors),
+}
+
+
+class Reservations:
+    """All that jobs have reserved. Reactor thread only."""
+
+    def __init__(self, random: Random | None = None) -> None:
+        """Takes the source of random MAC addresses, the system's by default."""
+        self._random = random if random is not None else SystemRandom()
+        self._owners: dict[tuple[str, Hashable], int] = {}
+        self._held: dict[int, set[tuple[str, Hashable]]] = {}
+
+    def reserve(self, job_id: int, kind: str, value: Hashable, snapshot: Snapshot) -> None:
+        """Sets ``value`` aside for a job, which may do so again.
+
+        ``kind`` is a key of :data:`KINDS`; an address on a network is ``(network
+        uuid, address)``, a volume ``group/volume``, a minor ``(node uuid,
+        minor)``. Raises ``OpPrereqError`` (``already_exists``, for what isn't a
+        name ``resource_not_unique``) if the configuration has it, and
+        ``ReservationError`` if another job has.
+        """
+        noun, used = _kind(kind)
+        value = _normal(kind, value)
+        if value in used(snapshot):
+            code = ECODE_EXISTS if noun.endswith("name") else ECODE_NOTUNIQUE
+            raise OpPrereqError(f"{noun} '{_shown(value)}' is already in use in the cluster", code)
+        owner = self._owners.get((kind, value))
+        if owner is not None and owner != job_id:
+            raise ReservationError(f"{noun} '{_shown(value)}' is reserved by job {owner}")
+        self._take(job_id, kind, value)
+
+    def owner(self, kind: str, value: Hashable) -> int | None:
+        """Returns the job that has reserved ``value``, or null."""
+        return self._owners.get((kind, _normal(kind, value)))
+
+    def generate_mac(self, job_id: int, snapshot: Snapshot, prefix: str | None = None) -> str:
+        """Reserves a new MAC address with a prefix of three bytes, the cluster's by default.
+
+        Raises ``OpPrereqError`` if 64 attempts find none that is free.
+        """
+        used = _macs(snapshot)
+        start = (prefix or snapshot.cluster.mac_prefix).lower()
+        for _ in range(_ATTEMPTS):
+            end = self._random.getrandbits(24).to_bytes(3, "big").hex(":")
+            mac = f"{start}:{end}"
+            if mac not in used and ("mac", mac) not in self._owners:
+                self._take(job_id, "mac", mac)
+                return mac
+        raise OpPrereqError(f"no free MAC address found with the prefix {start}", ECODE_NORES)
+
+    def generate_port(self, job_id: int, snapshot: Snapshot) -> int:
+        """Reserves a port: one that was given back, else the next above all that were used.
+
+        The change that uses it applies :func:`with_ports` to the cluster. Raises
+        ``OpPrereqError`` if none is left.
+        """
+        cluster = snapshot.cluster
+        used = _ports(snapshot)
+        fresh = range(cluster.highest_used_port + 1, LAST_PORT + 1)
+        for candidates in (sorted(cluster.tcpudp_port_pool), fresh):
+            for port in candidates:
+                if port not in used and ("port", port) not in self._owners:
+                    self._take(job_id, "port", port)
+                    return port
+        raise OpPrereqError(f"all ports up to {LAST_PORT} are in use", ECODE_NORES)
+
+    def generate_minors(self, job_id: int, nodes: Sequence[str], snapshot: Snapshot) -> list[int]:
+        """Reserves a DRBD minor on each of ``nodes`` (uuids), the lowest that is free there."""
+        used = _minors(snapshot)
+        minors: list[int] = []
+        for node in nodes:
+            minor = 0
+            while (node, minor) in used or ("minor", (node, minor)) in self._owners:
+                minor += 1
+            self._take(job_id, "minor", (node, minor))
+            minors.append(minor)
+        return minors
+
+    def release(self, job_id: int, kind: str, value: Hashable) -> None:
+        """Gives back one thing, if the job has it."""
+        key = (kind, _normal(kind, value))
+        if self._owners.get(key) == job_id:
+            del self._owners[key]
+            self._held[job_id].discard(key)
+
+    def drop(self, job_id: int) -> None:
+        """Gives back all that a job has: it ended."""
+        for key in self._held.pop(job_id, ()):
+            del self._owners[key]
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def _take(self, job_id: int, kind: str, value: Hashable) -> None:
+        self._owners[kind, value] = job_id
+        self._held.setdefault(job_id, set()).add((kind, value))
+
+
+def with_ports(cluster: Cluster, ports: Sequence[int]) -> Cluster:
+    """Returns the cluster after ``ports`` came into use."""
+    return replace(
+        cluster,
+        tcpudp_port_pool=tuple(port for port in cluster.tcpudp_port_pool if port not in ports),
+        highest_used_port=max([cluster.highest_used_port, *ports]),
+    )
+
+
+def without_ports(cluster: Cluster, ports: Sequence[int]) -> Cluster:
+    """Returns the cluster after ``ports`` fell out of use: they may be given again."""
+    pool = {*cluster.tcpudp_port_pool, *ports}
+    return replace(cluster, tcpudp_port_pool=tuple(sorted(pool)))
+
+
+def _kind(kind: str) -> tuple[str, Callable[[Snapshot], frozenset[Hashable]]]:
+    try:
+        return KINDS[kind]
+    except KeyError:
+        raise ProgrammerError(f"nothing of the kind '{kind}' can be reserved")
+
+
+def _normal(kind: str, value: Hashable) -> Hashable:
+    return value.lower() if kind == "mac" and isinstance(value, str) else value
+
+
+def _shown(value: Hashable) -> str:
+    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)

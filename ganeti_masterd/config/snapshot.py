@@ -1,0 +1,292 @@
+"""The whole configuration as a value: what every reader holds.
+
+A snapshot never changes. It may be read from any thread, and kept for as long
+as one likes; a changed configuration is another snapshot, which shares all
+that is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from ganeti_masterd.config.base import EMPTY, ConfigObject, Number
+from ganeti_masterd.config.objects import (
+    Cluster,
+    Disk,
+    FilterRule,
+    Instance,
+    Network,
+    Node,
+    NodeGroup,
+)
+from ganeti_masterd.config.section import Section
+from ganeti_masterd.errors import (
+    ECODE_INVAL,
+    ECODE_NOENT,
+    ConfigurationError,
+    OpPrereqError,
+    ProgrammerError,
+)
+
+
+class Header(ConfigObject, frozen=True, kw_only=True, dict=True):
+    """What the document says of itself; ``version`` stays as it was loaded."""
+
+    version: int
+    ctime: Number = 0
+    mtime: Number = 0
+    serial_no: int = 1
+
+
+#: Sections of the file by key, in the real file's order: the class of their
+#: objects, and what a snapshot calls them.
+SECTIONS: dict[str, tuple[type[ConfigObject], str]] = {
+    "nodes": (Node, "nodes"),
+    "nodegroups": (NodeGroup, "groups"),
+    "instances": (Instance, "instances"),
+    "networks": (Network, "networks"),
+    "disks": (Disk, "disks"),
+    "filters": (FilterRule, "filters"),
+}
+
+#: What people call objects by kind: the section, and what is said when there is
+#: no such object (real daemon 3.0.2).
+KINDS: dict[str, tuple[str, str]] = {
+    "node": ("nodes", "Node '{}' not known"),
+    "nodegroup": ("nodegroups", "Node group '{}' not found"),
+    "instance": ("instances", "Instance '{}' not known"),
+    "network": ("networks", "Network '{}' not found"),
+    "disk": ("disks", "Disk '{}' not known"),
+}
+
+
+class Snapshot:
+    """The configuration at one moment."""
+
+    __slots__ = (
+        "_cache",
+        "cluster",
+        "disks",
+        "filters",
+        "groups",
+        "header",
+        "instances",
+        "networks",
+        "nodes",
+        "order",
+    )
+
+    def __init__(
+        self,
+        header: Header,
+        cluster: Cluster,
+        sections: Mapping[str, Section[Any]],
+        order: tuple[str, ...] = (),
+    ) -> None:
+        """Holds the parts; a section that isn't given is empty.
+
+        ``order`` is the order of the document's keys where it isn't the usual one.
+        """
+        self.header = header
+        self.cluster = cluster
+        self.order = order
+        self.nodes: Section[Node] = sections.get("nodes") or Section(EMPTY)
+        self.groups: Section[NodeGroup] = sections.get("nodegroups") or Section(EMPTY)
+        self.instances: Section[Instance] = sections.get("instances") or Section(EMPTY)
+        self.networks: Section[Network] = sections.get("networks") or Section(EMPTY)
+        self.disks: Section[Disk] = sections.get("disks") or Section(EMPTY)
+        self.filters: Section[FilterRule] = sections.get("filters") or Section(EMPTY)
+        self._cache: dict[str, Any] = {}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Snapshot):
+            return NotImplemented
+        return (
+            self.header == other.header
+            and self.cluster == other.cluster
+            and all(self.section(key).items() == other.section(key).items() for key in SECTIONS)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def master(self) -> Node:
+        """The node that is master; raises ``ConfigurationError`` if there is no such node."""
+        try:
+            return self.nodes[self.cluster.master_node]
+        except KeyError:
+            raise ConfigurationError(
+                f"the master node '{self.cluster.master_node}' is not in the configuration"
+            )
+
+    def section(self, key: str) -> Section[Any]:
+        """Returns a section by its key in the file."""
+        try:
+            section: Section[Any] = getattr(self, SECTIONS[key][1])
+        except KeyError:
+            raise ProgrammerError(f"the configuration has no section '{key}'")
+        return section
+
+    def locate(self, uuid: str) -> tuple[str, Any] | None:
+        """Returns the section key ("cluster" for the cluster) and the object of a uuid."""
+        if uuid == self.cluster.uuid:
+            return "cluster", self.cluster
+        for key in SECTIONS:
+            obj = self.section(key).get(uuid)
+            if obj is not None:
+                return key, obj
+        return None
+
+    def lookup(self, kind: str, name: str | None) -> Any | None:
+        """Returns the object of ``kind`` that is meant by a name or uuid, or null.
+
+        ``kind`` is a tag kind ("cluster", "node", "nodegroup", "instance",
+        "network") or "disk". Names of nodes and instances may be shortened up to
+        a dot. The cluster needs no name.
+        """
+        if kind == "cluster":
+            return self.cluster
+        try:
+            key, _ = KINDS[kind]
+        except KeyError:
+            raise OpPrereqError(f"Unhandled object kind '{kind}'", ECODE_INVAL)
+        if name is None:
+            return None
+        section = self.section(key)
+        found = section.get(name)
+        if found is not None:
+            return found
+        return section.expanded(name) if kind in ("node", "instance") else section.named(name)
+
+    def find(self, kind: str, name: str | None) -> Any:
+        """Returns what :meth:`lookup` does.
+
+        Raises ``OpPrereqError`` with ``unknown_entity``, in the real daemon's
+        words, where there is no such object.
+        """
+        found = self.lookup(kind, name)
+        if found is None:
+            raise OpPrereqError(KINDS[kind][1].format(name), ECODE_NOENT)
+        return found
+
+    def node(self, name: str) -> Node:
+        """Returns the node of a name or uuid; raises as :meth:`find`."""
+        found: Node = self.find("node", name)
+        return found
+
+    def group(self, name: str) -> NodeGroup:
+        """Returns the node group of a name or uuid; raises as :meth:`find`."""
+        found: NodeGroup = self.find("nodegroup", name)
+        return found
+
+    def instance(self, name: str) -> Instance:
+        """Returns the instance of a name or uuid; raises as :meth:`find`."""
+        found: Instance = self.find("instance", name)
+        return found
+
+    def network(self, name: str) -> Network:
+        """Returns the network of a name or uuid; raises as :meth:`find`."""
+        found: Network = self.find("network", name)
+        return found
+
+    def group_of(self, node: Node) -> NodeGroup:
+        """Returns a node's group; raises ``ConfigurationError`` if it isn't there."""
+        try:
+            return self.groups[node.group]
+        except KeyError:
+            raise ConfigurationError(
+                f"node '{node.name}' is in group '{node.group}', which is not in the configuration"
+            )
+
+    def members(self, group: NodeGroup | str) -> tuple[Node, ...]:
+        """Returns the nodes of a group (itself or its uuid)."""
+        uuid = group if isinstance(group, str) else group.uuid
+        return self.nodes.cached("by group", self._by_group).get(uuid, ())
+
+    def candidates(self) -> tuple[Node, ...]:
+        """Returns the master candidates, the master among them."""
+        return self.nodes.cached(
+            "candidates", lambda: tuple(n for n in self.nodes.values() if n.master_candidate)
+        )
+
+    def instances_on(self, node: Node | str) -> tuple[Instance, ...]:
+        """Returns the instances whose primary node it is (itself or its uuid)."""
+        uuid = node if isinstance(node, str) else node.uuid
+        return self.instances.cached("by primary", self._by_primary).get(uuid, ())
+
+    def secondaries_on(self, node: Node | str) -> tuple[Instance, ...]:
+        """Returns the instances that have a secondary node there."""
+        uuid = node if isinstance(node, str) else node.uuid
+        if "by secondary" not in self._cache:
+            self._cache["by secondary"] = self._by_secondary()
+        found: tuple[Instance, ...] = self._cache["by secondary"].get(uuid, ())
+        return found
+
+    def disks_of(self, instance: Instance) -> tuple[Disk, ...]:
+        """Returns an instance's disks in order; those that the configuration lacks are left out."""
+        return tuple(self.disks[uuid] for uuid in instance.disks if uuid in self.disks)
+
+    def nodes_of(self, instance: Instance) -> tuple[str, ...]:
+        """Returns the uuids of an instance's nodes, the primary first."""
+        uuids = [instance.primary_node]
+        for disk in self.disks_of(instance):
+            uuids += disk.all_nodes()
+        return tuple(dict.fromkeys(uuids))
+
+    def with_object(self, section: str, obj: Any) -> Snapshot:
+        """Returns the configuration with an object added or replaced, serials untouched.
+
+        ``section`` is a key of the file; "cluster" replaces the cluster.
+        """
+        if section == "cluster":
+            changed = self._copy()
+            changed.cluster = obj
+            return changed
+        return self._with_section(section, self.section(section).with_object(obj))
+
+    def without(self, section: str, uuid: str) -> Snapshot:
+        """Returns the configuration without an object; ``KeyError`` if it isn't there."""
+        return self._with_section(section, self.section(section).without(uuid))
+
+    def with_serial(self, now: float) -> Snapshot:
+        """Returns the configuration with the document's serial moved on at ``now``."""
+        changed = self._copy()
+        changed.header = replace(self.header, serial_no=self.header.serial_no + 1, mtime=now)
+        return changed
+
+    def _copy(self) -> Snapshot:
+        changed = Snapshot.__new__(Snapshot)
+        changed.header = self.header
+        changed.cluster = self.cluster
+        changed.order = self.order
+        for _, name in SECTIONS.values():
+            setattr(changed, name, getattr(self, name))
+        changed._cache = {}
+        return changed
+
+    def _with_section(self, key: str, section: Section[Any]) -> Snapshot:
+        changed = self._copy()
+        setattr(changed, SECTIONS[key][1], section)
+        return changed
+
+    def _by_group(self) -> dict[str, tuple[Node, ...]]:
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes.values():
+            found.setdefault(node.group, []).append(node)
+        return {uuid: tuple(nodes) for uuid, nodes in found.items()}
+
+    def _by_primary(self) -> dict[str, tuple[Instance, ...]]:
+        found: dict[str, list[Instance]] = {}
+        for instance in self.instances.values():
+            found.setdefault(instance.primary_node, []).append(instance)
+        return {uuid: tuple(instances) for uuid, instances in found.items()}
+
+    def _by_secondary(self) -> dict[str, tuple[Instance, ...]]:
+        found: dict[str, list[Instance]] = {}
+        for instance in self.instances.values():
+            for uuid in self.nodes_of(instance)[1:]:
+                found.setdefault(uuid, []).append(instance)
+        return {uuid: tuple(instances) for uuid, instances in found.items()}

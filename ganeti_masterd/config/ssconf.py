@@ -1,0 +1,91 @@
+"""The ssconf files: the few values of the configuration that every node holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import RELEASE_VERSION
+
+#: Hypervisors whose parameters each have a file.
+HYPERVISORS = ("chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm")
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def ssconf_values(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Returns the lines of all 34 files by key, as ``write_ssconf_files`` takes them (spec rpc 5).
+
+    Lists of nodes and instances are in natural order; candidates, as in the
+    real files, by uuid.
+    """
+    cluster = snapshot.cluster
+    nodes = sorted(snapshot.nodes.values(), key=lambda node: natural_key(node.name))
+    candidates = sorted(snapshot.candidates(), key=lambda node: node.uuid)
+    values = {
+        "cluster_name": [cluster.cluster_name],
+        "cluster_tags": list(cluster.tags),
+        "enabled_user_shutdown": [str(cluster.enabled_user_shutdown)],
+        "file_storage_dir": [cluster.file_storage_dir],
+        "gluster_storage_dir": [cluster.gluster_storage_dir],
+        "hypervisor_list": list(cluster.enabled_hypervisors),
+        "instance_list": natural(instance.name for instance in snapshot.instances.values()),
+        "maintain_node_health": [str(cluster.maintain_node_health)],
+        "master_candidates": [node.name for node in candidates],
+        "master_candidates_certs": [
+            f"{uuid}={digest}" for uuid, digest in sorted(cluster.candidate_certs.items())
+        ],
+        "master_candidates_ips": [node.primary_ip for node in candidates],
+        "master_ip": [cluster.master_ip],
+        "master_netdev": [cluster.master_netdev],
+        "master_netmask": [str(cluster.master_netmask)],
+        "master_node": [snapshot.master.name],
+        "networks": natural(f"{net.uuid} {net.name}" for net in snapshot.networks.values()),
+        "node_list": [node.name for node in nodes],
+        "node_primary_ips": [f"{node.name} {node.primary_ip}" for node in nodes],
+        "node_secondary_ips": [f"{node.name} {node.secondary_ip}" for node in nodes],
+        "node_vm_capable": [f"{node.name}={node.vm_capable}" for node in nodes],
+        "nodegroups": natural(f"{group.uuid} {group.name}" for group in snapshot.groups.values()),
+        "offline_nodes": [node.name for node in nodes if node.offline],
+        "online_nodes": [node.name for node in nodes if not node.offline],
+        "primary_ip_family": [str(cluster.primary_ip_family)],
+        "release_version": [RELEASE_VERSION],
+        "shared_file_storage_dir": [cluster.shared_file_storage_dir],
+        "ssh_ports": [
+            f"{node.name}={port}"
+            for node in nodes
+            for group in (snapshot.groups.get(node.group),)
+            for port in (
+                {**cluster.ndparams, **(group.ndparams if group else {}), **node.ndparams}.get(
+                    "ssh_port", 22
+                ),
+            )
+        ],
+        "uid_pool": [
+            str(low) if low == high else f"{low}-{high}" for low, high in cluster.uid_pool
+        ],
+    }
+    for hypervisor in HYPERVISORS:
+        params = cluster.hvparams.get(hypervisor, {})
+        values[f"hvparams_{hypervisor}"] = [f"{key}={params[key]}" for key in sorted(params)]
+    return dict(sorted(values.items()))
+
+
+def file_content(lines: Iterable[str]) -> bytes:
+    """Returns what a file holds: each line with a newline, nothing for no line."""
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def natural(names: Iterable[str]) -> list[str]:
+    """Returns names in natural order: instance2 before instance10."""
+    return sorted(names, key=natural_key)
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Returns what sorts a name by its groups of digits (as numbers) and of other text."""
+    return [
+        (0, int(part), part) if part.isdecimal() else (1, 0, part)
+        for part in _DIGITS.split(name)
+        if part
+    ]

@@ -1,0 +1,148 @@
+"""The configuration as it lives: what is published, what is pending, and who is told.
+
+Changes apply to the tip; readers see only what is committed (DESIGN, journal
+rule 1). Reactor thread only; the snapshots themselves go anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ganeti_masterd.config.base import ConfigObject
+from ganeti_masterd.config.changes import Add, Change, Remove, Update, draft
+from ganeti_masterd.config.document import Image
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.journal.interfaces import IJournal
+from ganeti_masterd.journal.rows import ConfigRow
+from ganeti_masterd.timing import Timers
+
+log = Logger()
+
+Observer = Callable[[Snapshot, Snapshot], object]
+
+
+class Planned:
+    """Changes that are on the tip and wait to be committed.
+
+    Commit ``rows`` with ``publish`` in the same turn of the reactor, as later
+    changes build on these: ``journal.commit([*rows, *others], publish)``. If
+    that isn't to be, call :meth:`ConfigStore.withdraw` at once. ``publish`` may
+    be called within another function that publishes.
+    """
+
+    __slots__ = ("_publish", "after", "before", "rows")
+
+    def __init__(
+        self,
+        before: Snapshot,
+        after: Snapshot,
+        rows: Sequence[ConfigRow],
+        publish: Callable[[Snapshot], None],
+    ) -> None:
+        self.before = before
+        self.after = after
+        self.rows = rows
+        self._publish = publish
+
+    def publish(self) -> None:
+        """Lets readers see the changes; to be called once they are durable."""
+        self._publish(self.after)
+
+
+class ConfigStore:
+    """The cluster's configuration, changed through the journal."""
+
+    def __init__(self, snapshot: Snapshot, journal: IJournal, timers: Timers) -> None:
+        """Starts from what config.data holds after recovery."""
+        self._published = snapshot
+        self._tip = snapshot
+        self._journal = journal
+        self._timers = timers
+        self._observers: list[Observer] = []
+        journal.on_rollback(self._rollback)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The configuration that is published: committed."""
+        return self._published
+
+    @property
+    def tip(self) -> Snapshot:
+        """The configuration with what is pending; for planning changes, not for readers."""
+        return self._tip
+
+    def image(self) -> Image:
+        """Returns config.data as it is published now, to be encoded in any thread."""
+        return Image(self._published)
+
+    def change(
+        self, uuid: str, function: Callable[[Any], ConfigObject], serial: int | None = None
+    ) -> Deferred[Snapshot]:
+        """Changes one object (see :class:`Update`); fires as :meth:`apply` does."""
+        return self.apply([Update(uuid, function, serial)])
+
+    def add(self, section: str, obj: ConfigObject) -> Deferred[Snapshot]:
+        """Adds one object (see :class:`Add`); fires as :meth:`apply` does."""
+        return self.apply([Add(section, obj)])
+
+    def remove(self, section: str, uuid: str, serial: int | None = None) -> Deferred[Snapshot]:
+        """Removes one object (see :class:`Remove`); fires as :meth:`apply` does."""
+        return self.apply([Remove(section, uuid, serial)])
+
+    def apply(self, changes: Sequence[Change]) -> Deferred[Snapshot]:
+        """Makes changes in one transaction, all or none.
+
+        Fires with the configuration that has them, once it is published. Fails as
+        :func:`ganeti_masterd.config.changes.draft` does, or with
+        ``JobQueueError`` if the journal can't be written.
+        """
+        try:
+            planned = self.plan(changes)
+        except Exception:
+            return defer.fail(Failure())
+        done = self._journal.commit(planned.rows, planned.publish)
+
+        def failed(failure: Failure) -> Failure:
+            self.withdraw(planned)
+            return failure
+
+        return done.addCallbacks(lambda _: planned.after, failed)
+
+    def plan(self, changes: Sequence[Change]) -> Planned:
+        """Puts changes on the tip, for a caller that commits them with rows of its own.
+
+        Raises as :func:`ganeti_masterd.config.changes.draft`; the tip is then
+        as it was.
+        """
+        before = self._tip
+        self._tip, rows = draft(before, changes, self._timers.now())
+        return Planned(before, self._tip, rows, self._publish)
+
+    def withdraw(self, planned: Planned) -> None:
+        """Takes planned changes off the tip; they can't be committed, nothing was built on them."""
+        if self._tip is planned.after:
+            self._tip = planned.before
+
+    def on_change(self, observer: Observer) -> Callable[[], None]:
+        """Calls ``observer(before, after)`` after each publication; returns what ends that."""
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer)
+
+    def _publish(self, after: Snapshot) -> None:
+        before, self._published = self._published, after
+        if before is after:
+            return
+        for observer in tuple(self._observers):
+            try:
+                observer(before, after)
+            except Exception:
+                log.failure("An observer of the configuration failed")
+
+    def _rollback(self) -> None:
+        self._tip = self._published

@@ -1,0 +1,1 @@
+"""From a ready job to its result: locks, the thread, hooks, the context."""

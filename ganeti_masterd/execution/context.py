@@ -1,0 +1,216 @@
+"""The context that a running opcode gets: every way from its thread to the reactor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred
+
+from ganeti_masterd.config.reservations import Reservations
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.store import Change, ConfigStore
+from ganeti_masterd.constants import ELOG_MESSAGE
+from ganeti_masterd.execution.allocators import read_answer, request_text
+from ganeti_masterd.execution.hops import Hops
+from ganeti_masterd.execution.targets import targets_of
+from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.jobs.submission import Submission
+from ganeti_masterd.locking.keeper import LockKeeper
+from ganeti_masterd.locking.levels import Level
+from ganeti_masterd.logical_units.context import JobKilled
+from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult
+from ganeti_masterd.timing import Timers
+
+if TYPE_CHECKING:
+    from ganeti_masterd.execution.run import JobRun
+
+T = TypeVar("T")
+
+
+class Services(Struct, frozen=True):
+    """What all jobs share; one for the whole daemon, reactor thread only."""
+
+    queue: JobQueue
+    submission: Submission
+    store: ConfigStore
+    locks: LockKeeper
+    reservations: Reservations
+    nodes: INodeRPC
+    engine: QueryEngine
+    hops: Hops
+    timers: Timers
+
+
+class OpcodeContext:
+    """Implements :class:`~ganeti_masterd.logical_units.context.Context` for one opcode."""
+
+    def __init__(self, services: Services, run: JobRun, index: int) -> None:
+        self._services = services
+        self._run = run
+        self._index = index
+        self._shields = 0
+        #: Whether the opcode changed the configuration.
+        self.wrote_config = False
+
+    @property
+    def job_id(self) -> int:
+        """See ``Context.job_id``."""
+        return self._run.job_id
+
+    # Configuration
+
+    def snapshot(self) -> Snapshot:
+        """See ``Context.snapshot``. The published value is one reference: no hop."""
+        return self._services.store.snapshot
+
+    def change(self, uuid: str, function: Callable[[Any], Any], serial: int | None = None) -> Any:
+        """See ``Context.change``."""
+        self.checkpoint()
+        self.wrote_config = True
+        snapshot = self._services.hops.wait(self._services.store.change, uuid, function, serial)
+        found = snapshot.locate(uuid)
+        return found[1] if found is not None else None
+
+    def change_all(self, changes: Sequence[Change]) -> Snapshot:
+        """See ``Context.change_all``."""
+        self.checkpoint()
+        self.wrote_config = True
+        return self._services.hops.wait(self._services.store.apply, changes)
+
+    # Nodes
+
+    def call(
+        self,
+        nodes: Iterable[str],
+        procedure: str,
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> Mapping[str, NodeResult]:
+        """See ``Context.call``."""
+        self.checkpoint()
+        return self.call_shielded(nodes, procedure, arguments, timeout)
+
+    def call_shielded(
+        self,
+        nodes: Iterable[str],
+        procedure: str,
+        arguments: Arguments = (),
+        timeout: float | None = None,
+    ) -> Mapping[str, NodeResult]:
+        """Calls nodes whether the job was killed or not."""
+        targets = targets_of(self.snapshot(), nodes)
+        services = self._services
+
+        def call() -> Deferred[Mapping[str, NodeResult]]:
+            return services.nodes.call(targets, procedure, arguments, timeout=timeout)
+
+        return services.hops.wait(call)
+
+    def run_allocator(self, name: str, request: Mapping[str, Any]) -> Any:
+        """See ``Context.run_allocator``."""
+        master = self.snapshot().master.uuid
+        params = self.snapshot().cluster.default_iallocator_params
+        arguments = (name, request_text(request), dict(params))
+        answer = self.call((master,), "iallocator_runner", arguments)[master]
+        return read_answer(name, answer)
+
+    # Reservations and locks
+
+    def reserve(self, kind: str, value: Hashable) -> None:
+        """See ``Context.reserve``."""
+        self._reserving(lambda kept, now: kept.reserve(self.job_id, kind, value, now))
+
+    def new_mac(self, prefix: str | None = None) -> str:
+        """See ``Context.new_mac``."""
+        return self._reserving(lambda kept, now: kept.generate_mac(self.job_id, now, prefix))
+
+    def new_port(self) -> int:
+        """See ``Context.new_port``."""
+        return self._reserving(lambda kept, now: kept.generate_port(self.job_id, now))
+
+    def new_minors(self, nodes: Sequence[str]) -> list[int]:
+        """See ``Context.new_minors``."""
+        return self._reserving(lambda kept, now: kept.generate_minors(self.job_id, nodes, now))
+
+    def _reserving(self, take: Callable[[Reservations, Snapshot], T]) -> T:
+        self.checkpoint()
+        services = self._services
+        return services.hops.wait(lambda: take(services.reservations, services.store.tip))
+
+    def owned(self, level: Level) -> frozenset[str]:
+        """See ``Context.owned``."""
+        return self._services.hops.wait(self._services.locks.owned, self.job_id, level)
+
+    def release(self, level: Level, keep: Iterable[str] = ()) -> None:
+        """See ``Context.release``."""
+        self._services.hops.wait(self._services.locks.release, self.job_id, level, frozenset(keep))
+
+    def downgrade(self, level: Level, names: Iterable[str] | None = None) -> None:
+        """See ``Context.downgrade``."""
+        chosen = None if names is None else frozenset(names)
+        self._services.hops.wait(self._services.locks.downgrade, self.job_id, level, chosen)
+
+    def add_lock(self, level: Level, name: str) -> None:
+        """See ``Context.add_lock``."""
+        self._services.hops.wait(self._services.locks.add_lock, level, name, self.job_id)
+
+    def remove_lock(self, level: Level, name: str) -> None:
+        """See ``Context.remove_lock``."""
+        self._services.hops.wait(self._services.locks.remove_lock, self.job_id, level, name)
+
+    # Jobs and people
+
+    def submit(self, jobs: Sequence[Sequence[Opcode]]) -> list[int]:
+        """See ``Context.submit``."""
+        self.checkpoint()
+        return self._services.hops.wait(self._run.submit_with_result, self._index, jobs)
+
+    def feedback(self, text: str, *, kind: str = ELOG_MESSAGE, value: Any = None) -> None:
+        """See ``Context.feedback``."""
+        message = text if kind == ELOG_MESSAGE else value
+        self._services.hops.tell(self._run.log, self._index, kind, message)
+        self.checkpoint()
+
+    def info(self, text: str) -> None:
+        """See ``Context.info``."""
+        self.feedback(f" - INFO: {text}")
+
+    def warning(self, text: str, hint: str | None = None) -> None:
+        """See ``Context.warning``."""
+        self.feedback(f" - WARNING: {text}")
+        if hint is not None:
+            self.feedback(f"      Hint: {hint}")
+
+    def ask(self, question: Callable[[QueryEngine], Deferred[T] | T]) -> T:
+        """See ``Context.ask``."""
+        self.checkpoint()
+        return self._services.hops.wait(question, self._services.engine)
+
+    # Waiting and being killed
+
+    def sleep(self, seconds: float) -> None:
+        """See ``Context.sleep``."""
+        self.checkpoint()
+        interruptible = not self._shields
+        self._services.hops.wait(self._run.nap, seconds, interruptible)
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """See ``Context.checkpoint``."""
+        if self._run.killed and not self._shields:
+            raise JobKilled(f"Job {self.job_id} was killed while this opcode ran")
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """See ``Context.shielded``."""
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1

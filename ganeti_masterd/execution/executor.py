@@ -1,0 +1,117 @@
+"""All jobs that are under way, and the thread pool that their opcodes block in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from ganeti_masterd.constants import STATUS_QUEUED
+from ganeti_masterd.execution.context import OpcodeContext, Services
+from ganeti_masterd.execution.run import JobRun
+from ganeti_masterd.execution.unit import run_unit
+from ganeti_masterd.jobs.model import reprioritize
+from ganeti_masterd.logical_units.base import LogicalUnit
+
+
+class Executor:
+    """Implements :class:`~ganeti_masterd.jobs.queue.Runner`. Reactor thread only.
+
+    ``pool`` is for opcodes alone and as large as the limit of running jobs.
+    """
+
+    def __init__(
+        self, reactor: IReactorThreads, pool: ThreadPool, services: Services, data_dir: str
+    ) -> None:
+        self._reactor = reactor
+        self._pool = pool
+        self._services = services
+        self._data_dir = data_dir
+        self._runs: dict[int, JobRun] = {}
+        self._idle: list[Deferred[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def set_limit(self, limit: int) -> None:
+        """Lets at most ``limit`` jobs run from now on; those that run go on."""
+        queue = self._services.queue
+        queue.scheduler.limit = limit
+        self._pool.adjustPoolsize(min(self._pool.min, limit), limit)
+        queue.wake()
+
+    # From the queue
+
+    def proceed(self, job_id: int) -> None:
+        """See ``Runner.proceed``."""
+        run = self._runs.get(job_id)
+        if run is None:
+            run = self._runs[job_id] = JobRun(self._services, self, job_id)
+        run.proceed()
+
+    def cancel_waiting(self, job_id: int) -> bool:
+        """See ``Runner.cancel_waiting``."""
+        run = self._runs.get(job_id)
+        return run is not None and run.cancel_waiting()
+
+    def kill(self, job_id: int) -> bool:
+        """See ``Runner.kill``."""
+        run = self._runs.get(job_id)
+        return run is not None and run.kill()
+
+    def reprioritize(self, job_id: int, priority: int) -> None:
+        """See ``Runner.reprioritize``."""
+        run = self._runs.get(job_id)
+        if run is not None:
+            run.reprioritize(priority)
+
+    def aged(self, job_id: int, priority: int) -> None:
+        """A job became more urgent by waiting for locks; its opcode shows it."""
+        job = self._services.queue.tip(job_id)
+        if job is not None and not job.finished:
+            self._services.queue.show(reprioritize(job, priority))
+
+    # From the runs
+
+    def in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Runs something that blocks in a pool thread."""
+        return deferToThreadPool(self._reactor, self._pool, function, *args)
+
+    def run_in_thread(self, unit: LogicalUnit[Any] | None, ctx: OpcodeContext) -> Deferred[Any]:
+        """Runs an opcode's blocking stretch in a pool thread."""
+        assert unit is not None
+        return self.in_thread(run_unit, unit, ctx, self._data_dir)
+
+    def forget(self, job_id: int) -> None:
+        """The job is not under way any more."""
+        self._runs.pop(job_id, None)
+        if not self._runs:
+            waiting, self._idle = self._idle, []
+            for done in waiting:
+                done.callback(None)
+
+    def when_idle(self) -> Deferred[None]:
+        """Fires once no job is under way."""
+        done: Deferred[None] = Deferred()
+        if self._runs:
+            self._idle.append(done)
+        else:
+            done.callback(None)
+        return done
+
+    def give_up_waiting(self) -> None:
+        """Takes the jobs that wait for locks off their way; they stay queued on disk."""
+        for run in list(self._runs.values()):
+            run.give_up_waiting()
+
+    def enqueue(self, job_id: int) -> None:
+        """A job that could not be begun is ready again."""
+        queue = self._services.queue
+        job = queue.jobs.get(job_id)
+        if job is not None and job.status == STATUS_QUEUED and job_id not in queue.scheduler:
+            queue.scheduler.add(job_id, job.priority)
+            queue.wake()

@@ -1,0 +1,114 @@
+"""Running an opcode's hooks: where, with which environment, and what they decide.
+
+Spec queue 5, rpc 6. Scripts run on nodes, through the node RPC. One that fails
+before the opcode aborts it; a node that can't be reached, and anything that
+fails afterwards, is only logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import (
+    HOOKS_NAME_CFGUPDATE,
+    HOOKS_PATH,
+    HOOKS_PHASE_POST,
+    HOOKS_PHASE_PRE,
+    HOOKS_VERSION,
+)
+from ganeti_masterd.errors import HooksAbort
+from ganeti_masterd.execution.context import OpcodeContext
+from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
+from ganeti_masterd.rpc.interfaces import NodeResult
+
+#: The status of a script in ``hooks_runner``'s answer that means failure.
+SCRIPT_FAILED = 1
+
+
+class HooksRun:
+    """The hooks of one opcode, before and after it."""
+
+    def __init__(self, unit: LogicalUnit[object], ctx: OpcodeContext, data_dir: str) -> None:
+        self._unit = unit
+        self._ctx = ctx
+        self._data_dir = data_dir
+        self._hooks = type(unit.op).HOOKS
+        self._nodes = HookNodes((), ())
+        self._before: dict[str, str] = {}
+
+    def before(self) -> None:
+        """Runs the pre phase; raises ``HooksAbort`` with ``[[node, script, output], ...]``."""
+        if self._hooks is None:
+            return
+        snapshot = self._ctx.snapshot()
+        self._nodes = self._unit.hook_nodes(snapshot)
+        self._before = _strings("GANETI_", self._unit.hook_environment(snapshot))
+        failures = []
+        answers = self._run(self._nodes.before, self._hooks.path, HOOKS_PHASE_PRE, self._before)
+        for uuid, answer in answers.items():
+            name = snapshot.nodes[uuid].name
+            failures += [[name, script, output] for script, output in _failed(answer)]
+            self._mention(name, answer)
+        if failures:
+            raise HooksAbort(failures)
+
+    def after(self) -> None:
+        """Runs the post phase; what fails in it becomes a warning in the job's log."""
+        if self._hooks is None:
+            return
+        snapshot = self._ctx.snapshot()
+        environment = dict(self._before)
+        environment.update(_strings("GANETI_POST_", self._unit.hook_environment(snapshot)))
+        nodes = [uuid for uuid in self._nodes.after if uuid in snapshot.nodes]
+        self._warn(self._run(nodes, self._hooks.path, HOOKS_PHASE_POST, environment))
+
+    def config_update(self) -> None:
+        """Runs what follows every change of the configuration, on the master only."""
+        master = (self._ctx.snapshot().master.uuid,)
+        self._warn(self._run(master, HOOKS_NAME_CFGUPDATE, HOOKS_PHASE_POST, self._before))
+
+    def _run(
+        self, nodes: Iterable[str], path: str, phase: str, own: Mapping[str, str]
+    ) -> Mapping[str, NodeResult]:
+        snapshot = self._ctx.snapshot()
+        environment = {
+            "PATH": HOOKS_PATH,
+            "GANETI_HOOKS_VERSION": str(HOOKS_VERSION),
+            "GANETI_OP_CODE": self._unit.op.op_id,
+            "GANETI_DATA_DIR": self._data_dir,
+            "GANETI_HOOKS_PHASE": phase,
+            "GANETI_HOOKS_PATH": path,
+            "GANETI_OBJECT_TYPE": self._hooks.object_type if self._hooks else "",
+            "GANETI_CLUSTER": snapshot.cluster.cluster_name,
+            "GANETI_MASTER": snapshot.master.name,
+            **own,
+        }
+        return self._ctx.call_shielded(nodes, "hooks_runner", (path, phase, environment))
+
+    def _mention(self, name: str, answer: NodeResult) -> None:
+        if answer.failed and not answer.offline:
+            self._ctx.warning(f"Hooks could not be run on node {name}: {answer.error}")
+
+    def _warn(self, answers: Mapping[str, NodeResult]) -> None:
+        names = _names(self._ctx.snapshot(), answers)
+        for uuid, answer in answers.items():
+            self._mention(names[uuid], answer)
+            for script, output in _failed(answer):
+                self._ctx.warning(f"On node {names[uuid]} script {script} failed: {output}")
+
+
+def _names(snapshot: Snapshot, uuids: Iterable[str]) -> dict[str, str]:
+    return {uuid: snapshot.nodes[uuid].name if uuid in snapshot.nodes else uuid for uuid in uuids}
+
+
+def _strings(prefix: str, variables: Mapping[str, object]) -> dict[str, str]:
+    return {prefix + name: str(value) for name, value in variables.items()}
+
+
+def _failed(answer: NodeResult) -> list[tuple[str, str]]:
+    if answer.failed:
+        return []
+    return [
+        (script, output) for script, status, output in answer.payload if status == SCRIPT_FAILED
+    ]

@@ -1,0 +1,418 @@
+"""One job on its way: from its slot, opcode by opcode, to its end.
+
+Waiting for locks takes no thread: a level is asked for, and the answer either
+is there at once or comes by Deferred, while the job's slot goes to another.
+Only then is ``running`` made durable, and only after that does the opcode get
+a thread (DESIGN, "How a request travels").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ganeti_masterd.errors import (
+    ECODE_TEMP_NORES,
+    DaemonStopping,
+    GenericError,
+    OpExecError,
+    OpPrereqError,
+    encode_error,
+    prereq,
+)
+from ganeti_masterd.execution.context import OpcodeContext, Services
+from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.model import Job
+from ganeti_masterd.journal.rows import Row
+from ganeti_masterd.locking.levels import Level, Wanted
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.registry import unit_for
+from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.timing import Timer
+
+if TYPE_CHECKING:
+    from ganeti_masterd.execution.executor import Executor
+
+log = Logger()
+
+#: How often the locks of a level are asked for anew because the world moved meanwhile.
+MOVING_WORLD_TRIES = 20
+#: Seconds until an opcode that lacked resources tries again.
+RESOURCES_PAUSE = 5.0
+#: Seconds until a job whose start could not be recorded is begun again.
+DISK_PAUSE = 5.0
+
+
+class Phase(Enum):
+    """Where a job's current opcode stands."""
+
+    IDLE = "idle"
+    PREPARING = "preparing"
+    BLOCKED = "blocked"
+    GRANTED = "granted"
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class JobRun:
+    """Runs one job. Reactor thread only, but for ``killed``, which threads read."""
+
+    def __init__(self, services: Services, executor: Executor, job_id: int) -> None:
+        self.job_id = job_id
+        self.killed = False
+        self.phase = Phase.IDLE
+        self._services = services
+        self._executor = executor
+        self._unit: LogicalUnit[Any] | None = None
+        self._index = 0
+        self._level: Level | None = None
+        self._wanted: Wanted | None = None
+        self._planned: object = None
+        self._tries = 0
+        self._waiting_for: Deferred[Any] | None = None
+        self._nap: tuple[Deferred[None], Timer] | None = None
+        self._sub_jobs: list[Job] = []
+        self._sub_rows: list[Row] = []
+        self._canceled = False
+
+    # From the scheduler
+
+    def proceed(self) -> None:
+        """The job has a slot: begins its next opcode, or goes on with its locks."""
+        if self.phase is Phase.GRANTED:
+            self._after_grant()
+        else:
+            self._begin()
+
+    def _job(self) -> Job:
+        job = self._services.queue.tip(self.job_id)
+        assert job is not None
+        return job
+
+    @property
+    def _op(self) -> Opcode:
+        return self._services.queue.opcodes[self.job_id][self._index]
+
+    def _begin(self) -> None:
+        self._index = self._job().current
+        self.phase = Phase.IDLE
+        self._tries = 0
+        unit = unit_for(self._op)
+        if unit is None:
+            self._refused(prereq(f"{self._op.op_id} can't be run by this daemon yet"))
+            return
+        self._unit = unit
+        try:
+            unit.expand(self._services.store.snapshot)
+        except Exception as error:
+            self._refused(error)
+            return
+        if unit.prepares:
+            self._show_waiting()
+            self.phase = Phase.PREPARING
+            ctx = OpcodeContext(self._services, self, self._index)
+            self._executor.in_thread(unit.prepare, ctx).addCallbacks(
+                lambda _: self._prepared(), lambda failure: self._refused(failure.value)
+            )
+        else:
+            self._lock(Level.CLUSTER)
+
+    def _prepared(self) -> None:
+        if self._canceled:
+            now = self._services.timers.now()
+            self._end(model.cancel(self._job(), now, model.CANCELED_BY_REQUEST))
+        else:
+            self._lock(Level.CLUSTER)
+
+    def _show_waiting(self) -> None:
+        job = self._job()
+        if job.ops[self._index].status == model.STATUS_QUEUED:
+            now = self._services.timers.now()
+            self._services.queue.show(model.begin_waiting(job, self._index, now))
+
+    # Locks
+
+    def _lock(self, first: Level) -> None:
+        unit, services = self._unit, self._services
+        assert unit is not None
+        locks = services.locks
+        try:
+            for level in Level:
+                if level < first:
+                    continue
+                self._planned = services.store.snapshot
+                wanted = unit.locks(level, services.store.snapshot)
+                if wanted.empty:
+                    continue
+                self._level, self._wanted = level, wanted
+                answer = locks.acquire(self.job_id, level, wanted, self._job().priority)
+                if isinstance(answer, Deferred):
+                    self._block(answer)
+                    return
+        except Exception as error:
+            self._refused(error)
+            return
+        self._start()
+
+    def _block(self, answer: Deferred[Any]) -> None:
+        self.phase = Phase.BLOCKED
+        self._waiting_for = answer
+        self._show_waiting()
+        queue = self._services.queue
+        queue.scheduler.block(self.job_id)
+        answer.addCallbacks(self._granted, self._denied)
+        queue.wake()
+
+    def _granted(self, _: object) -> None:
+        self._waiting_for = None
+        self.phase = Phase.GRANTED
+        queue = self._services.queue
+        queue.scheduler.resume(self.job_id, self._job().priority)
+        queue.wake()
+
+    def _denied(self, failure: Failure) -> None:
+        self._waiting_for = None
+        if failure.check(CancelledError) or self.phase is Phase.ENDED:
+            return
+        self._refused(failure.value)
+
+    def _after_grant(self) -> None:
+        """Goes on to the next level, unless what is wanted has changed during the wait."""
+        unit, level, services = self._unit, self._level, self._services
+        assert unit is not None
+        assert level is not None
+        if services.store.snapshot is not self._planned:
+            try:
+                wanted = unit.locks(level, services.store.snapshot)
+            except Exception as error:
+                self._refused(error)
+                return
+            if wanted != self._wanted:
+                self._tries += 1
+                services.locks.release(self.job_id, level)
+                if self._tries > MOVING_WORLD_TRIES:
+                    self._refused(OpExecError(f"What to lock at level {level.label} kept changing"))
+                else:
+                    self._lock(level)
+                return
+        if level is Level.NETWORK:
+            self._start()
+        else:
+            self._lock(Level(level + 1))
+
+    # The opcode itself
+
+    def _start(self) -> None:
+        self.phase = Phase.STARTING
+        services = self._services
+        job = model.begin_running(self._job(), self._index, services.timers.now())
+        services.queue.commit([job]).addCallbacks(self._run, self._not_begun)
+
+    def _not_begun(self, failure: Failure) -> None:
+        self._leave()
+        if failure.check(DaemonStopping):
+            return
+        log.error(
+            "The start of job {job} can't be recorded, it waits {pause} s: {error}",
+            job=self.job_id,
+            pause=DISK_PAUSE,
+            error=failure.value,
+        )
+        self._services.timers.later(DISK_PAUSE, self._executor.enqueue, self.job_id)
+
+    def _run(self, _: object) -> None:
+        self.phase = Phase.RUNNING
+        ctx = OpcodeContext(self._services, self, self._index)
+        self._executor.run_in_thread(self._unit, ctx).addCallbacks(self._succeeded, self._failed)
+
+    def _succeeded(self, result: Any) -> None:
+        now = self._services.timers.now()
+        self._advance(model.succeed(self._job(), self._index, result, now))
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        unit = self._unit
+        assert unit is not None
+        if (
+            unit.waits_for_resources
+            and isinstance(error, OpPrereqError)
+            and error.args[1:] == (ECODE_TEMP_NORES,)
+        ):
+            self._wait_for_resources()
+            return
+        if not isinstance(error, GenericError):
+            log.failure(
+                "Opcode {index} of job {job} failed in an unforeseen way",
+                failure,
+                index=self._index,
+                job=self.job_id,
+            )
+        self._drop_sub_jobs()
+        self._end(
+            model.fail(self._job(), self._index, encode_error(error), self._services.timers.now())
+        )
+
+    def _wait_for_resources(self) -> None:
+        services = self._services
+        self._drop_sub_jobs()
+        services.locks.release_all(self.job_id)
+        services.queue.show(model.wait_again(self._job(), self._index))
+        self.phase = Phase.BLOCKED
+        services.queue.scheduler.block(self.job_id)
+        services.timers.later(RESOURCES_PAUSE, self._try_again)
+        services.queue.wake()
+
+    def _try_again(self) -> None:
+        if self.phase is Phase.BLOCKED:
+            self.phase = Phase.IDLE
+            queue = self._services.queue
+            queue.scheduler.resume(self.job_id, self._job().priority)
+            queue.wake()
+
+    # Ends
+
+    def _refused(self, error: BaseException) -> None:
+        """The opcode fails before it ran."""
+        services = self._services
+        if isinstance(error, DaemonStopping):
+            self._leave()
+            return
+        if not isinstance(error, GenericError):
+            log.failure(
+                "Opcode {index} of job {job} could not be begun",
+                Failure(error),
+                index=self._index,
+                job=self.job_id,
+            )
+        job, now = self._job(), services.timers.now()
+        if job.ops[self._index].status == model.STATUS_QUEUED:
+            job = model.begin_waiting(job, self._index, now)
+        self._end(model.fail(job, self._index, encode_error(error), now))
+
+    def _advance(self, job: Job) -> None:
+        """Records an opcode's success and begins the next one, if there is any."""
+        if job.current == len(job.ops):
+            self._end(job)
+            return
+        services = self._services
+        services.locks.release_all(self.job_id)
+        self._record(job).addCallbacks(lambda _: self._begin(), self._stopped)
+
+    def _end(self, job: Job) -> None:
+        """Records the end of the job. Its locks are free at once, its slot once it is durable."""
+        self._release()
+        self._record(job).addErrback(self._stopped)
+
+    def _record(self, job: Job) -> Deferred[None]:
+        jobs, rows = [*self._sub_jobs, job], self._sub_rows
+        self._sub_jobs, self._sub_rows = [], []
+        return self._services.queue.commit_surely(jobs, rows)
+
+    def _stopped(self, failure: Failure) -> None:
+        if not failure.check(DaemonStopping):
+            log.failure("Job {job} is stuck", failure, job=self.job_id)
+
+    def _release(self) -> None:
+        self.phase = Phase.ENDED
+        self._services.locks.release_all(self.job_id)
+        self._services.reservations.drop(self.job_id)
+        self._executor.forget(self.job_id)
+
+    def _leave(self) -> None:
+        """Leaves the job as it is on disk, without locks and without a slot."""
+        self._release()
+        self._services.queue.scheduler.discard(self.job_id)
+
+    # From clients
+
+    def cancel_waiting(self) -> bool:
+        """Ends the wait for locks; see ``Runner.cancel_waiting``."""
+        if self.phase is Phase.PREPARING:
+            self._canceled = self.killed = True
+            return False
+        if self.phase not in (Phase.BLOCKED, Phase.GRANTED):
+            return False
+        self.phase = Phase.ENDED
+        if self._waiting_for is not None:
+            self._waiting_for.cancel()
+        self._leave()
+        return True
+
+    def give_up_waiting(self) -> None:
+        """Leaves a job that has not begun its opcode, as the daemon stops."""
+        if self.phase in (Phase.BLOCKED, Phase.GRANTED):
+            if self._waiting_for is not None:
+                self.phase = Phase.ENDED
+                self._waiting_for.cancel()
+            self._leave()
+
+    def kill(self) -> bool:
+        """Asks the opcode to stop at its next step."""
+        if self.phase is not Phase.RUNNING:
+            return False
+        self.killed = True
+        if self._nap is not None:
+            done, timer = self._nap
+            self._nap = None
+            timer.cancel()
+            done.callback(None)
+        return True
+
+    def reprioritize(self, priority: int) -> None:
+        """A new priority counts in the line for locks and for slots."""
+        self._services.locks.set_priority(self.job_id, priority)
+
+    # From the opcode's thread, by hops
+
+    def nap(self, seconds: float, interruptible: bool) -> Deferred[None]:
+        """Returns a Deferred that fires after a while, or when the job is killed."""
+        done: Deferred[None] = Deferred()
+
+        def over() -> None:
+            self._nap = None
+            done.callback(None)
+
+        timer = self._services.timers.later(seconds, over)
+        if interruptible:
+            self._nap = (done, timer)
+        return done
+
+    def log(self, index: int, kind: str, message: Any) -> None:
+        """Adds to the log of an opcode; a line that can't be recorded is only logged here."""
+        self._services.queue.add_log(self.job_id, index, kind, message).addErrback(
+            lambda failure: log.warn(
+                "A log line of job {job} is lost: {error}", job=self.job_id, error=failure.value
+            )
+        )
+
+    def submit_with_result(self, index: int, jobs: Sequence[Sequence[Opcode]]) -> list[int]:
+        """Gives ids to jobs that come to be with the opcode's success."""
+        parent = self._services.queue.opcodes[self.job_id][index]
+        made, rows = self._services.submission.prepare(
+            [[_inherit(parent, op) for op in ops] for ops in jobs]
+        )
+        self._sub_jobs += made
+        self._sub_rows += rows
+        return [job.id for job in made]
+
+    def _drop_sub_jobs(self) -> None:
+        for job in self._sub_jobs:
+            self._services.queue.opcodes.pop(job.id, None)
+        self._sub_jobs, self._sub_rows = [], []
+
+
+def _inherit(parent: Opcode, op: Opcode) -> Opcode:
+    return replace(
+        op,
+        priority=parent.priority,
+        debug_level=parent.debug_level,
+        reason=(*parent.reason, *op.reason),
+        comment=op.comment or f"Submitted by {parent.op_id}",
+    )

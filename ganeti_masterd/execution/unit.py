@@ -1,0 +1,38 @@
+"""The blocking stretch of one opcode: check, hooks, exec, in one pool thread.
+
+The order of the steps is spec queue 5's. A dry run ends after the hooks that
+come before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganeti_masterd.execution.context import OpcodeContext
+from ganeti_masterd.execution.hooks import HooksRun
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.opcodes import check_result
+
+
+def run_unit(unit: LogicalUnit[Any], ctx: OpcodeContext, data_dir: str) -> Any:
+    """Runs a logical unit that holds its locks; returns the opcode's result.
+
+    Raises whatever refuses or fails. After an opcode that wrote the
+    configuration, even one that failed, the config-update hooks run.
+    """
+    hooks = HooksRun(unit, ctx, data_dir)
+    try:
+        unit.check(ctx)
+        hooks.before()
+        if unit.op.dry_run:
+            ctx.info("dry-run mode requested, not actually executing the operation")
+            return None
+        result = unit.exec(ctx)
+        check_result(unit.op, result)
+        with ctx.shielded():
+            hooks.after()
+        return result
+    finally:
+        if ctx.wrote_config:
+            with ctx.shielded():
+                hooks.config_update()

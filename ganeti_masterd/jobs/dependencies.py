@@ -1,0 +1,120 @@
+"""Which jobs wait for which others, and what a job's end means for those.
+
+Pure. A job that depends on others stays queued until each has ended
+(spec queue 1 and 4). An id that is unknown is refused before it gets here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+
+from msgspec import Struct
+
+from ganeti_masterd.constants import (
+    STATUS_CANCELED,
+    STATUS_ERROR,
+    STATUS_SUCCESS,
+    STATUSES_FINALIZED,
+)
+
+#: What an empty list of states asks for (spec luxi 4).
+DEFAULT_STATES = frozenset({STATUS_SUCCESS, STATUS_ERROR})
+
+
+class Outcome(Enum):
+    """What the end of its dependencies means for a job."""
+
+    READY = "ready"
+    CANCELED = "canceled"
+    FAILED = "failed"
+
+
+class Decision(Struct, frozen=True):
+    """The outcome for one job, with the text that its result shows."""
+
+    job_id: int
+    outcome: Outcome
+    reason: str = ""
+
+
+def judge(dependency: int, status: str, wanted: frozenset[str]) -> tuple[Outcome, str]:
+    """Returns what a dependency that ended in ``status`` means for the dependant."""
+    if status in (wanted or DEFAULT_STATES):
+        return Outcome.READY, ""
+    if status == STATUS_CANCELED:
+        return Outcome.CANCELED, f"Job {dependency}, on which this one depends, was canceled"
+    return (
+        Outcome.FAILED,
+        f"Job {dependency}, on which this one depends, ended in {status}, "
+        f"not in {' or '.join(sorted(wanted or DEFAULT_STATES))}",
+    )
+
+
+class Dependencies:
+    """The jobs that wait for others, by both ends."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[int, dict[int, frozenset[str]]] = {}
+        self._dependants: dict[int, set[int]] = {}
+
+    def __contains__(self, job_id: int) -> bool:
+        return job_id in self._wanted
+
+    def waiting_for(self, job_id: int) -> list[int]:
+        """Returns the ids that the job still waits for, in order."""
+        return sorted(self._wanted.get(job_id, ()))
+
+    def dependants(self, job_id: int) -> list[int]:
+        """Returns the ids of the jobs that wait for this one, in order."""
+        return sorted(self._dependants.get(job_id, ()))
+
+    def waiting(self) -> Mapping[int, Iterable[int]]:
+        """Returns each job that waits, with the ids that it waits for."""
+        return self._wanted
+
+    def add(
+        self,
+        job_id: int,
+        wanted: Mapping[int, frozenset[str]],
+        status_of: Callable[[int], str],
+    ) -> Decision | None:
+        """Adds a job; returns a decision if it need not wait, else null."""
+        open_ones: dict[int, frozenset[str]] = {}
+        for dependency, states in wanted.items():
+            status = status_of(dependency)
+            if status not in STATUSES_FINALIZED:
+                open_ones[dependency] = states
+                continue
+            outcome, reason = judge(dependency, status, states)
+            if outcome is not Outcome.READY:
+                return Decision(job_id, outcome, reason)
+        if not open_ones:
+            return Decision(job_id, Outcome.READY)
+        self._wanted[job_id] = open_ones
+        for dependency in open_ones:
+            self._dependants.setdefault(dependency, set()).add(job_id)
+        return None
+
+    def discard(self, job_id: int) -> None:
+        """Forgets that the job waits, as it ended another way."""
+        for dependency in self._wanted.pop(job_id, ()):
+            waiters = self._dependants.get(dependency)
+            if waiters is not None:
+                waiters.discard(job_id)
+                if not waiters:
+                    del self._dependants[dependency]
+
+    def ended(self, job_id: int, status: str) -> list[Decision]:
+        """Returns the decisions that the end of a job brings, by job id."""
+        decisions = []
+        for dependant in sorted(self._dependants.pop(job_id, ())):
+            wanted = self._wanted[dependant]
+            outcome, reason = judge(job_id, status, wanted.pop(job_id))
+            if outcome is not Outcome.READY:
+                self.discard(dependant)
+                decisions.append(Decision(dependant, outcome, reason))
+            elif not wanted:
+                del self._wanted[dependant]
+                decisions.append(Decision(dependant, Outcome.READY))
+        return decisions

@@ -1,0 +1,298 @@
+"""A job as a value, and every lawful step from one state of it to the next.
+
+Pure: no clock, no I/O. A :class:`Job` never changes; each function below
+returns a new one, or raises :class:`~ganeti_masterd.errors.ProgrammerError`
+for a step that :data:`STEPS` doesn't allow. The structs are laid out as
+Ganeti's job files are (spec queue 2), so encoding a job makes its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from ganeti_masterd.constants import (
+    OP_PRIO_NORMAL,
+    STATUS_CANCELED,
+    STATUS_CANCELING,
+    STATUS_ERROR,
+    STATUS_QUEUED,
+    STATUS_RUNNING,
+    STATUS_SUCCESS,
+    STATUS_WAITING,
+    STATUSES_FINALIZED,
+)
+from ganeti_masterd.errors import OpExecError, ProgrammerError, encode_error
+
+#: ``(seconds, microseconds)`` since the epoch.
+Timestamp = tuple[int, int]
+
+#: From each status of an opcode, the ones that may follow.
+STEPS: dict[str, frozenset[str]] = {
+    STATUS_QUEUED: frozenset(
+        {STATUS_WAITING, STATUS_RUNNING, STATUS_CANCELING, STATUS_CANCELED, STATUS_ERROR}
+    ),
+    STATUS_WAITING: frozenset(
+        {STATUS_QUEUED, STATUS_RUNNING, STATUS_CANCELING, STATUS_CANCELED, STATUS_ERROR}
+    ),
+    STATUS_CANCELING: frozenset({STATUS_CANCELED, STATUS_ERROR}),
+    STATUS_RUNNING: frozenset({STATUS_WAITING, STATUS_SUCCESS, STATUS_ERROR}),
+    STATUS_CANCELED: frozenset(),
+    STATUS_SUCCESS: frozenset(),
+    STATUS_ERROR: frozenset(),
+}
+
+CANCELED_BY_REQUEST = "Job canceled by request"
+PRECEDING_FAILED = encode_error(OpExecError("Preceding opcode failed"))
+
+
+def timestamp(now: float) -> Timestamp:
+    """Returns seconds since the epoch as Ganeti's pair."""
+    return divmod(round(now * 1_000_000), 1_000_000)
+
+
+class LogEntry(Struct, frozen=True, array_like=True):
+    """A line that an opcode said; serials count from 1 through the whole job."""
+
+    serial: int
+    time: Timestamp
+    kind: str
+    message: Any
+
+
+class OpState(Struct, frozen=True):
+    """One opcode of a job: its parameters as on disk, and how far it is."""
+
+    input: dict[str, Any]
+    status: str = STATUS_QUEUED
+    result: Any = None
+    log: tuple[LogEntry, ...] = ()
+    priority: int = OP_PRIO_NORMAL
+    start_timestamp: Timestamp | None = None
+    exec_timestamp: Timestamp | None = None
+    end_timestamp: Timestamp | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more can happen to it."""
+        return self.status in STATUSES_FINALIZED
+
+
+class Job(Struct, frozen=True):
+    """A list of opcodes that run one after another, and where they stand.
+
+    ``livelock`` and ``process_id`` are luxid's, kept as found and never set.
+    """
+
+    id: int
+    ops: tuple[OpState, ...]
+    received_timestamp: Timestamp | None = None
+    start_timestamp: Timestamp | None = None
+    end_timestamp: Timestamp | None = None
+    livelock: str | UnsetType | None = UNSET
+    process_id: int | UnsetType | None = UNSET
+
+    @property
+    def status(self) -> str:
+        """The status of the whole job (spec queue 1)."""
+        return status_of([op.status for op in self.ops])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job has ended."""
+        return self.status in STATUSES_FINALIZED
+
+    @property
+    def priority(self) -> int:
+        """The most urgent priority among its unfinished opcodes; 0 once it has ended."""
+        return min((op.priority for op in self.ops if not op.finished), default=OP_PRIO_NORMAL)
+
+    @property
+    def log_serial(self) -> int:
+        """The serial of the last log entry, 0 without any."""
+        return max((op.log[-1].serial for op in self.ops if op.log), default=0)
+
+    @property
+    def current(self) -> int:
+        """The index of the first opcode that has not ended (the number of opcodes at the end)."""
+        for index, op in enumerate(self.ops):
+            if op.status not in STATUSES_FINALIZED:
+                return index
+        return len(self.ops)
+
+
+def status_of(statuses: Sequence[str]) -> str:
+    """Returns a job's status from those of its opcodes (spec queue 1)."""
+    last = STATUS_QUEUED
+    success = True
+    for status in statuses:
+        if status in (STATUS_ERROR, STATUS_CANCELING, STATUS_CANCELED):
+            return status
+        if status != STATUS_SUCCESS:
+            success = False
+            if status in (STATUS_WAITING, STATUS_RUNNING):
+                last = status
+    return STATUS_SUCCESS if success else last
+
+
+_decoder = msgspec.json.Decoder(Job)
+_encoder = msgspec.json.Encoder()
+
+
+def encode_job(job: Job) -> bytes:
+    """Returns the content of the job's file."""
+    return _encoder.encode(job)
+
+
+def decode_job(body: bytes) -> Job:
+    """Reads a job file of ours or of luxid; raises ``msgspec.MsgspecError`` for any other."""
+    job = _decoder.decode(body)
+    if not job.ops:
+        raise msgspec.ValidationError("a job without opcodes")
+    for op in job.ops:
+        if op.status not in STEPS:
+            raise msgspec.ValidationError(f"an opcode of unknown status {op.status!r}")
+        if not isinstance(op.input.get("OP_ID"), str):
+            raise msgspec.ValidationError("an opcode without OP_ID")
+    return job
+
+
+def new_job(job_id: int, inputs: Iterable[dict[str, Any]], now: float) -> Job:
+    """Returns a queued job; each opcode's priority is the one in its parameters."""
+    ops = tuple(
+        OpState(input=item, priority=item.get("priority") or OP_PRIO_NORMAL) for item in inputs
+    )
+    return Job(id=job_id, ops=ops, received_timestamp=timestamp(now))
+
+
+def _with_op(job: Job, index: int, op: OpState) -> tuple[OpState, ...]:
+    return (*job.ops[:index], op, *job.ops[index + 1 :])
+
+
+def _step(op: OpState, status: str) -> None:
+    if status not in STEPS[op.status]:
+        raise ProgrammerError(f"an opcode can't go from {op.status} to {status}")
+
+
+def begin_waiting(job: Job, index: int, now: float) -> Job:
+    """The opcode asks for its locks; the first time counts as its and its job's start."""
+    op = job.ops[index]
+    _step(op, STATUS_WAITING)
+    stamp = timestamp(now)
+    op = replace(op, status=STATUS_WAITING, start_timestamp=op.start_timestamp or stamp)
+    return replace(job, ops=_with_op(job, index, op), start_timestamp=job.start_timestamp or stamp)
+
+
+def begin_running(job: Job, index: int, now: float) -> Job:
+    """The opcode holds its locks and runs from now on."""
+    op = job.ops[index]
+    _step(op, STATUS_RUNNING)
+    stamp = timestamp(now)
+    op = replace(
+        op,
+        status=STATUS_RUNNING,
+        start_timestamp=op.start_timestamp or stamp,
+        exec_timestamp=stamp,
+    )
+    return replace(job, ops=_with_op(job, index, op), start_timestamp=job.start_timestamp or stamp)
+
+
+def succeed(job: Job, index: int, result: Any, now: float) -> Job:
+    """The opcode ended well; the job ends with its last one."""
+    op = job.ops[index]
+    _step(op, STATUS_SUCCESS)
+    stamp = timestamp(now)
+    op = replace(op, status=STATUS_SUCCESS, result=result, end_timestamp=stamp)
+    last = index == len(job.ops) - 1
+    return replace(
+        job,
+        ops=_with_op(job, index, op),
+        end_timestamp=stamp if last else job.end_timestamp,
+    )
+
+
+def fail(job: Job, index: int, error: Any, now: float) -> Job:
+    """The opcode failed with ``error`` as it travels; those after it fail with it."""
+    stamp = timestamp(now)
+    ops = list(job.ops)
+    _step(ops[index], STATUS_ERROR)
+    ops[index] = replace(ops[index], status=STATUS_ERROR, result=error, end_timestamp=stamp)
+    for later in range(index + 1, len(ops)):
+        ops[later] = replace(
+            ops[later], status=STATUS_ERROR, result=PRECEDING_FAILED, end_timestamp=stamp
+        )
+    return replace(job, ops=tuple(ops), end_timestamp=stamp)
+
+
+def wait_again(job: Job, index: int) -> Job:
+    """A running opcode goes back to wait for resources (spec queue 5)."""
+    op = job.ops[index]
+    _step(op, STATUS_WAITING)
+    return replace(
+        job, ops=_with_op(job, index, replace(op, status=STATUS_WAITING, exec_timestamp=None))
+    )
+
+
+def _unfinished(job: Job, change: Callable[[OpState], OpState]) -> tuple[OpState, ...]:
+    return tuple(op if op.finished else change(op) for op in job.ops)
+
+
+def begin_canceling(job: Job) -> Job:
+    """A waiting job is asked to stop."""
+
+    def canceling(op: OpState) -> OpState:
+        _step(op, STATUS_CANCELING)
+        return replace(op, status=STATUS_CANCELING)
+
+    return replace(job, ops=_unfinished(job, canceling))
+
+
+def cancel(job: Job, now: float, result: Any = None) -> Job:
+    """Every opcode that has not ended is cancelled; a dequeued one has no result."""
+
+    def canceled(op: OpState) -> OpState:
+        _step(op, STATUS_CANCELED)
+        return replace(op, status=STATUS_CANCELED, result=result)
+
+    return replace(job, ops=_unfinished(job, canceled), end_timestamp=timestamp(now))
+
+
+def requeue(job: Job) -> Job:
+    """A job that waited when the daemon stopped starts over with its next opcode."""
+    ops = tuple(
+        replace(op, status=STATUS_QUEUED) if op.status == STATUS_WAITING else op for op in job.ops
+    )
+    return replace(job, ops=ops, livelock=UNSET, process_id=UNSET)
+
+
+def reprioritize(job: Job, priority: int) -> Job:
+    """Sets the priority of the opcodes that have not begun to run."""
+    ops = tuple(
+        replace(op, priority=priority) if not op.finished and op.status != STATUS_RUNNING else op
+        for op in job.ops
+    )
+    return replace(job, ops=ops)
+
+
+def add_log(job: Job, index: int, entry: LogEntry) -> Job:
+    """Appends a log entry to the opcode."""
+    op = job.ops[index]
+    return replace(job, ops=_with_op(job, index, replace(op, log=(*op.log, entry))))
+
+
+def merge_log(body: bytes, entries: Iterable[tuple[int, bytes]]) -> bytes:
+    """Returns a job file with log entries added that it does not hold yet.
+
+    ``entries`` are ``(opcode index, entry as JSON)`` in order. Recovery uses it
+    to bring back what a running opcode said before a crash.
+    """
+    job = decode_job(body)
+    for index, raw in entries:
+        entry = msgspec.json.decode(raw, type=LogEntry)
+        if index < len(job.ops) and entry.serial > job.log_serial:
+            job = add_log(job, index, entry)
+    return encode_job(job)

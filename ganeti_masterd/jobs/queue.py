@@ -1,0 +1,377 @@
+"""The job queue: every job's tip and published state, and who must hear of a change.
+
+Reactor thread only. A change is applied to the *tip* first and committed to
+the journal; once it is durable it is *published*: readers, waiting clients,
+dependants and the scheduler see it then, never earlier (DESIGN, journal rule
+1). A commit that fails drops the tips back to what is published.
+
+The queue decides nothing about opcodes: whoever executes them registers with
+:meth:`JobQueue.run_with` and is handed each job that may go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from ganeti_masterd.constants import STATUS_QUEUED, STATUSES_FINALIZED
+from ganeti_masterd.errors import DaemonStopping, encode_error, prereq
+from ganeti_masterd.events import Events, JobChanged
+from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.dependencies import Decision, Dependencies, Outcome
+from ganeti_masterd.jobs.files import QueueFolder
+from ganeti_masterd.jobs.model import Job, LogEntry, encode_job, timestamp
+from ganeti_masterd.jobs.scheduler import Scheduler
+from ganeti_masterd.jobs.watch import JobWatch
+from ganeti_masterd.journal.interfaces import IJournal
+from ganeti_masterd.journal.rows import JobRow, LogRow, Row
+from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.timing import Timers
+
+log = Logger()
+
+#: How many job files are read from the archive in one go of the disk thread.
+READ_SLICE = 50
+
+
+class Runner(Protocol):
+    """Whoever executes jobs; the queue calls it, always in the reactor."""
+
+    def proceed(self, job_id: int) -> None:
+        """The job has a slot: begin it, or go on after its wait for locks."""
+
+    def cancel_waiting(self, job_id: int) -> bool:
+        """Ends the job's wait for locks; false if it does not wait any more."""
+
+    def kill(self, job_id: int) -> bool:
+        """Asks a running job to stop at its next step; false if it doesn't run."""
+
+    def reprioritize(self, job_id: int, priority: int) -> None:
+        """The priority of a job that may be waiting for locks changed."""
+
+
+class JobQueue:
+    """All jobs that aren't archived, by id."""
+
+    def __init__(
+        self,
+        folder: QueueFolder,
+        journal: IJournal,
+        timers: Timers,
+        events: Events,
+        scheduler: Scheduler,
+        watch: JobWatch,
+    ) -> None:
+        self.folder = folder
+        self.journal = journal
+        self.timers = timers
+        self.scheduler = scheduler
+        self.watch = watch
+        self.dependencies = Dependencies()
+        #: Published jobs; read it, never change it.
+        self.jobs: dict[int, Job] = {}
+        #: The typed opcodes of jobs that haven't ended, secrets included.
+        self.opcodes: dict[int, tuple[Opcode, ...]] = {}
+        #: Jobs archived so lately that their files may not have moved yet.
+        self.just_archived: dict[int, Job] = {}
+        #: Final states of archived jobs that live ones depend on.
+        self.final_of_archived: dict[int, str] = {}
+        self.last_id = 0
+        self.reserved = 0
+        self.drained = False
+        self.closing = False
+        self._events = events
+        self._tip: dict[int, Job] = {}
+        self._pending: dict[int, int] = {}
+        self._runner: Runner | None = None
+        self._waking = False
+        journal.on_rollback(self._rollback)
+
+    # Reading
+
+    def live(self) -> Mapping[int, Job]:
+        """Returns the published jobs that aren't archived, ids ascending."""
+        return self.jobs
+
+    def tip(self, job_id: int) -> Job | None:
+        """Returns the newest state of a job, durable or not yet."""
+        job = self._tip.get(job_id)
+        return job if job is not None else self.jobs.get(job_id)
+
+    def archived(self, job_ids: Iterable[int] | None) -> Deferred[Mapping[int, Job]]:
+        """Returns archived jobs (all of them for null) from their files.
+
+        Those that aren't there, or can't be read, are left out. The disk thread
+        reads them in slices, so that commits go on meanwhile.
+        """
+        found: dict[int, Job] = {}
+        if job_ids is not None:
+            wanted = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self.jobs]
+            found = {n: self.just_archived[n] for n in wanted if n in self.just_archived}
+            wanted = [n for n in wanted if n not in found and 0 < n <= self.last_id]
+            return self._read_slices(wanted, found) if wanted else succeed(found)
+
+        def listed(ids: list[int]) -> Deferred[Mapping[int, Job]]:
+            found.update(self.just_archived)
+            return self._read_slices([n for n in ids if n not in found], found)
+
+        listing: Deferred[list[int]] = self.journal.effect(lambda disk: self.folder.archived_ids())
+        return listing.addCallback(listed)
+
+    def _read_slices(self, ids: list[int], found: dict[int, Job]) -> Deferred[Mapping[int, Job]]:
+        done: Deferred[Mapping[int, Job]] = Deferred()
+
+        def go_on(part: dict[int, Job]) -> None:
+            found.update(part)
+            if not ids:
+                done.callback(dict(sorted(found.items())))
+                return
+            head, ids[:] = ids[:READ_SLICE], ids[READ_SLICE:]
+            self.journal.effect(lambda disk: self.folder.read_archived(head)).addCallbacks(
+                go_on, done.errback
+            )
+
+        go_on({})
+        return done
+
+    # Changing
+
+    def adopt(self, jobs: Iterable[Job]) -> None:
+        """Takes in jobs that are on disk, ids ascending, before anything else happens."""
+        found = list(jobs)
+        for job in found:
+            self.jobs[job.id] = job
+        for job in found:
+            self._admit(job)
+
+    def commit(
+        self,
+        changed: Sequence[Job],
+        rows: Sequence[Row] = (),
+        publish: Callable[[], object] | None = None,
+    ) -> Deferred[None]:
+        """Makes new states of jobs durable, together with other rows, then publishes them.
+
+        ``publish`` runs before the jobs are published: what they say they did
+        is to be seen by whoever sees them. Fails as :meth:`IJournal.commit`.
+        """
+        all_rows = list(rows)
+        for job in changed:
+            self._tip[job.id] = job
+            self._pending[job.id] = self._pending.get(job.id, 0) + 1
+            all_rows.append(JobRow(job.id, encode_job(job)))
+
+        def published() -> None:
+            if publish is not None:
+                publish()
+            for job in changed:
+                self._committed(job)
+            self.wake()
+
+        return self.journal.commit(all_rows, published)
+
+    def show(self, job: Job) -> None:
+        """Publishes a state that a crash may forget (a wait for locks), in order.
+
+        Where a commit of the job is still under way it becomes one itself.
+        """
+        if job.id in self._pending:
+            self.commit([job]).addErrback(
+                lambda failure: log.warn(
+                    "Job {job}: its wait could not be recorded: {error}",
+                    job=job.id,
+                    error=failure.value,
+                )
+            )
+        else:
+            self._publish(job)
+
+    def add_log(self, job_id: int, index: int, kind: str, message: Any) -> Deferred[None]:
+        """Appends a line to an opcode's log; seen by clients once it is durable."""
+        job = self.tip(job_id)
+        if job is None or job.ops[index].finished:
+            return succeed(None)
+        entry = LogEntry(job.log_serial + 1, timestamp(self.timers.now()), kind, message)
+        job = model.add_log(job, index, entry)
+        self._tip[job_id] = job
+        self._pending[job_id] = self._pending.get(job_id, 0) + 1
+        row = LogRow(job_id, index, msgspec.json.encode(entry))
+        return self.journal.commit([row], lambda: self._committed(job))
+
+    def _committed(self, job: Job) -> None:
+        left = self._pending[job.id] - 1
+        if left:
+            self._pending[job.id] = left
+        else:
+            del self._pending[job.id], self._tip[job.id]
+        self._publish(job)
+
+    def _publish(self, job: Job) -> None:
+        before = self.jobs.get(job.id)
+        self.jobs[job.id] = job
+        status = job.status
+        if before is None:
+            self._admit(job)
+        elif status in STATUSES_FINALIZED and before.status not in STATUSES_FINALIZED:
+            self._ended(job, status)
+        self.watch.changed(job)
+        if self._events.observed(JobChanged) and (before is None or before.status != status):
+            self._events.publish(JobChanged(job.id, before.status if before else None, status))
+
+    def _rollback(self) -> None:
+        dropped = list(self._tip)
+        self._tip.clear()
+        self._pending.clear()
+        for job_id in dropped:
+            job = self.jobs.get(job_id)
+            if job is None:
+                self.opcodes.pop(job_id, None)
+            elif job.status == STATUS_QUEUED and not self._is_placed(job_id):
+                self._admit(job)
+
+    def _is_placed(self, job_id: int) -> bool:
+        scheduler = self.scheduler
+        return (
+            job_id in scheduler
+            or job_id in scheduler.running
+            or job_id in scheduler.blocked
+            or job_id in self.dependencies
+        )
+
+    # Who runs, who waits
+
+    def run_with(self, runner: Runner) -> None:
+        """Names who executes jobs; the jobs that are ready begin."""
+        self._runner = runner
+        self.wake()
+
+    def wake(self) -> None:
+        """Hands jobs to the runner while there are slots."""
+        if self._runner is None or self._waking or self.closing:
+            return
+        self._waking = True
+        try:
+            while (job_id := self.scheduler.take()) is not None:
+                self._runner.proceed(job_id)
+        finally:
+            self._waking = False
+
+    @property
+    def runner(self) -> Runner:
+        """Who executes jobs."""
+        assert self._runner is not None
+        return self._runner
+
+    def wanted_by(self, job_id: int) -> dict[int, frozenset[str]]:
+        """Returns the ids, with the final states, that a job's opcodes depend on."""
+        wanted: dict[int, frozenset[str]] = {}
+        for op in self.opcodes.get(job_id, ()):
+            for dependency in op.depends or ():
+                wanted[dependency.job] = frozenset(dependency.states)
+        return wanted
+
+    def status_of(self, job_id: int) -> str | None:
+        """Returns the published status of a live or just archived job; null for any other."""
+        job = self.jobs.get(job_id) or self.just_archived.get(job_id)
+        return job.status if job is not None else None
+
+    def _admit(self, job: Job) -> None:
+        if job.status != STATUS_QUEUED:
+            return
+        wanted = self.wanted_by(job.id)
+        if not wanted:
+            self.scheduler.add(job.id, job.priority)
+            return
+        decision = self.dependencies.add(
+            job.id, wanted, lambda n: self.status_of(n) or self.final_of_archived.get(n, "")
+        )
+        if decision is not None:
+            self._decide(decision)
+
+    def _decide(self, decision: Decision) -> None:
+        job = self.tip(decision.job_id)
+        if job is None or job.status != STATUS_QUEUED:
+            return
+        if decision.outcome is Outcome.READY:
+            self.scheduler.add(job.id, job.priority)
+            self.wake()
+            return
+        now = self.timers.now()
+        if decision.outcome is Outcome.CANCELED:
+            ended = model.cancel(job, now, decision.reason)
+        else:
+            error = encode_error(prereq(decision.reason, "wrong_state"))
+            ended = model.fail(job, job.current, error, now)
+        self.commit_surely([ended])
+
+    def commit_surely(
+        self, jobs: Sequence[Job], rows: Sequence[Row] = (), retry: float = 5.0
+    ) -> Deferred[None]:
+        """Commits states that must not be lost, again and again until the disk takes them."""
+        done: Deferred[None] = Deferred()
+
+        def attempt() -> None:
+            self.commit(jobs, rows).addCallbacks(done.callback, refused)
+
+        def refused(failure: Any) -> None:
+            if failure.check(DaemonStopping):
+                done.errback(failure)
+                return
+            log.error(
+                "The end of job {job} can't be recorded, trying again in {retry} s: {error}",
+                job=jobs[-1].id,
+                retry=retry,
+                error=failure.value,
+            )
+            self.timers.later(retry, attempt)
+
+        attempt()
+        return done
+
+    def _ended(self, job: Job, status: str) -> None:
+        self.scheduler.discard(job.id)
+        self.dependencies.discard(job.id)
+        self.opcodes.pop(job.id, None)
+        for decision in self.dependencies.ended(job.id, status):
+            self._decide(decision)
+
+    # Archiving
+
+    def archive(self, jobs: Sequence[Job]) -> Deferred[None]:
+        """Makes ended jobs leave the queue for the archive."""
+        rows = [JobRow(job.id, encode_job(job), archived=True) for job in jobs]
+
+        def moved() -> None:
+            for job in jobs:
+                if self.jobs.pop(job.id, None) is not None:
+                    self.just_archived[job.id] = job
+                    self.watch.gone(job.id)
+            self.journal.settle().addBoth(lambda _: forget())
+
+        def forget() -> None:
+            for job in jobs:
+                self.just_archived.pop(job.id, None)
+
+        return self.journal.commit(rows, moved)
+
+    # Counting
+
+    def count(self, statuses: Iterable[str] | None = None) -> int:
+        """Returns how many live jobs have one of the statuses (all for null)."""
+        if statuses is None:
+            return len(self.jobs)
+        wanted = frozenset(statuses)
+        return sum(1 for job in self.jobs.values() if job.status in wanted)
+
+    def close(self) -> None:
+        """From now on no job begins and none is accepted."""
+        self.closing = True
+        self.watch.close()
+
+    def unfinished(self) -> list[int]:
+        """Returns the ids of jobs that hold or await locks, or run."""
+        return sorted(self.scheduler.running | self.scheduler.blocked)

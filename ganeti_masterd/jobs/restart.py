@@ -1,0 +1,128 @@
+"""What becomes of the jobs that a stopped daemon left behind (spec masterd 7, queue 5).
+
+Jobs that were queued or waited for locks are queued again. One that was
+running, or being cancelled, ends in error: what it had done by then is not
+known, and nothing runs twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from ganeti_masterd.constants import (
+    STATUS_CANCELING,
+    STATUS_RUNNING,
+    STATUS_WAITING,
+)
+from ganeti_masterd.errors import GenericError, OpExecError, encode_error, prereq
+from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.files import LoadedJobs
+from ganeti_masterd.jobs.model import Job
+from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.opcodes import OPCODES, REDACTED, Opcode, load_opcode, secret_fields
+
+log = Logger()
+
+STOPPED_UNCLEANLY = (
+    "The master daemon stopped uncleanly while this opcode ran; what it had done by then "
+    "is not known"
+)
+SECRETS_GONE = (
+    "The secret parameters of this job are not kept on disk, so it can't go on after a "
+    "restart; submit it again"
+)
+
+
+def after_restart(job: Job, now: float) -> Job:
+    """Returns the state in which a job found on disk goes on; itself if unchanged."""
+    for index, op in enumerate(job.ops):
+        if op.status in (STATUS_RUNNING, STATUS_CANCELING):
+            return model.fail(job, index, encode_error(OpExecError(STOPPED_UNCLEANLY)), now)
+    if any(op.status == STATUS_WAITING for op in job.ops):
+        return model.requeue(job)
+    return job
+
+
+def _opcodes_of(job: Job) -> tuple[Opcode, ...]:
+    rest = range(job.current, len(job.ops))
+    if any(_lost_secrets(job.ops[index].input) for index in rest):
+        raise prereq(SECRETS_GONE, "wrong_state")
+    return tuple(load_opcode(op.input) for op in job.ops)
+
+
+def _lost_secrets(values: dict[str, Any]) -> bool:
+    cls = OPCODES.get(values["OP_ID"])
+    fields = secret_fields(cls) if cls is not None else ()
+    return any(_redacted(values.get(name)) for name in fields)
+
+
+def _redacted(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_redacted, value.values()))
+    return bool(value == REDACTED)
+
+
+def restore(queue: JobQueue, loaded: LoadedJobs) -> Deferred[None]:
+    """Fills an empty queue with what was found on disk; fires once it is durable.
+
+    Ids go on above every id ever seen: the serial file, the journal's
+    reservation, the queue and the archive.
+    """
+    now = queue.timers.now()
+    changed: list[Job] = []
+    for job_id in sorted(loaded.jobs):
+        found = loaded.jobs[job_id]
+        job = after_restart(found, now)
+        if not job.finished:
+            try:
+                queue.opcodes[job_id] = _opcodes_of(job)
+            except GenericError as error:
+                job = model.fail(job, job.current, encode_error(error), now)
+        if job is not found:
+            log.info(
+                "Job {job} was {before} when the daemon stopped, it is {after} now",
+                job=job_id,
+                before=found.status,
+                after=job.status,
+            )
+            changed.append(job)
+        loaded.jobs[job_id] = job
+    queue.last_id = max(
+        queue.folder.read_serial(),
+        queue.journal.reserved,
+        queue.folder.highest_archived(),
+        max(loaded.jobs, default=0),
+        max(loaded.corrupt, default=0),
+    )
+    queue.reserved = queue.journal.reserved
+    queue.drained = queue.folder.drained()
+    changed += _without_their_dependencies(queue, loaded)
+    queue.adopt(loaded.jobs.values())
+    return queue.commit(changed) if changed else succeed(None)
+
+
+def _without_their_dependencies(queue: JobQueue, loaded: LoadedJobs) -> list[Job]:
+    """Fails the jobs that depend on jobs which are gone; looks the archived ones up."""
+    failed = []
+    wanted = {dep for job_id in queue.opcodes for dep in queue.wanted_by(job_id)}
+    archived = queue.folder.read_archived(sorted(wanted - set(loaded.jobs)))
+    for job in archived.values():
+        if job.finished:
+            queue.final_of_archived[job.id] = job.status
+    for job_id in list(queue.opcodes):
+        lost = [
+            dep
+            for dep in queue.wanted_by(job_id)
+            if dep not in loaded.jobs and dep not in queue.final_of_archived
+        ]
+        if lost:
+            del queue.opcodes[job_id]
+            job = loaded.jobs[job_id]
+            error = prereq(f"Job {lost[0]}, on which this one depends, is gone", "unknown_entity")
+            job = model.fail(job, job.current, encode_error(error), queue.timers.now())
+            loaded.jobs[job_id] = job
+            failed.append(job)
+    return failed

@@ -1,0 +1,192 @@
+"""How a job comes into the queue: its id, its dependencies, its first state.
+
+A submission is one journal commit, whether it holds one job or thousands; the
+ids are answered once it is durable. Ids come from a block that is reserved
+durably before any of it is given (DESIGN, journal rule 5).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred, fail
+
+from ganeti_masterd.constants import STATUSES_FINALIZED
+from ganeti_masterd.errors import (
+    DaemonStopping,
+    GenericError,
+    JobQueueError,
+    JobQueueFull,
+    OpPrereqError,
+    prereq,
+)
+from ganeti_masterd.jobs.model import Job, new_job
+from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.journal.rows import Row, SerialRow
+from ganeti_masterd.opcodes import Dependency, Opcode, encode_opcode, strip_secrets, summary
+
+#: How many job ids are reserved at a time.
+SERIAL_BLOCK = 200
+
+#: The id of a new job, or why it was refused.
+Submitted = int | OpPrereqError
+
+
+class Submission:
+    """Takes new jobs into a queue."""
+
+    def __init__(
+        self, queue: JobQueue, *, max_jobs: int = 200_000, max_backlog: int = 100_000
+    ) -> None:
+        self._queue = queue
+        self._max_jobs = max_jobs
+        self._max_backlog = max_backlog
+
+    def submit(
+        self, jobs: Sequence[Sequence[Opcode] | OpPrereqError], *, even_if_drained: bool = False
+    ) -> Deferred[list[Submitted]]:
+        """Queues jobs, each a list of opcodes; fires with an id or an error for each.
+
+        A job given as an error (it could not be decoded) passes through, and so
+        do jobs that depend on it or on an id that was never given: one bad job
+        doesn't keep out the others. Fails as a whole when the queue is drained
+        or full, the daemon stops, or the disk refuses.
+        """
+        refused = self._refusal(len(jobs), even_if_drained)
+        if refused is not None:
+            return fail(refused)
+        unknown = self._outside(jobs)
+        if not unknown:
+            return self._enter(jobs)
+
+        def found(archived: Mapping[int, Job]) -> Deferred[list[Submitted]]:
+            for job in archived.values():
+                if job.finished:
+                    self._queue.final_of_archived[job.id] = job.status
+            return self._enter(jobs)
+
+        return self._queue.archived(unknown).addCallback(found)
+
+    def prepare(self, jobs: Sequence[Sequence[Opcode]]) -> tuple[list[Job], list[Row]]:
+        """Gives ids to jobs that an opcode submits; returns them with the rows they need.
+
+        The caller commits both, together with its own change (DESIGN, "Life of
+        an opcode"); the jobs exist once that is durable.
+        """
+        refused = self._refusal(len(jobs), True)
+        if refused is not None:
+            raise refused
+        results, made, rows = self._build(jobs)
+        for result in results:
+            if isinstance(result, OpPrereqError):
+                for job in made:
+                    self._queue.opcodes.pop(job.id, None)
+                raise result
+        return made, rows
+
+    def _refusal(self, count: int, even_if_drained: bool) -> Exception | None:
+        queue = self._queue
+        if queue.closing:
+            return DaemonStopping("The master daemon stops and takes no more jobs")
+        if queue.drained and not even_if_drained:
+            return GenericError("Queue drained")
+        if len(queue.jobs) + count > self._max_jobs:
+            return JobQueueFull(
+                f"The queue holds {len(queue.jobs)} jobs and may hold {self._max_jobs}; "
+                "archive some"
+            )
+        if queue.journal.backlog > self._max_backlog:
+            return JobQueueError(
+                f"The queue's files are {queue.journal.backlog} changes behind the journal "
+                f"(limit {self._max_backlog}); is their disk full or broken?"
+            )
+        return None
+
+    def _outside(self, jobs: Iterable[Sequence[Opcode] | OpPrereqError]) -> list[int]:
+        """Returns the ids depended upon that only the archive may know."""
+        queue = self._queue
+        return sorted(
+            {
+                dependency.job
+                for ops in jobs
+                if not isinstance(ops, OpPrereqError)
+                for op in ops
+                for dependency in op.depends or ()
+                if 0 < dependency.job <= queue.last_id
+                and queue.tip(dependency.job) is None
+                and dependency.job not in queue.final_of_archived
+            }
+        )
+
+    def _enter(self, jobs: Sequence[Sequence[Opcode] | OpPrereqError]) -> Deferred[list[Submitted]]:
+        try:
+            results, made, rows = self._build(jobs)
+        except Exception:
+            return fail()
+        return self._queue.commit(made, rows).addCallback(lambda _: results)
+
+    def _build(
+        self, jobs: Sequence[Sequence[Opcode] | OpPrereqError]
+    ) -> tuple[list[Submitted], list[Job], list[Row]]:
+        queue = self._queue
+        now = queue.timers.now()
+        nanoseconds = time.time_ns() if now > 1e9 else int(now * 1e9)
+        results: list[Submitted] = []
+        made: list[Job] = []
+        fresh: set[int] = set()
+        for ops in jobs:
+            # A refused job keeps its place, so that relative ids of others stay true.
+            job_id = queue.last_id = queue.last_id + 1
+            if isinstance(ops, OpPrereqError):
+                results.append(ops)
+                continue
+            try:
+                ready = self._resolve(job_id, ops, fresh)
+            except OpPrereqError as error:
+                results.append(error)
+                continue
+            inputs = []
+            for index, op in enumerate(ready):
+                source = "gnt:opcode:" + op.op_id[3:].lower()
+                trail = [*op.reason, [source, f"job={job_id};index={index}", nanoseconds]]
+                inputs.append(strip_secrets(encode_opcode(replace(op, reason=trail))))
+            queue.opcodes[job_id] = ready
+            made.append(new_job(job_id, inputs, now))
+            fresh.add(job_id)
+            results.append(job_id)
+        rows: list[Row] = []
+        if made and queue.last_id > queue.reserved:
+            queue.reserved = queue.last_id + SERIAL_BLOCK
+            rows.append(SerialRow(queue.reserved))
+        return results, made, rows
+
+    def _resolve(self, job_id: int, ops: Sequence[Opcode], fresh: set[int]) -> tuple[Opcode, ...]:
+        if not ops:
+            raise prereq(f"Job {job_id} has no opcodes")
+        return tuple(self._resolve_one(job_id, op, fresh) for op in ops)
+
+    def _resolve_one(self, job_id: int, op: Opcode, fresh: set[int]) -> Opcode:
+        dependencies = op.depends
+        if not dependencies:
+            return op
+        resolved = []
+        for dependency in dependencies:
+            wanted = dependency.job
+            target = wanted if wanted > 0 else job_id + wanted
+            self._require(job_id, op, target, wanted, fresh)
+            resolved.append(Dependency(target, dependency.states))
+        return replace(op, depends=tuple(resolved))
+
+    def _require(self, job_id: int, op: Opcode, target: int, wanted: int, fresh: set[int]) -> None:
+        queue = self._queue
+        if target == job_id:
+            raise prereq(f"{summary(op)}: the job can't depend on itself (job {target})")
+        live = queue.tip(target)
+        if target in fresh or live is not None:
+            return
+        if queue.final_of_archived.get(target) in STATUSES_FINALIZED:
+            return
+        named = f"job {target}" if wanted > 0 else f"job {target} (given as {wanted})"
+        raise prereq(f"{summary(op)}: depends on {named}, which doesn't exist", "unknown_entity")

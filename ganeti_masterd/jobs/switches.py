@@ -1,0 +1,88 @@
+"""Two flags that are files: the queue's drain flag and the watcher's pause.
+
+Reactor thread only; the disk thread writes. Other tools read these files, so
+they are Ganeti's own: ``queue/drain`` exists or not, ``watcher.pause`` holds
+seconds since the epoch (spec queue 2, masterd 8).
+"""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.journal.interfaces import IDisk
+
+log = Logger()
+
+FLAG_MODE = 0o644
+
+
+class Switches:
+    """The drain flag and the watcher's pause of one cluster."""
+
+    def __init__(self, queue: JobQueue, pause_file: str) -> None:
+        self._queue = queue
+        self._pause_file = pause_file
+        self._pause = _read_pause(pause_file)
+
+    @property
+    def drained(self) -> bool:
+        """Whether the queue takes no new jobs."""
+        return self._queue.drained
+
+    @property
+    def watcher_pause(self) -> int | None:
+        """Until when the watcher pauses (seconds since the epoch); null if it doesn't."""
+        until = self._pause
+        return until if until is not None and until > self._queue.timers.now() else None
+
+    def set_drained(self, drained: bool) -> Deferred[bool]:
+        """Sets or clears the drain flag; fires with true once it is durable."""
+        path = self._queue.folder.drain
+
+        def done(_: object) -> bool:
+            self._queue.drained = drained
+            log.info("The queue is {state}", state="drained" if drained else "open again")
+            return True
+
+        return self._queue.journal.effect(_replace, path, b"" if drained else None).addCallback(
+            done
+        )
+
+    def set_watcher_pause(self, until: int | None) -> Deferred[int | None]:
+        """Pauses the watcher until then, or no longer; fires once it is durable."""
+        content = None if until is None else b"%d\n" % until
+
+        def done(_: object) -> int | None:
+            self._pause = until
+            return until
+
+        effect: Deferred[None] = self._queue.journal.effect(_replace, self._pause_file, content)
+        return effect.addCallback(done)
+
+
+def _replace(disk: IDisk, path: str, content: bytes | None) -> None:
+    """Writes a whole file (null: removes it), durably."""
+    folder = os.path.dirname(path)
+    if content is None:
+        disk.unlink(path)
+    else:
+        temporary = path + ".new"
+        disk.write(temporary, content, FLAG_MODE)
+        disk.sync(temporary)
+        disk.rename(temporary, path)
+    disk.sync_directory(folder)
+
+
+def _read_pause(path: str) -> int | None:
+    try:
+        with open(path, "rb") as file:
+            return int(float(file.read(64).strip()))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        log.warn("{path} holds no time; the watcher is not paused", path=path)
+        return None

@@ -1,0 +1,102 @@
+"""The disk: every effect on real files, with modes and groups that no umask alters."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+
+from zope.interface import implementer
+
+from ganeti_masterd.journal.interfaces import IDisk
+
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+_READ = os.O_RDONLY | os.O_CLOEXEC
+
+
+@implementer(IDisk)
+class Disk:
+    """An :class:`IDisk` on the filesystem of this machine.
+
+    ``groups`` gives the group (gid) of what is made below a directory, the
+    longest directory that fits decides; elsewhere the process's own group
+    stays. Readers such as confd and noded have their rights by group (spec
+    masterd 10).
+    """
+
+    def __init__(self, groups: Mapping[str, int] | None = None) -> None:
+        given = {directory.rstrip("/") + "/": gid for directory, gid in (groups or {}).items()}
+        self._groups = sorted(given.items(), key=lambda item: -len(item[0]))
+
+    def read(self, path: str) -> bytes | None:
+        """See :meth:`IDisk.read`."""
+        try:
+            descriptor = os.open(path, _READ)
+        except FileNotFoundError:
+            return None
+        with open(descriptor, "rb", buffering=0) as file:
+            return file.readall()
+
+    def names(self, directory: str) -> list[str]:
+        """See :meth:`IDisk.names`."""
+        try:
+            return sorted(os.listdir(directory))
+        except FileNotFoundError:
+            return []
+
+    def write(self, path: str, content: bytes, mode: int) -> None:
+        """See :meth:`IDisk.write`."""
+        descriptor = os.open(path, _WRITE, mode)
+        try:
+            os.fchmod(descriptor, mode)
+            group = self._group(path)
+            if group is not None:
+                os.fchown(descriptor, -1, group)
+            written = os.write(descriptor, content)
+            while written < len(content):
+                written += os.write(descriptor, memoryview(content)[written:])
+        finally:
+            os.close(descriptor)
+
+    def sync(self, path: str) -> None:
+        """See :meth:`IDisk.sync`."""
+        self._sync(path, _READ)
+
+    def rename(self, old: str, new: str) -> None:
+        """See :meth:`IDisk.rename`."""
+        os.replace(old, new)
+
+    def unlink(self, path: str) -> None:
+        """See :meth:`IDisk.unlink`."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def make_directory(self, path: str, mode: int) -> None:
+        """See :meth:`IDisk.make_directory`; mode and group of one that exists stay."""
+        try:
+            os.mkdir(path, mode)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise
+            return
+        os.chmod(path, mode)
+        group = self._group(path)
+        if group is not None:
+            os.chown(path, -1, group)
+
+    def sync_directory(self, path: str) -> None:
+        """See :meth:`IDisk.sync_directory`."""
+        self._sync(path, _READ | os.O_DIRECTORY)
+
+    def _sync(self, path: str, flags: int) -> None:
+        descriptor = os.open(path, flags)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _group(self, path: str) -> int | None:
+        for directory, group in self._groups:
+            if path.startswith(directory):
+                return group
+        return None

@@ -1,0 +1,64 @@
+"""Why a journal can't be opened: each reason is a class of its own.
+
+All of them stop the start of the daemon and name the file. They travel as
+``JobQueueError``; their one argument is the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ganeti_masterd.errors import JobQueueError
+
+
+class JournalError(JobQueueError):
+    """The journal can't be opened or resolved; ``path`` is its file."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+class JournalCorrupt(JournalError):
+    """The file is not a journal, or is damaged; ``fault`` says what was found."""
+
+    def __init__(self, path: str, fault: str) -> None:
+        super().__init__(path, f"the journal is corrupt: {fault}")
+        self.fault = fault
+
+
+class JournalTooNew(JournalError):
+    """A later version of the daemon wrote the journal."""
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        super().__init__(
+            path,
+            f"the journal has schema version {found}, this daemon knows versions up to {known}",
+        )
+        self.found = found
+        self.known = known
+
+
+class JournalInUse(JournalError):
+    """Another process has the journal open."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "the journal is in use by another process")
+
+
+class JournalSetAside(JournalError):
+    """A journal was set aside and waits for the operator's decision (DESIGN, journal rule 4).
+
+    ``jobs`` lists ``(job id, status)`` of the jobs in it, by id; ``reason``
+    says what did not fit. None of its jobs was replayed.
+    """
+
+    def __init__(self, path: str, jobs: Sequence[tuple[int, str]], reason: str) -> None:
+        shown = ", ".join(f"{job_id} ({status})" for job_id, status in jobs) or "none"
+        super().__init__(
+            path,
+            f"the journal is set aside: {reason}; its jobs: {shown}; nothing runs until"
+            " 'gnt-luxi recover' decides between the journal and the files",
+        )
+        self.jobs = list(jobs)
+        self.reason = reason

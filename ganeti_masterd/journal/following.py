@@ -1,0 +1,129 @@
+"""How Ganeti's files follow the journal: one round, as a generator of short steps.
+
+The order is what keeps the files safe for whoever reads them next (DESIGN,
+journal rule 3): serial, config.data, job files, archive moves, each directory
+synced, and only then the rows dropped. A job's file is never ahead of its
+configuration or of the serial, whatever the crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from ganeti_masterd.journal.digests import digest_of
+from ganeti_masterd.journal.files import ARCHIVE_DIRECTORY_PERMS, Files, replace_file
+from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.rows import JobRow
+from ganeti_masterd.journal.store import IStore
+
+
+class Image(Protocol):
+    """The published configuration, as it stood when the image was taken."""
+
+    def encode(self) -> bytes:
+        """Returns config.data's content; may run in the disk thread."""
+
+
+class EncodedImage(Struct, frozen=True):
+    """An :class:`Image` whose bytes are at hand."""
+
+    content: bytes
+
+    def encode(self) -> bytes:
+        """Returns the bytes."""
+        return self.content
+
+
+class Round(Struct, frozen=True):
+    """What the files take over: all that was published up to ``seq``.
+
+    ``serial`` and ``config`` are null where no row up to ``seq`` changed them.
+    ``jobs`` has the last row of each job that changed, with its sequence
+    number; ``logs`` has ``(job id, seq)`` of those with log lines before it.
+    """
+
+    seq: int
+    serial: int | None
+    config: Image | None
+    jobs: Mapping[int, tuple[int, JobRow]]
+    logs: Sequence[tuple[int, int]]
+
+
+class Follower:
+    """Writes the files of one journal. Disk thread only."""
+
+    def __init__(self, disk: IDisk, store: IStore, files: Files) -> None:
+        self._disk = disk
+        self._store = store
+        self._files = files
+        self._durable_directories: set[str] = set()
+
+    def steps(self, round_: Round) -> Iterator[None]:
+        """Runs the round; stops between any two files to let others have the disk.
+
+        ``OSError`` or ``sqlite3.Error`` where it can't go on: the rows stand
+        then, and a later round that includes this one's makes all good.
+        """
+        disk, files = self._disk, self._files
+        serial = None if round_.serial is None else b"%d\n" % round_.serial
+        config = None if round_.config is None else round_.config.encode()
+        serial_digest = None if serial is None else digest_of(serial)
+        config_digest = None if config is None else digest_of(config)
+        if serial is not None or config is not None:
+            self._store.expect(config_digest, serial_digest)
+            yield
+        if serial is not None:
+            replace_file(disk, files.serial, serial)
+            disk.sync_directory(files.queue)
+            yield
+        if config is not None:
+            replace_file(disk, files.config, config)
+            disk.sync_directory(files.config_directory)
+            yield
+        archived = []
+        for job_id, (_, row) in round_.jobs.items():
+            if row.archived:
+                archived.append(row)
+            else:
+                replace_file(disk, files.job(job_id), row.body)
+                yield
+        directories = set()
+        for row in archived:
+            directory = files.archive_directory(row.job_id)
+            directories.add(directory)
+            self._make_durable(directory)
+            self._archive(row)
+            yield
+        for directory in sorted(directories):
+            disk.sync_directory(directory)
+            yield
+        if round_.jobs:
+            disk.sync_directory(files.queue)
+            yield
+        self._store.followed(round_.seq, round_.logs, config_digest, serial_digest)
+
+    def _archive(self, row: JobRow) -> None:
+        # A crash may keep only one half of the move; the row, which goes last, has it all.
+        disk, old, new = (
+            self._disk,
+            self._files.job(row.job_id),
+            self._files.archived_job(row.job_id),
+        )
+        if disk.read(old) == row.body:
+            disk.rename(old, new)
+        else:
+            replace_file(disk, new, row.body)
+            disk.unlink(old)
+
+    def _make_durable(self, directory: str) -> None:
+        if directory in self._durable_directories:
+            return
+        parent, above = self._files.archive, self._files.queue
+        self._disk.make_directory(parent, ARCHIVE_DIRECTORY_PERMS)
+        self._disk.sync_directory(above)
+        self._disk.make_directory(directory, ARCHIVE_DIRECTORY_PERMS)
+        self._disk.sync_directory(parent)
+        self._durable_directories.add(directory)

@@ -1,0 +1,172 @@
+"""Opening a journal: whether it still fits the files, replay, and what the daemon goes on with."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+from twisted.logger import Logger
+
+from ganeti_masterd.journal.digests import NOTHING, Chain, digest_of
+from ganeti_masterd.journal.faults import JournalCorrupt
+from ganeti_masterd.journal.files import (
+    TEMPORARY_SUFFIX,
+    Files,
+    job_number,
+    parse_serial,
+)
+from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.replay import MergeConfig, MergeLog, replay
+from ganeti_masterd.journal.setaside import set_aside, standing
+from ganeti_masterd.journal.sqlite import SQLiteStore
+from ganeti_masterd.journal.store import Entries, Header, IStore
+
+log = Logger()
+
+JOURNAL_DIRECTORY_PERMS = 0o700
+
+
+class Identity(Struct, frozen=True):
+    """Whose journal it is: the cluster's uuid and the master node's name."""
+
+    cluster: str
+    master: str
+
+
+class Recovered(Struct, frozen=True):
+    """An open, empty journal whose rows are in the files.
+
+    ``reserved`` is the number in the file ``serial`` (0 where it is missing);
+    ``replayed`` counts the rows that a former process had left.
+    """
+
+    store: IStore
+    disk: IDisk
+    files: Files
+    chain: Chain
+    merge_log: MergeLog
+    reserved: int
+    replayed: int
+
+
+def recover(
+    path: str,
+    *,
+    identity: Identity,
+    files: Files,
+    disk: IDisk,
+    merge_log: MergeLog,
+    merge_config: MergeConfig,
+    now: Callable[[], float],
+    open_store: Callable[[str], IStore] = SQLiteStore,
+) -> Recovered:
+    """Opens the journal at ``path`` and brings the files up to date; blocking.
+
+    Its directory is made where it is missing (0700), not those above. To be
+    called before anything reads the files, with the queue's lock held, and
+    after the daemon has detached.
+
+    Raises :class:`JournalSetAside` where the journal has rows and the files
+    are not those that it left, and as long as one that was set aside waits
+    for a decision; the other classes of ``faults``; what the disk raises.
+    """
+    directory = os.path.dirname(path)
+    disk.make_directory(directory, JOURNAL_DIRECTORY_PERMS)
+    disk.sync_directory(os.path.dirname(directory))
+    waiting = standing(path, disk)
+    if waiting is not None:
+        raise waiting
+    store = open_store(path)
+    try:
+        disk.sync_directory(directory)
+        held = store.load()
+        if held:
+            header = store.header()
+            if header is None:
+                raise JournalCorrupt(path, "it has rows but no header")
+            reason = misfit(held, header, identity, disk, files)
+            if reason is not None:
+                raise set_aside(store, disk, reason, now())
+            log.info("The journal holds {rows} rows: the files take them", rows=len(held))
+            replay(store, disk, files, held, merge_log=merge_log, merge_config=merge_config)
+        names = _tidied_names(disk, files)
+        serial, config = disk.read(files.serial), disk.read(files.config)
+        store.adopt(
+            Header(identity.cluster, identity.master, (digest_of(config),), (digest_of(serial),))
+        )
+    except BaseException:
+        store.close()
+        raise
+    present = [number for name in names if (number := job_number(name)) is not None]
+    return Recovered(
+        store=store,
+        disk=disk,
+        files=files,
+        chain=Chain(disk, files, present),
+        merge_log=merge_log,
+        reserved=parse_serial(serial),
+        replayed=len(held),
+    )
+
+
+def misfit(
+    held: Entries, header: Header, identity: Identity, disk: IDisk, files: Files
+) -> str | None:
+    """Returns why the rows must not go over the files, null where they fit.
+
+    They fit if cluster and master are the same, config.data and serial are as
+    this journal wrote them or was about to, and each job's file is one that
+    its rows replace or make (DESIGN, journal rules 2 and 4).
+    """
+    if header.cluster != identity.cluster:
+        return f"it belongs to cluster {header.cluster}, not {identity.cluster}"
+    if header.master != identity.master:
+        return f"it was written on master {header.master}, now the master is {identity.master}"
+    if digest_of(disk.read(files.config)) not in header.config:
+        return f"{files.config} was changed by another daemon"
+    if digest_of(disk.read(files.serial)) not in header.serial:
+        return f"{files.serial} was changed by another daemon"
+    for job_id, (lawful, archived) in _lawful_digests(held).items():
+        path = files.job(job_id)
+        found = digest_of(disk.read(path))
+        if found not in lawful and not (archived and found == NOTHING):
+            return f"{path} was changed by another daemon"
+        if archived:
+            path = files.archived_job(job_id)
+            if digest_of(disk.read(path)) not in lawful | {NOTHING}:
+                return f"{path} was changed by another daemon"
+    return None
+
+
+def _lawful_digests(held: Entries) -> dict[int, tuple[set[bytes], bool]]:
+    """Returns for each job the digests that its file may have, and whether it is archived."""
+    first: dict[int, tuple[int, bytes]] = {}
+    lawful: dict[int, set[bytes]] = {}
+    archived: dict[int, bool] = {}
+    entries: Iterable[tuple[int, int, bytes]] = (
+        *((entry.job_id, entry.seq, entry.base) for entry in held.jobs),
+        *((line.job_id, line.seq, line.base) for line in held.logs),
+    )
+    for job_id, seq, base in entries:
+        if job_id not in first or seq < first[job_id][0]:
+            first[job_id] = seq, base
+    for entry in held.jobs:
+        lawful.setdefault(entry.job_id, set()).add(entry.made)
+        archived[entry.job_id] = entry.archived
+    return {
+        job_id: (lawful.get(job_id, set()) | {base}, archived.get(job_id, False))
+        for job_id, (_, base) in first.items()
+    }
+
+
+def _tidied_names(disk: IDisk, files: Files) -> list[str]:
+    """Returns the names in the queue, once what a crash left half written is gone."""
+    disk.unlink(files.config + TEMPORARY_SUFFIX)
+    names = []
+    for name in disk.names(files.queue):
+        if name.endswith(TEMPORARY_SUFFIX):
+            disk.unlink(f"{files.queue}/{name}")
+        else:
+            names.append(name)
+    return names

@@ -1,0 +1,129 @@
+"""What the journal keeps, as values, and the door to where it is kept.
+
+The entries are plain tuples in the order of the store's columns, so that a
+batch goes to it without being taken apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec import Struct, field
+from zope.interface import Attribute, Interface
+
+
+class JobEntry(NamedTuple):
+    """A job's whole state, with the digests of the file it replaces and the file it makes."""
+
+    seq: int
+    job_id: int
+    archived: bool
+    body: bytes
+    base: bytes
+    made: bytes
+
+
+class LogEntry(NamedTuple):
+    """A log line, with the digest of the job's file (or last row) that it adds to."""
+
+    job_id: int
+    seq: int
+    op_index: int
+    entry: bytes
+    base: bytes
+
+
+class ConfigEntry(NamedTuple):
+    """An object of the configuration; a null body removes it."""
+
+    seq: int
+    section: str
+    uuid: str
+    body: bytes | None
+
+
+class SerialEntry(NamedTuple):
+    """A reservation of job ids."""
+
+    seq: int
+    reserved: int
+
+
+class Entries(Struct):
+    """A batch to append, or all that a store holds; each list in the order of ``seq``."""
+
+    jobs: list[JobEntry] = field(default_factory=list)
+    logs: list[LogEntry] = field(default_factory=list)
+    config: list[ConfigEntry] = field(default_factory=list)
+    serials: list[SerialEntry] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.jobs) + len(self.logs) + len(self.config) + len(self.serials)
+
+    @property
+    def last_seq(self) -> int:
+        """The highest sequence number, 0 where there is no entry."""
+        lists: tuple[Sequence[JobEntry | LogEntry | ConfigEntry | SerialEntry], ...] = (
+            self.jobs,
+            self.logs,
+            self.config,
+            self.serials,
+        )
+        return max((entries[-1].seq for entries in lists if entries), default=0)
+
+
+class Header(Struct, frozen=True):
+    """Whose journal it is, and which files it fits (DESIGN, journal rule 4).
+
+    ``config`` and ``serial`` are the digests that config.data and serial may
+    have on disk: as last written, and as about to be written. ``reason`` is
+    why the journal was set aside, "" for one that was not.
+    """
+
+    cluster: str
+    master: str
+    config: tuple[bytes, ...]
+    serial: tuple[bytes, ...]
+    reason: str = ""
+
+
+class IStore(Interface):
+    """Keeps rows durably: each method that changes something is one transaction.
+
+    Blocking, one thread at a time. Failures are ``OSError`` or
+    ``sqlite3.Error``; one that failed changed nothing.
+    """
+
+    path: str = Attribute("The file of the store.")
+
+    def header() -> Header | None:
+        """Returns the header, null in a new store."""
+
+    def adopt(header: Header) -> None:
+        """Replaces the header."""
+
+    def append(entries: Entries) -> None:
+        """Adds all entries, durably, or none."""
+
+    def expect(config: bytes | None, serial: bytes | None) -> None:
+        """Adds a digest to those that config.data, and serial, may have; null adds none."""
+
+    def followed(
+        seq: int,
+        logs: Sequence[tuple[int, int]],
+        config: bytes | None,
+        serial: bytes | None,
+    ) -> None:
+        """Drops what the files hold.
+
+        That is each entry up to ``seq`` but log lines; of these the ones of each
+        ``(job id, seq)`` in ``logs`` that are older than its seq. The digests
+        given become the only ones that config.data and serial may have.
+        """
+
+    def load() -> Entries:
+        """Returns all that is kept."""
+
+    def close() -> None:
+        """Ends the use of the store; all of it is in the one file then."""

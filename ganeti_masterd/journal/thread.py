@@ -1,0 +1,140 @@
+"""The disk thread: urgent work first, a round of following between.
+
+Work (commits, effects) runs in the order in which it came. A round is a
+generator of short steps; one step runs whenever no work waits. So work never
+waits for more than one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
+from zope.interface import Interface, implementer
+
+Work = Callable[[], Any]
+Answer = Callable[[Any], object]
+Steps = Iterator[None]
+
+
+class IDiskThread(Interface):
+    """Runs blocking disk work one at a time; its methods are for the reactor thread.
+
+    Each ``answer`` is called in the reactor thread, once, in the order in which
+    things ended, with the result or with a ``Failure``.
+    """
+
+    def start() -> None:
+        """Begins to work; what was given before waits until then."""
+
+    def do(work: Work, answer: Answer) -> None:
+        """Runs ``work()`` after all work given before, and before the next step of a round."""
+
+    def follow(steps: Steps, answer: Answer) -> None:
+        """Runs a round step by step; answers null at its end. One round at a time."""
+
+    def stop(answer: Answer) -> None:
+        """Ends after all that was given before, also the round, then answers null."""
+
+
+class WorkOrder:
+    """What the thread does next; pure, in the thread that works.
+
+    ``closed`` is true once nothing is left to do and nothing will come.
+    """
+
+    def __init__(self) -> None:
+        self._round: tuple[Steps, Answer] | None = None
+        self._last: Answer | None = None
+        self.closed = False
+
+    @property
+    def between(self) -> bool:
+        """Whether a step can run while no work waits."""
+        return self._round is not None or self._last is not None
+
+    def take_round(self, steps: Steps, answer: Answer) -> None:
+        """Takes a round; the one before must have ended."""
+        assert self._round is None
+        self._round = steps, answer
+
+    def take_stop(self, answer: Answer) -> None:
+        """Ends after the round, if there is one."""
+        self._last = answer
+
+    def work(self, work: Work, answer: Answer) -> tuple[Answer, Any]:
+        """Runs urgent work; returns whom to answer, and what."""
+        return answer, _result(work)
+
+    def step(self) -> tuple[Answer, Any] | None:
+        """Runs one step of the round; returns whom to answer, and what, at an end."""
+        if self._round is not None:
+            steps, answer = self._round
+            result = _result(lambda: next(steps, _END))
+            if result is None:
+                return None
+            self._round = None
+            return answer, None if result is _END else result
+        assert self._last is not None
+        self.closed = True
+        return self._last, None
+
+
+_END = object()
+
+# Takes the order; returns whom to answer, and what, if anyone.
+_Item = Callable[[WorkOrder], tuple[Answer, Any] | None]
+
+
+@implementer(IDiskThread)
+class DiskThread:
+    """An :class:`IDiskThread` with a real thread, which ends with the process if not stopped."""
+
+    def __init__(self, reactor: IReactorFromThreads, name: str = "disk") -> None:
+        self._reactor = reactor
+        self._items: SimpleQueue[_Item] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """See :meth:`IDiskThread.start`."""
+        self._thread.start()
+
+    def do(self, work: Work, answer: Answer) -> None:
+        """See :meth:`IDiskThread.do`."""
+        self._items.put(lambda order: order.work(work, answer))
+
+    def follow(self, steps: Steps, answer: Answer) -> None:
+        """See :meth:`IDiskThread.follow`."""
+        self._items.put(lambda order: order.take_round(steps, answer))
+
+    def stop(self, answer: Answer) -> None:
+        """See :meth:`IDiskThread.stop`."""
+
+        def ended(result: Any) -> None:
+            self._thread.join()
+            answer(result)
+
+        self._items.put(lambda order: order.take_stop(ended))
+
+    def _run(self) -> None:
+        order = WorkOrder()
+        while not order.closed:
+            try:
+                item = self._items.get(block=not order.between)
+            except Empty:
+                ended = order.step()
+            else:
+                ended = item(order)
+            if ended is not None:
+                self._reactor.callFromThread(*ended)
+
+
+def _result(work: Work) -> Any:
+    try:
+        return work()
+    except Exception:
+        return Failure()

@@ -1,0 +1,59 @@
+"""What the disk thread does for a journal that is open: appends, rounds, the last round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ganeti_masterd.journal.digests import digest_of
+from ganeti_masterd.journal.following import Follower, Round
+from ganeti_masterd.journal.recovery import Recovered
+from ganeti_masterd.journal.replay import fold_logs, last_rows
+from ganeti_masterd.journal.rows import JobRow, Row
+
+
+class Writing:
+    """The journal's work on disk. Disk thread only, once the thread runs."""
+
+    def __init__(self, recovered: Recovered) -> None:
+        self._recovered = recovered
+        self._store = recovered.store
+        self._chain = recovered.chain
+        self._follower = Follower(recovered.disk, recovered.store, recovered.files)
+
+    def append(self, rows: Sequence[tuple[int, Row]]) -> None:
+        """Makes numbered rows durable, all or none."""
+        self._store.append(self._chain.link(rows))
+        self._chain.keep()
+
+    def effect(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Runs a function on the disk."""
+        return function(self._recovered.disk, *args)
+
+    def steps(self, round_: Round) -> Iterator[None]:
+        """Runs a round (see :meth:`Follower.steps`)."""
+        yield from self._follower.steps(round_)
+        for job_id, (_, row) in round_.jobs.items():
+            if row.archived:
+                self._chain.forget(job_id, digest_of(row.body))
+
+    def finish(self, serial: int | None) -> Iterator[None]:
+        """Runs the last round: log lines that are left, and ``serial`` where not null.
+
+        The files hold all rows but log lines before it, and the store is empty after.
+        """
+        recovered = self._recovered
+        held = fold_logs(
+            self._store, recovered.disk, recovered.files, self._store.load(), recovered.merge_log
+        )
+        yield
+        jobs = {
+            job_id: (entry.seq, JobRow(job_id, entry.body, entry.archived))
+            for job_id, entry in last_rows(held).items()
+        }
+        logs = [(line.job_id, held.last_seq + 1) for line in held.logs]
+        yield from self._follower.steps(Round(held.last_seq, serial, None, jobs, logs))
+
+    def close(self) -> None:
+        """Closes the store."""
+        self._store.close()

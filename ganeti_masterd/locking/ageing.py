@@ -1,0 +1,18 @@
+"""How a request grows more urgent while it waits for locks (spec queue 5). Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ganeti_masterd.constants import LOCK_ATTEMPTS_TIMEOUT, OP_PRIO_HIGHEST
+
+#: Seconds of waiting that make a request one step of priority more urgent.
+STEP: Final = LOCK_ATTEMPTS_TIMEOUT
+
+
+def aged(priority: int, waited: float) -> int:
+    """Returns the priority of a request of ``priority`` that waited so many seconds.
+
+    It ends at the most urgent one; a lower number is more urgent.
+    """
+    return max(OP_PRIO_HIGHEST, priority - max(0, int(waited // STEP)))

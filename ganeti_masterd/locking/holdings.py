@@ -1,0 +1,56 @@
+"""What one owner of locks holds, level by level, and what it waits for. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ganeti_masterd.locking.levels import Level
+from ganeti_masterd.locking.line import Request
+
+NO_NAMES: Final[frozenset[str]] = frozenset()
+
+
+class Holding:
+    """What an owner holds at one level: by name, and as covered by the level's own lock."""
+
+    __slots__ = ("covered", "named", "whole")
+
+    def __init__(self) -> None:
+        #: Each lock held by name, and whether it is held alone.
+        self.named: dict[str, bool] = {}
+        #: How the level's own lock is held: null not, true alone, false shared.
+        self.whole: bool | None = None
+        self.covered = NO_NAMES
+
+    def names(self) -> frozenset[str]:
+        """Returns all names held, either way."""
+        return self.covered.union(self.named) if self.named else self.covered
+
+    def alone(self, name: str) -> bool:
+        """Whether a name is held alone, either way."""
+        return self.named.get(name, False) or (self.whole is True and name in self.covered)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held, not even the level's own lock."""
+        return self.whole is None and not self.named
+
+
+class Owner:
+    """What an owner holds at each level, null where nothing, and its request, if it waits."""
+
+    __slots__ = ("held", "request")
+
+    def __init__(self) -> None:
+        self.held: list[Holding | None] = [None] * len(Level)
+        self.request: Request | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it holds nothing and waits for nothing."""
+        return self.request is None and not any(self.held)
+
+    @property
+    def needs_cluster_lock(self) -> bool:
+        """Whether it holds, or waits for, anything that needs the cluster lock held."""
+        return self.request is not None or any(self.held[1:])

@@ -1,0 +1,264 @@
+"""The lock table for the reactor: Deferreds for those who wait, and time.
+
+:class:`LockKeeper` answers at once when it can, fires a Deferred when a lock
+comes free, tries opportunistic requests again, and lets requests age. It
+belongs to the reactor thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ganeti_masterd.errors import DaemonStopping, LockError
+from ganeti_masterd.events import Events, LockWaited
+from ganeti_masterd.locking.ageing import STEP
+from ganeti_masterd.locking.decisions import Decision, Failed, Granted, NotEnough, Outcome
+from ganeti_masterd.locking.levels import Level, Wanted
+from ganeti_masterd.locking.listing import LockRow, lock_rows
+from ganeti_masterd.locking.table import LockTable
+from ganeti_masterd.timing import Timer, Timers
+
+log = Logger()
+
+#: Seconds between two tries of an opportunistic request (spec queue 5).
+RETRY: Final = 2.0
+
+#: Seconds after which an opportunistic request waits for all that it named.
+PATIENCE: Final = float(STEP)
+
+#: Seconds between two looks at how long requests have waited.
+AGEING_INTERVAL: Final = 60.0
+
+
+class _Waiter(Struct, eq=False):
+    """A request whose Deferred has not fired, and what the table decided, if it has."""
+
+    job_id: int
+    level: Level
+    wanted: Wanted
+    priority: int
+    since: float
+    deferred: Deferred[frozenset[str]]
+    outcome: Outcome | None = None
+    retry: Timer | None = None
+
+
+class LockKeeper:
+    """Gives locks to jobs.
+
+    ``on_aged(job id, priority)`` is called when a job's request became more
+    urgent by waiting: whoever keeps the job writes it to the opcode.
+    Deferreds fire only after the table is settled, in the order of the lines;
+    what they run may ask the keeper for anything.
+    """
+
+    def __init__(
+        self,
+        timers: Timers,
+        events: Events,
+        on_aged: Callable[[int, int], object] = lambda job_id, priority: None,
+    ) -> None:
+        self._timers = timers
+        self._events = events
+        self._on_aged = on_aged
+        self._table = LockTable()
+        self._waiters: dict[int, _Waiter] = {}
+        self._settled: deque[_Waiter] = deque()
+        self._firing = False
+        self._closed = False
+        self._ageing: Timer | None = None
+
+    # Asking
+
+    def acquire(
+        self, job_id: int, level: Level, wanted: Wanted, priority: int = 0
+    ) -> frozenset[str] | Deferred[frozenset[str]]:
+        """Takes the locks wanted at one level.
+
+        Returns the names now held if they are granted at once, else a Deferred
+        that fires with them. Cancelling the Deferred gives the request up. It
+        fails with ``LockError`` when a lock named is removed, with
+        ``DaemonStopping`` when the daemon stops. An opportunistic request that
+        finds too little is tried every 2 s, and after half an hour waits for
+        all that it named. Misuse (see the table's rules) raises ``LockError``,
+        a keeper that is closed ``DaemonStopping``, both at once.
+        """
+        if self._closed:
+            raise DaemonStopping("The daemon stops, no lock is given")
+        if job_id in self._waiters:
+            raise LockError(f"Job {job_id} waits for locks already")
+        now = self._timers.seconds()
+        decision = self._table.request(job_id, level, wanted, priority, now)
+        if isinstance(decision, Granted):
+            self._tell(job_id, level, 0.0)
+            return decision.names
+        deferred: Deferred[frozenset[str]] = Deferred(lambda it: self._give_up(job_id, it))
+        waiter = _Waiter(job_id, level, wanted, priority, now, deferred)
+        self._waiters[job_id] = waiter
+        self._wait(waiter, decision)
+        return deferred
+
+    def set_priority(self, job_id: int, priority: int) -> None:
+        """Changes the priority of what the job waits for, if it does; ageing starts anew."""
+        waiter = self._waiters.get(job_id)
+        if waiter is not None:
+            waiter.priority = priority
+            self._settle(self._table.set_priority(job_id, priority, self._timers.seconds()))
+
+    # Giving back
+
+    def release(self, job_id: int, level: Level, keep: Collection[str] = ()) -> None:
+        """Frees what the job holds at a level, but for the names in ``keep``."""
+        self._settle(self._table.release(job_id, level, keep))
+
+    def release_all(self, job_id: int) -> None:
+        """Frees all that the job holds; what it waits for is cancelled."""
+        waiter = self._waiters.get(job_id)
+        if waiter is not None:
+            waiter.deferred.cancel()
+        self._settle(self._table.release_all(job_id))
+
+    def downgrade(self, job_id: int, level: Level, names: Iterable[str] | None = None) -> None:
+        """Makes what the job holds alone (null: all at this level) shared."""
+        self._settle(self._table.downgrade(job_id, level, names))
+
+    # Members
+
+    def populate(self, level: Level, names: Iterable[str]) -> None:
+        """Makes members of objects that exist: at the start, from the configuration."""
+        self._table.add(level, names)
+
+    def add_lock(self, level: Level, name: str, job_id: int | None = None) -> None:
+        """Makes a new lock, held alone by a job if one is given (see the table)."""
+        self._table.add(level, [name], job_id)
+
+    def remove_lock(self, job_id: int, level: Level, name: str) -> None:
+        """Removes a lock that the job holds alone; those who wait for it get an error."""
+        self._settle(self._table.remove(job_id, level, name))
+
+    # Looking
+
+    def members(self, level: Level) -> frozenset[str]:
+        """Returns the names of all locks of a level."""
+        return self._table.members(level)
+
+    def owned(self, job_id: int, level: Level) -> frozenset[str]:
+        """Returns the names of the locks that the job holds at a level."""
+        return self._table.owned(job_id, level)
+
+    def owned_alone(self, job_id: int, level: Level) -> frozenset[str]:
+        """Returns those of them that nobody shares."""
+        return self._table.owned_alone(job_id, level)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for locks."""
+        return len(self._waiters)
+
+    def rows(self) -> list[LockRow]:
+        """Returns what the lock query shows."""
+        return lock_rows(self._table.states())
+
+    def close(self) -> None:
+        """Fails whoever waits with ``DaemonStopping`` and gives no lock any more.
+
+        Jobs that hold locks go on holding and releasing them.
+        """
+        self._closed = True
+        if self._ageing is not None:
+            self._ageing.cancel()
+        failing = []
+        while self._waiters:
+            waiter = next(reversed(self._waiters.values()))
+            failing.append(waiter)
+            self._record(self._withdraw(waiter))
+        for waiter in reversed(failing):
+            waiter.deferred.errback(Failure(DaemonStopping("The daemon stops, no lock is given")))
+
+    # Within
+
+    def _wait(self, waiter: _Waiter, decision: Decision) -> None:
+        if isinstance(decision, NotEnough):
+            waiter.retry = self._timers.later(RETRY, self._try_again, waiter)
+        elif self._ageing is None or not self._ageing.active:
+            self._ageing = self._timers.later(AGEING_INTERVAL, self._age)
+
+    def _try_again(self, waiter: _Waiter) -> None:
+        wanted = waiter.wanted
+        if self._timers.seconds() - waiter.since >= PATIENCE:
+            wanted = wanted.for_certain()
+        try:
+            decision = self._table.request(
+                waiter.job_id, waiter.level, wanted, waiter.priority, waiter.since
+            )
+        except LockError as error:
+            self._settle([Failed(waiter.job_id, waiter.level, error)])
+            return
+        if isinstance(decision, Granted):
+            self._settle([decision])
+        else:
+            self._wait(waiter, decision)
+
+    def _age(self) -> None:
+        changes, outcomes = self._table.age(self._timers.seconds())
+        if self._table.waiting:
+            self._ageing = self._timers.later(AGEING_INTERVAL, self._age)
+        self._record(outcomes)
+        for change in changes:
+            try:
+                self._on_aged(change.owner, change.priority)
+            except Exception:
+                log.failure("The new priority of job {job} was lost", job=change.owner)
+        self._fire()
+
+    def _withdraw(self, waiter: _Waiter) -> list[Outcome]:
+        del self._waiters[waiter.job_id]
+        if waiter.retry is not None:
+            waiter.retry.cancel()
+        if isinstance(waiter.outcome, Granted):
+            return self._table.release(waiter.job_id, waiter.level)
+        return self._table.cancel(waiter.job_id)
+
+    def _give_up(self, job_id: int, deferred: Deferred[frozenset[str]]) -> None:
+        waiter = self._waiters.get(job_id)
+        if waiter is not None and waiter.deferred is deferred:
+            self._settle(self._withdraw(waiter))
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        self._record(outcomes)
+        self._fire()
+
+    def _record(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            waiter = self._waiters[outcome.owner]
+            waiter.outcome = outcome
+            self._settled.append(waiter)
+
+    def _fire(self) -> None:
+        if self._firing:
+            return
+        self._firing = True
+        try:
+            while self._settled:
+                waiter = self._settled.popleft()
+                if self._waiters.get(waiter.job_id) is not waiter:
+                    continue  # given up between the decision and now
+                del self._waiters[waiter.job_id]
+                if isinstance(waiter.outcome, Granted):
+                    self._tell(waiter.job_id, waiter.level, self._timers.seconds() - waiter.since)
+                    waiter.deferred.callback(waiter.outcome.names)
+                elif waiter.outcome is not None:
+                    waiter.deferred.errback(Failure(waiter.outcome.error))
+        finally:
+            self._firing = False
+
+    def _tell(self, job_id: int, level: Level, seconds: float) -> None:
+        if self._events.observed(LockWaited):
+            self._events.publish(LockWaited(job_id, level.label, seconds))

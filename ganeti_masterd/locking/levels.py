@@ -1,0 +1,121 @@
+"""The levels of locks and what a logical unit may want at each.
+
+Locks are taken level by level, downwards, which is what makes deadlock
+impossible. At the cluster level there is one lock, :data:`BGL`; instances are
+locked by name, everything else by uuid (spec luxi 3).
+
+A logical unit declares a :class:`Wanted` for each level, made by
+:func:`exclusive`, :func:`shared`, :func:`opportunistic`, or one of the values
+:data:`nothing`, :data:`all_shared` and :data:`all_exclusive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum, IntEnum
+from typing import Final
+
+from msgspec import Struct
+
+from ganeti_masterd.errors import ProgrammerError
+
+#: The one lock of the cluster level: shared by every opcode, or held alone.
+BGL: Final = "BGL"
+
+#: What a whole level's own lock is called where locks are shown.
+LOCKSET: Final = "[lockset]"
+
+
+class Level(IntEnum):
+    """The levels, in the order in which locks are taken."""
+
+    CLUSTER = 0
+    INSTANCE = 1
+    NODEGROUP = 2
+    NODE = 3
+    NODE_RES = 4
+    NETWORK = 5
+
+    @property
+    def label(self) -> str:
+        """Ganeti's name of the level."""
+        return self.name.lower().replace("_", "-")
+
+
+class Mode(Enum):
+    """How a lock is held; the values are what the lock query shows."""
+
+    SHARED = "shared"
+    EXCLUSIVE = "exclusive"
+
+
+def lock_name(level: Level, name: str) -> str:
+    """Returns a lock's full name, such as ``node-res/UUID``."""
+    return f"{level.label}/{name}"
+
+
+class Wanted(Struct, frozen=True):
+    """The locks that an opcode wants at one level.
+
+    ``names`` null means the whole level: its own lock and every member.
+    ``creating`` (part of ``names``) need not be members yet: who makes an object
+    locks its name before it exists. ``minimum`` marks an opportunistic request:
+    whatever is free of ``names``, if it is at least so many. Raises
+    ``ProgrammerError`` for a combination that makes no sense.
+    """
+
+    mode: Mode
+    names: frozenset[str] | None
+    creating: frozenset[str] = frozenset()
+    minimum: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.creating:
+            if self.names is None or not self.creating <= self.names:
+                raise ProgrammerError("A lock to be made must be among those named")
+            if self.mode is not Mode.EXCLUSIVE or self.minimum is not None:
+                raise ProgrammerError("A lock to be made is wanted exclusively, for certain")
+        if self.minimum is not None and self.minimum < 1:
+            raise ProgrammerError(f"An opportunistic minimum of {self.minimum} makes no sense")
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is wanted."""
+        return self.names is not None and not self.names
+
+    def for_certain(self) -> Wanted:
+        """Returns the same locks, all of them, however long it takes."""
+        return Wanted(self.mode, self.names)
+
+
+Names = str | Iterable[str]
+
+
+def _names(names: Names) -> frozenset[str]:
+    return frozenset((names,)) if isinstance(names, str) else frozenset(names)
+
+
+def exclusive(names: Names, *, creating: Names = ()) -> Wanted:
+    """Wants one name or several, alone; those in ``creating`` too, which need not exist."""
+    new = _names(creating)
+    return Wanted(Mode.EXCLUSIVE, _names(names) | new, new)
+
+
+def shared(names: Names) -> Wanted:
+    """Wants one name or several, together with others who share."""
+    return Wanted(Mode.SHARED, _names(names))
+
+
+def opportunistic(names: Names | None, minimum: int = 1, *, mode: Mode = Mode.EXCLUSIVE) -> Wanted:
+    """Wants whatever is free of ``names`` (null: of the level), at least ``minimum``."""
+    return Wanted(mode, None if names is None else _names(names), minimum=minimum)
+
+
+#: Wants no lock at this level.
+nothing: Final = Wanted(Mode.SHARED, frozenset())
+
+#: Wants the whole level, together with others who share.
+all_shared: Final = Wanted(Mode.SHARED, None)
+
+#: Wants the whole level, alone.
+all_exclusive: Final = Wanted(Mode.EXCLUSIVE, None)

@@ -1,0 +1,152 @@
+"""One lock: who holds it, who stands in line for it, and who of them comes next.
+
+A request's *place* is a tuple that orders all requests of a level; the lower
+one goes first. Sharers and those who want the lock alone stand in two sorted
+lists, so each question is answered by looking at the heads. Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from operator import attrgetter
+
+from ganeti_masterd.locking.levels import Level, Mode, Wanted
+
+#: Priority, arrival of the request's group, own arrival.
+Place = tuple[int, int, int]
+
+PLACE = attrgetter("place")
+
+
+class Request:
+    """What one owner waits for at one level. Its place is set by the level."""
+
+    __slots__ = (
+        "aged_since",
+        "alone",
+        "creating",
+        "level",
+        "names",
+        "owner",
+        "place",
+        "priority",
+        "since",
+    )
+
+    def __init__(
+        self, owner: int, level: Level, wanted: Wanted, priority: int, since: float
+    ) -> None:
+        self.owner = owner
+        self.level = level
+        self.names = wanted.names
+        self.creating = wanted.creating
+        self.alone = wanted.mode is Mode.EXCLUSIVE
+        #: The priority given; ageing counts from ``aged_since`` on top of it.
+        self.priority = priority
+        self.since = since
+        self.aged_since = since
+        self.place: Place = (priority, 0, 0)
+
+    @property
+    def mode(self) -> Mode:
+        """How the locks are wanted."""
+        return Mode.EXCLUSIVE if self.alone else Mode.SHARED
+
+
+def enter(line: list[Request], request: Request) -> None:
+    """Puts a request at its place in a sorted line."""
+    insort(line, request, key=PLACE)
+
+
+def leave(line: list[Request], request: Request) -> None:
+    """Takes a request, which must stand in it, out of a sorted line."""
+    index = bisect_left(line, request.place, key=PLACE)
+    assert line[index] is request
+    del line[index]
+
+
+class Lock:
+    """One lock. A holder alone and sharers exclude each other, always."""
+
+    __slots__ = ("alone_line", "holder", "shared_line", "sharers")
+
+    def __init__(self) -> None:
+        self.holder: int | None = None
+        self.sharers: set[int] = set()
+        self.alone_line: list[Request] = []
+        self.shared_line: list[Request] = []
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody holds it and nobody waits for it."""
+        return not (self.holder is not None or self.sharers or self.alone_line or self.shared_line)
+
+    @property
+    def mode(self) -> Mode | None:
+        """How it is held, null if it isn't."""
+        if self.holder is not None:
+            return Mode.EXCLUSIVE
+        return Mode.SHARED if self.sharers else None
+
+    @property
+    def owners(self) -> set[int]:
+        """Those who hold it."""
+        return self.sharers if self.holder is None else {self.holder}
+
+    def admits(self, place: Place, alone: bool) -> bool:
+        """Whether a request may have the lock now.
+
+        It may if that conflicts with no holder and with no one who stands
+        before it: so no one who waits is ever overtaken by what it conflicts with.
+        """
+        if self.holder is not None:
+            return False
+        line = self.alone_line
+        if line and line[0].place < place:
+            return False
+        if not alone:
+            return True
+        line = self.shared_line
+        return not self.sharers and not (line and line[0].place < place)
+
+    def take(self, owner: int, alone: bool) -> None:
+        """Makes the owner a holder; the caller has asked :meth:`admits`."""
+        if alone:
+            self.holder = owner
+        else:
+            self.sharers.add(owner)
+
+    def line(self, alone: bool) -> list[Request]:
+        """Returns the line in which a request of this kind stands."""
+        return self.alone_line if alone else self.shared_line
+
+    def head(self) -> list[Request]:
+        """Returns the one that may have the lock alone next, if one may now."""
+        line = self.alone_line
+        return line[:1] if line and self.admits(line[0].place, True) else []
+
+    def front(self) -> list[Request]:
+        """Returns all that this lock would admit now."""
+        if self.holder is not None:
+            return []
+        if not self.alone_line:
+            return self.shared_line[:]
+        first = self.alone_line[0].place
+        return self.head() or self.shared_line[: bisect_left(self.shared_line, first, key=PLACE)]
+
+    def after(self, request: Request) -> list[Request]:
+        """Returns those who may get on because a request has just left its line.
+
+        That is nobody if one of the other kind would still not be admitted in
+        its place: then whatever stopped it stops all who stand behind as well.
+        """
+        place = request.place
+        if not self.admits(place, not request.alone):
+            return []
+        if not request.alone:
+            return self.alone_line[:1]
+        return self.head() or self.front()[bisect_left(self.shared_line, place, key=PLACE) :]
+
+    def waiting(self) -> list[Request]:
+        """Returns all who wait, in order."""
+        return sorted(self.alone_line + self.shared_line, key=PLACE)

@@ -1,0 +1,381 @@
+"""The lock table: who may take, keep and give back which locks. Pure.
+
+Owners are job ids; an owner waits for one request at a time. The rules:
+
+* The cluster lock comes first and goes last. Levels are taken downwards: never
+  at or above a level where the owner holds something. Nothing is taken twice.
+* A request is granted whole or waits holding nothing of it. It waits while it
+  conflicts with a holder or with a request that stands before it; order is
+  priority, then arrival. So nothing deadlocks, and no one is overtaken by what
+  it conflicts with.
+* Sharers are grouped: one who comes late joins the place of those of the same
+  priority who already wait for just the same locks.
+* A lock is a member of its level, or is being made (``Wanted.creating``).
+  Whoever holds a whole level holds the members of the moment of the grant, and
+  keeps everybody else from taking locks of the level that conflict.
+
+Every operation that frees something returns what came of it for others: a list
+of :class:`Granted` and :class:`Failed`, in the order of the lines. Misuse
+raises ``LockError`` and changes nothing. Time comes in as seconds on any clock
+that only goes forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from ganeti_masterd.errors import LockError
+from ganeti_masterd.locking.ageing import aged
+from ganeti_masterd.locking.decisions import (
+    Aged,
+    Decision,
+    Failed,
+    Granted,
+    LockState,
+    NotEnough,
+    Outcome,
+    Waiting,
+)
+from ganeti_masterd.locking.holdings import NO_NAMES, Holding, Owner
+from ganeti_masterd.locking.levels import BGL, Level, Mode, Wanted, lock_name
+from ganeti_masterd.locking.line import PLACE, Request
+from ganeti_masterd.locking.lockset import LockSet
+
+
+class LockTable:
+    """All locks of the cluster. See the module for its rules."""
+
+    def __init__(self) -> None:
+        self._levels = [LockSet() for _ in Level]
+        self._levels[Level.CLUSTER].add([BGL])
+        self._owners: dict[int, Owner] = {}
+        self._requests: dict[int, Request] = {}
+
+    # Asking
+
+    def request(
+        self, owner: int, level: Level, wanted: Wanted, priority: int = 0, since: float = 0.0
+    ) -> Decision:
+        """Asks for locks at one level.
+
+        ``since`` is when the owner began to wait, from which ageing counts. An
+        opportunistic request takes what is free of the members named and never waits.
+        Raises ``LockError`` for a name that isn't a member, and for an order of
+        asking that the rules forbid.
+        """
+        record = self._may_ask(owner, level)
+        lockset = self._levels[level]
+        if wanted.minimum is not None:
+            return self._take_free(owner, level, wanted, wanted.minimum, priority)
+        names = wanted.names
+        if names is None:
+            if level is Level.CLUSTER:
+                raise LockError(f"The one lock of the cluster level is {BGL}")
+        elif not names:
+            return Granted(owner, level, NO_NAMES)
+        elif not lockset.members.issuperset(names):
+            unknown = names - lockset.members - wanted.creating
+            if unknown:
+                raise LockError(f"There is no lock {lock_name(level, min(unknown))}")
+            if level is Level.CLUSTER:
+                raise LockError("No lock can be made at the cluster level")
+        request = Request(owner, level, wanted, priority, since)
+        request.place = lockset.next_place(priority, names, request.alone)
+        if record is None:
+            record = self._owners[owner] = Owner()
+        if lockset.admits(request):
+            return self._grant(record, lockset, request)
+        lockset.enqueue(request)
+        record.request = self._requests[owner] = request
+        return Waiting(owner, level)
+
+    def cancel(self, owner: int) -> list[Outcome]:
+        """Gives up what the owner waits for, if anything."""
+        record = self._owners.get(owner)
+        if record is None or record.request is None:
+            return []
+        woken: list[Request] = []
+        request = record.request
+        self._withdraw(record, request, woken)
+        return self._wake(self._levels[request.level], woken)
+
+    def set_priority(self, owner: int, priority: int, now: float = 0.0) -> list[Outcome]:
+        """Moves what the owner waits for, if anything, to the end of another priority.
+
+        Ageing starts anew from there.
+        """
+        request = self._requests.get(owner)
+        if request is None:
+            return []
+        request.priority = priority
+        request.aged_since = now
+        woken: list[Request] = []
+        self._move(request, priority, woken)
+        return self._wake(self._levels[request.level], woken)
+
+    def age(self, now: float) -> tuple[list[Aged], list[Outcome]]:
+        """Makes those who waited long more urgent; returns who, and what came of it."""
+        due = [
+            (request, priority)
+            for request in self._requests.values()
+            if (priority := aged(request.priority, now - request.aged_since)) != request.place[0]
+        ]
+        woken: list[list[Request]] = [[] for _ in Level]
+        for request, priority in sorted(due, key=lambda change: change[0].place):
+            self._move(request, priority, woken[request.level])
+        outcomes: list[Outcome] = []
+        for level in Level:
+            outcomes += self._wake(self._levels[level], woken[level])
+        return [Aged(request.owner, priority) for request, priority in due], outcomes
+
+    # Giving back
+
+    def release(self, owner: int, level: Level, keep: Collection[str] = ()) -> list[Outcome]:
+        """Frees what the owner holds at a level, but for the names in ``keep``.
+
+        One who holds a whole level and keeps some of it holds those by name from
+        then on. Raises ``LockError`` if the cluster lock would go before others.
+        """
+        record, holding = self._holding(owner, level)
+        if record is None or holding is None:
+            return []
+        kept = holding.names().intersection(keep)
+        if level is Level.CLUSTER and not kept and record.needs_cluster_lock:
+            raise LockError(f"Job {owner} can't release the cluster lock before all others")
+        lockset = self._levels[level]
+        woken: list[Request] = []
+        if holding.whole is not None and not (kept and kept >= holding.covered):
+            by_name = (holding.covered & kept).difference(holding.named)
+            lockset.free_whole(owner, woken)
+            lockset.hold(owner, by_name, holding.whole)
+            holding.named.update(dict.fromkeys(by_name, holding.whole))
+            holding.whole, holding.covered = None, NO_NAMES
+        gone = [name for name in holding.named if name not in kept]
+        for name in gone:
+            del holding.named[name]
+        lockset.free(owner, gone, woken)
+        if holding.empty:
+            record.held[level] = None
+            self._forget_idle(owner, record)
+        return self._wake(lockset, woken) if woken else []
+
+    def release_all(self, owner: int) -> list[Outcome]:
+        """Gives up what the owner waits for and frees all that it holds, last taken first."""
+        outcomes = self.cancel(owner)
+        for level in reversed(Level):
+            outcomes += self.release(owner, level)
+        return outcomes
+
+    def downgrade(
+        self, owner: int, level: Level, names: Iterable[str] | None = None
+    ) -> list[Outcome]:
+        """Makes what the owner holds alone at a level (null: all of it) shared.
+
+        Raises ``LockError`` for a name that isn't held. A whole level is
+        downgraded as a whole.
+        """
+        _, holding = self._holding(owner, level)
+        if holding is None:
+            if names is None or not set(names):
+                return []
+            raise self._not_held(owner, level, next(iter(names)))
+        owned = holding.names()
+        chosen = owned if names is None else frozenset(names)
+        if not chosen <= owned:
+            raise self._not_held(owner, level, min(chosen - owned))
+        whole = holding.whole is True and chosen >= holding.covered
+        if holding.whole is True and not whole and not chosen <= holding.named.keys():
+            raise LockError(f"Job {owner} holds the whole level {level.label}, not single locks")
+        lockset = self._levels[level]
+        woken: list[Request] = []
+        changed = [name for name, alone in holding.named.items() if alone and name in chosen]
+        lockset.downgrade(owner, changed, woken)
+        holding.named.update(dict.fromkeys(changed, False))
+        if whole:
+            lockset.downgrade_whole(owner, woken)
+            holding.whole = False
+        return self._wake(lockset, woken)
+
+    # Members
+
+    def add(self, level: Level, names: Iterable[str], owner: int | None = None) -> None:
+        """Makes new members of a level, held alone by ``owner`` if one is given.
+
+        An owner that holds a name already, because it asked to create it, goes
+        on holding it. This never waits: those who hold the whole level don't hold
+        what comes later. Raises ``LockError`` for a name that is a member or that
+        another owner holds, and for an owner without the cluster lock.
+        """
+        new = frozenset(names)
+        lockset = self._levels[level]
+        if level is Level.CLUSTER:
+            raise LockError("No lock can be made at the cluster level")
+        if new & lockset.members:
+            name = min(new & lockset.members)
+            raise LockError(f"There is a lock {lock_name(level, name)} already")
+        if owner is not None:
+            record, holding = self._holding(owner, level)
+            if record is None or record.held[Level.CLUSTER] is None:
+                raise LockError(f"Job {owner} doesn't hold the cluster lock")
+            if record.request is not None:
+                raise LockError(f"Job {owner} can't make locks while it waits for some")
+            taken = {name for name in new if lockset.holds(name)}
+            foreign = taken.difference(holding.named if holding is not None else ())
+            if foreign:
+                raise LockError(f"Another job holds {lock_name(level, min(foreign))}")
+            fresh = new - taken
+            if fresh:
+                if holding is None:
+                    holding = record.held[level] = Holding()
+                lockset.hold(owner, fresh, True)
+                holding.named.update(dict.fromkeys(fresh, True))
+        lockset.add(new)
+
+    def remove(self, owner: int, level: Level, name: str) -> list[Outcome]:
+        """Takes a member out of its level, and from its owner, who must hold it alone.
+
+        Requests that name it fail with a ``LockError`` that says so, but for
+        those that mean to create it.
+        """
+        record, holding = self._holding(owner, level)
+        lockset = self._levels[level]
+        if level is Level.CLUSTER:
+            raise LockError("The cluster lock can't be removed")
+        if name not in lockset.members:
+            raise LockError(f"There is no lock {lock_name(level, name)}")
+        if record is None or holding is None or not holding.alone(name):
+            raise self._not_held(owner, level, name)
+        outcomes: list[Outcome] = []
+        woken: list[Request] = []
+        for request in lockset.waiting_for(name):
+            if name not in request.creating:
+                self._withdraw(self._owners[request.owner], request, woken)
+                error = LockError(f"The lock {lock_name(level, name)} was removed")
+                outcomes.append(Failed(request.owner, level, error))
+        lockset.discard(name)
+        holding.covered -= {name}
+        if holding.named.pop(name, None) is not None:
+            lockset.free(owner, [name], woken)
+        if holding.empty:
+            record.held[level] = None
+        return outcomes + self._wake(lockset, woken)
+
+    # Looking
+
+    def members(self, level: Level) -> frozenset[str]:
+        """Returns the names of a level's members."""
+        return self._levels[level].names()
+
+    def owned(self, owner: int, level: Level) -> frozenset[str]:
+        """Returns the names of the locks that an owner holds at a level."""
+        holding = self._holding(owner, level)[1]
+        return holding.names() if holding is not None else NO_NAMES
+
+    def owned_alone(self, owner: int, level: Level) -> frozenset[str]:
+        """Returns those of them that it holds alone."""
+        holding = self._holding(owner, level)[1]
+        if holding is None:
+            return NO_NAMES
+        return frozenset(name for name in holding.names() if holding.alone(name))
+
+    def waits(self, owner: int) -> Level | None:
+        """Returns the level at which an owner waits, null if it doesn't."""
+        request = self._requests.get(owner)
+        return request.level if request is not None else None
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._requests)
+
+    def states(self) -> Iterator[LockState]:
+        """Returns each lock that is held or awaited, by level.
+
+        A level's own lock is there too while any lock of the level is held by name.
+        """
+        for level in Level:
+            yield from self._levels[level].states(level)
+
+    # Within
+
+    def _may_ask(self, owner: int, level: Level) -> Owner | None:
+        record = self._owners.get(owner)
+        if record is None:
+            if level is not Level.CLUSTER:
+                raise LockError(f"Job {owner} asks for {level.label} before the cluster lock")
+            return None
+        if record.request is not None:
+            raise LockError(f"Job {owner} waits for locks already")
+        held = record.held
+        if held[Level.CLUSTER] is None and level is not Level.CLUSTER:
+            raise LockError(f"Job {owner} asks for {level.label} before the cluster lock")
+        for taken in held[level:]:
+            if taken is not None:
+                last = Level(max(i for i in Level if held[i] is not None))
+                raise LockError(f"Job {owner} asks for {level.label} while it holds {last.label}")
+        return record
+
+    def _take_free(
+        self, owner: int, level: Level, wanted: Wanted, minimum: int, priority: int
+    ) -> Decision:
+        lockset = self._levels[level]
+        alone = wanted.mode is Mode.EXCLUSIVE
+        wished = lockset.names() if wanted.names is None else wanted.names & lockset.members
+        place = lockset.next_place(priority, NO_NAMES, True)
+        free = lockset.admitted_names(wished, place, alone)
+        if len(free) < minimum:
+            return NotEnough(owner, level, len(free))
+        record = self._owners.get(owner)
+        if record is None:
+            record = self._owners[owner] = Owner()
+        holding = record.held[level] = Holding()
+        holding.named = dict.fromkeys(free, alone)
+        lockset.hold(owner, free, alone)
+        return Granted(owner, level, frozenset(free))
+
+    def _grant(self, record: Owner, lockset: LockSet, request: Request) -> Granted:
+        level, names, alone = request.level, request.names, request.alone
+        lockset.hold(request.owner, names, alone)
+        holding = record.held[level] = Holding()
+        if names is None:
+            holding.whole = alone
+            names = holding.covered = lockset.names()
+        else:
+            holding.named = dict.fromkeys(names, alone)
+        return Granted(request.owner, level, names)
+
+    def _withdraw(self, record: Owner, request: Request, woken: list[Request]) -> None:
+        self._levels[request.level].abandon(request, woken)
+        record.request = None
+        del self._requests[request.owner]
+        self._forget_idle(request.owner, record)
+
+    def _move(self, request: Request, priority: int, woken: list[Request]) -> None:
+        lockset = self._levels[request.level]
+        lockset.abandon(request, woken)
+        request.place = lockset.next_place(priority, request.names, request.alone)
+        lockset.enqueue(request)
+        woken.append(request)
+
+    def _wake(self, lockset: LockSet, woken: list[Request]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for request in sorted(set(woken), key=PLACE):
+            if self._requests.get(request.owner) is request and lockset.admits(request):
+                lockset.dequeue(request)
+                record = self._owners[request.owner]
+                record.request = None
+                del self._requests[request.owner]
+                outcomes.append(self._grant(record, lockset, request))
+        return outcomes
+
+    def _holding(self, owner: int, level: Level) -> tuple[Owner | None, Holding | None]:
+        record = self._owners.get(owner)
+        return (record, None) if record is None else (record, record.held[level])
+
+    def _forget_idle(self, owner: int, record: Owner) -> None:
+        if record.idle:
+            self._owners.pop(owner, None)
+
+    @staticmethod
+    def _not_held(owner: int, level: Level, name: str) -> LockError:
+        return LockError(f"Job {owner} doesn't hold {lock_name(level, name)} as it must")

@@ -1,0 +1,1 @@
+"""One class for each opcode: what it locks, checks and does."""

@@ -1,0 +1,114 @@
+"""The logical unit: one opcode's locks, checks and work, and their registry.
+
+A unit declares and does; it never touches Twisted (DESIGN, "Life of an
+opcode"). ``expand`` and ``locks`` run in the reactor and must be pure and
+quick; ``prepare``, ``check`` and ``exec`` run in a pool thread and may block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+from msgspec import Struct
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.locking.levels import BGL, Level, Wanted, exclusive, nothing, shared
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.opcodes.base import Opcode
+
+O_co = TypeVar("O_co", bound=Opcode, covariant=True)
+
+#: Every logical unit, by the OP_ID that it runs.
+UNITS: dict[str, type[LogicalUnit[Any]]] = {}
+
+
+class HookNodes(Struct, frozen=True):
+    """The nodes, by uuid, on which an opcode's hooks run before and after it."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+class LogicalUnit(Generic[O_co]):
+    """Runs one opcode once.
+
+    Subclasses name their opcode (``class AddTags(LogicalUnit[TagsSet],
+    runs=TagsSet)``) and override what they need.
+    """
+
+    #: Whether the opcode wants the whole cluster for itself.
+    alone: ClassVar[bool] = False
+    #: Whether lacking resources (``temp_insufficient_resources``) send it back to wait.
+    waits_for_resources: ClassVar[bool] = False
+    #: Whether :meth:`prepare` has something to do.
+    prepares: ClassVar[bool] = False
+
+    def __init_subclass__(cls, runs: type[Opcode] | None = None) -> None:
+        super().__init_subclass__()
+        if runs is not None:
+            UNITS[str(runs.__struct_config__.tag)] = cls
+
+    def __init__(self, op: O_co) -> None:
+        self.op = op
+
+    # In the reactor: pure and quick
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Checks the arguments by themselves and resolves names.
+
+        Raises ``OpPrereqError``. Runs again, on a fresh snapshot, if the opcode
+        has to start over.
+        """
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Returns what the opcode wants at one level, given the world as it is.
+
+        Asked level by level, and once more after each grant: if the answer has
+        changed by then, the level is taken anew.
+        """
+        if level is Level.CLUSTER:
+            return exclusive(BGL) if self.alone else shared(BGL)
+        return nothing
+
+    # In a pool thread: may block
+
+    def prepare(self, ctx: Context) -> None:
+        """Does what must come before the locks, while the job shows as waiting."""
+
+    def check(self, ctx: Context) -> None:
+        """Checks that the opcode can be done; raises ``OpPrereqError``. Changes nothing."""
+
+    def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
+        """Returns where hooks run, for opcodes that have some: the master."""
+        master = (snapshot.master.uuid,)
+        return HookNodes(master, master)
+
+    def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
+        """Returns the opcode's own variables for hooks, without their prefix.
+
+        Asked before the opcode runs and again after it.
+        """
+        return {}
+
+    def exec(self, ctx: Context) -> Any:
+        """Does it; returns the opcode's result."""
+        raise NotImplementedError
+
+
+def unit_for(op: Opcode) -> LogicalUnit[Any] | None:
+    """Returns a fresh logical unit for an opcode, null if none is built."""
+    cls = UNITS.get(op.op_id)
+    return cls(op) if cls is not None else None
+
+
+def is_built(op_id: str) -> bool:
+    """Whether an opcode can be run."""
+    return op_id in UNITS
+
+
+def names_of(snapshot: Snapshot, uuids: Iterable[str]) -> str:
+    """Returns node names for a message, comma separated, in natural order."""
+    return ", ".join(
+        sorted(snapshot.nodes[uuid].name if uuid in snapshot.nodes else uuid for uuid in uuids)
+    )

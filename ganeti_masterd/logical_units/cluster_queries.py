@@ -1,0 +1,25 @@
+"""Opcodes that ask about the cluster: OP_CLUSTER_QUERY and OP_CLUSTER_CONFIG_QUERY."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.opcodes.cluster import ClusterConfigQuery, ClusterQuery
+
+
+class QueryCluster(LogicalUnit[ClusterQuery], runs=ClusterQuery):
+    """Answers what the LUXI method QueryClusterInfo does."""
+
+    def exec(self, ctx: Context) -> dict[str, Any]:
+        """Returns the cluster's parameters and versions."""
+        return ctx.ask(lambda engine: engine.cluster_info())
+
+
+class QueryClusterConfig(LogicalUnit[ClusterConfigQuery], runs=ClusterConfigQuery):
+    """Answers what the LUXI method QueryConfigValues does."""
+
+    def exec(self, ctx: Context) -> list[Any]:
+        """Returns the values of the fields asked for."""
+        return ctx.ask(lambda engine: engine.config_values(self.op.output_fields))

@@ -1,0 +1,156 @@
+"""What an opcode may reach while it runs: the :class:`Context`, complete.
+
+A logical unit gets one for its blocking stretch and uses nothing else of the
+daemon. Every method may be called in the pool thread only; each hops to the
+reactor where it has to. All but ``feedback`` raise ``DaemonStopping`` when the
+daemon ends, and ``JobKilled`` where the text says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.store import Change
+from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.locking.levels import Level
+from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.rpc.interfaces import Arguments, NodeResult
+
+T = TypeVar("T")
+
+
+class JobKilled(OpExecError):
+    """The job was killed while this opcode ran. Travels as ``OpExecError``."""
+
+
+class Context(Protocol):
+    """One opcode's way to the rest of the daemon."""
+
+    @property
+    def job_id(self) -> int:
+        """The job that runs."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Returns the published configuration; it stays as it is while it is held."""
+        ...
+
+    def change(self, uuid: str, function: Callable[[Any], Any], serial: int | None = None) -> Any:
+        """Changes one object; returns it as it is now published, thus durable.
+
+        ``function`` gets the object's current value and returns the new one; it
+        runs in the reactor and must be pure and short. Fails if the object is
+        gone, or its serial isn't ``serial`` any more.
+        """
+        ...
+
+    def change_all(self, changes: Sequence[Change]) -> Snapshot:
+        """Makes several changes (updates, additions, removals) in one transaction."""
+        ...
+
+    def call(
+        self,
+        nodes: Iterable[str],
+        procedure: str,
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> Mapping[str, NodeResult]:
+        """Calls a procedure on nodes, given by uuid, all at once; see ``INodeRPC.call``.
+
+        A kill waits for it: a call that was sent is carried out by the node anyway.
+        """
+        ...
+
+    def run_allocator(self, name: str, request: Mapping[str, Any]) -> Any:
+        """Runs an allocator script on the master; returns its result.
+
+        Raises ``OpPrereqError`` with ``insufficient_resources`` where it finds no
+        place, ``OpExecError`` where it can't be run or makes no sense.
+        """
+        ...
+
+    def ask(self, question: Callable[[QueryEngine], Deferred[T] | T]) -> T:
+        """Puts a question to the query engine, in the reactor; returns its answer."""
+        ...
+
+    def reserve(self, kind: str, value: Hashable) -> None:
+        """Reserves a name, address or the like for this job until it ends.
+
+        ``kind`` is one of ``ganeti_masterd.config.reservations``. Raises
+        ``ReservationError`` for what the configuration or another job has.
+        """
+        ...
+
+    def new_mac(self, prefix: str | None = None) -> str:
+        """Returns a free MAC address, reserved."""
+        ...
+
+    def new_port(self) -> int:
+        """Returns a free TCP port of the cluster's, reserved."""
+        ...
+
+    def new_minors(self, nodes: Sequence[str]) -> list[int]:
+        """Returns a free DRBD minor on each node (uuids, in order), reserved."""
+        ...
+
+    def owned(self, level: Level) -> frozenset[str]:
+        """Returns the names of the locks that the job holds at a level."""
+        ...
+
+    def release(self, level: Level, keep: Iterable[str] = ()) -> None:
+        """Gives back locks of a level, all but those in ``keep``."""
+        ...
+
+    def downgrade(self, level: Level, names: Iterable[str] | None = None) -> None:
+        """Shares from now on what was held exclusively (null: all of the level)."""
+        ...
+
+    def add_lock(self, level: Level, name: str) -> None:
+        """Adds the lock of an object that was made; the job holds it."""
+        ...
+
+    def remove_lock(self, level: Level, name: str) -> None:
+        """Removes the lock of an object that is gone; whoever waits for it fails."""
+        ...
+
+    def submit(self, jobs: Sequence[Sequence[Opcode]]) -> list[int]:
+        """Submits jobs that come to be together with this opcode's result, or not at all.
+
+        They inherit priority, debug level and reason. Raises ``OpPrereqError`` if
+        one can't be taken.
+        """
+        ...
+
+    def feedback(self, text: str, *, kind: str = "message", value: Any = None) -> None:
+        """Adds a line to the job's log (of another kind: with ``value`` for its message).
+
+        A checkpoint.
+        """
+        ...
+
+    def info(self, text: str) -> None:
+        """Adds a line that begins with INFO."""
+        ...
+
+    def warning(self, text: str, hint: str | None = None) -> None:
+        """Adds a line that begins with WARNING, and one with what may be done."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Waits; a kill ends the wait with ``JobKilled``."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Raises ``JobKilled`` if the job was killed meanwhile."""
+        ...
+
+    def shielded(self) -> AbstractContextManager[None]:
+        """Within it a kill is put off: for clean-up that must be finished."""
+        ...

@@ -1,0 +1,137 @@
+"""Tags of the cluster, node groups, nodes, networks and instances."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.tags import check_tag
+from ganeti_masterd.constants import (
+    TAG_CLUSTER,
+    TAG_INSTANCE,
+    TAG_NETWORK,
+    TAG_NODE,
+    TAG_NODEGROUP,
+)
+from ganeti_masterd.errors import ECODE_NOENT, prereq
+from ganeti_masterd.locking.levels import Level, Wanted, exclusive, nothing, shared
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.opcodes.tags import TagsDel, TagsGet, TagsSearch, TagsSet
+
+#: Where the objects that may carry tags are locked.
+TAG_LEVELS: dict[str, Level] = {
+    TAG_NODEGROUP: Level.NODEGROUP,
+    TAG_NODE: Level.NODE,
+    TAG_INSTANCE: Level.INSTANCE,
+    TAG_NETWORK: Level.NETWORK,
+}
+
+#: Path prefixes in the answer of a search, with the sections searched, in order.
+SEARCHED: tuple[tuple[str, str], ...] = (
+    ("/instances", "instances"),
+    ("/nodes", "nodes"),
+    ("/nodegroup", "groups"),
+    ("/network", "networks"),
+)
+
+O_co = TypeVar("O_co", TagsGet, TagsSet, TagsDel, covariant=True)
+
+
+class _OnOneObject(LogicalUnit[O_co]):
+    """An opcode about one object that carries tags."""
+
+    target: Any
+    level: Level
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Resolves the name; the cluster has none."""
+        self.target = snapshot.find(self.op.kind, self.op.name)
+        self.level = TAG_LEVELS.get(self.op.kind, Level.CLUSTER)
+
+    @property
+    def lock(self) -> str:
+        """The name under which the object is locked."""
+        name: str = self.target.name if self.level is Level.INSTANCE else self.target.uuid
+        return name
+
+    def current(self, ctx: Context) -> Any:
+        """Returns the object as it is now."""
+        return ctx.snapshot().find(self.op.kind, self.target.uuid)
+
+
+class GetTags(_OnOneObject[TagsGet], runs=TagsGet):
+    """Answers the tags of an object; locks it only if asked to."""
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Shares the object, with ``use_locking``."""
+        if level is self.level and level is not Level.CLUSTER:
+            return shared(self.lock) if self.op.use_locking else nothing
+        return super().locks(level, snapshot)
+
+    def exec(self, ctx: Context) -> list[str]:
+        """Returns the tags, sorted."""
+        return sorted(self.current(ctx).tags)
+
+
+class _ChangesTags(_OnOneObject[O_co]):
+    """Holds the one object whose tags change; runs no node."""
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Holds the object alone. The cluster's tags need no more than every opcode has."""
+        if level is self.level and level is not Level.CLUSTER:
+            return exclusive(self.lock)
+        return super().locks(level, snapshot)
+
+    def check(self, ctx: Context) -> None:
+        """Raises ``TagError`` for what isn't a tag."""
+        for tag in self.op.tags:
+            check_tag(tag)
+
+
+class AddTags(_ChangesTags[TagsSet], runs=TagsSet):
+    """Adds tags to an object; those that it has already are no error."""
+
+    def exec(self, ctx: Context) -> None:
+        """Adds them."""
+        ctx.change(self.target.uuid, lambda obj: obj.with_tags(self.op.tags))
+
+
+class RemoveTags(_ChangesTags[TagsDel], runs=TagsDel):
+    """Removes tags from an object, all or none."""
+
+    def check(self, ctx: Context) -> None:
+        """Refuses tags that the object doesn't have."""
+        super().check(ctx)
+        missing = sorted(set(self.op.tags) - set(self.current(ctx).tags))
+        if missing:
+            names = ", ".join(f"'{tag}'" for tag in missing)
+            raise prereq(f"Tag(s) {names} not found", ECODE_NOENT)
+
+    def exec(self, ctx: Context) -> None:
+        """Removes them."""
+        ctx.change(self.target.uuid, lambda obj: obj.without_tags(self.op.tags))
+
+
+class SearchTags(LogicalUnit[TagsSearch], runs=TagsSearch):
+    """Finds the tags that match a pattern, anywhere in the cluster."""
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Compiles the pattern."""
+        try:
+            self.pattern = re.compile(self.op.pattern)
+        except re.error as error:
+            raise prereq(f"Invalid search pattern '{self.op.pattern}': {error}")
+
+    def exec(self, ctx: Context) -> list[tuple[str, str]]:
+        """Returns ``(path of the object, tag)`` for each match."""
+        snapshot = ctx.snapshot()
+        found = [(f"/{TAG_CLUSTER}", tag) for tag in self._matching(snapshot.cluster.tags)]
+        for prefix, section in SEARCHED:
+            for obj in getattr(snapshot, section).values():
+                found += [(f"{prefix}/{obj.name}", tag) for tag in self._matching(obj.tags)]
+        return found
+
+    def _matching(self, tags: tuple[str, ...]) -> list[str]:
+        return [tag for tag in tags if self.pattern.search(tag)]

@@ -1,0 +1,155 @@
+"""What all LUXI connections of a daemon share: the answers, the limits, the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+
+from ganeti_masterd.constants import LUXI_DEF_RWTO
+from ganeti_masterd.errors import LuxiError
+from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
+from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.luxi.peers import Peer
+from ganeti_masterd.luxi.server import LuxiServer
+from ganeti_masterd.timing import Timer, Timers
+
+#: The most clients that are served at once unless told otherwise.
+MAX_CONNECTIONS = 4096
+#: The most refused clients that may still read why; past it the oldest is cut off.
+MAX_LINGERING = 256
+
+#: Takes a request and who sent it; returns the result, an
+#: :class:`~ganeti_masterd.luxi.messages.Encoded`, or a Deferred of either; may raise.
+Answer = Callable[[Request, Peer], object]
+
+
+class LuxiFactory(Factory):
+    """Makes a :class:`LuxiServer` for each client and closes the idle ones.
+
+    ``answer`` is called in the reactor thread for every request that could be
+    understood. Ganeti's errors, raised or by Deferred, are the client's answer; any
+    other exception is logged with its traceback and answered as ``OpExecError``. Its
+    Deferred is cancelled when the client goes away.
+
+    ``idle_timeout`` is in seconds (null: never). One timer serves all connections, so
+    that closing may come up to a second later. ``requests`` counts the messages that
+    came in. Stopping to listen leaves the connections as they are; :meth:`close` ends
+    them.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        answer: Answer,
+        timers: Timers,
+        *,
+        idle_timeout: float | None = LUXI_DEF_RWTO,
+        max_connections: int = MAX_CONNECTIONS,
+        max_message_size: int = MAX_MESSAGE_SIZE,
+    ) -> None:
+        self.answer = answer
+        self.seconds = timers.seconds
+        self.idle_timeout = float("inf") if idle_timeout is None else idle_timeout
+        self.max_connections = max_connections
+        self.max_message_size = max_message_size
+        self.requests = 0
+        self._timers = timers
+        self._made = 0
+        self._open: set[LuxiServer] = set()
+        self._lingering: dict[LuxiServer, None] = {}  # refused, oldest first
+        self._sweep: Timer | None = None
+        self._sweep_at = float("inf")
+        self._closed: list[Deferred[None]] = []
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected, without those that were refused."""
+        return len(self._open)
+
+    def buildProtocol(self, addr: IAddress | None) -> LuxiServer:  # type: ignore[override]
+        """Returns the protocol of a new connection."""
+        self._made += 1
+        return LuxiServer(self, self._made)
+
+    def close(self) -> Deferred[None]:
+        """Ends all connections; fires when the last is gone.
+
+        What was answered is still sent; pending answers are cancelled. The caller stops
+        listening first.
+        """
+        done: Deferred[None] = Deferred()
+        self._closed.append(done)
+        for connection in self._connections():
+            connection.close()
+        self._tell_closed()
+        return done
+
+    # Called by the connections
+
+    def connection_made(self, connection: LuxiServer) -> None:
+        """Counts a new connection, or refuses it past the limit."""
+        self._open.add(connection)
+        if len(self._open) > self.max_connections:
+            connection.refuse(
+                LuxiError(
+                    f"The master daemon serves {self.max_connections} connections already, "
+                    "which is its limit (--max-connections); try again later"
+                )
+            )
+        else:
+            self.expect(connection.deadline)
+
+    def connection_refused(self, connection: LuxiServer) -> None:
+        """Takes a connection out of the count that only waits to be closed."""
+        self._open.discard(connection)
+        self._lingering[connection] = None
+        if len(self._lingering) > MAX_LINGERING:
+            oldest = next(iter(self._lingering))
+            del self._lingering[oldest]
+            oldest.transport.abortConnection()
+
+    def connection_lost(self, connection: LuxiServer) -> None:
+        """Forgets a connection that is gone."""
+        self._open.discard(connection)
+        self._lingering.pop(connection, None)
+        if not self._open and not self._lingering and self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+            self._sweep_at = float("inf")
+        self._tell_closed()
+
+    def expect(self, deadline: float) -> None:
+        """Makes sure that connections are looked at when ``deadline`` comes."""
+        if deadline < self._sweep_at:
+            if self._sweep is not None:
+                self._sweep.cancel()
+            self._sweep_at = deadline
+            self._sweep = self._timers.later(deadline - self.seconds(), self._look)
+
+    def _look(self) -> None:
+        """Tells the connections that are overdue, and comes back for the next."""
+        self._sweep = None
+        self._sweep_at = float("inf")
+        now = self.seconds()
+        for connection in self._connections():
+            if connection.deadline <= now:
+                connection.overdue(now)
+        rest = self._connections()
+        if rest:
+            # A connection that is busy now is idle at the earliest when it was answered.
+            soonest = min(now + self.idle_timeout, *(each.deadline for each in rest))
+            if soonest < float("inf"):
+                self.expect(max(soonest, now + min(1.0, self.idle_timeout / 100)))
+
+    def _connections(self) -> list[LuxiServer]:
+        return [*self._open, *self._lingering]
+
+    def _tell_closed(self) -> None:
+        if self._closed and not self._open and not self._lingering:
+            closed, self._closed = self._closed, []
+            for done in closed:
+                done.callback(None)

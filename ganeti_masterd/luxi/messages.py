@@ -1,0 +1,195 @@
+"""Requests and replies of LUXI: from bytes to values and back (spec luxi 1).
+
+Bytes here are whole messages without their end byte. A reply is compact JSON without
+a version, as that of the 3.x server. Text goes out as UTF-8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ganeti_masterd import errors
+from ganeti_masterd.constants import CONFIG_VERSION_NEXT, LUXI_VERSION
+from ganeti_masterd.errors import ECODE_INVAL, LuxiError, OpPrereqError, ProgrammerError
+from ganeti_masterd.luxi.documents import ProtocolError, parse, parse_strictly
+
+#: Versions of LUXI 2.x clients that are served too, in their dialect.
+CLASSIC_VERSIONS = range(2050000, 2060000 + 1)
+#: What requests may say, besides a classic version.
+VERSIONS = frozenset({LUXI_VERSION, CONFIG_VERSION_NEXT})
+
+_SUCCESS = b'{"success":true,"result":'
+_FAILURE = b'{"success":false,"result":'
+_END = b"}"
+
+_encode = msgspec.json.Encoder().encode
+
+#: What encoding raises for a value that has no form in JSON.
+_UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """One call: the method's name, its positional arguments, the version sent (if any)."""
+
+    method: str
+    args: list[Any]
+    version: int | None = None
+
+    @property
+    def classic(self) -> bool:
+        """Whether a 2.x client asks, which gets what 2.x gave."""
+        return self.version in CLASSIC_VERSIONS
+
+
+class Encoded:
+    """A result that is JSON already: it is put into the reply as it is.
+
+    ``data`` must be one JSON document without a bare byte 0x03; this is not checked.
+    The reply is made once, so that one ``Encoded`` may answer any number of requests.
+    """
+
+    __slots__ = ("reply",)
+
+    def __init__(self, data: bytes) -> None:
+        self.reply = b"".join((_SUCCESS, data, _END))
+
+    @property
+    def data(self) -> bytes:
+        """The JSON bytes of the result."""
+        return self.reply[len(_SUCCESS) : -len(_END)]
+
+
+def decode_request(message: bytes) -> Request:
+    """Returns the request that a message holds. Keys it doesn't know are ignored.
+
+    Raises ``ProtocolError`` if the message can't be understood: answer, then close.
+    Raises ``LuxiError`` for a version that isn't spoken here, and ``OpPrereqError`` for
+    a method or arguments of the wrong type: answer, and go on.
+    """
+    document = parse_strictly(message)
+    if type(document) is not dict:
+        raise ProtocolError(f"A request must be a JSON object, not {_kind(document)}")
+    try:
+        method = document["method"]
+        args = document["args"]
+    except KeyError as missing:
+        raise ProtocolError(f"A request must have the key {missing}") from None
+    version = document.get("version")
+    if version is not None and (
+        type(version) is not int or (version not in VERSIONS and version not in CLASSIC_VERSIONS)
+    ):
+        raise LuxiError(
+            f"LUXI version mismatch: the server speaks {LUXI_VERSION}, "
+            f"the request says {_shown(version)}"
+        )
+    if type(method) is not str:
+        raise OpPrereqError(f"The method must be a string, not {_kind(method)}", ECODE_INVAL)
+    if type(args) is not list:
+        raise OpPrereqError(
+            f"{_shown(method)}: the arguments must be a list, not {_kind(args)}", ECODE_INVAL
+        )
+    return Request(method, args, version)
+
+
+def encode_reply(result: Any) -> bytes:
+    """Returns the reply to a request that was answered with ``result``.
+
+    ``result`` is what msgspec can encode, or an :class:`Encoded`. Integers are exact;
+    a float that isn't finite becomes null.
+
+    Raises ``ProgrammerError`` if ``result`` has no form in JSON.
+    """
+    if type(result) is Encoded:
+        return result.reply
+    try:
+        return b"".join((_SUCCESS, _encode(result), _END))
+    except _UNENCODABLE as error:
+        raise ProgrammerError(f"A result can't be sent as JSON: {error}") from error
+
+
+def encode_error(error: BaseException) -> bytes:
+    """Returns the reply that makes the client raise ``error``. Never raises.
+
+    Arguments that have no form in JSON travel as their text.
+    """
+    try:
+        name, args = errors.encode_error(error)
+    except Exception:  # its own __str__ raised
+        name, args = "OpExecError", [type(error).__name__]
+    try:
+        data = _encode([name, args])
+    except _UNENCODABLE:
+        data = _encode([name, [_encodable(arg) for arg in args]])
+    return b"".join((_FAILURE, data, _END))
+
+
+def encode_request(method: str, args: Any, version: int | None = LUXI_VERSION) -> bytes:
+    """Returns the request that calls ``method`` with the list ``args``.
+
+    Raises ``ProgrammerError`` if an argument has no form in JSON.
+    """
+    document = {"method": method, "args": args}
+    if version is not None:
+        document["version"] = version
+    try:
+        return _encode(document)
+    except _UNENCODABLE as error:
+        raise ProgrammerError(f"{method}: an argument can't be sent as JSON: {error}") from error
+
+
+def decode_reply(message: bytes, version: int | None = LUXI_VERSION) -> Any:
+    """Returns the result that a reply holds; ``version`` is the one that was sent.
+
+    Raises the error that the server answered, as the class that it names
+    (:func:`ganeti_masterd.errors.decode_error`), ``LuxiError`` for a reply of another
+    version, ``ProtocolError`` for what isn't a reply: then the connection is of no more use.
+    """
+    document = parse(message)
+    if type(document) is not dict:
+        raise ProtocolError(f"A reply must be a JSON object, not {_kind(document)}")
+    success = document.get("success")
+    if type(success) is not bool or "result" not in document:
+        raise ProtocolError("A reply must have the keys 'success' (a boolean) and 'result'")
+    theirs = document.get("version")
+    if theirs is not None and theirs != version:
+        raise LuxiError(
+            f"LUXI version mismatch: the client speaks {version}, the reply says {_shown(theirs)}"
+        )
+    if not success:
+        raise _decode_error(document["result"])
+    return document["result"]
+
+
+def _decode_error(result: Any) -> Exception:
+    try:
+        return errors.decode_error(result)
+    except Exception:  # arguments that the class named does not take
+        return LuxiError(f"The server answered an error that makes no sense: {_shown(result)}")
+
+
+def _encodable(value: Any) -> Any:
+    try:
+        _encode(value)
+    except _UNENCODABLE:
+        try:
+            return ascii(value)
+        except Exception:
+            return f"<{type(value).__name__}>"
+    return value
+
+
+def _kind(value: Any) -> str:
+    """The JSON name of a value's type."""
+    if value is None:
+        return "null"
+    return {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}.get(
+        type(value), "a number"
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value from the wire, short enough for a message."""
+    text = repr(value) if not isinstance(value, str) else value
+    return text if len(text) <= 80 else text[:77] + "..."

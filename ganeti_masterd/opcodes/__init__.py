@@ -1,0 +1,41 @@
+"""Opcodes: typed declarations, validation on the way in, and what to show of them.
+
+One module for each domain declares its opcodes; ``OPCODES`` has them all by
+name. ``decode_opcode`` is the door for what clients submit. Nothing here does
+what an opcode says: that is a logical unit's work.
+"""
+
+from ganeti_masterd.opcodes.base import Hooks, Opcode
+from ganeti_masterd.opcodes.registry import OPCODES
+from ganeti_masterd.opcodes.secrecy import (
+    REDACTED,
+    private_fields,
+    redact,
+    secret_fields,
+    strip_secrets,
+)
+from ganeti_masterd.opcodes.summary import summary
+from ganeti_masterd.opcodes.types import Dependency
+from ganeti_masterd.opcodes.validation import (
+    check_result,
+    decode_opcode,
+    encode_opcode,
+    load_opcode,
+)
+
+__all__ = [
+    "OPCODES",
+    "REDACTED",
+    "Dependency",
+    "Hooks",
+    "Opcode",
+    "check_result",
+    "decode_opcode",
+    "encode_opcode",
+    "load_opcode",
+    "private_fields",
+    "redact",
+    "secret_fields",
+    "strip_secrets",
+    "summary",
+]

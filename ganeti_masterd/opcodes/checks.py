@@ -1,0 +1,91 @@
+"""Checks of values for which msgspec has no type. Each is a pure yes or no."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, ValidationError, convert
+
+NonEmptyStr = Annotated[str, Meta(min_length=1)]
+NonNegativeInt = Annotated[int, Meta(ge=0)]
+
+#: Parameters of a NIC, by name; null is "as the cluster has it".
+NicParams = dict[
+    Literal["bridge", "ip", "link", "mac", "mode", "name", "network", "vlan"], str | None
+]
+#: Parameters of a disk: Ganeti's own, and any that an external storage provider knows.
+DiskParams = dict[NonEmptyStr, NonEmptyStr | int]
+
+_AnyAction = Literal["add", "attach", "detach", "modify", "remove"]
+#: What the two-part form can do by name; there, an index means "modify".
+_OldAction = Literal["add", "attach", "detach", "remove"] | NonNegativeInt
+
+_NIC_CHANGES = {
+    3: tuple[_AnyAction, int | str, NicParams],
+    2: tuple[_OldAction, NicParams],
+}
+_DISK_CHANGES = {
+    3: tuple[_AnyAction, int | str, DiskParams],
+    2: tuple[_OldAction, DiskParams],
+}
+
+
+def is_ipv4_address(value: str) -> bool:
+    """Whether the text is an IPv4 address in the dotted form."""
+    return _parses(ipaddress.IPv4Address, value)
+
+
+def is_ipv4_network(value: str) -> bool:
+    """Whether the text is an IPv4 network with its prefix and no host bits."""
+    return "/" in value and _parses(ipaddress.IPv4Network, value)
+
+
+def is_ipv6_address(value: str) -> bool:
+    """Whether the text is an IPv6 address, without a zone."""
+    return "%" not in value and _parses(ipaddress.IPv6Address, value)
+
+
+def is_ipv6_network(value: str) -> bool:
+    """Whether the text is an IPv6 network with its prefix and no host bits."""
+    return "/" in value and "%" not in value and _parses(ipaddress.IPv6Network, value)
+
+
+def is_list_of_nic_changes(value: tuple[tuple[Any, ...], ...]) -> bool:
+    """Whether these are changes to NICs, all of them in the same of the two forms."""
+    return _all_of_one_form(value, _NIC_CHANGES)
+
+
+def is_list_of_disk_changes(value: tuple[tuple[Any, ...], ...]) -> bool:
+    """Whether these are changes to disks, all of them in the same of the two forms."""
+    return _all_of_one_form(value, _DISK_CHANGES)
+
+
+def is_list_of_recreated_disks(value: tuple[Any, ...]) -> bool:
+    """Whether these are disk indices, or disk indices each with new parameters."""
+    return _is(value, tuple[NonNegativeInt, ...]) or _is(
+        value, tuple[tuple[NonNegativeInt, DiskParams], ...]
+    )
+
+
+def _all_of_one_form(value: tuple[tuple[Any, ...], ...], forms: dict[int, Any]) -> bool:
+    if not value:
+        return True
+    form = forms.get(len(value[0]))
+    return form is not None and all(_is(change, form) for change in value)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    try:
+        convert(value, kind)
+    except ValidationError:
+        return False
+    return True
+
+
+def _parses(kind: Any, value: str) -> bool:
+    try:
+        kind(value)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""Opcodes of node groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganeti_masterd.opcodes.base import Hooks, Opcode
+from ganeti_masterd.opcodes.results import JobsResult
+from ganeti_masterd.opcodes.types import AllocPolicy, Names, NonEmptyStr, Params, ParamsByTemplate
+
+
+class GroupAdd(Opcode, tag="OP_GROUP_ADD", frozen=True, kw_only=True):
+    """Makes a node group."""
+
+    HOOKS = Hooks("group-add", "GROUP")
+    SUMMARY = "group_name"
+    RESULT = JobsResult | None
+
+    group_name: NonEmptyStr
+    alloc_policy: AllocPolicy | None = None
+    ndparams: Params | None = None
+    diskparams: ParamsByTemplate | None = None
+    hv_state: Params | None = None
+    disk_state: Params | None = None
+    ipolicy: Params | None = None
+
+
+class GroupAssignNodes(Opcode, tag="OP_GROUP_ASSIGN_NODES", frozen=True, kw_only=True):
+    """Puts nodes into a group."""
+
+    SUMMARY = "group_name"
+
+    group_name: NonEmptyStr
+    force: bool = False
+    nodes: Names
+    node_uuids: Names | None = None
+
+
+class GroupSetParams(Opcode, tag="OP_GROUP_SET_PARAMS", frozen=True, kw_only=True):
+    """Changes a node group; the result lists what has changed."""
+
+    HOOKS = Hooks("group-modify", "GROUP")
+    SUMMARY = "group_name"
+    RESULT = list[tuple[NonEmptyStr, Any]]
+
+    group_name: NonEmptyStr
+    alloc_policy: AllocPolicy | None = None
+    ndparams: Params | None = None
+    diskparams: ParamsByTemplate | None = None
+    hv_state: Params | None = None
+    disk_state: Params | None = None
+    ipolicy: Params | None = None
+
+
+class GroupRemove(Opcode, tag="OP_GROUP_REMOVE", frozen=True, kw_only=True):
+    """Removes a node group that has no nodes."""
+
+    HOOKS = Hooks("group-remove", "GROUP")
+    SUMMARY = "group_name"
+
+    group_name: NonEmptyStr
+
+
+class GroupRename(Opcode, tag="OP_GROUP_RENAME", frozen=True, kw_only=True):
+    """Gives a node group a new name; the result is that name."""
+
+    HOOKS = Hooks("group-rename", "GROUP")
+    RESULT = NonEmptyStr
+
+    group_name: NonEmptyStr
+    new_name: NonEmptyStr
+
+
+class GroupEvacuate(Opcode, tag="OP_GROUP_EVACUATE", frozen=True, kw_only=True):
+    """Submits the jobs that move all instances out of a group."""
+
+    HOOKS = Hooks("group-evacuate", "GROUP")
+    SUMMARY = "group_name"
+    RESULT = JobsResult
+
+    group_name: NonEmptyStr
+    early_release: bool = False
+    iallocator: NonEmptyStr | None = None
+    target_groups: Names | None = None
+    sequential: bool = False
+    force_failover: bool = False

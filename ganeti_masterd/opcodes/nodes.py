@@ -1,0 +1,125 @@
+"""Opcodes of nodes, and commands for many of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganeti_masterd.opcodes.base import Hooks, Opcode
+from ganeti_masterd.opcodes.results import JobsResult, ResultStatus
+from ganeti_masterd.opcodes.targets import NodeOpcode
+from ganeti_masterd.opcodes.types import (
+    EvacuationMode,
+    MigrationMode,
+    Names,
+    NonEmptyStr,
+    OobAction,
+    Params,
+)
+
+
+class NodeAdd(Opcode, tag="OP_NODE_ADD", frozen=True, kw_only=True):
+    """Adds a node to the cluster, or takes one back that it knows (readd)."""
+
+    HOOKS = Hooks("node-add", "NODE")
+    SUMMARY = "node_name"
+
+    node_name: NonEmptyStr
+    hv_state: Params | None = None
+    disk_state: Params | None = None
+    primary_ip: NonEmptyStr | None = None
+    secondary_ip: NonEmptyStr | None = None
+    readd: bool = False
+    group: NonEmptyStr | None = None
+    master_capable: bool | None = None
+    vm_capable: bool | None = None
+    ndparams: Params | None = None
+    node_setup: bool = False
+
+
+class NodeRemove(NodeOpcode, tag="OP_NODE_REMOVE", frozen=True, kw_only=True):
+    """Removes a node that has no instances."""
+
+    HOOKS = Hooks("node-remove", "NODE")
+
+
+class NodeSetParams(NodeOpcode, tag="OP_NODE_SET_PARAMS", frozen=True, kw_only=True):
+    """Changes a node's parameters or its role; the result lists what changed."""
+
+    HOOKS = Hooks("node-modify", "NODE")
+    RESULT = list[tuple[NonEmptyStr, Any]]
+
+    force: bool = False
+    hv_state: Params | None = None
+    disk_state: Params | None = None
+    master_candidate: bool | None = None
+    offline: bool | None = None
+    drained: bool | None = None
+    auto_promote: bool = False
+    master_capable: bool | None = None
+    vm_capable: bool | None = None
+    secondary_ip: NonEmptyStr | None = None
+    ndparams: Params | None = None
+    powered: bool | None = None
+
+
+class NodePowercycle(NodeOpcode, tag="OP_NODE_POWERCYCLE", frozen=True, kw_only=True):
+    """Has a node reboot itself hard; the result is what its hypervisor says."""
+
+    RESULT = NonEmptyStr | None
+
+    force: bool = False
+
+
+class NodeEvacuate(NodeOpcode, tag="OP_NODE_EVACUATE", frozen=True, kw_only=True):
+    """Submits the jobs that move a node's primary or secondary instances, or both, away."""
+
+    RESULT = JobsResult
+
+    early_release: bool = False
+    remote_node: NonEmptyStr | None = None
+    remote_node_uuid: NonEmptyStr | None = None
+    iallocator: NonEmptyStr | None = None
+    mode: EvacuationMode
+    ignore_soft_errors: bool | None = None
+
+
+class NodeMigrate(NodeOpcode, tag="OP_NODE_MIGRATE", frozen=True, kw_only=True):
+    """Submits the jobs that migrate a node's primary instances away."""
+
+    HOOKS = Hooks("node-migrate", "NODE")
+    RESULT = JobsResult
+
+    mode: MigrationMode | None = None
+    live: bool | None = None
+    target_node: NonEmptyStr | None = None
+    target_node_uuid: NonEmptyStr | None = None
+    allow_runtime_changes: bool = True
+    ignore_ipolicy: bool = False
+    iallocator: NonEmptyStr | None = None
+
+
+class OobCommand(Opcode, tag="OP_OOB_COMMAND", frozen=True, kw_only=True):
+    """Runs an out-of-band action, such as power-off, for nodes (none: all).
+
+    Times are in seconds; the power of one node after the other is switched, power_delay apart.
+    """
+
+    RESULT = list[list[tuple[ResultStatus, Any]]]
+
+    node_names: Names = ()
+    node_uuids: Names | None = None
+    command: OobAction
+    timeout: int = 60
+    ignore_status: bool = False
+    power_delay: float = 2.0
+
+
+class RestrictedCommand(Opcode, tag="OP_RESTRICTED_COMMAND", frozen=True, kw_only=True):
+    """Runs one of the commands on nodes that their administrators allow."""
+
+    RESULT = list[tuple[bool, str]]
+
+    use_locking: bool = False
+    nodes: Names
+    node_uuids: Names | None = None
+    command: NonEmptyStr

@@ -1,0 +1,63 @@
+"""Opcodes of operating systems and of the storage that nodes have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.opcodes.targets import NodeOpcode
+from ganeti_masterd.opcodes.types import Names, NonEmptyStr, Params, StorageType
+
+
+class OsDiagnose(Opcode, tag="OP_OS_DIAGNOSE", frozen=True, kw_only=True):
+    """Tells which operating systems the nodes have, and whether they are valid."""
+
+    RESULT = list[list[Any]]
+
+    output_fields: Names
+    names: Names = ()
+
+
+class ExtStorageDiagnose(Opcode, tag="OP_EXT_STORAGE_DIAGNOSE", frozen=True, kw_only=True):
+    """Tells which external storage providers the nodes have, and whether they are valid."""
+
+    RESULT = list[list[Any]]
+
+    output_fields: Names
+    names: Names = ()
+
+
+class NodeQueryVols(Opcode, tag="OP_NODE_QUERYVOLS", frozen=True, kw_only=True):
+    """Lists the logical volumes on nodes (none: all)."""
+
+    RESULT = list[Any]
+
+    output_fields: Names
+    nodes: Names = ()
+
+
+class NodeQueryStorage(Opcode, tag="OP_NODE_QUERY_STORAGE", frozen=True, kw_only=True):
+    """Lists the storage units of a type on nodes (none: all)."""
+
+    RESULT = list[list[Any]]
+
+    output_fields: Names
+    storage_type: StorageType | None = None
+    nodes: Names = ()
+    name: NonEmptyStr | None = None
+
+
+class NodeModifyStorage(NodeOpcode, tag="OP_NODE_MODIFY_STORAGE", frozen=True, kw_only=True):
+    """Changes a storage unit of a node, such as whether a physical volume may be used."""
+
+    storage_type: StorageType
+    name: NonEmptyStr | None = None
+    changes: Params
+
+
+class RepairNodeStorage(NodeOpcode, tag="OP_REPAIR_NODE_STORAGE", frozen=True, kw_only=True):
+    """Has a node repair a volume group."""
+
+    storage_type: StorageType
+    name: NonEmptyStr | None = None
+    ignore_consistency: bool = False

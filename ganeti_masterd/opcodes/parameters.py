@@ -1,0 +1,127 @@
+"""What is known of each opcode's parameters, read off its declaration once.
+
+Validation, wording and secrecy are all driven by :func:`parameters`, so that
+a parameter is declared in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from msgspec import Struct, inspect
+
+from ganeti_masterd.opcodes.base import COMMON_PARAMETERS, Opcode
+
+#: A place inside a value: keys of objects and indices of lists.
+Path = tuple[str | int, ...]
+
+
+class Parameter(Struct, frozen=True):
+    """One parameter of an opcode.
+
+    ``has_default`` is whether it has one that isn't null, so that null means it.
+    ``integer`` is whether a whole number is all that it takes (but null).
+    ``secrecy`` is "private", "secret" or null; ``depth`` is how many objects
+    down its hidden values lie. ``opcodes`` is whether its value holds opcodes.
+    """
+
+    name: str
+    type: inspect.Type
+    required: bool
+    has_default: bool
+    integer: bool
+    checked: bool
+    secrecy: str | None
+    depth: int
+    opcodes: bool
+
+
+@cache
+def parameters(cls: type[Opcode]) -> Mapping[str, Parameter]:
+    """Returns an opcode's parameters by name, in the order in which job files have them.
+
+    That is: its own, as declared, then the common ones.
+    """
+    info = inspect.type_info(cls)
+    assert isinstance(info, inspect.StructType)
+    fields = {field.name: field for field in info.fields}
+    own = [name for name in fields if name not in COMMON_PARAMETERS]
+    return {name: _parameter(fields[name]) for name in [*own, *COMMON_PARAMETERS]}
+
+
+@cache
+def required_parameters(cls: type[Opcode]) -> tuple[str, ...]:
+    """Returns the names of the parameters that must be given."""
+    return tuple(name for name, parameter in parameters(cls).items() if parameter.required)
+
+
+@cache
+def checked_parameters(cls: type[Opcode]) -> tuple[Parameter, ...]:
+    """Returns the parameters that have checks beyond what msgspec does."""
+    return tuple(parameter for parameter in parameters(cls).values() if parameter.checked)
+
+
+def failed_check(kind: inspect.Type, value: Any, path: Path = ()) -> Path | None:
+    """Returns where a check of the type says no, or null if none does.
+
+    The value is one that msgspec has accepted.
+    """
+    extra, kind = _unwrap(kind)
+    check: Callable[[Any], bool] | None = extra.get("check")
+    if check is not None and not check(value):
+        return path
+    if isinstance(kind, inspect.UnionType):
+        if value is None:
+            return None
+        for member in kind.types:
+            if not isinstance(member, inspect.NoneType):
+                failed = failed_check(member, value, path)
+                if failed is not None:
+                    return failed
+    elif isinstance(kind, inspect.VarTupleType):
+        for index, item in enumerate(value):
+            failed = failed_check(kind.item_type, item, (*path, index))
+            if failed is not None:
+                return failed
+    return None
+
+
+def _parameter(field: inspect.Field) -> Parameter:
+    extras = list(_extras(field.type))
+    merged: dict[str, Any] = {key: value for extra in extras for key, value in extra.items()}
+    kinds = [kind for kind in _members(field.type) if not isinstance(kind, inspect.NoneType)]
+    return Parameter(
+        name=field.name,
+        type=field.type,
+        required=field.required,
+        has_default=not field.required and field.default is not None,
+        integer=all(isinstance(kind, inspect.IntType) for kind in kinds),
+        checked="check" in merged,
+        secrecy=merged.get("secrecy"),
+        depth=merged.get("depth", 0),
+        opcodes="opcodes" in merged,
+    )
+
+
+def _members(kind: inspect.Type) -> list[inspect.Type]:
+    return list(kind.types) if isinstance(kind, inspect.UnionType) else [kind]
+
+
+def _unwrap(kind: inspect.Type) -> tuple[Mapping[str, Any], inspect.Type]:
+    if isinstance(kind, inspect.Metadata):
+        return kind.extra or {}, kind.type
+    return {}, kind
+
+
+def _extras(kind: inspect.Type) -> Iterator[Mapping[str, Any]]:
+    """What the types of a parameter say of themselves, down to the items of lists."""
+    extra, kind = _unwrap(kind)
+    if extra:
+        yield extra
+    if isinstance(kind, inspect.UnionType):
+        for member in kind.types:
+            yield from _extras(member)
+    elif isinstance(kind, inspect.VarTupleType):
+        yield from _extras(kind.item_type)

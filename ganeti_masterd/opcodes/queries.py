@@ -1,0 +1,31 @@
+"""Queries that run as jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.opcodes.results import FieldsResult, QueryResult
+from ganeti_masterd.opcodes.types import Names, QueryResource
+
+
+class Query(Opcode, tag="OP_QUERY", frozen=True, kw_only=True):
+    """Queries a resource; the result is what LUXI's Query gives."""
+
+    SUMMARY = "what"
+    RESULT = QueryResult
+
+    what: QueryResource
+    use_locking: bool = False
+    fields: Names
+    qfilter: tuple[Any, ...] | None = None
+
+
+class QueryFields(Opcode, tag="OP_QUERY_FIELDS", frozen=True, kw_only=True):
+    """Tells the fields of a resource; the result is what LUXI's QueryFields gives."""
+
+    SUMMARY = "what"
+    RESULT = FieldsResult
+
+    what: QueryResource
+    fields: Names | None = None

@@ -1,0 +1,50 @@
+"""The types of results that are more than a plain list or object."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from ganeti_masterd.opcodes.types import Names, NonEmptyStr
+
+#: ``[true, job id]`` or ``[false, message]``.
+Submitted = tuple[bool, str | int]
+FieldKind = Literal["bool", "float", "number", "other", "text", "timestamp", "unit", "unknown"]
+ResultStatus = Literal[0, 1, 2, 3, 4]
+
+
+class JobsResult(Struct, forbid_unknown_fields=True):
+    """An opcode that submitted jobs: one entry for each."""
+
+    jobs: tuple[Submitted, ...]
+
+
+class AllocatedResult(Struct, forbid_unknown_fields=True):
+    """Jobs that create instances, and the names for which there was room or not."""
+
+    jobs: tuple[Submitted, ...]
+    allocatable: Names
+    failed: Names
+
+
+class FieldDefinition(Struct, forbid_unknown_fields=True):
+    """One field of a query."""
+
+    name: NonEmptyStr
+    title: NonEmptyStr
+    kind: FieldKind
+    doc: NonEmptyStr
+
+
+class FieldsResult(Struct, forbid_unknown_fields=True):
+    """The fields that a resource has."""
+
+    fields: tuple[FieldDefinition, ...]
+
+
+class QueryResult(Struct, forbid_unknown_fields=True):
+    """The fields asked for, and for each row ``[status, value]`` of each."""
+
+    fields: tuple[FieldDefinition, ...]
+    data: tuple[tuple[tuple[ResultStatus, Any], ...], ...]

@@ -1,0 +1,100 @@
+"""What must not be shown, or not be written to disk (spec luxi 4).
+
+Private OS parameters are on disk but in no answer; secret ones are in neither.
+Both functions take an ``input`` as ``encode_opcode`` makes it or a job file has
+it, and look into opcodes inside of it. Where there is nothing to hide they
+return what they were given, else a new object; they never change it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.opcodes.parameters import Parameter, parameters
+from ganeti_masterd.opcodes.registry import OPCODES
+
+#: What stands in the place of a hidden value.
+REDACTED: Final = "<redacted>"
+
+_PRIVATE_AND_SECRET = frozenset({"private", "secret"})
+_SECRET = frozenset({"secret"})
+
+
+def private_fields(opcode: Opcode | type[Opcode]) -> tuple[str, ...]:
+    """Returns the names of parameters that are private: on disk, in no answer."""
+    return _names_of(opcode, "private")
+
+
+def secret_fields(opcode: Opcode | type[Opcode]) -> tuple[str, ...]:
+    """Returns the names of parameters that are secret: not on disk either."""
+    return _names_of(opcode, "secret")
+
+
+def redact(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns an opcode's ``input`` as an answer may show it."""
+    return _without(values, _PRIVATE_AND_SECRET)
+
+
+def strip_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns an opcode's ``input`` as it may be written to disk."""
+    return _without(values, _SECRET)
+
+
+def _names_of(opcode: Opcode | type[Opcode], secrecy: str) -> tuple[str, ...]:
+    cls = opcode if isinstance(opcode, type) else type(opcode)
+    return tuple(p.name for p in parameters(cls).values() if p.secrecy == secrecy)
+
+
+def _without(values: dict[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
+    result = values
+    for parameter in _sensitive(values.get("OP_ID")):
+        value = values.get(parameter.name)
+        if value is None:
+            continue
+        if parameter.opcodes:
+            new = _inside(value, hidden)
+        elif parameter.secrecy in hidden:
+            new = _hidden(value, parameter.depth)
+        else:
+            continue
+        if new is not value:
+            if result is values:
+                result = dict(values)
+            result[parameter.name] = new
+    return result
+
+
+def _hidden(value: Any, depth: int) -> Any:
+    if depth and isinstance(value, dict):
+        return {key: _hidden(item, depth - 1) for key, item in value.items()}
+    return REDACTED
+
+
+def _inside(value: Any, hidden: frozenset[str]) -> Any:
+    """The lists of opcodes, nested or not, without what is hidden in them."""
+    if isinstance(value, dict):
+        return _without(value, hidden)
+    if isinstance(value, list | tuple):
+        items = [_inside(item, hidden) for item in value]
+        if any(new is not old for new, old in zip(items, value, strict=True)):
+            return items
+    return value
+
+
+def _sensitive(op_id: object) -> tuple[Parameter, ...]:
+    cls = OPCODES.get(op_id) if isinstance(op_id, str) else None
+    return _sensitive_in(cls) if cls is not None else _sensitive_anywhere()
+
+
+@cache
+def _sensitive_in(cls: type[Opcode]) -> tuple[Parameter, ...]:
+    return tuple(p for p in parameters(cls).values() if p.secrecy or p.opcodes)
+
+
+@cache
+def _sensitive_anywhere() -> tuple[Parameter, ...]:
+    """The sensitive parameters of all opcodes: an unknown one may have any of them."""
+    found = {p.name: p for cls in OPCODES.values() for p in _sensitive_in(cls)}
+    return tuple(found.values())

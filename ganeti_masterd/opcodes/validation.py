@@ -1,0 +1,175 @@
+"""From JSON values to opcodes and back.
+
+``decode_opcode`` is the door for what clients submit; ``load_opcode`` reads the
+``input`` of a job file, which is as strict but for the priority, as that may
+have changed since. Both say what is wrong in words that name the parameter.
+
+Leniency that luxid 3.0.2 has and clients may lean on: null stands for the
+default of a parameter that can't be null, and a whole number may be written as
+a float (``60.0``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import ValidationError
+
+from ganeti_masterd.constants import OP_PRIO_SUBMIT_VALID
+from ganeti_masterd.errors import OpPrereqError, OpResultError, prereq
+from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.opcodes.parameters import (
+    checked_parameters,
+    failed_check,
+    parameters,
+    required_parameters,
+)
+from ganeti_masterd.opcodes.registry import OPCODES
+from ganeti_masterd.opcodes.wording import (
+    SHOWN,
+    fault_of_check,
+    fault_of_value,
+    parameter_at_fault,
+)
+
+
+def decode_opcode(raw: object, where: str = "opcode") -> Opcode:
+    """Returns the opcode that a client submitted as a JSON object.
+
+    ``where`` begins each message ("opcode 2 of job 1"). Raises ``OpPrereqError``
+    with ``wrong_input`` for an unknown opcode, an unknown or missing
+    parameter, a value that isn't allowed, and a priority other than -10, 0
+    and 10.
+    """
+    opcode = load_opcode(raw, where)
+    if opcode.priority not in OP_PRIO_SUBMIT_VALID:
+        raise prereq(
+            f"{where}: {opcode.op_id}: parameter priority: expected one of"
+            f" {', '.join(map(str, sorted(OP_PRIO_SUBMIT_VALID)))}, not {opcode.priority}"
+        )
+    return opcode
+
+
+def load_opcode(raw: object, where: str = "opcode") -> Opcode:
+    """Returns the opcode that a job file holds as ``input``.
+
+    Raises ``OpPrereqError`` as :func:`decode_opcode` does, except that any
+    priority from -20 to 19 is fine. What is null may also be left out, as
+    luxid does while a job is queued.
+    """
+    cls, values = _class_of(raw, where)
+    try:
+        opcode = msgspec.convert(_with_integer_dependencies(values), cls)
+    except ValidationError:
+        mended = _mended(cls, values)
+        try:
+            opcode = msgspec.convert(_with_integer_dependencies(mended), cls)
+        except ValidationError as error:
+            raise _refusal(cls, mended, error, where) from None
+    for parameter in checked_parameters(cls):
+        value = getattr(opcode, parameter.name)
+        path = failed_check(parameter.type, value)
+        if path is not None:
+            words = fault_of_check(parameter, value, path)
+            raise prereq(f"{where}: {opcode.op_id}: parameter {words}")
+    return opcode
+
+
+def encode_opcode(opcode: Opcode) -> dict[str, Any]:
+    """Returns all parameters, defaults filled in, as a job file has them as ``input``.
+
+    The order is Ganeti's own: the opcode's parameters, the common ones, then
+    ``OP_ID``. The values are new; changing them doesn't touch the opcode.
+    Secrets are as they came (see ``secrecy.strip_secrets``).
+    """
+    plain = msgspec.json.decode(msgspec.json.encode(opcode))
+    values = {name: plain[name] for name in parameters(type(opcode))}
+    values["OP_ID"] = opcode.op_id
+    return values
+
+
+def check_result(opcode: Opcode, value: Any) -> None:
+    """Checks that a result has the shape that the opcode declares.
+
+    Raises ``OpResultError``, which says what is wrong where.
+    """
+    try:
+        msgspec.convert(value, opcode.RESULT)
+    except ValidationError as error:
+        raise OpResultError(f"{opcode.op_id}: the result is not as declared: {error}") from None
+
+
+def _class_of(raw: object, where: str) -> tuple[type[Opcode], dict[str, Any]]:
+    if not isinstance(raw, dict):
+        raise prereq(f"{where}: expected an object with OP_ID and parameters")
+    op_id = raw.get("OP_ID")
+    if not isinstance(op_id, str):
+        raise prereq(f"{where}: expected an object with OP_ID, the opcode's name, in it")
+    cls = OPCODES.get(op_id)
+    if cls is None:
+        raise prereq(f"{where}: unknown opcode {_named(op_id, OPCODES)}")
+    return cls, raw
+
+
+def _with_integer_dependencies(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with ids of jobs to wait for as integers: "5" is accepted too."""
+    depends = values.get("depends")
+    if not isinstance(depends, list | tuple):
+        return values
+    return {**values, "depends": [_with_integer_id(entry) for entry in depends]}
+
+
+def _with_integer_id(entry: Any) -> Any:
+    # The limit on the length keeps Python's own, a ValueError, out of reach.
+    if (
+        isinstance(entry, list | tuple)
+        and entry
+        and isinstance(entry[0], str)
+        and re.fullmatch(r"[0-9]{1,20}", entry[0])
+    ):
+        return [int(entry[0]), *entry[1:]]
+    return entry
+
+
+def _mended(cls: type[Opcode], values: dict[str, Any]) -> dict[str, Any]:
+    """The values as luxid takes them: see the head of this module."""
+    known = parameters(cls)
+    mended = {}
+    for name, value in values.items():
+        parameter = known.get(name)
+        if parameter is not None:
+            if value is None and parameter.has_default:
+                continue
+            if parameter.integer and isinstance(value, float) and value.is_integer():
+                mended[name] = int(value)
+                continue
+        mended[name] = value
+    return mended
+
+
+def _refusal(
+    cls: type[Opcode], values: dict[str, Any], error: ValidationError, where: str
+) -> OpPrereqError:
+    op_id = values["OP_ID"]
+    known = parameters(cls)
+    unknown = [str(name) for name in values if name not in known and name != "OP_ID"]
+    if unknown:
+        return prereq(f"{where}: {op_id}: unknown parameter {_named(unknown[0], known)}")
+    missing = [name for name in required_parameters(cls) if name not in values]
+    if missing:
+        return prereq(f"{where}: {op_id}: missing parameter {', '.join(missing)}")
+    name = parameter_at_fault(error)
+    words = fault_of_value(known[name], values[name], error) if name in known else str(error)
+    return prereq(f"{where}: {op_id}: parameter {words}")
+
+
+def _named(name: str, known: Iterable[str]) -> str:
+    """An unknown name, cut if it is long, with the known one that it may stand for."""
+    if len(name) > SHOWN:
+        return repr(f"{name[:SHOWN]}...")
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f"{name!r} (is it {close[0]}?)" if close else repr(name)

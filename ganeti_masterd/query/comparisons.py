@@ -1,0 +1,142 @@
+"""What the operators of filters mean for one value (spec luxi 3, real luxid 3.0.2).
+
+A value is what a field's function returned for a normal cell: JSON types. A
+value that the operator can't be used on raises ``ParameterError`` (or what
+luxid raises) in luxid's words, as people see them.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from ganeti_masterd.errors import GenericError, ParameterError
+from ganeti_masterd.query.fields import Matching
+from ganeti_masterd.query.names import means
+
+#: Whether a value passes.
+Test = Callable[[Any], bool]
+
+#: Operators that compare with a text or a number.
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+}
+
+
+def comparison(name: str, wanted: str | int, matching: Matching) -> Test:
+    """Returns the test of ``value NAME wanted``, ``NAME`` being one of the comparisons.
+
+    Texts compare by code points, numbers by value; one with the other doesn't
+    compare. Host names equal their beginnings up to a dot, job ids may be
+    given as text, split times compare by whole seconds.
+    """
+    compare = COMPARISONS[name]
+    if matching is Matching.HOST_NAME and isinstance(wanted, str) and name in ("=", "==", "!="):
+        return _host_name(wanted, name != "!=")
+    if matching is Matching.SPLIT_TIME:
+        inner = _plain(compare, wanted)
+        return lambda value: inner(value[0])
+    if matching is Matching.JOB_ID:
+        return _plain(compare, job_id(wanted))
+    return _plain(compare, wanted)
+
+
+def job_id(given: str | int) -> int:
+    """Returns a job id that is given as a number or as decimal digits.
+
+    Raises ``GenericError`` for other texts, as luxid does.
+    """
+    if isinstance(given, int):
+        return given
+    if given.isascii() and given.isdigit() and len(given) <= 20:
+        return int(given)
+    raise GenericError(f"parsing job id: cannot parse string '{given}'")
+
+
+def truth(value: Any) -> bool:
+    """The test of ``["?", field]``: the value itself, which must be a boolean."""
+    if type(value) is bool:
+        return value
+    raise ParameterError(f"Unexpected value '{shown(value)}' in boolean context")
+
+
+def search(pattern: Any) -> Test:
+    """Returns the test of ``=~``: a compiled pattern is found somewhere in a text."""
+    find = pattern.search
+
+    def test(value: Any) -> bool:
+        if type(value) is not str:
+            raise ParameterError(
+                "Invalid field value used in regexp matching, "
+                f"expecting string but got '{shown(value)}'"
+            )
+        return find(value) is not None
+
+    return test
+
+
+def contains(wanted: str | int) -> Test:
+    """Returns the test of ``=[]``: a list holds the text or number; nulls in it don't count."""
+    kind, kind_name = (str, "String") if isinstance(wanted, str) else (int, "Integer")
+
+    def test(value: Any) -> bool:
+        if type(value) not in (list, tuple):
+            raise GenericError(f"Cannot convert value '{shown(value)}', error: Unable to read list")
+        for item in value:
+            if item is not None and type(item) is not kind:
+                raise GenericError(
+                    f"Cannot convert value '{shown(value)}', error: Unable to read {kind_name}"
+                )
+        return wanted in value
+
+    return test
+
+
+def shown(value: Any) -> str:
+    """Returns a value as the errors show it."""
+    return json.dumps(value, default=str)
+
+
+def _host_name(wanted: str, equal: bool) -> Test:
+    def test(value: Any) -> bool:
+        if type(value) is not str:
+            raise _incomparable(value, wanted)
+        return means(wanted, value) is equal
+
+    return test
+
+
+def _plain(compare: Callable[[Any, Any], bool], wanted: str | int) -> Test:
+    if isinstance(wanted, str):
+
+        def test(value: Any) -> bool:
+            if type(value) is not str:
+                raise _incomparable(value, wanted)
+            return compare(value, wanted)
+
+    else:
+
+        def test(value: Any) -> bool:
+            if type(value) is not int and type(value) is not float:
+                raise _incomparable(value, wanted)
+            return compare(value, wanted)
+
+    return test
+
+
+def _incomparable(value: Any, wanted: str | int) -> ParameterError:
+    if isinstance(wanted, str):
+        named = f"QuotedString {json.dumps(wanted)}"
+    else:
+        named = f"NumericValue {wanted}" if wanted >= 0 else f"NumericValue ({wanted})"
+    return ParameterError(
+        f"Invalid types in comparison, trying to compare {shown(value)} with '{named}'"
+    )

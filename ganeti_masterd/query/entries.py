@@ -1,0 +1,36 @@
+"""Cells of a query's answer: a status and a value (spec luxi 2).
+
+A field's function returns the bare value of a normal cell, null for data that
+isn't there (status 3), or an :class:`Entry` for any other status.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+RS_NORMAL: Final = 0
+RS_UNKNOWN: Final = 1
+RS_NODATA: Final = 2
+RS_UNAVAIL: Final = 3
+RS_OFFLINE: Final = 4
+
+
+class Entry(Struct, frozen=True, array_like=True):
+    """One cell, ``[status, value]`` on the wire."""
+
+    status: int
+    value: Any = None
+
+
+#: The field doesn't exist.
+UNKNOWN: Final = Entry(RS_UNKNOWN)
+#: The node that has the data gave none: it failed, or could not be reached.
+NO_DATA: Final = Entry(RS_NODATA)
+#: There is no such data for this object.
+UNAVAILABLE: Final = Entry(RS_UNAVAIL)
+#: The node that has the data is marked offline.
+OFFLINE: Final = Entry(RS_OFFLINE)
+#: A null that is the data itself.
+NULL: Final = Entry(RS_NORMAL)

@@ -1,0 +1,175 @@
+"""How a field of a resource is declared: its title, its kind, its data, its value.
+
+A table of fields reads as a list of sentences::
+
+    NODE_FIELDS = fields(
+        text("name", "Node", of=lambda node: node.name, doc="The node's name."),
+        flag("offline", "Offline", of=lambda node: node.offline, doc="..."),
+    )
+
+``of`` computes the value from the row's object alone, ``given`` from the
+:class:`View` of the whole answer and the object. Both return what
+:mod:`ganeti_masterd.query.entries` describes, made of JSON types only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import ProgrammerError
+
+
+class Need(Enum):
+    """Data that a field needs besides the configuration; each has a collector."""
+
+    NODE_INFO = "what hypervisors say of their nodes"
+    NODE_STORAGE = "room on the nodes' storage"
+    INSTANCE_INFO = "which instances run, and with what"
+    CONSOLE = "how to reach instances' consoles"
+
+
+class Matching(Enum):
+    """How a filter compares a field's value."""
+
+    PLAIN = "as it is"
+    #: Equality also accepts the beginning of the name up to a dot.
+    HOST_NAME = "as a host name"
+    #: Values may be given as decimal texts.
+    JOB_ID = "as a job id"
+    #: ``[seconds, microseconds]`` compares by its whole seconds.
+    SPLIT_TIME = "as a time in two parts"
+
+
+class View:
+    """What one answer is made from: one snapshot, and what was collected for it.
+
+    ``live`` holds what the collectors brought. ``archived`` says which job ids
+    are in the archive. ``memo`` keeps what is computed once for an answer.
+    """
+
+    __slots__ = ("archived", "live", "memo", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, archived: Container[int] = ()) -> None:
+        self.snapshot = snapshot
+        self.archived = archived
+        self.live: dict[Need, Any] = {}
+        self.memo: dict[Any, Any] = {}
+
+
+class Field(Struct, frozen=True):
+    """A field of a resource. Exactly one of ``of`` and ``given`` computes it."""
+
+    name: str
+    title: str
+    kind: str
+    doc: str
+    of: Callable[[Any], Any] | None = None
+    given: Callable[[View, Any], Any] | None = None
+    needs: Need | None = None
+    matching: Matching = Matching.PLAIN
+
+    def bound(self, view: View) -> Callable[[Any], Any]:
+        """Returns the function from a row's object to the field's value."""
+        if self.of is not None:
+            return self.of
+        if self.given is None:
+            raise ProgrammerError(f"Field {self.name} says nowhere how it is computed")
+        return partial(self.given, view)
+
+    def described(self) -> dict[str, str]:
+        """Returns the field as QueryFields and the head of an answer show it."""
+        return {"name": self.name, "title": self.title, "kind": self.kind, "doc": self.doc}
+
+
+FieldTable = Mapping[str, Field]
+
+
+def fields(*declared: Field | Iterable[Field]) -> FieldTable:
+    """Returns a resource's table from fields and families of them, sorted by name.
+
+    Raises ``ProgrammerError`` if a name is declared twice.
+    """
+    table: dict[str, Field] = {}
+    for item in declared:
+        for field in (item,) if isinstance(item, Field) else item:
+            if field.name in table:
+                raise ProgrammerError(f"Field {field.name} is declared twice")
+            table[field.name] = field
+    return dict(sorted(table.items()))
+
+
+def declare(
+    name: str,
+    title: str,
+    kind: str,
+    *,
+    doc: str,
+    of: Callable[[Any], Any] | None = None,
+    given: Callable[[View, Any], Any] | None = None,
+    needs: Need | None = None,
+    matching: Matching = Matching.PLAIN,
+) -> Field:
+    """Returns a field of any kind."""
+    return Field(name, title, kind, doc, of, given, needs, matching)
+
+
+def text(name: str, title: str, **rest: Any) -> Field:
+    """A field whose value is text."""
+    return declare(name, title, "text", **rest)
+
+
+def flag(name: str, title: str, **rest: Any) -> Field:
+    """A field that is true or false."""
+    return declare(name, title, "bool", **rest)
+
+
+def number(name: str, title: str, **rest: Any) -> Field:
+    """A field whose value is a number without a unit."""
+    return declare(name, title, "number", **rest)
+
+
+def unit(name: str, title: str, **rest: Any) -> Field:
+    """A field whose value is a size in MiB."""
+    return declare(name, title, "unit", **rest)
+
+
+def timestamp(name: str, title: str, **rest: Any) -> Field:
+    """A field whose value is a time in seconds since the epoch."""
+    return declare(name, title, "timestamp", **rest)
+
+
+def other(name: str, title: str, **rest: Any) -> Field:
+    """A field whose value is a list, a dictionary, or of no single kind."""
+    return declare(name, title, "other", **rest)
+
+
+def common(what: str, *, serial: bool = True) -> tuple[Field, ...]:
+    """Returns the fields that every object of the configuration has, but for its name."""
+    declared = (
+        text("uuid", "UUID", of=lambda obj: obj.uuid, doc=f"The {what}'s UUID."),
+        timestamp("ctime", "CTime", of=lambda obj: obj.ctime, doc=f"When the {what} was made."),
+        timestamp("mtime", "MTime", of=lambda obj: obj.mtime, doc=f"When the {what} changed last."),
+        other("tags", "Tags", of=lambda obj: sorted(obj.tags), doc=f"The {what}'s tags, sorted."),
+    )
+    if not serial:
+        return declared
+    count = number(
+        "serial_no", "SerialNo", of=lambda obj: obj.serial_no, doc=f"How often the {what} changed."
+    )
+    return (*declared, count)
+
+
+def unknown_field(name: str) -> dict[str, str]:
+    """Returns how a field that doesn't exist is described."""
+    return {
+        "name": name,
+        "title": name,
+        "kind": "unknown",
+        "doc": f"There is no field '{name}'.",
+    }

@@ -1,0 +1,171 @@
+"""The fields of jobs, and their values as WaitForJobChange and QueryJobs give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from ganeti_masterd.errors import ProgrammerError
+from ganeti_masterd.jobs.model import Job, LogEntry, OpState, Timestamp
+from ganeti_masterd.opcodes import OPCODES, load_opcode, redact, summary
+from ganeti_masterd.query.fields import Matching, fields, flag, number, other, text
+
+#: The jobs of the archive are seen when this field is asked for.
+ARCHIVED = "archived"
+
+
+def status(job: Job) -> str:
+    """Returns a job's status; quick for the many jobs of one opcode."""
+    ops = job.ops
+    return ops[0].status if len(ops) == 1 else job.status
+
+
+def op_summary(values: dict[str, Any]) -> str:
+    """Returns the line that lists show for an opcode's parameters.
+
+    An opcode that isn't known, or that isn't as it should be, shows by its name.
+    """
+    op_id = values.get("OP_ID")
+    name = str(op_id).removeprefix("OP_")
+    declared = OPCODES.get(op_id) if isinstance(op_id, str) else None
+    if declared is None or declared.SUMMARY is None:
+        return name
+    telling = values.get(declared.SUMMARY)
+    if type(telling) in (str, int, float):
+        return _known_summary(str(op_id), type(telling), telling) or _summary(values, name)
+    return _summary(values, name)
+
+
+@lru_cache(maxsize=4096)
+def _known_summary(op_id: str, kind: type, telling: Any) -> str | None:
+    """The line of an opcode that needs no parameter but its telling one, else null."""
+    parameter = OPCODES[op_id].SUMMARY
+    return _summary({"OP_ID": op_id, parameter: telling}, None)
+
+
+def _summary(values: dict[str, Any], otherwise: Any) -> Any:
+    try:
+        return summary(load_opcode(values))
+    except Exception:
+        return otherwise
+
+
+def _time(stamp: Timestamp | None) -> list[int] | None:
+    return None if stamp is None else list(stamp)
+
+
+def _log(entries: tuple[LogEntry, ...]) -> list[list[Any]]:
+    return [[entry.serial, list(entry.time), entry.kind, entry.message] for entry in entries]
+
+
+def _each(value: Callable[[OpState], Any]) -> Callable[[Job], list[Any]]:
+    return lambda job: [value(op) for op in job.ops]
+
+
+JOB_FIELDS = fields(
+    number("id", "ID", of=lambda job: job.id, matching=Matching.JOB_ID, doc="The job's id."),
+    text("status", "Status", of=status, doc="How far it is."),
+    number(
+        "priority",
+        "Priority",
+        of=lambda job: job.priority,
+        doc="The most urgent priority of what is left of it; the lower the more urgent.",
+    ),
+    flag(
+        ARCHIVED,
+        "Archived",
+        given=lambda view, job: job.id in view.archived,
+        doc="Whether it is in the archive.",
+    ),
+    other(
+        "received_ts",
+        "Received",
+        of=lambda job: _time(job.received_timestamp),
+        matching=Matching.SPLIT_TIME,
+        doc="When it was submitted, as seconds and microseconds.",
+    ),
+    other(
+        "start_ts",
+        "Start",
+        of=lambda job: _time(job.start_timestamp),
+        matching=Matching.SPLIT_TIME,
+        doc="When it began, as seconds and microseconds.",
+    ),
+    other(
+        "end_ts",
+        "End",
+        of=lambda job: _time(job.end_timestamp),
+        matching=Matching.SPLIT_TIME,
+        doc="When it ended, as seconds and microseconds.",
+    ),
+    other(
+        "ops",
+        "OpCodes",
+        of=_each(lambda op: redact(op.input)),
+        doc="The parameters of each opcode; private ones are hidden.",
+    ),
+    other(
+        "summary", "Summary", of=_each(lambda op: op_summary(op.input)), doc="Each opcode in short."
+    ),
+    other("opstatus", "OpCode_status", of=_each(lambda op: op.status), doc="Each opcode's status."),
+    other(
+        "opresult",
+        "OpCode_result",
+        of=_each(lambda op: op.result),
+        doc="Each opcode's result, or its error.",
+    ),
+    other("oplog", "OpCode_log", of=_each(lambda op: _log(op.log)), doc="What each opcode said."),
+    other(
+        "oppriority",
+        "OpCode_prio",
+        of=_each(lambda op: op.priority),
+        doc="Each opcode's priority.",
+    ),
+    other(
+        "opstart",
+        "OpCode_start",
+        of=_each(lambda op: _time(op.start_timestamp)),
+        doc="When each opcode began to wait for its locks.",
+    ),
+    other(
+        "opexec",
+        "OpCode_exec",
+        of=_each(lambda op: _time(op.exec_timestamp)),
+        doc="When each opcode had its locks.",
+    ),
+    other(
+        "opend",
+        "OpCode_end",
+        of=_each(lambda op: _time(op.end_timestamp)),
+        doc="When each opcode ended.",
+    ),
+)
+
+
+def job_values(job: Job, names: tuple[str, ...]) -> list[Any]:
+    """Returns the fields of a job that isn't archived as plain JSON values.
+
+    What isn't there is null; one unknown field makes all of them null (luxid
+    3.0.2, WaitForJobChange).
+    """
+    getters = _getters(names)
+    if getters is None:
+        return [None] * len(names)
+    return [getter(job) for getter in getters]
+
+
+@lru_cache(maxsize=256)
+def _getters(names: tuple[str, ...]) -> tuple[Callable[[Job], Any], ...] | None:
+    found: list[Callable[[Job], Any]] = []
+    for name in names:
+        field = JOB_FIELDS.get(name)
+        if field is None:
+            return None
+        if name == ARCHIVED:
+            found.append(lambda job: False)
+        elif field.of is None:
+            raise ProgrammerError(f"Field {name} of jobs needs more than the job")
+        else:
+            found.append(field.of)
+    return tuple(found)

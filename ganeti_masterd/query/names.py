@@ -1,0 +1,65 @@
+"""Names: their natural order, and what a shortened host name stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from ganeti_masterd.config.base import ConfigObject
+from ganeti_masterd.config.section import Section
+
+T = TypeVar("T", bound=ConfigObject)
+
+_DIGITS = re.compile(r"([0-9]+)")
+#: Digits of a number that count: Python converts no more than 4,300.
+_LONGEST = 4000
+
+
+@lru_cache(maxsize=1 << 16)
+def natural_key(name: str) -> tuple[str | int, ...]:
+    """Returns what names are sorted by: numbers in them count by their value.
+
+    So ``node2`` comes before ``node10``. Names that differ only in zeros before
+    a number are told apart by the whole text.
+    """
+    # Texts and numbers take turns, so keys never compare a text with a number.
+    parts: list[str | int] = [*_DIGITS.split(name)]
+    parts[1::2] = [int(part[:_LONGEST]) for part in _DIGITS.findall(name)]
+    return (*parts, -1, name)
+
+
+def natural(names: Iterable[str]) -> list[str]:
+    """Returns names in their natural order."""
+    return sorted(names, key=natural_key)
+
+
+def in_order(section: Section[T]) -> Sequence[T]:
+    """Returns a section's objects in the natural order of their names; remembered with it."""
+    return section.cached("natural order", lambda: _ordered(section))
+
+
+def means(given: str, name: str) -> bool:
+    """Whether ``given`` is a host name, or the beginning of it up to a dot."""
+    if name == given:
+        return True
+    return name.startswith(given) and name[len(given) : len(given) + 1] == "."
+
+
+#: For each class of objects the names that were sorted last, and their order.
+_last: dict[type[Any], tuple[list[str], list[int]]] = {}
+
+
+def _ordered(section: Section[T]) -> list[T]:
+    objects = list(section.values())
+    if not objects:
+        return []
+    names: list[str] = [obj.name for obj in objects]  # type: ignore[attr-defined]
+    # A changed configuration mostly has the names it had; comparing is far
+    # cheaper than sorting.
+    known = _last.get(type(objects[0]))
+    if known is None or known[0] != names:
+        places = sorted(range(len(names)), key=lambda place: natural_key(names[place]))
+        known = _last[type(objects[0])] = (names, places)
+    return [objects[place] for place in known[1]]

@@ -1,0 +1,1 @@
+"""LUXI methods: what each takes, and the one function that answers it."""

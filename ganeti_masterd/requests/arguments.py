@@ -1,0 +1,125 @@
+"""The types of LUXI arguments, and how each is read and refused (spec luxi 2).
+
+A method declares its arguments by annotations; :func:`reader` makes of an
+annotation the function that turns a JSON value into it.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import msgspec
+
+from ganeti_masterd.errors import OpPrereqError, prereq
+from ganeti_masterd.opcodes import Opcode, decode_opcode
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """Marks a type in an ``Annotated`` with the function that reads it."""
+
+    read: Callable[[Any, str], Any]
+
+
+def _job_id(value: Any, where: str) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if type(value) is not int or value < 0:
+        raise prereq(f"{where}: expected a job id, not {_shown(value)}")
+    return int(value)
+
+
+def _job_ids(value: Any, where: str) -> list[int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise prereq(f"{where}: expected a list of job ids or null, not {_shown(value)}")
+    return [_job_id(item, f"{where}[{index}]") for index, item in enumerate(value)]
+
+
+def _opcodes(value: Any, where: str) -> list[Opcode]:
+    if not isinstance(value, list):
+        raise prereq(f"{where}: expected a list of opcodes, not {_shown(value)}")
+    if not value:
+        raise prereq(f"{where}: a job needs at least one opcode")
+    return [decode_opcode(raw, f"{where}[{index}]") for index, raw in enumerate(value)]
+
+
+def _many_jobs(value: Any, where: str) -> list[list[Opcode] | OpPrereqError]:
+    if not isinstance(value, list):
+        raise prereq(f"{where}: expected a list of jobs, not {_shown(value)}")
+    jobs: list[list[Opcode] | OpPrereqError] = []
+    for index, raw in enumerate(value):
+        try:
+            jobs.append(_opcodes(raw, f"{where}[{index}]"))
+        except OpPrereqError as error:
+            jobs.append(error)
+    return jobs
+
+
+#: A job's id: an integer, or its digits as a string.
+JobId = Annotated[int, Reading(_job_id)]
+#: Job ids, or null for all.
+JobIds = Annotated[list[int] | None, Reading(_job_ids)]
+#: One job: its opcodes, decoded.
+JobOpcodes = Annotated[list[Opcode], Reading(_opcodes)]
+#: Several jobs; one that can't be decoded is its error instead.
+ManyJobs = Annotated[list[list[Opcode] | OpPrereqError], Reading(_many_jobs)]
+
+
+def reader(annotation: Any) -> Callable[[Any, str], Any]:
+    """Returns the function that reads one argument: ``read(value, where)``.
+
+    It raises ``OpPrereqError`` with ``wrong_input``, naming ``where`` and what is
+    wrong there.
+    """
+    if get_origin(annotation) is Annotated:
+        for mark in get_args(annotation)[1:]:
+            if isinstance(mark, Reading):
+                return mark.read
+    if annotation is Any:
+        return lambda value, where: value
+    convert, expected = msgspec.convert, describe(annotation)
+
+    def read(value: Any, where: str) -> Any:
+        try:
+            return convert(value, annotation)
+        except msgspec.ValidationError as error:
+            path = str(error).partition(" - at `$")[2].rstrip("`")
+            raise prereq(f"{where}{path}: expected {expected}, not {_shown(value)}")
+
+    return read
+
+
+_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+
+
+def describe(annotation: Any) -> str:
+    """Returns a type in words, for messages and the reference."""
+    if annotation in _NAMES:
+        return _NAMES[annotation]
+    if annotation is type(None) or annotation is None:
+        return "null"
+    if annotation is Any:
+        return "anything"
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return describe(args[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(arg) for arg in args)
+    if origin is list:
+        inner = args[0]
+        plural = {str: "strings", int: "integers", float: "numbers", Opcode: "opcodes"}
+        return f"a list of {plural.get(inner, 'values')}"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _shown(value: Any) -> str:
+    """Returns a value for a message: never an object's content, which may be secret."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 60 else text[:57] + "..."

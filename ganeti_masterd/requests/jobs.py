@@ -1,0 +1,71 @@
+"""LUXI methods about jobs that are there already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from ganeti_masterd.errors import GenericError, JobLost
+from ganeti_masterd.jobs.control import Answer
+from ganeti_masterd.luxi.peers import Peer
+from ganeti_masterd.requests.arguments import JobId, JobIds
+from ganeti_masterd.requests.daemon import Daemon
+from ganeti_masterd.requests.methods import method
+
+
+@method("WaitForJobChange")
+def wait_for_job_change(
+    daemon: Daemon,
+    peer: Peer,
+    job_id: JobId,
+    fields: list[str],
+    previous: Any,
+    log_serial: int | None,
+    timeout: float,
+) -> Any:
+    """Answers ``[values, log entries]`` once they differ from what the client has."""
+    job = daemon.queue.jobs.get(job_id)
+    if job is None:
+        raise JobLost(f"Job {job_id} is archived or was never there")
+    return daemon.queue.watch.wait(job, fields, previous, log_serial, timeout)
+
+
+@method("CancelJob", changes=True)
+def cancel_job(daemon: Daemon, peer: Peer, job_id: JobId, kill: bool = False) -> Deferred[Answer]:
+    """Cancels a job that has not begun, or asks a running one to stop (kill)."""
+    return daemon.control.cancel(job_id, kill=kill)
+
+
+@method("ChangeJobPriority", changes=True)
+def change_job_priority(
+    daemon: Daemon, peer: Peer, job_id: JobId, priority: int
+) -> Deferred[Answer]:
+    """Changes the priority of what has not begun to run."""
+    return daemon.control.change_priority(job_id, priority)
+
+
+@method("ArchiveJob", changes=True)
+def archive_job(daemon: Daemon, peer: Peer, job_id: JobId) -> Deferred[bool]:
+    """Archives a job that has ended."""
+    return daemon.control.archive(job_id)
+
+
+@method("AutoArchiveJobs", changes=True)
+def auto_archive_jobs(
+    daemon: Daemon, peer: Peer, age: float, timeout: float
+) -> Deferred[tuple[int, int]]:
+    """Archives the jobs that ended ``age`` seconds ago or earlier."""
+    return daemon.control.auto_archive(age, timeout)
+
+
+@method("QueryJobs")
+def query_jobs(daemon: Daemon, peer: Peer, job_ids: JobIds, fields: list[str]) -> Any:
+    """Answers a row of field values for each job."""
+    return daemon.engine.query_jobs(job_ids, fields)
+
+
+@method("PickupJob", changes=True)
+def pickup_job(daemon: Daemon, peer: Peer, job_id: JobId) -> Any:
+    """Luxid's own; refused to clients by luxid as well."""
+    raise GenericError("Luxi call 'PickupJob' is for internal use only")

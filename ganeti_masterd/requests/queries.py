@@ -1,0 +1,90 @@
+"""LUXI methods that ask about the cluster. None of them changes anything or takes locks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganeti_masterd.errors import prereq
+from ganeti_masterd.luxi.peers import Peer
+from ganeti_masterd.requests.daemon import Daemon
+from ganeti_masterd.requests.methods import method
+
+
+def _refuse_locking(locking: bool) -> None:
+    if locking:
+        raise prereq("Sync queries are not allowed")
+
+
+@method("Query")
+def query(daemon: Daemon, peer: Peer, what: str, fields: list[str], filter_: Any = None) -> Any:
+    """Answers ``{"fields", "data"}`` for a resource (spec luxi 3)."""
+    return daemon.engine.query(what, fields, filter_)
+
+
+@method("QueryFields")
+def query_fields(daemon: Daemon, peer: Peer, what: str, names: list[str] | None = None) -> Any:
+    """Answers the definitions of a resource's fields, all of them for null."""
+    return daemon.engine.query_fields(what, names)
+
+
+@method("QueryNodes")
+def query_nodes(
+    daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
+) -> Any:
+    """Answers a row for each node, in the classic form."""
+    _refuse_locking(locking)
+    return daemon.engine.classic("node", names, fields)
+
+
+@method("QueryInstances")
+def query_instances(
+    daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
+) -> Any:
+    """Answers a row for each instance, in the classic form."""
+    _refuse_locking(locking)
+    return daemon.engine.classic("instance", names, fields)
+
+
+@method("QueryGroups")
+def query_groups(
+    daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
+) -> Any:
+    """Answers a row for each node group, in the classic form."""
+    _refuse_locking(locking)
+    return daemon.engine.classic("group", names, fields)
+
+
+@method("QueryNetworks")
+def query_networks(
+    daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
+) -> Any:
+    """Answers a row for each network, in the classic form."""
+    _refuse_locking(locking)
+    return daemon.engine.classic("network", names, fields)
+
+
+@method("QueryExports")
+def query_exports(
+    daemon: Daemon, peer: Peer, nodes: list[str] | None, locking: bool = False
+) -> Any:
+    """Answers ``[node, export]`` for each export on the nodes."""
+    _refuse_locking(locking)
+    return daemon.engine.exports(nodes)
+
+
+@method("QueryClusterInfo", any_arguments=True)
+def query_cluster_info(daemon: Daemon, peer: Peer) -> Any:
+    """Answers the cluster's parameters and the versions spoken."""
+    return daemon.engine.encoded_cluster_info()
+
+
+@method("QueryConfigValues")
+def query_config_values(daemon: Daemon, peer: Peer, fields: list[str]) -> Any:
+    """Answers single values; null for a name that isn't known."""
+    return daemon.engine.encoded_config_values(fields)
+
+
+@method("QueryTags")
+def query_tags(daemon: Daemon, peer: Peer, kind: str, name: str | None = None) -> Any:
+    """Answers the tags of one object."""
+    return sorted(daemon.store.snapshot.find(kind, name).tags)

@@ -1,0 +1,8 @@
+"""Every LUXI method, by being imported: whoever answers requests imports this."""
+
+from __future__ import annotations
+
+from ganeti_masterd.requests import filters, flags, jobs, queries, submitting
+from ganeti_masterd.requests.methods import METHODS, Answers
+
+__all__ = ["METHODS", "Answers", "filters", "flags", "jobs", "queries", "submitting"]

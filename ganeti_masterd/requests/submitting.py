@@ -1,0 +1,80 @@
+"""LUXI methods that bring jobs in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from ganeti_masterd.errors import OpPrereqError, prereq
+from ganeti_masterd.jobs.submission import Submitted
+from ganeti_masterd.logical_units.registry import is_built
+from ganeti_masterd.luxi.peers import Peer
+from ganeti_masterd.opcodes import Opcode
+from ganeti_masterd.requests.arguments import JobOpcodes, ManyJobs
+from ganeti_masterd.requests.daemon import Daemon
+from ganeti_masterd.requests.methods import method
+
+
+def _one_job(args: list[Any]) -> list[Any]:
+    # Classic clients send the opcodes themselves as the arguments.
+    return [args] if args and all(isinstance(arg, dict) for arg in args) else args
+
+
+def _many_jobs(args: list[Any]) -> list[Any]:
+    # Classic clients send one level of lists less: [[op, ...], ...].
+    classic = args and all(
+        isinstance(job, list) and job and all(isinstance(op, dict) for op in job) for job in args
+    )
+    return [args] if classic else args
+
+
+def _refuse_unbuilt(ops: list[Opcode]) -> None:
+    for op in ops:
+        if not is_built(op.op_id):
+            raise prereq(f"{op.op_id} can't be run by this daemon yet")
+
+
+def _one(results: list[Submitted]) -> int:
+    (result,) = results
+    if isinstance(result, OpPrereqError):
+        raise result
+    return result
+
+
+@method("SubmitJob", changes=True, reshape=_one_job)
+def submit_job(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> Deferred[int]:
+    """Queues one job; answers its id once it can't be lost any more."""
+    _refuse_unbuilt(ops)
+    return daemon.submission.submit([ops]).addCallback(_one)
+
+
+@method("SubmitJobToDrainedQueue", changes=True, reshape=_one_job)
+def submit_job_to_drained_queue(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> Deferred[int]:
+    """Queues one job even while the queue is drained."""
+    _refuse_unbuilt(ops)
+    return daemon.submission.submit([ops], even_if_drained=True).addCallback(_one)
+
+
+@method("SubmitManyJobs", changes=True, reshape=_many_jobs)
+def submit_many_jobs(
+    daemon: Daemon, peer: Peer, jobs: ManyJobs
+) -> Deferred[list[tuple[bool, Any]]]:
+    """Queues several jobs; answers ``[true, id]`` or ``[false, why not]`` for each."""
+    checked: list[list[Opcode] | OpPrereqError] = []
+    for job in jobs:
+        if not isinstance(job, OpPrereqError):
+            try:
+                _refuse_unbuilt(job)
+            except OpPrereqError as error:
+                checked.append(error)
+                continue
+        checked.append(job)
+
+    def shown(results: list[Submitted]) -> list[tuple[bool, Any]]:
+        return [
+            (False, str(result.args[0])) if isinstance(result, OpPrereqError) else (True, result)
+            for result in results
+        ]
+
+    return daemon.submission.submit(checked).addCallback(shown)

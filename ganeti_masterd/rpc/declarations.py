@@ -1,0 +1,166 @@
+"""What the declaration of a node call says: its arguments, its time, its payload.
+
+:mod:`ganeti_masterd.rpc.calls` is the table made of these. A declaration says
+what the client of real nodes has to do with an argument before it goes on the
+wire (:class:`Form`), and what must never be logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Any
+
+from msgspec import Struct
+
+from ganeti_masterd.errors import ProgrammerError
+
+# Time-out classes, in seconds over the whole call (spec rpc 1).
+URGENT = 60.0
+FAST = 300.0
+NORMAL = 900.0
+SLOW = 3600.0
+FOUR_HOURS = 14400.0
+DAY = 86400.0
+
+
+class Reach(Enum):
+    """Whether callers ask one node or several at once."""
+
+    ONE = "one"
+    MANY = "many"
+
+
+ONE = Reach.ONE
+MANY = Reach.MANY
+
+
+class Form(Enum):
+    """What an argument is, as far as sending and logging it differ."""
+
+    PLAIN = "plain"
+    #: A path that travels as a virtual path in a virtual cluster.
+    PATH = "path"
+    #: A list of pairs of such paths.
+    PATHS = "paths"
+    #: A file's content: ``[0, text]`` or ``[1, base64 of zlib]``.
+    CONTENT = "content"
+    #: One list of path, content, mode, owner, group and times.
+    UPLOAD = "upload"
+    #: A dict whose key ``filelist`` holds paths, in the payload too.
+    FILELIST = "filelist"
+    #: An instance, a disk or the like, which may hold secret parameters.
+    OBJECT = "object"
+    #: Never to be logged in any form.
+    SECRET = "secret"
+
+
+class Argument(Struct, frozen=True):
+    """One positional argument of a call."""
+
+    name: str
+    form: Form = Form.PLAIN
+
+
+class Call(Struct, frozen=True):
+    """One node call. ``timeout`` is null where it depends on the arguments.
+
+    ``bare``: the one argument is the request's body itself, not a list of one.
+    ``offline_too``: nodes that are marked offline are called as well.
+    ``result`` is the payload's type, null if nothing reads it.
+    """
+
+    name: str
+    timeout: float | None
+    reach: Reach
+    arguments: tuple[Argument, ...]
+    result: Any = None
+    offline_too: bool = False
+    bare: bool = False
+
+    def seconds(self, arguments: Sequence[Any]) -> float:
+        """Returns how long a call with these arguments may take."""
+        if self.timeout is not None:
+            return self.timeout
+        return float(int(arguments[0] + 5))  # test_delay: its duration and some slack
+
+    def check(self, arguments: Sequence[Any]) -> None:
+        """Raises ``ProgrammerError`` unless there is one value for each argument."""
+        if len(arguments) != len(self.arguments):
+            raise ProgrammerError(
+                f"Call {self.name} takes {len(self.arguments)} arguments, not {len(arguments)}"
+            )
+
+
+class CallTable:
+    """All calls by name."""
+
+    def __init__(self, *calls: Call) -> None:
+        self._calls = {call.name: call for call in calls}
+        if len(self._calls) != len(calls):
+            raise ProgrammerError("A call is declared twice")
+
+    def __getitem__(self, name: str) -> Call:
+        """Returns the call; raises ``ProgrammerError`` for a name that isn't one."""
+        try:
+            return self._calls[name]
+        except KeyError:
+            raise ProgrammerError(f"There is no node call {name!r}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._calls
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls.values())
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+
+def declare(
+    name: str,
+    timeout: float | None,
+    reach: Reach,
+    *arguments: str | Argument,
+    result: Any = None,
+    offline_too: bool = False,
+    bare: bool = False,
+) -> Call:
+    """Returns a call; an argument given by name alone is a plain one."""
+    declared = tuple(Argument(arg) if isinstance(arg, str) else arg for arg in arguments)
+    return Call(name, timeout, reach, declared, result, offline_too, bare)
+
+
+def path(name: str) -> Argument:
+    """A path that may be virtual."""
+    return Argument(name, Form.PATH)
+
+
+def paths(name: str) -> Argument:
+    """Pairs of paths that may be virtual."""
+    return Argument(name, Form.PATHS)
+
+
+def content(name: str) -> Argument:
+    """The content of a file."""
+    return Argument(name, Form.CONTENT)
+
+
+def uploaded(name: str) -> Argument:
+    """A file with everything about it, as one list."""
+    return Argument(name, Form.UPLOAD)
+
+
+def filelist(name: str) -> Argument:
+    """What to verify, with a list of files in it."""
+    return Argument(name, Form.FILELIST)
+
+
+def entity(name: str) -> Argument:
+    """An instance, a disk or a list of them."""
+    return Argument(name, Form.OBJECT)
+
+
+def secret(name: str) -> Argument:
+    """A value that must not be seen in any log."""
+    return Argument(name, Form.SECRET)

@@ -1,0 +1,217 @@
+"""Payloads of node calls as typed values, and the texts of calls without one.
+
+noded answers plain JSON; the structs below give the payloads of the common
+calls a type (spec rpc 6). :func:`checked` reads a payload as a type and turns a
+malformed one into a failed result, so that a confused node is one more node
+that failed, never an exception in the caller's loop.
+
+The functions at the end make the results of calls that got no answer, with the
+same words whether the nodes are real or simulated.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from ganeti_masterd.errors import ResultValidationError
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
+
+T = TypeVar("T")
+
+OFFLINE = "Node is marked offline"
+
+
+class StorageSpace(Struct, frozen=True):
+    """Room in one storage unit, in MiB; null where the node hasn't got the unit."""
+
+    type: str
+    name: str
+    storage_size: int | None
+    storage_free: int | None
+
+
+class HypervisorSpace(Struct, frozen=True):
+    """Memory (MiB) and processors of a node as one hypervisor sees them."""
+
+    memory_total: int
+    memory_free: int
+    memory_dom0: int
+    cpu_total: int
+    cpu_nodes: int = 1
+    cpu_sockets: int = 1
+    cpu_dom0: int = 1
+    hv_version: Any = None
+
+
+class NodeInfo(Struct, frozen=True, array_like=True):
+    """``node_info``: the lists are in the order asked, null if none was asked."""
+
+    boot_id: str
+    storage: list[StorageSpace] | None
+    hypervisors: list[HypervisorSpace] | None
+
+
+class RunningInstance(Struct, frozen=True):
+    """An instance that a hypervisor knows; memory in MiB, state 0 is running."""
+
+    memory: int
+    vcpus: int
+    state: Any
+    time: float
+
+
+class OSRow(Struct, frozen=True, array_like=True):
+    """One operating system definition of ``os_diagnose``."""
+
+    name: str
+    path: str
+    valid: bool
+    message: str
+    variants: list[str]
+    parameters: list[tuple[str, str]]
+    api_versions: list[int]
+    trusted: bool
+
+
+class HookResult(Struct, frozen=True, array_like=True):
+    """One script of ``hooks_runner``; status 0 skipped, 1 failed, 2 succeeded."""
+
+    script: str
+    status: int
+    output: str
+
+
+class DeviceStatus(Struct, frozen=True):
+    """State of a block device; ``ldisk_status`` 1 ok, 2 unknown, 3 faulty, 4 syncing."""
+
+    dev_path: str
+    is_degraded: bool | None = None
+    ldisk_status: int | None = None
+    major: int | None = None
+    minor: int | None = None
+    sync_percent: float | None = None
+    estimated_time: float | None = None
+
+
+class Dimensions(Struct, frozen=True, array_like=True):
+    """Size of a disk in bytes, and its spindles where they count."""
+
+    size: int
+    spindles: int | None
+
+
+class AssembledDevice(Struct, frozen=True, array_like=True):
+    """``blockdev_assemble``; ``path`` and ``link`` are true where nothing was to be done."""
+
+    path: str | bool
+    link: str | bool | None
+    uri: str | None = None
+
+
+class LogicalVolume(Struct, frozen=True, array_like=True):
+    """A volume of ``lv_list``; ``size`` in MiB, a decimal text."""
+
+    size: str
+    inactive: bool
+    online: bool
+
+
+class MigrationStatus(Struct, frozen=True):
+    """How far a migration is: ``active``, ``cancelled``, ``completed`` or ``failed``."""
+
+    status: str
+    transferred_ram: int | None = None
+    total_ram: int | None = None
+
+
+class Console(Struct, frozen=True):
+    """How to reach an instance's console; which fields are set depends on ``kind``."""
+
+    instance: str
+    kind: str
+    message: str | None = None
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    command: list[str] | str | None = None
+    display: str | int | None = None
+
+
+def parse(payload: Any, shape: type[T], procedure: str = "") -> T:
+    """Returns ``payload`` as ``shape``, any type that msgspec can convert to.
+
+    Raises ``ResultValidationError`` that says where the payload is wrong.
+    """
+    try:
+        return msgspec.convert(payload, shape)
+    except msgspec.ValidationError as error:
+        raise ResultValidationError(f"RPC {procedure}: malformed result: {error}")
+
+
+def checked(result: NodeResult, shape: type[T]) -> NodeResult:
+    """Returns the result with its payload as ``shape``.
+
+    A failed result comes back as it is; one whose payload is malformed becomes
+    failed. Never raises.
+    """
+    if result.error is not None:
+        return result
+    try:
+        payload = parse(result.payload, shape, result.procedure)
+    except ResultValidationError as error:
+        return msgspec.structs.replace(result, payload=None, error=str(error))
+    return msgspec.structs.replace(result, payload=payload)
+
+
+def parse_instance(payload: Any) -> RunningInstance | None:
+    """Reads ``instance_info``, where an empty dict says that it does not run."""
+    return None if payload == {} else parse(payload, RunningInstance, "instance_info")
+
+
+def parse_mirrors(payload: Any) -> list[DeviceStatus | str]:
+    """Reads ``blockdev_getmirrorstatus_multi``: for each disk its status or what is wrong."""
+    rows = parse(payload, list[tuple[bool, Any]], "blockdev_getmirrorstatus_multi")
+    return [
+        parse(row, DeviceStatus, "blockdev_getmirrorstatus_multi") if good else str(row)
+        for good, row in rows
+    ]
+
+
+def read_answer(target: Target, procedure: str, answer: Any) -> NodeResult:
+    """Reads what a node daemon sent, the decoded ``[success, payload]`` (spec rpc 1)."""
+    if not isinstance(answer, (list, tuple)):
+        fault = f"RPC layer error: invalid result type {type(answer).__name__}, wanted a list"
+    elif len(answer) != 2:
+        fault = f"RPC layer error: invalid result length {len(answer)}, wanted 2"
+    elif answer[0]:
+        return NodeResult(target.name, procedure, answer[1])
+    else:
+        text = answer[1]
+        fault = text if isinstance(text, str) else str(text)
+        if not text:
+            fault = "No error information"
+    return NodeResult(target.name, procedure, None, fault)
+
+
+def offline(target: Target, procedure: str) -> NodeResult:
+    """The result for a node that is marked offline: it is not called."""
+    return NodeResult(target.name, procedure, None, OFFLINE, True)
+
+
+def unreachable(target: Target, procedure: str, reason: str) -> NodeResult:
+    """The result for a node to which no connection could be made."""
+    where = target.address or target.name
+    return NodeResult(target.name, procedure, None, f"Can't connect to {where}: {reason}")
+
+
+def timed_out(target: Target, procedure: str, seconds: float) -> NodeResult:
+    """The result of a call that outlived its time; what it does may still happen."""
+    return NodeResult(target.name, procedure, None, f"No answer within {seconds:g} seconds")
+
+
+def given_up(target: Target, procedure: str) -> NodeResult:
+    """The result of a call in flight when the daemon stops."""
+    return NodeResult(target.name, procedure, None, "The call was given up: the daemon stops")

@@ -1,0 +1,233 @@
+"""The log of calls that reached simulated nodes, and the order of disk and answer.
+
+A line is one JSON object: ``time``, ``node``, ``call``, ``arguments`` and
+``error`` (null: it succeeded). Arguments are cut to what names them: an
+instance is its name, a long value its digest, a file its length, a secret
+nothing at all.
+
+In the mode ``synced`` a call's answer is given only when its line, and what
+the call changed on its node, are on the disk: so a crash of the daemon leaves
+nodes as they would be had they been other machines, and the log shows what
+ran. All calls that end while the disk is busy share one write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ganeti_masterd.rpc.declarations import Argument, Call, Form
+from ganeti_masterd.simulation.store import Change, NodeStore
+from ganeti_masterd.timing import Timer, Timers
+
+log = Logger()
+
+Mode = Literal["off", "buffered", "synced"]
+
+#: Told null when the disk has it, or why it hasn't.
+Told = Callable[[str | None], None]
+
+
+def summary(call: Call, arguments: Sequence[Any]) -> list[Any]:
+    """Returns the arguments as they may stand in a log."""
+    return [
+        _shown(declared, value) for declared, value in zip(call.arguments, arguments, strict=False)
+    ]
+
+
+def _shown(declared: Argument, value: Any) -> Any:
+    form = declared.form
+    if form is Form.SECRET:
+        return "(secret)"
+    if form is Form.CONTENT:
+        return _length(value)
+    if form is Form.UPLOAD:
+        return [value[0], _length(value[1])] if isinstance(value, list) and value else None
+    if form is Form.OBJECT:
+        return _names(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str) and len(value) <= 128:
+        return value
+    text = msgspec.json.encode(value)
+    if len(text) <= 128:
+        return value
+    return f"sha256:{hashlib.sha256(text).hexdigest()[:16]}"
+
+
+def _length(content: Any) -> str:
+    return f"({len(content[1])} characters)" if isinstance(content, list) and content else "()"
+
+
+def _names(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.get("name") or value.get("uuid") or sorted(map(str, value))
+    if isinstance(value, list):
+        return [_names(item) for item in value]
+    return value if isinstance(value, (bool, str)) else None
+
+
+class CallLog:
+    """Writes lines and node changes in the disk thread.
+
+    ``path`` is the log (null: as mode ``off``), ``store`` keeps what nodes
+    hold (null: nothing is kept). Unless the mode is ``synced``, lines and
+    changes are written at most ``BEHIND`` seconds after they were made, and a
+    log longer than ``LONG`` bytes makes room for a new one.
+    """
+
+    BEHIND = 0.5
+    LONG = 64 * 1048576
+
+    def __init__(
+        self,
+        path: str | None,
+        mode: Mode,
+        store: NodeStore | None,
+        take_changes: Callable[[], list[Change]],
+        in_disk_thread: Callable[..., Deferred[Any]],
+        timers: Timers,
+    ) -> None:
+        self.mode = mode if path is not None else "off"
+        self._path = path
+        self._store = store
+        self._take_changes = take_changes
+        self._in_disk_thread = in_disk_thread
+        self._timers = timers
+        self._lines: list[bytes] = []
+        self._told: list[Told] = []
+        self._file: int | None = None
+        self._timer: Timer | None = None
+        self._writing: Deferred[None] | None = None
+        self._unwritten: list[Change] = []
+        self._behind = False
+        self._closed = False
+
+    @property
+    def on(self) -> bool:
+        """Whether lines are written at all."""
+        return self.mode != "off"
+
+    def add(
+        self, node: str, call: Call, arguments: Sequence[Any], error: str | None, told: Told
+    ) -> None:
+        """Notes a call that ended; ``told`` is called when its answer may be given."""
+        self._lines.append(
+            msgspec.json.encode(
+                {
+                    "time": self._timers.now(),
+                    "node": node,
+                    "call": call.name,
+                    "arguments": summary(call, arguments),
+                    "error": error,
+                }
+            )
+        )
+        if self.mode == "synced":
+            self._told.append(told)
+            self._schedule(0.0)
+        else:
+            self._schedule(self.BEHIND)
+            told(None)
+
+    def changed(self) -> None:
+        """Notes that some node holds something else now."""
+        if self._store is not None:
+            self._behind = True
+            self._schedule(0.0 if self.mode == "synced" else self.BEHIND)
+
+    def flush(self) -> Deferred[None]:
+        """Writes all there is; fires when it is written, also if that failed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing is None:
+            self._write()
+        writing = self._writing
+        if writing is None:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+
+        def again(_: None) -> None:
+            self.flush().chainDeferred(done)
+
+        writing.addCallback(again)
+        return done
+
+    def close(self) -> Deferred[None]:
+        """Writes all there is and closes the files; nothing is written later."""
+        self._closed = True
+
+        def close(_: None) -> Deferred[None]:
+            return self._in_disk_thread(self._close)
+
+        return self.flush().addCallback(close)
+
+    def _schedule(self, delay: float) -> None:
+        if self._writing is None and self._timer is None and not self._closed:
+            self._timer = self._timers.later(delay, self._write)
+
+    def _write(self) -> None:
+        self._timer = None
+        lines, self._lines = self._lines, []
+        told, self._told = self._told, []
+        changes = self._unwritten + self._take_changes()
+        self._unwritten = []
+        self._behind = False
+        if not lines and not changes:
+            return
+        writing: Deferred[None] = Deferred()
+        self._writing = writing
+
+        def written(result: Any) -> None:
+            error: str | None = None
+            if isinstance(result, Failure):
+                error = result.getErrorMessage()
+                log.error("Simulated nodes can't be written: {error}", error=error)
+                self._unwritten = changes
+            self._writing = None
+            for tell in told:
+                tell(error)
+            if self._lines or self._behind:
+                self._schedule(0.0 if self.mode == "synced" else self.BEHIND)
+            writing.callback(None)
+
+        self._in_disk_thread(self._to_disk, lines, changes).addBoth(written)
+
+    def _to_disk(self, lines: list[bytes], changes: list[Change]) -> None:
+        """Runs in the disk thread: what changed first, then the log."""
+        if changes and self._store is not None:
+            self._store.write(changes)
+        if lines and self._path is not None:
+            if self.mode == "buffered" and self._file is not None:
+                self._turn_over(self._file, self._path)
+            if self._file is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._file = os.open(self._path, flags, 0o640)
+            text = b"\n".join(lines) + b"\n"
+            while text:
+                text = text[os.write(self._file, text) :]
+            if self.mode == "synced":
+                os.fsync(self._file)
+
+    def _turn_over(self, file: int, path: str) -> None:
+        """Begins a new log when the old one is long; one old one is kept."""
+        if os.fstat(file).st_size > self.LONG:
+            os.close(file)
+            self._file = None
+            os.replace(path, f"{path}.1")
+
+    def _close(self) -> None:
+        """Runs in the disk thread."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+        if self._store is not None:
+            self._store.close()

@@ -1,0 +1,272 @@
+"""All simulated nodes of a cluster behind the one door: :class:`SimulatedNodes`.
+
+A call goes through the same steps as one to a real node: it waits the node's
+latency, meets faults on demand, runs, and its answer comes back before the
+call's time is over, or not at all. With no latency and no fault, an answer
+that needs no waiting is there at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorProcess
+from zope.interface import implementer
+
+from ganeti_masterd.errors import ProgrammerError
+from ganeti_masterd.events import Events
+from ganeti_masterd.rpc import results
+from ganeti_masterd.rpc.calls import CALLS
+from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
+from ganeti_masterd.simulation import files, hypervisor, storage, system, units, verify
+from ganeti_masterd.simulation.calllog import CallLog, Mode
+from ganeti_masterd.simulation.exchange import Exchange, Gathered
+from ganeti_masterd.simulation.faults import Faults
+from ganeti_masterd.simulation.node import Finished, NodeFailure, OSDefinition, SimulatedNode
+from ganeti_masterd.simulation.programs import Programs
+from ganeti_masterd.simulation.state import Hardware, NodeState
+from ganeti_masterd.simulation.store import Change, NodeStore
+from ganeti_masterd.timing import Timer, Timers
+
+#: What every simulated node can do, by the name of the call.
+BUILT: Mapping[str, Callable[..., Any]] = {
+    **system.calls.functions,
+    **verify.calls.functions,
+    **files.calls.functions,
+    **hypervisor.calls.functions,
+    **storage.calls.functions,
+    **units.calls.functions,
+}
+
+
+@implementer(INodeRPC)
+class SimulatedNodes:
+    """Every node of a simulated cluster; an :class:`INodeRPC`.
+
+    - ``timers``: the clock of delays and time-outs.
+    - ``root``: the daemon's root (null: nothing is kept or read). What nodes
+      hold, ``calls.log`` and ``faults.json`` are in its folder ``simulation``;
+      real files of node N (hooks, restricted commands) in ``simulation/N``.
+    - ``master``: the name of the node whose files are the root itself.
+    - ``names``: the nodes that exist; null: every name answers.
+    - ``hardware``: of all nodes, or by name.
+    - ``systems``: the operating systems that are installed.
+    - ``latency``: seconds before each call begins, of all nodes or by name.
+    - ``log``: the mode of the call log (:mod:`ganeti_masterd.simulation.calllog`).
+    - ``in_disk_thread``: runs ``(function, *args)`` in the disk thread; needed
+      with ``root``.
+    - ``processes``: starts scripts; without it a script that is there fails.
+
+    Fire :meth:`start` before the first call if there is a root.
+    """
+
+    def __init__(
+        self,
+        timers: Timers,
+        *,
+        root: str | None = None,
+        master: str | None = None,
+        names: Collection[str] | None = None,
+        hardware: Hardware | Mapping[str, Hardware] | None = None,
+        systems: Sequence[OSDefinition] = (OSDefinition("noop", api_versions=(5, 10)),),
+        latency: float | Mapping[str, float] = 0.0,
+        log: Mode = "off",
+        faults: Faults | None = None,
+        in_disk_thread: Callable[..., Deferred[Any]] | None = None,
+        processes: IReactorProcess | None = None,
+        events: Events | None = None,
+    ) -> None:
+        if root is not None and in_disk_thread is None:
+            raise ProgrammerError("Simulated nodes that are kept need a disk thread")
+        self.pending = 0
+        self.master = master
+        folder = None if root is None else os.path.join(root, "simulation")
+        path = None if folder is None else os.path.join(folder, "faults.json")
+        self.faults = faults if faults is not None else Faults(path)
+        self.timers = timers
+        self._root = root
+        self._folder = folder
+        self._names = names
+        self._hardware = hardware if hardware is not None else Hardware()
+        self._systems = systems
+        self._latency = latency
+        self.events = events
+        self._in_disk_thread = in_disk_thread
+        self._programs = None if processes is None else Programs(processes)
+        self._nodes: dict[str, SimulatedNode] = {}
+        self.exchanges: dict[Exchange, None] = {}
+        self._waiting: set[Timer] = set()
+        self.closed = False
+        self._store = None
+        if folder is not None:
+            self._store = NodeStore(os.path.join(folder, "nodes.sqlite"), synced=log == "synced")
+        self._started = self._store is None
+        self.log = CallLog(
+            None if folder is None else os.path.join(folder, "calls.log"),
+            log,
+            self._store,
+            self._take_changes,
+            self.in_disk_thread,
+            timers,
+        )
+
+    # The door
+
+    def start(self) -> Deferred[None]:
+        """Reads what the nodes held before; errs with what SQLite or the system says."""
+        if self._store is None:
+            return succeed(None)
+
+        def loaded(rows: list[tuple[str, str, str, bytes]]) -> None:
+            for name, kind, key, value in rows:
+                self.node(name).state.restore(kind, key, value)
+            self._started = True
+
+        return self.in_disk_thread(self._store.load).addCallback(loaded)
+
+    def call(
+        self,
+        targets: Sequence[Target],
+        procedure: str,
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> Deferred[Mapping[str, NodeResult]]:
+        """See :meth:`INodeRPC.call`."""
+        if not self._started:
+            raise ProgrammerError("Simulated nodes are called before they are started")
+        call = CALLS[procedure]
+        called = [target for target in targets if call.offline_too or not target.offline]
+        values: list[list[Any]]
+        if callable(arguments):
+            values = [_plain(call, arguments(target)) for target in called]
+        else:
+            values = [_plain(call, arguments)] * len(called)
+        gathered = Gathered(targets)
+        if len(called) < len(targets):
+            for target in targets:
+                if target not in called:
+                    gathered.put(target, results.offline(target, procedure))
+        for target, given in zip(called, values, strict=True):
+            if self.closed:
+                gathered.put(target, results.given_up(target, procedure))
+                continue
+            seconds = call.seconds(given) if timeout is None else timeout
+            Exchange(self, gathered, target, call, given, seconds).begin()
+        return gathered.ready()
+
+    def close(self) -> Deferred[None]:
+        """See :meth:`INodeRPC.close`; writes what is not written yet."""
+        if self.closed:
+            return succeed(None)
+        self.closed = True
+        for exchange in list(self.exchanges):
+            exchange.give_up()
+        for timer in self._waiting:
+            timer.cancel()
+        self._waiting.clear()
+        if self._programs is not None:
+            self._programs.stop()
+        if self._in_disk_thread is None or not self._started:
+            return succeed(None)
+        return self.log.close()
+
+    # The nodes, and what they see of the world
+
+    def node(self, name: str) -> SimulatedNode:
+        """Returns the node of that name, which comes into being with its first call."""
+        node = self._nodes.get(name)
+        if node is None:
+            hardware = self._hardware
+            if not isinstance(hardware, Hardware):
+                hardware = hardware.get(name, Hardware())
+            node = self._nodes[name] = SimulatedNode(
+                name,
+                hardware,
+                NodeState(),
+                self,
+                systems=self._systems,
+                root=None if self._folder is None else os.path.join(self._folder, _folder(name)),
+                master_root=self._root,
+            )
+        node.is_master = name == self.master
+        return node
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self.timers.now()
+
+    def wait(self, seconds: float) -> Deferred[None]:
+        """Fires after that time."""
+        done: Deferred[None] = Deferred()
+        self.later(seconds, lambda: done.callback(None))
+        return done
+
+    def later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Calls a function after that time, unless all is closed before."""
+
+        def run() -> None:
+            self._waiting.discard(timer)
+            function()
+
+        timer = self.timers.later(seconds, run)
+        self._waiting.add(timer)
+
+    def reachable(self, name: str) -> bool:
+        """Whether there is a node of that name."""
+        return self._names is None or name in self._names
+
+    def holds_address(self, address: str) -> bool:
+        """Whether a node has that address up as the master's."""
+        return any(system.master_address(node) == address for node in self._nodes.values())
+
+    def in_disk_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Runs a blocking function in the disk thread."""
+        if self._in_disk_thread is None:
+            raise ProgrammerError("Simulated nodes have no disk thread")
+        return self._in_disk_thread(function, *args)
+
+    def run(
+        self, argv: Sequence[str], environment: Mapping[str, str], directory: str = "/"
+    ) -> Deferred[Finished]:
+        """Runs a program with exactly that environment."""
+        if self._programs is None:
+            raise NodeFailure("simulated node: no programs can be run here")
+        return self._programs.run(argv, environment, directory)
+
+    def implementation(self, name: str) -> Callable[..., Any] | None:
+        """Returns the function that answers a call, or null if none is built."""
+        return BUILT.get(name)
+
+    def _take_changes(self) -> list[Change]:
+        """Returns what changed on all nodes, and takes it as written."""
+        changes: list[Change] = []
+        for name, node in self._nodes.items():
+            if node.state.changes:
+                changes += [(name, *change) for change in node.state.take_changes()]
+        return changes
+
+    def delay(self, name: str) -> float:
+        """Seconds that a request takes to a node."""
+        latency = self._latency
+        return latency if isinstance(latency, (int, float)) else latency.get(name, 0.0)
+
+
+def _plain(call: Call, arguments: Sequence[Any]) -> list[Any]:
+    """Returns the arguments as they would arrive; raises ``ProgrammerError`` if they can't."""
+    call.check(arguments)
+    try:
+        plain: list[Any] = msgspec.to_builtins(list(arguments), str_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ProgrammerError(f"Call {call.name}: arguments are no JSON: {error}")
+    return plain
+
+
+def _folder(name: str) -> str:
+    """Returns the folder of a node's real files; no name leads out of the simulation's."""
+    return name.replace("/", "_").lstrip(".") or "_"

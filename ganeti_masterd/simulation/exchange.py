@@ -1,0 +1,231 @@
+"""One call to one simulated node, from its request to its answer or its end without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from ganeti_masterd.events import Events, NodeCalled
+from ganeti_masterd.rpc import results
+from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
+from ganeti_masterd.simulation.calllog import CallLog
+from ganeti_masterd.simulation.faults import Fault, Faults
+from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode
+from ganeti_masterd.timing import Timer, Timers
+
+UNEXPECTED = "Error while executing backend function: "
+
+
+class Network(Protocol):
+    """What an exchange needs of the cluster."""
+
+    pending: int
+    closed: bool
+    timers: Timers
+    faults: Faults
+    log: CallLog
+    events: Events | None
+    exchanges: dict[Exchange, None]
+
+    def delay(self, name: str) -> float:
+        """Seconds that a request takes to a node."""
+
+    def later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Calls a function after that time, unless all is closed before."""
+
+    def reachable(self, name: str) -> bool:
+        """Whether there is such a node."""
+
+    def node(self, name: str) -> SimulatedNode:
+        """The node of that name."""
+
+    def implementation(self, name: str) -> Callable[..., Any] | None:
+        """The function that answers a call; null if none is built."""
+
+
+class Gathered:
+    """The results of one call to several nodes, as they come."""
+
+    __slots__ = ("_done", "_missing", "_results")
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._results: dict[str, NodeResult | None] = dict.fromkeys(t.key for t in targets)
+        self._missing = len(self._results)
+        self._done: Deferred[Mapping[str, NodeResult]] | None = None
+
+    def put(self, target: Target, result: NodeResult) -> None:
+        """Takes the result of one target; the last one makes it fire."""
+        self._results[target.key] = result
+        self._missing -= 1
+        if self._missing == 0 and self._done is not None:
+            self._done.callback(self._complete())
+
+    def _complete(self) -> Mapping[str, NodeResult]:
+        return cast(Mapping[str, NodeResult], self._results)
+
+    def ready(self) -> Deferred[Mapping[str, NodeResult]]:
+        """Fires when no result is missing."""
+        if self._missing <= 0:
+            return succeed(self._complete())
+        self._done = Deferred()
+        return self._done
+
+
+class Exchange:
+    """One call to one node, from its request to its answer or its end without one."""
+
+    __slots__ = (
+        "_arguments",
+        "_began",
+        "_call",
+        "_ended",
+        "_fault",
+        "_gathered",
+        "_nodes",
+        "_seconds",
+        "_target",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        nodes: Network,
+        gathered: Gathered,
+        target: Target,
+        call: Call,
+        arguments: list[Any],
+        seconds: float,
+    ) -> None:
+        self._nodes = nodes
+        self._gathered = gathered
+        self._target = target
+        self._call = call
+        self._arguments = arguments
+        self._seconds = seconds
+        self._timer: Timer | None = None
+        self._fault: Fault | None = None
+        self._ended = False
+        self._began = 0.0
+
+    def begin(self) -> None:
+        """Sends the request; the call's time runs from here."""
+        nodes = self._nodes
+        name = self._target.name
+        nodes.pending += 1
+        nodes.exchanges[self] = None
+        self._began = nodes.timers.seconds()
+        delay = nodes.delay(name)
+        disturbance = nodes.faults.disturb(name, self._call.name, self._began)
+        if disturbance is not None:
+            delay += disturbance.seconds
+            self._fault = disturbance.fault
+        if delay > 0.0:
+            nodes.later(delay, self._arrive)
+        else:
+            self._arrive()
+        if not self._ended:
+            self._timer = nodes.timers.later(self._seconds, self._expire)
+
+    def give_up(self) -> None:
+        """Ends the exchange with no answer because the daemon stops."""
+        self._end(results.given_up(self._target, self._call.name))
+
+    def _expire(self) -> None:
+        self._end(results.timed_out(self._target, self._call.name, self._seconds))
+
+    def _arrive(self) -> None:
+        """The request is at the node, or not, if the node can't be reached."""
+        nodes = self._nodes
+        target = self._target
+        fault = self._fault
+        if nodes.closed:
+            return
+        if fault is not None and fault.kind == "unreachable":
+            self._end(results.unreachable(target, self._call.name, "Connection refused"))
+            return
+        if not nodes.reachable(target.name):
+            self._end(results.unreachable(target, self._call.name, "No route to host"))
+            return
+        if fault is not None and fault.kind == "error":
+            self._finish(None, fault.text)
+            return
+        if fault is not None and fault.kind == "silent":
+            if nodes.log.on:
+                nodes.log.add(
+                    target.name, self._call, self._arguments, "(no answer)", lambda _: None
+                )
+            return
+        function = nodes.implementation(self._call.name)
+        if function is None:
+            self._finish(None, f"simulated node: {self._call.name} is not built")
+            return
+        node = nodes.node(target.name)
+        try:
+            payload = function(node, *self._arguments)
+        except NodeFailure as failure:
+            self._did(node, None, str(failure))
+        except Exception as error:
+            self._did(node, None, f"{UNEXPECTED}{error}")
+        else:
+            if isinstance(payload, Deferred):
+                payload.addCallbacks(
+                    lambda value: self._did(node, value, None),
+                    lambda failure: self._did(node, None, _text(failure)),
+                )
+            else:
+                self._did(node, payload, None)
+
+    def _did(self, node: SimulatedNode, payload: Any, error: str | None) -> None:
+        """The node is done."""
+        if node.state.changes:
+            self._nodes.log.changed()
+        self._finish(payload, error)
+
+    def _finish(self, payload: Any, error: str | None) -> None:
+        """Gives the answer, after its line is on the disk where that is wanted."""
+        target, name, log = self._target, self._call.name, self._nodes.log
+        if log.on and not self._nodes.closed:
+
+            def told(trouble: str | None) -> None:
+                if trouble is None:
+                    self._answer(NodeResult(target.name, name, payload, error))
+                else:
+                    text = f"simulated node: the disk failed: {trouble}"
+                    self._answer(NodeResult(target.name, name, None, text))
+
+            log.add(target.name, self._call, self._arguments, error, told)
+        else:
+            self._answer(NodeResult(target.name, name, payload, error))
+
+    def _answer(self, result: NodeResult) -> None:
+        fault = self._fault
+        if fault is not None and fault.kind == "lost":
+            return
+        if fault is not None and fault.kind == "garbage":
+            result = NodeResult(result.node, result.procedure, fault.payload)
+        self._end(result)
+
+    def _end(self, result: NodeResult) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        nodes = self._nodes
+        if self._timer is not None:
+            self._timer.cancel()
+        nodes.pending -= 1
+        del nodes.exchanges[self]
+        events = nodes.events
+        if events is not None and events.observed(NodeCalled):
+            took = nodes.timers.seconds() - self._began
+            events.publish(NodeCalled(result.procedure, result.node, result.error, took))
+        self._gathered.put(self._target, result)
+
+
+def _text(failure: Failure) -> str:
+    """Says what went wrong as noded does."""
+    text = str(failure.value)
+    return text if failure.check(NodeFailure) else f"{UNEXPECTED}{text}"

@@ -1,0 +1,157 @@
+"""Faults and delays on demand, in code or from a file that is read again when it changes.
+
+The file is a JSON list of rules, each an object with these keys (all but
+``kind`` may be left out)::
+
+    {"kind": "error", "node": "node2", "call": "instance_start",
+     "probability": 0.5, "count": 3, "after": 10, "seconds": 2.0,
+     "text": "no such luck", "payload": null}
+
+``node`` and ``call`` say which calls the rule meets (left out: all). Of these
+it lets the first ``after`` pass, then hits each with ``probability``, ``count``
+times at most. Kinds:
+
+- ``delay``: the call begins ``seconds`` later; other rules may hit it too.
+- ``error``: the node answers failure with ``text``.
+- ``unreachable``: no connection; the call does not reach the node.
+- ``garbage``: the node does the call and answers ``payload`` instead of the result.
+- ``silent``: the call reaches the node, which neither acts nor answers.
+- ``lost``: the node does the call, but its answer never arrives.
+
+The last two end with the call's time-out.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+from twisted.logger import Logger
+
+log = Logger()
+
+Kind = Literal["delay", "error", "unreachable", "garbage", "silent", "lost"]
+
+
+class Fault(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One rule; see the module's text."""
+
+    kind: Kind
+    node: str | None = None
+    call: str | None = None
+    probability: float = 1.0
+    count: int | None = None
+    after: int = 0
+    seconds: float = 0.0
+    text: str = "simulated failure"
+    payload: Any = None
+
+
+class Disturbance(Struct, frozen=True):
+    """What befalls one call: a delay, and the rule (null: none) that decides its end."""
+
+    seconds: float
+    fault: Fault | None
+
+
+class _Rule:
+    """A rule and how often it met and hit."""
+
+    __slots__ = ("fault", "hits", "met")
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.met = 0
+        self.hits = 0
+
+    def hit(self, node: str, call: str, chance: Callable[[], float]) -> bool:
+        fault = self.fault
+        if fault.node not in (None, node) or fault.call not in (None, call):
+            return False
+        self.met += 1
+        if self.met <= fault.after or (fault.count is not None and self.hits >= fault.count):
+            return False
+        if fault.probability < 1.0 and chance() >= fault.probability:
+            return False
+        self.hits += 1
+        return True
+
+
+class Faults:
+    """The rules in force, those set in code first; ``path`` is the file, if any.
+
+    The file is looked at no more than each half second. One that can't be
+    understood is logged and leaves the rules as they were.
+    """
+
+    LOOK_EVERY = 0.5
+
+    def __init__(
+        self, path: str | None = None, *, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._path = path
+        self._chance = chance
+        self._own: list[_Rule] = []
+        self._from_file: list[_Rule] = []
+        self._seen: tuple[int, int] | None = None
+        self._look_at = float("-inf")
+
+    def add(self, fault: Fault) -> Callable[[], None]:
+        """Puts a rule in force; returns what takes it back."""
+        rule = _Rule(fault)
+        self._own.append(rule)
+
+        def remove() -> None:
+            if rule in self._own:
+                self._own.remove(rule)
+
+        return remove
+
+    def clear(self) -> None:
+        """Takes back all rules set in code."""
+        self._own.clear()
+
+    def disturb(self, node: str, call: str, seconds: float) -> Disturbance | None:
+        """Returns what befalls a call that is about to be made at that time, or null."""
+        if self._path is not None and seconds >= self._look_at:
+            self._look_at = seconds + self.LOOK_EVERY
+            self._look(self._path)
+        if not self._own and not self._from_file:
+            return None
+        delay = 0.0
+        for rules in (self._own, self._from_file):
+            for rule in rules:
+                if rule.hit(node, call, self._chance):
+                    if rule.fault.kind != "delay":
+                        return Disturbance(delay, rule.fault)
+                    delay += rule.fault.seconds
+        return Disturbance(delay, None) if delay else None
+
+    def _look(self, path: str) -> None:
+        """Reads the file if it is another than the last time."""
+        try:
+            status = os.stat(path)
+            seen = (status.st_mtime_ns, status.st_size)
+            if seen == self._seen:
+                return
+            with open(path, "rb") as file:
+                text = file.read()
+        except FileNotFoundError:
+            self._seen = None
+            self._from_file = []
+            return
+        except OSError as error:
+            log.error("The faults can't be read: {error}", error=error)
+            return
+        self._seen = seen
+        try:
+            faults = msgspec.json.decode(text, type=list[Fault])
+        except msgspec.DecodeError as error:
+            log.error("The faults in {path} make no sense: {error}", path=path, error=error)
+            return
+        self._from_file = [_Rule(fault) for fault in faults]
+        log.info("{count} faults from {path}", count=len(faults), path=path)

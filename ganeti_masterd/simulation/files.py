@@ -1,0 +1,234 @@
+"""Calls that put files on simulated nodes: uploads, simple configuration, the job queue."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from ganeti_masterd.simulation.node import (
+    CONFIG_FILE,
+    DATA_DIR,
+    QUEUE_DIR,
+    SSCONF_PREFIX,
+    Implementations,
+    NodeFailure,
+    SimulatedNode,
+)
+from ganeti_masterd.simulation.state import StoredFile
+
+calls = Implementations()
+
+ARCHIVE_DIR = QUEUE_DIR + "/archive"
+DRAIN_FILE = QUEUE_DIR + "/drain"
+
+#: What noded lets itself be sent, by local path (spec rpc 5).
+UPLOADS = frozenset(
+    {
+        CONFIG_FILE,
+        DATA_DIR + "/known_hosts",
+        DATA_DIR + "/rapi.pem",
+        DATA_DIR + "/rapi/users",
+        DATA_DIR + "/spice.pem",
+        DATA_DIR + "/spice-ca.pem",
+        DATA_DIR + "/hmac.key",
+        DATA_DIR + "/cluster-domain-secret",
+        "/etc/hosts",
+        "/etc/ganeti/vnc-cluster-password",
+        "/etc/ganeti/xend-config.sxp",
+        "/etc/ganeti/scripts/vif-ganeti",
+        "/etc/ganeti/kvm-vif-bridge",
+    }
+)
+
+SSCONF_KEYS = frozenset(
+    {
+        "cluster_name",
+        "cluster_tags",
+        "enabled_user_shutdown",
+        "file_storage_dir",
+        "gluster_storage_dir",
+        "hvparams_chroot",
+        "hvparams_fake",
+        "hvparams_kvm",
+        "hvparams_lxc",
+        "hvparams_xen-hvm",
+        "hvparams_xen-pvm",
+        "hypervisor_list",
+        "instance_list",
+        "maintain_node_health",
+        "master_candidates",
+        "master_candidates_certs",
+        "master_candidates_ips",
+        "master_ip",
+        "master_netdev",
+        "master_netmask",
+        "master_node",
+        "networks",
+        "node_list",
+        "node_primary_ips",
+        "node_secondary_ips",
+        "node_vm_capable",
+        "nodegroups",
+        "offline_nodes",
+        "online_nodes",
+        "primary_ip_family",
+        "release_version",
+        "shared_file_storage_dir",
+        "ssh_ports",
+        "uid_pool",
+    }
+)
+SSCONF_LIMIT = 131072
+
+
+def stored(
+    content: Sequence[Any],
+    mode: int,
+    owner: str = "gnt-masterd",
+    group: str = "gnt-daemons",
+    mtime: float | None = None,
+) -> StoredFile:
+    """Returns a file from content as it travels; raises if that can't be read."""
+    form, data = content
+    if form not in (0, 1):
+        raise AssertionError("")
+    if not isinstance(data, str):
+        raise TypeError("a file's content must be text")
+    file = StoredFile(form, data, mode, owner, group, mtime)
+    if form == 1:
+        try:
+            _ = file.content
+        except (ValueError, zlib.error) as error:
+            raise ValueError(str(error))
+    return file
+
+
+@calls("upload_file_single")
+def upload_file_single(
+    node: SimulatedNode,
+    name: str,
+    content: Sequence[Any],
+    mode: int | None,
+    owner: Any,
+    group: Any,
+    atime: float | None,
+    mtime: float | None,
+) -> Deferred[None] | None:
+    """Stores one of the files that may be uploaded."""
+    path = node.local_path(name)
+    if not path.startswith("/"):
+        raise NodeFailure(f"Filename passed to UploadFile is not absolute: '{path}'")
+    if path not in UPLOADS:
+        raise NodeFailure(f"Filename passed to UploadFile not in allowed upload targets: '{path}'")
+    if not (isinstance(owner, str) and isinstance(group, str)):
+        raise NodeFailure("Invalid username/groupname type")
+    file = stored(content, 0o600 if mode is None else mode & 0o7777, owner, group, mtime)
+    return node.keep({path: file})
+
+
+@calls("upload_file")
+def upload_file(node: SimulatedNode, file: Sequence[Any]) -> Deferred[None] | None:
+    """The same, with all about the file in one list."""
+    return upload_file_single(node, *file)
+
+
+@calls("write_ssconf_files")
+def write_ssconf_files(node: SimulatedNode, values: Mapping[str, Any]) -> Deferred[None] | None:
+    """Writes values of the simple configuration; either all keys are known or none is written."""
+    unknown = sorted(set(values) - SSCONF_KEYS)
+    if unknown:
+        raise ValueError(f"Invalid ssconf keys: {', '.join(unknown)}")
+    files: dict[str, StoredFile] = {}
+    for key, value in values.items():
+        text = value if isinstance(value, str) else "\n".join(value)
+        if text and not text.endswith("\n"):
+            text += "\n"
+        if len(text) > SSCONF_LIMIT:
+            raise ValueError(
+                f"Value '{key}' has a length of {len(text)} bytes,"
+                f" but only up to {SSCONF_LIMIT} are allowed"
+            )
+        path = SSCONF_PREFIX + key
+        held = node.state.files.get(path)
+        if held is None or held.data != text:
+            files[path] = StoredFile(0, text, 0o444, "root", "root")
+    return node.keep(files)
+
+
+@calls("jobqueue_update")
+def jobqueue_update(node: SimulatedNode, name: str, content: Sequence[Any]) -> Any:
+    """Writes a file of the queue."""
+    path = _queue_file(node, name)
+    return node.keep({path: stored(content, 0o640)})
+
+
+@calls("jobqueue_rename")
+def jobqueue_rename(
+    node: SimulatedNode, pairs: Sequence[Sequence[str]]
+) -> list[None] | Deferred[list[None]]:
+    """Renames files of the queue, in order, up to the first that is missing."""
+    done: list[None] = []
+    moves = [(_queue_file(node, old), _queue_file(node, new)) for old, new in pairs]
+    if node.is_master and node.master_root is not None:
+        root = node.master_root.rstrip("/")
+        return node.world.in_disk_thread(
+            _rename_real, [(root + source, root + target) for source, target in moves]
+        )
+    for source, target in moves:
+        file = node.state.files.pop(source)
+        if file is None:
+            raise FileNotFoundError(2, "No such file or directory", source, None, target)
+        archived = target.startswith(ARCHIVE_DIR + "/")
+        (node.state.archive if archived else node.state.files)[target] = file
+        done.append(None)
+    return done
+
+
+@calls("jobqueue_purge")
+def jobqueue_purge(node: SimulatedNode) -> None:
+    """Removes all files of the queue; the archive stays known to the disk only."""
+    for path in node.state.files:
+        if path.startswith(QUEUE_DIR + "/"):
+            node.state.files.pop(path)
+    node.state.archive.clear()
+
+
+@calls("jobqueue_set_drain_flag")
+def jobqueue_set_drain_flag(node: SimulatedNode, flag: bool) -> Deferred[None] | None:
+    """Sets or takes away the mark that no jobs are taken."""
+    if flag:
+        return node.keep({DRAIN_FILE: StoredFile(0, "")})
+    return node.discard(DRAIN_FILE)
+
+
+@calls("get_file_info")
+def get_file_info(node: SimulatedNode, name: str) -> list[Any]:
+    """Whether a file is there, and its size."""
+    content = node.read(node.local_path(name))
+    if content is not None:
+        return [True, {"size": len(content)}]
+    device = node.state.devices.get(name)
+    if device is not None and device.kind in ("file", "sharedfile", "gluster"):
+        return [True, {"size": device.size * 1048576}]
+    return [False, {}]
+
+
+def _queue_file(node: SimulatedNode, name: str) -> str:
+    path = node.local_path(name)
+    if not path.startswith(QUEUE_DIR + "/"):
+        raise NodeFailure(
+            f"Passed job queue file '{path}' does not belong to the queue directory '{QUEUE_DIR}'"
+        )
+    return path
+
+
+def _rename_real(moves: list[tuple[str, str]]) -> list[None]:
+    """Renames real files of the master's queue. Blocks; raises ``OSError``."""
+    for source, target in moves:
+        os.makedirs(os.path.dirname(target), mode=0o750, exist_ok=True)
+        os.rename(source, target)
+    return [None] * len(moves)

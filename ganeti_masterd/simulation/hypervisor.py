@@ -1,0 +1,281 @@
+"""Hypervisor calls of simulated nodes: instances that run, start, stop and move.
+
+All hypervisors behave as noded's ``fake`` one, but for memory: an instance
+gets its maximum if the node has it, else what is left down to its minimum, else
+it does not start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ganeti_masterd.simulation.devices import DeviceError, device_path, open_devices
+from ganeti_masterd.simulation.node import Implementations, NodeFailure, SimulatedNode
+from ganeti_masterd.simulation.state import Instance
+
+calls = Implementations()
+
+HYPERVISORS = frozenset({"chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm"})
+RUNNING = 0
+
+
+class HypervisorError(Exception):
+    """The hypervisor refuses."""
+
+
+def free_memory(node: SimulatedNode) -> int:
+    """Returns the memory that no instance uses, in MiB."""
+    used = sum(instance.memory for _, instance in node.state.instances.items())
+    return max(0, node.hardware.memory - node.hardware.memory_dom0 - used)
+
+
+def known(name: str) -> str:
+    """Returns a hypervisor's name; raises :class:`HypervisorError` if there is none."""
+    if name not in HYPERVISORS:
+        raise HypervisorError(f"Unknown hypervisor type '{name}'")
+    return name
+
+
+def space(node: SimulatedNode, hypervisor: str) -> dict[str, int]:
+    """Returns memory and processors as ``node_info`` shows them."""
+    known(hypervisor)
+    hardware = node.hardware
+    return {
+        "memory_total": hardware.memory,
+        "memory_dom0": hardware.memory_dom0,
+        "memory_free": free_memory(node),
+        "cpu_total": hardware.cpus,
+        "cpu_dom0": hardware.cpus,
+        "cpu_nodes": 1,
+        "cpu_sockets": 1,
+    }
+
+
+def names(node: SimulatedNode, hypervisor: str) -> list[str]:
+    """Returns the instances that run under a hypervisor."""
+    known(hypervisor)
+    return [name for name, inst in node.state.instances.items() if inst.hypervisor == hypervisor]
+
+
+@calls("instance_list")
+def instance_list(
+    node: SimulatedNode, hypervisors: Sequence[str], parameters: Mapping[str, Any]
+) -> list[str]:
+    """Names of all that run under the hypervisors."""
+    found: list[str] = []
+    for hypervisor in hypervisors:
+        _ = parameters[hypervisor]
+        found += names(node, hypervisor)
+    return found
+
+
+@calls("all_instances_info")
+def all_instances_info(
+    node: SimulatedNode, hypervisors: Sequence[str], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What runs under the hypervisors, by name."""
+    found: dict[str, Any] = {}
+    for hypervisor in hypervisors:
+        _ = parameters[hypervisor]
+        for name in names(node, hypervisor):
+            found[name] = _info(node.state.instances[name])
+    return found
+
+
+@calls("instance_info")
+def instance_info(
+    node: SimulatedNode, name: str, hypervisor: str, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One instance; an empty dict if it doesn't run."""
+    known(hypervisor)
+    instance = node.state.instances.get(name)
+    if instance is None or instance.hypervisor != hypervisor:
+        return {}
+    return _info(instance)
+
+
+@calls("hypervisor_validate_params")
+def hypervisor_validate_params(
+    node: SimulatedNode, hypervisor: str, parameters: Mapping[str, Any]
+) -> None:
+    """Every parameter of a known hypervisor is fine."""
+    try:
+        known(hypervisor)
+    except HypervisorError as error:
+        raise NodeFailure(str(error))
+
+
+@calls("instance_start")
+def instance_start(
+    node: SimulatedNode, instance: Mapping[str, Any], paused: bool, reason: Sequence[Any]
+) -> None:
+    """Starts an instance; one that runs already is fine."""
+    try:
+        if instance_info(node, instance["name"], instance["hypervisor"], {}):
+            return
+        open_devices(node, instance["disks_info"])
+        _mark_up(node, instance)
+    except DeviceError as error:
+        raise NodeFailure(f"Block device error: {error}")
+    except HypervisorError as error:
+        raise NodeFailure(f"Hypervisor error: {error}")
+
+
+@calls("instance_shutdown")
+def instance_shutdown(
+    node: SimulatedNode, instance: Mapping[str, Any], timeout: float, reason: Sequence[Any]
+) -> None:
+    """Stops an instance; one that doesn't run is fine."""
+    known(instance["hypervisor"])
+    node.state.instances.pop(instance["name"])
+    for disk in instance["disks_info"]:
+        device_path(disk)
+
+
+@calls("instance_reboot")
+def instance_reboot(
+    node: SimulatedNode,
+    instance: Mapping[str, Any],
+    kind: str,
+    timeout: float,
+    reason: Sequence[Any],
+) -> None:
+    """Reboots a running instance, ``soft`` or ``hard``; the rest is for the master to do."""
+    name = instance["name"]
+    if not instance_info(node, name, instance["hypervisor"], {}):
+        raise NodeFailure(f"Cannot reboot instance '{name}' that is not running")
+    if kind == "hard":
+        instance_shutdown(node, instance, timeout, reason)
+        instance_start(node, instance, False, reason)
+    elif kind != "soft":
+        raise NodeFailure(f"Invalid reboot_type received: '{kind}'")
+
+
+@calls("instance_balloon_memory")
+def instance_balloon_memory(node: SimulatedNode, instance: Mapping[str, Any], memory: int) -> None:
+    """Changes the memory of a running instance; of another it does nothing."""
+    running = node.state.instances.get(instance["name"])
+    if running is None:
+        return
+    if memory - running.memory > free_memory(node):
+        raise NodeFailure(
+            f"Failed to balloon instance memory: Failed to balloon memory for"
+            f" {instance['name']}: not enough memory"
+        )
+    node.state.instances[instance["name"]] = Instance(running.hypervisor, memory, running.vcpus)
+
+
+@calls("instance_migratable")
+def instance_migratable(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
+    """Fails unless the instance runs here."""
+    if instance["name"] not in names(node, instance["hypervisor"]):
+        raise NodeFailure(f"Instance {instance['name']} is not running")
+
+
+@calls("migration_info")
+def migration_info(node: SimulatedNode, instance: Mapping[str, Any]) -> str:
+    """What the target needs to know: nothing."""
+    known(instance["hypervisor"])
+    return ""
+
+
+@calls("accept_instance")
+def accept_instance(
+    node: SimulatedNode, instance: Mapping[str, Any], info: str, target: str
+) -> None:
+    """Makes ready for an instance that comes."""
+    if instance["name"] in names(node, instance["hypervisor"]):
+        raise NodeFailure("Failed to accept instance: Can't accept instance, already running")
+
+
+@calls("instance_migrate")
+def instance_migrate(
+    node: SimulatedNode, cluster: str, instance: Mapping[str, Any], target: str, live: bool
+) -> None:
+    """Sends an instance away; it goes at once."""
+    known(instance["hypervisor"])
+
+
+@calls("instance_get_migration_status")
+def instance_get_migration_status(
+    node: SimulatedNode, instance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A migration is always complete."""
+    known(instance["hypervisor"])
+    return {"status": "completed"}
+
+
+@calls("instance_finalize_migration_src")
+def instance_finalize_migration_src(
+    node: SimulatedNode, instance: Mapping[str, Any], success: bool, live: bool
+) -> None:
+    """The instance is gone from here, if the migration succeeded."""
+    known(instance["hypervisor"])
+    if success:
+        node.state.instances.pop(instance["name"])
+
+
+@calls("instance_finalize_migration_dst")
+def instance_finalize_migration_dst(
+    node: SimulatedNode, instance: Mapping[str, Any], info: str, success: bool
+) -> None:
+    """The instance runs here, if the migration succeeded."""
+    if not success:
+        node.state.instances.pop(instance["name"])
+        return
+    try:
+        _mark_up(node, instance)
+    except HypervisorError as error:
+        raise NodeFailure(f"Failed to finalize migration on the target node: {error}")
+
+
+@calls("hotplug_supported", "hotplug_device")
+def hotplug(node: SimulatedNode, instance: Mapping[str, Any], *_: Any) -> None:
+    """Devices can't be plugged into running instances."""
+    raise NodeFailure("Hotplug is not supported: Hotplug is not supported by this hypervisor")
+
+
+@calls("instance_console_info")
+def instance_console_info(
+    node: SimulatedNode, instances: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Says that there is no console."""
+    consoles: dict[str, Any] = {}
+    for name, about in instances.items():
+        hypervisor = known(about["instance"]["hypervisor"])
+        consoles[name] = {
+            "instance": about["instance"]["name"],
+            "kind": "msg",
+            "message": f"Console not available for {hypervisor} hypervisor",
+        }
+    return consoles
+
+
+@calls("instance_metadata_modify")
+def instance_metadata_modify(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
+    """Takes what the metadata daemon would serve to the instance."""
+    _ = instance["name"]
+
+
+def _info(instance: Instance) -> dict[str, Any]:
+    return {"memory": instance.memory, "vcpus": instance.vcpus, "state": RUNNING, "time": 0}
+
+
+def _mark_up(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
+    """Makes an instance run, with as much of its memory as there is."""
+    name = instance["name"]
+    parameters = instance["beparams"]
+    free = free_memory(node)
+    here = node.state.instances.get(name)
+    if here is not None:
+        free += here.memory
+    memory = min(int(parameters["maxmem"]), free)
+    if memory < int(parameters["minmem"]):
+        raise HypervisorError(
+            f"Failed to start instance {name}: not enough memory"
+            f" ({parameters['minmem']} MiB needed, {free} MiB free)"
+        )
+    node.state.instances[name] = Instance(
+        known(instance["hypervisor"]), memory, int(parameters["vcpus"])
+    )

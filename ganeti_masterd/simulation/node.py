@@ -1,0 +1,213 @@
+"""One simulated node, and how the calls it answers are declared.
+
+A module of calls has one :class:`Implementations` and writes::
+
+    calls = Implementations()
+
+    @calls("node_info")
+    def node_info(node, storage_units, hypervisors): ...
+
+The function gets the node and the call's arguments, and returns the payload or
+a Deferred of it. It raises :class:`NodeFailure` for a failure that noded
+expects; any other exception becomes noded's text for an unexpected one.
+It never changes its arguments or keeps them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred
+
+from ganeti_masterd.simulation.state import Hardware, NodeState, StoredFile
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+VIRTUAL = "/###-VIRTUAL-PATH-###,"
+DATA_DIR = "/var/lib/ganeti"
+RUN_DIR = "/var/run/ganeti"
+CONFIG_FILE = DATA_DIR + "/config.data"
+QUEUE_DIR = DATA_DIR + "/queue"
+SSCONF_PREFIX = DATA_DIR + "/ssconf_"
+
+
+class NodeFailure(Exception):
+    """A failure that noded answers with just this text."""
+
+
+class Implementations:
+    """The functions of one module by the name of the call that each answers."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, Callable[..., Any]] = {}
+
+    def __call__(self, *names: str) -> Callable[[F], F]:
+        """Declares that the decorated function answers these calls."""
+
+        def declared(function: F) -> F:
+            for name in names:
+                self.functions[name] = function
+            return function
+
+        return declared
+
+
+class Finished(Struct, frozen=True):
+    """A program that ended; ``reason`` is null if it succeeded, else why it didn't."""
+
+    output: bytes
+    reason: str | None
+
+
+class OSDefinition(Struct, frozen=True):
+    """An operating system definition that is installed on simulated nodes."""
+
+    name: str
+    variants: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, str], ...] = ()
+    api_versions: tuple[int, ...] = (20,)
+
+    @property
+    def path(self) -> str:
+        """Its directory."""
+        return f"/usr/share/ganeti/os/{self.name}"
+
+
+class Surroundings(Protocol):
+    """What a node sees of the world."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def wait(self, seconds: float) -> Deferred[None]:
+        """Fires after that time."""
+
+    def reachable(self, name: str) -> bool:
+        """Whether a node of that name answers."""
+
+    def holds_address(self, address: str) -> bool:
+        """Whether some node has the (master) address up."""
+
+    def in_disk_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Runs a blocking function where that does no harm."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        directory: str = "/",
+    ) -> Deferred[Finished]:
+        """Runs a program with exactly that environment; stdout and stderr are joined."""
+
+
+class SimulatedNode:
+    """A node: its machine, what it holds, and where its real files are, if any.
+
+    ``root`` is a directory for real files of this node (hooks, scripts); null:
+    there are none. ``master_root`` is the root of the real master node's files:
+    the node that ``is_master`` keeps its own files there, the others were set
+    up with copies of them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        hardware: Hardware,
+        state: NodeState,
+        world: Surroundings,
+        *,
+        systems: Sequence[OSDefinition],
+        root: str | None = None,
+        master_root: str | None = None,
+        is_master: bool = False,
+    ) -> None:
+        self.name = name
+        self.hardware = hardware
+        self.state = state
+        self.world = world
+        self.systems = systems
+        self.master_root = master_root
+        self.is_master = is_master
+        self._root = root
+
+    @property
+    def root(self) -> str | None:
+        """The directory of this node's real files."""
+        return self.master_root if self.is_master else self._root
+
+    def local_path(self, path: str) -> str:
+        """Returns a path as this node sees it: virtual and rooted paths become plain."""
+        if path.startswith(VIRTUAL):
+            path = path[len(VIRTUAL) :]
+        elif self.master_root and path.startswith(self.master_root.rstrip("/") + "/"):
+            path = path[len(self.master_root.rstrip("/")) :]
+        return os.path.normpath(path) if path else path
+
+    def real_path(self, path: str) -> str | None:
+        """Returns where a path of this node really is, or null if it has no real files."""
+        return None if self.root is None else self.root.rstrip("/") + path
+
+    def keep(self, files: Mapping[str, StoredFile]) -> Deferred[None] | None:
+        """Stores files by local path; on the master's own disk if this is the master."""
+        if not self.is_master or self.master_root is None:
+            for path, file in files.items():
+                self.state.files[path] = file
+            return None
+        root = self.master_root.rstrip("/")
+        real = [(root + path, file.content, file.mode) for path, file in files.items()]
+        return self.world.in_disk_thread(replace_files, real)
+
+    def discard(self, path: str) -> Deferred[None] | None:
+        """Removes a file by its local path; one that is missing is no fault."""
+        self.state.files.pop(path)
+        if not self.is_master or self.master_root is None:
+            return None
+        return self.world.in_disk_thread(remove_file, self.master_root.rstrip("/") + path)
+
+    def read(self, path: str) -> bytes | None:
+        """Returns a file's bytes by its local path, or null if the node hasn't got it.
+
+        What nobody uploaded is what the node was set up with: the master's
+        copy, but for the configuration and the queue, which only candidates get.
+        """
+        stored = None if self.is_master else self.state.files.get(path)
+        if stored is not None:
+            return stored.content
+        places = [self.root]
+        if not self.is_master and path != CONFIG_FILE and not path.startswith(QUEUE_DIR):
+            places.append(self.master_root)
+        for place in places:
+            if place is not None:
+                try:
+                    with open(place.rstrip("/") + path, "rb") as file:
+                        return file.read()
+                except OSError:
+                    continue
+        return None
+
+    def ssconf(self, key: str) -> str | None:
+        """Returns a value of the simple configuration, or null if it has none."""
+        content = self.read(SSCONF_PREFIX + key)
+        return None if content is None else content.decode("utf-8").rstrip("\n")
+
+
+def replace_files(files: Sequence[tuple[str, bytes, int]]) -> None:
+    """Writes real files (path, content, mode), each in one step. Blocks; raises ``OSError``."""
+    for path, content, mode in files:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        fresh = f"{path}.new"
+        with open(fresh, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+        os.replace(fresh, path)
+
+
+def remove_file(path: str) -> None:
+    """Removes a real file, if it is there. Blocks; raises ``OSError``."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return

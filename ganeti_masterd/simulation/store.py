@@ -1,0 +1,79 @@
+"""Where simulated nodes survive a restart: one SQLite file for all of them.
+
+Only what changed is written, all nodes in one transaction. Every function here
+blocks and runs in the disk thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable
+
+from ganeti_masterd.simulation.state import EVERYTHING
+
+#: Node, kind, name and JSON; null where the value is gone (name ``*``: every value of the kind).
+Change = tuple[str, str, str, bytes | None]
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS held (
+    node TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (node, kind, name)
+) WITHOUT ROWID
+"""
+
+
+class NodeStore:
+    """The file ``nodes.sqlite``; ``synced``: a write returns when it is on the disk."""
+
+    def __init__(self, path: str, *, synced: bool) -> None:
+        self._path = path
+        self._synced = synced
+        self._connection: sqlite3.Connection | None = None
+
+    def load(self) -> list[tuple[str, str, str, bytes]]:
+        """Opens the file (makes it if need be); returns all but the archived job files.
+
+        Raises ``sqlite3.Error`` or ``OSError`` if that can't be done.
+        """
+        os.makedirs(os.path.dirname(self._path), mode=0o750, exist_ok=True)
+        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+        self._connection = connection
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if self._synced else 'OFF'}")
+        connection.execute(SCHEMA)
+        rows = connection.execute(
+            "SELECT node, kind, name, value FROM held WHERE kind != 'archive'"
+        ).fetchall()
+        return [(node, kind, name, bytes(value)) for node, kind, name, value in rows]
+
+    def write(self, changes: Iterable[Change]) -> None:
+        """Writes the changes in one transaction; raises ``sqlite3.Error`` if none was."""
+        if self._connection is None:
+            raise sqlite3.ProgrammingError("the store of simulated nodes is not open")
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for node, kind, name, value in changes:
+                if value is None and name == EVERYTHING:
+                    connection.execute("DELETE FROM held WHERE node = ? AND kind = ?", (node, kind))
+                elif value is None:
+                    connection.execute(
+                        "DELETE FROM held WHERE node = ? AND kind = ? AND name = ?",
+                        (node, kind, name),
+                    )
+                else:
+                    connection.execute(
+                        "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)",
+                        (node, kind, name, value),
+                    )
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Closes the file; twice is fine."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()

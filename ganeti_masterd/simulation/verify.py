@@ -1,0 +1,201 @@
+"""``node_verify``: one check for each key of the request (spec rpc 6)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ganeti_masterd.constants import PROTOCOL_VERSION, RELEASE_VERSION
+from ganeti_masterd.simulation.devices import DRBD, PLAIN, room
+from ganeti_masterd.simulation.hypervisor import HypervisorError, known, names, space
+from ganeti_masterd.simulation.node import Implementations, SimulatedNode
+from ganeti_masterd.simulation.system import certificate_digest, os_diagnose
+from ganeti_masterd.simulation.units import HELPER, PHYSICAL_VOLUME, vg_list, volumes
+
+calls = Implementations()
+
+Check = Callable[[SimulatedNode, Any], Any]
+
+#: What a check returns that has nothing to report.
+NOTHING = object()
+
+DRBD_VERSION = "8.4.11"
+
+#: Checks of what only a node that runs instances needs.
+OF_INSTANCE_NODES = frozenset(
+    {
+        "bridges",
+        "drbd-helper",
+        "drbd-list",
+        "drbd-version",
+        "hvinfo",
+        "hvparms",
+        "hypervisor",
+        "instancelist",
+        "lvlist",
+        "oslist",
+        "pvlist",
+        "vglist",
+    }
+)
+
+
+@calls("node_verify", "node_verify_light")
+def node_verify(
+    node: SimulatedNode, wanted: Mapping[str, Any], cluster: str, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Checks what was asked; keys that mean nothing to the node are left out."""
+    spared = node.name in wanted.get("nonvmnodes", ())
+    found: dict[str, Any] = {}
+    for key, value in wanted.items():
+        check = CHECKS.get(key)
+        if check is None or (spared and key in OF_INSTANCE_NODES):
+            continue
+        result = check(node, value)
+        if result is not NOTHING:
+            found[key] = result
+    if "exclusive-pvs" in wanted and "pvlist" in found:
+        found["exclusive-pvs"] = []
+    return found
+
+
+def _files(node: SimulatedNode, paths: Sequence[str]) -> dict[str, str]:
+    """SHA-1 of each file that is here, by the path as it was sent."""
+    digests: dict[str, str] = {}
+    for path in paths:
+        content = node.read(node.local_path(path))
+        if content is not None:
+            digests[path] = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+    return digests
+
+
+def _nodes(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
+    """Which nodes can't be reached by ssh; only candidates look."""
+    everyone, by_node, candidates = value
+    if node.name not in candidates:
+        return {}
+    others = [*everyone, *by_node.get(node.name, ())]
+    return {
+        name: "ssh problem: exited with exit code 255 (no output)"
+        for name in others
+        if not node.world.reachable(name)
+    }
+
+
+def _network(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
+    """Which nodes can't be reached at all; only candidates look."""
+    everyone, candidates = value
+    if node.name not in candidates:
+        return {}
+    if all(name != node.name for name, _, _ in everyone):
+        return {node.name: "Can't find my own primary/secondary IP in the node list"}
+    return {
+        name: "failure using the primary"
+        + (" and secondary" if secondary != primary else "")
+        + " interface(s)"
+        for name, primary, secondary in everyone
+        if not node.world.reachable(name)
+    }
+
+
+def _master_address(node: SimulatedNode, value: Sequence[Any]) -> bool | None:
+    """Whether the master's address answers; only candidates look."""
+    _, address, candidates = value
+    return node.world.holds_address(address) if node.name in candidates else None
+
+
+def _hypervisors(node: SimulatedNode, hypervisors: Sequence[str]) -> dict[str, Any]:
+    """What is wrong with each hypervisor (null: nothing)."""
+    found: dict[str, Any] = {}
+    for hypervisor in hypervisors:
+        try:
+            known(hypervisor)
+            found[hypervisor] = None
+        except HypervisorError as error:
+            found[hypervisor] = f"Error while checking hypervisor: {error}"
+    return found
+
+
+def _parameters(node: SimulatedNode, rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Which sets of hypervisor parameters are wrong."""
+    wrong: list[list[Any]] = []
+    for source, hypervisor, _ in rows:
+        try:
+            known(hypervisor)
+        except HypervisorError as error:
+            wrong.append([source, hypervisor, str(error)])
+    return wrong
+
+
+def _instances(node: SimulatedNode, hypervisors: Sequence[str]) -> list[str] | str:
+    """What runs; a text if that can't be told."""
+    try:
+        return [name for hypervisor in hypervisors for name in names(node, hypervisor)]
+    except HypervisorError as error:
+        return str(error)
+
+
+def _time(node: SimulatedNode, _: Any) -> list[int]:
+    """The node's clock, in seconds and microseconds."""
+    seconds, micro = divmod(int(node.world.now() * 1000000), 1000000)
+    return [seconds, micro]
+
+
+def _physical_volumes(node: SimulatedNode, groups: Any) -> list[dict[str, Any]]:
+    """The physical volumes of the groups (null: of all)."""
+    if groups and node.hardware.volume_group not in groups:
+        return []
+    return [
+        {
+            "name": PHYSICAL_VOLUME,
+            "vg_name": node.hardware.volume_group,
+            "size": float(node.hardware.disk),
+            "free": float(room(node, PLAIN)),
+            "attributes": "a--",
+            "lv_list": [],
+        }
+    ]
+
+
+def _mirrors(node: SimulatedNode, _: Any) -> list[int]:
+    """The minors in use."""
+    devices = node.state.devices.items()
+    return sorted(dev.minor for _, dev in devices if dev.kind == DRBD and dev.active)
+
+
+def _allowed_paths(node: SimulatedNode, name: str) -> Any:
+    """Paths of file storage that must not be; asked of one node."""
+    return [] if name == node.name else NOTHING
+
+
+#: Each key of a request and what answers it.
+CHECKS: Mapping[str, Check] = {
+    "allowed-file-storage-paths": _allowed_paths,
+    "bridges": lambda node, value: [],
+    "client-cert": lambda node, value: [None, certificate_digest(node)],
+    "drbd-helper": lambda node, value: [True, HELPER],
+    "drbd-list": _mirrors,
+    "drbd-version": lambda node, value: DRBD_VERSION,
+    "filelist": _files,
+    "file-storage-path": lambda node, value: NOTHING,
+    "hvinfo": space,
+    "hvparms": _parameters,
+    "hypervisor": _hypervisors,
+    "instancelist": _instances,
+    "lvlist": lambda node, value: volumes(node),
+    "master-ip": _master_address,
+    "node-net-test": _network,
+    "nodelist": _nodes,
+    "nodesetup": lambda node, value: [],
+    "oob-paths": lambda node, value: [None] * len(value),
+    "oslist": lambda node, value: os_diagnose(node),
+    "pvlist": _physical_volumes,
+    "shared-file-storage-path": lambda node, value: NOTHING,
+    "ssh-clutter": lambda node, value: [],
+    "ssh-setup": lambda node, value: [],
+    "time": _time,
+    "user-scripts": lambda node, value: [],
+    "version": lambda node, value: [PROTOCOL_VERSION, RELEASE_VERSION],
+    "vglist": lambda node, value: vg_list(node),
+}

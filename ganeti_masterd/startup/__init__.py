@@ -1,0 +1,1 @@
+"""What comes before the reactor runs: paths, locks, checks, a simulated root."""

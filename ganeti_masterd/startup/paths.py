@@ -1,0 +1,112 @@
+"""Where Ganeti's files are, below a root (none: the system's own paths)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from ganeti_masterd.errors import ConfigurationError
+
+#: The longest path that a UNIX socket can have on Linux.
+SOCKET_PATH_MAX = 107
+
+
+class Paths:
+    """The paths of one cluster's master node."""
+
+    def __init__(self, root: str = "") -> None:
+        self.root = os.path.abspath(root) if root else ""
+
+    def _below(self, path: str) -> str:
+        return self.root + path
+
+    @property
+    def data(self) -> str:
+        """The folder of the configuration, the queue and the keys."""
+        return self._below("/var/lib/ganeti")
+
+    @property
+    def config(self) -> str:
+        """The cluster's configuration."""
+        return self.data + "/config.data"
+
+    @property
+    def queue(self) -> str:
+        """The job queue's folder."""
+        return self.data + "/queue"
+
+    @property
+    def queue_lock(self) -> str:
+        """The file that is locked while a daemon owns the queue."""
+        return self.queue + "/lock"
+
+    @property
+    def journal(self) -> str:
+        """This daemon's own journal."""
+        return self.data + "/masterd/journal.db"
+
+    @property
+    def watcher_pause(self) -> str:
+        """The file that holds until when the watcher pauses."""
+        return self.data + "/watcher.pause"
+
+    @property
+    def run(self) -> str:
+        """The folder of PID files and sockets."""
+        return self._below("/var/run/ganeti")
+
+    @property
+    def sockets(self) -> str:
+        """The folder of sockets."""
+        return self.run + "/socket"
+
+    @property
+    def socket(self) -> str:
+        """The socket on which clients look for the master daemon.
+
+        Raises ``ConfigurationError`` if its path is too long to be one.
+        """
+        path = self.sockets + "/ganeti-query"
+        # It is bound under a slightly longer temporary name first.
+        if len(os.fsencode(path)) + len(".new") > SOCKET_PATH_MAX:
+            raise ConfigurationError(
+                f"The root {self.root} is too long: its socket would be {path}, and a socket's "
+                f"path has at most {SOCKET_PATH_MAX} bytes"
+            )
+        return path
+
+    @property
+    def pid(self) -> str:
+        """This daemon's PID file."""
+        return self.run + "/ganeti-masterd.pid"
+
+    @property
+    def log(self) -> str:
+        """This daemon's log file."""
+        return self._below("/var/log/ganeti") + "/master-daemon.log"
+
+    @property
+    def hooks(self) -> str:
+        """The folder of the administrators' hooks."""
+        return self._below("/etc/ganeti/hooks")
+
+    def ssconf(self, key: str) -> str:
+        """One file of the simple configuration."""
+        return f"{self.data}/ssconf_{key}"
+
+
+def default_root(environment: Mapping[str, str], *, simulate: bool) -> str:
+    """Returns the root for a daemon that was given none.
+
+    ``GANETI_ROOTDIR``, as Ganeti's own tools have it. Without, a simulation
+    takes a folder of the user's own (XDG base directories), so that it needs
+    no rights, and anything else the system's paths.
+    """
+    root = environment.get("GANETI_ROOTDIR", "")
+    if root or not simulate:
+        return root
+    state = environment.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):
+        home = environment.get("HOME") or os.path.expanduser("~")
+        state = os.path.join(home, ".local", "state")
+    return os.path.join(state, "gnt-masterd")

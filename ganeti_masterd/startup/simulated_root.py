@@ -1,0 +1,88 @@
+"""A root for simulated nodes: a whole new cluster where there is none.
+
+Only such roots get their configuration and ssconf from this daemon itself; on
+a real one they are there before it (spec masterd 10).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ganeti_masterd.config.document import encode, parse
+from ganeti_masterd.config.newcluster import new_cluster
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.ssconf import file_content, ssconf_values
+from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.startup.paths import Paths
+
+CLUSTER_NAME = "cluster"
+
+
+def make_folders(paths: Paths) -> None:
+    """Makes the folders that the daemon writes to, with Ganeti's modes."""
+    for folder, mode in (
+        (paths.data, 0o755),
+        (paths.queue, 0o750),
+        (paths.queue + "/archive", 0o750),
+        (paths.run, 0o775),
+        (paths.sockets, 0o770),
+        (os.path.dirname(paths.log), 0o770),
+        (paths.hooks, 0o755),
+    ):
+        if not os.path.isdir(folder):
+            os.makedirs(folder, exist_ok=True)
+            os.chmod(folder, mode)
+
+
+def prepare(paths: Paths, nodes: int) -> None:
+    """Makes the root ready; a root without a configuration gets a new cluster.
+
+    Raises ``ConfigurationError`` where that can't be done.
+    """
+    paths.socket  # noqa: B018 - a root that is too long is refused before anything is made
+    try:
+        make_folders(paths)
+        if not os.path.exists(paths.config):
+            _write(paths.queue + "/version", b"1\n", 0o640)
+            snapshot = new_cluster(
+                CLUSTER_NAME,
+                nodes,
+                time.time(),
+                file_storage_dir=os.path.join(paths.root, "srv/ganeti/file-storage"),
+            )
+            write_ssconf(paths, snapshot)
+            # Last, as its presence says that the root is complete.
+            _write(paths.config, encode(snapshot), 0o640)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The simulated root {paths.root} can't be made ready: {error}"
+        ) from None
+
+
+def write_ssconf(paths: Paths, snapshot: Snapshot) -> None:
+    """Writes all ssconf files; noded does it on real nodes."""
+    for key, lines in ssconf_values(snapshot).items():
+        _write(paths.ssconf(key), file_content(lines), 0o444)
+
+
+def read_config(paths: Paths) -> Snapshot:
+    """Reads config.data; raises ``ConfigurationError`` naming the file and the fault."""
+    try:
+        with open(paths.config, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise ConfigurationError(f"{paths.config} can't be read: {error.strerror}") from None
+    return parse(content, paths.config)
+
+
+def _write(path: str, content: bytes, mode: int) -> None:
+    temporary = path + ".new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(fd, mode)
+        os.write(fd, content)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(temporary, path)

@@ -1,0 +1,368 @@
+"""A disk that forgets what was not synced, a store that fits it, and a thread in steps.
+
+:class:`Power` joins disk and store: it goes out at a chosen effect of either,
+in the middle of whatever runs (:class:`PowerCut`). After ``crash`` the disk
+holds what a disk may hold then, which is the worst that the caller chooses.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zope.interface import implementer
+
+from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.store import Entries, Header, IStore
+from ganeti_masterd.journal.thread import Answer, IDiskThread, Steps, Work, WorkOrder
+
+#: Given n, returns a number from 0 to n - 1.
+Choice = Callable[[int], int]
+
+
+class PowerCut(BaseException):
+    """The power is out: nothing runs on, no ``except Exception`` sees it."""
+
+
+class Power:
+    """Counts effects; at the chosen one, and ever after, there is no power."""
+
+    def __init__(self) -> None:
+        self.effects = 0
+        self._left: int | None = None
+        self._out = False
+
+    def cut_after(self, effects: int | None) -> None:
+        """Lets as many more effects happen, and the next one not; null: all."""
+        self._left = effects
+
+    def restore(self) -> None:
+        """Power is back, for good."""
+        self._left, self._out = None, False
+
+    def check(self) -> None:
+        """Raises :class:`PowerCut` while there is none."""
+        if self._out:
+            raise PowerCut
+
+    def spend(self) -> None:
+        """Counts an effect that is about to happen, or raises."""
+        self.check()
+        if self._left is not None:
+            if self._left == 0:
+                self._out = True
+                raise PowerCut
+            self._left -= 1
+        self.effects += 1
+
+
+class _File:
+    """Contents since the last sync; the first is durable."""
+
+    def __init__(self) -> None:
+        self.versions: list[bytes] = [b""]
+
+
+class _Directory:
+    """For each name what it stood for since the last sync; the first is durable."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[_File | _Directory | None]] = {}
+
+    def now(self, name: str) -> _File | _Directory | None:
+        return self.names.get(name, [None])[-1]
+
+    def set(self, name: str, target: _File | _Directory | None) -> None:
+        self.names.setdefault(name, [None]).append(target)
+
+
+@implementer(IDisk)
+class ForgetfulDisk:
+    """An :class:`IDisk` in memory that loses at :meth:`crash` what was not synced.
+
+    A file's unsynced content may survive whole, in part or not at all; each
+    name in a directory that was not synced may stand for what it stood for at
+    any moment since, by itself: harsher than a real file system, which orders
+    names. ``faults`` maps the name of a method ("write", "sync_directory", ...)
+    to the ``OSError`` that it raises; a write that fails leaves half of the
+    content. ``directories`` exist from the start.
+    """
+
+    def __init__(self, directories: Sequence[str] = (), power: Power | None = None) -> None:
+        self.power = power if power is not None else Power()
+        self.faults: dict[str, OSError] = {}
+        self._root = _Directory()
+        for path in directories:
+            parent = self._root
+            for part in path.strip("/").split("/"):
+                below = parent.now(part)
+                if not isinstance(below, _Directory):
+                    below = _Directory()
+                    parent.names[part] = [below]
+                parent = below
+
+    def read(self, path: str) -> bytes | None:
+        """See :meth:`IDisk.read`."""
+        self.power.check()
+        parent, name = self._place(path)
+        target = parent.now(name) if parent is not None else None
+        return target.versions[-1] if isinstance(target, _File) else None
+
+    def names(self, directory: str) -> list[str]:
+        """See :meth:`IDisk.names`."""
+        self.power.check()
+        target = self._directory(directory)
+        return sorted(name for name in target.names if target.now(name)) if target else []
+
+    def write(self, path: str, content: bytes, mode: int) -> None:
+        """See :meth:`IDisk.write`."""
+        self.power.spend()
+        parent, name = self._place(path)
+        if parent is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        target = parent.now(name)
+        if not isinstance(target, _File):
+            target = _File()
+            parent.set(name, target)
+        if "write" in self.faults:
+            target.versions.append(content[: len(content) // 2])
+            raise self.faults["write"]
+        target.versions.append(content)
+
+    def sync(self, path: str) -> None:
+        """See :meth:`IDisk.sync`."""
+        self._begin("sync")
+        file = self._existing(path)
+        assert isinstance(file, _File), path
+        file.versions = file.versions[-1:]
+
+    def rename(self, old: str, new: str) -> None:
+        """See :meth:`IDisk.rename`."""
+        self._begin("rename")
+        target = self._existing(old)
+        parent, name = self._place(new)
+        if parent is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), new)
+        parent.set(name, target)
+        source, before = self._place(old)
+        assert source is not None
+        source.set(before, None)
+
+    def unlink(self, path: str) -> None:
+        """See :meth:`IDisk.unlink`."""
+        self._begin("unlink")
+        parent, name = self._place(path)
+        if parent is not None and parent.now(name) is not None:
+            parent.set(name, None)
+
+    def make_directory(self, path: str, mode: int) -> None:
+        """See :meth:`IDisk.make_directory`."""
+        self._begin("make_directory")
+        parent, name = self._place(path)
+        if parent is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if parent.now(name) is None:
+            parent.set(name, _Directory())
+
+    def sync_directory(self, path: str) -> None:
+        """See :meth:`IDisk.sync_directory`."""
+        self._begin("sync_directory")
+        directory = self._directory(path)
+        if directory is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        directory.names = {
+            name: states[-1:] for name, states in directory.names.items() if states[-1] is not None
+        }
+
+    def crash(self, choose: Choice) -> None:
+        """Forgets, as ``choose`` says, what was not synced; power is back afterwards."""
+        self._forget(self._root, choose)
+        self.power.restore()
+        self.faults.clear()
+
+    def _begin(self, method: str) -> None:
+        self.power.spend()
+        if method in self.faults:
+            raise self.faults[method]
+
+    def _directory(self, path: str) -> _Directory | None:
+        directory = self._root
+        for part in path.strip("/").split("/"):
+            below = directory.now(part)
+            if not isinstance(below, _Directory):
+                return None
+            directory = below
+        return directory
+
+    def _place(self, path: str) -> tuple[_Directory | None, str]:
+        above, _, name = path.rpartition("/")
+        return self._directory(above), name
+
+    def _existing(self, path: str) -> _File | _Directory:
+        parent, name = self._place(path)
+        target = parent.now(name) if parent is not None else None
+        if target is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return target
+
+    def _forget(self, directory: _Directory, choose: Choice) -> None:
+        survivors: dict[str, list[_File | _Directory | None]] = {}
+        for name, states in directory.names.items():
+            state = states[choose(len(states))] if len(states) > 1 else states[0]
+            if state is None:
+                continue
+            survivors[name] = [state]
+            if isinstance(state, _Directory):
+                self._forget(state, choose)
+            elif len(state.versions) > 1:
+                kept = state.versions[choose(len(state.versions))]
+                if kept is not state.versions[0]:
+                    kept = kept[: choose(len(kept) + 1)]
+                state.versions = [kept]
+        directory.names = survivors
+
+
+@implementer(IStore)
+class MemoryStore:
+    """An :class:`IStore` in memory: what changes it is durable at once, and whole.
+
+    The power may go just before, or just after and before anyone hears of it.
+    ``fault`` is raised by each change while it is set. Opening it again after
+    a crash is using the same object.
+    """
+
+    def __init__(self, path: str = "/masterd/journal.db", power: Power | None = None) -> None:
+        self.path = path
+        self.power = power if power is not None else Power()
+        self.fault: Exception | None = None
+        self._held = Entries()
+        self._header: Header | None = None
+
+    def header(self) -> Header | None:
+        """See :meth:`IStore.header`."""
+        return self._header
+
+    def adopt(self, header: Header) -> None:
+        """See :meth:`IStore.adopt`."""
+        self._change(self._held, header)
+
+    def append(self, entries: Entries) -> None:
+        """See :meth:`IStore.append`."""
+        held = self._held
+        self._change(
+            Entries(
+                held.jobs + entries.jobs,
+                held.logs + entries.logs,
+                held.config + entries.config,
+                held.serials + entries.serials,
+            ),
+            self._header,
+        )
+
+    def expect(self, config: bytes | None, serial: bytes | None) -> None:
+        """See :meth:`IStore.expect`."""
+        header = self._header
+        assert header is not None
+        self._change(
+            self._held,
+            Header(
+                header.cluster,
+                header.master,
+                header.config if config is None else (*header.config, config),
+                header.serial if serial is None else (*header.serial, serial),
+                header.reason,
+            ),
+        )
+
+    def followed(
+        self,
+        seq: int,
+        logs: Sequence[tuple[int, int]],
+        config: bytes | None,
+        serial: bytes | None,
+    ) -> None:
+        """See :meth:`IStore.followed`."""
+        held, header = self._held, self._header
+        assert header is not None
+        before = dict(logs)
+        self._change(
+            Entries(
+                [entry for entry in held.jobs if entry.seq > seq],
+                [line for line in held.logs if line.seq >= before.get(line.job_id, 0)],
+                [entry for entry in held.config if entry.seq > seq],
+                [entry for entry in held.serials if entry.seq > seq],
+            ),
+            Header(
+                header.cluster,
+                header.master,
+                header.config if config is None else (config,),
+                header.serial if serial is None else (serial,),
+                header.reason,
+            ),
+        )
+
+    def load(self) -> Entries:
+        """See :meth:`IStore.load`."""
+        self.power.check()
+        held = self._held
+        return Entries([*held.jobs], [*held.logs], [*held.config], [*held.serials])
+
+    def close(self) -> None:
+        """Ends nothing."""
+
+    def _change(self, held: Entries, header: Header | None) -> None:
+        self.power.spend()
+        if self.fault is not None:
+            raise self.fault
+        self._held, self._header = held, header
+        self.power.spend()
+
+
+@implementer(IDiskThread)
+class SteppedThread:
+    """An :class:`IDiskThread` that works in the caller's thread, at :meth:`step`."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self._order = WorkOrder()
+        self._items: deque[Callable[[WorkOrder], tuple[Answer, Any] | None]] = deque()
+
+    def start(self) -> None:
+        """See :meth:`IDiskThread.start`."""
+        self.started = True
+
+    def do(self, work: Work, answer: Answer) -> None:
+        """See :meth:`IDiskThread.do`."""
+        self._items.append(lambda order: order.work(work, answer))
+
+    def follow(self, steps: Steps, answer: Answer) -> None:
+        """See :meth:`IDiskThread.follow`."""
+        self._items.append(lambda order: order.take_round(steps, answer))
+
+    def stop(self, answer: Answer) -> None:
+        """See :meth:`IDiskThread.stop`."""
+        self._items.append(lambda order: order.take_stop(answer))
+
+    def step(self) -> bool:
+        """Does the next thing and answers at once; false where nothing is to be done."""
+        order = self._order
+        if not self.started or order.closed:
+            return False
+        if self._items:
+            ended = self._items.popleft()(order)
+        elif order.between:
+            ended = order.step()
+        else:
+            return False
+        if ended is not None:
+            answer, result = ended
+            answer(result)
+        return True
+
+    def run(self) -> None:
+        """Steps until nothing is to be done."""
+        while self.step():
+            pass

@@ -1,0 +1,105 @@
+"""Nodes that answer what a test wrote down, and remember what they were asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from ganeti_masterd.rpc import results
+from ganeti_masterd.rpc.calls import CALLS
+from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
+
+
+class Failed(Struct, frozen=True):
+    """As an answer: the node fails with this text."""
+
+    error: str
+
+
+class Asked(Struct, frozen=True):
+    """One call to one node, as it was made."""
+
+    node: str
+    procedure: str
+    arguments: list[Any]
+    timeout: float | None = None
+
+
+@implementer(INodeRPC)
+class ScriptedNodes:
+    """An :class:`INodeRPC` whose answers are a table.
+
+    ``answers`` maps a procedure, or (node name, procedure), which goes first,
+    to a payload, a :class:`Failed`, or a function of target and arguments that
+    returns either. A call without an answer succeeds with a null payload.
+    ``asked`` is all calls in order, those to offline nodes left out. With
+    ``held``, results come when :meth:`release` is called.
+    """
+
+    def __init__(self, answers: Mapping[Any, Any] | None = None, *, held: bool = False) -> None:
+        self.answers: dict[Any, Any] = dict(answers or {})
+        self.held = held
+        self.asked: list[Asked] = []
+        self.pending = 0
+        self._waiting: list[tuple[Deferred[Mapping[str, NodeResult]], dict[str, NodeResult]]] = []
+
+    def call(
+        self,
+        targets: Sequence[Target],
+        procedure: str,
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> Deferred[Mapping[str, NodeResult]]:
+        """See :meth:`INodeRPC.call`."""
+        call = CALLS[procedure]
+        found: dict[str, NodeResult] = {}
+        for target in targets:
+            if target.offline and not call.offline_too:
+                found[target.key] = results.offline(target, procedure)
+                continue
+            given = list(arguments(target) if callable(arguments) else arguments)
+            call.check(given)
+            self.asked.append(Asked(target.name, procedure, given, timeout))
+            found[target.key] = self._answer(target, procedure, given)
+        if not self.held:
+            return succeed(found)
+        done: Deferred[Mapping[str, NodeResult]] = Deferred()
+        self._waiting.append((done, found))
+        self.pending += len(found)
+        return done
+
+    def release(self, count: int | None = None) -> None:
+        """Gives the results of the oldest ``count`` calls that are held (null: all)."""
+        released = self._waiting[:count]
+        del self._waiting[:count]
+        for done, found in released:
+            self.pending -= len(found)
+            done.callback(found)
+
+    def procedures(self) -> list[tuple[str, str]]:
+        """Returns node and procedure of each call, in order."""
+        return [(asked.node, asked.procedure) for asked in self.asked]
+
+    def close(self) -> Deferred[None]:
+        """Gives up what is held."""
+        for place, (done, found) in enumerate(self._waiting):
+            given_up = {
+                key: NodeResult(r.node, r.procedure, None, "The call was given up")
+                for key, r in found.items()
+            }
+            self._waiting[place] = (done, given_up)
+        self.release()
+        return succeed(None)
+
+    def _answer(self, target: Target, procedure: str, arguments: list[Any]) -> NodeResult:
+        answer = self.answers.get((target.name, procedure), self.answers.get(procedure))
+        if callable(answer):
+            answer = answer(target, arguments)
+        if isinstance(answer, Failed):
+            return NodeResult(target.name, procedure, None, answer.error)
+        return NodeResult(target.name, procedure, answer)

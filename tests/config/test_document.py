@@ -1,0 +1,202 @@
+"""config.data: read, written, refused with reasons, and mended from the journal's rows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.config.document import (
+    Image,
+    UnknownVersion,
+    apply_rows,
+    encode,
+    image,
+    parse,
+    version_text,
+)
+from ganeti_masterd.errors import ConfigurationError, ConfigVersionMismatch, encode_error
+from ganeti_masterd.journal.rows import ConfigRow
+
+from .sample import CONTENT, EXAMPLES, INSTANCE1, NODE1, NODE2, big, document, dump, sample, uuid
+
+
+class Reading(SynchronousTestCase):
+    def test_real_file_unchanged(self) -> None:
+        """A real file comes out byte for byte."""
+        self.assertEqual(encode(sample()), CONTENT)
+        self.assertEqual(Image(sample()).encode(), CONTENT)
+
+    def test_change_leaves_the_rest(self) -> None:
+        """A change of one object changes the bytes of that object only."""
+        before = sample()
+        node = before.nodes[NODE2]
+        content = encode(before.with_object("nodes", replace(node, offline=True)))
+        expected = document()
+        expected["nodes"][NODE2]["offline"] = True
+        self.assertEqual(json.loads(content), expected)
+        start, _, end = CONTENT.partition(node.encoded)
+        self.assertTrue(content.startswith(start))
+        self.assertTrue(content.endswith(end))
+
+    def test_later_version(self) -> None:
+        """A file of 3.1 loads, and stays what it is."""
+        content = CONTENT.replace(b'"version":3000000', b'"version":3010000')
+        snapshot = parse(content)
+        self.assertEqual(snapshot.header.version, 3010000)
+        self.assertEqual(encode(snapshot), content)
+
+    def test_unusual_document(self) -> None:
+        """Keys in another order, unknown ones and absent sections stay as they are."""
+        plain = document()
+        del plain["filters"], plain["networks"]
+        plain = {"new": {"a": [1]}, "serial_no": plain.pop("serial_no"), **plain}
+        content = json.dumps(plain, indent=1).encode()
+        again = encode(parse(content))
+        self.assertEqual(json.loads(again), plain)
+        self.assertEqual(list(json.loads(again)), list(plain))
+        self.assertEqual(encode(parse(again)), again)
+
+    def test_absent_section_appears_when_needed(self) -> None:
+        """A section that the file lacks is written as soon as it holds something."""
+        plain = document()
+        disks = plain.pop("disks")
+        snapshot = parse(dump(plain))
+        disk = next(iter(sample().disks.values()))
+        content = json.loads(encode(snapshot.with_object("disks", disk)))
+        self.assertEqual(content["disks"], {disk.uuid: disks[disk.uuid]})
+
+    def test_speed(self) -> None:
+        """10,000 instances parse in well under two seconds; a change and its image take no time."""
+        content = big(10000)
+        started = time.process_time()
+        snapshot = parse(content)
+        parsed = time.process_time()
+        changed = replace(snapshot.instances[uuid(5000)], os="other")
+        pieces = image(snapshot.with_object("instances", changed))
+        written = time.process_time()
+        self.assertLess(parsed - started, 2)
+        self.assertLess(written - parsed, 0.1)  # about 5 ms; room for a busy machine
+        self.assertEqual(len(parse(b"".join(pieces)).instances), 10000)
+
+
+class Refusing(SynchronousTestCase):
+    def refused(self, content: bytes, *words: str) -> None:
+        fault = self.assertRaises(ConfigurationError, parse, content, "/x/config.data")
+        for word in ("/x/config.data", *words):
+            self.assertIn(word, str(fault))
+
+    def changed(self, *path: str, value: Any) -> bytes:
+        plain = target = document()
+        for key in path[:-1]:
+            target = target[key]
+        target[path[-1]] = value
+        return dump(plain)
+
+    def test_other_version(self) -> None:
+        """Another version is refused with both versions and the way out."""
+        for found, text in ((2160000, "2.16.0"), (3020000, "3.2.0"), (2000005, "2.0.5")):
+            content = self.changed("version", value=found)
+            fault = self.assertRaises(UnknownVersion, parse, content)
+            self.assertIsInstance(fault, ConfigVersionMismatch)
+            for word in (text, "3.0.0", "upgrade"):
+                self.assertIn(word, str(fault))
+            self.assertEqual(encode_error(fault)[0], "ConfigVersionMismatch")
+            self.assertEqual(encode_error(fault)[1][1], found)
+
+    def test_version_text(self) -> None:
+        """A version is major, minor, revision."""
+        self.assertEqual(version_text(2160003), "2.16.3")
+
+    def test_version_wins(self) -> None:
+        """A file of another version says so, whatever else is wrong with it."""
+        content = b'{"version": 2150000, "cluster": 7}'
+        self.assertRaises(UnknownVersion, parse, content)
+
+    def test_not_a_configuration(self) -> None:
+        """Anything else than a configuration is refused with the file's name."""
+        self.refused(b"", "truncated")
+        self.refused(CONTENT[:-1], "truncated")
+        self.refused(b"[]", "object")
+        self.refused(b"{}", "version")
+        self.refused(b'{"version":"3000000","cluster":{}}', "version")
+        self.refused(b'{"version":true,"cluster":{}}', "version")
+        self.refused(b'{"version":3000000}', "cluster")
+        self.refused(CONTENT.replace(b"node1", b"\xff\xfe"))
+
+    def test_bad_object(self) -> None:
+        """A fault in an object names section, uuid, key and what was expected."""
+        self.refused(self.changed("nodes", NODE1, "offline", value="no"), f"nodes/{NODE1}: offline")
+        self.refused(
+            self.changed("instances", INSTANCE1, "nics", value=[{"mac": 3, "uuid": "u"}]),
+            f"instances/{INSTANCE1}: nics[0].mac: Expected `str`, got `int`",
+        )
+        self.refused(self.changed("cluster", "master_netmask", value=None), "cluster: master_netm")
+        self.refused(self.changed("nodes", value=[]), "nodes", "object")
+        self.refused(self.changed("nodes", NODE1, value=None), f"nodes/{NODE1}")
+        self.refused(self.changed("serial_no", value="x"), "serial_no")
+
+    def test_missing_key(self) -> None:
+        """A key that can't be guessed is named when it is missing."""
+        plain = document()
+        del plain["nodes"][NODE1]["group"]
+        self.refused(dump(plain), f"nodes/{NODE1}", "group")
+
+    def test_wrong_uuid(self) -> None:
+        """An object that stands under another uuid than its own is refused."""
+        self.refused(self.changed("nodes", NODE1, "uuid", value="other"), NODE1, "other")
+
+    @given(st.integers(0, len(CONTENT) - 1), st.binary(max_size=3))
+    @settings(deadline=None, max_examples=EXAMPLES)
+    def test_damage(self, at: int, put: bytes) -> None:
+        """Damage anywhere leads to a configuration, or to an error that says it is none."""
+        with contextlib.suppress(ConfigurationError, ConfigVersionMismatch):
+            parse(CONTENT[:at] + put + CONTENT[at + 1 :])
+
+
+class Rows(SynchronousTestCase):
+    def test_nothing(self) -> None:
+        """Without rows the file stays what it is."""
+        self.assertEqual(apply_rows(CONTENT, []), CONTENT)
+
+    def test_each_kind(self) -> None:
+        """Objects are replaced, added and removed, the last row winning."""
+        rows = [
+            ConfigRow("nodes", NODE2, b'{"name":"old"}'),
+            ConfigRow("nodes", NODE2, b'{"name":"new"}'),
+            ConfigRow("instances", INSTANCE1, None),
+            ConfigRow("instances", "gone already", None),
+            ConfigRow("disks", uuid(1), b'{"size":1}'),
+            ConfigRow("cluster", "", b'{"cluster_name":"c"}'),
+            ConfigRow("", "", b'{"version":3000000,"serial_no":284,"mtime":5}'),
+        ]
+        content = apply_rows(CONTENT, rows)
+        expected = document()
+        expected["nodes"][NODE2] = {"name": "new"}
+        del expected["instances"][INSTANCE1]
+        expected["disks"] = {uuid(1): {"size": 1}, **expected["disks"]}
+        expected["cluster"] = {"cluster_name": "c"}
+        expected.update(serial_no=284, mtime=5)
+        self.assertEqual(json.loads(content), expected)
+        self.assertEqual(list(json.loads(content)), list(document()))
+        self.assertEqual(next(iter(json.loads(content)["disks"])), uuid(1))
+        self.assertEqual(apply_rows(content, rows), content)
+
+    def test_section_the_file_lacks(self) -> None:
+        """A row of a section that the file lacks makes it."""
+        plain = document()
+        del plain["filters"]
+        content = apply_rows(dump(plain), [ConfigRow("filters", "f", b"{}")])
+        self.assertEqual(json.loads(content)["filters"], {"f": {}})
+
+    def test_refused(self) -> None:
+        """What isn't a configuration, or a row of an unknown section, is refused."""
+        self.assertRaises(ConfigurationError, apply_rows, b"x", [])
+        row = ConfigRow("nonsense", "u", b"{}")
+        self.assertRaises(ConfigurationError, apply_rows, CONTENT, [row])

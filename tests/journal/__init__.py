@@ -1,0 +1,1 @@
+"""Tests of the journal: commits, files that follow, recovery, crashes."""

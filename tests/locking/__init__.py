@@ -1,0 +1,1 @@
+"""Tests of the lock table, its keeper and the lock listing."""

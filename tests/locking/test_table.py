@@ -1,0 +1,564 @@
+"""Each rule of the lock table by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.errors import LockError
+from ganeti_masterd.locking.decisions import (
+    Aged,
+    Decision,
+    Failed,
+    Granted,
+    NotEnough,
+    Outcome,
+    Waiting,
+)
+from ganeti_masterd.locking.levels import (
+    BGL,
+    Level,
+    Mode,
+    Wanted,
+    all_exclusive,
+    all_shared,
+    exclusive,
+    nothing,
+    opportunistic,
+    shared,
+)
+from ganeti_masterd.locking.line import Request
+from ganeti_masterd.locking.lockset import LockSet
+from ganeti_masterd.locking.table import LockTable
+
+NODES = ("n1", "n2", "n3")
+
+
+class TableCase(SynchronousTestCase):
+    """A table with three nodes and an instance; jobs 1 to 9 share the cluster lock."""
+
+    def setUp(self) -> None:
+        self.table = LockTable()
+        self.table.add(Level.NODE, NODES)
+        self.table.add(Level.INSTANCE, ["inst1"])
+        for job in range(1, 10):
+            self.table.request(job, Level.CLUSTER, shared(BGL))
+
+    def ask(self, job: int, wanted: Wanted, priority: int = 0) -> Decision:
+        return self.table.request(job, Level.NODE, wanted, priority)
+
+    def gets(self, job: int, wanted: Wanted, priority: int = 0) -> frozenset[str]:
+        decision = self.ask(job, wanted, priority)
+        assert isinstance(decision, Granted), decision
+        return decision.names
+
+    def waits(self, job: int, wanted: Wanted, priority: int = 0) -> None:
+        self.assertEqual(self.ask(job, wanted, priority), Waiting(job, Level.NODE))
+
+    def assert_granted(self, outcomes: list[Outcome], *jobs: int) -> None:
+        self.assertEqual([outcome.owner for outcome in outcomes], list(jobs))
+        for outcome in outcomes:
+            self.assertIsInstance(outcome, Granted)
+
+
+class OrderTests(TableCase):
+    def test_cluster_lock_first(self) -> None:
+        """No lock is given to a job that doesn't hold the cluster lock."""
+        with self.assertRaisesRegex(LockError, "before the cluster lock"):
+            self.table.request(77, Level.NODE, exclusive("n1"))
+        self.table.release(1, Level.CLUSTER)
+        with self.assertRaisesRegex(LockError, "before the cluster lock"):
+            self.ask(1, shared("n1"))
+
+    def test_cluster_lock_last(self) -> None:
+        """The cluster lock stays while anything else is held or awaited."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive("n1"))
+        for job in (1, 2):
+            with self.assertRaisesRegex(LockError, "before all others"):
+                self.table.release(job, Level.CLUSTER)
+        self.table.release(1, Level.NODE)
+        self.table.release(1, Level.CLUSTER)
+        self.assertEqual(self.table.owned(1, Level.CLUSTER), frozenset())
+
+    def test_downwards_only(self) -> None:
+        """A level at or above one that is held can't be asked for."""
+        self.gets(1, shared("n1"))
+        for level in (Level.CLUSTER, Level.INSTANCE, Level.NODEGROUP):
+            with self.assertRaisesRegex(LockError, "while it holds node"):
+                self.table.request(1, level, nothing)
+        self.assertIsInstance(self.table.request(1, Level.NETWORK, nothing), Granted)
+
+    def test_no_double_acquire(self) -> None:
+        """Nothing is taken twice, not even shared."""
+        self.gets(1, shared("n1"))
+        for wanted in (shared("n1"), exclusive("n1"), shared("n2"), all_shared):
+            with self.assertRaises(LockError):
+                self.ask(1, wanted)
+        self.assertEqual(self.table.owned(1, Level.NODE), {"n1"})
+
+    def test_one_request_at_a_time(self) -> None:
+        """A job that waits can't ask for more."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive("n1"))
+        with self.assertRaisesRegex(LockError, "waits for locks already"):
+            self.table.request(2, Level.NETWORK, nothing)
+
+    def test_unknown_name(self) -> None:
+        """A name that isn't a member is refused by name, and nothing is held."""
+        with self.assertRaisesRegex(LockError, "no lock node/n9"):
+            self.ask(1, exclusive(["n1", "n9"]))
+        self.assertEqual(self.table.owned(1, Level.NODE), frozenset())
+        self.gets(2, exclusive("n1"))
+
+    def test_one_lock_at_the_cluster_level(self) -> None:
+        """The cluster level has one lock, which is neither made nor removed."""
+        for wanted in (all_shared, exclusive("other"), exclusive(BGL, creating="other")):
+            with self.assertRaises(LockError):
+                self.table.request(77, Level.CLUSTER, wanted)
+        with self.assertRaises(LockError):
+            self.table.add(Level.CLUSTER, ["other"])
+        with self.assertRaises(LockError):
+            self.table.remove(1, Level.CLUSTER, BGL)
+
+    def test_nothing_is_nothing(self) -> None:
+        """A request for nothing is granted at once and holds nothing."""
+        self.gets(1, all_exclusive)
+        self.assertEqual(self.gets(2, nothing), frozenset())
+        self.assertEqual(self.gets(2, nothing), frozenset())
+
+
+class QueueTests(TableCase):
+    def test_sharers_share(self) -> None:
+        """Any number of jobs share a lock."""
+        for job in (1, 2, 3):
+            self.gets(job, shared("n1"))
+
+    def test_exclusive_excludes(self) -> None:
+        """One who holds a lock alone keeps everybody out, and is followed in order."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive("n1"))
+        self.waits(3, exclusive("n1"))
+        self.assert_granted(self.table.release(1, Level.NODE), 2)
+        self.assert_granted(self.table.release(2, Level.NODE), 3)
+
+    def test_sharer_does_not_overtake(self) -> None:
+        """A waiting exclusive request stops sharers that come later."""
+        self.gets(1, shared("n1"))
+        self.waits(2, exclusive("n1"))
+        self.waits(3, shared("n1"))
+        self.assertEqual(self.table.release(4, Level.NODE), [])
+        self.assert_granted(self.table.release(1, Level.NODE), 2)
+        self.assert_granted(self.table.release(2, Level.NODE), 3)
+
+    def test_more_urgent_sharer_overtakes(self) -> None:
+        """A sharer of higher priority passes an exclusive request that waits."""
+        self.gets(1, shared("n1"))
+        self.waits(2, exclusive("n1"))
+        self.gets(3, shared("n1"), -1)
+
+    def test_priority_order(self) -> None:
+        """The more urgent goes first, whenever it came."""
+        self.gets(1, exclusive("n1"))
+        for job, priority in ((2, 10), (3, 0), (4, -10), (5, 0)):
+            self.waits(job, exclusive("n1"), priority)
+        order = [1]
+        while len(order) < 5:
+            (granted,) = self.table.release(order[-1], Level.NODE)
+            order.append(granted.owner)
+        self.assertEqual(order, [1, 4, 3, 5, 2])
+
+    def test_sharers_are_grouped(self) -> None:
+        """A late sharer joins those who wait for the same, before what came between."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, shared("n1"))
+        self.waits(3, exclusive("n1"))
+        self.waits(4, shared("n1"))
+        self.waits(5, shared("n1"), 1)
+        self.assert_granted(self.table.release(1, Level.NODE), 2, 4)
+        self.table.release(2, Level.NODE)
+        self.assert_granted(self.table.release(4, Level.NODE), 3)
+        self.assert_granted(self.table.release(3, Level.NODE), 5)
+
+    def test_whole_or_not_at_all(self) -> None:
+        """A request that waits for one lock holds none of the others."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive(["n1", "n2"]))
+        self.assertEqual(self.table.owned(2, Level.NODE), frozenset())
+        self.waits(3, exclusive("n2"))
+        self.assert_granted(self.table.release(1, Level.NODE), 2)
+        self.assert_granted(self.table.release(2, Level.NODE), 3)
+
+    def test_no_starvation(self) -> None:
+        """Two jobs that take turns can't keep out one that wants both locks."""
+        self.gets(1, exclusive("n1"))
+        self.gets(2, exclusive("n2"))
+        self.waits(3, exclusive(["n1", "n2"]))
+        self.assertEqual(self.table.release(1, Level.NODE), [])
+        self.waits(1, exclusive("n1"))
+        self.assert_granted(self.table.release(2, Level.NODE), 3)
+
+    def test_independent_locks_pass(self) -> None:
+        """What conflicts with nobody doesn't wait."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive(["n1", "n2"]))
+        self.gets(3, exclusive("n3"))
+
+    def test_set_priority(self) -> None:
+        """A request moves to the end of its new priority, and may be granted by that."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive(["n1", "n2"]))
+        self.waits(3, exclusive("n2"))
+        self.assert_granted(self.table.set_priority(3, -5), 3)
+        self.assertEqual(self.table.set_priority(3, 5), [])
+
+    def test_lowered_priority_lets_others_go(self) -> None:
+        """A request that is made less urgent no longer stops the one behind it."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive(["n1", "n2"]))
+        self.waits(3, exclusive("n2"))
+        self.assert_granted(self.table.set_priority(2, 5), 3)
+
+    def test_cancel(self) -> None:
+        """One who gives up no longer stops those behind."""
+        self.gets(1, shared("n1"))
+        self.waits(2, exclusive("n1"))
+        self.waits(3, shared("n1"))
+        self.assert_granted(self.table.cancel(2), 3)
+        self.assertIsNone(self.table.waits(2))
+        self.assertEqual(self.table.cancel(2), [])
+        self.assertEqual(self.table.cancel(99), [])
+
+    def test_cluster_lock_alone(self) -> None:
+        """Who wants the cluster lock alone waits for all and is not overtaken."""
+        self.assertIsInstance(self.table.request(20, Level.CLUSTER, exclusive(BGL)), Waiting)
+        self.assertIsInstance(self.table.request(21, Level.CLUSTER, shared(BGL)), Waiting)
+        for job in range(1, 9):
+            self.assertEqual(self.table.release_all(job), [])
+        self.assert_granted(self.table.release_all(9), 20)
+        self.assert_granted(self.table.release_all(20), 21)
+
+
+class WholeLevelTests(TableCase):
+    def test_covers_every_member(self) -> None:
+        """A whole level is granted as the names of its members."""
+        self.assertEqual(self.gets(1, all_shared), set(NODES))
+        self.gets(2, shared("n1"))
+        self.gets(3, all_shared)
+        self.waits(4, exclusive("n1"))
+
+    def test_waits_for_members(self) -> None:
+        """A whole level waits for each member that is held in the way."""
+        self.gets(1, exclusive("n1"))
+        self.gets(2, shared("n2"))
+        self.waits(3, all_shared)
+        self.waits(4, all_exclusive)
+        self.assert_granted(self.table.release(1, Level.NODE), 3)
+        self.table.release(2, Level.NODE)
+        self.assert_granted(self.table.release(3, Level.NODE), 4)
+
+    def test_is_not_starved(self) -> None:
+        """A whole level that waits stops those that come later for a member."""
+        self.gets(1, shared("n1"))
+        self.waits(2, all_exclusive)
+        self.waits(3, shared("n1"))
+        self.waits(4, exclusive("n2"))
+        self.assert_granted(self.table.release(1, Level.NODE), 2)
+        self.assert_granted(self.table.release(2, Level.NODE), 3, 4)
+
+    def test_does_not_overtake(self) -> None:
+        """A whole level waits behind a member's request that came before."""
+        self.gets(1, shared("n1"))
+        self.waits(2, exclusive("n1"))
+        self.waits(3, all_shared)
+        self.assert_granted(self.table.cancel(2), 3)
+
+    def test_an_empty_level(self) -> None:
+        """Two who want a level alone exclude each other though it has no member."""
+        self.assertIsInstance(self.table.request(1, Level.NETWORK, all_exclusive), Granted)
+        self.assertIsInstance(self.table.request(2, Level.NETWORK, all_exclusive), Waiting)
+        self.assert_granted(self.table.release(1, Level.NETWORK), 2)
+
+    def test_keeping_some(self) -> None:
+        """One who keeps some of a whole level holds just those from then on."""
+        self.gets(1, all_exclusive)
+        self.waits(2, exclusive("n2"))
+        self.waits(3, exclusive("n1"))
+        self.assert_granted(self.table.release(1, Level.NODE, keep=["n1"]), 2)
+        self.assertEqual(self.table.owned(1, Level.NODE), {"n1"})
+        self.assert_granted(self.table.release(1, Level.NODE), 3)
+
+    def test_keeping_all(self) -> None:
+        """One who keeps every member keeps the level."""
+        self.gets(1, all_exclusive)
+        self.waits(2, all_shared)
+        self.assertEqual(self.table.release(1, Level.NODE, keep=NODES), [])
+        self.assertEqual(self.table.owned(1, Level.NODE), set(NODES))
+
+
+class GivingBackTests(TableCase):
+    def test_release_of_some(self) -> None:
+        """What isn't kept is free for others at once."""
+        self.gets(1, exclusive(NODES))
+        self.waits(2, exclusive("n1"))
+        self.waits(3, exclusive("n3"))
+        self.assert_granted(self.table.release(1, Level.NODE, keep=["n1", "elsewhere"]), 3)
+        self.assertEqual(self.table.owned(1, Level.NODE), {"n1"})
+
+    def test_release_of_nothing(self) -> None:
+        """Freeing what isn't held does nothing."""
+        self.assertEqual(self.table.release(1, Level.NODE), [])
+        self.assertEqual(self.table.release(99, Level.NODE), [])
+        self.assertEqual(self.table.release_all(99), [])
+
+    def test_downgrade_wakes_sharers(self) -> None:
+        """A lock held alone that becomes shared lets sharers in, not others."""
+        self.gets(1, exclusive(["n1", "n2"]))
+        self.waits(2, shared("n1"))
+        self.waits(3, shared("n2"))
+        self.waits(4, exclusive("n1"))
+        self.assert_granted(self.table.downgrade(1, Level.NODE, ["n1"]), 2)
+        self.assertEqual(self.table.owned_alone(1, Level.NODE), {"n2"})
+        self.assert_granted(self.table.downgrade(1, Level.NODE), 3)
+        self.assertEqual(self.table.downgrade(1, Level.NODE), [])
+
+    def test_downgrade_of_a_level(self) -> None:
+        """A whole level is downgraded as a whole."""
+        self.gets(1, all_exclusive)
+        self.waits(2, all_shared)
+        self.waits(3, shared("n1"))
+        with self.assertRaisesRegex(LockError, "whole level"):
+            self.table.downgrade(1, Level.NODE, ["n1"])
+        self.assert_granted(self.table.downgrade(1, Level.NODE), 2, 3)
+
+    def test_downgrade_of_what_is_not_held(self) -> None:
+        """Only locks that are held can be downgraded."""
+        with self.assertRaisesRegex(LockError, "node/n1"):
+            self.table.downgrade(1, Level.NODE, ["n1"])
+        self.gets(1, exclusive("n1"))
+        with self.assertRaisesRegex(LockError, "node/n2"):
+            self.table.downgrade(1, Level.NODE, ["n1", "n2"])
+        self.assertEqual(self.table.owned_alone(1, Level.NODE), {"n1"})
+        self.assertEqual(self.table.downgrade(99, Level.NODE), [])
+
+    def test_release_all(self) -> None:
+        """All levels are freed and what is awaited is given up."""
+        self.table.request(1, Level.INSTANCE, exclusive("inst1"))
+        self.table.request(2, Level.INSTANCE, shared("inst1"))
+        self.gets(3, exclusive("n1"))
+        self.waits(1, exclusive(["n1", "n2"]))
+        self.waits(4, exclusive("n2"))
+        self.assert_granted(self.table.release_all(1), 4, 2)
+        for level in Level:
+            self.assertEqual(self.table.owned(1, level), frozenset())
+        self.assertIsNone(self.table.waits(1))
+
+
+class MemberTests(TableCase):
+    def test_added_held(self) -> None:
+        """A new lock belongs alone to the job that makes it."""
+        self.table.add(Level.NODE, ["n4"], 1)
+        self.assertEqual(self.table.owned_alone(1, Level.NODE), {"n4"})
+        self.waits(2, shared("n4"))
+        self.assert_granted(self.table.release(1, Level.NODE), 2)
+
+    def test_added_while_a_level_is_held(self) -> None:
+        """Those who hold a level don't hold what comes later, nor does it wait for them."""
+        self.gets(1, all_shared)
+        self.table.add(Level.NODE, ["n4"], 2)
+        self.assertEqual(self.table.owned(1, Level.NODE), set(NODES))
+        self.assertEqual(self.table.owned(2, Level.NODE), {"n4"})
+        self.waits(3, all_shared)
+        self.assert_granted(self.table.release(2, Level.NODE), 3)
+        self.assertEqual(self.table.owned(3, Level.NODE), {*NODES, "n4"})
+
+    def test_added_twice(self) -> None:
+        """A lock that is there can't be made."""
+        with self.assertRaisesRegex(LockError, "node/n1 already"):
+            self.table.add(Level.NODE, ["n1", "n4"], 1)
+        self.assertNotIn("n4", self.table.members(Level.NODE))
+
+    def test_adding_needs_the_cluster_lock(self) -> None:
+        """A job outside the cluster lock, or one that waits, makes no lock."""
+        with self.assertRaises(LockError):
+            self.table.add(Level.NODE, ["n4"], 99)
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive("n1"))
+        with self.assertRaises(LockError):
+            self.table.add(Level.NODE, ["n4"], 2)
+
+    def test_creating(self) -> None:
+        """A name can be locked before it exists; it becomes a member when it is added."""
+        self.gets(1, exclusive("n1", creating="n4"))
+        self.assertEqual(self.table.members(Level.NODE), set(NODES))
+        self.waits(2, exclusive([], creating="n4"))
+        with self.assertRaisesRegex(LockError, "Another job holds node/n4"):
+            self.table.add(Level.NODE, ["n4"], 3)
+        self.table.add(Level.NODE, ["n4"], 1)
+        self.waits(3, shared("n4"))
+        self.assert_granted(self.table.release(1, Level.NODE), 2)
+
+    def test_creating_given_up(self) -> None:
+        """A name that was never added leaves nothing behind."""
+        self.gets(1, exclusive([], creating="n4"))
+        self.table.release(1, Level.NODE)
+        with self.assertRaises(LockError):
+            self.ask(2, shared("n4"))
+        self.assertEqual({state.level for state in self.table.states()}, {Level.CLUSTER})
+
+    def test_creating_waits_for_the_whole_level(self) -> None:
+        """A name isn't made while another job holds the whole level, and the reverse."""
+        self.gets(1, all_shared)
+        self.waits(2, exclusive([], creating="n4"))
+        self.assert_granted(self.table.release(1, Level.NODE), 2)
+        self.waits(3, all_shared)
+
+    def test_removed_lock_fails_its_waiters(self) -> None:
+        """Those who named a lock that is removed get an error that names it."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive(["n1", "n2"]))
+        self.waits(3, exclusive("n2"))
+        self.waits(4, all_shared)
+        outcomes = self.table.remove(1, Level.NODE, "n1")
+        failed, *granted = outcomes
+        assert isinstance(failed, Failed)
+        self.assertEqual((failed.owner, failed.level), (2, Level.NODE))
+        self.assertIn("node/n1", str(failed.error))
+        self.assert_granted(granted, 3)
+        (last,) = self.table.release(3, Level.NODE)
+        self.assertEqual(last, Granted(4, Level.NODE, frozenset({"n2", "n3"})))
+
+    def test_removed_under_one_who_creates(self) -> None:
+        """Who means to create the name gets it when it is removed."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive([], creating="n1"))
+        self.assert_granted(self.table.remove(1, Level.NODE, "n1"), 2)
+
+    def test_removed_from_a_level(self) -> None:
+        """One who holds the level alone may remove members and goes on holding it."""
+        self.gets(1, all_exclusive)
+        self.waits(2, shared("n1"))
+        self.waits(3, shared("n2"))
+        (failed,) = self.table.remove(1, Level.NODE, "n1")
+        self.assertEqual(failed.owner, 2)
+        self.assertEqual(self.table.owned(1, Level.NODE), {"n2", "n3"})
+
+    def test_removing_needs_the_lock(self) -> None:
+        """Only one who holds a lock alone removes it."""
+        self.gets(1, shared("n1"))
+        self.gets(2, all_shared)
+        for job in (1, 2, 3, 99):
+            with self.assertRaisesRegex(LockError, "node/n1"):
+                self.table.remove(job, Level.NODE, "n1")
+        with self.assertRaisesRegex(LockError, "no lock node/n9"):
+            self.table.remove(1, Level.NODE, "n9")
+
+
+class OpportunisticTests(TableCase):
+    def test_takes_what_is_free(self) -> None:
+        """What is free of those named is taken, nothing else."""
+        self.gets(1, exclusive("n1"))
+        self.assertEqual(self.gets(2, opportunistic(["n1", "n2", "gone"])), {"n2"})
+        self.waits(3, shared("n2"))
+
+    def test_not_enough(self) -> None:
+        """Below the minimum nothing is held or awaited."""
+        self.gets(1, exclusive(["n1", "n2"]))
+        self.assertEqual(self.ask(2, opportunistic(None, 2)), NotEnough(2, Level.NODE, 1))
+        self.assertIsNone(self.table.waits(2))
+        self.gets(3, exclusive("n3"))
+
+    def test_does_not_overtake(self) -> None:
+        """A free lock that somebody waits for is left to that one."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, exclusive(["n1", "n2"]))
+        self.assertEqual(self.gets(3, opportunistic(None)), {"n3"})
+
+    def test_whole_level_in_the_way(self) -> None:
+        """Nothing is free while another job holds the whole level."""
+        self.gets(1, all_shared)
+        self.assertEqual(self.ask(2, opportunistic(None)), NotEnough(2, Level.NODE, 0))
+        self.assertEqual(self.gets(2, opportunistic(None, 3, mode=Mode.SHARED)), set(NODES))
+
+
+class AgeTests(TableCase):
+    def test_ages(self) -> None:
+        """After half an hour a request stands last among the more urgent, before all after it."""
+        self.gets(1, exclusive("n1"))
+        self.table.request(2, Level.NODE, exclusive("n1"), 0, 100.0)
+        self.table.request(3, Level.NODE, exclusive("n1"), 0, 1850.0)
+        self.table.request(4, Level.NODE, exclusive("n1"), -1, 1850.0)
+        self.table.request(5, Level.NODE, exclusive("n1"), 5, 0.0)
+        self.assertEqual(self.table.age(1799.0), ([], []))
+        changes, outcomes = self.table.age(1900.0)
+        self.assertEqual((set(changes), outcomes), ({Aged(2, -1), Aged(5, 4)}, []))
+        self.table.request(6, Level.NODE, exclusive("n1"), -1, 1900.0)
+        order = [1]
+        while len(order) < 6:
+            (granted,) = self.table.release(order[-1], Level.NODE)
+            order.append(granted.owner)
+        self.assertEqual(order, [1, 4, 2, 6, 3, 5])
+
+    def test_grants(self) -> None:
+        """A request that ages past what stopped it is granted."""
+        self.gets(1, exclusive("n1"))
+        self.table.request(2, Level.NODE, exclusive(["n1", "n2"]), 0, 1000.0)
+        self.table.request(3, Level.NODE, exclusive("n2"), 0, 0.0)
+        changes, outcomes = self.table.age(1800.0)
+        self.assertEqual(changes, [Aged(3, -1)])
+        self.assert_granted(outcomes, 3)
+
+    def test_starts_anew(self) -> None:
+        """A priority set by hand is kept for half an hour."""
+        self.gets(1, exclusive("n1"))
+        self.table.request(2, Level.NODE, exclusive("n1"), 0, 0.0)
+        self.table.set_priority(2, 10, 1700.0)
+        self.assertEqual(self.table.age(3499.0), ([], []))
+        self.assertEqual(self.table.age(3500.0), ([Aged(2, 9)], []))
+
+
+class EffortTests(SynchronousTestCase):
+    """Decisions stay cheap however many wait: the questions asked are counted."""
+
+    JOBS = 2000
+
+    def drain(self, wanted: Callable[[int], Wanted]) -> float:
+        """Lets all jobs wait and go one by one; returns the questions asked for each."""
+        asked = 0
+        admits = LockSet.admits
+
+        def counted(lockset: LockSet, request: Request) -> bool:
+            nonlocal asked
+            asked += 1
+            return admits(lockset, request)
+
+        self.patch(LockSet, "admits", counted)
+        table = LockTable()
+        table.add(Level.NODE, [f"n{n}" for n in range(self.JOBS)])
+        for job in range(self.JOBS):
+            table.request(job, Level.CLUSTER, shared(BGL))
+        table.request(0, Level.NODE, all_exclusive)
+        for job in range(1, self.JOBS):
+            table.request(job, Level.NODE, wanted(job))
+        table.age(1800.0)
+        ready = [0]
+        while ready:
+            ready += [outcome.owner for outcome in table.release_all(ready.pop())]
+        self.assertEqual(table.waiting, 0)
+        return asked / self.JOBS
+
+    def test_one_lock(self) -> None:
+        """A long line for one lock is not walked at each release."""
+        self.assertLess(self.drain(lambda job: exclusive("n1")), 5)
+        self.assertLess(self.drain(lambda job: shared("n1")), 5)
+
+    def test_many_locks(self) -> None:
+        """Only those who wait for what is released are looked at."""
+        count = self.JOBS
+        self.assertLess(self.drain(lambda job: exclusive([f"n{job}", f"n{(job * 7) % count}"])), 8)
+
+    def test_whole_levels_among_them(self) -> None:
+        """Whole levels in the line don't make everybody be looked at each time."""
+        self.assertLess(self.drain(lambda job: all_shared if job % 2 else exclusive(f"n{job}")), 8)
+        self.assertLess(self.drain(lambda job: all_exclusive), 5)

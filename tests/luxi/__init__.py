@@ -1,0 +1,1 @@
+"""Tests of LUXI: framing, messages, the server and the clients."""

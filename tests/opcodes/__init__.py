@@ -1,0 +1,1 @@
+"""Tests of the opcodes: declarations, validation, wording, secrecy, summaries."""

@@ -1,0 +1,129 @@
+"""Values that parameters take: the same as luxid 3.0.2 takes, but for what is listed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.errors import OpPrereqError
+from ganeti_masterd.opcodes import decode_opcode
+
+from .facts import FACTS, VALUES, minimal
+
+_HUGE = 2**70
+
+
+def accepted(values: dict[str, Any]) -> bool:
+    try:
+        decode_opcode(values)
+    except OpPrereqError:
+        return False
+    return True
+
+
+class RecordedValueTests(SynchronousTestCase):
+    def test_every_type_is_there(self) -> None:
+        """There are recorded values for each type that a parameter has."""
+        types = {
+            parameter["type"]
+            for facts in FACTS["opcodes"].values()
+            for parameter in [*facts["params"], *FACTS["common"]]
+        }
+        self.assertEqual({entry["type"] for entry in VALUES}, types)
+
+    def test_as_luxid(self) -> None:
+        """A value is accepted or refused as recorded."""
+        for entry in VALUES:
+            for key, wanted in (
+                ("both accept", True),
+                ("both refuse", False),
+                ("only luxid accepts", False),
+                ("only we accept", True),
+            ):
+                for value in entry[key]:
+                    self.assertEqual(
+                        accepted({**entry["opcode"], entry["parameter"]: value}),
+                        wanted,
+                        f"{entry['type']}: {value!r}",
+                    )
+
+    def test_only_luxid(self) -> None:
+        """What only luxid accepts: odd readings of its own, and what its jobs then refuse."""
+        for entry in VALUES:
+            for value in entry["only luxid accepts"]:
+                kind = entry["type"]
+                odd = (
+                    # a text as a list of its characters, a fraction rounded
+                    ("String" in kind and value in ([], ["x"], [["x"]]))
+                    or value in (1.5, -2.5)
+                    or "1.5" in repr(value)
+                    # whole floats inside of lists, 2**70 as 0, null as left out
+                    or value == [[1.0, []]]
+                    or (value == _HUGE and kind.startswith(("OneOf 0", "EqualOrGreater")))
+                    or (value is not None and "None" in repr(value) and "Disk" in kind)
+                    # refused by the job itself, which knows the declared type
+                    or "IPv" in kind
+                    or (value == [{"": 1}] and "Disk" in kind)
+                )
+                self.assertTrue(odd, f"{kind}: {value!r}")
+
+    def test_only_ours(self) -> None:
+        """What only we accept: as declared by Ganeti, where luxid can't or won't read it."""
+        found = [
+            (entry["parameter"], value) for entry in VALUES for value in entry["only we accept"]
+        ]
+        self.assertEqual(
+            found,
+            [
+                ("ssh_key_bits", _HUGE),
+                ("nicparams", {"link": ""}),
+                ("disks", [{"size": 1, "mode": "zz"}]),
+                ("what", "extstorage"),
+                ("what", "lock"),
+                ("what", "job"),
+                ("what", "filter"),
+            ],
+        )
+
+
+class AddressTests(SynchronousTestCase):
+    def test_networks_need_a_prefix_and_no_host_bits(self) -> None:
+        """A network is written as such, for either family."""
+        for good in ("192.0.2.0/24", "192.0.2.0/255.255.255.0", "0.0.0.0/0"):
+            self.assertTrue(accepted(minimal("OP_NETWORK_ADD", network=good)), good)
+        for bad in ("192.0.2.1/24", "192.0.2.0", "192.0.2.0/33", "2001:db8::/64", "", "/24"):
+            self.assertFalse(accepted(minimal("OP_NETWORK_ADD", network=bad)), bad)
+        for good in ("2001:db8::/64", "::/0"):
+            self.assertTrue(accepted(minimal("OP_NETWORK_ADD", network6=good)), good)
+        for bad in ("2001:db8::1/64", "2001:db8::", "fe80::%1/64", "192.0.2.0/24"):
+            self.assertFalse(accepted(minimal("OP_NETWORK_ADD", network6=bad)), bad)
+
+    def test_addresses_in_lists(self) -> None:
+        """Each address of a list is looked at, and an empty list has none."""
+        for good in ([], ["192.0.2.1", "192.0.2.2"], None):
+            self.assertTrue(accepted(minimal("OP_NETWORK_ADD", add_reserved_ips=good)))
+        self.assertFalse(
+            accepted(minimal("OP_NETWORK_ADD", add_reserved_ips=["192.0.2.1", "192.0.2"]))
+        )
+
+
+class ChangeTests(SynchronousTestCase):
+    def test_forms_are_not_mixed(self) -> None:
+        """Changes to NICs and disks come in one of two forms, not in both at once."""
+        new, old = ["add", -1, {}], ["add", {}]
+        for name in ("nics", "disks"):
+            for good in ([new, new], [old, [0, {}], ["remove", {}]], []):
+                self.assertTrue(accepted(minimal("OP_INSTANCE_SET_PARAMS", **{name: good})), good)
+            for bad in ([new, old], [old, new], [[]], [["add"]], [["modify", {}]], [[-1, {}]]):
+                self.assertFalse(accepted(minimal("OP_INSTANCE_SET_PARAMS", **{name: bad})), bad)
+
+    def test_parameters_of_nics_and_disks(self) -> None:
+        """NICs have known parameters, disks any, and neither has objects as values."""
+        for name, good, bad in (
+            ("nics", {"ip": None, "link": "br0"}, {"size": "1"}),
+            ("disks", {"size": 1, "provider": "p"}, {"size": None}),
+        ):
+            for params, wanted in ((good, True), (bad, False), ({"name": {}}, False)):
+                values = minimal("OP_INSTANCE_SET_PARAMS", **{name: [["modify", 0, params]]})
+                self.assertEqual(accepted(values), wanted, params)

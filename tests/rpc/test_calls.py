@@ -1,0 +1,113 @@
+"""The table of calls is noded's, complete and looked up strictly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.errors import ProgrammerError
+from ganeti_masterd.rpc.calls import CALLS
+from ganeti_masterd.rpc.declarations import (
+    DAY,
+    FAST,
+    FOUR_HOURS,
+    MANY,
+    NORMAL,
+    ONE,
+    SLOW,
+    URGENT,
+    CallTable,
+    Form,
+    declare,
+)
+
+RECORDED = json.loads((Path(__file__).parent.parent / "data" / "noded_rpc.json").read_text())
+
+
+class TableTests(SynchronousTestCase):
+    def test_complete(self) -> None:
+        """All 108 calls are there, under their own names."""
+        self.assertEqual(len(CALLS), 108)
+        for call in CALLS:
+            self.assertIs(CALLS[call.name], call)
+            self.assertIn(call.name, CALLS)
+
+    def test_unknown(self) -> None:
+        """A name that is no call is a fault of the code."""
+        for name in ("", "no_such_call", "/version", "Version"):
+            self.assertRaises(ProgrammerError, CALLS.__getitem__, name)
+            self.assertNotIn(name, CALLS)
+
+    def test_twice(self) -> None:
+        """A call can't be declared twice."""
+        call = declare("version", URGENT, MANY)
+        self.assertRaises(ProgrammerError, CallTable, call, call)
+
+    def test_timeouts(self) -> None:
+        """The time-outs are those of the classes in the specification."""
+        expected = {
+            "version": URGENT,
+            "node_info": URGENT,
+            "jobqueue_update": URGENT,
+            "os_diagnose": FAST,
+            "export_list": FAST,
+            "node_verify": NORMAL,
+            "instance_start": NORMAL,
+            "hooks_runner": NORMAL,
+            "instance_migrate": SLOW,
+            "restricted_command": SLOW,
+            "node_ssh_keys_renew": FOUR_HOURS,
+            "instance_os_add": DAY,
+        }
+        for name, seconds in expected.items():
+            self.assertEqual(CALLS[name].timeout, seconds, name)
+
+    def test_own_timeout(self) -> None:
+        """A delay gets the time that it takes and five seconds, cut to whole ones."""
+        self.assertEqual(CALLS["test_delay"].seconds([0.7]), 5.0)
+        self.assertEqual(CALLS["test_delay"].seconds([100]), 105.0)
+        self.assertEqual(CALLS["version"].seconds([]), 60.0)
+        timeless = [call.name for call in CALLS if call.timeout is None]
+        self.assertEqual(timeless, ["test_delay"])
+
+    def test_offline(self) -> None:
+        """Only two calls are sent to nodes that are marked offline."""
+        names = {call.name for call in CALLS if call.offline_too}
+        self.assertEqual(names, {"version", "node_powercycle"})
+
+    def test_bare(self) -> None:
+        """Only the consoles are asked for with an object as the whole body."""
+        self.assertEqual([c.name for c in CALLS if c.bare], ["instance_console_info"])
+
+    def test_reach(self) -> None:
+        """Calls know whether they are for several nodes."""
+        self.assertIs(CALLS["node_info"].reach, MANY)
+        self.assertIs(CALLS["instance_start"].reach, ONE)
+
+    def test_forms(self) -> None:
+        """Paths, contents and secrets are marked where they are."""
+
+        def forms(name: str) -> list[Form]:
+            return [argument.form for argument in CALLS[name].arguments]
+
+        self.assertEqual(forms("jobqueue_update"), [Form.PATH, Form.CONTENT])
+        self.assertEqual(forms("jobqueue_rename"), [Form.PATHS])
+        self.assertEqual(forms("upload_file"), [Form.UPLOAD])
+        self.assertEqual(forms("upload_file_single")[:2], [Form.PATH, Form.CONTENT])
+        self.assertEqual(forms("node_verify")[0], Form.FILELIST)
+        self.assertEqual(forms("instance_start")[0], Form.OBJECT)
+        self.assertEqual(forms("os_validate")[3], Form.SECRET)
+        self.assertEqual(forms("hooks_runner")[2], Form.SECRET)
+
+    def test_arguments(self) -> None:
+        """A wrong number of arguments is a fault of the code."""
+        CALLS["node_info"].check([None, None])
+        for wrong in ([], [None], [None, None, None]):
+            self.assertRaises(ProgrammerError, CALLS["node_info"].check, wrong)
+
+    def test_recorded(self) -> None:
+        """Each recorded call is in the table and has as many arguments."""
+        for _, name, arguments, _ in RECORDED:
+            CALLS[name].check(arguments)

@@ -1,0 +1,66 @@
+"""The scripted nodes keep the contract of the door and answer as told."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyClass, verifyObject
+
+from ganeti_masterd.errors import ProgrammerError
+from ganeti_masterd.rpc.interfaces import INodeRPC, Target
+from ganeti_masterd.testing.nodes import Asked, Failed, ScriptedNodes
+
+ONE = Target("u1", "node1", "192.0.2.1")
+TWO = Target("u2", "node2", "192.0.2.2")
+GONE = Target("u3", "node3", "192.0.2.3", offline=True)
+
+
+class ScriptedTests(SynchronousTestCase):
+    def test_interface(self) -> None:
+        """They are an INodeRPC."""
+        verifyClass(INodeRPC, ScriptedNodes)
+        verifyObject(INodeRPC, ScriptedNodes())
+
+    def test_answers(self) -> None:
+        """The answer of a node goes before that of the call; functions are asked."""
+        nodes = ScriptedNodes(
+            {
+                "version": 3000000,
+                ("node2", "version"): Failed("too old"),
+                "instance_list": lambda target, arguments: [target.name, *arguments[0]],
+            }
+        )
+        found = self.successResultOf(nodes.call([ONE, TWO, GONE], "version"))
+        self.assertEqual(list(found), ["u1", "u2", "u3"])
+        self.assertEqual(found["u1"].payload, 3000000)
+        self.assertEqual(found["u2"].error, "too old")
+        self.assertFalse(found["u3"].offline)
+        found = self.successResultOf(nodes.call([ONE, GONE], "instance_list", [["kvm"], {}]))
+        self.assertEqual(found["u1"].payload, ["node1", "kvm"])
+        self.assertTrue(found["u3"].offline)
+        self.assertEqual(nodes.asked[-1], Asked("node1", "instance_list", [["kvm"], {}]))
+        self.assertEqual(nodes.procedures()[0], ("node1", "version"))
+
+    def test_arguments_of_each(self) -> None:
+        """Arguments may be made for each node."""
+        nodes = ScriptedNodes()
+        nodes.call([ONE, TWO], "jobqueue_set_drain_flag", lambda target: [target is ONE])
+        self.assertEqual([asked.arguments for asked in nodes.asked], [[True], [False]])
+
+    def test_held(self) -> None:
+        """Held results come when released, oldest first."""
+        nodes = ScriptedNodes({"version": 1}, held=True)
+        first = nodes.call([ONE], "version")
+        second = nodes.call([ONE, TWO], "version")
+        self.assertEqual(nodes.pending, 3)
+        nodes.release(1)
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.successResultOf(nodes.close())
+        self.assertTrue(all(result.failed for result in self.successResultOf(second).values()))
+        self.assertEqual(nodes.pending, 0)
+
+    def test_wrong(self) -> None:
+        """Unknown calls and wrong arguments raise at once."""
+        nodes = ScriptedNodes()
+        self.assertRaises(ProgrammerError, nodes.call, [ONE], "nonsense")
+        self.assertRaises(ProgrammerError, nodes.call, [ONE], "test_delay", [])

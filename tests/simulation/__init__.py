@@ -1,0 +1,1 @@
+"""Tests of simulated nodes, also against recorded and real node daemons."""

@@ -1,0 +1,259 @@
+"""The benchmark's own parts: clients, verdicts, table, and the news fragments' check."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from bench.crowd import Crowd, Failed, Script
+from bench.figures import AtLeast, AtMost, Figure, Line
+from bench.load import Tally, ask, burst, slowest_tenth, submit_and_wait, times
+from bench.report import as_json, number, table
+from bench.workloads import WORKLOADS, files_behind
+from tools.check_fragments import faults
+
+Answer = Callable[[Any], bytes]
+
+
+class CrowdTests(SynchronousTestCase):
+    """Scripts on real sockets, answered by a thread."""
+
+    def setUp(self) -> None:
+        self.path = self.mktemp()  # relative, so that it stays below a socket's 107 bytes
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(self.listener.close)
+        self.listener.bind(self.path)
+        self.listener.listen(50)
+
+    def serve(self, answer: Answer, connections: int = 1) -> None:
+        """Answers each request of the next connections; an empty answer closes one."""
+
+        def one(sock: socket.socket) -> None:
+            buffer = b""
+            with sock:
+                while chunk := sock.recv(1 << 16):
+                    *requests, buffer = (buffer + chunk).split(b"\x03")
+                    for request in requests:
+                        reply = answer(json.loads(request))
+                        if not reply:
+                            return
+                        sock.sendall(reply)
+
+        def accept() -> None:
+            threads = []
+            for _ in range(connections):
+                sock, _ = self.listener.accept()
+                threads.append(Thread(target=one, args=(sock,)))
+                threads[-1].start()
+            for thread in threads:
+                thread.join()
+
+        server = Thread(target=accept)
+        server.start()
+        self.addCleanup(server.join)
+
+    def play(self, *scripts: Script) -> Crowd:
+        """Plays the scripts to their end."""
+        crowd = Crowd(self.path)
+        try:
+            for script in scripts:
+                crowd.add(script)
+            crowd.run()
+        finally:
+            crowd.close()
+        return crowd
+
+    def test_each_reply_reaches_its_script(self) -> None:
+        """Several clients each get their own answers, also ones larger than a read."""
+        self.serve(lambda request: json.dumps(request * 2).encode() + b"\x03", connections=3)
+        got: dict[str, Any] = {}
+
+        def script(name: str, size: int) -> Script:
+            got[name] = [json.loads((yield json.dumps(name * size).encode() + b"\x03") or b"")]
+            yield 0.001
+            got[name].append(json.loads((yield b'"end"\x03') or b""))
+
+        self.play(script("a", 1), script("b", 400_000), script("c", 7))
+        for name, size in [("a", 1), ("b", 400_000), ("c", 7)]:
+            self.assertEqual(got[name], [name * size * 2, "endend"])
+
+    def test_lost_connection_is_counted(self) -> None:
+        """A server that closes without an answer ends the script and is noted."""
+        self.serve(lambda request: b"")
+        tally = Tally()
+        crowd = self.play(ask(b"{}\x03", tally, times(5)))
+        self.assertEqual((crowd.lost, tally.latencies), (1, []))
+
+    def test_error_answer_ends_the_load(self) -> None:
+        """An error is never measured as a fast answer."""
+        self.serve(lambda request: b'{"success":false,"result":["GenericError",["no"]]}\x03')
+        error = self.assertRaises(Failed, self.play, ask(b"{}\x03", Tally(), times(5)))
+        self.assertIn("GenericError", str(error))
+
+    def test_later_error_ends_the_load(self) -> None:
+        """Answers after the first are looked at too."""
+        replies = iter([b'{"success":true,"result":1}', b'{"success":false,"result":"x"}'])
+        self.serve(lambda request: next(replies) + b"\x03")
+        self.assertRaises(Failed, self.play, ask(b"{}\x03", Tally(), times(5)))
+
+    def test_asks_as_often_as_told(self) -> None:
+        """The first answer is a check and not counted."""
+        self.serve(lambda request: b'{"success":true,"result":1}\x03')
+        tally = Tally()
+        self.play(ask(b"{}\x03", tally, times(5)))
+        self.assertEqual(len(tally.latencies), 5)
+
+
+class ScriptTests(SynchronousTestCase):
+    """Scripts stepped by hand."""
+
+    def answer(self, script: Script, result: Any) -> Any:
+        """Gives a result to a script and returns the request that follows."""
+        step = script.send(json.dumps({"success": True, "result": result}).encode())
+        return json.loads(step[:-1]) if isinstance(step, bytes) else step
+
+    def test_job_is_followed_to_its_end(self) -> None:
+        """A client waits on from the status that it was told, over time-outs of both forms."""
+        tally = Tally()
+        script = submit_and_wait(tally, float("inf"))
+        next(script)
+        self.assertEqual(self.answer(script, 7)["args"], [7, ["status"], None, -1, 25])
+        self.assertEqual(self.answer(script, [["running"], []])["args"][2], ["running"])
+        self.assertEqual(self.answer(script, "nochange")["args"][2], ["running"])
+        self.assertEqual(self.answer(script, [["error"], []])["method"], "SubmitJob")
+        self.assertEqual((tally.last_job, tally.failed, len(tally.latencies)), (7, 1, 1))
+
+    def test_burst_counts_what_failed(self) -> None:
+        """A burst ends when all jobs have, and tells those without success."""
+        tally = Tally()
+        script = burst(tally, 3, limit=1e9)
+        next(script)
+        look = self.answer(script, [[True, 4], [True, 5], [True, 6]])
+        self.assertEqual(look["args"], [[4, 5, 6], ["status"]])
+        self.assertEqual(self.answer(script, [["success"], ["running"], ["error"]]), 0.05)
+        next(script)
+        self.assertRaises(StopIteration, self.answer, script, [["success"], ["success"], ["error"]])
+        self.assertEqual((tally.last_job, tally.failed, len(tally.latencies)), (6, 1, 3))
+
+    def test_burst_refused_in_part(self) -> None:
+        """A burst that is not taken as a whole is no figure."""
+        script = burst(Tally(), 2, limit=1.0)
+        next(script)
+        self.assertRaises(Failed, self.answer, script, [[True, 4], [False, "full"]])
+
+    def test_slowest_tenth(self) -> None:
+        """A standstill shows, whatever the mean."""
+        self.assertEqual(slowest_tenth([i / 10 for i in range(100)], 0.0, 10.0), 10.0)
+        self.assertEqual(slowest_tenth([i / 10 for i in range(50)], 0.0, 10.0), 0.0)
+
+
+class ReportTests(SynchronousTestCase):
+    """Verdicts and the table."""
+
+    def line(self, measured: float | None, wanted: AtLeast | AtMost | None) -> Line:
+        figure = Figure("rate", "rate", "1/s", wanted=wanted, limit=True)
+        return Line(workload="w", figure=figure, measured=measured, machine=200.0)
+
+    def test_verdicts(self) -> None:
+        """A share counts against the limit, a bound by itself, and nothing measured is neither."""
+        cases: list[tuple[float | None, AtLeast | AtMost | None, bool | None]] = [
+            (100.0, AtLeast(0.5), True),
+            (99.0, AtLeast(0.5), False),
+            (8.0, AtMost(8.0), True),
+            (8.1, AtMost(8.0), False),
+            (float("inf"), AtMost(8.0), False),
+            (None, AtLeast(0.5), None),
+            (1.0, None, None),
+        ]
+        for measured, wanted, expected in cases:
+            self.assertIs(self.line(measured, wanted).reached, expected, (measured, wanted))
+
+    def test_share_of_nothing_is_missed(self) -> None:
+        """Without a limit a wanted share is not reached by default."""
+        figure = Figure("rate", "rate", "1/s", wanted=AtLeast(0.5), limit=True)
+        line = Line(workload="w", figure=figure, measured=1.0)
+        self.assertIs(line.reached, False)
+
+    def test_table(self) -> None:
+        """Each line stands under the head; a description is said once."""
+        lines = [("work", self.line(150.0, AtLeast(0.5))), ("work", self.line(9.0, AtLeast(0.5)))]
+        head, rule, first, second = table(lines, peer=False).splitlines()
+        self.assertTrue(head.startswith("figure") and set(rule) == {"-"})
+        self.assertEqual(
+            " ".join(first.split()), "work: rate 150 1/s 200 1/s 0.75 >= 0.5 of limit reached"
+        )
+        self.assertTrue(second.startswith("  rate") and second.endswith("MISSED"))
+        self.assertTrue(table(lines, peer=True).splitlines()[0].endswith("peer"))
+
+    def test_json_has_no_infinity(self) -> None:
+        """What never happened is null, as JSON knows no infinity."""
+        data = as_json([("w", self.line(float("inf"), AtMost(1.0)))], {}, [])
+        self.assertEqual(data["figures"][0]["measured"], None)
+        self.assertEqual(data["figures"][0]["reached"], False)
+
+    def test_numbers(self) -> None:
+        """Numbers keep the digits that mean something."""
+        shown = [number(value) for value in (12345.6, 12.34, 1.234, 0.0123, None, float("inf"))]
+        self.assertEqual(shown, ["12,346", "12.3", "1.23", "0.012", "-", "never"])
+
+
+class WorkloadTests(SynchronousTestCase):
+    """What the declared workloads hold."""
+
+    def test_names_and_keys_are_unique(self) -> None:
+        """A name picks one workload, a key one figure of it."""
+        self.assertEqual(len({each.name for each in WORKLOADS}), len(WORKLOADS))
+        for each in WORKLOADS:
+            self.assertEqual(len({figure.key for figure in each.figures}), len(each.figures))
+
+    def test_shares_have_a_limit(self) -> None:
+        """A wanted share names the limit that it is a share of."""
+        for each in WORKLOADS:
+            for figure in each.figures:
+                if isinstance(figure.wanted, AtLeast):
+                    self.assertTrue(figure.limit and each.limit, each.name)
+
+    def test_files_behind(self) -> None:
+        """Missing files and files of unfinished jobs are behind."""
+        queue = Path(self.mktemp())
+        queue.mkdir()
+        for job, status in [(1, "success"), (2, "running"), (4, "success")]:
+            (queue / f"job-{job}").write_text(json.dumps({"id": job, "ops": [{"status": status}]}))
+        self.assertEqual(files_behind(queue, 1, 4), 2)
+        self.assertEqual(files_behind(queue, 1, 1), 0)
+
+
+class FragmentTests(SynchronousTestCase):
+    """The check of news fragments."""
+
+    def check(self, name: str, text: str) -> list[str]:
+        """Returns the faults of a fragment with that name and text."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        return faults(path)
+
+    def test_good_ones(self) -> None:
+        """A sentence under a known kind passes, with an issue's number or without."""
+        for name in ("+walks.feature.md", "12.bugfix.md", "12.bugfix.2.md"):
+            self.assertEqual(self.check(name, "It walks.\n"), [], name)
+
+    def test_bad_ones(self) -> None:
+        """Names that towncrier would pass over, and texts that make no entry, are faults."""
+        for name, text in [
+            ("walks.feature.md", "It walks."),
+            ("+walks.novelty.md", "It walks."),
+            ("+walks.feature.rst", "It walks."),
+            ("+walks.feature.md", "It walks"),
+            ("+walks.feature.md", ""),
+            ("+walks.feature.md", "- It walks."),
+            ("+walks.feature.md", "x" * 101 + "."),
+        ]:
+            self.assertEqual(len(self.check(name, text)), 1, (name, text))

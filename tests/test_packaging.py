@@ -1,0 +1,165 @@
+"""Rules that the package holds as a whole: plugin, scripts, imports, docstrings, size."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+PROJECT = Path(__file__).resolve().parents[1]
+PACKAGE = PROJECT / "ganeti_masterd"
+
+#: A module is one thing: looked at again past 400 lines, refused past this.
+MAX_LINES = 420
+
+#: Imports every module in a process of its own and tells what that did.
+IMPORT_ALL = """
+import json, pkgutil, sys, threading
+from importlib import import_module
+import ganeti_masterd
+
+names = ["ganeti_masterd"] + [
+    module.name
+    for module in pkgutil.walk_packages(ganeti_masterd.__path__, "ganeti_masterd.")
+    if not module.name.endswith("__main__")
+]
+reactors = []
+for name in names:
+    import_module(name)
+    if not reactors and "twisted.internet.reactor" in sys.modules:
+        reactors.append(name)
+print(json.dumps({"names": names, "reactors": reactors, "threads": threading.active_count()}))
+"""
+
+
+def modules(*folders: Path) -> Iterator[Path]:
+    """Yields every Python file below the folders, the package by default."""
+    for folder in folders or (PACKAGE,):
+        yield from sorted(folder.rglob("*.py"))
+
+
+def names(paths: list[Path]) -> list[str]:
+    """Returns the paths as a failure should show them."""
+    return [str(path.relative_to(PROJECT)) for path in paths]
+
+
+def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
+    """Yields the nodes that run when a module is imported: all but functions' bodies."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        yield child
+        yield from run_on_import(child)
+
+
+def imports_reactor(node: ast.AST) -> bool:
+    """Whether the node imports the global reactor."""
+    match node:
+        case ast.Import(names=aliases):
+            return any(alias.name == "twisted.internet.reactor" for alias in aliases)
+        case ast.ImportFrom(module="twisted.internet", names=aliases):
+            return any(alias.name == "reactor" for alias in aliases)
+        case ast.ImportFrom(module="twisted.internet.reactor"):
+            return True
+    return False
+
+
+class PluginTests(SynchronousTestCase):
+    """What twistd and the shell find."""
+
+    def test_twistd_finds_the_plugin(self) -> None:
+        """Twistd lists exactly one gnt-masterd, with options that it can show."""
+        found = [each for each in getPlugins(IServiceMaker) if each.tapname == "gnt-masterd"]
+        self.assertEqual(len(found), 1)
+        verifyObject(IServiceMaker, found[0])
+        self.assertTrue(found[0].description)
+        self.assertIn("simulate", found[0].options().getUsage())
+
+    def test_plugin_folder_is_no_package(self) -> None:
+        """An ``__init__.py`` there would hide twisted's own plugins."""
+        self.assertEqual(list((PROJECT / "twisted").rglob("__init__.py")), [])
+
+    def test_scripts_can_be_imported(self) -> None:
+        """Each console script names a callable that exists."""
+        with (PROJECT / "pyproject.toml").open("rb") as file:
+            scripts = tomllib.load(file)["project"]["scripts"]
+        for target in scripts.values():
+            module, _, attribute = target.partition(":")
+            self.assertTrue(callable(getattr(import_module(module), attribute)), target)
+
+
+class ModuleTests(SynchronousTestCase):
+    """What every module keeps to."""
+
+    def test_docstrings(self) -> None:
+        """Every module, also of tests and tools, says what it is about."""
+        folders = [PACKAGE, *(PROJECT / each for each in ("bench", "tests", "tools", "twisted"))]
+        silent = [
+            path
+            for path in modules(*folders)
+            if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        ]
+        self.assertEqual(names(silent), [])
+
+    def test_packages(self) -> None:
+        """Every folder with modules is a package, so that the wheel has it."""
+        bare = {path.parent for path in modules() if not (path.parent / "__init__.py").exists()}
+        self.assertEqual(names(sorted(bare)), [])
+
+    def test_no_reactor_at_the_top(self) -> None:
+        """No module imports the reactor while it is itself imported."""
+        found = [
+            path
+            for path in modules()
+            if any(map(imports_reactor, run_on_import(ast.parse(path.read_text("utf-8")))))
+        ]
+        self.assertEqual(names(found), [])
+
+    def test_reactor_imports_are_seen(self) -> None:
+        """The check above knows each way to write it, and lets functions do it."""
+        for text, expected in [
+            ("from twisted.internet import defer, reactor", True),
+            ("import twisted.internet.reactor", True),
+            ("from twisted.internet.reactor import callLater", True),
+            ("if True:\n    from twisted.internet import reactor", True),
+            ("class A:\n    from twisted.internet import reactor", True),
+            ("def run():\n    from twisted.internet import reactor", False),
+            ("from twisted.internet import defer", False),
+        ]:
+            seen = any(map(imports_reactor, run_on_import(ast.parse(text))))
+            self.assertEqual(seen, expected, text)
+
+    def test_size(self) -> None:
+        """No module has grown past what one thing needs."""
+        long = {
+            str(path.relative_to(PROJECT)): lines
+            for path in modules(PACKAGE, PROJECT / "bench")
+            if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
+        }
+        self.assertEqual(long, {})
+
+    def test_importing_does_nothing(self) -> None:
+        """Importing every module installs no reactor, starts no thread and prints nothing."""
+        done = subprocess.run(
+            [sys.executable, "-W", "error::SyntaxWarning", "-c", IMPORT_ALL],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr, "")
+        told = json.loads(done.stdout)
+        self.assertGreater(len(told["names"]), 5)
+        self.assertEqual(told["reactors"], [])
+        self.assertEqual(told["threads"], 1)

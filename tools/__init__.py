@@ -1,0 +1,1 @@
+"""What the Makefile and CI use and no one installs."""
