@@ -13,6 +13,7 @@ import contextlib
 import heapq
 import select
 import socket
+import struct
 from collections.abc import Generator
 from time import perf_counter
 
@@ -47,7 +48,7 @@ class Crowd:
     ended, or while they were idle.
     """
 
-    def __init__(self, path: str, connect_timeout: float = 30.0) -> None:
+    def __init__(self, path: str, connect_timeout: int = 30) -> None:
         self._path = path
         self._timeout = connect_timeout
         self._poll = select.epoll()
@@ -61,8 +62,10 @@ class Crowd:
     def add(self, script: Script | None = None) -> None:
         """Connects one client; without a script it stays idle until :meth:`close`."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # Connects blocking: a full backlog then waits instead of failing.
-        sock.settimeout(self._timeout)
+        # Connects blocking, so that a full backlog waits instead of failing at once. Python's
+        # own timeout would make it non-blocking; the kernel's doesn't.
+        limit = struct.pack("ll", self._timeout, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         sock.connect(self._path)
         sock.setblocking(False)
         client = _Client(sock, script)

@@ -83,6 +83,14 @@ class CrowdTests(SynchronousTestCase):
         for name, size in [("a", 1), ("b", 400_000), ("c", 7)]:
             self.assertEqual(got[name], [name * size * 2, "endend"])
 
+    def test_full_backlog_is_waited_for(self) -> None:
+        """A server that is slow to accept gets its clients one by one; none fails."""
+        self.listener.listen(0)
+        self.serve(lambda request: b'{"success":true,"result":1}\x03', connections=20)
+        tally = Tally()
+        self.play(*[ask(b"{}\x03", tally, times(2)) for _ in range(20)])
+        self.assertEqual(len(tally.latencies), 40)
+
     def test_lost_connection_is_counted(self) -> None:
         """A server that closes without an answer ends the script and is noted."""
         self.serve(lambda request: b"")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
+from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.config.store import Change, ConfigStore
+from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.constants import ELOG_MESSAGE
 from ganeti_masterd.execution.allocators import read_answer, request_text
 from ganeti_masterd.execution.hops import Hops
@@ -187,7 +188,7 @@ class OpcodeContext:
         if hint is not None:
             self.feedback(f"      Hint: {hint}")
 
-    def ask(self, question: Callable[[QueryEngine], Deferred[T] | T]) -> T:
+    def ask(self, question: Callable[[QueryEngine], Any]) -> Any:
         """See ``Context.ask``."""
         self.checkpoint()
         return self._services.hops.wait(question, self._services.engine)

@@ -8,6 +8,7 @@ fails afterwards, is only logged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import (
@@ -29,7 +30,7 @@ SCRIPT_FAILED = 1
 class HooksRun:
     """The hooks of one opcode, before and after it."""
 
-    def __init__(self, unit: LogicalUnit[object], ctx: OpcodeContext, data_dir: str) -> None:
+    def __init__(self, unit: LogicalUnit[Any], ctx: OpcodeContext, data_dir: str) -> None:
         self._unit = unit
         self._ctx = ctx
         self._data_dir = data_dir

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
@@ -55,7 +55,13 @@ class Hops:
     def __len__(self) -> int:
         return len(self._open)
 
-    def wait(self, function: Callable[..., Deferred[T] | T], *args: Any) -> T:
+    @overload
+    def wait(self, function: Callable[..., Deferred[T]], *args: Any) -> T: ...
+
+    @overload
+    def wait(self, function: Callable[..., T], *args: Any) -> T: ...
+
+    def wait(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs ``function(*args)`` in the reactor; returns or raises its outcome.
 
         Called in a pool thread. A Deferred is waited for. Raises
@@ -63,8 +69,7 @@ class Hops:
         """
         hop = _Hop()
         self._reactor.callFromThread(self._run, hop, function, args)
-        result: T = hop.result()
-        return result
+        return hop.result()
 
     def tell(self, function: Callable[..., object], *args: Any) -> None:
         """Runs ``function(*args)`` in the reactor, soon, without waiting for it."""

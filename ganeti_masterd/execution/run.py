@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ganeti_masterd.constants import STATUS_QUEUED
 from ganeti_masterd.errors import (
     ECODE_TEMP_NORES,
     DaemonStopping,
@@ -119,21 +120,30 @@ class JobRun:
             self.phase = Phase.PREPARING
             ctx = OpcodeContext(self._services, self, self._index)
             self._executor.in_thread(unit.prepare, ctx).addCallbacks(
-                lambda _: self._prepared(), lambda failure: self._refused(failure.value)
+                lambda _: self._prepared(), self._not_prepared
             )
         else:
             self._lock(Level.CLUSTER)
 
     def _prepared(self) -> None:
         if self._canceled:
-            now = self._services.timers.now()
-            self._end(model.cancel(self._job(), now, model.CANCELED_BY_REQUEST))
+            self._cancel()
         else:
             self._lock(Level.CLUSTER)
 
+    def _not_prepared(self, failure: Failure) -> None:
+        if self._canceled:
+            self._cancel()
+        else:
+            self._refused(_error(failure))
+
+    def _cancel(self) -> None:
+        now = self._services.timers.now()
+        self._end(model.cancel(self._job(), now, model.CANCELED_BY_REQUEST))
+
     def _show_waiting(self) -> None:
         job = self._job()
-        if job.ops[self._index].status == model.STATUS_QUEUED:
+        if job.ops[self._index].status == STATUS_QUEUED:
             now = self._services.timers.now()
             self._services.queue.show(model.begin_waiting(job, self._index, now))
 
@@ -181,7 +191,7 @@ class JobRun:
         self._waiting_for = None
         if failure.check(CancelledError) or self.phase is Phase.ENDED:
             return
-        self._refused(failure.value)
+        self._refused(_error(failure))
 
     def _after_grant(self) -> None:
         """Goes on to the next level, unless what is wanted has changed during the wait."""
@@ -237,7 +247,7 @@ class JobRun:
         self._advance(model.succeed(self._job(), self._index, result, now))
 
     def _failed(self, failure: Failure) -> None:
-        error = failure.value
+        error = _error(failure)
         unit = self._unit
         assert unit is not None
         if (
@@ -292,7 +302,7 @@ class JobRun:
                 job=self.job_id,
             )
         job, now = self._job(), services.timers.now()
-        if job.ops[self._index].status == model.STATUS_QUEUED:
+        if job.ops[self._index].status == STATUS_QUEUED:
             job = model.begin_waiting(job, self._index, now)
         self._end(model.fail(job, self._index, encode_error(error), now))
 
@@ -406,6 +416,11 @@ class JobRun:
         for job in self._sub_jobs:
             self._services.queue.opcodes.pop(job.id, None)
         self._sub_jobs, self._sub_rows = [], []
+
+
+def _error(failure: Failure) -> BaseException:
+    assert failure.value is not None
+    return failure.value
 
 
 def _inherit(parent: Opcode, op: Opcode) -> Opcode:

@@ -44,12 +44,15 @@ class JobControl:
         status = job.status
         if status == STATUS_QUEUED and job_id not in queue.scheduler.running:
             return self._dequeue(job)
-        if status in (STATUS_QUEUED, STATUS_WAITING) and queue.runner.cancel_waiting(job_id):
+        runner = queue.runner
+        if runner is None:
+            return succeed((False, f"Job {job_id} can't be cancelled yet: the daemon starts"))
+        if status in (STATUS_QUEUED, STATUS_WAITING) and runner.cancel_waiting(job_id):
             ended = model.cancel(job, queue.timers.now(), model.CANCELED_BY_REQUEST)
             return queue.commit_surely([ended]).addCallback(
                 lambda _: (True, "Job successfully cancelled")
             )
-        if kill and queue.runner.kill(job_id):
+        if kill and runner.kill(job_id):
             return succeed((True, f"Job {job_id} is stopped at its next step"))
         return succeed((False, "Job no longer waiting, can't cancel (informed it anyway)"))
 
@@ -81,7 +84,8 @@ class JobControl:
 
         def durable(_: object) -> Answer:
             queue.scheduler.reprioritize(job_id, priority)
-            queue.runner.reprioritize(job_id, priority)
+            if queue.runner is not None:
+                queue.runner.reprioritize(job_id, priority)
             return True, f"Priority of job {job_id} is {priority} now"
 
         return queue.commit([changed]).addCallback(durable)

@@ -87,7 +87,8 @@ class JobQueue:
         self._events = events
         self._tip: dict[int, Job] = {}
         self._pending: dict[int, int] = {}
-        self._runner: Runner | None = None
+        #: Who executes jobs; null until :meth:`run_with`.
+        self.runner: Runner | None = None
         self._waking = False
         journal.on_rollback(self._rollback)
 
@@ -246,25 +247,19 @@ class JobQueue:
 
     def run_with(self, runner: Runner) -> None:
         """Names who executes jobs; the jobs that are ready begin."""
-        self._runner = runner
+        self.runner = runner
         self.wake()
 
     def wake(self) -> None:
         """Hands jobs to the runner while there are slots."""
-        if self._runner is None or self._waking or self.closing:
+        if self.runner is None or self._waking or self.closing:
             return
         self._waking = True
         try:
             while (job_id := self.scheduler.take()) is not None:
-                self._runner.proceed(job_id)
+                self.runner.proceed(job_id)
         finally:
             self._waking = False
-
-    @property
-    def runner(self) -> Runner:
-        """Who executes jobs."""
-        assert self._runner is not None
-        return self._runner
 
     def wanted_by(self, job_id: int) -> dict[int, frozenset[str]]:
         """Returns the ids, with the final states, that a job's opcodes depend on."""

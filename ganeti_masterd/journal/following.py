@@ -121,9 +121,8 @@ class Follower:
     def _make_durable(self, directory: str) -> None:
         if directory in self._durable_directories:
             return
-        parent, above = self._files.archive, self._files.queue
-        self._disk.make_directory(parent, ARCHIVE_DIRECTORY_PERMS)
-        self._disk.sync_directory(above)
+        # the queue's directory, which names the archive, is synced as the round ends
+        self._disk.make_directory(self._files.archive, ARCHIVE_DIRECTORY_PERMS)
         self._disk.make_directory(directory, ARCHIVE_DIRECTORY_PERMS)
-        self._disk.sync_directory(parent)
+        self._disk.sync_directory(self._files.archive)
         self._durable_directories.add(directory)

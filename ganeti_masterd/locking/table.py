@@ -145,7 +145,7 @@ class LockTable:
         lockset = self._levels[level]
         woken: list[Request] = []
         if holding.whole is not None and not (kept and kept >= holding.covered):
-            by_name = (holding.covered & kept).difference(holding.named)
+            by_name = holding.covered & kept
             lockset.free_whole(owner, woken)
             lockset.hold(owner, by_name, holding.whole)
             holding.named.update(dict.fromkeys(by_name, holding.whole))

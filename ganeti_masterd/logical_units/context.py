@@ -10,19 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
-
+from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.config.store import Change
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.rpc.interfaces import Arguments, NodeResult
-
-T = TypeVar("T")
 
 
 class JobKilled(OpExecError):
@@ -76,8 +72,11 @@ class Context(Protocol):
         """
         ...
 
-    def ask(self, question: Callable[[QueryEngine], Deferred[T] | T]) -> T:
-        """Puts a question to the query engine, in the reactor; returns its answer."""
+    def ask(self, question: Callable[[QueryEngine], Any]) -> Any:
+        """Puts a question to the query engine, in the reactor; returns its answer.
+
+        An answer that comes by Deferred is waited for.
+        """
         ...
 
     def reserve(self, kind: str, value: Hashable) -> None:

@@ -36,7 +36,8 @@ SEARCHED: tuple[tuple[str, str], ...] = (
     ("/network", "networks"),
 )
 
-O_co = TypeVar("O_co", TagsGet, TagsSet, TagsDel, covariant=True)
+O_co = TypeVar("O_co", bound=TagsGet | TagsSet | TagsDel, covariant=True)
+C_co = TypeVar("C_co", bound=TagsSet | TagsDel, covariant=True)
 
 
 class _OnOneObject(LogicalUnit[O_co]):
@@ -75,7 +76,7 @@ class GetTags(_OnOneObject[TagsGet], runs=TagsGet):
         return sorted(self.current(ctx).tags)
 
 
-class _ChangesTags(_OnOneObject[O_co]):
+class _ChangesTags(_OnOneObject[C_co]):
     """Holds the one object whose tags change; runs no node."""
 
     def locks(self, level: Level, snapshot: Snapshot) -> Wanted:

@@ -28,6 +28,7 @@ from ganeti_masterd.luxi.failures import (
 )
 from ganeti_masterd.luxi.framing import Framer, MessageTooLarge
 from ganeti_masterd.luxi.messages import decode_reply, encode_request
+from ganeti_masterd.luxi.peers import hung_up
 from ganeti_masterd.timing import Timer, Timers
 
 #: The wait before the second try to connect, and the longest between two, seconds.
@@ -173,6 +174,8 @@ class LuxiClient(Calls):
     def _send_next(self) -> None:
         if self._sent is not None or not self._waiting:
             return
+        if self._wire is not None and hung_up(self._wire.transport):
+            self._drop(self._wire)  # the reactor has not told yet
         if self._wire is None:
             self._connect()
             return

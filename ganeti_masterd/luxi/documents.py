@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 import msgspec
+from msgspec import MsgspecError
 
 from ganeti_masterd.errors import LuxiError
 
@@ -38,7 +39,7 @@ def parse(data: bytes) -> Any:
         return _decode(data)
     except RecursionError:
         raise _too_deep() from None
-    except ValueError as error:  # syntax, range of numbers, or UTF-8
+    except (ValueError, MsgspecError) as error:  # UTF-8; syntax, or range of numbers
         raise ProtocolError(f"Not a JSON document: {error}") from None
 
 

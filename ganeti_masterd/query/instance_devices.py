@@ -162,9 +162,7 @@ def nic_fields() -> Iterator[Field]:
 
 def disk_fields() -> Iterator[Field]:
     """Declares the fields of disks."""
-    yield number(
-        "disk.count", "Disks", of=lambda one: len(one.disks), doc="How many disks it has."
-    )
+    yield number("disk.count", "Disks", of=lambda one: len(one.disks), doc="How many disks it has.")
     yield text("disk_template", "Disk_template", given=template, doc="What its disks are made of.")
     yield unit("disk_usage", "DiskUsage", given=usage, doc="All the room that its disks take.")
     for single, title, kind, plural, plural_title, value, what in _DISK_FACTS:

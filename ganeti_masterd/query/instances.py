@@ -49,11 +49,11 @@ def _live(view: View, instance: Instance) -> tuple[str, RunningInstance] | Entry
 def status(view: View, instance: Instance) -> str:
     """Returns an instance's status: what it should do held against what it does."""
     live = _live(view, instance)
-    if type(live) is Entry:
+    if isinstance(live, Entry):
         return "ERROR_nodeoffline" if live is OFFLINE else "ERROR_nodedown"
     if live is None:
         return _status_stopped(view, instance)
-    node, info = live  # type: ignore[misc]
+    node, info = live
     if node != instance.primary_node:
         return "ERROR_wrongnode"
     if info.state == _RUNS:
@@ -84,15 +84,15 @@ def _user_may_stop(view: View, instance: Instance) -> bool:
 def _runs(view: View, instance: Instance) -> Any:
     live = _live(view, instance)
     # luxid tells no difference between nodes that are offline and silent here.
-    return NO_DATA if type(live) is Entry else live is not None
+    return NO_DATA if isinstance(live, Entry) else live is not None
 
 
 def _running(attribute: str) -> Any:
     def value(view: View, instance: Instance) -> Any:
         live = _live(view, instance)
-        if live is None or type(live) is Entry:
+        if live is None or isinstance(live, Entry):
             return live
-        return getattr(live[1], attribute)  # type: ignore[index]
+        return getattr(live[1], attribute)
 
     return value
 

@@ -14,6 +14,12 @@ from ganeti_masterd.query.fields import Matching, fields, flag, number, other, t
 #: The jobs of the archive are seen when this field is asked for.
 ARCHIVED = "archived"
 
+#: Parameters that luxid shows also when they are null.
+_SHOWN_NULL = frozenset({"depends", "comment"})
+
+#: Longer texts in summaries aren't remembered.
+_SHORT = 256
+
 
 def status(job: Job) -> str:
     """Returns a job's status; quick for the many jobs of one opcode."""
@@ -26,29 +32,29 @@ def op_summary(values: dict[str, Any]) -> str:
 
     An opcode that isn't known, or that isn't as it should be, shows by its name.
     """
-    op_id = values.get("OP_ID")
-    name = str(op_id).removeprefix("OP_")
-    declared = OPCODES.get(op_id) if isinstance(op_id, str) else None
+    op_id = str(values.get("OP_ID"))
+    declared = OPCODES.get(op_id)
     if declared is None or declared.SUMMARY is None:
-        return name
+        return op_id.removeprefix("OP_")
     telling = values.get(declared.SUMMARY)
-    if type(telling) in (str, int, float):
-        return _known_summary(str(op_id), type(telling), telling) or _summary(values, name)
-    return _summary(values, name)
+    if type(telling) in (int, float) or (type(telling) is str and len(telling) <= _SHORT):
+        known = _summary_of(op_id, telling)
+        if known is not None:
+            return known
+    return _summary(values) or op_id.removeprefix("OP_")
 
 
-@lru_cache(maxsize=4096)
-def _known_summary(op_id: str, kind: type, telling: Any) -> str | None:
+@lru_cache(maxsize=4096, typed=True)
+def _summary_of(op_id: str, telling: str | int | float) -> str | None:
     """The line of an opcode that needs no parameter but its telling one, else null."""
-    parameter = OPCODES[op_id].SUMMARY
-    return _summary({"OP_ID": op_id, parameter: telling}, None)
+    return _summary({"OP_ID": op_id, str(OPCODES[op_id].SUMMARY): telling})
 
 
-def _summary(values: dict[str, Any], otherwise: Any) -> Any:
+def _summary(values: dict[str, Any]) -> str | None:
     try:
         return summary(load_opcode(values))
-    except Exception:
-        return otherwise
+    except Exception:  # whatever may stand in an old job file
+        return None
 
 
 def _time(stamp: Timestamp | None) -> list[int] | None:
@@ -57,6 +63,15 @@ def _time(stamp: Timestamp | None) -> list[int] | None:
 
 def _log(entries: tuple[LogEntry, ...]) -> list[list[Any]]:
     return [[entry.serial, list(entry.time), entry.kind, entry.message] for entry in entries]
+
+
+def _shown(values: dict[str, Any]) -> dict[str, Any]:
+    """An opcode's parameters as answers have them: not the private ones, nor what isn't set."""
+    return {
+        name: value
+        for name, value in redact(values).items()
+        if value is not None or name in _SHOWN_NULL
+    }
 
 
 def _each(value: Callable[[OpState], Any]) -> Callable[[Job], list[Any]]:
@@ -102,7 +117,7 @@ JOB_FIELDS = fields(
     other(
         "ops",
         "OpCodes",
-        of=_each(lambda op: redact(op.input)),
+        of=_each(lambda op: _shown(op.input)),
         doc="The parameters of each opcode; private ones are hidden.",
     ),
     other(

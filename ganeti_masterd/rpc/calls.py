@@ -205,7 +205,7 @@ CALLS = CallTable(
         "instance",
         "hname",
         "hvparams",
-        result=RunningInstance | dict[str, Any],
+        result=dict[str, Any],
     ),
     declare("instance_list", URGENT, MANY, "hypervisor_list", "hvparams", result=list[str]),
     declare("instance_metadata_modify", URGENT, ONE, entity("instance")),

@@ -28,6 +28,8 @@ from tests.journal.scene import FILES, Scene, merge_config, merge_log
 
 JOBS = st.integers(0, 7)
 SURVIVAL = st.integers(0, 1 << 16)
+METHODS = st.sampled_from(["write", "sync", "rename", "make_directory", "sync_directory"])
+NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 PLANS = st.lists(st.integers(0, 40), max_size=3)
 
 
@@ -175,18 +177,40 @@ class Crashes(RuleBasedStateMachine):
     def settle(self) -> None:
         self.scene.journal.settle().addErrback(lambda failure: None)
 
-    @rule(method=st.sampled_from(["write", "sync", "rename", "make_directory", "sync_directory"]))
-    def break_the_disk(self, method: str) -> None:
-        self.scene.disk.faults[method] = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    @rule(pick=JOBS, steps=st.integers(0, 8))
+    def go_on(self, pick: int, steps: int) -> None:
+        """A job runs on while the files follow: changes and lines between any two steps."""
+        self.change(pick)
+        self.write_log(pick)
+        self.scene.run(0.0)
+        self.scene.clock.advance(1.0)
+        self.work(steps)
+        self.write_log(pick)
+        self.change(pick)
 
-    @rule()
-    def break_the_store(self) -> None:
-        self.scene.store.fault = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    @rule(method=METHODS, seconds=st.sampled_from([1.0, 5.0]), mended=st.booleans())
+    def stumble(self, method: str, seconds: float, mended: bool) -> None:
+        """The files can't follow for a while."""
+        self.scene.disk.faults[method] = NO_SPACE
+        self.scene.run(seconds)
+        if mended:
+            self.scene.disk.faults.clear()
+
+    @rule(commits=st.integers(1, 3))
+    def refuse(self, commits: int) -> None:
+        """The store takes nothing, neither what flies nor what gathers behind it."""
+        for _ in range(commits):
+            self.submit()
+        before = self.scene.store.load()
+        self.scene.store.fault = NO_SPACE
+        self.scene.thread.run()
+        assert not self.pending
+        assert self.scene.store.load() == before
+        self.scene.store.fault = None
 
     @rule()
     def mend(self) -> None:
         self.scene.disk.faults.clear()
-        self.scene.store.fault = None
 
     # Crashes
 
@@ -218,7 +242,6 @@ class Crashes(RuleBasedStateMachine):
         """Closes in full: the journal is empty, the files are all that there is."""
         scene = self.scene
         scene.disk.faults.clear()
-        scene.store.fault = None
         closed: list[Any] = []
         scene.journal.close().addBoth(closed.append)
         scene.thread.run()
@@ -233,7 +256,6 @@ class Crashes(RuleBasedStateMachine):
 
     def crash(self, seed: int) -> None:
         self.scene.disk.crash(survival(seed))
-        self.scene.store.fault = None
         self.look_as_another_daemon()
 
     def look_as_another_daemon(self) -> None:
@@ -312,7 +334,7 @@ class CrashTests(SynchronousTestCase):
             Crashes,
             settings=settings(
                 deadline=None,
-                max_examples=5000 if soak else 100,
+                max_examples=5000 if soak else 400,
                 stateful_step_count=60 if soak else 40,
                 suppress_health_check=list(HealthCheck),
             ),

@@ -44,11 +44,13 @@ class LockMachine(RuleBasedStateMachine):
         self.model = Model()
         self.now = 0.0
 
-    @initialize(present=st.frozensets(names))
-    def members(self, present: frozenset[str]) -> None:
+    @initialize(present=st.sampled_from([NAMES, NAMES[:2]]), entered=st.integers(0, 7))
+    def begin(self, present: list[str], entered: int) -> None:
         for level in LEVELS:
             self.table.add(level, present)
-            self.model.members[level] |= present
+            self.model.members[level].update(present)
+        for owner in range(1, 8 if entered > 1 else 4):
+            self.ask(owner, Level.CLUSTER, Wanted(Mode.SHARED, frozenset({BGL})), 0)
 
     def both(self, real: Callable[[], Any], naive: Callable[[], Any]) -> tuple[Any, Any]:
         """Runs both; they must agree on whether the rules allow it."""
@@ -93,16 +95,16 @@ class LockMachine(RuleBasedStateMachine):
     def enter(self, owner: int, mode: Mode, priority: int) -> None:
         self.ask(owner, Level.CLUSTER, Wanted(mode, frozenset({BGL})), priority)
 
-    @rule(first=owners, count=st.integers(1, 7))
-    def enter_many(self, first: int, count: int) -> None:
-        for owner in range(first, min(8, first + count)):
-            self.ask(owner, Level.CLUSTER, Wanted(Mode.SHARED, frozenset({BGL})), 0)
-
     @rule(owner=owners, level=levels, wish=name_sets, mode=modes, priority=priorities)
     def by_name(
         self, owner: int, level: Level, wish: frozenset[str], mode: Mode, priority: int
     ) -> None:
         self.ask(owner, level, Wanted(mode, wish), priority)
+
+    @rule(first=owners, wishes=st.lists(st.tuples(name_sets, modes), min_size=2, max_size=5))
+    def many_by_name(self, first: int, wishes: list[tuple[frozenset[str], Mode]]) -> None:
+        for place, (wish, mode) in enumerate(wishes):
+            self.ask((first + place) % 7 + 1, Level.NODE, Wanted(mode, wish), 0)
 
     @rule(owner=owners, level=levels, mode=modes, priority=priorities)
     def whole(self, owner: int, level: Level, mode: Mode, priority: int) -> None:
@@ -267,7 +269,7 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(
             LockMachine,
             settings=settings(
-                max_examples=3000 if soak else 120,
+                max_examples=3000 if soak else 250,
                 stateful_step_count=60,
                 deadline=None,
                 database=None,

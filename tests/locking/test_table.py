@@ -230,6 +230,13 @@ class QueueTests(TableCase):
         self.assertEqual(self.table.cancel(2), [])
         self.assertEqual(self.table.cancel(99), [])
 
+    def test_cancel_of_a_sharer(self) -> None:
+        """A sharer that gives up lets go those who stood behind it for one of its locks."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, shared(["n1", "n2"]))
+        self.waits(3, exclusive("n2"))
+        self.assert_granted(self.table.cancel(2), 3)
+
     def test_cluster_lock_alone(self) -> None:
         """Who wants the cluster lock alone waits for all and is not overtaken."""
         self.assertIsInstance(self.table.request(20, Level.CLUSTER, exclusive(BGL)), Waiting)
@@ -272,6 +279,34 @@ class WholeLevelTests(TableCase):
         self.gets(1, shared("n1"))
         self.waits(2, exclusive("n1"))
         self.waits(3, all_shared)
+        self.assert_granted(self.table.cancel(2), 3)
+
+    def test_does_not_overtake_sharers(self) -> None:
+        """One who wants the whole level alone waits behind a sharer that came before."""
+        self.gets(1, exclusive("n1"))
+        self.gets(9, exclusive("n2"))
+        self.waits(2, shared(["n1", "n2"]))
+        self.waits(3, all_exclusive)
+        self.assertEqual(self.table.release(1, Level.NODE), [])
+        self.assert_granted(self.table.release(9, Level.NODE), 2)
+        self.assert_granted(self.table.release(2, Level.NODE), 3)
+
+    def test_cancel(self) -> None:
+        """A whole level that is given up lets go those who stood behind it."""
+        self.gets(1, shared("n1"))
+        self.waits(2, all_exclusive)
+        self.waits(3, shared("n1"))
+        self.waits(4, all_shared)
+        self.waits(5, exclusive("n2"))
+        self.assert_granted(self.table.cancel(2), 3, 4)
+        self.table.release(3, Level.NODE)
+        self.assert_granted(self.table.release(4, Level.NODE), 5)
+
+    def test_cancel_of_a_shared_level(self) -> None:
+        """A shared level that is given up lets go those who want some of it alone."""
+        self.gets(1, exclusive("n1"))
+        self.waits(2, all_shared)
+        self.waits(3, exclusive("n2"))
         self.assert_granted(self.table.cancel(2), 3)
 
     def test_an_empty_level(self) -> None:

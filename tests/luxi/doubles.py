@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import settings
 from twisted.internet import reactor as _reactor  # noqa: TID251
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
@@ -107,7 +107,7 @@ class SocketCase(TestCase):
 
     async def stop(self, factory: LuxiFactory) -> None:
         """Stops listening, and ends all connections."""
-        await self.port.stopListening()
+        await maybeDeferred(self.port.stopListening)
         await factory.close()
 
     def connect(self) -> socket.socket:
@@ -176,10 +176,13 @@ def received(client: socket.socket) -> bytes:
 class Scripted:
     """A daemon in a thread that plays one script for each connection, then closes it.
 
-    A script is called with the connected socket. ``heard`` is all that :meth:`hear` read.
+    A script is called with the daemon and the connected socket. ``heard`` is every
+    message that :meth:`hear` read.
     """
 
-    def __init__(self, case: Any, path: str, *scripts: Callable[[socket.socket], object]) -> None:
+    def __init__(
+        self, case: Any, path: str, *scripts: Callable[[Scripted, socket.socket], object]
+    ) -> None:
         self.heard: list[bytes] = []
         self._scripts = scripts
         self._listener = socket.socket(socket.AF_UNIX)
@@ -199,16 +202,6 @@ class Scripted:
             data += chunk
         self.heard.append(data[:-1])
 
-    def says(self, *answers: bytes) -> Callable[[socket.socket], None]:
-        """A script that hears and answers in turn."""
-
-        def script(connection: socket.socket) -> None:
-            for answer in answers:
-                self.hear(connection)
-                connection.sendall(answer)
-
-        return script
-
     def _run(self) -> None:
         for script in self._scripts:
             try:
@@ -216,9 +209,20 @@ class Scripted:
             except OSError:
                 return
             with connection:
-                script(connection)
+                script(self, connection)
 
     def _end(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(10)
+
+
+def says(*answers: bytes) -> Callable[[Scripted, socket.socket], None]:
+    """A script that hears and answers in turn."""
+
+    def script(daemon: Scripted, connection: socket.socket) -> None:
+        for answer in answers:
+            daemon.hear(connection)
+            connection.sendall(answer)
+
+    return script

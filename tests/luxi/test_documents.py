@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -155,7 +156,5 @@ class StrictnessTests(SynchronousTestCase):
     @examples(300)
     def test_any_bytes(self, data: bytes) -> None:
         """Nothing but ``ProtocolError`` comes out, whatever goes in."""
-        try:
+        with contextlib.suppress(ProtocolError):
             parse_strictly(data)
-        except ProtocolError:
-            pass

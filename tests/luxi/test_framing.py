@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 from hypothesis import given
@@ -21,7 +22,7 @@ def taken(framer: Framer) -> list[bytes]:
 
 def chunks(data: bytes, cuts: list[int]) -> list[bytes]:
     marks = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(marks)]
 
 
 class FramerTests(SynchronousTestCase):

@@ -53,14 +53,15 @@ class RequestTests(SynchronousTestCase):
     def test_versions(self) -> None:
         """None, null, 3.x and 2.x are spoken; 2.x alone is classic."""
         self.assertEqual(decode_request(message(method="A", args=[])).version, None)
-        for version, classic in (
+        versions: tuple[tuple[int | None, bool], ...] = (
             (None, False),
             (3000000, False),
             (3010000, False),
             (2050000, True),
             (2055555, True),
             (2060000, True),
-        ):
+        )
+        for version, classic in versions:
             got = decode_request(message(method="A", args=[], version=version))
             self.assertEqual((got.version, got.classic), (version, classic))
 
@@ -81,9 +82,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_duplicate_keys(self) -> None:
         """Neither the first nor the last method wins."""
-        self.assertRaises(
-            ProtocolError, decode_request, b'{"method":"A","args":[],"method":"B"}'
-        )
+        self.assertRaises(ProtocolError, decode_request, b'{"method":"A","args":[],"method":"B"}')
 
     def test_wrong_types(self) -> None:
         """Arguments that aren't a list, or a method that isn't a string: wrong input, stay open."""
@@ -136,9 +135,7 @@ class ReplyTests(SynchronousTestCase):
 
     def test_bytes(self) -> None:
         """A reply is compact, without a version, in UTF-8."""
-        self.assertEqual(
-            encode_reply(["é", None]), '{"success":true,"result":["é",null]}'.encode()
-        )
+        self.assertEqual(encode_reply(["é", None]), '{"success":true,"result":["é",null]}'.encode())
 
     def test_encoded(self) -> None:
         """JSON that is there already is put in as it is, and can be had back."""

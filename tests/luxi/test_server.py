@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -116,9 +117,7 @@ class ErrorTests(SynchronousTestCase):
             line = Line(answer)
             for _ in range(2):
                 [reply] = line.send(request())
-                self.assertEqual(
-                    reply, {"success": False, "result": ["JobLost", ["Job 5 lost"]]}
-                )
+                self.assertEqual(reply, {"success": False, "result": ["JobLost", ["Job 5 lost"]]})
             self.assertFalse(line.transport.disconnecting)
         self.assertEqual(self.flushLoggedErrors(), [])
 
@@ -166,7 +165,13 @@ class ErrorTests(SynchronousTestCase):
 
     def test_nonsense_ends_the_connection(self) -> None:
         """What can't be understood gets an error; then the connection is closed for writing."""
-        for bad in (b"\x03", b"nonsense\x03", b"[]\x03", b'{"method":"A"}\x03', b"[" * 9999 + b"\x03"):
+        for bad in (
+            b"\x03",
+            b"nonsense\x03",
+            b"[]\x03",
+            b'{"method":"A"}\x03',
+            b"[" * 9999 + b"\x03",
+        ):
             line = Line()
             [reply] = line.send(bad + request("A", 1))
             self.assertEqual(reply["success"], False)
@@ -216,9 +221,7 @@ class OneAtATimeTests(SynchronousTestCase):
         self.assertEqual(len(waiting.answers), 2)
         waiting.answers[1].errback(OpPrereqError("b"))
         waiting.answers[2].callback("c")
-        self.assertEqual(
-            results(line.transport.value()), ["a", ["OpPrereqError", ["b"]], "c"]
-        )
+        self.assertEqual(results(line.transport.value()), ["a", ["OpPrereqError", ["b"]], "c"])
 
     def test_reading_pauses(self) -> None:
         """What arrives while an answer is pending stops the reading until it is given."""
@@ -252,7 +255,7 @@ class OneAtATimeTests(SynchronousTestCase):
         class Full(HalfClosing):
             def write(self, data: bytes) -> None:
                 super().write(data)
-                self.producer.pauseProducing()
+                line.server.pauseProducing()
 
         line = Line(transport=Full())
         for expected in (1, 2, 3):
@@ -302,13 +305,18 @@ class LeavingTests(SynchronousTestCase):
         for late in (1, Failure(OpPrereqError("x"))):
             cleaned_up: Deferred[Any] = Deferred()
             answer: Deferred[Any] = Deferred()
-            answer.addErrback(lambda _, cleaned_up=cleaned_up: cleaned_up)
+            answer.addErrback(self.instead, cleaned_up)
             line = Line(lambda *_, answer=answer: answer)
             line.send(request() * 2)
             line.server.connectionLost(GONE)
             cleaned_up.callback(late)
             self.assertEqual(line.transport.value(), b"")
             self.assertEqual(line.factory.requests, 1)
+
+    @staticmethod
+    def instead(_: Failure, deferred: Deferred[Any]) -> Deferred[Any]:
+        """An errback that fires as another Deferred does."""
+        return deferred
 
     def test_bad_canceller(self) -> None:
         """A canceller that raises is logged and harms nobody."""
@@ -401,7 +409,7 @@ class StreamTests(SynchronousTestCase):
 
         line = Line(answer, max_message_size=limit)
         marks = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-        for number, (a, b) in enumerate(zip(marks, marks[1:], strict=False)):
+        for number, (a, b) in enumerate(itertools.pairwise(marks)):
             line.server.dataReceived(stream[a:b])
             if waiting and number < len(early) and early[number]:
                 waiting.pop().callback(None)

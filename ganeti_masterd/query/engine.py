@@ -1,0 +1,334 @@
+"""The engine: answers every query from one snapshot, asking nodes only for what is needed.
+
+An answer that comes from memory is returned at once; one that takes nodes,
+archived jobs or much time is a Deferred. Long answers are made in slices
+(:mod:`ganeti_masterd.query.slices`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import prereq
+from ganeti_masterd.locking.listing import LockRow
+from ganeti_masterd.luxi.messages import Encoded
+from ganeti_masterd.query.cluster import ClusterState, cluster_info, config_values
+from ganeti_masterd.query.collectors import PATIENCE, Collectors
+from ganeti_masterd.query.entries import RS_NORMAL, UNAVAILABLE, UNKNOWN, Entry
+from ganeti_masterd.query.fields import View
+from ganeti_masterd.query.filters import Filter, compile_filter
+from ganeti_masterd.query.resources import RowMaker, Selection, describe, select
+from ganeti_masterd.query.slices import Slices, then
+from ganeti_masterd.query.sources import JobSource, Request, Sources, those
+from ganeti_masterd.rpc.interfaces import INodeRPC
+from ganeti_masterd.timing import Timers
+
+P = TypeVar("P")
+
+Answer = dict[str, Any]
+Rows = list[list[Any]]
+#: From a part of the rows' objects to a part of the answer.
+PartMaker = Callable[[Sequence[Any]], P]
+
+_encode = msgspec.json.Encoder().encode
+
+#: Whose rows depend on the configuration alone.
+_CONFIGURED = frozenset({"node", "instance", "group", "network", "filter"})
+#: How many short answers are kept until the configuration changes, and how long they may be.
+_KEPT = 64
+_SHORT = 1 << 14
+
+
+class QueryEngine:
+    """Answers queries; reactor thread only.
+
+    ``snapshot`` returns the published configuration, ``locks`` the rows of
+    locks. ``patience`` is how many seconds one node may hold an answer.
+    """
+
+    def __init__(
+        self,
+        timers: Timers,
+        snapshot: Callable[[], Snapshot],
+        nodes: INodeRPC,
+        jobs: JobSource,
+        locks: Callable[[], Iterable[LockRow]],
+        state: ClusterState,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._snapshot = snapshot
+        self._state = state
+        self._slices = Slices(timers)
+        self._collectors = Collectors(nodes, self._slices, patience)
+        self._sources = Sources(self._collectors, jobs, locks)
+        self._kept: dict[Any, Encoded] = {}
+        self._kept_for: Snapshot | None = None
+
+    def close(self) -> None:
+        """Gives up long answers: each fails with ``DaemonStopping``."""
+        self._slices.close()
+
+    def query(
+        self, resource: str, names: Sequence[str], filter_: Any = None
+    ) -> Answer | Deferred[Answer]:
+        """Returns ``{"fields": [...], "data": [[[status, value], ...], ...]}`` (spec luxi 2, 3).
+
+        ``names`` are fields; ``filter_`` is nested lists, null for all rows.
+        Raises ``OpPrereqError`` for an unknown resource or name, ``wrong_input`` for a
+        malformed filter, ``ParameterError`` for a filter that doesn't fit the fields;
+        where rows come from elsewhere the Deferred fails with these.
+        """
+        selection = select(resource, names)
+        parts = self._rows(selection, filter_, lambda view: _listed(_cells(selection, view)))
+        return then(parts, lambda found: {"fields": selection.head, "data": _flat(found)})
+
+    def answer(
+        self, resource: str, names: Sequence[str], filter_: Any = None
+    ) -> Encoded | Deferred[Encoded]:
+        """Returns what :meth:`query` does as JSON, encoded in slices too: for LUXI's Query."""
+        selection = select(resource, names)
+        snapshot = self._snapshot()
+        keep = filter_ is None and resource in _CONFIGURED and not selection.needs
+        if snapshot is not self._kept_for:
+            self._kept.clear()
+            self._kept_for = snapshot
+        key = (resource, selection.names)
+        if keep and key in self._kept:
+            return self._kept[key]
+
+        def encoded(parts: list[bytes]) -> Encoded:
+            rows = b",".join(part for part in parts if part)
+            data = b"".join((b'{"fields":', selection.head_json, b',"data":[', rows, b"]}"))
+            done = Encoded(data)
+            if keep and len(data) <= _SHORT and self._kept_for is snapshot:
+                if len(self._kept) >= _KEPT:
+                    self._kept.clear()
+                self._kept[key] = done
+            return done
+
+        parts = self._rows(selection, filter_, lambda view: _bytes(_cells(selection, view)))
+        return then(parts, encoded)
+
+    def query_fields(self, resource: str, names: Sequence[str] | None = None) -> Answer:
+        """Returns ``{"fields": [...]}``, all fields of the resource for null or no names."""
+        return {"fields": describe(resource, names)}
+
+    def nodes(
+        self, names: Sequence[str], fields: Sequence[str], locking: bool = False
+    ) -> Rows | Deferred[Rows]:
+        """Returns rows of bare values in natural order of names (QueryNodes).
+
+        ``names`` are names or uuids; unknown ones are left out; none means all.
+        Raises ``OpPrereqError`` for an unknown field, or if ``locking``.
+        """
+        return self._classic("node", names, fields, locking)
+
+    def instances(
+        self, names: Sequence[str], fields: Sequence[str], locking: bool = False
+    ) -> Rows | Deferred[Rows]:
+        """The same for QueryInstances."""
+        return self._classic("instance", names, fields, locking)
+
+    def groups(
+        self, names: Sequence[str], fields: Sequence[str], locking: bool = False
+    ) -> Rows | Deferred[Rows]:
+        """The same for QueryGroups."""
+        return self._classic("group", names, fields, locking)
+
+    def networks(
+        self, names: Sequence[str], fields: Sequence[str], locking: bool = False
+    ) -> Rows | Deferred[Rows]:
+        """The same for QueryNetworks."""
+        return self._classic("network", names, fields, locking)
+
+    def filters(self, uuids: Sequence[str] | None, fields: Sequence[str]) -> Rows | Deferred[Rows]:
+        """Returns rows of filter rules in order of uuid, all for null or none (QueryFilters)."""
+        selection = _known(select("filter", fields))
+        snapshot = self._snapshot()
+        rules = [rule for _, rule in sorted(snapshot.filters.items())]
+        wanted = frozenset(uuids or snapshot.filters)
+        rules = [rule for rule in rules if rule.uuid in wanted]
+        return self._plain_rows(selection, View(snapshot), rules)
+
+    def exports(self, nodes: Sequence[str], locking: bool = False) -> Deferred[Rows]:
+        """Fires with ``[node, export or null]`` rows (QueryExports); no nodes means all.
+
+        Raises ``OpPrereqError`` with ``unknown_entity`` for an unknown node, or if ``locking``.
+        """
+        _refuse_locking(locking)
+        found = self._sources.exports(self._snapshot(), list(nodes) or None)
+        return found.addCallback(
+            lambda rows: [
+                [row.node, row.export if isinstance(row.export, str) else None] for row in rows
+            ]
+        )
+
+    def query_jobs(
+        self, ids: Sequence[int] | None, fields: Sequence[str], null_rows: bool = False
+    ) -> Rows | Deferred[Rows]:
+        """Returns rows of bare values for QueryJobs (spec luxi 2).
+
+        In the order asked, each job once; null or no ids mean all that aren't
+        archived, and those too if the field ``archived`` is asked for. A missing
+        job shows its id and nulls; with ``null_rows``, as in 2.x, it is null.
+        Raises ``OpPrereqError`` for an unknown field.
+        """
+        selection = _known(select("job", fields))
+        view = View(self._snapshot())
+        missing = _null_row if null_rows else _missing_values(selection)
+        work = _listed(_or_missing(selection.values(view), missing))
+        found = self._sources.rows("job", view, Request(ids or None, selection.names))
+        parts = then(found, lambda jobs: self._slices.run(jobs, selection.weight, work))
+        return then(parts, _flat)
+
+    def cluster_info(self) -> Encoded:
+        """Returns the answer to QueryClusterInfo; made once for each configuration."""
+        snapshot = self._snapshot()
+        if snapshot is not self._kept_for:
+            self._kept.clear()
+            self._kept_for = snapshot
+        done = self._kept.get("cluster info")
+        if done is None:
+            done = self._kept["cluster info"] = Encoded(_encode(cluster_info(snapshot)))
+        return done
+
+    def config_values(self, names: Sequence[str]) -> list[Any]:
+        """Returns the answer to QueryConfigValues; an unknown name has null."""
+        return config_values(names, self._snapshot(), self._state)
+
+    def _classic(
+        self, resource: str, names: Sequence[str], fields: Sequence[str], locking: bool
+    ) -> Rows | Deferred[Rows]:
+        _refuse_locking(locking)
+        selection = _known(select(resource, fields))
+        snapshot = self._snapshot()
+        return self._plain_rows(selection, View(snapshot), those(snapshot, resource, names))
+
+    def _plain_rows(
+        self, selection: Selection, view: View, objects: Sequence[Any]
+    ) -> Rows | Deferred[Rows]:
+        work = _listed(selection.values(view))
+        return then(self._judged(selection, view, objects, None, work), _flat)
+
+    def _rows(
+        self,
+        selection: Selection,
+        document: Any,
+        work_on: Callable[[View], PartMaker[P]],
+    ) -> list[P] | Deferred[list[P]]:
+        """The parts of an answer: rows chosen by the filter, each part made by the work."""
+        resource = selection.resource
+        view = View(self._snapshot())
+        view.memo["state"] = self._state
+        work = work_on(view)
+        if document is None:
+            looked_at: Iterable[str] = selection.names
+            judge, names = None, None
+        else:
+            judge = compile_filter(document, resource.fields)
+            looked_at = {*selection.names, *(field.name for field in judge.fields())}
+            names = None if resource.key is None else judge.names(resource.fields[resource.key])
+            if names is not None:
+                judge = None  # the names say it all
+        found = self._sources.rows(resource.name, view, Request(names, frozenset(looked_at)))
+        return then(found, lambda objects: self._judged(selection, view, objects, judge, work))
+
+    def _judged(
+        self,
+        selection: Selection,
+        view: View,
+        objects: Sequence[Any],
+        judge: Filter | None,
+        work: PartMaker[P],
+    ) -> list[P] | Deferred[list[P]]:
+        """Filters, asks the nodes, filters by what they said, and makes the rows."""
+        here, there = (None, None) if judge is None else judge.parted()
+        needs = set(selection.needs)
+        if there is not None:
+            needs |= {field.needs for field in there.fields() if field.needs is not None}
+
+        def collect(passed: Sequence[Any]) -> Sequence[Any] | Deferred[Sequence[Any]]:
+            if not needs or not passed:
+                return passed
+
+            def collected(live: dict[Any, Any]) -> Sequence[Any]:
+                view.live = live
+                return passed
+
+            return self._collectors.collect(needs, view.snapshot, passed).addCallback(collected)
+
+        passed = then(self._filtered(objects, here, view), collect)
+        passed = then(passed, lambda known: self._filtered(known, there, view))
+        return then(passed, lambda left: self._slices.run(left, selection.weight, work))
+
+    def _filtered(
+        self, objects: Sequence[Any], judge: Filter | None, view: View
+    ) -> Sequence[Any] | Deferred[Sequence[Any]]:
+        if judge is None or not objects:
+            return objects
+        passes = judge.predicate(view)
+        parts = self._slices.run(
+            objects, 1 + judge.weight, lambda part: [obj for obj in part if passes(obj)]
+        )
+        return then(parts, _flat)
+
+
+def _cells(selection: Selection, view: View) -> RowMaker:
+    row = selection.cells(view)
+    if selection.resource.name != "job":
+        return row
+    return _or_missing(row, _missing_cells(selection))
+
+
+def _listed(row: RowMaker) -> PartMaker[Rows]:
+    return lambda part: [row(obj) for obj in part]
+
+
+def _bytes(row: RowMaker) -> PartMaker[bytes]:
+    """Rows as JSON without the brackets around them."""
+    return lambda part: _encode([row(obj) for obj in part])[1:-1]
+
+
+def _flat(parts: list[list[Any]]) -> list[Any]:
+    return parts[0] if len(parts) == 1 else [item for part in parts for item in part]
+
+
+def _known(selection: Selection) -> Selection:
+    unknown = selection.unknown()
+    if unknown:
+        raise prereq(f"Unknown output fields selected: {', '.join(unknown)}")
+    return selection
+
+
+def _refuse_locking(locking: bool) -> None:
+    if locking:
+        raise prereq("Sync queries are not allowed")
+
+
+def _or_missing(row: RowMaker, missing: Callable[[int], Any]) -> RowMaker:
+    return lambda job: missing(job) if type(job) is int else row(job)
+
+
+def _null_row(job_id: int) -> Any:
+    return None
+
+
+def _missing_values(selection: Selection) -> Callable[[int], list[Any]]:
+    return lambda job_id: [job_id if name == "id" else None for name in selection.names]
+
+
+def _missing_cells(selection: Selection) -> Callable[[int], list[Any]]:
+    """The row of a job that isn't there: its id, and nothing else."""
+
+    def row(job_id: int) -> list[Any]:
+        return [
+            UNKNOWN if field is None else Entry(RS_NORMAL, job_id) if name == "id" else UNAVAILABLE
+            for name, field in zip(selection.names, selection.fields, strict=True)
+        ]
+
+    return row

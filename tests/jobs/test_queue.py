@@ -1,0 +1,222 @@
+"""The queue: tip and published states, who begins, who hears of an end."""
+
+from __future__ import annotations
+
+import os
+
+from ganeti_masterd.errors import JobQueueError
+from ganeti_masterd.events import JobChanged
+from ganeti_masterd.jobs import model
+from ganeti_masterd.journal.rows import JobRow, LogRow, SerialRow
+from tests.jobs.scene import QueueScene, delay
+
+
+class PublishingTests(QueueScene):
+    """Nothing is seen before it is durable (DESIGN, journal rule 1)."""
+
+    def test_not_before_it_is_durable(self) -> None:
+        """A job is neither answered nor shown nor begun while its commit is under way."""
+        self.start()
+        self.journal.held = True
+        submitted = self.submission.submit([[delay()]])
+        self.assertNoResult(submitted)
+        self.assertEqual((self.queue.jobs, self.runner.begun), ({}, []))
+        tip = self.queue.tip(1)
+        assert tip is not None
+        self.assertEqual(tip.status, "queued")
+        self.journal.release()
+        self.assertEqual(self.successResultOf(submitted), [1])
+        self.assertEqual((self.status(1), self.runner.begun), ("queued", [1]))
+
+    def test_disk_refuses(self) -> None:
+        """A refused submission leaves nothing behind, and the next one works with a new id."""
+        self.start()
+        self.journal.held = True
+        submitted = self.submission.submit([[delay()]])
+        self.journal.fail("disk full")
+        self.failureResultOf(submitted, JobQueueError)
+        self.assertIsNone(self.queue.tip(1))
+        self.assertEqual(self.queue.opcodes, {})
+        self.journal.held = False
+        self.assertEqual(self.submit_one(), 2)
+
+    def test_everything_pending_fails_together(self) -> None:
+        """A failed commit takes those along that were built on it."""
+        job_id = self.submit_one()
+        self.journal.held = True
+        first = self.control.change_priority(job_id, -5)
+        second = self.control.change_priority(job_id, 5)
+        self.journal.fail()
+        self.failureResultOf(first, JobQueueError)
+        self.failureResultOf(second, JobQueueError)
+        self.assertEqual(self.queue.tip(job_id), self.queue.jobs[job_id])
+
+    def test_cancel_that_could_not_be_recorded(self) -> None:
+        """A job whose cancelling failed is ready again."""
+        job_id = self.submit_one()
+        self.journal.held = True
+        canceled = self.control.cancel(job_id)
+        self.assertNotIn(job_id, self.queue.scheduler)
+        self.journal.fail()
+        self.failureResultOf(canceled, JobQueueError)
+        self.assertIn(job_id, self.queue.scheduler)
+
+    def test_order_of_commits(self) -> None:
+        """Two commits of a job under way are published one after the other."""
+        job_id = self.submit_one()
+        seen: list[str] = []
+        self.events.subscribe(JobChanged, lambda event: seen.append(event.after))
+        self.journal.held = True
+        job = model.begin_running(self.queue.jobs[job_id], 0, 1.0)
+        self.queue.commit([job])
+        self.queue.commit([model.succeed(job, 0, None, 2.0)])
+        self.journal.release()
+        self.assertEqual(seen, ["running", "success"])
+
+    def test_shown_state_keeps_its_place(self) -> None:
+        """A state that need not be durable doesn't overtake a commit under way."""
+        job_id = self.submit_one()
+        self.journal.held = True
+        self.control.change_priority(job_id, -5)
+        tip = self.queue.tip(job_id)
+        assert tip is not None
+        self.queue.show(model.begin_waiting(tip, 0, 1.0))
+        self.assertEqual(self.status(job_id), "queued")
+        self.journal.release()
+        job = self.queue.jobs[job_id]
+        self.assertEqual((job.status, job.priority), ("waiting", -5))
+
+    def test_shown_at_once(self) -> None:
+        """Without a commit under way it is published at once and makes no row."""
+        job_id = self.submit_one()
+        rows = len(self.journal.rows)
+        self.queue.show(model.begin_waiting(self.queue.jobs[job_id], 0, 1.0))
+        self.assertEqual((self.status(job_id), len(self.journal.rows)), ("waiting", rows))
+
+    def test_the_end_is_recorded_in_the_end(self) -> None:
+        """A result that the disk refuses is tried again until it takes it."""
+        job_id = self.submit_one()
+        self.journal.held = True
+        running = model.begin_running(self.queue.jobs[job_id], 0, 1.0)
+        done = self.queue.commit_surely([model.succeed(running, 0, None, 2.0)])
+        self.journal.fail()
+        self.assertNoResult(done)
+        self.journal.held = False
+        self.clock.advance(5)
+        self.successResultOf(done)
+        self.assertEqual(self.status(job_id), "success")
+
+
+class RunningTests(QueueScene):
+    """Who begins, and when."""
+
+    def test_limit_and_order(self) -> None:
+        """No more than the limit begin; an end lets the next one begin."""
+        self.submit(*[[delay(priority=priority)] for priority in (10, 0, -10)])
+        self.start()
+        self.assertEqual(self.runner.begun, [3, 2])
+        self.finish(3)
+        self.assertEqual(self.runner.begun, [3, 2, 1])
+
+    def test_dependencies(self) -> None:
+        """A dependant begins once what it depends on has ended well."""
+        self.start()
+        self.submit([delay()], [delay(depends=[[-1, ["success"]]])])
+        self.assertEqual(self.runner.begun, [1])
+        self.finish(1)
+        self.assertEqual(self.runner.begun, [1, 2])
+
+    def test_dependency_fails(self) -> None:
+        """A dependant of a job that failed ends in error, and its own dependants with it."""
+        self.start()
+        self.submit(
+            [delay()],
+            [delay(depends=[[-1, ["success"]]])],
+            [delay(depends=[[-1, ["success"]]])],
+            [delay(depends=[[-3, []]])],
+        )
+        self.finish(1, error=["OpExecError", ["no"]])
+        self.assertEqual([self.status(n) for n in (1, 2, 3)], ["error"] * 3)
+        self.assertIn("Job 1", self.queue.jobs[2].ops[0].result[1][0])
+        self.assertEqual(self.runner.begun, [1, 4])
+
+    def test_dependency_canceled(self) -> None:
+        """A dependant of a cancelled job is cancelled."""
+        self.submit([delay()], [delay(depends=[[-1, ["success"]]])])
+        self.successResultOf(self.control.cancel(1))
+        self.assertEqual(self.status(2), "canceled")
+
+    def test_opcodes_are_forgotten(self) -> None:
+        """Typed opcodes, which may hold secrets, go with the job's end."""
+        job_id = self.submit_one()
+        self.assertIn(job_id, self.queue.opcodes)
+        self.finish(job_id)
+        self.assertNotIn(job_id, self.queue.opcodes)
+
+    def test_log_lines(self) -> None:
+        """Log lines are rows of their own, numbered through the job, none after the end."""
+        job_id = self.submit_one(delay(), delay())
+        self.queue.commit([model.begin_running(self.queue.jobs[job_id], 0, 1.0)])
+        self.queue.add_log(job_id, 0, "message", "one")
+        self.queue.add_log(job_id, 0, "message", "two")
+        self.assertEqual([e.serial for e in self.queue.jobs[job_id].ops[0].log], [1, 2])
+        self.assertEqual(sum(isinstance(row, LogRow) for row in self.journal.rows), 2)
+        self.finish_running(job_id)
+        self.queue.add_log(job_id, 0, "message", "late")
+        self.assertEqual(self.queue.jobs[job_id].log_serial, 2)
+
+    def finish_running(self, job_id: int) -> None:
+        self.queue.commit([model.succeed(self.queue.jobs[job_id], 0, None, 2.0)])
+
+    def test_nothing_begins_while_closing(self) -> None:
+        """Once the daemon stops, ends free slots that no one gets."""
+        self.submit(*[[delay()] for _ in range(3)])
+        self.start()
+        self.queue.close()
+        self.finish(1)
+        self.assertEqual(self.runner.begun, [1, 2])
+
+
+class ArchiveTests(QueueScene):
+    """Reading the archive."""
+
+    def archived_file(self, job_id: int, body: bytes) -> None:
+        path = self.folder.archived(job_id)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(body)
+
+    def test_reads_what_is_there(self) -> None:
+        """Archived jobs are found by id or all together; bad files are left out."""
+        for job_id in (3, 10_001):
+            self.archived_file(job_id, model.encode_job(model.new_job(job_id, [{"OP_ID": "X"}], 1)))
+        self.archived_file(4, b"rubbish")
+        self.queue.last_id = 20_000
+        found = self.successResultOf(self.queue.archived([10_001, 4, 5, 3, 30_000]))
+        self.assertEqual(list(found), [3, 10_001])
+        self.assertEqual(list(self.successResultOf(self.queue.archived(None))), [3, 10_001])
+
+    def test_slices(self) -> None:
+        """Many files are read, however many slices it takes."""
+        for job_id in range(1, 121):
+            self.archived_file(job_id, model.encode_job(model.new_job(job_id, [{"OP_ID": "X"}], 1)))
+        self.queue.last_id = 200
+        self.assertEqual(len(self.successResultOf(self.queue.archived(None))), 120)
+
+
+class SerialTests(QueueScene):
+    """Ids are reserved ahead (DESIGN, journal rule 5)."""
+
+    def test_reserved_with_the_first_job_of_a_block(self) -> None:
+        """A block is durable with, or before, the first id that is given from it."""
+        for _ in range(450):
+            self.submit_one()
+        highest = 0
+        for row in self.journal.rows:
+            if isinstance(row, SerialRow):
+                highest = max(highest, row.reserved)
+            elif isinstance(row, JobRow):
+                self.assertLessEqual(row.job_id, max(highest, 0) or row.job_id)
+        reservations = [row.reserved for row in self.journal.rows if isinstance(row, SerialRow)]
+        self.assertEqual(len(reservations), 3)
+        self.assertEqual(reservations, sorted(reservations))

@@ -1,0 +1,182 @@
+"""What a restart makes of the jobs that it finds, and of their files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.jobs import files, model
+from ganeti_masterd.jobs.files import QueueFolder
+from ganeti_masterd.jobs.model import Job, OpState
+from ganeti_masterd.jobs.restart import restore
+from ganeti_masterd.journal.rows import JobRow
+from tests.jobs.scene import QueueScene
+
+NOOP = {"OP_ID": "OP_TEST_DELAY", "duration": 1.0, "reason": []}
+
+
+class RestartScene(QueueScene):
+    """A queue's folder with files in it."""
+
+    def found(self, job_id: int, *statuses: str, **parameters: Any) -> None:
+        """Puts a job file there."""
+        ops = tuple(OpState(input=NOOP | parameters, status=status) for status in statuses)
+        self.put(job_id, model.encode_job(Job(id=job_id, ops=ops)))
+
+    def put(self, job_id: int, body: bytes, archived: bool = False) -> None:
+        path = self.folder.archived(job_id) if archived else self.folder.live(job_id)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(body)
+
+    def restart(self) -> None:
+        """Loads what is there into a fresh queue."""
+        self.make_queue()
+        loaded = files.load(self.folder)
+        files.set_aside(self.folder, loaded.corrupt)
+        self.successResultOf(restore(self.queue, loaded))
+
+
+class RestartTests(RestartScene):
+    """States (spec masterd 7)."""
+
+    def test_states(self) -> None:
+        """Waiting jobs are queued again, running ones end in error, ended ones stay."""
+        self.found(1, "queued")
+        self.found(2, "waiting", "queued")
+        self.found(3, "success", "running", "queued")
+        self.found(4, "canceling")
+        self.found(5, "success")
+        self.found(6, "success", "queued")
+        self.restart()
+        self.assertEqual(
+            [self.status(n) for n in range(1, 7)],
+            ["queued", "queued", "error", "error", "success", "queued"],
+        )
+        ended = self.queue.jobs[3]
+        self.assertEqual([op.status for op in ended.ops], ["success", "error", "error"])
+        self.assertIn("stopped uncleanly", ended.ops[1].result[1][0])
+        changed = {row.job_id for row in self.journal.rows if isinstance(row, JobRow)}
+        self.assertEqual(changed, {2, 3, 4})
+        self.start()
+        self.assertEqual(self.runner.begun, [1, 2])
+
+    def test_goes_on_in_the_middle(self) -> None:
+        """A job between two opcodes goes on with the second."""
+        self.found(6, "success", "queued")
+        self.restart()
+        self.assertEqual(self.queue.jobs[6].current, 1)
+
+    def test_secrets(self) -> None:
+        """A job whose secrets are gone can't go on, and says to submit again."""
+        self.found(1, "queued", OP_ID="OP_TEST_OS_PARAMS", osparams_secret={"a": "<redacted>"})
+        body = self.folder.live(1)
+        with open(body, "rb") as file:
+            content = file.read().replace(b'"duration":1.0,', b"")
+        self.put(1, content)
+        self.restart()
+        self.assertEqual(self.status(1), "error")
+        self.assertIn("submit it again", self.queue.jobs[1].ops[0].result[1][0])
+
+    def test_opcode_that_makes_no_sense(self) -> None:
+        """A job with an opcode that can't be understood ends in error; the start goes on."""
+        self.found(1, "queued", OP_ID="OP_NOT_KNOWN")
+        self.found(2, "queued")
+        self.restart()
+        self.assertEqual((self.status(1), self.status(2)), ("error", "queued"))
+
+    def test_dependencies(self) -> None:
+        """Dependencies hold over a restart, also on archived jobs and on lost ones."""
+        self.found(1, "queued")
+        self.found(2, "queued", depends=[[1, []]])
+        self.found(3, "queued", depends=[[90, []]])
+        done = Job(id=80, ops=(OpState(input=NOOP, status="success"),))
+        self.put(80, model.encode_job(done), archived=True)
+        self.found(4, "queued", depends=[[80, ["success"]]])
+        self.restart()
+        self.start()
+        self.assertEqual(self.runner.begun, [1, 4])
+        self.assertEqual(self.status(3), "error")
+        self.finish(1)
+        self.assertIn(2, self.runner.begun)
+
+
+class IdTests(RestartScene):
+    """No id is given twice (spec queue 5)."""
+
+    def next_id(self) -> int:
+        self.restart()
+        self.journal.reserved = 0
+        return self.submit_one()
+
+    def test_above_everything(self) -> None:
+        """The next id is above serial, queue, archive, corrupt files and the journal."""
+        self.assertEqual(self.next_id(), 1)
+        self.put_serial(b"10\n")
+        self.assertEqual(self.next_id(), 11)
+        self.found(20, "success")
+        self.assertEqual(self.next_id(), 21)
+        self.put(30_000, b"x", archived=True)
+        self.assertEqual(self.next_id(), 30_001)
+        self.put(40_000, b"not a job")
+        self.assertEqual(self.next_id(), 40_001)
+        self.journal.reserved = 50_000
+        self.assertEqual(self.next_id(), 50_001)
+
+    def test_bad_serial(self) -> None:
+        """A serial that is no number is not relied upon."""
+        self.found(7, "success")
+        for content in (b"", b"seven", b"-3\n", b"\xff"):
+            self.put_serial(content)
+            self.journal.reserved = 0
+            self.assertEqual(self.next_id(), 8)
+
+    def put_serial(self, content: bytes) -> None:
+        with open(self.folder.serial, "wb") as file:
+            file.write(content)
+
+
+class CorruptFileTests(RestartScene):
+    """Files that can't be understood."""
+
+    def test_set_aside(self) -> None:
+        """A corrupt file is kept in the archive under a name of its own."""
+        self.put(1, b"{")
+        self.found(2, "queued")
+        self.put(3, model.encode_job(Job(id=9, ops=(OpState(input=NOOP),))))
+        self.restart()
+        self.assertEqual(sorted(self.queue.jobs), [2])
+        self.assertFalse(os.path.exists(self.folder.live(1)))
+        with open(self.folder.archived(1) + ".corrupt", "rb") as file:
+            self.assertEqual(file.read(), b"{")
+        self.assertTrue(os.path.exists(self.folder.archived(3) + ".corrupt"))
+
+
+class FolderTests(SynchronousTestCase):
+    """Paths and listings."""
+
+    def test_missing_folder(self) -> None:
+        """A folder that isn't there holds nothing."""
+        folder = QueueFolder(self.mktemp())
+        self.assertEqual(folder.live_ids(), [])
+        self.assertEqual(folder.archived_ids(), [])
+        self.assertEqual((folder.read_serial(), folder.highest_archived()), (0, 0))
+        self.assertIsNone(folder.read(1))
+
+    def test_layout(self) -> None:
+        """Archived jobs lie in folders of ten thousand."""
+        folder = QueueFolder("/q")
+        self.assertEqual(folder.live(12), "/q/job-12")
+        self.assertEqual(folder.archived(9_999), "/q/archive/0/job-9999")
+        self.assertEqual(folder.archived(123_456), "/q/archive/12/job-123456")
+
+    def test_other_names(self) -> None:
+        """Names that are no job files are left alone."""
+        path = self.mktemp()
+        os.makedirs(path + "/archive/x")
+        for name in ("job-1", "job-", "job-2.new", "serial", "job-003"):
+            with open(os.path.join(path, name), "wb"):
+                pass
+        self.assertEqual(QueueFolder(path).live_ids(), [1, 3])

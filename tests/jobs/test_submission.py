@@ -1,0 +1,130 @@
+"""How jobs come in, and what is refused."""
+
+from __future__ import annotations
+
+import os
+
+from ganeti_masterd.errors import (
+    DaemonStopping,
+    GenericError,
+    JobQueueError,
+    JobQueueFull,
+    OpPrereqError,
+    prereq,
+)
+from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.submission import Submission
+from ganeti_masterd.journal.rows import JobRow
+from ganeti_masterd.opcodes import decode_opcode
+from tests.jobs.scene import QueueScene, delay
+
+
+class SubmissionTests(QueueScene):
+    """Good and bad submissions."""
+
+    def test_one_commit(self) -> None:
+        """However many jobs there are, they are one transaction."""
+        self.journal.held = True
+        done = self.submission.submit([[delay()] for _ in range(100)])
+        self.assertEqual(len(self.journal._pending), 1)
+        self.journal.release()
+        self.assertEqual(self.successResultOf(done), list(range(1, 101)))
+
+    def test_reason_trail(self) -> None:
+        """The daemon adds its own entry to each opcode's reason."""
+        job_id = self.submit_one(delay(reason=[["who", "why", 5]]), delay())
+        job = self.queue.jobs[job_id]
+        first, second = (op.input["reason"] for op in job.ops)
+        self.assertEqual(list(first[0]), ["who", "why", 5])
+        self.assertEqual(list(first[1])[:2], ["gnt:opcode:test_delay", f"job={job_id};index=0"])
+        self.assertEqual(second[0][1], f"job={job_id};index=1")
+
+    def test_relative_dependencies(self) -> None:
+        """Negative ids count back from the job's own, and are stored resolved."""
+        self.submit_one()
+        self.submit([delay()], [delay(depends=[[-2, ["success"]], [-1, []]])])
+        wanted = self.queue.jobs[3].ops[0].input["depends"]
+        self.assertEqual([list(dependency)[0] for dependency in wanted], [1, 2])
+
+    def test_one_bad_job_among_many(self) -> None:
+        """A bad job is refused by itself, and relative ids of the others stay true."""
+        results = self.submit(
+            [delay()],
+            prereq("bad opcode"),
+            [delay(depends=[[-2, []]])],
+            [delay(depends=[[-2, []]])],
+        )
+        self.assertEqual(results[0], 1)
+        self.assertIsInstance(results[1], OpPrereqError)
+        self.assertEqual(results[2], 3)
+        refused = results[3]
+        assert isinstance(refused, OpPrereqError)
+        self.assertIn("job 2", str(refused.args[0]))
+        self.assertEqual(sorted(self.queue.jobs), [1, 3])
+
+    def test_bad_dependencies(self) -> None:
+        """Unknown ids, the job's own, and ids before the first are refused by name."""
+        for depends, text in [(7, "job 7"), (1, "itself"), (-1, "job 0"), (-9, "job -8")]:
+            self.queue.last_id = 0
+            (refused,) = self.submit([delay(depends=[[depends, []]])])
+            assert isinstance(refused, OpPrereqError)
+            self.assertIn(text, str(refused.args[0]))
+            self.assertEqual(self.queue.jobs, {})
+
+    def test_depends_on_archived(self) -> None:
+        """An archived job counts with its final state; its file is looked up."""
+        job = model.cancel(model.new_job(5, [{"OP_ID": "OP_TEST_DELAY"}], 1.0), 2.0)
+        os.makedirs(os.path.dirname(self.folder.archived(5)), exist_ok=True)
+        with open(self.folder.archived(5), "wb") as file:
+            file.write(model.encode_job(job))
+        self.queue.last_id = 10
+        self.start()
+        asked = [delay(depends=[[5, ["canceled"]]])]
+        self.assertEqual(self.submit(asked, [delay(depends=[[5, []]])]), [11, 12])
+        self.assertEqual((self.runner.begun, self.status(12)), ([11], "canceled"))
+
+    def test_drained(self) -> None:
+        """A drained queue takes nothing, but for what is meant for it."""
+        self.queue.drained = True
+        failure = self.failureResultOf(self.submission.submit([[delay()]]), GenericError)
+        self.assertEqual(failure.value.args, ("Queue drained",))
+        done = self.submission.submit([[delay()]], even_if_drained=True)
+        self.assertEqual(self.successResultOf(done), [1])
+
+    def test_full(self) -> None:
+        """A full queue, and files that are too far behind, refuse with what to do."""
+        small = Submission(self.queue, max_jobs=1)
+        self.successResultOf(small.submit([[delay()]]))
+        self.failureResultOf(small.submit([[delay()]]), JobQueueFull)
+        self.journal.backlog = 1_000_000
+        self.failureResultOf(self.submission.submit([[delay()]]), JobQueueError)
+
+    def test_closing(self) -> None:
+        """A daemon that stops takes no jobs."""
+        self.queue.close()
+        self.failureResultOf(self.submission.submit([[delay()]]), DaemonStopping)
+
+    def test_no_opcodes(self) -> None:
+        """A job without opcodes is refused."""
+        (refused,) = self.submit([])
+        self.assertIsInstance(refused, OpPrereqError)
+
+    def test_secrets_stay_off_the_disk(self) -> None:
+        """A secret parameter is in the opcode that runs, and in nothing that is stored."""
+        op = decode_opcode(
+            {"OP_ID": "OP_TEST_OS_PARAMS", "osparams_secret": {"password": "hunter2"}}
+        )
+        self.submit_one(op)
+        (row,) = [row for row in self.journal.rows if isinstance(row, JobRow)]
+        self.assertNotIn(b"hunter2", row.body)
+        self.assertIn(b"<redacted>", row.body)
+        self.assertEqual(self.queue.opcodes[1][0].osparams_secret, {"password": "hunter2"})
+
+    def test_jobs_of_a_job(self) -> None:
+        """Jobs that an opcode submits get ids at once and exist with its own commit."""
+        made, rows = self.submission.prepare([[delay()], [delay(depends=[[-1, []]])]])
+        self.assertEqual([job.id for job in made], [1, 2])
+        self.assertIsNone(self.queue.tip(1))
+        self.queue.commit(made, rows)
+        self.assertEqual(sorted(self.queue.jobs), [1, 2])
+        self.assertRaises(OpPrereqError, self.submission.prepare, [[delay(depends=[[99, []]])]])

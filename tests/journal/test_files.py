@@ -1,0 +1,193 @@
+"""Where the files stand, how one is replaced, on both disks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.files import Files, job_number, parse_serial, replace_file
+from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.testing.disk import ForgetfulDisk, Power, PowerCut
+from tests.journal.scene import put
+
+
+class FilesTests(SynchronousTestCase):
+    def test_paths(self) -> None:
+        """Files stand where Ganeti's other programs look for them."""
+        files = Files("/lib/queue", "/lib/config.data")
+        self.assertEqual(files.job(7), "/lib/queue/job-7")
+        self.assertEqual(files.archived_job(9_999), "/lib/queue/archive/0/job-9999")
+        self.assertEqual(files.archived_job(120_001), "/lib/queue/archive/12/job-120001")
+        self.assertEqual(files.serial, "/lib/queue/serial")
+        self.assertEqual(files.config_directory, "/lib")
+
+    def test_job_number(self) -> None:
+        """Only a job's own file has a number."""
+        self.assertEqual(job_number("job-12"), 12)
+        for name in ("job-", "job-1.following", "job-x", "job-²", "12", "serial", "job--1"):
+            self.assertIsNone(job_number(name), name)
+
+    def test_serial(self) -> None:
+        """A serial that is missing or damaged counts as none."""
+        self.assertEqual(parse_serial(b"12\n"), 12)
+        for content in (None, b"", b"twelve\n", b"-3\n", b"1 2"):
+            self.assertEqual(parse_serial(content), 0, content)
+
+
+class ReplaceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.disk = ForgetfulDisk(["/queue"])
+        put(self.disk, "/queue/serial", b"old")
+
+    def test_failures_leave_the_old_file(self) -> None:
+        """Whatever fails, the old file stands and nothing half written lies about."""
+        for method in ("write", "sync", "rename"):
+            self.disk.faults = {method: OSError(errno.ENOSPC, "full")}
+            self.assertRaises(OSError, replace_file, self.disk, "/queue/serial", b"new")
+            self.assertEqual(self.disk.read("/queue/serial"), b"old")
+            self.assertEqual(self.disk.names("/queue"), ["serial"])
+
+    def test_never_half(self) -> None:
+        """After a crash with nothing unsynced left the file is the old one, else the new one."""
+        for choice, expected in ((0, b"old"), (-1, b"new")):
+            replace_file(self.disk, "/queue/serial", b"new")
+            self.disk.crash(lambda n, choice=choice: choice % n)
+            self.assertEqual(self.disk.read("/queue/serial"), expected)
+
+
+class DiskTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.root = os.path.realpath(self.mktemp())
+        os.mkdir(self.root)
+        self.disk = Disk()
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.root, name)
+
+    def mode(self, name: str) -> int:
+        return stat.S_IMODE(os.stat(self.path(name)).st_mode)
+
+    def test_interface(self) -> None:
+        """Both disks are disks."""
+        verifyObject(IDisk, self.disk)
+        verifyObject(IDisk, ForgetfulDisk())
+
+    def test_both_alike(self) -> None:
+        """The real disk and the forgetful one give the same answers."""
+        double = ForgetfulDisk([self.root])
+        for disk in (self.disk, double):
+            disk.make_directory(self.path("a"), 0o750)
+            disk.make_directory(self.path("a"), 0o750)
+            disk.write(self.path("a/one"), b"1", 0o640)
+            disk.write(self.path("a/one"), b"22", 0o640)
+            disk.write(self.path("a/two"), b"", 0o640)
+            disk.sync(self.path("a/one"))
+            disk.sync_directory(self.path("a"))
+            disk.rename(self.path("a/one"), self.path("three"))
+            disk.unlink(self.path("a/none"))
+            self.assertEqual(disk.names(self.path("a")), ["two"])
+            self.assertEqual(disk.read(self.path("three")), b"22")
+            self.assertIsNone(disk.read(self.path("a/one")))
+            self.assertEqual(disk.names(self.path("nowhere")), [])
+            for function, arguments in (
+                (disk.write, (self.path("nowhere/x"), b"", 0o640)),
+                (disk.rename, (self.path("none"), self.path("x"))),
+                (disk.rename, (self.path("three"), self.path("nowhere/x"))),
+                (disk.sync, (self.path("none"),)),
+                (disk.sync_directory, (self.path("nowhere"),)),
+                (disk.make_directory, (self.path("nowhere/x"), 0o750)),
+            ):
+                self.assertRaises(FileNotFoundError, function, *arguments)
+
+    def test_modes(self) -> None:
+        """Modes are as asked, whatever the umask and the mode before."""
+        self.addCleanup(os.umask, os.umask(0o077))
+        self.disk.make_directory(self.path("archive"), 0o750)
+        self.disk.write(self.path("job-1"), b"", 0o600)
+        self.disk.write(self.path("job-1"), b"", 0o640)
+        self.assertEqual(self.mode("archive"), 0o750)
+        self.assertEqual(self.mode("job-1"), 0o640)
+
+    def test_group(self) -> None:
+        """The longest directory that has a group gives it to what is made below."""
+        own, calls = os.getgid(), []
+        disk = Disk({self.root: own + 1, self.path("queue"): own})
+        self.patch(os, "fchown", lambda fd, uid, gid: calls.append((uid, gid)))
+        self.patch(os, "chown", lambda path, uid, gid: calls.append((uid, gid)))
+        disk.make_directory(self.path("queue"), 0o750)
+        disk.write(self.path("queue/job-1"), b"", 0o640)
+        disk.write(self.path("queueing"), b"", 0o640)
+        Disk({self.path("queue"): own}).write(self.path("config.data"), b"", 0o640)
+        self.assertEqual(calls, [(-1, own + 1), (-1, own), (-1, own + 1)])
+
+    def test_no_link_is_followed(self) -> None:
+        """A link in the place of a temporary file is not written through."""
+        os.symlink(self.path("victim"), self.path("job-1"))
+        self.assertRaises(OSError, self.disk.write, self.path("job-1"), b"x", 0o640)
+        self.assertNotIn("victim", os.listdir(self.root))
+
+    def test_a_file_is_no_directory(self) -> None:
+        """A file that has the name of a directory is a fault, not a directory."""
+        self.disk.write(self.path("archive"), b"", 0o640)
+        self.assertRaises(FileExistsError, self.disk.make_directory, self.path("archive"), 0o750)
+
+    def test_short_writes(self) -> None:
+        """A write that takes only a part goes on with the rest."""
+        write = os.write
+        self.patch(os, "write", lambda fd, content: write(fd, bytes(content[:3])))
+        self.disk.write(self.path("job-1"), b"0123456789", 0o640)
+        self.assertEqual(self.disk.read(self.path("job-1")), b"0123456789")
+
+
+class ForgetfulDiskTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.power = Power()
+        self.disk = ForgetfulDisk(["/d"], self.power)
+
+    def test_content(self) -> None:
+        """Content without a sync survives in part at most, if luck wills it so."""
+        self.disk.write("/d/f", b"content", 0o640)
+        self.disk.sync_directory("/d")
+        answers = iter([1, 3])
+        self.disk.crash(lambda n: next(answers))
+        self.assertEqual(self.disk.read("/d/f"), b"con")
+        self.disk.write("/d/f", b"content", 0o640)
+        self.disk.crash(lambda n: 0)
+        self.assertEqual(self.disk.read("/d/f"), b"con")
+
+    def test_names(self) -> None:
+        """A name without a sync of its directory is lost, with all below it."""
+        self.disk.make_directory("/d/e", 0o750)
+        put(self.disk, "/d/e/f", b"x")
+        self.disk.crash(lambda n: 0)
+        self.assertEqual(self.disk.names("/d"), [])
+
+    def test_half_a_move(self) -> None:
+        """Of a move, the old name may go and the new one not come."""
+        put(self.disk, "/d/old", b"x")
+        self.disk.rename("/d/old", "/d/new")
+        answers = {"old": 1, "new": 0}
+        order = iter(["old", "new"])
+        self.disk.crash(lambda n: answers[next(order)])
+        self.assertEqual(self.disk.names("/d"), [])
+
+    def test_power(self) -> None:
+        """After the cut nothing works until the power is back."""
+        self.power.cut_after(1)
+        self.disk.write("/d/f", b"x", 0o640)
+        for _ in range(2):
+            self.assertRaises(PowerCut, self.disk.sync, "/d/f")
+        self.assertRaises(PowerCut, self.disk.read, "/d/f")
+        self.disk.crash(lambda n: n - 1)
+        self.assertEqual(self.disk.names("/d"), ["f"])
+
+    def test_disk_full(self) -> None:
+        """A write that fails leaves half of it."""
+        self.disk.faults["write"] = OSError(errno.ENOSPC, "full")
+        self.assertRaises(OSError, self.disk.write, "/d/f", b"1234", 0o640)
+        self.assertEqual(self.disk.read("/d/f"), b"12")

@@ -1,0 +1,1 @@
+"""Tests of queries: fields, filters, the engine, and what luxid answered."""

@@ -1,0 +1,129 @@
+"""What tests of simulated nodes share: a clock, targets, and a way to ask one node."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
+from ganeti_masterd.simulation.cluster import SimulatedNodes
+from ganeti_masterd.timing import Timers
+
+START = 1_700_000_000.0
+
+
+def target(name: str, *, offline: bool = False) -> Target:
+    """Returns a node as the configuration would give it."""
+    return Target(f"uuid-{name}", name, "192.0.2.1", offline)
+
+
+class Disk:
+    """A disk thread that runs when told; ``held`` false: at once."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self.jobs: list[tuple[Deferred[Any], Any, tuple[Any, ...]]] = []
+        self.broken: Exception | None = None
+
+    def run(self, function: Any, *args: Any) -> Deferred[Any]:
+        if self.broken is not None:
+            return defer.fail(self.broken)
+        if not self.held:
+            return defer.maybeDeferred(function, *args)
+        done: Deferred[Any] = Deferred()
+        self.jobs.append((done, function, args))
+        return done
+
+    def release(self) -> None:
+        jobs, self.jobs = self.jobs, []
+        for done, function, args in jobs:
+            defer.maybeDeferred(function, *args).chainDeferred(done)
+
+
+class SimulationCase(SynchronousTestCase):
+    """Has a clock, and simulated nodes that each test asks by name."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(START)
+        self.timers = Timers(self.clock)
+        self.disk = Disk()
+        self.nodes = self.make()
+
+    def make(self, **options: Any) -> SimulatedNodes:
+        """Returns started simulated nodes; with ``root`` they use the disk."""
+        if "root" in options:
+            options["in_disk_thread"] = self.disk.run
+            os.makedirs(options["root"], exist_ok=True)
+        nodes = SimulatedNodes(self.timers, **options)
+        self.successResultOf(nodes.start())
+        return nodes
+
+    def result(self, name: str, procedure: str, *arguments: Any) -> NodeResult:
+        """Returns the result of a call to one node that ends at once."""
+        found = self.successResultOf(self.nodes.call([target(name)], procedure, arguments))
+        return found[f"uuid-{name}"]
+
+    def ask(self, name: str, procedure: str, *arguments: Any) -> Any:
+        """Returns the payload of a call that succeeds."""
+        result = self.result(name, procedure, *arguments)
+        self.assertIsNone(result.error, procedure)
+        return result.payload
+
+    def fault(self, name: str, procedure: str, *arguments: Any) -> str:
+        """Returns the error of a call that fails."""
+        result = self.result(name, procedure, *arguments)
+        self.assertIsNotNone(result.error, procedure)
+        return str(result.error)
+
+
+def instance(name: str = "web", **changes: Any) -> dict[str, Any]:
+    """Returns an instance as it travels to nodes."""
+    return {
+        "name": name,
+        "uuid": f"uuid-{name}",
+        "os": "noop",
+        "hypervisor": "fake",
+        "hvparams": {},
+        "beparams": {"maxmem": 512, "minmem": 256, "vcpus": 2},
+        "osparams": {},
+        "nics": [],
+        "disks_info": [],
+        **changes,
+    }
+
+
+def file_disk(path: str, size: int = 16) -> dict[str, Any]:
+    """Returns a file disk as it travels to nodes."""
+    return {
+        "dev_type": "file",
+        "logical_id": ["loop", path],
+        "iv_name": "disk/0",
+        "size": size,
+        "uuid": f"uuid-{path}",
+        "children": [],
+        "params": {},
+        "dynamic_params": {},
+    }
+
+
+def volume(name: str, size: int = 1024, group: str = "xenvg") -> dict[str, Any]:
+    """Returns a logical volume as it travels to nodes."""
+    return {**file_disk("/x", size), "dev_type": "plain", "logical_id": [group, name]}
+
+
+def mirror(minor: int, size: int = 1024) -> dict[str, Any]:
+    """Returns a DRBD disk with its two children as it travels to nodes."""
+    return {
+        **file_disk("/x", size),
+        "dev_type": "drbd",
+        "uuid": f"uuid-drbd{minor}",
+        "logical_id": ["a", "b", 11000, minor, 0, "secret"],
+        "dynamic_params": {"local-minor": minor, "remote-minor": 0},
+        "children": [volume(f"data{minor}", size), volume(f"meta{minor}", 128)],
+    }
