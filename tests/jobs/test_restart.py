@@ -108,18 +108,21 @@ class IdTests(RestartScene):
 
     def next_id(self) -> int:
         self.restart()
-        self.journal.reserved = 0
         return self.submit_one()
 
     def test_above_everything(self) -> None:
         """The next id is above serial, queue, archive, corrupt files and the journal."""
         self.assertEqual(self.next_id(), 1)
+        self.journal.reserved = 0
         self.put_serial(b"10\n")
         self.assertEqual(self.next_id(), 11)
+        self.journal.reserved = 0
         self.found(20, "success")
         self.assertEqual(self.next_id(), 21)
+        self.journal.reserved = 0
         self.put(30_000, b"x", archived=True)
         self.assertEqual(self.next_id(), 30_001)
+        self.journal.reserved = 0
         self.put(40_000, b"not a job")
         self.assertEqual(self.next_id(), 40_001)
         self.journal.reserved = 50_000

@@ -44,7 +44,7 @@ class SubmissionTests(QueueScene):
         self.submit_one()
         self.submit([delay()], [delay(depends=[[-2, ["success"]], [-1, []]])])
         wanted = self.queue.jobs[3].ops[0].input["depends"]
-        self.assertEqual([list(dependency)[0] for dependency in wanted], [1, 2])
+        self.assertEqual([next(iter(dependency)) for dependency in wanted], [1, 2])
 
     def test_one_bad_job_among_many(self) -> None:
         """A bad job is refused by itself, and relative ids of the others stay true."""
