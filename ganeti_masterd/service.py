@@ -58,6 +58,7 @@ from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, LuxiFactory
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.query.jobs import job_values
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.registry import Answers
 from ganeti_masterd.simulation.calllog import Mode
@@ -176,7 +177,7 @@ class MasterService(Service):
             processes=cast(IReactorProcess, reactor),
             events=self.events,
         )
-        self.watch = JobWatch(self.timers, lambda job, fields: self.engine.job_values(job, fields))
+        self.watch = JobWatch(self.timers, job_values)
         folder = QueueFolder(paths.queue)
         self.queue = JobQueue(
             folder, self.journal, self.timers, self.events, Scheduler(limit), self.watch
@@ -184,12 +185,12 @@ class MasterService(Service):
         self.locks = LockKeeper(self.timers, self.events, lambda *aged: self.executor.aged(*aged))
         switches = Switches(self.queue, paths.watcher_pause)
         self.engine = QueryEngine(
-            store=self.store,
-            nodes=self.nodes,
-            jobs=self.queue,
-            locks=self.locks,
-            switches=switches,
-            timers=self.timers,
+            self.timers,
+            lambda: self.store.snapshot,
+            self.nodes,
+            self.queue,
+            self.locks.rows,
+            switches,
         )
         submission = Submission(self.queue)
         self.hops = Hops(cast(IReactorFromThreads, reactor))
@@ -271,6 +272,7 @@ class MasterService(Service):
         self.hops.close()
         yield self.executor.when_idle()
         yield self.factory.close()
+        self.engine.close()
         yield self.nodes.close()
         try:
             yield self.journal.close()

@@ -7,6 +7,7 @@ from typing import Any
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.cluster import ClusterConfigQuery, ClusterQuery
+from ganeti_masterd.query.cluster import cluster_info
 
 
 class QueryCluster(LogicalUnit[ClusterQuery], runs=ClusterQuery):
@@ -14,7 +15,7 @@ class QueryCluster(LogicalUnit[ClusterQuery], runs=ClusterQuery):
 
     def exec(self, ctx: Context) -> dict[str, Any]:
         """Returns the cluster's parameters and versions."""
-        return ctx.ask(lambda engine: engine.cluster_info())
+        return cluster_info(ctx.snapshot())
 
 
 class QueryClusterConfig(LogicalUnit[ClusterConfigQuery], runs=ClusterConfigQuery):
@@ -22,4 +23,5 @@ class QueryClusterConfig(LogicalUnit[ClusterConfigQuery], runs=ClusterConfigQuer
 
     def exec(self, ctx: Context) -> list[Any]:
         """Returns the values of the fields asked for."""
-        return ctx.ask(lambda engine: engine.config_values(self.op.output_fields))
+        values: list[Any] = ctx.ask(lambda engine: engine.config_values(self.op.output_fields))
+        return values

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import ServerFactory
 
 from ganeti_masterd.constants import LUXI_DEF_RWTO
 from ganeti_masterd.errors import LuxiError
@@ -26,7 +26,7 @@ MAX_LINGERING = 256
 Answer = Callable[[Request, Peer], object]
 
 
-class LuxiFactory(Factory):
+class LuxiFactory(ServerFactory):
     """Makes a :class:`LuxiServer` for each client and closes the idle ones.
 
     ``answer`` is called in the reactor thread for every request that could be

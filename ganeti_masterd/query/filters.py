@@ -26,7 +26,7 @@ from ganeti_masterd.query.comparisons import (
     truth,
 )
 from ganeti_masterd.query.entries import RS_NORMAL, Entry
-from ganeti_masterd.query.fields import Field, FieldTable, View
+from ganeti_masterd.query.fields import Field, FieldTable, Matching, View
 
 #: How deep operators may stand in each other.
 MAX_DEPTH = 50
@@ -145,7 +145,8 @@ def _compared(operator: str, field: Field, value: str | int, where: str) -> Fiel
     if operator == "=[]":
         return FieldTest(field, contains(value))
     test = comparison(operator, value, field.matching)
-    return FieldTest(field, test, value if operator in ("=", "==") else None)
+    names = isinstance(value, str) or field.matching is Matching.JOB_ID
+    return FieldTest(field, test, value if names and operator in ("=", "==") else None)
 
 
 def _field(name: Any, table: FieldTable, where: str) -> Field:

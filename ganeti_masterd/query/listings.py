@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
+from ganeti_masterd.config.objects import FilterRule
 from ganeti_masterd.query.entries import NO_DATA, NULL, Entry
 from ganeti_masterd.query.fields import Matching, fields, number, other, text
 
@@ -13,6 +16,20 @@ class Export(Struct, frozen=True):
 
     node: str
     export: str | Entry = NO_DATA
+
+
+def _spelled(expression: Any) -> Any:
+    """A rule's expression with ``==`` for ``=``, which mean the same, as luxid spells it."""
+    if not isinstance(expression, (list, tuple)) or not expression:
+        return expression
+    operator, *rest = expression
+    if operator in ("&", "|", "!"):
+        return [operator, *(_spelled(part) for part in rest)]
+    return ["==" if operator == "=" else operator, *rest]
+
+
+def _predicates(rule: FilterRule) -> list[Any]:
+    return [[what, *(_spelled(part) for part in rest)] for what, *rest in rule.predicates]
 
 
 LOCK_FIELDS = fields(
@@ -49,7 +66,7 @@ FILTER_FIELDS = fields(
     other(
         "predicates",
         "Predicates",
-        of=lambda rule: list(rule.predicates),
+        of=_predicates,
         doc="What a job must be like for the rule to apply.",
     ),
     other("action", "Action", of=lambda rule: rule.action, doc="What is done with such a job."),

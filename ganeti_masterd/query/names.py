@@ -13,21 +13,22 @@ from ganeti_masterd.config.section import Section
 T = TypeVar("T", bound=ConfigObject)
 
 _DIGITS = re.compile(r"([0-9]+)")
-#: Digits of a number that count: Python converts no more than 4,300.
-_LONGEST = 4000
 
 
 @lru_cache(maxsize=1 << 16)
-def natural_key(name: str) -> tuple[str | int, ...]:
+def natural_key(name: str) -> str:
     """Returns what names are sorted by: numbers in them count by their value.
 
     So ``node2`` comes before ``node10``. Names that differ only in zeros before
     a number are told apart by the whole text.
     """
-    # Texts and numbers take turns, so keys never compare a text with a number.
-    parts: list[str | int] = [*_DIGITS.split(name)]
-    parts[1::2] = [int(part[:_LONGEST]) for part in _DIGITS.findall(name)]
-    return (*parts, -1, name)
+    return f"{_DIGITS.sub(_number, name)}\0{name}"
+
+
+def _number(match: re.Match[str]) -> str:
+    """A number as text that sorts by its value, before any letter: its length goes first."""
+    digits = match[0].lstrip("0")
+    return f"\1{chr(len(digits))}{digits}"
 
 
 def natural(names: Iterable[str]) -> list[str]:

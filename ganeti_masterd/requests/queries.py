@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ganeti_masterd.errors import prereq
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import method
 
 
-def _refuse_locking(locking: bool) -> None:
-    if locking:
-        raise prereq("Sync queries are not allowed")
-
-
 @method("Query")
 def query(daemon: Daemon, peer: Peer, what: str, fields: list[str], filter_: Any = None) -> Any:
     """Answers ``{"fields", "data"}`` for a resource (spec luxi 3)."""
-    return daemon.engine.query(what, fields, filter_)
+    return daemon.engine.answer(what, fields, filter_)
 
 
 @method("QueryFields")
@@ -32,8 +26,7 @@ def query_nodes(
     daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
 ) -> Any:
     """Answers a row for each node, in the classic form."""
-    _refuse_locking(locking)
-    return daemon.engine.classic("node", names, fields)
+    return daemon.engine.nodes(names or [], fields, locking)
 
 
 @method("QueryInstances")
@@ -41,8 +34,7 @@ def query_instances(
     daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
 ) -> Any:
     """Answers a row for each instance, in the classic form."""
-    _refuse_locking(locking)
-    return daemon.engine.classic("instance", names, fields)
+    return daemon.engine.instances(names or [], fields, locking)
 
 
 @method("QueryGroups")
@@ -50,8 +42,7 @@ def query_groups(
     daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
 ) -> Any:
     """Answers a row for each node group, in the classic form."""
-    _refuse_locking(locking)
-    return daemon.engine.classic("group", names, fields)
+    return daemon.engine.groups(names or [], fields, locking)
 
 
 @method("QueryNetworks")
@@ -59,8 +50,7 @@ def query_networks(
     daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
 ) -> Any:
     """Answers a row for each network, in the classic form."""
-    _refuse_locking(locking)
-    return daemon.engine.classic("network", names, fields)
+    return daemon.engine.networks(names or [], fields, locking)
 
 
 @method("QueryExports")
@@ -68,20 +58,19 @@ def query_exports(
     daemon: Daemon, peer: Peer, nodes: list[str] | None, locking: bool = False
 ) -> Any:
     """Answers ``[node, export]`` for each export on the nodes."""
-    _refuse_locking(locking)
-    return daemon.engine.exports(nodes)
+    return daemon.engine.exports(nodes or [], locking)
 
 
 @method("QueryClusterInfo", any_arguments=True)
 def query_cluster_info(daemon: Daemon, peer: Peer) -> Any:
     """Answers the cluster's parameters and the versions spoken."""
-    return daemon.engine.encoded_cluster_info()
+    return daemon.engine.cluster_info()
 
 
 @method("QueryConfigValues")
 def query_config_values(daemon: Daemon, peer: Peer, fields: list[str]) -> Any:
     """Answers single values; null for a name that isn't known."""
-    return daemon.engine.encoded_config_values(fields)
+    return daemon.engine.config_values(fields)
 
 
 @method("QueryTags")

@@ -85,11 +85,16 @@ class Call(Struct, frozen=True):
         return float(int(arguments[0] + 5))  # test_delay: its duration and some slack
 
     def check(self, arguments: Sequence[Any]) -> None:
-        """Raises ``ProgrammerError`` unless there is one value for each argument."""
+        """Raises ``ProgrammerError`` unless there is one value for each argument.
+
+        Where the time-out depends on the first one, that must be a number.
+        """
         if len(arguments) != len(self.arguments):
             raise ProgrammerError(
                 f"Call {self.name} takes {len(self.arguments)} arguments, not {len(arguments)}"
             )
+        if self.timeout is None and not isinstance(arguments[0], (int, float)):
+            raise ProgrammerError(f"Call {self.name} takes seconds, not {arguments[0]!r}")
 
 
 class CallTable:

@@ -41,7 +41,8 @@ class DoorTests(SimulationCase):
         self.assertRaises(ProgrammerError, self.nodes.call, one, "no_such_call")
         self.assertRaises(ProgrammerError, self.nodes.call, one, "test_delay")
         self.assertRaises(ProgrammerError, self.nodes.call, one, "test_delay", lambda _: [])
-        self.assertRaises(ProgrammerError, self.nodes.call, one, "test_delay", [object()])
+        self.assertRaises(ProgrammerError, self.nodes.call, one, "test_delay", ["1"])
+        self.assertRaises(ProgrammerError, self.nodes.call, one, "set_watcher_pause", [object()])
         self.assertEqual(self.nodes.pending, 0)
 
     def test_not_built(self) -> None:
@@ -65,7 +66,6 @@ class DoorTests(SimulationCase):
     def test_unexpected(self) -> None:
         """Arguments of the wrong type give noded's text of an unexpected failure."""
         prefix = "Error while executing backend function: "
-        self.assertTrue(self.fault("a", "test_delay", "x").startswith(prefix))
         self.assertTrue(self.fault("a", "instance_start", None, False, []).startswith(prefix))
         self.assertTrue(self.fault("a", "node_info", 5, None).startswith(prefix))
 

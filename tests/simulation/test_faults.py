@@ -57,7 +57,8 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual((found.seconds, found.fault), (3.0, None))
         faults.add(Fault(kind="error"))
         found = faults.disturb("a", "version", 0.0)
-        assert found is not None and found.fault is not None
+        assert found is not None
+        assert found.fault is not None
         self.assertEqual((found.seconds, found.fault.kind), (3.0, "error"))
 
     @settings(deadline=None, max_examples=50)

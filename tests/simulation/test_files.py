@@ -1,0 +1,227 @@
+"""Files on simulated nodes: uploads, simple configuration, queue, and the master's own disk."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import zlib
+
+from tests.simulation.nodes import SimulationCase, target
+
+VIRTUAL = "/###-VIRTUAL-PATH-###,"
+CONFIG = "/var/lib/ganeti/config.data"
+QUEUE = "/var/lib/ganeti/queue"
+
+
+def packed(text: str) -> list[object]:
+    """Returns compressed content as it travels."""
+    return [1, base64.b64encode(zlib.compress(text.encode())).decode()]
+
+
+class FileCase(SimulationCase):
+    def digest(self, path: str, node: str = "b") -> str | None:
+        found = self.ask(node, "node_verify", {"filelist": [path]}, "cluster", {})
+        digest = found["filelist"].get(path)
+        return None if digest is None else str(digest)
+
+
+class UploadTests(FileCase):
+    def upload(
+        self, path: str = CONFIG, content: object = (0, "{}"), owner: object = "root"
+    ) -> str:
+        return str(
+            self.result(
+                "b", "upload_file_single", path, content, 33184, owner, "root", 1.0, 2.0
+            ).error
+        )
+
+    def test_both_forms(self) -> None:
+        """Plain and compressed content make the same file."""
+        sha = hashlib.sha1(b"text").hexdigest()
+        for content in ([0, "text"], packed("text")):
+            self.assertEqual(self.upload(content=content), "None")
+            self.assertEqual(self.digest(CONFIG), sha)
+        self.assertEqual(self.ask("b", "get_file_info", CONFIG), [True, {"size": 4}])
+        held = self.nodes.node("b").state.files[CONFIG]
+        self.assertEqual((held.mode, held.owner, held.mtime), (0o640, "root", 2.0))
+
+    def test_as_list(self) -> None:
+        """The other call has all of it as one list; the mode may be left out."""
+        self.ask("b", "upload_file", [CONFIG, [0, "x"], None, "a", "b", None, None])
+        self.assertEqual(self.nodes.node("b").state.files[CONFIG].mode, 0o600)
+
+    def test_bad_content(self) -> None:
+        """Content that can't be read is refused, and what was there stays."""
+        self.upload(content=[0, "good"])
+        before = self.digest(CONFIG)
+        for content in ([2, "x"], [1, "no base64!"], [1, "eHh4"], [0], [0, 5], None):
+            self.assertIn("Error while executing backend function", self.upload(content=content))
+        self.assertEqual(self.digest(CONFIG), before)
+
+    def test_targets(self) -> None:
+        """Only what may be uploaded is taken; the texts are noded's."""
+        for path in ("/etc/passwd", "/var/lib/ganeti/server.pem", QUEUE + "/job-1"):
+            self.assertEqual(
+                self.upload(path),
+                f"Filename passed to UploadFile not in allowed upload targets: '{path}'",
+            )
+        self.assertEqual(
+            self.upload("config.data"),
+            "Filename passed to UploadFile is not absolute: 'config.data'",
+        )
+        self.assertEqual(self.upload(owner=0), "Invalid username/groupname type")
+        self.assertIn("not in allowed", self.upload("/var/lib/ganeti/x/../../../../etc/passwd"))
+
+    def test_virtual(self) -> None:
+        """Virtual paths, plain ones and those below the root are the same file."""
+        root = self.mktemp()
+        self.nodes = self.make(root=root)
+        self.upload(VIRTUAL + CONFIG, [0, "one"])
+        self.assertEqual(self.digest(root + CONFIG), hashlib.sha1(b"one").hexdigest())
+        self.assertEqual(self.digest(VIRTUAL + CONFIG), self.digest(CONFIG))
+
+
+class QueueTests(FileCase):
+    def test_update_and_archive(self) -> None:
+        """Job files are written, replaced and moved."""
+        job = QUEUE + "/job-1"
+        self.ask("b", "jobqueue_update", job, [0, "one"])
+        self.ask("b", "jobqueue_update", VIRTUAL + job, packed("two"))
+        self.assertEqual(self.nodes.node("b").read(job), b"two")
+        self.assertEqual(
+            self.ask("b", "jobqueue_rename", [[job, QUEUE + "/archive/0/job-1"]]), [None]
+        )
+        self.assertIsNone(self.nodes.node("b").read(job))
+
+    def test_outside(self) -> None:
+        """Nothing outside of the queue is touched."""
+        for path in ("/etc/passwd", QUEUE, QUEUE + "/../config.data", QUEUE + "er/job-1"):
+            self.assertIn(
+                "does not belong to the queue directory",
+                self.fault("b", "jobqueue_update", path, [0, ""]),
+            )
+            self.fault("b", "jobqueue_rename", [[path, QUEUE + "/job-1"]])
+            self.fault("b", "jobqueue_rename", [[QUEUE + "/job-1", path]])
+
+    def test_missing(self) -> None:
+        """One missing file fails the call after those before it are moved."""
+        self.ask("b", "jobqueue_update", QUEUE + "/job-1", [0, ""])
+        pairs = [[f"{QUEUE}/job-{n}", f"{QUEUE}/archive/0/job-{n}"] for n in (1, 2)]
+        self.assertEqual(
+            self.fault("b", "jobqueue_rename", pairs),
+            "Error while executing backend function: [Errno 2] No such file or directory:"
+            f" '{QUEUE}/job-2' -> '{QUEUE}/archive/0/job-2'",
+        )
+        self.assertNotIn(QUEUE + "/job-1", self.nodes.node("b").state.files)
+
+    def test_drain(self) -> None:
+        """The mark comes and goes; twice each is fine."""
+        for flag in (True, True, False, False):
+            self.ask("b", "jobqueue_set_drain_flag", flag)
+            held = QUEUE + "/drain" in self.nodes.node("b").state.files
+            self.assertEqual(held, flag)
+
+    def test_purge(self) -> None:
+        """Purging empties the queue and nothing else."""
+        self.ask("b", "jobqueue_update", QUEUE + "/job-1", [0, ""])
+        self.ask("b", "write_ssconf_files", {"cluster_name": "c"})
+        self.ask("b", "jobqueue_purge")
+        self.assertEqual(
+            list(self.nodes.node("b").state.files), ["/var/lib/ganeti/ssconf_cluster_name"]
+        )
+
+
+class SsconfTests(FileCase):
+    def test_values(self) -> None:
+        """Lists become lines; texts get a last newline; empty ones are empty."""
+        values = {"node_list": ["a", "b"], "cluster_name": "c", "cluster_tags": []}
+        self.ask("b", "write_ssconf_files", values)
+        node = self.nodes.node("b")
+        self.assertEqual(node.read("/var/lib/ganeti/ssconf_node_list"), b"a\nb\n")
+        self.assertEqual(node.read("/var/lib/ganeti/ssconf_cluster_tags"), b"")
+        self.assertEqual(node.ssconf("cluster_name"), "c")
+
+    def test_wrong(self) -> None:
+        """Unknown keys and long values are refused, and nothing is written."""
+        error = self.fault("b", "write_ssconf_files", {"zz": [], "aa": [], "node_list": ["a"]})
+        self.assertIn("Invalid ssconf keys: aa, zz", error)
+        self.fault("b", "write_ssconf_files", {"node_list": ["a"], "networks": "x" * 131073})
+        self.assertEqual(len(self.nodes.node("b").state.files), 0)
+
+    def test_unchanged(self) -> None:
+        """The same values again change nothing."""
+        self.ask("b", "write_ssconf_files", {"node_list": ["a"]})
+        self.nodes.node("b").state.take_changes()
+        self.ask("b", "write_ssconf_files", {"node_list": ["a"]})
+        self.assertEqual(self.nodes.node("b").state.take_changes(), [])
+
+    def test_master(self) -> None:
+        """Who is master is known once it was told."""
+        self.assertIn("Cluster configuration incomplete", self.fault("b", "master_node_name"))
+        self.ask("b", "write_ssconf_files", {"master_node": ["a"]})
+        self.assertEqual(self.ask("b", "master_node_name"), "a")
+
+
+class MasterTests(FileCase):
+    """The master's own files are real ones, below the root."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.root = self.mktemp()
+        self.nodes = self.make(root=self.root, master="a")
+
+    def real(self, path: str) -> bytes:
+        with open(self.root + path, "rb") as file:
+            return file.read()
+
+    def write(self, path: str, content: bytes) -> None:
+        os.makedirs(os.path.dirname(self.root + path), exist_ok=True)
+        with open(self.root + path, "wb") as file:
+            file.write(content)
+
+    def test_written(self) -> None:
+        """What is sent to the master is on its disk when it answers."""
+        self.disk.held = True
+        values = {"master_node": ["a"], "node_list": ["a", "b"]}
+        done = self.nodes.call([target("a")], "write_ssconf_files", [values])
+        self.assertNoResult(done)
+        self.assertEqual(len(self.disk.jobs), 1)
+        self.disk.release()
+        self.assertFalse(self.successResultOf(done)["uuid-a"].failed)
+        self.assertEqual(self.real("/var/lib/ganeti/ssconf_node_list"), b"a\nb\n")
+        self.assertEqual(self.ask("a", "master_node_name"), "a")
+        self.disk.held = False
+        self.ask("a", "set_watcher_pause", 1_800_000_000)
+        self.assertEqual(self.real("/var/lib/ganeti/watcher.pause"), b"1800000000\n")
+        self.ask("a", "set_watcher_pause", None)
+        self.assertFalse(os.path.exists(self.root + "/var/lib/ganeti/watcher.pause"))
+
+    def test_disk_fails(self) -> None:
+        """A disk that fails is noded's unexpected failure."""
+        self.write("/var/lib/ganeti/ssconf_master_node/in_the_way", b"")
+        self.assertIn(
+            "Error while executing backend function: ",
+            self.fault("a", "write_ssconf_files", {"master_node": ["a"]}),
+        )
+
+    def test_queue(self) -> None:
+        """Files of the master's queue are moved for real."""
+        self.write(QUEUE + "/job-1", b"{}")
+        pair = [QUEUE + "/job-1", QUEUE + "/archive/0/job-1"]
+        self.assertEqual(self.ask("a", "jobqueue_rename", [pair]), [None])
+        self.assertEqual(self.real(pair[1]), b"{}")
+        self.fault("a", "jobqueue_rename", [pair])
+
+    def test_set_up_from_master(self) -> None:
+        """Others have the master's files, but not configuration and queue."""
+        self.write("/var/lib/ganeti/server.pem", b"key")
+        self.write(CONFIG, b"{}")
+        self.write(QUEUE + "/serial", b"1\n")
+        for path in ("/var/lib/ganeti/server.pem", CONFIG, QUEUE + "/serial"):
+            self.assertIsNotNone(self.digest(path, "a"))
+        self.assertEqual(
+            self.digest("/var/lib/ganeti/server.pem"), hashlib.sha1(b"key").hexdigest()
+        )
+        self.assertIsNone(self.digest(CONFIG))
+        self.assertIsNone(self.digest(QUEUE + "/serial"))

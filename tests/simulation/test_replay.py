@@ -1,0 +1,72 @@
+"""Calls recorded from real node daemons get answers of the same shape from simulated nodes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ganeti_masterd.simulation.cluster import BUILT
+from ganeti_masterd.testing.shapes import differences, shape
+from tests.simulation.nodes import SimulationCase
+
+RECORDED = json.loads((Path(__file__).parent.parent / "data" / "noded_rpc.json").read_text())
+
+#: Where the recorded cluster had what a simulated one hasn't: text of that machine.
+KEYS_OF_THE_MACHINE = {"filelist"}
+
+
+class ReplayTests(SimulationCase):
+    def test_all(self) -> None:
+        """In the recorded order every call that is built ends as it did."""
+        faults: list[str] = []
+        for place, (node, name, arguments, (good, expected)) in enumerate(RECORDED):
+            self.assertIn(name, BUILT)
+            result = self.replay(node, name, arguments)
+            if result.failed == good:
+                faults.append(f"{place} {name}: {result.error or result.payload}, not {expected}")
+            elif not good:
+                if result.error != expected:
+                    faults.append(f"{place} {name}: {result.error!r}, not {expected!r}")
+            else:
+                self.without(expected)
+                self.without(result.payload)
+                faults += [
+                    f"{place} {name}: {text}" for text in differences(expected, result.payload)
+                ]
+        self.assertEqual(faults, [])
+
+    def replay(self, node: str, name: str, arguments: list[Any]) -> Any:
+        from tests.simulation.nodes import target
+
+        done = self.nodes.call([target(node)], name, arguments)
+        self.clock.advance(1)
+        return self.successResultOf(done)[f"uuid-{node}"]
+
+    def without(self, payload: Any) -> None:
+        """Takes out what depends on the recorded machine."""
+        if isinstance(payload, dict):
+            for key in KEYS_OF_THE_MACHINE & set(payload):
+                payload[key] = {}
+
+
+class ShapeTests(SimulationCase):
+    def test_shape(self) -> None:
+        """A skeleton keeps types and keys, and each kind of item once."""
+        self.assertEqual(
+            shape({"a": [1, 2.5, "x", None], "b": True}),
+            {"a": ["number", "text", "null"], "b": "boolean"},
+        )
+        self.assertEqual(shape({"web": 1, "mail": 2}, keys=False), {"*": ["number"]})
+
+    def test_differences(self) -> None:
+        """Differences say where they are; empty lists agree with all."""
+        self.assertEqual(differences([1, "x"], ["y"]), [])
+        self.assertEqual(differences([], [1]), [])
+        self.assertEqual(
+            differences({"a": 1}, {"b": 1}), ["payload.a is missing", "payload.b is too much"]
+        )
+        self.assertEqual(
+            differences([{"a": 1}], [{"a": "x"}]), ["payload[0].a is text, expected number"]
+        )
+        self.assertEqual(differences(None, []), ["payload is [], expected null"])

@@ -1,0 +1,318 @@
+"""Block devices and storage units of simulated nodes: made once, found, grown, removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganeti_masterd.simulation.devices import describe
+from ganeti_masterd.simulation.state import Hardware
+from tests.simulation.nodes import SimulationCase, file_disk, instance, mirror, volume
+
+PATH = "/srv/web/0"
+
+
+class StorageCase(SimulationCase):
+    def create(self, disk: dict[str, Any], node: str = "a") -> Any:
+        return self.ask(node, "blockdev_create", disk, disk["size"], "web", True, "info", False)
+
+    def refused(self, disk: dict[str, Any]) -> str:
+        return self.fault("a", "blockdev_create", disk, disk["size"], "web", True, "i", False)
+
+    def find(self, disk: dict[str, Any]) -> Any:
+        return self.ask("a", "blockdev_find", disk)
+
+
+class FileTests(StorageCase):
+    def test_life(self) -> None:
+        """A file disk is made, found, measured, and removed; removing twice is fine."""
+        disk = file_disk(PATH)
+        self.assertIsNone(self.find(disk))
+        self.ask("a", "file_storage_dir_create", "/srv/web")
+        self.assertEqual(self.create(disk), ["loop", PATH])
+        status = {"dev_path": PATH, "is_degraded": False, "ldisk_status": 1}
+        self.assertEqual(self.find(disk), status)
+        self.assertEqual(self.ask("a", "blockdev_getmirrorstatus", [disk]), [status])
+        self.assertEqual(self.ask("a", "blockdev_getdimensions", [disk]), [[16777216, None]])
+        self.assertEqual(self.ask("a", "get_file_info", PATH), [True, {"size": 16777216}])
+        self.ask("a", "blockdev_remove", disk)
+        self.ask("a", "blockdev_remove", disk)
+        self.assertIsNone(self.find(disk))
+        self.assertEqual(self.ask("a", "blockdev_getdimensions", [disk]), [None])
+
+    def test_create_fails(self) -> None:
+        """A file that exists, has no directory, no absolute path or no room is refused."""
+        disk = file_disk(PATH)
+        self.assertEqual(
+            self.refused(disk),
+            f"Can't create block device: {PATH}: can't create:"
+            f" [Errno 2] No such file or directory: '{PATH}'",
+        )
+        self.ask("a", "file_storage_dir_create", "/srv/web")
+        self.create(disk)
+        self.assertEqual(
+            self.refused(disk),
+            f"Can't create block device: {PATH}: can't create: [Errno 17] File exists: '{PATH}'",
+        )
+        self.assertIn("No space left", self.refused(file_disk("/srv/web/1", 1 << 30)))
+        self.assertIn("must be absolute", self.refused(file_disk("web/1")))
+
+    def test_assemble(self) -> None:
+        """A secondary has nothing to assemble; a primary gives path and link."""
+        disk = file_disk(PATH)
+        self.assertEqual(
+            self.ask("a", "blockdev_assemble", disk, instance(), False, 0), [True, True]
+        )
+        error = self.fault("a", "blockdev_assemble", disk, instance(), True, 0)
+        self.assertEqual(error, f"Error while assembling disk: {PATH}: No such file")
+        self.ask("a", "file_storage_dir_create", "/srv/web")
+        self.create(disk)
+        self.assertEqual(
+            self.ask("a", "blockdev_assemble", disk, instance(), True, 3),
+            [PATH, "/var/run/ganeti/instance-disks/web:3", None],
+        )
+        self.ask("a", "blockdev_shutdown", disk)
+        self.assertIsNotNone(self.find(disk))
+
+    def test_grow(self) -> None:
+        """Only the backing store of a file grows, and not in a dry run."""
+        disk = file_disk(PATH)
+        self.assertIn(
+            "Cannot find block device <Disk(",
+            self.fault("a", "blockdev_grow", disk, 8, True, True, False),
+        )
+        self.ask("a", "file_storage_dir_create", "/srv/web")
+        self.create(disk)
+        for dry, backing in ((True, True), (False, False)):
+            self.ask("a", "blockdev_grow", disk, 8, dry, backing, False)
+        self.assertEqual(self.ask("a", "blockdev_getdimensions", [disk]), [[16777216, None]])
+        self.ask("a", "blockdev_grow", disk, 8, False, True, False)
+        self.assertEqual(self.ask("a", "blockdev_getdimensions", [disk]), [[25165824, None]])
+        self.assertIn("negative", self.fault("a", "blockdev_grow", disk, -1, False, True, False))
+        self.assertIn(
+            "Not enough free space",
+            self.fault("a", "blockdev_grow", disk, 1 << 30, False, True, False),
+        )
+
+    def test_missing(self) -> None:
+        """What needs devices fails for those that are missing; one of many is told apart."""
+        disk = file_disk(PATH)
+        missing = f"Can't find device {describe(disk)}"
+        self.assertEqual(self.fault("a", "blockdev_getmirrorstatus", [disk]), missing)
+        self.assertEqual(self.fault("a", "blockdev_open", "web", [disk], True), missing)
+        self.assertEqual(self.fault("a", "blockdev_close", "web", [disk]), missing)
+        self.assertEqual(
+            self.ask("a", "blockdev_getmirrorstatus_multi", [disk]), [[False, missing]]
+        )
+        self.ask("a", "blockdev_open", "web", [], False)
+
+    def test_wipe(self) -> None:
+        """A part to be wiped must lie within the device."""
+        disk = file_disk(PATH)
+        self.assertIn("not found", self.fault("a", "blockdev_wipe", disk, 0, 1))
+        self.ask("a", "file_storage_dir_create", "/srv/web")
+        self.create(disk)
+        self.ask("a", "blockdev_wipe", disk, 0, 16)
+        for offset, size in ((-1, 1), (0, -1), (17, 0), (8, 9)):
+            self.fault("a", "blockdev_wipe", disk, offset, size)
+
+    def test_directories(self) -> None:
+        """Directories are made with those above, removed when empty, renamed with contents."""
+        self.ask("a", "file_storage_dir_create", "/srv/web")
+        self.ask("a", "file_storage_dir_create", "/srv/web")
+        self.create(file_disk(PATH))
+        self.assertEqual(
+            self.fault("a", "file_storage_dir_remove", "/srv/web"),
+            "Cannot remove file storage directory '/srv/web':"
+            " [Errno 39] Directory not empty: '/srv/web'",
+        )
+        self.assertIn("not a directory", self.fault("a", "file_storage_dir_create", PATH))
+        self.assertIn("not a directory", self.fault("a", "file_storage_dir_remove", PATH))
+        self.ask("a", "file_storage_dir_rename", "/srv/web", "/srv/mail")
+        self.assertIsNone(self.find(file_disk(PATH)))
+        self.assertIsNotNone(self.find(file_disk("/srv/mail/0")))
+        self.assertEqual(
+            self.fault("a", "file_storage_dir_rename", "/srv/none", "/srv/new"),
+            "Specified storage dir '/srv/none' is not a directory",
+        )
+        self.ask("a", "file_storage_dir_create", "/srv/web")
+        self.assertEqual(
+            self.fault("a", "file_storage_dir_rename", "/srv/web", "/srv/mail"),
+            "Cannot rename '/srv/web' to '/srv/mail': both locations exist",
+        )
+        self.ask("a", "file_storage_dir_remove", "/srv/web")
+        self.ask("a", "file_storage_dir_remove", "/srv/web")
+
+
+class VolumeTests(StorageCase):
+    def test_life(self) -> None:
+        """A logical volume is made, listed, renamed and removed."""
+        disk = volume("data")
+        self.assertEqual(self.create(disk), ["xenvg", "data"])
+        self.assertEqual(
+            self.ask("a", "lv_list", ["xenvg"]), {"xenvg/data": ["1024.00", False, False]}
+        )
+        found = self.find(disk)
+        self.assertEqual((found["dev_path"], found["major"]), ("/dev/xenvg/data", 253))
+        self.assertEqual(
+            self.ask("a", "bdev_sizes", ["/dev/xenvg/data", "/x"]), {"/dev/xenvg/data": 1024}
+        )
+        self.assertEqual(self.ask("a", "node_volumes")[0]["name"], "data")
+        self.ask("a", "blockdev_rename", [[disk, ["xenvg", "other"]]])
+        self.assertIsNone(self.find(disk))
+        self.ask("a", "blockdev_setinfo", volume("other"), "new")
+        self.assertIn("in rename", self.fault("a", "blockdev_rename", [[disk, ["xenvg", "x"]]]))
+        self.ask("a", "blockdev_remove", volume("other"))
+        self.assertEqual(self.ask("a", "lv_list", []), {})
+
+    def test_refused(self) -> None:
+        """Volumes need their group, their own name, and room."""
+        self.assertIn("vg none", self.refused(volume("data", group="none")))
+        self.create(volume("data"))
+        self.assertIn("already exists", self.refused(volume("data")))
+        self.assertEqual(
+            self.refused(volume("big", 1 << 30)),
+            "Can't create block device: Not enough free space:"
+            " required 1073741824, available 1047552",
+        )
+        self.assertIn('"none" not found', self.fault("a", "lv_list", ["none"]))
+
+    def test_minors(self) -> None:
+        """Each volume has a minor of its own."""
+        for name in ("one", "two", "three"):
+            self.create(volume(name))
+        self.ask("a", "blockdev_remove", volume("two"))
+        self.create(volume("four"))
+        minors = [self.find(volume(name))["minor"] for name in ("one", "three", "four")]
+        self.assertEqual(len(set(minors)), 3)
+
+    def test_snapshot(self) -> None:
+        """A volume can be snapshotted, a file can't."""
+        self.create(volume("data"))
+        self.assertEqual(
+            self.ask("a", "blockdev_snapshot", volume("data"), "snap", None), ["xenvg", "snap"]
+        )
+        self.assertIsNotNone(self.find(volume("snap")))
+        self.ask("a", "file_storage_dir_create", "/srv/web")
+        self.create(file_disk(PATH))
+        error = self.fault("a", "blockdev_snapshot", file_disk(PATH), "snap", None)
+        self.assertIn("Cannot snapshot block device", error)
+
+
+class MirrorTests(StorageCase):
+    def create_mirror(self) -> dict[str, Any]:
+        disk = mirror(1)
+        for child in disk["children"]:
+            self.create(child)
+        self.create(disk)
+        return disk
+
+    def test_children_first(self) -> None:
+        """A mirror needs its children, and a minor that is free."""
+        self.assertIn("Can't assemble device", self.refused(mirror(1)))
+        disk = self.create_mirror()
+        self.assertIn("minor is in use", self.refused(disk))
+        elsewhere = {**mirror(2), "dynamic_params": {}}
+        self.assertIn("not of this node", self.refused(elsewhere))
+
+    def test_life(self) -> None:
+        """A mirror is found while it is active, and removed with its children."""
+        disk = self.create_mirror()
+        self.assertEqual(self.find(disk)["dev_path"], "/dev/drbd1")
+        self.assertEqual(self.find(disk)["major"], 147)
+        self.ask("a", "blockdev_shutdown", disk)
+        self.assertIsNone(self.find(disk))
+        self.assertEqual(self.ask("a", "drbd_needs_activation", [disk]), ["uuid-drbd1"])
+        self.assertEqual(
+            self.ask("a", "blockdev_assemble", disk, instance(), False, 0),
+            ["/dev/drbd1", None, None],
+        )
+        self.assertIsNotNone(self.find(disk))
+        self.ask("a", "blockdev_remove", disk)
+        self.assertEqual(self.ask("a", "lv_list", None), {})
+
+    def test_grow(self) -> None:
+        """First the data grows, then the mirror."""
+        disk = self.create_mirror()
+        self.ask("a", "blockdev_grow", disk, 8, False, True, False)
+        sizes = self.ask("a", "blockdev_getdimensions", [disk, disk["children"][0]])
+        self.assertEqual([size[0] // 1048576 for size in sizes], [1024, 1032])
+        self.ask("a", "blockdev_grow", disk, 8, False, False, False)
+        sizes = self.ask("a", "blockdev_getdimensions", [disk, disk["children"][1]])
+        self.assertEqual([size[0] // 1048576 for size in sizes], [1032, 128])
+
+    def test_network(self) -> None:
+        """A mirror that stands alone is degraded until it is attached again."""
+        disk = self.create_mirror()
+        self.ask("a", "drbd_disconnect_net", [disk])
+        self.assertTrue(self.find(disk)["is_degraded"])
+        self.ask("a", "drbd_attach_net", [disk], False)
+        self.assertFalse(self.find(disk)["is_degraded"])
+        self.assertEqual(self.ask("a", "drbd_helper"), "/bin/true")
+
+    def test_filling(self) -> None:
+        """With a rate, a new mirror is filled in time."""
+        self.nodes = self.make(hardware=Hardware(sync_rate=102.4))
+        disk = self.create_mirror()
+        self.clock.advance(5)
+        found = self.find(disk)
+        self.assertEqual(
+            (found["sync_percent"], found["estimated_time"], found["ldisk_status"]),
+            (50.0, 5.0, 4),
+        )
+        self.assertEqual(self.ask("a", "drbd_wait_sync", [disk]), [False, 50.0])
+        self.clock.advance(5)
+        self.assertFalse(self.find(disk)["is_degraded"])
+        self.assertEqual(self.ask("a", "drbd_wait_sync", [disk]), [True, 100.0])
+
+
+class UnitTests(StorageCase):
+    def test_space(self) -> None:
+        """Room is told in the order asked, null for a group that isn't there."""
+        self.create(volume("data", 576))
+        units = [["lvm-vg", "xenvg", [False]], ["file", "/srv", []], ["lvm-vg", "none", [False]]]
+        found = self.ask("a", "node_info", units, None)
+        self.assertEqual(
+            [(row["name"], row["storage_free"], row["storage_size"]) for row in found[1]],
+            [("xenvg", 1048000, 1048576), ("/srv", 1048576, 1048576), ("none", None, None)],
+        )
+        self.assertIsNone(found[2])
+        self.assertEqual(
+            self.fault("a", "node_info", [["ext", "x", []]], None),
+            "Error while executing backend function: ",
+        )
+        self.assertIn("boolean", self.fault("a", "node_info", [["lvm-vg", "xenvg", []]], None))
+
+    def test_list(self) -> None:
+        """Rows have the fields asked, in that order."""
+        self.ask("a", "file_storage_dir_create", "/srv/web")
+        self.create(file_disk(PATH))
+        fields = ["used", "name", "size", "free", "allocatable"]
+        self.assertEqual(
+            self.ask("a", "storage_list", "file", [["/srv"]], None, fields),
+            [[16, "/srv", 1048576, 1048560, True]],
+        )
+        self.assertEqual(
+            self.ask("a", "storage_list", "lvm-vg", [], "xenvg", ["name", "free"]),
+            [["xenvg", 1048576]],
+        )
+        self.assertIn(
+            "Unknown field", self.fault("a", "storage_list", "file", [["/x"]], None, ["x"])
+        )
+        self.assertIn("Unknown storage", self.fault("a", "storage_list", "tape", [], None, []))
+        self.assertIn("not found", self.fault("a", "storage_list", "lvm-pv", [], "/dev/x", []))
+        self.assertIn(
+            "No such file", self.fault("a", "storage_list", "file", [["/x"]], "", ["name"])
+        )
+
+    def test_modify(self) -> None:
+        """Whether a physical volume may be used can be changed, nothing else."""
+        pv = self.ask("a", "storage_list", "lvm-pv", [], None, ["name"])[0][0]
+        self.ask("a", "storage_modify", "lvm-pv", [], pv, {"allocatable": False})
+        self.assertEqual(
+            self.ask("a", "storage_list", "lvm-pv", [], None, ["allocatable"]), [[False]]
+        )
+        self.assertIn(
+            "modify", self.fault("a", "storage_modify", "file", [["/x"]], "/x", {"size": 1})
+        )
+        self.ask("a", "storage_execute", "lvm-vg", [], "xenvg", "fix-consistency")
+        self.fault("a", "storage_execute", "file", [["/x"]], "/x", "fix-consistency")
