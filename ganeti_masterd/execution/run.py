@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -22,16 +22,15 @@ from ganeti_masterd.errors import (
     ECODE_TEMP_NORES,
     DaemonStopping,
     GenericError,
-    OpExecError,
     OpPrereqError,
     encode_error,
     prereq,
 )
+from ganeti_masterd.execution.acquiring import Acquisition
 from ganeti_masterd.execution.context import OpcodeContext, Services
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.journal.rows import Row
-from ganeti_masterd.locking.levels import Level, Wanted
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.registry import unit_for
 from ganeti_masterd.opcodes.base import Opcode
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: How often the locks of a level are asked for anew because the world moved meanwhile.
-MOVING_WORLD_TRIES = 20
 #: Seconds until an opcode that lacked resources tries again.
 RESOURCES_PAUSE = 5.0
 #: Seconds until a job whose start could not be recorded is begun again.
@@ -71,13 +68,9 @@ class JobRun:
         self.phase = Phase.IDLE
         self._services = services
         self._executor = executor
-        self._unit: LogicalUnit[Any] | None = None
+        self._unit: LogicalUnit[Any]
+        self._acquisition: Acquisition
         self._index = 0
-        self._level: Level | None = None
-        self._wanted: Wanted | None = None
-        self._planned: object = None
-        self._tries = 0
-        self._waiting_for: Deferred[Any] | None = None
         self._nap: tuple[Deferred[None], Timer] | None = None
         self._sub_jobs: list[Job] = []
         self._sub_rows: list[Row] = []
@@ -88,7 +81,7 @@ class JobRun:
     def proceed(self) -> None:
         """The job has a slot: begins its next opcode, or goes on with its locks."""
         if self.phase is Phase.GRANTED:
-            self._after_grant()
+            self._acquisition.resume()
         else:
             self._begin()
 
@@ -104,32 +97,33 @@ class JobRun:
     def _begin(self) -> None:
         self._index = self._job().current
         self.phase = Phase.IDLE
-        self._tries = 0
         unit = unit_for(self._op)
         if unit is None:
             self._refused(prereq(f"{self._op.op_id} can't be run by this daemon yet"))
             return
+        services = self._services
         self._unit = unit
+        self._acquisition = Acquisition(self, unit, services.locks, services.store)
         try:
-            unit.expand(self._services.store.snapshot)
+            unit.expand(services.store.snapshot)
         except Exception as error:
             self._refused(error)
             return
         if unit.prepares:
             self._show_waiting()
             self.phase = Phase.PREPARING
-            ctx = OpcodeContext(self._services, self, self._index)
+            ctx = OpcodeContext(services, self, self._index)
             self._executor.in_thread(unit.prepare, ctx).addCallbacks(
                 lambda _: self._prepared(), self._not_prepared
             )
         else:
-            self._lock(Level.CLUSTER)
+            self._acquisition.begin()
 
     def _prepared(self) -> None:
         if self._canceled:
             self._cancel()
         else:
-            self._lock(Level.CLUSTER)
+            self._acquisition.begin()
 
     def _not_prepared(self, failure: Failure) -> None:
         if self._canceled:
@@ -147,83 +141,38 @@ class JobRun:
             now = self._services.timers.now()
             self._services.queue.show(model.begin_waiting(job, self._index, now))
 
-    # Locks
+    # From the acquisition of locks
 
-    def _lock(self, first: Level) -> None:
-        unit, services = self._unit, self._services
-        assert unit is not None
-        locks = services.locks
-        try:
-            for level in Level:
-                if level < first:
-                    continue
-                self._planned = services.store.snapshot
-                wanted = unit.locks(level, services.store.snapshot)
-                if wanted.empty:
-                    continue
-                self._level, self._wanted = level, wanted
-                answer = locks.acquire(self.job_id, level, wanted, self._job().priority)
-                if isinstance(answer, Deferred):
-                    self._block(answer)
-                    return
-        except Exception as error:
-            self._refused(error)
-            return
-        self._start()
+    def priority(self) -> int:
+        """See ``Applicant.priority``."""
+        return self._job().priority
 
-    def _block(self, answer: Deferred[Any]) -> None:
-        self.phase = Phase.BLOCKED
-        self._waiting_for = answer
-        self._show_waiting()
-        queue = self._services.queue
-        queue.scheduler.block(self.job_id)
-        answer.addCallbacks(self._granted, self._denied)
-        queue.wake()
-
-    def _granted(self, _: object) -> None:
-        self._waiting_for = None
-        self.phase = Phase.GRANTED
-        queue = self._services.queue
-        queue.scheduler.resume(self.job_id, self._job().priority)
-        queue.wake()
-
-    def _denied(self, failure: Failure) -> None:
-        self._waiting_for = None
-        if failure.check(CancelledError) or self.phase is Phase.ENDED:
-            return
-        self._refused(_error(failure))
-
-    def _after_grant(self) -> None:
-        """Goes on to the next level, unless what is wanted has changed during the wait."""
-        unit, level, services = self._unit, self._level, self._services
-        assert unit is not None
-        assert level is not None
-        if services.store.snapshot is not self._planned:
-            try:
-                wanted = unit.locks(level, services.store.snapshot)
-            except Exception as error:
-                self._refused(error)
-                return
-            if wanted != self._wanted:
-                self._tries += 1
-                services.locks.release(self.job_id, level)
-                if self._tries > MOVING_WORLD_TRIES:
-                    self._refused(OpExecError(f"What to lock at level {level.label} kept changing"))
-                else:
-                    self._lock(level)
-                return
-        if level is Level.NETWORK:
-            self._start()
-        else:
-            self._lock(Level(level + 1))
-
-    # The opcode itself
-
-    def _start(self) -> None:
+    def locks_held(self) -> None:
+        """See ``Applicant.locks_held``: the opcode begins once that is durable."""
         self.phase = Phase.STARTING
         services = self._services
         job = model.begin_running(self._job(), self._index, services.timers.now())
         services.queue.commit([job]).addCallbacks(self._run, self._not_begun)
+
+    def locks_awaited(self) -> None:
+        """See ``Applicant.locks_awaited``."""
+        self.phase = Phase.BLOCKED
+        self._show_waiting()
+        self._services.queue.scheduler.block(self.job_id)
+        self._services.queue.wake()
+
+    def locks_granted(self) -> None:
+        """See ``Applicant.locks_granted``."""
+        self.phase = Phase.GRANTED
+        queue = self._services.queue
+        queue.scheduler.resume(self.job_id, self.priority())
+        queue.wake()
+
+    def locks_refused(self, error: BaseException) -> None:
+        """See ``Applicant.locks_refused``."""
+        self._refused(error)
+
+    # The opcode itself
 
     def _not_begun(self, failure: Failure) -> None:
         self._leave()
@@ -248,10 +197,8 @@ class JobRun:
 
     def _failed(self, failure: Failure) -> None:
         error = _error(failure)
-        unit = self._unit
-        assert unit is not None
         if (
-            unit.waits_for_resources
+            self._unit.waits_for_resources
             and isinstance(error, OpPrereqError)
             and error.args[1:] == (ECODE_TEMP_NORES,)
         ):
@@ -349,18 +296,14 @@ class JobRun:
             return False
         if self.phase not in (Phase.BLOCKED, Phase.GRANTED):
             return False
-        self.phase = Phase.ENDED
-        if self._waiting_for is not None:
-            self._waiting_for.cancel()
+        self._acquisition.give_up()
         self._leave()
         return True
 
     def give_up_waiting(self) -> None:
         """Leaves a job that has not begun its opcode, as the daemon stops."""
         if self.phase in (Phase.BLOCKED, Phase.GRANTED):
-            if self._waiting_for is not None:
-                self.phase = Phase.ENDED
-                self._waiting_for.cancel()
+            self._acquisition.give_up()
             self._leave()
 
     def kill(self) -> bool:

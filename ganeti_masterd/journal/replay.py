@@ -84,7 +84,7 @@ def replay(
     serial = None
     if held.serials:
         on_disk = parse_serial(disk.read(files.serial))
-        serial = max(on_disk, held.serials[-1].reserved)
+        serial = max(on_disk, *(entry.reserved for entry in held.serials))
     last = last_rows(held)
     jobs = {
         job_id: (entry.seq, JobRow(job_id, entry.body, entry.archived))

@@ -95,7 +95,10 @@ class SQLiteStore:
             self._prepare()
         except sqlite3.Error as error:
             self._db.close()
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+                sqlite3.SQLITE_BUSY,
+                sqlite3.SQLITE_LOCKED,
+            ):
                 raise JournalInUse(path)
             raise JournalCorrupt(path, str(error))
         except BaseException:
@@ -200,28 +203,27 @@ class SQLiteStore:
         self._db.close()
 
     def _prepare(self) -> None:
-        db = self._db
-        for setting in (
-            "locking_mode = EXCLUSIVE",  # before WAL: no shared memory, no second writer
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "secure_delete = OFF",  # what the files hold needs no wiping here
-            "trusted_schema = OFF",
-        ):
-            db.execute(f"PRAGMA {setting}")
+        """Checks what the file is before it changes anything in it."""
+        self._pragma("locking_mode = EXCLUSIVE")  # before WAL: no shared memory, no second writer
         version = self._pragma("user_version")
         application = self._pragma("application_id")
-        if application not in (0, APPLICATION_ID):
+        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application != APPLICATION_ID and (application or version or tables):
             raise JournalCorrupt(self.path, "it is a database of another program")
         if version > SCHEMA_VERSION:
             raise JournalTooNew(self.path, version, SCHEMA_VERSION)
         fault = self._pragma("quick_check(1)")
         if fault != "ok":
             raise JournalCorrupt(self.path, fault)
+        for setting in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "secure_delete = OFF",  # what the files hold needs no wiping here
+            "trusted_schema = OFF",
+        ):
+            self._db.execute(f"PRAGMA {setting}")
         if application == 0:
-            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise JournalCorrupt(self.path, "it is a database of another program")
-            db.executescript(_SCHEMA)
+            self._db.executescript(_SCHEMA)
 
     def _pragma(self, name: str) -> Any:
         return self._db.execute(f"PRAGMA {name}").fetchone()[0]

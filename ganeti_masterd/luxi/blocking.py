@@ -1,7 +1,9 @@
 """A LUXI client on plain sockets, for scripts and threads.
 
-with BlockingClient("/run/ganeti/socket/ganeti-master") as master:
-    job = master.submit_job([{"OP_ID": "OP_CLUSTER_VERIFY_CONFIG", "reason": []}])
+For example::
+
+    with BlockingClient("/run/ganeti/socket/ganeti-master") as master:
+        job = master.submit_job([{"OP_ID": "OP_CLUSTER_VERIFY_CONFIG", "reason": []}])
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """A LUXI client on Deferreds.
 
-master = LuxiClient.at("/run/ganeti/socket/ganeti-master", reactor)
-info = await master.cluster_info()
+For example::
+
+    master = LuxiClient.at("/run/ganeti/socket/ganeti-master", reactor)
+    info = await master.cluster_info()
 """
 
 from __future__ import annotations

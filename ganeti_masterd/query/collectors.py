@@ -17,7 +17,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.query import parameters
 from ganeti_masterd.query.entries import NO_DATA, OFFLINE, Entry
 from ganeti_masterd.query.fields import Need
-from ganeti_masterd.query.instances import Running
+from ganeti_masterd.query.instances import Running, Sighting
 from ganeti_masterd.query.listings import Export
 from ganeti_masterd.query.nodes import NodeLive
 from ganeti_masterd.query.oses import (
@@ -136,7 +136,7 @@ class Collectors:
         arguments = [hypervisors, _hvparams(snapshot.cluster, hypervisors)]
         primaries = _primaries(snapshot, instances)
         primary_of = {instance.name: instance.primary_node for instance in instances}
-        found: dict[str, tuple[str, RunningInstance]] = {}
+        found: dict[str, Sighting] = {}
         failed: dict[str, Entry] = {}
 
         def read_part(results: Sequence[tuple[str, NodeResult]]) -> None:
@@ -148,7 +148,7 @@ class Collectors:
                 for name, info in result.payload.items():
                     # Where it belongs goes before wherever else it is.
                     if name not in found or primary_of.get(name) == uuid:
-                        found[name] = (uuid, info)
+                        found[name] = Sighting(uuid, info.memory, info.vcpus, info.state)
 
         def read(results: Mapping[str, NodeResult]) -> Any:
             each = 1 + len(instances) // (len(results) or 1)

@@ -195,8 +195,12 @@ def template(view: View, instance: Instance) -> str:
 
 
 def usage(view: View, instance: Instance) -> int:
-    """Returns the MiB that an instance's disks take, DRBD's metadata included."""
+    """Returns the MiB that an instance's disks take of the cluster's storage.
+
+    DRBD's metadata counts, block devices that someone else made don't.
+    """
     return sum(
         disk.size + (DRBD_METADATA if disk.dev_type == "drbd" else 0)
         for disk in disks(view, instance)
+        if disk.dev_type != "blockdev"
     )

@@ -23,23 +23,34 @@ from ganeti_masterd.query.fields import (
 )
 from ganeti_masterd.query.instance_devices import disk_fields, nic_fields
 from ganeti_masterd.query.instance_parameters import hypervisor, parameter_fields
-from ganeti_masterd.rpc.results import RunningInstance
 
-#: What ``RunningInstance.state`` is for an instance that runs.
+#: What ``Sighting.state`` is for an instance that runs.
 _RUNS = 0
 
 
+class Sighting(Struct, frozen=True, gc=False):
+    """An instance that a hypervisor knows: on which node (a uuid), and with what.
+
+    Untracked by the collector of garbage, as a big cluster has very many.
+    """
+
+    node: str
+    memory: int
+    vcpus: int
+    state: int
+
+
 class Running(Struct, frozen=True):
-    """Where instances run: by name the node's uuid and what it said.
+    """Where instances are, by name.
 
     ``failed`` are the nodes that said nothing, with the status that stands for it.
     """
 
-    found: Mapping[str, tuple[str, RunningInstance]]
+    found: Mapping[str, Sighting]
     failed: Mapping[str, Entry]
 
 
-def _live(view: View, instance: Instance) -> tuple[str, RunningInstance] | Entry | None:
+def _live(view: View, instance: Instance) -> Sighting | Entry | None:
     """Where it runs; an entry if its primary node can't say, null if it doesn't run."""
     running: Running = view.live[Need.INSTANCE_INFO]
     failed = running.failed.get(instance.primary_node)
@@ -53,10 +64,9 @@ def status(view: View, instance: Instance) -> str:
         return "ERROR_nodeoffline" if live is OFFLINE else "ERROR_nodedown"
     if live is None:
         return _status_stopped(view, instance)
-    node, info = live
-    if node != instance.primary_node:
+    if live.node != instance.primary_node:
         return "ERROR_wrongnode"
-    if info.state == _RUNS:
+    if live.state == _RUNS:
         return "running" if instance.admin_state == "up" else "ERROR_up"
     if instance.admin_state == "up":
         return "USER_down" if _user_may_stop(view, instance) else "ERROR_down"
@@ -92,7 +102,7 @@ def _running(attribute: str) -> Any:
         live = _live(view, instance)
         if live is None or isinstance(live, Entry):
             return live
-        return getattr(live[1], attribute)
+        return getattr(live, attribute)
 
     return value
 

@@ -20,9 +20,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: How much work a slice is at most; a cell of an answer counts as one.
-WEIGHT = 4000
+WEIGHT = 3000
 #: A slice ends after this many seconds in any case, as some cells are costly.
-SECONDS = 0.003
+SECONDS = 0.002
 
 
 class _Work(Generic[T, R]):

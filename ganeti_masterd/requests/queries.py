@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from ganeti_masterd.errors import prereq
 from ganeti_masterd.luxi.peers import Peer
+from ganeti_masterd.query.sources import named
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import method
+
+#: What can have tags besides the cluster, and what queries call it.
+_TAGGED = {"node": "node", "instance": "instance", "nodegroup": "group", "network": "network"}
+_TAG_KINDS = "cluster, node, nodegroup, instance or network"
 
 
 @method("Query")
@@ -76,4 +82,9 @@ def query_config_values(daemon: Daemon, peer: Peer, fields: list[str]) -> Any:
 @method("QueryTags")
 def query_tags(daemon: Daemon, peer: Peer, kind: str, name: str | None = None) -> Any:
     """Answers the tags of one object."""
-    return sorted(daemon.store.snapshot.find(kind, name).tags)
+    snapshot = daemon.store.snapshot
+    if kind == "cluster":
+        return sorted(snapshot.cluster.tags)
+    if kind not in _TAGGED:
+        raise prereq(f"QueryTags: argument kind: expected {_TAG_KINDS}, not {kind!r}")
+    return sorted(named(snapshot, _TAGGED[kind], name).tags)

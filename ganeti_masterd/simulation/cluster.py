@@ -148,10 +148,9 @@ class SimulatedNodes:
         else:
             values = [_plain(call, arguments)] * len(called)
         gathered = Gathered(targets)
-        if len(called) < len(targets):
-            for target in targets:
-                if target not in called:
-                    gathered.put(target, results.offline(target, procedure))
+        for target in targets:
+            if target.offline and not call.offline_too:
+                gathered.put(target, results.offline(target, procedure))
         for target, given in zip(called, values, strict=True):
             if self.closed:
                 gathered.put(target, results.given_up(target, procedure))

@@ -138,12 +138,11 @@ def upload_file(node: SimulatedNode, file: Sequence[Any]) -> Deferred[None] | No
 
 @calls("write_ssconf_files")
 def write_ssconf_files(node: SimulatedNode, values: Mapping[str, Any]) -> Deferred[None] | None:
-    """Writes values of the simple configuration; either all keys are known or none is written."""
-    unknown = sorted(set(values) - SSCONF_KEYS)
-    if unknown:
-        raise ValueError(f"Invalid ssconf keys: {', '.join(unknown)}")
+    """Writes values of the simple configuration: all of them, or none if one is wrong."""
     files: dict[str, StoredFile] = {}
     for key, value in values.items():
+        if key not in SSCONF_KEYS:
+            raise ValueError(f"Invalid key requested from SSConf: '{key}'")
         text = value if isinstance(value, str) else "\n".join(value)
         if text and not text.endswith("\n"):
             text += "\n"

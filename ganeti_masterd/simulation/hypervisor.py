@@ -66,7 +66,10 @@ def instance_list(
     found: list[str] = []
     for hypervisor in hypervisors:
         _ = parameters[hypervisor]
-        found += names(node, hypervisor)
+        try:
+            found += names(node, hypervisor)
+        except HypervisorError as error:
+            raise NodeFailure(f"Error enumerating instances (hypervisor {hypervisor}): {error}")
     return found
 
 

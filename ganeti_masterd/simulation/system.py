@@ -60,9 +60,10 @@ def master_node_name(node: SimulatedNode) -> str:
     """Who is master, as far as this node was told."""
     name = node.ssconf("master_node")
     if name is None:
+        path = f"{DATA_DIR}/ssconf_master_node"
         raise NodeFailure(
-            "Cluster configuration incomplete: Can't read ssconf file"
-            f" {DATA_DIR}/ssconf_master_node: No such file or directory"
+            f"Cluster configuration incomplete: Can't read ssconf file {path}:"
+            f" [Errno 2] No such file or directory: '{path}'"
         )
     return name
 

@@ -203,7 +203,8 @@ class Crashes(RuleBasedStateMachine):
             self.submit()
         before = self.scene.store.load()
         self.scene.store.fault = NO_SPACE
-        self.scene.thread.run()
+        while self.pending and self.scene.thread.step():
+            pass
         assert not self.pending
         assert self.scene.store.load() == before
         self.scene.store.fault = None

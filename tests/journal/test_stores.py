@@ -33,7 +33,7 @@ def job_entry(seq: int, job_id: int = 1, body: bytes = b"{}") -> JobEntry:
 
 def entries() -> Entries:
     return Entries(
-        [job_entry(1), JobEntry(3, 2, True, "{\"ä\"}".encode(), b"b" * 16, b"n" * 16)],
+        [job_entry(1), JobEntry(3, 2, True, '{"ä"}'.encode(), b"b" * 16, b"n" * 16)],
         [LogEntry(1, 2, 0, b"[1]", b"m" * 16), LogEntry(1, 4, 1, b"[2]", b"m" * 16)],
         [ConfigEntry(5, "nodes", "u", b"{}"), ConfigEntry(6, "nodes", "v", None)],
         [SerialEntry(7, 1 << 40)],
@@ -246,7 +246,9 @@ class SQLiteStoreTests(StoreTests, SynchronousTestCase):
 
     def test_no_directory(self) -> None:
         """A directory that is missing is an error of the system, with its path."""
-        self.assertRaises(FileNotFoundError, SQLiteStore, os.path.dirname(self.path) + "/x/journal.db")
+        self.assertRaises(
+            FileNotFoundError, SQLiteStore, os.path.dirname(self.path) + "/x/journal.db"
+        )
 
 
 def _impatient(connect: Any) -> Any:

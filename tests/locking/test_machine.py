@@ -26,11 +26,16 @@ from tests.locking.model import Model, Refused, Wish
 NAMES = ["a", "b", "c", "d"]
 LEVELS = [Level.INSTANCE, Level.NODE]
 
-owners = st.integers(1, 7)
+OWNERS = range(1, 8)
+
+owners = st.sampled_from(OWNERS)
+picks = st.integers(0, 99)
 levels = st.sampled_from(LEVELS)
 any_level = st.sampled_from([Level.CLUSTER, *LEVELS])
 names = st.sampled_from(NAMES)
 name_sets = st.frozensets(names, max_size=3)
+wishes = st.frozensets(names, min_size=1, max_size=3)
+cluster_lock = st.just(frozenset({BGL}))
 priorities = st.sampled_from([-1, 0, 0, 0, 1])
 modes = st.sampled_from(Mode)
 
@@ -44,12 +49,12 @@ class LockMachine(RuleBasedStateMachine):
         self.model = Model()
         self.now = 0.0
 
-    @initialize(present=st.sampled_from([NAMES, NAMES[:2]]), entered=st.integers(0, 7))
-    def begin(self, present: list[str], entered: int) -> None:
+    @initialize(present=st.sampled_from([NAMES, NAMES[:2]]))
+    def begin(self, present: list[str]) -> None:
         for level in LEVELS:
             self.table.add(level, present)
             self.model.members[level].update(present)
-        for owner in range(1, 8 if entered > 1 else 4):
+        for owner in OWNERS:
             self.ask(owner, Level.CLUSTER, Wanted(Mode.SHARED, frozenset({BGL})), 0)
 
     def both(self, real: Callable[[], Any], naive: Callable[[], Any]) -> tuple[Any, Any]:
@@ -91,50 +96,103 @@ class LockMachine(RuleBasedStateMachine):
         else:
             assert decision == Granted(owner, level, mine)
 
-    @rule(owner=owners, mode=modes, priority=priorities)
-    def enter(self, owner: int, mode: Mode, priority: int) -> None:
-        self.ask(owner, Level.CLUSTER, Wanted(mode, frozenset({BGL})), priority)
+    # Steps that the rules allow: each picks among the owners that it makes sense for.
 
-    @rule(owner=owners, level=levels, wish=name_sets, mode=modes, priority=priorities)
-    def by_name(
-        self, owner: int, level: Level, wish: frozenset[str], mode: Mode, priority: int
+    def free_to_ask(self, level: Level) -> list[int]:
+        """Owners inside the cluster lock that hold nothing there or below, and don't wait."""
+        return [
+            owner
+            for owner in OWNERS
+            if self.model.holds(owner, Level.CLUSTER)
+            and not self.model.wish_of(owner)
+            and not any(self.model.holds(owner, at) for at in Level if at >= level)
+        ]
+
+    def holders(self) -> list[tuple[int, Level]]:
+        """Who holds something below the cluster level, and where."""
+        return [key for key in sorted(self.model.held) if key[1] is not Level.CLUSTER]
+
+    @rule(steps=st.lists(st.tuples(picks, wishes, modes, priorities), min_size=1, max_size=4))
+    def ask_by_name(self, steps: list[tuple[int, frozenset[str], Mode, int]]) -> None:
+        for pick, wish, mode, priority in steps:
+            if ready := self.free_to_ask(Level.NODE):
+                known = wish & self.model.members[Level.NODE]
+                self.ask(ready[pick % len(ready)], Level.NODE, Wanted(mode, known), priority)
+
+    @rule(pick=picks, level=levels, mode=modes, priority=priorities)
+    def ask_for_the_level(self, pick: int, level: Level, mode: Mode, priority: int) -> None:
+        if ready := self.free_to_ask(level):
+            self.ask(ready[pick % len(ready)], level, Wanted(mode, None), priority)
+
+    @rule(pick=picks, level=levels, wish=name_sets, new=names, priority=priorities)
+    def ask_to_create(
+        self, pick: int, level: Level, wish: frozenset[str], new: str, priority: int
     ) -> None:
-        self.ask(owner, level, Wanted(mode, wish), priority)
+        if ready := self.free_to_ask(level):
+            known = wish & self.model.members[level]
+            wanted = Wanted(Mode.EXCLUSIVE, known | {new}, frozenset({new}))
+            self.ask(ready[pick % len(ready)], level, wanted, priority)
 
-    @rule(first=owners, wishes=st.lists(st.tuples(name_sets, modes), min_size=2, max_size=5))
-    def many_by_name(self, first: int, wishes: list[tuple[frozenset[str], Mode]]) -> None:
-        for place, (wish, mode) in enumerate(wishes):
-            self.ask((first + place) % 7 + 1, Level.NODE, Wanted(mode, wish), 0)
-
-    @rule(owner=owners, level=levels, mode=modes, priority=priorities)
-    def whole(self, owner: int, level: Level, mode: Mode, priority: int) -> None:
-        self.ask(owner, level, Wanted(mode, None), priority)
-
-    @rule(owner=owners, level=levels, wish=name_sets, new=names, priority=priorities)
-    def create(
-        self, owner: int, level: Level, wish: frozenset[str], new: str, priority: int
+    @rule(pick=picks, wish=st.none() | name_sets, mode=modes, minimum=st.integers(1, 3))
+    def ask_for_what_is_free(
+        self, pick: int, wish: frozenset[str] | None, mode: Mode, minimum: int
     ) -> None:
-        wanted = Wanted(Mode.EXCLUSIVE, wish | {new}, frozenset({new}))
-        self.ask(owner, level, wanted, priority)
+        if ready := self.free_to_ask(Level.NODE):
+            wanted = Wanted(mode, wish, minimum=minimum)
+            self.ask(ready[pick % len(ready)], Level.NODE, wanted, 0)
 
-    @rule(
-        owner=owners,
-        level=any_level,
-        wish=st.none() | name_sets,
-        mode=modes,
-        minimum=st.integers(1, 3),
-        priority=priorities,
-    )
-    def what_is_free(
-        self,
-        owner: int,
-        level: Level,
-        wish: frozenset[str] | None,
-        mode: Mode,
-        minimum: int,
-        priority: int,
+    @rule(pick=picks)
+    def give_up(self, pick: int) -> None:
+        if self.model.waiting:
+            self.cancel(self.model.waiting[pick % len(self.model.waiting)].owner)
+
+    @rule(pick=picks, keep=st.just(frozenset()) | name_sets)
+    def give_back(self, pick: int, keep: frozenset[str]) -> None:
+        if holders := self.holders():
+            self.release(*holders[pick % len(holders)], keep)
+
+    @rule(pick=picks, some=st.booleans())
+    def share(self, pick: int, some: bool) -> None:
+        if holders := self.holders():
+            owner, level = holders[pick % len(holders)]
+            alone = sorted(self.model.held[owner, level].alone())
+            self.downgrade(owner, level, frozenset(alone[:1]) if some else None)
+
+    @rule(pick=picks)
+    def unmake(self, pick: int) -> None:
+        held = [
+            (owner, level, name)
+            for owner, level in self.holders()
+            for name in sorted(self.model.held[owner, level].alone())
+        ]
+        if held:
+            self.remove(*held[pick % len(held)])
+
+    @rule(pick=picks, priority=priorities)
+    def hurry(self, pick: int, priority: int) -> None:
+        if self.model.waiting:
+            self.set_priority(self.model.waiting[pick % len(self.model.waiting)].owner, priority)
+
+    @rule(minutes=st.integers(1, 40))
+    def age(self, minutes: int) -> None:
+        self.now += 60 * minutes
+        changes, outcomes = self.table.age(self.now)
+        expected_changes, expected = self.model.age(self.now)
+        assert {(each.owner, each.priority) for each in changes} == expected_changes
+        self.compare(outcomes, expected)
+
+    @rule(owner=owners)
+    def come_and_go(self, owner: int) -> None:
+        self.compare(self.table.release_all(owner), self.model.release_all(owner))
+        self.ask(owner, Level.CLUSTER, Wanted(Mode.SHARED, frozenset({BGL})), 0)
+
+    # Any step at all, mostly against the rules.
+
+    @rule(owner=owners, level=any_level, mode=modes, wish=st.none() | wishes | cluster_lock)
+    def ask_anything(
+        self, owner: int, level: Level, mode: Mode, wish: frozenset[str] | None
     ) -> None:
-        self.ask(owner, level, Wanted(mode, wish, minimum=minimum), priority)
+        self.ask(owner, level, Wanted(mode, wish), 0)
 
     @rule(owner=owners)
     def cancel(self, owner: int) -> None:
@@ -147,14 +205,6 @@ class LockMachine(RuleBasedStateMachine):
             self.model.set_priority(owner, priority, self.now),
         )
 
-    @rule(minutes=st.integers(1, 40))
-    def age(self, minutes: int) -> None:
-        self.now += 60 * minutes
-        changes, outcomes = self.table.age(self.now)
-        expected_changes, expected = self.model.age(self.now)
-        assert {(each.owner, each.priority) for each in changes} == expected_changes
-        self.compare(outcomes, expected)
-
     @rule(owner=owners, level=any_level, keep=st.just(frozenset()) | name_sets)
     def release(self, owner: int, level: Level, keep: frozenset[str]) -> None:
         outcomes, expected = self.both(
@@ -163,11 +213,6 @@ class LockMachine(RuleBasedStateMachine):
         )
         if outcomes is not None:
             self.compare(outcomes, expected)
-
-    @rule(owner=owners)
-    def release_all(self, owner: int) -> None:
-        # The order of grants differs by level only; who gets what doesn't.
-        self.compare(self.table.release_all(owner), self.model.release_all(owner))
 
     @rule(owner=owners, level=any_level, chosen=st.none() | name_sets)
     def downgrade(self, owner: int, level: Level, chosen: frozenset[str] | None) -> None:
@@ -198,7 +243,7 @@ class LockMachine(RuleBasedStateMachine):
 
     @invariant()
     def same_holders(self) -> None:
-        for owner in range(1, 8):
+        for owner in OWNERS:
             for level in [Level.CLUSTER, *LEVELS]:
                 held = self.model.holds(owner, level)
                 assert self.table.owned(owner, level) == (held.names() if held else set())
@@ -207,14 +252,14 @@ class LockMachine(RuleBasedStateMachine):
     @invariant()
     def holders_exclude_each_other(self) -> None:
         for level in [Level.CLUSTER, *LEVELS]:
-            for owner in range(1, 8):
+            for owner in OWNERS:
                 alone = self.table.owned_alone(owner, level)
-                for other in range(1, 8):
+                for other in OWNERS:
                     assert other == owner or not alone & self.table.owned(other, level)
 
     @invariant()
     def same_waiters(self) -> None:
-        for owner in range(1, 8):
+        for owner in OWNERS:
             wish = self.model.wish_of(owner)
             assert self.table.waits(owner) == (wish.level if wish else None)
         assert self.table.waiting == len(self.model.waiting)
@@ -246,7 +291,7 @@ class LockMachine(RuleBasedStateMachine):
                 assert pending == sorted(pending, key=places.__getitem__)
 
     def teardown(self) -> None:
-        for owner in range(1, 8):
+        for owner in OWNERS:
             self.table.release_all(owner)
         assert list(self.table.states()) == []
         assert self.table.waiting == 0

@@ -67,7 +67,19 @@ class RequestTests(SynchronousTestCase):
 
     def test_other_versions(self) -> None:
         """Another version is an error that names both, and no reason to close."""
-        for version in (2040000, 2060001, 4000000, -1, 1.5, 3000000.0, "3000000", True, [], {}):
+        versions: tuple[Any, ...] = (
+            2040000,
+            2060001,
+            4000000,
+            -1,
+            1.5,
+            3e6,
+            "3000000",
+            True,
+            [],
+            {},
+        )
+        for version in versions:
             error = self.assertRaises(
                 LuxiError, decode_request, message(method="A", args=[], version=version)
             )

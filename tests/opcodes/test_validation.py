@@ -23,7 +23,7 @@ from ganeti_masterd.opcodes import (
 
 from .facts import FACTS, SUBMITTED, minimal
 
-EXAMPLES = 20_000 if os.environ.get("GANETI_MASTERD_SOAK") else 300
+EXAMPLES = 2_000 if os.environ.get("GANETI_MASTERD_SOAK") else 300
 
 
 class MistakeTests(SynchronousTestCase):

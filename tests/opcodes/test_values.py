@@ -111,11 +111,20 @@ class AddressTests(SynchronousTestCase):
 class ChangeTests(SynchronousTestCase):
     def test_forms_are_not_mixed(self) -> None:
         """Changes to NICs and disks come in one of two forms, not in both at once."""
-        new, old = ["add", -1, {}], ["add", {}]
+        new: list[Any] = ["add", -1, {}]
+        old: list[Any] = ["add", {}]
+        wrong: list[list[Any]] = [
+            [new, old],
+            [old, new],
+            [[]],
+            [["add"]],
+            [["modify", {}]],
+            [[-1, {}]],
+        ]
         for name in ("nics", "disks"):
             for good in ([new, new], [old, [0, {}], ["remove", {}]], []):
                 self.assertTrue(accepted(minimal("OP_INSTANCE_SET_PARAMS", **{name: good})), good)
-            for bad in ([new, old], [old, new], [[]], [["add"]], [["modify", {}]], [[-1, {}]]):
+            for bad in wrong:
                 self.assertFalse(accepted(minimal("OP_INSTANCE_SET_PARAMS", **{name: bad})), bad)
 
     def test_parameters_of_nics_and_disks(self) -> None:

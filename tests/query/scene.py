@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from ganeti_masterd.config.document import parse
+from ganeti_masterd.config.section import Section
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.jobs.model import Job, decode_job
 from ganeti_masterd.locking.listing import LockRow
@@ -32,6 +34,28 @@ def recorded() -> dict[str, Any]:
 def rich_snapshot() -> Snapshot:
     """The configuration that the answers were recorded on."""
     return parse((DATA / "query_config.data").read_bytes())
+
+
+def big_snapshot(nodes: int, instances: int) -> Snapshot:
+    """A configuration with so many nodes and instances."""
+    base = rich_snapshot()
+    node = base.master
+    instance = next(one for one in base.instances.values() if one.name == "instance31")
+    node_section = {
+        f"n{n}": replace(node, uuid=f"n{n}", name=f"node{n}.example.com") for n in range(nodes)
+    }
+    instance_section = {
+        f"i{n}": replace(
+            instance, uuid=f"i{n}", name=f"inst{n}.example.com", primary_node=f"n{n % nodes}"
+        )
+        for n in range(instances)
+    }
+    sections: dict[str, Section[Any]] = {
+        "nodes": Section(node_section),
+        "nodegroups": base.groups,
+        "instances": Section(instance_section),
+    }
+    return Snapshot(base.header, replace(base.cluster, master_node="n0"), sections)
 
 
 def recorded_nodes(nodes: Mapping[str, Mapping[str, Any]]) -> ScriptedNodes:
@@ -101,13 +125,14 @@ class Scene:
         nodes: Any = None,
         jobs: Jobs | None = None,
         locks: Iterable[LockRow] = (),
+        clock: Any = None,
     ) -> None:
         self.snapshot = snapshot if snapshot is not None else rich_snapshot()
         self.nodes = nodes if nodes is not None else ScriptedNodes()
         self.jobs = jobs if jobs is not None else Jobs()
         self.locks = list(locks)
         self.state = State()
-        self.clock = Clock()
+        self.clock = clock if clock is not None else Clock()
         self.engine = QueryEngine(
             Timers(self.clock),
             lambda: self.snapshot,

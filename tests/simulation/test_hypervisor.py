@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.simulation.cluster import SimulatedNodes
@@ -49,9 +56,14 @@ class InstanceTests(SimulationCase):
         self.start(hypervisor="kvm")
         self.assertEqual(self.info(), {})
         self.assertEqual(self.ask("a", "instance_list", ["kvm"], {"kvm": {}}), ["web"])
-        unknown = "Error while executing backend function: Unknown hypervisor type 'vax'"
-        self.assertEqual(self.fault("a", "instance_list", ["vax"], {"vax": {}}), unknown)
-        self.assertEqual(self.fault("a", "node_info", None, [["vax", {}]]), unknown)
+        self.assertEqual(
+            self.fault("a", "instance_list", ["vax"], {"vax": {}}),
+            "Error enumerating instances (hypervisor vax): Unknown hypervisor type 'vax'",
+        )
+        self.assertEqual(
+            self.fault("a", "node_info", None, [["vax", {}]]),
+            "Error while executing backend function: Unknown hypervisor type 'vax'",
+        )
         self.assertEqual(
             self.fault("a", "instance_start", instance(hypervisor="vax"), False, []),
             "Hypervisor error: Unknown hypervisor type 'vax'",
@@ -214,5 +226,11 @@ class MemoryMachine(RuleBasedStateMachine):
         assert space["memory_free"] >= 0
 
 
-MemoryMachine.TestCase.settings = settings(deadline=None, max_examples=25, stateful_step_count=20)
-TestMemory = MemoryMachine.TestCase
+class MachineTests(SynchronousTestCase):
+    def test_memory(self) -> None:
+        """Memory adds up after every step of any life."""
+        examples = 500 if os.environ.get("GANETI_MASTERD_SOAK") else 25
+        run_state_machine_as_test(
+            MemoryMachine,
+            settings=settings(deadline=None, max_examples=examples, stateful_step_count=20),
+        )

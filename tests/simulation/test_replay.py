@@ -8,7 +8,7 @@ from typing import Any
 
 from ganeti_masterd.simulation.cluster import BUILT
 from ganeti_masterd.testing.shapes import differences, shape
-from tests.simulation.nodes import SimulationCase
+from tests.simulation.nodes import SimulationCase, target
 
 RECORDED = json.loads((Path(__file__).parent.parent / "data" / "noded_rpc.json").read_text())
 
@@ -19,10 +19,15 @@ KEYS_OF_THE_MACHINE = {"filelist"}
 class ReplayTests(SimulationCase):
     def test_all(self) -> None:
         """In the recorded order every call that is built ends as it did."""
+        self.maxDiff = None
+        for node in ("node1", "node2", "node3"):
+            self.take_in(node)
         faults: list[str] = []
         for place, (node, name, arguments, (good, expected)) in enumerate(RECORDED):
             self.assertIn(name, BUILT)
             result = self.replay(node, name, arguments)
+            if name == "node_leave_cluster":
+                self.take_in(node)
             if result.failed == good:
                 faults.append(f"{place} {name}: {result.error or result.payload}, not {expected}")
             elif not good:
@@ -36,11 +41,14 @@ class ReplayTests(SimulationCase):
                 ]
         self.assertEqual(faults, [])
 
-    def replay(self, node: str, name: str, arguments: list[Any]) -> Any:
-        from tests.simulation.nodes import target
+    def take_in(self, node: str) -> None:
+        """Tells a node what it was told when it came into the recorded cluster."""
+        self.ask(node, "write_ssconf_files", {"master_node": ["node1"]})
 
+    def replay(self, node: str, name: str, arguments: list[Any]) -> Any:
         done = self.nodes.call([target(node)], name, arguments)
-        self.clock.advance(1)
+        if name == "test_delay":
+            self.clock.advance(arguments[0])
         return self.successResultOf(done)[f"uuid-{node}"]
 
     def without(self, payload: Any) -> None:

@@ -1,0 +1,110 @@
+"""``gnt-luxi cancel``, ``priority`` and ``archive``: what can be done to jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from ganeti_masterd.cli.command import Command, JobId, Priority, Seconds, job_ids
+from ganeti_masterd.cli.session import Session, pass_session
+from ganeti_masterd.cli.words import counted
+
+#: How long the daemon may take over one round of archiving, seconds.
+ARCHIVE_ROUND = 30.0
+
+#: The age that stands for all jobs that have ended (spec luxi 2, AutoArchiveJobs).
+ALL_AGES = -1.0
+
+
+@click.command("cancel", cls=Command)
+@job_ids
+@click.option("--kill", is_flag=True, help="Stop jobs that run already, too.")
+@pass_session
+def cancel(session: Session, jobs: tuple[int, ...], kill: bool) -> None:
+    """Cancel jobs that have not begun to run.
+
+    The exit code is 1 if one could not be cancelled.
+    """
+    _each(session, jobs, lambda job: session.client.cancel_job(job, kill))
+
+
+@click.command("priority", cls=Command, context_settings={"ignore_unknown_options": True})
+@click.argument("level", type=Priority())
+@job_ids
+@pass_session
+def priority(session: Session, level: int, jobs: tuple[int, ...]) -> None:
+    """Change the priority of what has not begun to run in jobs.
+
+    LEVEL is low, normal, high, or a number from -20 (most urgent) to 19. The exit code is 1
+    if a job's priority could not be changed.
+    """
+    _each(session, jobs, lambda job: session.client.change_job_priority(job, level))
+
+
+@click.command("archive", cls=Command)
+@click.argument("jobs", metavar="[ID]...", type=JobId(), nargs=-1)
+@click.option(
+    "--age",
+    type=Seconds(all=ALL_AGES),
+    metavar="AGE",
+    help="Archive what ended so long ago (90, 30m, 12h, 7d, 2w), or 'all' that has ended.",
+)
+@pass_session
+def archive(session: Session, jobs: tuple[int, ...], age: float | None) -> None:
+    """Archive jobs that have ended, by id or by age.
+
+    Archived jobs are no longer listed, but can still be shown by their ids. The exit code is 1 if
+    one that was named could not be archived.
+    """
+    if bool(jobs) == (age is not None):
+        raise click.UsageError("Name either jobs or an age.")
+    if age is not None:
+        _archive_by_age(session, age)
+        return
+
+    def one(job: int) -> tuple[bool, str]:
+        if session.client.archive_job(job):
+            return True, f"Archived job {job}"
+        return False, f"Job {job} has not ended, or is not in the queue"
+
+    _each(session, dict.fromkeys(jobs), one)
+
+
+def _archive_by_age(session: Session, age: float) -> None:
+    archived = 0
+    while True:
+        now_archived, left = session.client.call(
+            "AutoArchiveJobs", age, ARCHIVE_ROUND, timeout=ARCHIVE_ROUND + session.timeout
+        )
+        archived += now_archived
+        if not left or not now_archived:
+            break
+    if session.out.json:
+        session.out.document({"archived": archived, "not_examined": left})
+        return
+    text = f"Archived {counted(archived, 'job')}"
+    session.out.line(text + (f"; {left:,} were not examined in time" if left else ""))
+
+
+def _each(
+    session: Session,
+    jobs: Sequence[int] | dict[int, None],
+    act: Callable[[int], Any],
+) -> None:
+    """Does something to each job, and prints the daemon's answers: whether, and a text."""
+    answers = []
+    for job in jobs:
+        done, text = act(job)
+        answers.append({"id": job, "done": done, "text": text})
+        if session.out.json:
+            continue
+        if done:
+            session.out.line(text)
+        else:
+            session.out.note(f"gnt-luxi: {text}")
+    if session.out.json:
+        session.out.document(answers)
+    if not all(answer["done"] for answer in answers):
+        raise click.exceptions.Exit(1)

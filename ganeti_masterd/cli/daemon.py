@@ -1,0 +1,146 @@
+"""A master daemon on simulated nodes, as a process of one's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from ganeti_masterd.errors import GenericError
+from ganeti_masterd.luxi.blocking import BlockingClient
+from ganeti_masterd.luxi.failures import CallFailed
+from ganeti_masterd.startup.paths import Paths
+
+#: How long a start and a stop may take, seconds.
+START_LIMIT = 20.0
+STOP_LIMIT = 30.0
+#: The same where something went wrong, before it is killed.
+LEAVE_LIMIT = 10.0
+
+#: How often a starting daemon is tried, seconds.
+_TRY_EVERY = 0.02
+
+#: How many lines of its log are shown when something went wrong.
+_LOG_LINES = 20
+
+#: The interpreter's own twistd, wherever scripts are installed.
+TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+
+
+class DaemonFailed(GenericError):
+    """A daemon didn't start or stop as it should; the message ends with its log's last lines."""
+
+
+def _answers(client: BlockingClient) -> bool:
+    try:
+        client.config_values(["cluster_name"])
+    except CallFailed:
+        return False
+    return True
+
+
+class DaemonProcess:
+    """A daemon in the foreground of a process of its own; ended on leaving the ``with`` block.
+
+    ``root`` is its folder, made where it is missing; its log goes to the file ``log``. It is
+    in a session of its own, so that Ctrl-C reaches only whoever started it.
+    """
+
+    def __init__(
+        self, root: str, log: str, *, nodes: int = 3, twistd: Sequence[str] = TWISTD
+    ) -> None:
+        self.paths = Paths(root)
+        self.log = log
+        self._command = [
+            *twistd,
+            *("--nodaemon", "--pidfile=", "gnt-masterd"),
+            *(f"--root={self.paths.root}", f"--simulate={nodes}"),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, limit: float = START_LIMIT) -> float:
+        """Starts it, and returns the seconds until it answered on its socket.
+
+        Raises ``DaemonFailed`` if it ends, doesn't answer within ``limit`` seconds, or if
+        another one answers there already; ``ConfigurationError`` for a root that is too long.
+        """
+        with BlockingClient(self.paths.socket, timeout=limit) as client:
+            if _answers(client):
+                raise DaemonFailed(f"A daemon is at work in {self.paths.root} already")
+            began = time.monotonic()
+            process = self._launch()
+            while not _answers(client):
+                if process.poll() is not None:
+                    raise self._failed(
+                        f"did not start: it ended with exit code {process.returncode}"
+                    )
+                if time.monotonic() - began > limit:
+                    raise self._failed(
+                        f"did not start: no answer at {self.paths.socket} after {limit:g} seconds"
+                    )
+                time.sleep(_TRY_EVERY)
+            return time.monotonic() - began
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self._process
+
+    def stop(self, limit: float = STOP_LIMIT) -> int:
+        """Asks it to stop in order (SIGTERM), and waits until it has.
+
+        Returns its exit code; negative is the signal that ended it, as twistd ends itself by
+        the one that stopped it. Raises ``DaemonFailed`` if it is any other code, or if the
+        daemon doesn't end within ``limit`` seconds.
+        """
+        process = self._process
+        assert process is not None
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            raise self._failed(f"did not stop within {limit:g} seconds") from None
+        if code not in (0, -signal.SIGTERM):
+            raise self._failed(f"did not stop in order: it ended with exit code {code}")
+        return code
+
+    @property
+    def pid(self) -> int:
+        """Its process id, once it was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    def __enter__(self) -> DaemonProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(LEAVE_LIMIT)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:  # also at a second Ctrl-C
+            process.kill()
+            process.wait()
+
+    def _failed(self, what: str) -> DaemonFailed:
+        return DaemonFailed(f"The daemon {what}. The end of its log, {self.log}:\n{self._tail()}")
+
+    def _tail(self) -> str:
+        with open(self.log, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 64 * 1024))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-_LOG_LINES:])

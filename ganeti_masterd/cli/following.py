@@ -1,0 +1,198 @@
+"""Follows jobs to their ends: from questions to the daemon to a stream of events.
+
+One job is followed by waiting for its changes. Several are, over the same connection, by
+asking how far all of them are in one call, then waiting a moment for one that runs: so the
+daemon is asked the same number of questions for a thousand jobs as for twenty.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ganeti_masterd.cli.rows import LogLine, Outcome, Step, fetch
+from ganeti_masterd.cli.words import Stamp
+from ganeti_masterd.constants import (
+    JOB_NOTCHANGED,
+    STATUS_RUNNING,
+    STATUSES_FINALIZED,
+)
+from ganeti_masterd.errors import JobLost, LuxiError
+from ganeti_masterd.luxi.calls import Calls
+
+#: How long the daemon may hold an answer about the only job left, seconds.
+PATIENCE = 30.0
+#: The same while others are followed too.
+INTERVAL = 0.25
+#: The least time between two looks at all jobs, seconds.
+REST = 0.05
+
+_FIELDS = ["status", "opstatus"]
+
+
+class Moved(Struct, frozen=True, tag="status"):
+    """A job has another status, or an opcode of it has ended: ``done`` of ``opcodes``."""
+
+    job: int
+    status: str
+    done: int
+    opcodes: int
+
+
+class Said(Struct, frozen=True, tag="log"):
+    """An opcode of a job said something."""
+
+    job: int
+    time: Stamp
+    kind: str
+    message: Any
+
+
+class Ended(Struct, frozen=True, tag="end"):
+    """A job has ended; the last event about it."""
+
+    job: int
+    outcome: Outcome
+
+
+Event = Moved | Said | Ended
+
+
+class _Known(Struct):
+    """What is known of a job that has not ended."""
+
+    values: list[Any] | None = None
+    serial: int = 0
+
+    @property
+    def status(self) -> str | None:
+        return None if self.values is None else self.values[0]
+
+
+class Follower:
+    """Follows jobs through one client. ``jobs`` are ids, each once."""
+
+    def __init__(
+        self,
+        client: Calls,
+        jobs: Sequence[int],
+        *,
+        timeout: float,
+        rest: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._rest = rest
+        self._open = {job: _Known() for job in jobs}
+
+    def events(self) -> Iterator[Event]:
+        """Yields what happens to the jobs, until all have ended.
+
+        The first event of each job is its status as found; jobs that have ended already
+        are told as the others are. Raises ``JobLost`` for one that doesn't exist, and what
+        the daemon answers.
+        """
+        yield from self._look()
+        while self._open:
+            if len(self._open) == 1:
+                (job,) = self._open
+                yield from self._ask(job, PATIENCE)
+                continue
+            first = self._foremost()
+            yield from self._ask(first, INTERVAL)
+            self._rest(REST)
+            yield from self._look()
+            for job in self._running():
+                yield from self._ask(job, 0)
+
+    def _running(self) -> list[int]:
+        return [job for job, known in self._open.items() if known.status == STATUS_RUNNING]
+
+    def _foremost(self) -> int:
+        """The job that most likely moves next."""
+        return next(iter(self._running()), next(iter(self._open)))
+
+    def _look(self) -> Iterator[Event]:
+        """Asks how far all jobs are."""
+        rows = fetch(self._client, Step, list(self._open))
+        lost = [job for job in self._open if job not in rows]
+        if lost:
+            raise JobLost(f"There is no job {', '.join(map(str, lost))}")
+        ended = []
+        for job, row in rows.items():
+            yield from self._moved(job, [row.status, row.opstatus])
+            if row.status in STATUSES_FINALIZED:
+                ended.append(job)
+        yield from self._ends(ended)
+
+    def _ask(self, job: int, wait: float) -> Iterator[Event]:
+        """Asks for what is new about one job, and waits for it as long as ``wait`` seconds."""
+        known = self._open.get(job)
+        if known is None:
+            return
+        try:
+            answer = self._client.call(
+                "WaitForJobChange",
+                job,
+                _FIELDS,
+                known.values,
+                known.serial,
+                wait,
+                timeout=wait + self._timeout,
+            )
+        except JobLost:  # archived meanwhile, so it has ended
+            answer = None
+        if answer is None:
+            yield from self._ends([job])
+            return
+        if answer == JOB_NOTCHANGED:
+            return
+        values, lines = _change(answer)
+        for line in lines:
+            yield from self._said(job, known, line)
+        yield from self._moved(job, values)
+        if values[0] in STATUSES_FINALIZED:
+            yield from self._ends([job])
+
+    def _moved(self, job: int, values: list[Any]) -> Iterator[Event]:
+        known = self._open[job]
+        if known.values != values:
+            known.values = values
+            status, opcodes = values
+            done = sum(each in STATUSES_FINALIZED for each in opcodes)
+            yield Moved(job, status, done, len(opcodes))
+
+    def _said(self, job: int, known: _Known, line: LogLine) -> Iterator[Event]:
+        if line.serial > known.serial:
+            known.serial = line.serial
+            yield Said(job, line.time, line.kind, line.message)
+
+    def _ends(self, jobs: list[int]) -> Iterator[Event]:
+        outcomes = fetch(self._client, Outcome, jobs)
+        for job in jobs:
+            outcome = outcomes.get(job)
+            if outcome is None:
+                raise JobLost(f"There is no job {job} any more")
+            known = self._open.pop(job)
+            for line in sorted((line for op in outcome.oplog for line in op), key=_serial):
+                yield from self._said(job, known, line)
+            yield Ended(job, outcome)
+
+
+def _serial(line: LogLine) -> int:
+    return line.serial
+
+
+def _change(answer: Any) -> tuple[list[Any], list[LogLine]]:
+    """Reads an answer of WaitForJobChange."""
+    try:
+        (status, opcodes), lines = msgspec.convert(
+            answer, tuple[tuple[str, list[str]], list[LogLine]]
+        )
+    except msgspec.ValidationError as error:
+        raise LuxiError(f"The daemon's answer about a job can't be understood: {error}") from None
+    return [status, opcodes], lines

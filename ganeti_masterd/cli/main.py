@@ -1,0 +1,94 @@
+"""The ``gnt-luxi`` program: its global options, and its commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+
+import click
+
+from ganeti_masterd.cli.call import call
+from ganeti_masterd.cli.cluster import drain, info, pause_watcher
+from ganeti_masterd.cli.command import EXIT_INTERRUPTED, Program
+from ganeti_masterd.cli.control import archive, cancel, priority
+from ganeti_masterd.cli.jobs import job, jobs
+from ganeti_masterd.cli.session import Session
+from ganeti_masterd.cli.submitting import submit
+from ganeti_masterd.cli.watching import wait, watch
+from ganeti_masterd.constants import LUXI_DEF_RWTO
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"gnt-luxi {version('ganeti-masterd')}")
+        context.exit()
+
+
+@click.group(
+    "gnt-luxi",
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    help="Folder that stands for /, as for the daemon. Default: GANETI_ROOTDIR; else your own "
+    "simulation if one runs; else the system's.",
+)
+@click.option("--socket", metavar="PATH", help="The daemon's socket itself.")
+@click.option("--json", is_flag=True, help="Print JSON on standard output, and nothing else there.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=float(LUXI_DEF_RWTO),
+    show_default=f"{LUXI_DEF_RWTO}",
+    metavar="SECONDS",
+    help="How long the daemon may take over one answer.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Say the version, and exit.",
+)
+@click.pass_context
+def program(
+    context: click.Context, root: str | None, socket: str | None, json: bool, timeout: float
+) -> None:
+    """Talk to the master daemon of a Ganeti cluster."""
+    if root is not None and socket is not None:
+        raise click.UsageError("Name either --root or --socket.")
+    session = Session(root, socket, timeout, json=json, environment=os.environ)
+    context.obj = session
+    context.call_on_close(session.close)
+
+
+for _command in (
+    info,
+    jobs,
+    job,
+    submit,
+    watch,
+    wait,
+    cancel,
+    priority,
+    archive,
+    drain,
+    pause_watcher,
+    call,
+):
+    program.add_command(_command)
+
+
+def main() -> None:
+    """Runs the program on the process's arguments; ends the process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A log line in letters that the terminal lacks is no reason to fail.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        program(prog_name="gnt-luxi")
+    except KeyboardInterrupt:  # before a command runs
+        sys.exit(EXIT_INTERRUPTED)

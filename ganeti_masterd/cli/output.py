@@ -1,0 +1,110 @@
+"""How results are printed: tables and colours on a terminal, plain lines or JSON elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from msgspec import Struct
+
+from ganeti_masterd.cli.words import STYLES, json_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Column(Struct, frozen=True):
+    """A column of a table: ``status`` columns are coloured by what they say."""
+
+    title: str
+    right: bool = False
+    status: bool = False
+    wraps: bool = False
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def console() -> Console:
+    """Returns a console on standard output that takes text as it is."""
+    # Late: a plain line needs none of it, and loading takes as long as asking the daemon.
+    from rich.console import Console
+
+    return Console(file=sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+class Output:
+    """Standard output, in the form that was asked for; remarks go to standard error."""
+
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
+
+    @property
+    def rich(self) -> bool:
+        """Whether to print tables, colours and progress."""
+        return not self.json and on_terminal()
+
+    def document(self, value: Any) -> None:
+        """Prints a value as JSON, in one line if no one reads it on a terminal."""
+        click.echo(json_text(value, indent=on_terminal()))
+
+    def record(self, value: Any) -> None:
+        """Prints a value as JSON on one line of its own, at once."""
+        click.echo(json_text(value))
+        sys.stdout.flush()
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """Prints a line, at once; ``style`` is for terminals."""
+        if style is not None and self.rich:
+            console().print(text, style=style)
+        else:
+            click.echo(text)
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Says something that isn't the result, on standard error."""
+        click.echo(text, err=True)
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """Prints rows: as a table on a terminal, else as lines of fields between tabs."""
+        if not self.rich:
+            for row in rows:
+                click.echo("\t".join(each.replace("\n", " ") for each in row))
+            return
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for column in columns:
+            table.add_column(
+                column.title,
+                justify="right" if column.right else "left",
+                no_wrap=not column.wraps,
+                overflow="fold" if column.wraps else "ellipsis",
+            )
+        for row in rows:
+            table.add_row(
+                *(
+                    Text(cell, style=STYLES.get(cell, "") if column.status else "")
+                    for column, cell in zip(columns, row, strict=True)
+                )
+            )
+        console().print(table, soft_wrap=False)
+
+    def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Prints named values, one to a line; names in bold on a terminal."""
+        pairs = list(pairs)
+        width = max((len(name) for name, _ in pairs), default=0) + 1
+        if not self.rich:
+            for name, value in pairs:
+                click.echo(f"{name + ':':{width}} {value}")
+            return
+        from rich.text import Text
+
+        screen = console()
+        for name, value in pairs:
+            screen.print(Text.assemble((f"{name + ':':{width}}", "bold"), f" {value}"))

@@ -1,0 +1,107 @@
+"""What the daemon answers about jobs, as typed values.
+
+Each class is one question: its fields are the LUXI fields that are asked for, in order
+(spec luxi 2, QueryJobs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from ganeti_masterd.cli.words import Stamp
+from ganeti_masterd.constants import STATUSES_FINALIZED
+from ganeti_masterd.errors import LuxiError
+from ganeti_masterd.luxi.calls import Calls
+
+
+class LogLine(Struct, frozen=True, array_like=True):
+    """What an opcode said; serials count through the whole job."""
+
+    serial: int
+    time: Stamp
+    kind: str
+    message: Any
+
+
+class JobRow(Struct, frozen=True, array_like=True):
+    """The least about a job."""
+
+    id: int
+    status: str
+
+
+class Step(JobRow, frozen=True, array_like=True):
+    """How far a job is."""
+
+    opstatus: list[str]
+
+
+class Listed(JobRow, frozen=True, array_like=True):
+    """What a list of jobs shows."""
+
+    summary: list[str]
+    received_ts: Stamp | None
+    start_ts: Stamp | None
+    end_ts: Stamp | None
+
+
+class Outcome(Listed, frozen=True, array_like=True):
+    """How a job ended."""
+
+    opstatus: list[str]
+    opresult: list[Any]
+    oplog: list[list[LogLine]]
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in anything but success."""
+        return self.status in STATUSES_FINALIZED and self.status != "success"
+
+
+class Whole(Outcome, frozen=True, array_like=True):
+    """Everything about a job."""
+
+    priority: int
+    archived: bool | None
+    ops: list[dict[str, Any]]
+    oppriority: list[int]
+    opstart: list[Stamp | None]
+    opexec: list[Stamp | None]
+    opend: list[Stamp | None]
+
+
+R = TypeVar("R", bound=JobRow)
+
+
+def fetch(client: Calls, kind: type[R], jobs: Sequence[int] | None) -> dict[int, R]:
+    """Asks for jobs (null: all that aren't archived); those that exist, by id.
+
+    Raises what :meth:`Calls.query_jobs` does, and ``LuxiError`` for an answer that isn't
+    as it should be.
+    """
+    if jobs is not None and not jobs:
+        return {}
+    return understand(client.query_jobs(jobs, kind.__struct_fields__), kind)
+
+
+def understand(rows: Any, kind: type[R]) -> dict[int, R]:
+    """Returns rows of an answer to QueryJobs by id, without those of missing jobs."""
+    try:
+        # A missing job has nulls but for its id; from classic daemons it is null.
+        there = [row for row in rows if row is not None and row[1] is not None]
+        # Not strict: classic daemons give ids as text.
+        return {
+            row.id: row for row in (msgspec.convert(each, kind, strict=False) for each in there)
+        }
+    except (msgspec.ValidationError, TypeError, IndexError) as error:
+        raise LuxiError(f"The daemon's answer about jobs can't be understood: {error}") from None
+
+
+def as_object(row: JobRow) -> dict[str, Any]:
+    """Returns a row as JSON output has it: LUXI's fields by their names."""
+    values = {name: getattr(row, name) for name in row.__struct_fields__}
+    return dict(msgspec.to_builtins(values))

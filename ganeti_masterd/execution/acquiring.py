@@ -1,0 +1,137 @@
+"""How an opcode gets its locks: level by level, checked again after each wait.
+
+Waiting takes no thread. A level is asked for, and the answer either is there
+at once or comes by Deferred; meanwhile the job's slot goes to another.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from ganeti_masterd.config.store import ConfigStore
+from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.locking.keeper import LockKeeper
+from ganeti_masterd.locking.levels import Level, Wanted
+from ganeti_masterd.logical_units.base import LogicalUnit
+
+#: How often the locks of a level are asked for anew because the world moved meanwhile.
+MOVING_WORLD_TRIES = 20
+
+
+class Applicant(Protocol):
+    """Who wants the locks."""
+
+    job_id: int
+
+    def priority(self) -> int:
+        """Returns the priority with which it waits."""
+
+    def locks_held(self) -> None:
+        """All locks are there."""
+
+    def locks_refused(self, error: BaseException) -> None:
+        """They can't be had."""
+
+    def locks_awaited(self) -> None:
+        """A wait begins: the slot is not needed."""
+
+    def locks_granted(self) -> None:
+        """The wait is over: :meth:`Acquisition.resume` once there is a slot again."""
+
+
+class Acquisition:
+    """One opcode's way through the levels. Reactor thread only."""
+
+    def __init__(
+        self,
+        applicant: Applicant,
+        unit: LogicalUnit[Any],
+        locks: LockKeeper,
+        store: ConfigStore,
+    ) -> None:
+        self._applicant = applicant
+        self._unit = unit
+        self._locks = locks
+        self._store = store
+        self._level = Level.CLUSTER
+        self._wanted: Wanted | None = None
+        self._planned: object = None
+        self._tries = 0
+        self._waiting_for: Deferred[Any] | None = None
+
+    def begin(self, first: Level = Level.CLUSTER) -> None:
+        """Asks for the locks of ``first`` and of the levels below it."""
+        try:
+            for level in Level:
+                if level >= first and not self._ask(level):
+                    self._applicant.locks_awaited()
+                    waiting = self._waiting_for
+                    assert waiting is not None
+                    waiting.addCallbacks(self._granted, self._denied)
+                    return
+        except Exception as error:
+            self._applicant.locks_refused(error)
+            return
+        self._applicant.locks_held()
+
+    def _ask(self, level: Level) -> bool:
+        """Asks for one level; returns whether it is held, false for a wait."""
+        snapshot = self._store.snapshot
+        wanted = self._unit.locks(level, snapshot)
+        if wanted.empty:
+            return True
+        self._level, self._wanted, self._planned = level, wanted, snapshot
+        job_id, priority = self._applicant.job_id, self._applicant.priority()
+        answer = self._locks.acquire(job_id, level, wanted, priority)
+        if isinstance(answer, Deferred):
+            self._waiting_for = answer
+            return False
+        return True
+
+    def resume(self) -> None:
+        """Goes on after a wait, unless what is wanted has changed during it."""
+        if self._store.snapshot is not self._planned and self._moved():
+            return
+        if self._level is Level.NETWORK:
+            self._applicant.locks_held()
+        else:
+            self.begin(Level(self._level + 1))
+
+    def _moved(self) -> bool:
+        """Takes the level anew if the world moved; returns whether it did."""
+        try:
+            wanted = self._unit.locks(self._level, self._store.snapshot)
+        except Exception as error:
+            self._applicant.locks_refused(error)
+            return True
+        if wanted == self._wanted:
+            return False
+        self._locks.release(self._applicant.job_id, self._level)
+        self._tries += 1
+        if self._tries > MOVING_WORLD_TRIES:
+            label = self._level.label
+            self._applicant.locks_refused(
+                OpExecError(f"What to lock at level {label} kept changing")
+            )
+        else:
+            self.begin(self._level)
+        return True
+
+    def give_up(self) -> None:
+        """Ends the wait, if there is one, without a word to the applicant."""
+        waiting, self._waiting_for = self._waiting_for, None
+        if waiting is not None:
+            waiting.cancel()
+
+    def _granted(self, _: object) -> None:
+        self._waiting_for = None
+        self._applicant.locks_granted()
+
+    def _denied(self, failure: Failure) -> None:
+        given_up, self._waiting_for = self._waiting_for is None, None
+        if not (given_up and failure.check(CancelledError)):
+            assert failure.value is not None
+            self._applicant.locks_refused(failure.value)

@@ -1,0 +1,188 @@
+"""A context that does everything at once, for trying a logical unit by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from ganeti_masterd.config.changes import Change
+from ganeti_masterd.config.reservations import Reservations
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.store import ConfigStore
+from ganeti_masterd.execution.allocators import read_answer, request_text
+from ganeti_masterd.execution.targets import targets_of
+from ganeti_masterd.locking.levels import Level
+from ganeti_masterd.logical_units.context import JobKilled
+from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult
+from ganeti_masterd.testing.journal import MemoryJournal
+from ganeti_masterd.timing import Timers
+
+
+class SynchronousContext:
+    """Implements :class:`~ganeti_masterd.logical_units.context.Context`.
+
+    On a configuration of its own and on nodes that answer at once. What the
+    unit did is in ``lines`` (its log), ``locks`` (held, by level), ``submitted``
+    and ``slept``. ``kill_after`` lets a kill arrive after so many checkpoints;
+    ``engine`` answers :meth:`ask`.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        nodes: INodeRPC,
+        *,
+        job_id: int = 1,
+        engine: Any = None,
+        kill_after: int | None = None,
+    ) -> None:
+        self.job_id = job_id
+        self.journal = MemoryJournal()
+        self.store = ConfigStore(snapshot, self.journal, Timers(Clock()))
+        self.nodes = nodes
+        self.engine = engine
+        self.kill_after = kill_after
+        self.reservations = Reservations()
+        self.locks: dict[Level, set[str]] = {}
+        self.lines: list[Any] = []
+        self.submitted: list[list[Opcode]] = []
+        self.slept: list[float] = []
+        self._shields = 0
+
+    def snapshot(self) -> Snapshot:
+        """Returns the configuration as it is by now."""
+        return self.store.snapshot
+
+    def change(self, uuid: str, function: Callable[[Any], Any], serial: int | None = None) -> Any:
+        """Changes one object."""
+        self.checkpoint()
+        found = _now(self.store.change(uuid, function, serial)).locate(uuid)
+        return found[1] if found is not None else None
+
+    def change_all(self, changes: Sequence[Change]) -> Snapshot:
+        """Makes several changes."""
+        self.checkpoint()
+        snapshot: Snapshot = _now(self.store.apply(changes))
+        return snapshot
+
+    def call(
+        self,
+        nodes: Iterable[str],
+        procedure: str,
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> Mapping[str, NodeResult]:
+        """Calls nodes; they have to answer at once."""
+        self.checkpoint()
+        targets = targets_of(self.snapshot(), nodes)
+        answers: Mapping[str, NodeResult] = _now(
+            self.nodes.call(targets, procedure, arguments, timeout=timeout)
+        )
+        return answers
+
+    def run_allocator(self, name: str, request: Mapping[str, Any]) -> Any:
+        """Runs an allocator on the master."""
+        master = self.snapshot().master.uuid
+        answers = self.call((master,), "iallocator_runner", (name, request_text(request), {}))
+        return read_answer(name, answers[master])
+
+    def ask(self, question: Callable[[Any], Any]) -> Any:
+        """Puts a question to ``engine``."""
+        self.checkpoint()
+        answer = question(self.engine)
+        return _now(answer) if isinstance(answer, Deferred) else answer
+
+    def reserve(self, kind: str, value: Hashable) -> None:
+        """Reserves a value."""
+        self.reservations.reserve(self.job_id, kind, value, self.snapshot())
+
+    def new_mac(self, prefix: str | None = None) -> str:
+        """Reserves a MAC address."""
+        return self.reservations.generate_mac(self.job_id, self.snapshot(), prefix)
+
+    def new_port(self) -> int:
+        """Reserves a port."""
+        return self.reservations.generate_port(self.job_id, self.snapshot())
+
+    def new_minors(self, nodes: Sequence[str]) -> list[int]:
+        """Reserves minors."""
+        return self.reservations.generate_minors(self.job_id, nodes, self.snapshot())
+
+    def owned(self, level: Level) -> frozenset[str]:
+        """Returns the names that the test gave to ``locks``."""
+        return frozenset(self.locks.get(level, ()))
+
+    def release(self, level: Level, keep: Iterable[str] = ()) -> None:
+        """Gives back locks."""
+        self.locks[level] = self.locks.get(level, set()) & set(keep)
+
+    def downgrade(self, level: Level, names: Iterable[str] | None = None) -> None:
+        """Changes nothing that could be seen here."""
+
+    def add_lock(self, level: Level, name: str) -> None:
+        """Adds a lock."""
+        self.locks.setdefault(level, set()).add(name)
+
+    def remove_lock(self, level: Level, name: str) -> None:
+        """Removes a lock."""
+        self.locks.setdefault(level, set()).discard(name)
+
+    def submit(self, jobs: Sequence[Sequence[Opcode]]) -> list[int]:
+        """Writes down the jobs; ids count on from this job's."""
+        self.checkpoint()
+        first = self.job_id + len(self.submitted) + 1
+        self.submitted += [list(ops) for ops in jobs]
+        return list(range(first, first + len(jobs)))
+
+    def feedback(self, text: str, *, kind: str = "message", value: Any = None) -> None:
+        """Writes down a line (of another kind: kind and value)."""
+        self.lines.append(text if kind == "message" else (kind, value))
+        self.checkpoint()
+
+    def info(self, text: str) -> None:
+        """Writes down an INFO line."""
+        self.feedback(f" - INFO: {text}")
+
+    def warning(self, text: str, hint: str | None = None) -> None:
+        """Writes down a WARNING line."""
+        self.feedback(f" - WARNING: {text}")
+        if hint is not None:
+            self.feedback(f"      Hint: {hint}")
+
+    def sleep(self, seconds: float) -> None:
+        """Writes down how long it would have slept."""
+        self.slept.append(seconds)
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Raises ``JobKilled`` once it is time."""
+        if self.kill_after is not None and not self._shields:
+            self.kill_after -= 1
+            if self.kill_after < 0:
+                raise JobKilled(f"Job {self.job_id} was killed")
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Puts a kill off."""
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+
+
+def _now(done: Deferred[Any]) -> Any:
+    results: list[Any] = []
+    done.addBoth(results.append)
+    if not results:
+        raise AssertionError("This was to be answered at once")
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    return results[0]

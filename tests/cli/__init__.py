@@ -1,0 +1,1 @@
+"""Tests of ``gnt-luxi`` and the demonstration."""

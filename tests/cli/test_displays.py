@@ -1,0 +1,132 @@
+"""What is seen of jobs that are followed."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stdout
+
+from rich.console import Console
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.cli import output
+from ganeti_masterd.cli.displays import (
+    MOST_BARS,
+    Bars,
+    Lines,
+    Nothing,
+    Records,
+    display,
+    ending,
+    first_fault,
+    follow,
+)
+from ganeti_masterd.cli.following import Ended, Event, Moved, Said
+from ganeti_masterd.cli.output import Output
+from ganeti_masterd.cli.rows import Outcome, understand
+from tests.cli.doubles import FAILED_ROW, NOW, OK_ROW
+
+
+def outcome(row: dict[str, object]) -> Outcome:
+    (value,) = understand([[row[name] for name in Outcome.__struct_fields__]], Outcome).values()
+    return value
+
+
+GOOD, BAD = outcome(OK_ROW), outcome(FAILED_ROW)
+
+EVENTS: list[Event] = [
+    Moved(7, "queued", 0, 2),
+    Moved(7, "running", 0, 2),
+    Moved(7, "running", 1, 2),
+    Said(7, (NOW, 0), "message", "half [bold]way\x1b"),
+    Moved(8, "error", 1, 1),
+    Ended(8, BAD),
+    Moved(7, "success", 2, 2),
+    Ended(7, GOOD),
+]
+
+
+class PlainTests(SynchronousTestCase):
+    """Lines, records, and nothing."""
+
+    def printed(self, kind: type[Lines] | type[Records]) -> list[str]:
+        text = io.StringIO()
+        with redirect_stdout(text):
+            outcomes = follow(EVENTS, kind(Output(json=kind is Records)))
+        self.assertEqual(outcomes, {7: GOOD, 8: BAD})
+        return text.getvalue().splitlines()
+
+    def test_lines(self) -> None:
+        """Each new status, each line, and each end with what it was."""
+        lines = self.printed(Lines)
+        self.assertEqual(lines[:2], ["job 7: queued", "job 7: running"])
+        self.assertRegex(lines[2], r"^job 7: \d\d:\d\d:\d\d half \[bold\]way\\x1b$")
+        self.assertEqual(
+            lines[3],
+            "job 8: error, TEST_DELAY(1.0), 1.25 s: OpPrereqError (unknown_entity): no such node",
+        )
+        self.assertEqual(lines[4:], ["job 7: success, TEST_DELAY(1.0), 1.25 s"])
+
+    def test_records(self) -> None:
+        """Each event is an object on a line, of its kind."""
+        records = [json.loads(line) for line in self.printed(Records)]
+        self.assertEqual([each["event"] for each in records].count("status"), 5)
+        self.assertEqual(records[3]["message"], "half [bold]way\x1b")
+        self.assertEqual(records[-1]["event"], "end")
+        self.assertEqual((records[-1]["id"], records[-1]["opresult"]), (7, [None]))
+        self.assertNotIn("oplog", records[-1])
+
+    def test_nothing(self) -> None:
+        """Nothing is printed, and the ends are still known."""
+        text = io.StringIO()
+        with redirect_stdout(text):
+            self.assertEqual(len(follow(EVENTS, Nothing())), 2)
+        self.assertEqual(text.getvalue(), "")
+
+    def test_ending(self) -> None:
+        """A job that never began has no duration; one that was cancelled no fault."""
+        row = {**OK_ROW, "status": "canceled", "opstatus": ["canceled"], "start_ts": None}
+        self.assertEqual(ending(outcome(row)), "canceled, TEST_DELAY(1.0)")
+        self.assertIsNone(first_fault(outcome(row)))
+        self.assertTrue(outcome(row).failed)
+
+    def test_choice(self) -> None:
+        """JSON, lines or bars, by the output."""
+        self.assertIsInstance(display(Output(json=True), [7]), Records)
+        self.assertIsInstance(display(Output(), [7]), Lines)
+        self.patch(output, "on_terminal", lambda: True)
+        self.assertIsInstance(display(Output(), [7]), Bars)
+        self.assertIsInstance(display(Output(json=True), [7]), Records)
+
+
+class BarsTests(SynchronousTestCase):
+    """Progress on a terminal."""
+
+    def shown(self, jobs: list[int]) -> str:
+        text = io.StringIO()
+        screen = Console(
+            file=text,
+            force_terminal=True,
+            width=120,
+            markup=False,
+            highlight=False,
+            color_system=None,
+        )
+        bars = Bars(jobs, screen)
+        self.assertEqual(len(follow(EVENTS, bars)), 2)
+        return text.getvalue()
+
+    def test_few(self) -> None:
+        """A bar for each job; lines and ends stay above."""
+        text = self.shown([7, 8])
+        self.assertIn("half [bold]way\\x1b", text)
+        self.assertIn("job 8: error, TEST_DELAY(1.0)", text)
+        self.assertIn("job 7: success, TEST_DELAY(1.0)", text)
+
+    def test_many(self) -> None:
+        """One bar for all; only what failed stays, and a count at the end."""
+        text = self.shown(list(range(7, 8 + MOST_BARS)))
+        self.assertIn("job 8: error, TEST_DELAY(1.0)", text)
+        self.assertNotIn("job 7: success", text)
+        self.assertIn("2 jobs: 1 error, 1 success", text)
+        self.assertIn(f"2/{MOST_BARS + 1}", text)

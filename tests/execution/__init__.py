@@ -1,0 +1,1 @@
+"""Tests: From a ready job to its result."""

@@ -1,0 +1,125 @@
+"""The disk thread: order of work and steps, faults, its end; the real one and the stepped one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from ganeti_masterd.journal.thread import DiskThread, IDiskThread
+from ganeti_masterd.testing.disk import SteppedThread
+
+
+class SteppedThreadTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.thread = SteppedThread()
+        self.done: list[Any] = []
+
+    def steps(self, count: int) -> Iterator[None]:
+        for n in range(count):
+            self.done.append(f"step {n}")
+            yield
+
+    def work(self, name: str) -> None:
+        self.thread.do(lambda: self.done.append(name), lambda result: None)
+
+    def test_interface(self) -> None:
+        """Both threads are disk threads."""
+        verifyObject(IDiskThread, self.thread)
+        verifyObject(IDiskThread, DiskThread(None))
+
+    def test_nothing_before_start(self) -> None:
+        """Work waits for the start."""
+        self.work("a")
+        self.assertFalse(self.thread.step())
+        self.thread.start()
+        self.thread.run()
+        self.assertEqual(self.done, ["a"])
+
+    def test_work_waits_for_one_step_at_most(self) -> None:
+        """Work goes in its order, before the next step of a round under way."""
+        self.thread.start()
+        self.thread.follow(self.steps(3), lambda result: self.done.append("round"))
+        self.thread.step()
+        self.thread.step()
+        self.work("a")
+        self.work("b")
+        self.thread.run()
+        self.assertEqual(self.done, ["step 0", "a", "b", "step 1", "step 2", "round"])
+
+    def test_faults(self) -> None:
+        """A fault is the answer; the thread goes on."""
+        self.thread.start()
+
+        def broken() -> Iterator[None]:
+            yield
+            raise OSError("full")
+
+        answers: list[Any] = []
+        self.thread.do(lambda: 1 // 0, answers.append)
+        self.thread.follow(broken(), answers.append)
+        self.thread.do(lambda: "fine", answers.append)
+        self.thread.run()
+        self.assertIsInstance(answers[0].value, ZeroDivisionError)
+        self.assertEqual(answers[1], "fine")
+        self.assertIsInstance(answers[2].value, OSError)
+
+    def test_stop_after_the_round(self) -> None:
+        """Stopping waits for the work and the round that were given before."""
+        self.thread.start()
+        self.thread.follow(self.steps(2), lambda result: self.done.append("round"))
+        self.thread.stop(lambda result: self.done.append("stopped"))
+        self.work("a")
+        self.thread.run()
+        self.assertEqual(self.done, ["a", "step 0", "step 1", "round", "stopped"])
+        self.assertFalse(self.thread.step())
+
+
+class DiskThreadTests(TestCase):
+    def setUp(self) -> None:
+        from twisted.internet import reactor  # noqa: TID251
+
+        self.thread = DiskThread(reactor)
+
+    def stopped(self) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self.thread.stop(done.callback)
+        return done
+
+    @inlineCallbacks
+    def test_answers_in_the_reactor(self) -> Iterator[Deferred[Any]]:
+        """Work runs in the thread, each answer comes in the reactor thread, in order."""
+        answers: list[Any] = []
+
+        def answer(result: Any) -> None:
+            answers.append((result, threading.current_thread()))
+
+        def steps() -> Iterator[None]:
+            yield
+            answers.append(("step", threading.current_thread()))
+
+        for n in range(5):
+            self.thread.do(lambda n=n: (n, threading.current_thread().name), answer)
+        self.thread.follow(steps(), answer)
+        self.thread.do(lambda: 1 // 0, answer)
+        self.thread.start()
+        yield self.stopped()
+        here = threading.current_thread()
+        values = [result for result, thread in answers if thread is here]
+        self.assertEqual(values[:5], [(n, "disk") for n in range(5)])
+        self.assertIsInstance(values[5], Failure)
+        self.assertIsNone(values[6])
+        self.assertEqual([result for result, thread in answers if thread is not here], ["step"])
+
+    @inlineCallbacks
+    def test_stop(self) -> Iterator[Deferred[Any]]:
+        """When stop answers, the thread is gone."""
+        self.thread.start()
+        self.assertTrue(self.thread._thread.is_alive())
+        yield self.stopped()
+        self.assertFalse(self.thread._thread.is_alive())

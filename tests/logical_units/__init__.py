@@ -1,0 +1,1 @@
+"""Tests: Logical units, one opcode each."""

@@ -1,0 +1,205 @@
+"""The engine: what is asked of the nodes, how long answers are made, names."""
+
+from __future__ import annotations
+
+import gc
+import json
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.errors import DaemonStopping, OpPrereqError
+from ganeti_masterd.query.collectors import PATIENCE
+from ganeti_masterd.query.resources import RESOURCES
+from ganeti_masterd.testing.nodes import ScriptedNodes
+from tests.query.scene import Scene, big_snapshot
+from tests.query.test_slices import Turns
+
+
+class AskingTests(SynchronousTestCase):
+    """What is asked of the nodes."""
+
+    def setUp(self) -> None:
+        self.scene = Scene()
+        self.nodes: ScriptedNodes = self.scene.nodes
+
+    def asked(self, resource: str, fields: list[str], filter_: Any = None) -> list[Any]:
+        """Who was called for a query: (node, procedure) in order."""
+        self.nodes.asked.clear()
+        self.scene.result(self, self.scene.engine.query(resource, fields, filter_))
+        return self.nodes.procedures()
+
+    def test_nothing(self) -> None:
+        """A query of the configuration asks no node and is answered at once."""
+        for resource in ("node", "instance", "group", "network", "job", "lock", "filter"):
+            fields = [f.name for f in RESOURCES[resource].fields.values() if f.needs is None]
+            fields = [name for name in fields if name != "archived"]
+            answer = self.scene.engine.query(resource, fields)
+            if resource != "instance":  # so many fields are work for several turns
+                self.assertNotIsInstance(answer, Deferred)
+            self.scene.result(self, answer)
+        self.assertEqual(self.nodes.asked, [])
+
+    def test_only_what_is_needed(self) -> None:
+        """Only the calls that the fields need are made, to online nodes."""
+        calls = self.asked("node", ["name", "mfree"])
+        self.assertEqual({procedure for _, procedure in calls}, {"node_info"})
+        self.assertEqual(len(calls), 6)
+        self.assertEqual(self.nodes.asked[0].arguments[0], [])
+        self.assertEqual(self.nodes.asked[0].timeout, PATIENCE)
+        self.asked("node", ["dfree"], ["=", "name", "node10"])
+        (call,) = self.nodes.asked
+        self.assertEqual(
+            call.arguments[0],
+            [
+                ["file", "/srv/ganeti/file-storage", []],
+                ["lvm-vg", "xenvg", [True]],
+                ["lvm-pv", "xenvg", [True]],
+            ],
+        )
+        self.assertEqual([spec[0] for spec in call.arguments[1]], ["kvm"])
+
+    def test_only_who_matters(self) -> None:
+        """The configuration's part of a filter spares the other nodes."""
+        calls = self.asked(
+            "instance", ["name"], ["&", ["=", "pnode", "node1"], ["=", "status", "running"]]
+        )
+        self.assertEqual(calls, [("node1", "all_instances_info")])
+        self.assertEqual(self.asked("instance", ["status"], ["=", "pnode", "nosuch"]), [])
+        self.assertEqual(
+            self.asked("instance", ["console"], ["=", "name", "web3"]),
+            [("node11.example.com", "instance_console_info")],
+        )
+        self.assertEqual(self.asked("instance", ["status"], ["=", "name", "web2"]), [])
+
+    def test_hypervisors(self) -> None:
+        """Nodes are asked for the hypervisors of the instances in question."""
+        self.asked("instance", ["status"], ["=", "name", "web3"])
+        names, params = self.nodes.asked[0].arguments
+        self.assertEqual((names, list(params)), (["kvm"], ["kvm"]))
+
+    def test_at_once(self) -> None:
+        """All nodes and all kinds of data are asked before any answer is there."""
+        self.nodes.held = True
+        answer = self.scene.engine.query("instance", ["status", "console"], ["=~", "name", "^web"])
+        calls = {procedure for _, procedure in self.nodes.procedures()}
+        self.assertEqual(calls, {"all_instances_info", "instance_console_info"})
+        assert isinstance(answer, Deferred)
+        self.assertNoResult(answer)
+        self.nodes.release()
+        self.assertEqual(len(self.successResultOf(answer)["data"]), 4)
+
+    def test_one_snapshot(self) -> None:
+        """An answer is made from the configuration as it was when the query came."""
+        self.nodes.held = True
+        answer = self.scene.engine.query("node", ["name", "mfree"], None)
+        self.scene.snapshot = big_snapshot(1, 0)
+        self.nodes.release()
+        rows = self.scene.result(self, answer)["data"]
+        self.assertEqual(rows[0][0], [0, "node1"])
+        self.assertEqual(len(rows), 7)
+
+    def test_nonsense(self) -> None:
+        """A node that makes no sense is one that gave no data."""
+        payloads: tuple[Any, ...] = (
+            None,
+            5,
+            [],
+            ["boot"],
+            ["boot", None, [{}]],
+            {"x": {"memory": "much"}},
+        )
+        for payload in payloads:
+            self.nodes.answers = {"node_info": payload, "all_instances_info": payload}
+            (row,) = self.scene.query(self, "node", ["mfree"], ["=", "name", "node1"])
+            self.assertEqual(row, [[2, None]])
+            if payload != []:
+                rows = self.scene.query(self, "instance", ["status"], ["=", "name", "instance5"])
+                self.assertEqual(rows, [[[0, "ERROR_nodedown"]]])
+
+    def test_no_storage_said(self) -> None:
+        """What a node leaves out is no data; the rest shows."""
+        self.nodes.answers = {"node_info": ["boot", None, None]}
+        fields = ["bootid", "mfree", "dfree", "sptotal"]
+        (row,) = self.scene.query(self, "node", fields, ["=", "name", "node1"])
+        self.assertEqual(row, [[0, "boot"], [2, None], [2, None], [2, None]])
+
+
+class LongTests(SynchronousTestCase):
+    """Answers that take several turns of the reactor."""
+
+    def setUp(self) -> None:
+        self.reactor = Turns()
+        self.scene = Scene(big_snapshot(3, 4000), clock=self.reactor)
+
+    def test_others_go_first(self) -> None:
+        """While a long answer is made, short ones are given at once."""
+        answer = self.scene.engine.answer("instance", ["name", "admin_state"])
+        assert isinstance(answer, Deferred)
+        for _ in range(3):
+            self.assertNoResult(answer)
+            self.assertNotIsInstance(self.scene.engine.answer("node", ["name"]), Deferred)
+            self.reactor.turn()
+        while self.reactor.calls:
+            self.reactor.turn()
+        rows = json.loads(self.successResultOf(answer).data)["data"]
+        self.assertEqual(len(rows), 4000)
+        self.assertEqual(rows[3999], [[0, "inst3999.example.com"], [0, "up"]])
+
+    def test_filtered(self) -> None:
+        """A filter over many rows is judged in turns as well."""
+        answer = self.scene.engine.query("instance", ["name"], ["=~", "name", "99"])
+        assert isinstance(answer, Deferred)
+        self.assertNoResult(answer)
+        while self.reactor.calls:
+            self.reactor.turn()
+        self.assertEqual(len(self.successResultOf(answer)["data"]), 76)
+
+    def test_stop(self) -> None:
+        """What is left at the daemon's end fails."""
+        answer = self.scene.engine.instances([], ["name", "pnode"])
+        assert isinstance(answer, Deferred)
+        self.scene.engine.close()
+        self.failureResultOf(answer, DaemonStopping)
+
+    def test_memory(self) -> None:
+        """Many live answers leave nothing behind."""
+        scene = Scene(big_snapshot(10, 200), ScriptedNodes({"all_instances_info": {}}))
+
+        def ask(times: int) -> int:
+            for _ in range(times):
+                scene.result(self, scene.engine.answer("instance", ["name", "status", "hvparams"]))
+                scene.nodes.asked.clear()
+            gc.collect()
+            return len(gc.get_objects())
+
+        before = ask(3)
+        self.assertLess(ask(10) - before, 200)
+
+
+class NamedTests(SynchronousTestCase):
+    """Rows that are asked for by name."""
+
+    def test_unknown(self) -> None:
+        """A name that doesn't exist is an error, in the words of the real thing."""
+        scene = Scene()
+        for resource, key, words in (
+            ("node", "name", "Node name x not found"),
+            ("instance", "name", "Instance name x not found"),
+            ("group", "name", "NodeGroup name x not found"),
+            ("network", "name", "Network name x not found"),
+            ("export", "node", "Node name x not found"),
+        ):
+            error = self.assertRaises(
+                OpPrereqError, scene.engine.query, resource, [key], ["=", key, "x"]
+            )
+            self.assertEqual(error.args, (words, "unknown_entity"))
+
+    def test_classic_leaves_out(self) -> None:
+        """Classic queries leave unknown names out, and answer each object once."""
+        scene = Scene()
+        rows = scene.engine.nodes(["node4", "nosuch", "node1", "node1"], ["name", "mtotal"])
+        self.assertEqual(scene.result(self, rows), [["node1", None], ["node4.example.com", None]])
+        rows = scene.engine.instances(["nosuch"], ["name"])
+        self.assertEqual(scene.result(self, rows), [])

@@ -1,0 +1,117 @@
+"""Rows and values of jobs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from msgspec.structs import replace
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.errors import OpPrereqError
+from ganeti_masterd.jobs.model import Job, OpState, begin_running, begin_waiting, new_job, succeed
+from ganeti_masterd.query.jobs import job_values, op_summary
+from ganeti_masterd.query.resources import RESOURCES
+from tests.query.scene import Jobs, Scene
+
+
+class JobTests(SynchronousTestCase):
+    """Rows of jobs."""
+
+    def setUp(self) -> None:
+        queued = [
+            new_job(n, [{"OP_ID": "OP_TEST_DELAY", "duration": n}], 1000.5 + n) for n in range(1, 6)
+        ]
+        running = begin_running(begin_waiting(queued[1], 0, 2000.25), 0, 2001.0)
+        done = succeed(running, 0, None, 2002.0)
+        self.live = [queued[0], running, *queued[2:]]
+        self.scene = Scene(jobs=Jobs(self.live, [replace(done, id=8), replace(done, id=9)]))
+
+    def ids(self, filter_: Any, fields: Any = ("id",)) -> list[int]:
+        """The ids of the rows that a filter lets pass."""
+        rows = self.scene.query(self, "job", list(fields), filter_)
+        return [row[0][1] for row in rows]
+
+    def test_which(self) -> None:
+        """Jobs of the archive show if the fields or the filter ask for it, or by id."""
+        self.assertEqual(self.ids(None), [1, 2, 3, 4, 5])
+        self.assertEqual(self.ids(None, ("id", "archived")), [1, 2, 3, 4, 5, 8, 9])
+        self.assertEqual(self.ids(["?", "archived"]), [8, 9])
+        self.assertEqual(self.ids(["|", ["=", "id", 9], ["=", "id", 2], ["=", "id", "9"]]), [9, 2])
+        self.assertEqual(
+            self.scene.query(self, "job", ["archived", "id", "x"], ["=", "id", 7]),
+            [[[3, None], [0, 7], [1, None]]],
+        )
+        self.assertEqual(
+            self.scene.query(self, "job", ["archived", "status"], ["=", "id", 9]),
+            [[[0, True], [0, "success"]]],
+        )
+
+    def test_filters(self) -> None:
+        """Jobs are found by id, status and times."""
+        self.assertEqual(self.ids(["&", [">", "id", 1], ["<", "id", 4]]), [2, 3])
+        self.assertEqual(self.ids(["=", "status", "running"]), [2])
+        self.assertEqual(self.ids([">=", "received_ts", 1004]), [4, 5])
+        self.assertEqual(self.ids(["=[]", "opstatus", "running"]), [2])
+        self.assertEqual(self.ids(["=[]", "summary", "TEST_DELAY(4.0)"]), [4])
+        # What hasn't begun can't be judged by when it began.
+        self.assertEqual(self.ids(["=", "start_ts", 1]), [1, 3, 4, 5])
+
+    def test_query_jobs(self) -> None:
+        """QueryJobs gives bare values in the order asked, each job once."""
+        engine = self.scene.engine
+
+        def rows(*args: Any, **rest: Any) -> Any:
+            return self.scene.result(self, engine.query_jobs(*args, **rest))
+
+        self.assertEqual(
+            rows([5, 9, 7, 5], ["id", "status"]), [[5, "queued"], [9, "success"], [7, None]]
+        )
+        self.assertEqual(rows([7, 1], ["status", "id"], null_rows=True), [None, ["queued", 1]])
+        self.assertEqual(rows([], ["id"]), [[1], [2], [3], [4], [5]])
+        self.assertEqual(len(rows(None, ["id", "archived"])), 7)
+        self.assertEqual(rows([9, 1], ["archived", "end_ts"]), [[True, [2002, 0]], [False, None]])
+        error = self.assertRaises(OpPrereqError, engine.query_jobs, None, ["id", "x", "y"])
+        self.assertEqual(error.args, ("Unknown output fields selected: x, y", "wrong_input"))
+
+    def test_values(self) -> None:
+        """A job's values are JSON; one unknown field makes all of them null."""
+        job = self.live[1]
+        self.assertEqual(
+            job_values(job, ("id", "status", "opstart", "archived", "end_ts")),
+            [2, "running", [[2000, 250000]], False, None],
+        )
+        self.assertEqual(job_values(job, ("id", "nosuch")), [None, None])
+        for name in RESOURCES["job"].fields:
+            (value,) = job_values(job, (name,))
+            self.assertEqual(json.loads(json.dumps(value)), value)
+
+    def test_secrets(self) -> None:
+        """Private and secret parameters don't show."""
+        values = {
+            "OP_ID": "OP_INSTANCE_CREATE",
+            "instance_name": "x",
+            "osparams_private": {"key": "sesame"},
+            "osparams_secret": {"key": "sesame"},
+            "comment": None,
+            "iallocator": None,
+        }
+        job = Job(id=1, ops=(OpState(input=values),))
+        ((shown,),) = job_values(job, ("ops",))
+        self.assertNotIn("sesame", str(shown))
+        self.assertEqual(shown["instance_name"], "x")
+        self.assertIn("comment", shown)
+        self.assertNotIn("iallocator", shown)
+
+    def test_summaries(self) -> None:
+        """An opcode shows by its name and what tells most, whatever stands in the file."""
+        for expected, values in (
+            ("TEST_DELAY(3.0)", {"OP_ID": "OP_TEST_DELAY", "duration": 3}),
+            ("TEST_DELAY(5.0e-2)", {"OP_ID": "OP_TEST_DELAY", "duration": 0.05}),
+            ("NODE_ADD(node2)", {"OP_ID": "OP_NODE_ADD", "node_name": "node2"}),
+            ("CLUSTER_POST_INIT", {"OP_ID": "OP_CLUSTER_POST_INIT"}),
+            ("TEST_DELAY", {"OP_ID": "OP_TEST_DELAY", "duration": [1]}),
+            ("NEW_THING", {"OP_ID": "OP_NEW_THING", "x": 1}),
+        ):
+            self.assertEqual(op_summary(values), expected)
+            self.assertEqual(op_summary(values), expected)

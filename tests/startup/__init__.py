@@ -1,0 +1,1 @@
+"""Tests: What comes before the reactor runs."""
