@@ -92,7 +92,7 @@ def jobs(session: Session, statuses: tuple[str, ...], limit: int | None, archive
         limit = TERMINAL_LIMIT if session.out.rich else 0
     # All of them by two fields, then only those shown by the rest.
     fields = [*JobRow.__struct_fields__, *(["archived"] if archived else [])]
-    known = understand([row[:2] for row in session.client.query_jobs(None, fields)], JobRow)
+    known = understand(session.client.query_jobs(None, fields), JobRow)
     wanted = sorted(row.id for row in known.values() if not statuses or row.status in statuses)
     chosen = wanted[-limit:] if limit else wanted
     rows = fetch(session.client, Listed, chosen)

@@ -122,6 +122,19 @@ class JobsTests(CommandCase):
         self.assertIn(["id", "status", "archived"], [args[1] for _, args in self.daemon.heard])
         self.run_failing("jobs", "--status", "odd", code=2)
 
+    def test_nonsense(self) -> None:
+        """A list that makes no sense is an error in a line."""
+        for answer in (None, 5, [5], [[7, 5]], [["x", "success"]]):
+            self.daemon.answers["QueryJobs"] = answer
+            result = self.run_failing("jobs")
+            self.assertIn("can't be understood", result.stderr)
+
+    def test_classic(self) -> None:
+        """A classic daemon gives ids as text, and null for what it doesn't know."""
+        self.daemon.answers["QueryJobs"] = [["7", "success"], None]
+        self.daemon.answers.update(QueryClusterInfo={"name": "x"}, QueryConfigValues=[None, None])
+        self.assertEqual(self.run_json("info")["jobs"], {"total": 1, "success": 1})
+
     def test_none(self) -> None:
         """An empty list is no line, and [] in JSON."""
         self.daemon.answers["QueryJobs"] = []

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from typing import Any
 
 import click
 from click.shell_completion import ShellComplete
 
-from ganeti_masterd.cli import cluster, command
+from ganeti_masterd.cli import command, session
 from ganeti_masterd.cli.main import program
 from tests.cli.doubles import FAILED_ROW, OK_ROW, CommandCase, FolderCase, job_answers
 
@@ -97,7 +98,7 @@ class OptionTests(FolderCase):
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
-        self.patch(cluster.Session, "client", property(interrupted))
+        self.patch(session.Session, "client", property(interrupted))
         result = self.invoke("info")
         self.assertEqual((result.exit_code, result.output), (130, ""))
 
@@ -142,12 +143,12 @@ class CompletionTests(CommandCase):
 class ProcessTests(CommandCase):
     """The program as a process."""
 
-    def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
+    def start(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [*GNT_LUXI, "--socket", self.socket, *args],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            **options,  # type: ignore[call-overload]
+            **options,
         )
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)

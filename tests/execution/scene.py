@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from threading import Event
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -136,6 +137,17 @@ class ExecutionScene(TestCase):
     async def run_job(self, *ops: Opcode) -> Job:
         """Submits a job and waits for its end."""
         return await self.ends(await self.submit(*ops))
+
+    def tick(self) -> Deferred[None]:
+        """Fires in a later turn of the reactor."""
+        done: Deferred[None] = Deferred()
+        self.timers.later(0.001, done.callback, None)
+        return done
+
+    async def until(self, event: Event) -> None:
+        """Waits for a thread without blocking the reactor."""
+        while not event.is_set():
+            await self.tick()
 
     def messages(self, job: Job) -> Sequence[Any]:
         """Returns what a job's log says."""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.defer import ensureDeferred, gatherResults
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpExecError, OpPrereqError, prereq
@@ -227,7 +227,7 @@ class LockTests(ExecutionScene):
         first = await self.submit(dummy())
         await self.reaches(first, "running")
         self.unit(locks=locking(free_ones), exec=lambda *args: None)
-        self.assertTrue(reached.wait(5))
+        await self.until(reached)
         self.assertEqual((await self.run_job(dummy())).status, "success")
         release.set()
         await self.ends(first)
@@ -371,11 +371,6 @@ class KillTests(ExecutionScene):
         self.assertEqual(job.ops[1].result[0], "OpExecError")
         self.assertIn("killed", job.ops[1].result[1][0])
 
-    def tick(self) -> Deferred[None]:
-        done: Deferred[None] = Deferred()
-        self.timers.later(0.001, done.callback, None)
-        return done
-
     async def test_shielded(self) -> None:
         """Clean-up that is shielded is finished."""
         finished = []
@@ -393,7 +388,7 @@ class KillTests(ExecutionScene):
         self.unit(exec=clean_up)
         job_id = await self.submit(dummy())
         await self.reaches(job_id, "running")
-        entered.wait(5)
+        await self.until(entered)
         await self.kill(job_id)
         job = await self.ends(job_id)
         self.assertEqual((job.status, finished), ("error", [True]))
@@ -410,7 +405,7 @@ class KillTests(ExecutionScene):
         self.unit(prepares=True, prepare=prepare, exec=lambda *args: None)
         job_id = await self.submit(dummy())
         await self.reaches(job_id, "waiting")
-        entered.wait(5)
+        await self.until(entered)
         done, _ = await self.control.cancel(job_id)
         self.assertFalse(done)
         self.assertEqual((await self.ends(job_id)).status, "canceled")
