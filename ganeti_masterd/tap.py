@@ -14,6 +14,7 @@ from ganeti_masterd.errors import GenericError
 from ganeti_masterd.luxi.factory import MAX_CONNECTIONS
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 from ganeti_masterd.startup import simulated_root
+from ganeti_masterd.startup.checks import check
 from ganeti_masterd.startup.paths import Paths, default_root
 
 
@@ -126,7 +127,7 @@ def make_service(options: Options) -> IService:
                 "Real nodes can't be called by this version yet: start it with --simulate N"
             )
         simulated_root.prepare(paths, simulate)
-        simulated_root.read_config(paths)
+        check(paths)
     except GenericError as error:
         sys.stderr.write(f"gnt-masterd: {error}\n")
         raise SystemExit(EXIT_FAILURE)

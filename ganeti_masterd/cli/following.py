@@ -131,9 +131,7 @@ class Follower:
 
     def _ask(self, job: int, wait: float) -> Iterator[Event]:
         """Asks for what is new about one job, and waits for it as long as ``wait`` seconds."""
-        known = self._open.get(job)
-        if known is None:
-            return
+        known = self._open[job]
         try:
             answer = self._client.call(
                 "WaitForJobChange",

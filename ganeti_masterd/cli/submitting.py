@@ -111,8 +111,13 @@ def _send(client: Calls, jobs: Sequence[RawJob], *, drained: bool) -> list[Submi
             results.append(client.submit_job_to_drained_queue(ready))
         except JobFileError as error:
             results.append(str(error))
-        except CallFailed:
-            raise
+        except CallFailed as error:
+            if not results:
+                raise
+            # Those that are in already must be told.
+            results.append(str(error))
+            results += ["it was not sent"] * (len(jobs) - len(results))
+            break
         except GenericError as error:
             results.append(exception_text(error))
     return results

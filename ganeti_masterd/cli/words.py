@@ -85,15 +85,16 @@ def duration(seconds: float) -> str:
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    for size, unit, below, smaller in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            rest = whole % size // below
-            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
+    if whole >= 86400:
+        return _two_units(whole, 86400, "d", 3600, "h")
+    if whole >= 3600:
+        return _two_units(whole, 3600, "h", 60, "min")
+    return _two_units(whole, 60, "min", 1, "s")
+
+
+def _two_units(seconds: int, large: int, larges: str, small: int, smalls: str) -> str:
+    rest = seconds % large // small
+    return f"{seconds // large} {larges}" + (f" {rest} {smalls}" if rest else "")
 
 
 def parse_duration(text: str) -> float:

@@ -95,7 +95,9 @@ class OpcodeContext:
     ) -> Mapping[str, NodeResult]:
         """See ``Context.call``."""
         self.checkpoint()
-        return self.call_shielded(nodes, procedure, arguments, timeout)
+        answers = self.call_shielded(nodes, procedure, arguments, timeout)
+        self.checkpoint()
+        return answers
 
     def call_shielded(
         self,

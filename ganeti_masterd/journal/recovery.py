@@ -74,20 +74,12 @@ def recover(
     directory = os.path.dirname(path)
     disk.make_directory(directory, JOURNAL_DIRECTORY_PERMS)
     disk.sync_directory(os.path.dirname(directory))
-    waiting = standing(path, disk)
-    if waiting is not None:
-        raise waiting
+    _refuse_standing(path, disk)
     store = open_store(path)
     try:
         disk.sync_directory(directory)
-        held = store.load()
+        held = _fitting(store, identity, files, disk, now)
         if held:
-            header = store.header()
-            if header is None:
-                raise JournalCorrupt(path, "it has rows but no header")
-            reason = misfit(held, header, identity, disk, files)
-            if reason is not None:
-                raise set_aside(store, disk, reason, now())
             log.info("The journal holds {rows} rows: the files take them", rows=len(held))
             replay(store, disk, files, held, merge_log=merge_log, merge_config=merge_config)
         names = _tidied_names(disk, files)
@@ -108,6 +100,51 @@ def recover(
         reserved=parse_serial(serial),
         replayed=len(held),
     )
+
+
+def check_journal(
+    path: str,
+    *,
+    identity: Identity,
+    files: Files,
+    disk: IDisk,
+    now: Callable[[], float],
+    open_store: Callable[[str], IStore] = SQLiteStore,
+) -> None:
+    """Raises what :func:`recover` would raise about the journal; replays nothing, makes nothing.
+
+    To be called with the queue's lock held; before the daemon has detached, as
+    nothing stays open.
+    """
+    directory, name = os.path.split(path)
+    _refuse_standing(path, disk)
+    if name in disk.names(directory):
+        store = open_store(path)
+        try:
+            _fitting(store, identity, files, disk, now)
+        finally:
+            store.close()
+
+
+def _refuse_standing(path: str, disk: IDisk) -> None:
+    waiting = standing(path, disk)
+    if waiting is not None:
+        raise waiting
+
+
+def _fitting(
+    store: IStore, identity: Identity, files: Files, disk: IDisk, now: Callable[[], float]
+) -> Entries:
+    """Returns the rows of a journal that fits the files; sets aside any other and raises."""
+    held = store.load()
+    if held:
+        header = store.header()
+        if header is None:
+            raise JournalCorrupt(store.path, "it has rows but no header")
+        reason = misfit(held, header, identity, disk, files)
+        if reason is not None:
+            raise set_aside(store, disk, reason, now())
+    return held
 
 
 def misfit(

@@ -60,7 +60,8 @@ class Context(Protocol):
     ) -> Mapping[str, NodeResult]:
         """Calls a procedure on nodes, given by uuid, all at once; see ``INodeRPC.call``.
 
-        A kill waits for it: a call that was sent is carried out by the node anyway.
+        A checkpoint before and after it; a kill waits for the answer, as a call
+        that was sent is carried out by the node anyway.
         """
         ...
 

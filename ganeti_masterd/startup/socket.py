@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorSocket
 from twisted.internet.protocol import ServerFactory
 
@@ -14,29 +15,39 @@ BACKLOG = 4096
 
 
 class MasterSocket:
-    """A listening UNIX socket, bound under a temporary name and then renamed."""
+    """A listening UNIX socket, made in a folder that no one else enters, then given its name.
+
+    Twisted opens a socket that it adopts to everyone, shortens its backlog,
+    and at the end removes the name under which it was bound: that name is the
+    one in the private folder, ``PATH.d/q``. ``path`` is a second one.
+    """
 
     def __init__(self, path: str, mode: int, owner: tuple[int, int] | None = None) -> None:
         self.path = path
         self._mode = mode
         self._owner = owner
+        self._folder = path + ".d"
         self._port: IListeningPort | None = None
 
     def listen(self, reactor: IReactorSocket, factory: ServerFactory) -> None:
         """Starts to listen; replaces a stale socket file. Raises ``OSError``."""
-        temporary = self.path + ".new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        bound, named = self._folder + "/q", self.path + ".new"
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        os.chmod(self._folder, 0o700)
+        for stale in (bound, named):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(stale)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            sock.bind(temporary)
-            os.chmod(temporary, self._mode)
-            if self._owner is not None:
-                os.chown(temporary, *self._owner)
-            sock.listen(BACKLOG)
+            sock.bind(bound)
             self._port = reactor.adoptStreamPort(sock.fileno(), socket.AF_UNIX, factory)
-            os.rename(temporary, self.path)
+            os.chmod(bound, self._mode)
+            if self._owner is not None:
+                os.chown(bound, *self._owner)
+            sock.listen(BACKLOG)
+            os.link(bound, named)
+            os.rename(named, self.path)
         finally:
             # The reactor has a duplicate of its own.
             sock.close()
@@ -47,4 +58,8 @@ class MasterSocket:
         if port is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
-            port.stopListening()
+            maybeDeferred(port.stopListening).addCallback(lambda _: self._remove_folder())
+
+    def _remove_folder(self) -> None:
+        with contextlib.suppress(OSError):
+            os.rmdir(self._folder)

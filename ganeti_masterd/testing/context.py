@@ -85,6 +85,7 @@ class SynchronousContext:
         answers: Mapping[str, NodeResult] = _now(
             self.nodes.call(targets, procedure, arguments, timeout=timeout)
         )
+        self.checkpoint()
         return answers
 
     def run_allocator(self, name: str, request: Mapping[str, Any]) -> Any:

@@ -54,12 +54,16 @@ class DaemonProcess:
     ) -> None:
         self.root = Path(root)
         self.paths = Paths(str(root))
-        self.socket = self.paths.socket
         self.log = self.root.with_name(self.root.name + ".log")
         self._options = [f"--root={root}", f"--simulate={nodes}", *options]
         self._wrapper = list(wrapper)
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[BlockingClient] = []
+
+    @property
+    def socket(self) -> str:
+        """The path of the master socket."""
+        return self.paths.socket
 
     @property
     def environment(self) -> dict[str, str]:

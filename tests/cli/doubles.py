@@ -93,8 +93,13 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             if isinstance(answer, Exception):
                 raise answer
             return True, answer(*args) if callable(answer) else answer
+        except ConnectionError:  # the connection is to end
+            raise
         except Exception as error:
             return False, encode_error(error)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keeps connections that were ended on purpose out of the output."""
 
 
 class _Connection(socketserver.StreamRequestHandler):

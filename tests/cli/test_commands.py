@@ -60,6 +60,12 @@ class InfoTests(CommandCase):
         self.daemon.answers.update(QueryClusterInfo={"name": "x"}, QueryJobs=[])
         self.assertEqual(self.run_ok("info").splitlines()[:2], ["Cluster: x", "Jobs:    none"])
 
+    def test_info_on_a_terminal(self) -> None:
+        """A terminal has the same lines, names in bold where it can."""
+        plain = self.run_ok("info")
+        self.patch(output, "on_terminal", lambda: True)
+        self.assertEqual(self.run_ok("info"), plain)
+
     def test_info_json(self) -> None:
         """The same in JSON, with all that the daemon told."""
         told = self.run_json("info")
@@ -204,6 +210,12 @@ class JobsTests(CommandCase):
         for part in ("debug_level", "dry_run"):
             self.assertNotIn(part, text)
 
+    def test_job_on_a_terminal(self) -> None:
+        """A terminal has the same lines, states in colours where it can."""
+        plain = self.run_ok("job", "7")
+        self.patch(output, "on_terminal", lambda: True)
+        self.assertEqual(self.run_ok("job", "7"), plain)
+
     def test_job_json(self) -> None:
         """All LUXI fields by their names."""
         self.assertEqual(self.run_json("job", "7"), OK_ROW)
@@ -317,6 +329,29 @@ class SubmitTests(CommandCase):
         self.assertIn("job 4 of 4 was refused: it depends on job -1, which", result.stderr)
         ids = iter([50])
         self.assertEqual(self.run_ok("submit", "--drained", "-", input=json.dumps(DELAY)), "50\n")
+
+    def test_drained_and_lost(self) -> None:
+        """A daemon that goes away between jobs: those that are in are told, the others too."""
+
+        def answer(opcodes: Any) -> int:
+            if len(self.daemon.heard) > 1:
+                raise ConnectionAbortedError
+            return 40
+
+        self.daemon.answers["SubmitJobToDrainedQueue"] = answer
+        jobs = json.dumps([[DELAY]] * 3)
+        result = self.run_failing("submit", "--drained", "-", input=jobs)
+        self.assertEqual(result.stdout, "40\n")
+        self.assertIn("job 2 of 3 was refused: SubmitJobToDrainedQueue: the conn", result.stderr)
+        self.assertIn("job 3 of 3 was refused: it was not sent", result.stderr)
+        result = self.run_failing("submit", "--drained", "-", input=jobs)
+        self.assertEqual(result.stdout, "")
+        self.assertRegex(result.stderr, "^gnt-luxi: SubmitJobToDrainedQueue: the connection was")
+
+    def test_unreadable(self) -> None:
+        """A file that can be opened but not read is told in a line."""
+        result = self.run_failing("submit", "/proc/self/mem")
+        self.assertRegex(result.stderr, "^gnt-luxi: /proc/self/mem can't be read: .*\n$")
 
     def test_terminal(self) -> None:
         """On a terminal a sentence."""

@@ -371,6 +371,17 @@ class KillTests(ExecutionScene):
         self.assertEqual(job.ops[1].result[0], "OpExecError")
         self.assertIn("killed", job.ops[1].result[1][0])
 
+    async def test_during_a_call(self) -> None:
+        """A kill waits for the answer of a call, then ends the opcode."""
+
+        def call(unit: Any, ctx: Context) -> None:
+            ctx.call([ctx.snapshot().master.uuid], "test_delay", (0.05,))
+
+        self.unit(exec=call)
+        job_id = await self.submit(dummy())
+        await self.kill(job_id)
+        self.assertEqual((await self.ends(job_id)).status, "error")
+
     async def test_shielded(self) -> None:
         """Clean-up that is shielded is finished."""
         finished = []
