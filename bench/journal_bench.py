@@ -11,8 +11,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import react
@@ -48,7 +49,7 @@ def opened(root: Path) -> Recovered:
 class Bench:
     """One journal in a directory of its own, and loads on it."""
 
-    def __init__(self, reactor, root: Path) -> None:
+    def __init__(self, reactor: Any, root: Path) -> None:
         self.reactor = reactor
         self.journal = Journal(
             opened(root),
@@ -76,13 +77,13 @@ class Bench:
     @inlineCallbacks
     def closed_loop(
         self, committers: int, rows: Callable[[int], Sequence[Row]], name: str
-    ) -> Iterator[Deferred[None]]:
+    ) -> Generator[Deferred[Any], Any, None]:
         """Prints the rate and latency of committers that wait for each commit."""
         end = time.perf_counter() + SECONDS
         latencies: list[float] = []
 
         @inlineCallbacks
-        def committer(number: int):
+        def committer(number: int) -> Generator[Deferred[Any], Any, None]:
             while (began := time.perf_counter()) < end:
                 yield self.journal.commit(rows(number))
                 latencies.append(time.perf_counter() - began)
@@ -101,7 +102,7 @@ class Bench:
         )
 
     @inlineCallbacks
-    def burst(self, count: int) -> Iterator[Deferred[None]]:
+    def burst(self, count: int) -> Generator[Deferred[Any], Any, None]:
         """Prints how long one commit of many rows takes."""
         times = []
         for _ in range(5):
@@ -127,7 +128,7 @@ def replay(root: Path, count: int) -> None:
 
 
 @inlineCallbacks
-def main(reactor, directory: str | None = None):
+def main(reactor: Any, directory: str | None = None) -> Generator[Deferred[Any], Any, None]:
     """Runs every measurement in a temporary directory."""
     os.umask(0o077)
     with tempfile.TemporaryDirectory(dir=directory) as root:

@@ -1,8 +1,7 @@
 """The bare server that LUXI's is measured against: Twisted's LineReceiver and json.
 
 It reads requests that end with 0x03 and answers each with the same small reply. Run it
-as ``python bench/line_server.py SOCKET``, load it with any LUXI client, and compare
-with ``python bench/luxi_server.py SOCKET``.
+as ``python bench/line_server.py SOCKET`` and load it with any LUXI client.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """How an opcode gets its locks: level by level, checked again after each wait.
 
 Waiting takes no thread. A level is asked for, and the answer either is there
-at once or comes by Deferred; meanwhile the job's slot goes to another.
+at once or comes by Deferred; meanwhile the job's slot goes to another. The
+world may move during a wait, also as to what was taken before it: so all
+levels taken are checked then, not only the last one.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Acquisition:
         self._locks = locks
         self._store = store
         self._level = Level.CLUSTER
-        self._wanted: Wanted | None = None
+        self._taken: dict[Level, Wanted] = {}
         self._planned: object = None
         self._tries = 0
         self._waiting_for: Deferred[Any] | None = None
@@ -83,16 +85,18 @@ class Acquisition:
         wanted = self._unit.locks(level, snapshot)
         if wanted.empty:
             return True
-        self._level, self._wanted, self._planned = level, wanted, snapshot
+        self._level, self._planned = level, snapshot
+        self._taken[level] = wanted
         job_id, priority = self._applicant.job_id, self._applicant.priority()
         answer = self._locks.acquire(job_id, level, wanted, priority)
         if isinstance(answer, Deferred):
             self._waiting_for = answer
             return False
+        self._unit.held[level] = answer
         return True
 
     def resume(self) -> None:
-        """Goes on after a wait, unless what is wanted has changed during it."""
+        """Goes on after a wait, from the first level where what is wanted has changed."""
         if self._store.snapshot is not self._planned and self._moved():
             return
         if self._level is Level.NETWORK:
@@ -101,24 +105,37 @@ class Acquisition:
             self.begin(Level(self._level + 1))
 
     def _moved(self) -> bool:
-        """Takes the level anew if the world moved; returns whether it did."""
+        """Takes locks anew if the world moved; returns whether it did."""
         try:
-            wanted = self._unit.locks(self._level, self._store.snapshot)
+            level = self._first_changed()
         except Exception as error:
             self._applicant.locks_refused(error)
             return True
-        if wanted == self._wanted:
+        if level is None:
             return False
-        self._locks.release(self._applicant.job_id, self._level)
+        for below in reversed(Level):
+            if below >= level and self._taken.pop(below, None) is not None:
+                self._unit.held.pop(below, None)
+                self._locks.release(self._applicant.job_id, below)
         self._tries += 1
         if self._tries > MOVING_WORLD_TRIES:
-            label = self._level.label
             self._applicant.locks_refused(
-                OpExecError(f"What to lock at level {label} kept changing")
+                OpExecError(f"What to lock at level {level.label} kept changing")
             )
         else:
-            self.begin(self._level)
+            self.begin(level)
         return True
+
+    def _first_changed(self) -> Level | None:
+        """Returns the first level, of those up to the last asked for, to be taken anew."""
+        for level in Level:
+            if level > self._level:
+                break
+            wanted = self._unit.locks(level, self._store.snapshot)
+            taken = self._taken.get(level)
+            if wanted != taken and not (taken is None and wanted.empty):
+                return level
+        return None
 
     def give_up(self) -> None:
         """Ends the wait, if there is one, without a word to the applicant."""
@@ -126,8 +143,9 @@ class Acquisition:
         if waiting is not None:
             waiting.cancel()
 
-    def _granted(self, _: object) -> None:
+    def _granted(self, names: frozenset[str]) -> None:
         self._waiting_for = None
+        self._unit.held[self._level] = names
         self._applicant.locks_granted()
 
     def _denied(self, failure: Failure) -> None:

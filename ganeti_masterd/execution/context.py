@@ -24,7 +24,7 @@ from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
-from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult
+from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.timing import Timers
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class OpcodeContext:
 
     def call(
         self,
-        nodes: Iterable[str],
+        nodes: Iterable[str | Target],
         procedure: str,
         arguments: Arguments = (),
         *,
@@ -101,7 +101,7 @@ class OpcodeContext:
 
     def call_shielded(
         self,
-        nodes: Iterable[str],
+        nodes: Iterable[str | Target],
         procedure: str,
         arguments: Arguments = (),
         timeout: float | None = None,

@@ -54,15 +54,20 @@ class HooksRun:
         if failures:
             raise HooksAbort(failures)
 
-    def after(self) -> None:
-        """Runs the post phase; what fails in it becomes a warning in the job's log."""
+    def after(self) -> Mapping[str, NodeResult]:
+        """Runs the post phase; what fails in it becomes a warning in the job's log.
+
+        Returns the nodes' answers, by uuid.
+        """
         if self._hooks is None:
-            return
+            return {}
         snapshot = self._ctx.snapshot()
         environment = dict(self._before)
         environment.update(_strings("GANETI_POST_", self._unit.hook_environment(snapshot)))
         nodes = [uuid for uuid in self._nodes.after if uuid in snapshot.nodes]
-        self._warn(self._run(nodes, self._hooks.path, HOOKS_PHASE_POST, environment))
+        answers = self._run(nodes, self._hooks.path, HOOKS_PHASE_POST, environment)
+        self._warn(answers)
+        return answers
 
     def config_update(self) -> None:
         """Runs what follows every change of the configuration, on the master only."""

@@ -71,6 +71,7 @@ class JobRun:
         self._unit: LogicalUnit[Any]
         self._acquisition: Acquisition
         self._index = 0
+        self._attempt = 0
         self._nap: tuple[Deferred[None], Timer] | None = None
         self._sub_jobs: list[Job] = []
         self._sub_rows: list[Row] = []
@@ -103,6 +104,7 @@ class JobRun:
             return
         services = self._services
         self._unit = unit
+        unit.attempt = self._attempt
         self._acquisition = Acquisition(self, unit, services.locks, services.store)
         try:
             unit.expand(services.store.snapshot)
@@ -219,7 +221,9 @@ class JobRun:
     def _wait_for_resources(self) -> None:
         services = self._services
         self._drop_sub_jobs()
+        self._attempt += 1
         services.locks.release_all(self.job_id)
+        services.reservations.drop(self.job_id)
         services.queue.show(model.wait_again(self._job(), self._index))
         self.phase = Phase.BLOCKED
         services.queue.scheduler.block(self.job_id)
@@ -259,6 +263,7 @@ class JobRun:
             self._end(job)
             return
         services = self._services
+        self._attempt = 0
         services.locks.release_all(self.job_id)
         self._record(job).addCallbacks(lambda _: self._begin(), self._stopped)
 

@@ -30,8 +30,10 @@ def run_unit(unit: LogicalUnit[Any], ctx: OpcodeContext, data_dir: str) -> Any:
         result = unit.exec(ctx)
         check_result(unit.op, result)
         with ctx.shielded():
-            hooks.after()
-        return result
+            judged = unit.after_hooks(ctx, hooks.after(), result)
+        if judged is not result:
+            check_result(unit.op, judged)
+        return judged
     finally:
         if ctx.wrote_config:
             with ctx.shielded():

@@ -6,8 +6,8 @@ the level's own lock, and a whole-level request must conflict with no one who
 holds, or waits before it, by name. Locks exist only while held or awaited.
 
 Operations that free something add to ``woken`` those whom that may help; the
-caller then grants whom :meth:`LockSet.admits` lets through. Granting helps
-nobody else, so one pass is enough, and its order doesn't matter. Pure.
+caller then grants, in the order of places, whom :meth:`LockSet.admits` lets
+through. Granting helps nobody else, so one pass is enough. Pure.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ class LockSet:
         self._arrivals = 0
         self._groups: dict[tuple[int, frozenset[str] | None], _Group] = {}
         self._named_alone: list[Request] = []
-        self._named_shared: list[Request] = []
         self._held = 0
         self._held_alone = 0
         self._names: frozenset[str] | None = frozenset()
@@ -88,13 +87,10 @@ class LockSet:
                 if lock is not None and not lock.admits(place, alone):
                     return False
             return True
-        if self._held_alone or (alone and self._held):
-            return False
+        if alone:
+            return not self._held  # where nobody holds anything, nobody waits before it either
         line = self._named_alone
-        if line and line[0].place < place:
-            return False
-        line = self._named_shared
-        return not (alone and line and line[0].place < place)
+        return not self._held_alone and not (line and line[0].place < place)
 
     def admitted_names(self, names: Iterable[str], place: Place, alone: bool) -> list[str]:
         """Returns those of ``names`` that one who comes now may have, each by itself."""
@@ -113,7 +109,8 @@ class LockSet:
         if request.names is None:
             enter(self.whole.line(alone), request)
         else:
-            enter(self._named_alone if alone else self._named_shared, request)
+            if alone:
+                enter(self._named_alone, request)
             for name in request.names:
                 enter(self._lock(name).line(alone), request)
         if not alone:
@@ -129,7 +126,8 @@ class LockSet:
         if request.names is None:
             leave(self.whole.line(alone), request)
         else:
-            leave(self._named_alone if alone else self._named_shared, request)
+            if alone:
+                leave(self._named_alone, request)
             for name in request.names:
                 leave(self.locks[name].line(alone), request)
         if not alone:

@@ -16,6 +16,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.locking.levels import BGL, Level, Wanted, exclusive, nothing, shared
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.rpc.interfaces import NodeResult
 
 O_co = TypeVar("O_co", bound=Opcode, covariant=True)
 
@@ -39,7 +40,8 @@ class LogicalUnit(Generic[O_co]):
 
     #: Whether the opcode wants the whole cluster for itself.
     alone: ClassVar[bool] = False
-    #: Whether lacking resources (``temp_insufficient_resources``) send it back to wait.
+    #: Whether lacking resources (``temp_insufficient_resources``) send it back to wait,
+    #: without its locks and reservations; :attr:`attempt` counts these tries.
     waits_for_resources: ClassVar[bool] = False
     #: Whether :meth:`prepare` has something to do.
     prepares: ClassVar[bool] = False
@@ -51,6 +53,11 @@ class LogicalUnit(Generic[O_co]):
 
     def __init__(self, op: O_co) -> None:
         self.op = op
+        #: The names of the locks that were granted so far, by level: what a lower
+        #: level's wish may build on. Kept by whoever acquires them; read only.
+        self.held: dict[Level, frozenset[str]] = {}
+        #: How often the opcode went back to wait for resources before this try.
+        self.attempt = 0
 
     # In the reactor: pure and quick
 
@@ -64,8 +71,11 @@ class LogicalUnit(Generic[O_co]):
     def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
         """Returns what the opcode wants at one level, given the world as it is.
 
-        Asked level by level, and once more after each grant: if the answer has
-        changed by then, the level is taken anew.
+        Asked level by level; :attr:`held` says what was granted at the levels
+        above. After each wait it is asked once more for every level taken so far,
+        on the configuration of that time: from the first level whose answer has
+        changed, all are taken anew. So at the start of :meth:`check` the locks fit
+        the configuration.
         """
         if level is Level.CLUSTER:
             return exclusive(BGL) if self.alone else shared(BGL)
@@ -94,6 +104,15 @@ class LogicalUnit(Generic[O_co]):
     def exec(self, ctx: Context) -> Any:
         """Does it; returns the opcode's result."""
         raise NotImplementedError
+
+    def after_hooks(self, ctx: Context, answers: Mapping[str, NodeResult], result: Any) -> Any:
+        """Returns the opcode's result once the hooks after it have run.
+
+        ``answers`` are those of ``hooks_runner``, by node uuid; what failed is in
+        the log already. For opcodes that judge by hooks, such as the verification
+        of a group. A kill is put off meanwhile.
+        """
+        return result
 
 
 def unit_for(op: Opcode) -> LogicalUnit[Any] | None:

@@ -18,7 +18,7 @@ from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
-from ganeti_masterd.rpc.interfaces import Arguments, NodeResult
+from ganeti_masterd.rpc.interfaces import Arguments, NodeResult, Target
 
 
 class JobKilled(OpExecError):
@@ -52,7 +52,7 @@ class Context(Protocol):
 
     def call(
         self,
-        nodes: Iterable[str],
+        nodes: Iterable[str | Target],
         procedure: str,
         arguments: Arguments = (),
         *,
@@ -60,6 +60,7 @@ class Context(Protocol):
     ) -> Mapping[str, NodeResult]:
         """Calls a procedure on nodes, given by uuid, all at once; see ``INodeRPC.call``.
 
+        A node that isn't configured yet is given as a ``Target`` of its own.
         A checkpoint before and after it; a kill waits for the answer, as a call
         that was sent is carried out by the node anyway.
         """

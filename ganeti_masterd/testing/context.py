@@ -19,7 +19,7 @@ from ganeti_masterd.execution.targets import targets_of
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.opcodes.base import Opcode
-from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult
+from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
 
@@ -73,7 +73,7 @@ class SynchronousContext:
 
     def call(
         self,
-        nodes: Iterable[str],
+        nodes: Iterable[str | Target],
         procedure: str,
         arguments: Arguments = (),
         *,

@@ -83,6 +83,7 @@ def test_submissions_are_refused_while_it_stops(make_daemon: MakeDaemon) -> None
     with make_daemon() as daemon:
         master = daemon.client()
         job = master.submit_job([delay(1.0)])
+        until(lambda: master.query_jobs([job], ["status"]) == [["running"]], "it does not run")
         os.kill(daemon.pid, signal.SIGTERM)
         until(lambda: not os.path.exists(daemon.socket), "it still listens")
         with pytest.raises(Exception, match="takes no more jobs"):
@@ -297,7 +298,9 @@ async def test_a_client_lives_through_a_kill(luxi: tuple[DaemonProcess, LuxiClie
     """A call under way fails as lost, not as done; the next one finds the new daemon by itself."""
     daemon, client = luxi
     job = await client.submit_job([delay(30)])
-    ((status,),) = await client.query_jobs([job], ["status"])
+    status = "queued"
+    while status != "running":
+        (status,), _ = await client.wait_for_job_change(job, ["status"], [status], timeout=30)
     waiting = client.wait_for_job_change(job, ["status"], [status], timeout=30)
     await deferToThread(daemon.kill)
     with pytest.raises(ConnectionLost):

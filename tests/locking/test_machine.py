@@ -301,7 +301,6 @@ class LockMachine(RuleBasedStateMachine):
             assert not lockset._groups
             assert (lockset._held, lockset._held_alone) == (0, 0)
             assert not lockset._named_alone
-            assert not lockset._named_shared
             assert lockset.whole.idle
 
 
@@ -314,8 +313,8 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(
             LockMachine,
             settings=settings(
-                max_examples=3000 if soak else 250,
-                stateful_step_count=60,
+                max_examples=3000 if soak else 150,
+                stateful_step_count=150,
                 deadline=None,
                 database=None,
                 suppress_health_check=list(HealthCheck),

@@ -1,0 +1,41 @@
+"""The results of one call to several nodes, as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from twisted.internet.defer import Deferred, succeed
+
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
+
+
+class Gathering:
+    """Collects one result for each key of the targets, in their order."""
+
+    __slots__ = ("_done", "_missing", "_results")
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._results: dict[str, NodeResult | None] = dict.fromkeys(t.key for t in targets)
+        self._missing = len(self._results)
+        self._done: Deferred[Mapping[str, NodeResult]] | None = None
+
+    def put(self, key: str, result: NodeResult) -> None:
+        """Takes the result of a key that has none yet; the last one makes it fire."""
+        self._results[key] = result
+        self._missing -= 1
+        if self._missing == 0 and self._done is not None:
+            self._done.callback(self._complete())
+
+    def ready(self) -> Deferred[Mapping[str, NodeResult]]:
+        """Fires when no result is missing; to be asked for once.
+
+        Cancelling it changes nothing: what was sent is carried out by the nodes.
+        """
+        if self._missing == 0:
+            return succeed(self._complete())
+        self._done = Deferred()
+        return self._done
+
+    def _complete(self) -> Mapping[str, NodeResult]:
+        return cast(Mapping[str, NodeResult], self._results)

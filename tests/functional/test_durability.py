@@ -1,0 +1,306 @@
+"""What the kernel saw: synced before answered, and files and folders synced before forgotten.
+
+strace shows every system call of the daemon in the order in which they began
+and ended; a line of it is looked up by what it holds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from ganeti_masterd.luxi.blocking import BlockingClient
+from ganeti_masterd.testing.daemon import DaemonProcess
+from tests.functional.conftest import require
+from tests.functional.crashing import unfinished, until
+
+CALLS = (
+    "recvfrom,recvmsg,read,sendto,sendmsg,write,writev,pwrite64,fsync,fdatasync,"
+    "rename,renameat,renameat2,unlink"
+)
+
+_LINE = re.compile(r"(?P<thread>\d+) +(?P<rest>.*)")
+_RESUMED = re.compile(r"<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)")
+
+
+class Call(NamedTuple):
+    """One system call: the lines at which it began and ended, its name and its text."""
+
+    began: int
+    ended: int
+    name: str
+    text: str
+
+    def on(self, path: str) -> bool:
+        """Whether it is about the file of that path, by descriptor."""
+        return f"<{path}>" in self.text.partition(",")[0]
+
+
+def calls_in(trace: str) -> list[Call]:
+    """Returns the calls that ended, in the order in which they did.
+
+    One that others overtook is two lines in the trace: where it began, and where it resumed.
+    """
+    open_ones: dict[str, tuple[int, str]] = {}
+    calls = []
+    for number, line in enumerate(trace.splitlines()):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            continue
+        thread, rest = match["thread"], match["rest"]
+        began = number
+        resumed = _RESUMED.match(rest)
+        if resumed is not None:
+            began, before = open_ones.pop(thread, (number, f"{resumed['name']}("))
+            rest = before + resumed["rest"]
+        elif rest.endswith("<unfinished ...>"):
+            open_ones[thread] = number, rest.removesuffix("<unfinished ...>")
+            continue
+        calls.append(Call(began, number, rest.partition("(")[0], rest))
+    return calls
+
+
+class Traced:
+    """A daemon below strace, and what strace wrote."""
+
+    def __init__(self, daemon: DaemonProcess, trace: Path) -> None:
+        self.daemon = daemon
+        self._trace = trace
+        self.queue = daemon.paths.queue
+        self.config = daemon.paths.config
+        self.journal = daemon.paths.journal + "-wal"
+
+    def calls(self) -> list[Call]:
+        """Returns the calls of the whole life of the daemon; it must have ended."""
+        return calls_in(self._trace.read_text("ascii"))
+
+
+@pytest.fixture
+def traced(folder: Path) -> Iterator[Traced]:
+    """A daemon that strace watches."""
+    trace = folder / "trace"
+    wrapper = [
+        *(require("strace", "strace"), "-f", "-y", "-s", "20000", "-o", str(trace)),
+        *("-e", f"trace={CALLS}"),
+    ]
+    daemon = DaemonProcess(folder / "node1", wrapper=wrapper)
+    try:
+        daemon.start()
+        yield Traced(daemon, trace)
+    finally:
+        daemon.__exit__()
+
+
+def delay(mark: str, seconds: float = 0.01) -> dict[str, Any]:
+    """Returns an opcode that can be found by its comment."""
+    return {"OP_ID": "OP_TEST_DELAY", "duration": seconds, "no_locks": True, "comment": mark}
+
+
+def first(calls: list[Call], what: str, match: Callable[[Call], bool]) -> Call:
+    """Returns the first call that matches."""
+    for call in calls:
+        if match(call):
+            return call
+    raise AssertionError(f"there is no {what}")
+
+
+def is_sync(call: Call) -> bool:
+    """Whether it is a sync that succeeded."""
+    return call.name in ("fsync", "fdatasync") and call.text.endswith("= 0")
+
+
+def is_write(call: Call) -> bool:
+    """Whether it writes to a file."""
+    return call.name in ("write", "pwrite64", "writev")
+
+
+def is_sent(call: Call) -> bool:
+    """Whether it writes to a client."""
+    return call.name in ("sendto", "sendmsg", "write", "writev") and "success" in call.text
+
+
+def quoted(text: str) -> str:
+    """Returns JSON text as strace shows it."""
+    return text.replace('"', '\\"')
+
+
+def check_synced_before(
+    traced: Traced, calls: list[Call], mark: str, state: str, reply: Call
+) -> None:
+    """A row with the mark and the state was written, and the journal synced, before the reply."""
+    status = quoted(f'"status":"{state}"')
+    write = first(
+        calls,
+        f"row of {mark} in state {state}",
+        lambda call: (
+            is_write(call)
+            and call.on(traced.journal)
+            and any(status in part for part in _rows_with(call.text, mark))
+        ),
+    )
+    sync = first(
+        calls,
+        f"sync of {mark} in state {state}",
+        lambda call: is_sync(call) and call.on(traced.journal) and call.began > write.ended,
+    )
+    assert sync.ended < reply.began, f"{mark}, {state}: answered before it was durable"
+
+
+def _rows_with(text: str, mark: str) -> list[str]:
+    """Returns the job documents in a page that hold the mark."""
+    return [part for part in text.split(quoted('{"id":')) if quoted(f'"{mark}"') in part]
+
+
+def test_a_submission_is_synced_before_it_is_answered(traced: Traced) -> None:
+    """One client: the reply with the id leaves after the journal's sync has returned."""
+    master = traced.daemon.client()
+    job = master.submit_job([delay("only-one")])
+    state = None
+    while state != "success":
+        (state,), _ = master.wait_for_job_change(job, ["status"], [state])
+    traced.daemon.stop()
+    calls = traced.calls()
+    request = first(calls, "request", lambda call: "SubmitJob" in call.text)
+    reply = first(calls, "reply", lambda call: is_sent(call) and call.began > request.ended)
+    assert quoted(f'"result":{job}}}') in reply.text
+    check_synced_before(traced, calls, "only-one", "queued", reply)
+    seen = first(calls, "end", lambda call: is_sent(call) and quoted('[["success"],[') in call.text)
+    check_synced_before(traced, calls, "only-one", "running", seen)
+    check_synced_before(traced, calls, "only-one", "success", seen)
+
+
+def test_each_of_many_submissions_is_synced_before_it_is_answered(traced: Traced) -> None:
+    """Eight clients share transactions, and none is answered by another one's sync."""
+    given: dict[str, int] = {}
+
+    def submit(number: int) -> None:
+        with BlockingClient(traced.daemon.socket, timeout=60) as master:
+            for turn in range(10):
+                mark = f"mark-{number}-{turn}"
+                given[mark] = master.submit_job([delay(mark)])
+
+    threads = [threading.Thread(target=submit, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(given) == 80
+    traced.daemon.stop()
+    calls = traced.calls()
+    for mark, job in given.items():
+        reply = first(
+            calls,
+            f"reply to {mark}",
+            lambda call, job=job: is_sent(call) and quoted(f'"result":{job}}}') in call.text,
+        )
+        check_synced_before(traced, calls, mark, "queued", reply)
+
+
+def test_files_and_folders_are_synced_before_the_journal_forgets(traced: Traced) -> None:
+    """At a clean stop a job's file, its folder, serial and config.data come before the rows go."""
+    daemon, queue = traced.daemon, traced.queue
+    master = daemon.client()
+    old = master.submit_job([delay("to-be-archived")])
+    until(lambda: not unfinished(daemon), "it did not end")
+    tagging = [delay("last", 0.7), {"OP_ID": "OP_TAGS_SET", "kind": "cluster", "tags": ["late"]}]
+    last = master.submit_job(tagging)
+    until(lambda: master.query_jobs([last], ["status"]) == [["running"]], "it does not run")
+    assert master.archive_job(old) is True
+    os.kill(daemon.pid, signal.SIGTERM)
+    daemon.exit_code()
+    calls = traced.calls()
+    whole = Path(queue, f"job-{last}").read_text("ascii")
+    assert '"success"' in whole
+    ending = first(
+        calls,
+        "last state of the job",
+        lambda call: (
+            is_write(call) and f"<{queue}/job-{last}." in call.text and '\\"success\\"' in call.text
+        ),
+    )
+    temporary = re.search(rf"<({re.escape(queue)}/job-{last}\.[^>]*)>", ending.text)
+    assert temporary is not None
+    tail = [call for call in calls if call.began > ending.ended]
+    synced = first(tail, "sync of the file", lambda c: is_sync(c) and c.on(temporary[1]))
+    renamed = first(
+        tail, "rename of the file", lambda c: c.name.startswith("rename") and temporary[1] in c.text
+    )
+    folder = first(
+        [call for call in tail if call.began > renamed.ended],
+        "sync of the folder",
+        lambda c: is_sync(c) and c.on(queue),
+    )
+    dropped = first(
+        [call for call in tail if call.began > renamed.ended],
+        "transaction that drops the rows",
+        lambda c: is_write(c) and c.on(traced.journal),
+    )
+    assert synced.ended < renamed.began
+    assert renamed.ended < folder.began
+    assert folder.ended < dropped.began
+    for path, kept in ((f"{queue}/serial", f"{last}\n"), (traced.config, None)):
+        written = [
+            call for call in calls if call.name.startswith("rename") and f'"{path}"' in call.text
+        ]
+        assert written, f"{path} was never written"
+        assert kept is None or Path(path).read_text("ascii") == kept
+        for rename in written:
+            source = re.search(r'"([^"]*)"', rename.text)
+            assert source is not None
+            before = [call for call in calls if call.ended < rename.began and call.on(source[1])]
+            assert before, f"{source[1]} was not written"
+            assert is_sync(before[-1]), f"{path} was renamed unsynced"
+            after = first(
+                [call for call in calls if call.began > rename.ended],
+                f"sync of the folder of {path}",
+                lambda c, path=path: is_sync(c) and c.on(os.path.dirname(path)),
+            )
+            forgotten = first(
+                [call for call in calls if call.began > rename.ended],
+                "transaction",
+                lambda c: (is_write(c) and c.on(traced.journal)) or c.name == "unlink",
+            )
+            assert after.ended < forgotten.began
+
+
+def test_every_file_is_synced_before_it_gets_its_name(traced: Traced) -> None:
+    """No job file, archived or not, is renamed into place with content that a crash could lose."""
+    daemon, queue = traced.daemon, traced.queue
+    master = daemon.client()
+    jobs = [job for _, job in master.submit_many_jobs([[delay(f"n{n}")] for n in range(30)])]
+    until(lambda: not unfinished(daemon), "they did not end")
+    assert master.auto_archive_jobs(-1, 10) == [30, 0]
+    daemon.stop()
+    calls = traced.calls()
+    renames = [
+        call
+        for call in calls
+        if call.name.startswith("rename")
+        and re.search(rf'"{re.escape(queue)}/job-\d+"\)', call.text)
+    ]
+    assert len(renames) >= len(jobs)
+    for rename in renames:
+        source = re.search(r'"([^"]*)"', rename.text)
+        assert source is not None
+        touched = [call for call in calls if call.ended < rename.began and call.on(source[1])]
+        assert touched, f"{source[1]} came from nowhere"
+        assert is_sync(touched[-1]), f"{source[1]} was renamed unsynced"
+    moves = [
+        call
+        for call in calls
+        if call.name.startswith("rename") and f"{queue}/archive/0/job-" in call.text
+    ]
+    assert len(moves) == len(jobs)
+    for folder in (f"{queue}/archive/0", queue):
+        first(
+            calls,
+            f"sync of {folder} after the moves",
+            lambda c, folder=folder: is_sync(c) and c.on(folder) and c.began > moves[-1].ended,
+        )

@@ -1,0 +1,44 @@
+"""A small cluster on which a logical unit is tried by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.config.newcluster import new_cluster
+from ganeti_masterd.config.objects import Instance
+from ganeti_masterd.locking.levels import Level, Wanted
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.registry import unit_for
+from ganeti_masterd.opcodes import decode_opcode
+from ganeti_masterd.testing.context import SynchronousContext
+from ganeti_masterd.testing.nodes import ScriptedNodes
+
+
+class UnitScene(SynchronousTestCase):
+    """Base of tests of logical units: three nodes, an instance, nodes that answer null."""
+
+    def setUp(self) -> None:
+        self.nodes = ScriptedNodes()
+        snapshot = new_cluster("cluster", 3, 1000.0)
+        instance = Instance(name="web.example.com", uuid="i-1", primary_node=snapshot.master.uuid)
+        self.ctx = SynchronousContext(snapshot.with_object("instances", instance), self.nodes)
+
+    def unit(self, op_id: str, **parameters: Any) -> LogicalUnit[Any]:
+        """Returns an opcode's unit, expanded on the cluster as it is."""
+        unit = unit_for(decode_opcode({"OP_ID": op_id, **parameters}))
+        assert unit is not None
+        unit.expand(self.ctx.snapshot())
+        return unit
+
+    def wanted(self, unit: LogicalUnit[Any]) -> dict[Level, Wanted]:
+        """Returns what a unit wants to lock, without the levels of which it wants nothing."""
+        found = {level: unit.locks(level, self.ctx.snapshot()) for level in Level}
+        return {level: wanted for level, wanted in found.items() if not wanted.empty}
+
+    def run_unit(self, op_id: str, **parameters: Any) -> Any:
+        """Expands, checks and runs an opcode; returns its result."""
+        unit = self.unit(op_id, **parameters)
+        unit.check(self.ctx)
+        return unit.exec(self.ctx)
