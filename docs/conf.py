@@ -1,9 +1,17 @@
 """How Sphinx builds the documentation: no network, every warning counts."""
 
+import sys
 import tomllib
 from pathlib import Path
 
-with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as _file:
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))  # tools/ isn't installed
+
+with (_ROOT / "pyproject.toml").open("rb") as _file:
     _project = tomllib.load(_file)["project"]
 
 project = "ganeti_masterd"
@@ -22,3 +30,26 @@ html_theme = "furo"
 html_title = f"{project} {release}"
 html_copy_source = False
 html_show_sphinx = False
+
+
+class FromCode(SphinxDirective):
+    """``.. from-code:: NAME``: a table of ``tools.doc_tables``."""
+
+    required_arguments = 1
+
+    def run(self):
+        """Returns the table, parsed."""
+        from tools.doc_tables import TABLES
+
+        name = self.arguments[0]
+        if name not in TABLES:
+            raise self.error(f"tools.doc_tables has no table {name!r}")
+        parsed = nodes.container()
+        lines = StringList(TABLES[name]().splitlines(), source=f"tools.doc_tables.{name}")
+        self.state.nested_parse(lines, self.content_offset, parsed)
+        return parsed.children
+
+
+def setup(app):
+    """Adds the directive."""
+    app.add_directive("from-code", FromCode)

@@ -27,6 +27,24 @@ class JobChanged(Struct, frozen=True):
     after: str
 
 
+class JobArchived(Struct, frozen=True):
+    """A job that ended left the queue for the archive."""
+
+    job_id: int
+    status: str
+
+
+class RequestAnswered(Struct, frozen=True):
+    """A LUXI request was answered, or its client went away (``CancelledError``).
+
+    ``error`` is the class of the error, null for none; ``seconds`` is how long it took.
+    """
+
+    method: str
+    error: str | None
+    seconds: float
+
+
 class NodeCalled(Struct, frozen=True):
     """A node RPC ended; ``error`` is null where it succeeded; seconds it took."""
 

@@ -1,137 +1,136 @@
-"""The composition root: builds every part, wires it, orders start and stop.
+"""The whole daemon as one Twisted service: orders start and stop.
 
-Start: the locks, then recovery, configuration and jobs, then the disk thread
-and the nodes, then the socket, and last the jobs. Stop is the reverse; what
-was acknowledged is on disk before the process ends.
+Start, in the process that has detached and given up root: the locks, then
+recovery, configuration and jobs, then the nodes, the socket, the threads, and
+last the jobs run. Stop is the reverse, as :mod:`.startup.shutdown` decides;
+what was acknowledged is on disk before the process ends.
 """
 
 from __future__ import annotations
 
-import os
+import gc
 import resource
+import sqlite3
 import time
-from typing import Any, cast
+from signal import Signals as Signal
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
-from twisted.internet.interfaces import (
-    IReactorCore,
-    IReactorFromThreads,
-    IReactorProcess,
-    IReactorSocket,
-    IReactorThreads,
-    IReactorTime,
-)
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.interfaces import IReactorCore, IReactorSocket, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
+from ganeti_masterd.assembly import Assembly, Settings
 from ganeti_masterd.config.document import apply_rows
-from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.config.verify import verify
-from ganeti_masterd.constants import LUXI_DEF_RWTO, LUXI_SOCKET_PERMS
-from ganeti_masterd.events import Events
-from ganeti_masterd.execution.context import Services
-from ganeti_masterd.execution.executor import Executor
-from ganeti_masterd.execution.hops import Hops
+from ganeti_masterd.errors import GenericError, JobQueueError
 from ganeti_masterd.jobs import files as job_files
-from ganeti_masterd.jobs.control import JobControl
-from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import merge_log
-from ganeti_masterd.jobs.queue import JobQueue
-from ganeti_masterd.jobs.restart import restore
-from ganeti_masterd.jobs.scheduler import Scheduler
-from ganeti_masterd.jobs.submission import Submission
-from ganeti_masterd.jobs.switches import Switches
-from ganeti_masterd.jobs.watch import JobWatch
+from ganeti_masterd.jobs.restart import STOPPED_UNCLEANLY, after_restart, restore
+from ganeti_masterd.jobs.takeover import is_locked, living
 from ganeti_masterd.journal.disk import Disk
 from ganeti_masterd.journal.files import Files
-from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
-from ganeti_masterd.journal.thread import DiskThread
-from ganeti_masterd.locking.keeper import LockKeeper
-from ganeti_masterd.locking.levels import Level
-from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, LuxiFactory
-from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
-from ganeti_masterd.query.engine import QueryEngine
-from ganeti_masterd.query.jobs import job_values
-from ganeti_masterd.requests.daemon import Daemon
-from ganeti_masterd.requests.registry import Answers
-from ganeti_masterd.simulation.calllog import Mode
-from ganeti_masterd.simulation.cluster import SimulatedNodes
-from ganeti_masterd.startup.locks import LockedFile
-from ganeti_masterd.startup.paths import Paths
+from ganeti_masterd.startup.ending import Ending
+from ganeti_masterd.startup.launch import Launch, dress
+from ganeti_masterd.startup.locks import Locks
+from ganeti_masterd.startup.logs import Logs
+from ganeti_masterd.startup.notify import ALIVE, READY, STOPPING, Notifier
+from ganeti_masterd.startup.ownership import groups_of
+from ganeti_masterd.startup.signals import Signals
 from ganeti_masterd.startup.simulated_root import read_config
-from ganeti_masterd.startup.socket import MasterSocket
+from ganeti_masterd.startup.stopping import Stopping
 from ganeti_masterd.timing import Timers
+
+if TYPE_CHECKING:
+    from ganeti_masterd.monitoring.service import Monitoring
 
 log = Logger()
 
 #: Descriptors that the daemon needs besides those of its connections.
 SPARE_DESCRIPTORS = 256
 
+#: Seconds that opcodes which are given up have to notice it.
+GRACE = 2.0
 
-class Settings(Struct, frozen=True):
-    """What the daemon was started with."""
 
-    paths: Paths
-    max_connections: int = MAX_CONNECTIONS
-    max_message_size: int = MAX_MESSAGE_SIZE
-    idle_timeout: float | None = LUXI_DEF_RWTO
-    socket_mode: int = LUXI_SOCKET_PERMS
-    simulate_log: Mode = "buffered"
-    stop_timeout: float | None = None
+class Surroundings(Struct, frozen=True):
+    """What the daemon has to do with the process that it is."""
+
+    launch: Launch
+    logs: Logs
+    ending: Ending
+    notifier: Notifier
 
 
 class MasterService(Service):
-    """The whole daemon as one Twisted service."""
+    """The whole daemon as one Twisted service; see :class:`.startup.stopping.Stoppable`."""
 
     name = "gnt-masterd"
 
-    def __init__(self, reactor: Any, settings: Settings) -> None:
+    def __init__(self, reactor: Any, settings: Settings, surroundings: Surroundings) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._locks: list[LockedFile] = []
+        self._surroundings = surroundings
+        self._locks = Locks()
+        self._parts: Assembly
+        self._monitoring: Monitoring | None = None
+        self._stopping: Stopping | None = None
+        self._asked = False
+        # Not the parts' own, which end before the shutdown is over.
+        self._timers = Timers(cast(IReactorTime, reactor))
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Joins an application, which logs and gives up root as this daemon needs."""
+        super().setServiceParent(parent)
+        dress(parent, self._surroundings.logs, self._settings.account)
 
     # Start
 
     def startService(self) -> None:
-        """Starts every part; raises what keeps it from starting, having undone the rest."""
+        """Starts every part; ends the process, having undone the rest, if that can't be done."""
         began = time.monotonic()
+        recovered: Recovered | None = None
         try:
             self._lock()
             recovered, snapshot = self._recover()
-            self._build(recovered, snapshot)
-            self._start()
-        except BaseException:
-            self._unlock()
+            self._parts = Assembly(self._reactor, self._settings, recovered, snapshot)
+            self._monitoring = self._parts.monitoring()
+            restored = self._prepare()
+        except BaseException as error:
+            if recovered is not None:
+                recovered.store.close()
+            self._locks.release()
+            if isinstance(error, (GenericError, OSError, sqlite3.Error)):
+                self._surroundings.launch.refuse(str(error))
             raise
+        self._start_threads()
+        restored.addCallback(lambda _: self._run_jobs()).addErrback(self._not_started)
         super().startService()
+        gc.collect()
+        gc.freeze()  # what was loaded stays: no later collection looks at it again
         log.info(
             "Master daemon of cluster {cluster} is up on {path}: {jobs} jobs, {nodes} nodes, "
             "{seconds:.2f} s",
             cluster=snapshot.cluster.cluster_name,
             path=self._settings.paths.socket,
-            jobs=len(self.queue.jobs),
+            jobs=len(self._parts.queue.jobs),
             nodes=len(snapshot.nodes),
             seconds=time.monotonic() - began,
         )
+        self._surroundings.launch.succeeded()
 
     def _lock(self) -> None:
         paths = self._settings.paths
-        self._locks.append(LockedFile(paths.pid, 0o644))
-        self._locks[0].write(f"{os.getpid()}\n")
-        self._locks.append(LockedFile(paths.queue_lock))
-
-    def _unlock(self) -> None:
-        while len(self._locks) > 1:
-            self._locks.pop().release()
-        while self._locks:
-            self._locks.pop().release(remove=True)
+        self._locks.take_pid_file(paths.pid)
+        self._locks.take(paths.queue_lock)
+        if self._settings.simulate_log is None:
+            # luxid and wconfd can't be started beside this daemon.
+            for path in paths.peers_pids:
+                self._locks.take_pid_file(path)
 
     def _recover(self) -> tuple[Recovered, Snapshot]:
         """Brings Ganeti's files up to date with the journal, then reads them."""
@@ -141,168 +140,175 @@ class MasterService(Service):
             paths.journal,
             identity=Identity(before.cluster.uuid, before.master.name),
             files=Files(queue=paths.queue, config=paths.config),
-            disk=Disk(),
+            disk=Disk(groups_of(paths, self._settings.account)),
             merge_log=merge_log,
             merge_config=apply_rows,
             now=time.time,
         )
-        snapshot = read_config(paths) if recovered.replayed else before
+        try:
+            snapshot = read_config(paths) if recovered.replayed else before
+        except BaseException:
+            recovered.store.close()
+            raise
         for fault in verify(snapshot):
             log.warn("The configuration has a fault: {fault}", fault=fault)
         return recovered, snapshot
 
-    def _build(self, recovered: Recovered, snapshot: Snapshot) -> None:
-        reactor, settings, paths = self._reactor, self._settings, self._settings.paths
-        limit = snapshot.cluster.max_running_jobs
-        self.events = Events()
-        self.timers = Timers(cast(IReactorTime, reactor), time.time)
-        self.journal = Journal(
-            recovered,
-            DiskThread(cast(IReactorFromThreads, reactor)),
-            self.timers,
-            config_image=lambda: self.store.image(),
-            exact_serial=lambda: self.queue.last_id,
-            events=self.events,
-        )
-        self.store = ConfigStore(snapshot, self.journal, self.timers)
-        self._side_pool = ThreadPool(1, 1, "simulation")
-        self.nodes = SimulatedNodes(
-            self.timers,
-            root=paths.root,
-            master=snapshot.master.name,
-            log=settings.simulate_log,
-            in_disk_thread=lambda function, *args: deferToThreadPool(
-                reactor, self._side_pool, function, *args
-            ),
-            processes=cast(IReactorProcess, reactor),
-            events=self.events,
-        )
-        self.watch = JobWatch(self.timers, job_values)
-        folder = QueueFolder(paths.queue)
-        self.queue = JobQueue(
-            folder, self.journal, self.timers, self.events, Scheduler(limit), self.watch
-        )
-        self.locks = LockKeeper(self.timers, self.events, lambda *aged: self.executor.aged(*aged))
-        switches = Switches(self.queue, paths.watcher_pause)
-        self.engine = QueryEngine(
-            self.timers,
-            lambda: self.store.snapshot,
-            self.nodes,
-            self.queue,
-            self.locks.rows,
-            switches,
-        )
-        submission = Submission(self.queue)
-        self.hops = Hops(cast(IReactorFromThreads, reactor))
-        self.pool = ThreadPool(1, limit, "opcodes")
-        services = Services(
-            queue=self.queue,
-            submission=submission,
-            store=self.store,
-            locks=self.locks,
-            reservations=Reservations(),
-            nodes=self.nodes,
-            engine=self.engine,
-            hops=self.hops,
-            timers=self.timers,
-        )
-        self.executor = Executor(cast(IReactorThreads, reactor), self.pool, services, paths.data)
-        self.store.on_change(self._configuration_changed)
-        daemon = Daemon(
-            queue=self.queue,
-            submission=submission,
-            control=JobControl(self.queue),
-            switches=switches,
-            store=self.store,
-            engine=self.engine,
-        )
-        self.factory = LuxiFactory(
-            Answers(daemon),
-            self.timers,
-            idle_timeout=settings.idle_timeout,
-            max_connections=settings.max_connections,
-            max_message_size=settings.max_message_size,
-        )
-        self.socket = MasterSocket(paths.socket, settings.socket_mode)
-        self._add_locks(snapshot)
-
-    def _start(self) -> None:
+    def _prepare(self) -> Deferred[None]:
+        """Does all that can fail; returns what fires once the jobs found are durable again."""
+        parts = self._parts
         _raise_descriptor_limit(self._settings.max_connections + SPARE_DESCRIPTORS)
-        loaded = job_files.load(self.queue.folder)
-        job_files.set_aside(self.queue.folder, loaded.corrupt)
-        self.pool.start()
-        self._side_pool.start()
-        self.journal.start()
-        restored = restore(self.queue, loaded)
-        self.socket.listen(cast(IReactorSocket, self._reactor), self.factory)
-        ready = DeferredList([restored, self.nodes.start()], fireOnOneErrback=True)
-        ready.addCallbacks(lambda _: self.queue.run_with(self.executor), self._not_started)
+        loaded = job_files.load(parts.queue.folder)
+        alive = living(loaded.jobs.values(), is_locked)
+        if alive:
+            raise JobQueueError(
+                "Processes of another master daemon still run jobs: "
+                f"{', '.join(map(str, alive))}; start again when they have ended"
+            )
+        job_files.set_aside(parts.queue.folder, loaded.corrupt)
+        faults: list[Failure] = []
+        parts.door.start().addErrback(faults.append)
+        if faults:
+            faults[0].raiseException()
+        restored = restore(parts.queue, loaded)
+        for listener in parts.listeners:
+            listener.socket.listen(cast(IReactorSocket, self._reactor), listener.factory)
+        return restored
+
+    def _start_threads(self) -> None:
+        """Nothing fails from here on, and nothing blocks."""
+        surroundings = self._surroundings
+        self._parts.pool.start()
+        self._parts.door.start_threads()
+        self._parts.journal.start()
+        Signals(self._reactor, self._signalled, self._reopen_logs).install()
+        watchdog = surroundings.notifier.watchdog
+        if watchdog is not None:
+            self._timers.every(watchdog, surroundings.notifier.tell, ALIVE)
+
+    def _run_jobs(self) -> Deferred[None] | None:
+        self._parts.queue.run_with(self._parts.executor)
+        self._surroundings.notifier.tell(READY)
+        return None if self._monitoring is None else self._monitoring.start()
 
     def _not_started(self, failure: Failure) -> None:
-        failure = getattr(failure.value, "subFailure", failure)
         log.critical("The daemon can't start: {error}", error=failure.getErrorMessage())
+        self._surroundings.ending.failed()
         cast(IReactorCore, self._reactor).stop()
 
-    def _add_locks(self, snapshot: Snapshot) -> None:
-        self.locks.populate(Level.INSTANCE, [i.name for i in snapshot.instances.values()])
-        self.locks.populate(Level.NODEGROUP, snapshot.groups)
-        self.locks.populate(Level.NODE, snapshot.nodes)
-        self.locks.populate(Level.NODE_RES, snapshot.nodes)
-        self.locks.populate(Level.NETWORK, snapshot.networks)
+    # Signals
 
-    def _configuration_changed(self, before: Snapshot, after: Snapshot) -> None:
-        if before.cluster.max_running_jobs != after.cluster.max_running_jobs:
-            self.executor.set_limit(after.cluster.max_running_jobs)
+    def _signalled(self, number: Signal) -> None:
+        log.info("Received {signal}", signal=number.name)
+        if self._surroundings.ending.signal is None:
+            self._surroundings.ending.signal = number
+        if self._stopping is not None:
+            self._stopping.signal()
+        elif not self._asked:
+            self._asked = True
+            cast(IReactorCore, self._reactor).stop()
+
+    def _reopen_logs(self) -> None:
+        try:
+            self._surroundings.logs.reopen()
+        except OSError as error:
+            log.error("The log file can't be opened again: {error}", error=error)
+        else:
+            log.info("The log file was opened again")
 
     # Stop
 
     def stopService(self) -> Deferred[None]:
         """Stops every part in order; fires once all that was acknowledged is in the files."""
         super().stopService()
-        return self._stop()
+        log.info("The master daemon stops")
+        self._surroundings.notifier.tell(STOPPING)
+        self._stopping = Stopping(self, Timers(self._reactor), self._settings.stop_timeout)
+        self._stopping.signal()
+        return self._stopping.finished
+
+    def refuse_jobs(self) -> None:
+        """See ``Stoppable.refuse_jobs``."""
+        self._parts.queue.closing = True
+        self._parts.executor.give_up_waiting()
+
+    def running_jobs(self) -> int:
+        """See ``Stoppable.running_jobs``."""
+        return len(self._parts.executor)
+
+    def when_idle(self) -> Deferred[None]:
+        """See ``Stoppable.when_idle``."""
+        return self._parts.executor.when_idle()
+
+    def clients(self) -> int:
+        """See ``Stoppable.clients``."""
+        return sum(listener.factory.connections for listener in self._parts.listeners)
+
+    def stop_listening(self) -> None:
+        """See ``Stoppable.stop_listening``."""
+        for listener in self._parts.listeners:
+            listener.socket.close()
 
     @inlineCallbacks
-    def _stop(self) -> Any:
-        log.info("The master daemon stops")
-        self.socket.close()
-        self.queue.close()
-        self.executor.give_up_waiting()
-        yield self._running_jobs_ended()
-        self.locks.close()
-        self.hops.close()
-        yield self.executor.when_idle()
-        yield self.factory.close()
-        self.engine.close()
-        yield self.nodes.close()
+    def tear_down(self, abandon: bool) -> Any:
+        """See ``Stoppable.tear_down``."""
+        parts = self._parts
+        if self._monitoring is not None:
+            yield self._monitoring.close()
+        parts.queue.close()
+        parts.locks.close()
+        parts.hops.close(STOPPED_UNCLEANLY)
+        if abandon:
+            yield self._idle_or(GRACE)
+        yield DeferredList([listener.factory.close() for listener in parts.listeners])
+        parts.engine.close()
+        yield parts.door.close()
+        self._record_stuck()
         try:
-            yield self.journal.close()
+            yield parts.journal.close()
         except Exception as error:
             log.error("{error}", error=error)
-        self.timers.cancel_all()
-        self.pool.stop()
-        self._side_pool.stop()
-        self._unlock()
+            self._surroundings.ending.failed()
+        parts.timers.cancel_all()
+        self._timers.cancel_all()
+        if not self._surroundings.ending.stuck:
+            parts.pool.stop()
+        self._locks.release()
         log.info("The master daemon has stopped")
+        self._surroundings.ending.arrange(self._reactor)
 
-    def _running_jobs_ended(self) -> Deferred[None]:
-        """Fires when no job runs any more, or the time for that is over."""
+    def cut_short(self) -> None:
+        """See ``Stoppable.cut_short``; what was acknowledged is in the journal."""
+        self._locks.release()
+        self._surroundings.ending.failed()
+        self._surroundings.ending.now()
+
+    def _idle_or(self, seconds: float) -> Deferred[None]:
+        """Fires when no job runs any more, or when the time for that is over."""
         done: Deferred[None] = Deferred()
-        ended = self.executor.when_idle()
-        timeout = self._settings.stop_timeout
 
-        def over() -> None:
+        def fire(_: object = None) -> None:
             if not done.called:
+                timer.cancel()
                 done.callback(None)
 
-        timer = None if timeout is None else self.timers.later(timeout, over)
-
-        def idle(_: object) -> None:
-            if timer is not None:
-                timer.cancel()
-            over()
-
-        ended.addCallback(idle)
+        timer = self._timers.later(seconds, fire)
+        self._parts.executor.when_idle().addCallback(fire)
         return done
+
+    def _record_stuck(self) -> None:
+        """Records jobs whose thread didn't notice that it is to end, as a hard kill would."""
+        queue = self._parts.queue
+        found = [queue.tip(job_id) for job_id in self._parts.executor.under_way()]
+        stuck = [job for job in found if job is not None and not job.finished]
+        if len(self._parts.executor):
+            self._surroundings.ending.stuck = True
+            log.warn("Jobs whose thread is stuck: {ids}", ids=[job.id for job in stuck])
+        if stuck:
+            now = self._parts.timers.now()
+            queue.commit([after_restart(job, now) for job in stuck]).addErrback(
+                lambda failure: log.error("{error}", error=failure.value)
+            )
 
 
 def _raise_descriptor_limit(wanted: int) -> None:

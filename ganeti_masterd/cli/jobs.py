@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import click
 
 from ganeti_masterd.cli.command import Command, JobId
+from ganeti_masterd.cli.listings import JOBS, Wish, ask, chosen_fields, read_filter, show, wishes
 from ganeti_masterd.cli.output import Column, Output
 from ganeti_masterd.cli.rows import JobRow, Listed, LogLine, Whole, as_object, fetch, understand
 from ganeti_masterd.cli.session import Session, pass_session
@@ -82,8 +84,11 @@ _UNSAID: dict[str, tuple[Any, ...]] = {
     "otherwise all.",
 )
 @click.option("--archived", is_flag=True, help="Archived jobs, too.")
+@partial(wishes, sizes=False)
 @pass_session
-def jobs(session: Session, statuses: tuple[str, ...], limit: int | None, archived: bool) -> None:
+def jobs(
+    session: Session, statuses: tuple[str, ...], limit: int | None, archived: bool, wish: Wish
+) -> None:
     """List jobs, the latest last.
 
     Off a terminal: id, status, time of submission, time taken and opcodes, between tabs.
@@ -91,10 +96,15 @@ def jobs(session: Session, statuses: tuple[str, ...], limit: int | None, archive
     if limit is None:
         limit = TERMINAL_LIMIT if session.out.rich else 0
     # All of them by two fields, then only those shown by the rest.
-    fields = [*JobRow.__struct_fields__, *(["archived"] if archived else [])]
-    known = understand(session.client.query_jobs(None, fields), JobRow)
+    known = _known(session, archived, wish.filter)
     wanted = sorted(row.id for row in known.values() if not statuses or row.status in statuses)
     chosen = wanted[-limit:] if limit else wanted
+    if wish.fields is not None:
+        fields = chosen_fields(wish.fields, JOBS.shown)
+        show(
+            session, ask(session, JOBS, fields, ["|", *(["=", "id", job] for job in chosen)]), wish
+        )
+        return
     rows = fetch(session.client, Listed, chosen)
     if session.out.json:
         session.out.document([as_object(row) for row in rows.values()])
@@ -112,6 +122,8 @@ def jobs(session: Session, statuses: tuple[str, ...], limit: int | None, archive
             )
             for row in rows.values()
         ],
+        headers=wish.headers,
+        separator=wish.separator,
     )
     if session.out.rich:
         if not wanted:
@@ -119,6 +131,15 @@ def jobs(session: Session, statuses: tuple[str, ...], limit: int | None, archive
         elif len(chosen) < len(wanted):
             more = len(wanted) - len(chosen)
             session.out.note(f"{counted(more, 'older job')} not shown; --limit 0 shows all.")
+
+
+def _known(session: Session, archived: bool, text: str | None) -> dict[int, JobRow]:
+    """All jobs, or those that pass the filter."""
+    fields = [*JobRow.__struct_fields__, *(["archived"] if archived else [])]
+    if text is None:
+        return understand(session.client.query_jobs(None, fields), JobRow)
+    found = ask(session, JOBS, fields, read_filter(text))
+    return understand([[value for _, value in row] for row in found.data], JobRow)
 
 
 @click.command("job", cls=Command)

@@ -13,6 +13,8 @@ from ganeti_masterd.cli.cluster import drain, info, pause_watcher
 from ganeti_masterd.cli.command import EXIT_INTERRUPTED, Program
 from ganeti_masterd.cli.control import archive, cancel, priority
 from ganeti_masterd.cli.jobs import job, jobs
+from ganeti_masterd.cli.listings import commands, fields
+from ganeti_masterd.cli.recover import recover
 from ganeti_masterd.cli.session import Session
 from ganeti_masterd.cli.submitting import submit
 from ganeti_masterd.cli.watching import wait, watch
@@ -78,6 +80,9 @@ for _command in (
     archive,
     drain,
     pause_watcher,
+    recover,
+    *commands,
+    fields,
     call,
 ):
     program.add_command(_command)

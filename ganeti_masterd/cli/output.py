@@ -69,16 +69,36 @@ class Output:
         """Says something that isn't the result, on standard error."""
         click.echo(text, err=True)
 
-    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-        """Prints rows: as a table on a terminal, else as lines of fields between tabs."""
-        if not self.rich:
+    def table(
+        self,
+        columns: Sequence[Column],
+        rows: Iterable[Sequence[str]],
+        *,
+        headers: bool | None = None,
+        separator: str | None = None,
+    ) -> None:
+        """Prints rows: as a table on a terminal, else as lines of fields between tabs.
+
+        A ``separator`` makes it lines in any case. Titles are for tables, unless ``headers``
+        says otherwise.
+        """
+        if not self.rich or separator is not None:
+            between = "\t" if separator is None else separator
+            if headers:
+                click.echo(between.join(column.title for column in columns))
             for row in rows:
-                click.echo("\t".join(each.replace("\n", " ") for each in row))
+                click.echo(between.join(each.replace("\n", " ") for each in row))
             return
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table = Table(
+            box=None,
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+            header_style="bold",
+            show_header=headers is not False,
+        )
         for column in columns:
             table.add_column(
                 column.title,

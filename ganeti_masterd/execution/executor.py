@@ -10,7 +10,6 @@ from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from ganeti_masterd.constants import STATUS_QUEUED
 from ganeti_masterd.execution.context import OpcodeContext, Services
 from ganeti_masterd.execution.run import JobRun
 from ganeti_masterd.execution.unit import run_unit
@@ -103,6 +102,10 @@ class Executor:
             done.callback(None)
         return done
 
+    def under_way(self) -> list[int]:
+        """Returns the ids of the jobs that are under way."""
+        return sorted(self._runs)
+
     def give_up_waiting(self) -> None:
         """Takes the jobs that wait for locks off their way; they stay queued on disk."""
         for run in list(self._runs.values()):
@@ -112,6 +115,5 @@ class Executor:
         """A job that could not be begun is ready again."""
         queue = self._services.queue
         job = queue.jobs.get(job_id)
-        if job is not None and job.status == STATUS_QUEUED and job_id not in queue.scheduler:
-            queue.scheduler.add(job_id, job.priority)
-            queue.wake()
+        if job is not None:
+            queue.admission.readmit(job)

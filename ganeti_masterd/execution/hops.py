@@ -15,11 +15,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
-from ganeti_masterd.errors import DaemonStopping
+from ganeti_masterd.errors import DaemonStopping, OpExecError
 
 T = TypeVar("T")
 
 STOPPING = "The master daemon stops; the opcode is given up"
+
+
+class GivenUp(OpExecError, DaemonStopping):
+    """The daemon ends while an opcode runs: recorded as ``OpExecError``, as after a hard kill."""
 
 
 class _Hop:
@@ -51,6 +55,7 @@ class Hops:
         self._reactor = reactor
         self._open: set[_Hop] = set()
         self._closed = False
+        self._reason = STOPPING
 
     def __len__(self) -> int:
         return len(self._open)
@@ -75,12 +80,13 @@ class Hops:
         """Runs ``function(*args)`` in the reactor, soon, without waiting for it."""
         self._reactor.callFromThread(function, *args)
 
-    def close(self) -> None:
-        """Fails every hop, now and from now on. Reactor thread."""
+    def close(self, reason: str = STOPPING) -> None:
+        """Fails every hop, now and from now on, with that reason. Reactor thread."""
         self._closed = True
+        self._reason = reason
         for hop in list(self._open):
             self._open.discard(hop)
-            hop.settle(False, DaemonStopping(STOPPING))
+            hop.settle(False, GivenUp(reason))
             if hop.waiting_for is not None:
                 hop.waiting_for.cancel()
 
@@ -88,7 +94,7 @@ class Hops:
         self, hop: _Hop, function: Callable[..., Deferred[Any] | Any], args: tuple[Any, ...]
     ) -> None:
         if self._closed:
-            hop.settle(False, DaemonStopping(STOPPING))
+            hop.settle(False, GivenUp(self._reason))
             return
         try:
             value = function(*args)

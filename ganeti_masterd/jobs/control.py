@@ -59,8 +59,7 @@ class JobControl:
     def _dequeue(self, job: Job) -> Deferred[Answer]:
         queue = self._queue
         # Not to be begun while the disk is at work; a failed commit puts it back.
-        queue.scheduler.discard(job.id)
-        queue.dependencies.discard(job.id)
+        queue.admission.withdraw(job.id)
         ended = model.cancel(job, queue.timers.now())
         return queue.commit([ended]).addCallback(lambda _: (True, f"Dequeued job {job.id}"))
 

@@ -55,6 +55,11 @@ def timestamp(now: float) -> Timestamp:
     return divmod(round(now * 1_000_000), 1_000_000)
 
 
+def nanoseconds(now: float) -> int:
+    """Returns seconds since the epoch as reason trails have them; whole microseconds."""
+    return round(now * 1_000_000) * 1000
+
+
 class LogEntry(Struct, frozen=True, array_like=True):
     """A line that an opcode said; serials count from 1 through the whole job."""
 

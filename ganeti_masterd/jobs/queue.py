@@ -19,10 +19,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from ganeti_masterd.constants import STATUS_QUEUED, STATUSES_FINALIZED
-from ganeti_masterd.errors import DaemonStopping, encode_error, prereq
-from ganeti_masterd.events import Events, JobChanged
+from ganeti_masterd.errors import DaemonStopping
+from ganeti_masterd.events import Events, JobArchived, JobChanged
 from ganeti_masterd.jobs import model
-from ganeti_masterd.jobs.dependencies import Decision, Dependencies, Outcome
+from ganeti_masterd.jobs.admission import Admission
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, LogEntry, encode_job, timestamp
 from ganeti_masterd.jobs.scheduler import Scheduler
@@ -71,7 +71,7 @@ class JobQueue:
         self.timers = timers
         self.scheduler = scheduler
         self.watch = watch
-        self.dependencies = Dependencies()
+        self.admission = Admission(self)
         #: Published jobs; read it, never change it.
         self.jobs: dict[int, Job] = {}
         #: The typed opcodes of jobs that haven't ended, secrets included.
@@ -147,7 +147,7 @@ class JobQueue:
         for job in found:
             self.jobs[job.id] = job
         for job in found:
-            self._admit(job)
+            self.admission.admit(job)
 
     def commit(
         self,
@@ -216,7 +216,7 @@ class JobQueue:
         self.jobs[job.id] = job
         status = job.status
         if before is None:
-            self._admit(job)
+            self.admission.admit(job)
         elif status in STATUSES_FINALIZED and before.status not in STATUSES_FINALIZED:
             self._ended(job, status)
         self.watch.changed(job)
@@ -231,17 +231,8 @@ class JobQueue:
             job = self.jobs.get(job_id)
             if job is None:
                 self.opcodes.pop(job_id, None)
-            elif job.status == STATUS_QUEUED and not self._is_placed(job_id):
-                self._admit(job)
-
-    def _is_placed(self, job_id: int) -> bool:
-        scheduler = self.scheduler
-        return (
-            job_id in scheduler
-            or job_id in scheduler.running
-            or job_id in scheduler.blocked
-            or job_id in self.dependencies
-        )
+            elif job.status == STATUS_QUEUED and job_id not in self.admission:
+                self.admission.admit(job)
 
     # Who runs, who waits
 
@@ -274,35 +265,6 @@ class JobQueue:
         job = self.jobs.get(job_id) or self.just_archived.get(job_id)
         return job.status if job is not None else None
 
-    def _admit(self, job: Job) -> None:
-        if job.status != STATUS_QUEUED:
-            return
-        wanted = self.wanted_by(job.id)
-        if not wanted:
-            self.scheduler.add(job.id, job.priority)
-            return
-        decision = self.dependencies.add(
-            job.id, wanted, lambda n: self.status_of(n) or self.final_of_archived.get(n, "")
-        )
-        if decision is not None:
-            self._decide(decision)
-
-    def _decide(self, decision: Decision) -> None:
-        job = self.tip(decision.job_id)
-        if job is None or job.status != STATUS_QUEUED:
-            return
-        if decision.outcome is Outcome.READY:
-            self.scheduler.add(job.id, job.priority)
-            self.wake()
-            return
-        now = self.timers.now()
-        if decision.outcome is Outcome.CANCELED:
-            ended = model.cancel(job, now, decision.reason)
-        else:
-            error = encode_error(prereq(decision.reason, "wrong_state"))
-            ended = model.fail(job, job.current, error, now)
-        self.commit_surely([ended])
-
     def commit_surely(
         self, jobs: Sequence[Job], rows: Sequence[Row] = (), retry: float = 5.0
     ) -> Deferred[None]:
@@ -328,11 +290,8 @@ class JobQueue:
         return done
 
     def _ended(self, job: Job, status: str) -> None:
-        self.scheduler.discard(job.id)
-        self.dependencies.discard(job.id)
         self.opcodes.pop(job.id, None)
-        for decision in self.dependencies.ended(job.id, status):
-            self._decide(decision)
+        self.admission.ended(job.id, status)
 
     # Archiving
 
@@ -345,6 +304,8 @@ class JobQueue:
                 if self.jobs.pop(job.id, None) is not None:
                     self.just_archived[job.id] = job
                     self.watch.gone(job.id)
+                    if self._events.observed(JobArchived):
+                        self._events.publish(JobArchived(job.id, job.status))
             self.journal.settle().addBoth(lambda _: forget())
 
         def forget() -> None:

@@ -41,15 +41,15 @@ def after_restart(job: Job, now: float) -> Job:
     for index, op in enumerate(job.ops):
         if op.status in (STATUS_RUNNING, STATUS_CANCELING):
             return model.fail(job, index, encode_error(OpExecError(STOPPED_UNCLEANLY)), now)
+    if any(_lost_secrets(op.input) for op in job.ops[job.current :] if not op.finished):
+        error = encode_error(prereq(SECRETS_GONE, "wrong_state"))
+        return model.fail(job, job.current, error, now)
     if any(op.status == STATUS_WAITING for op in job.ops):
         return model.requeue(job)
     return job
 
 
 def _opcodes_of(job: Job) -> tuple[Opcode, ...]:
-    rest = range(job.current, len(job.ops))
-    if any(_lost_secrets(job.ops[index].input) for index in rest):
-        raise prereq(SECRETS_GONE, "wrong_state")
     return tuple(load_opcode(op.input) for op in job.ops)
 
 
@@ -101,6 +101,8 @@ def restore(queue: JobQueue, loaded: LoadedJobs) -> Deferred[None]:
     queue.drained = queue.folder.drained()
     changed += _without_their_dependencies(queue, loaded)
     queue.adopt(loaded.jobs.values())
+    # What filter rules or dependencies have ended by now is committed as that.
+    changed = [job for job in changed if queue.tip(job.id) is job]
     return queue.commit(changed) if changed else succeed(None)
 
 

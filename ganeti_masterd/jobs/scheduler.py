@@ -1,17 +1,33 @@
-"""Which job begins next: by priority, then by age, within a limit.
+"""Which job begins next: by priority, then by age, within limits.
 
 Pure. A ready job waits here for one of ``limit`` slots. A job that has to wait
 for a lock gives its slot back, as it costs nothing while it waits; once it has
 its locks it *resumes*: it takes the next free slot before any job that holds
 no locks yet. ``max_blocked`` bounds how many jobs may stand in the lock table.
+
+A job may come with limits of its own (filter rules and reasons, spec queue 3):
+no more than so many jobs with the same limit are under way at a time, those
+that wait for locks included. A job that meets a full limit is put into that
+limit's own line and costs nothing until the limit has room.
 """
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from ganeti_masterd.jobs.lines import Line
 
 #: How many jobs may wait for locks at a time.
 MAX_BLOCKED = 1000
+
+
+class Limit(Struct, frozen=True):
+    """At most ``most`` jobs under way at a time; ``key`` says which limit it is."""
+
+    key: tuple[str, str]
+    most: int
 
 
 class Scheduler:
@@ -22,36 +38,49 @@ class Scheduler:
         self.max_blocked = max_blocked
         self.running: set[int] = set()
         self.blocked: set[int] = set()
-        self._ready: dict[int, int] = {}
-        self._resuming: dict[int, int] = {}
-        self._heap: list[tuple[int, int]] = []
-        self._resume_heap: list[tuple[int, int]] = []
+        self._ready = Line()
+        self._resuming = Line()
+        #: The limits of each job that has any, until it is discarded.
+        self._limits: dict[int, tuple[Limit, ...]] = {}
+        #: How many jobs under way count for a limit.
+        self._taken: dict[tuple[str, str], int] = {}
+        #: Ready jobs that met a full limit: a line for each limit, and who stands where.
+        self._held: dict[tuple[str, str], Line] = {}
+        self._held_at: dict[int, tuple[str, str]] = {}
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._ready) + len(self._held_at)
 
     def __contains__(self, job_id: int) -> bool:
-        return job_id in self._ready
+        return job_id in self._ready or job_id in self._held_at
 
-    def add(self, job_id: int, priority: int) -> None:
-        """A job may begin (or its priority changed)."""
-        self._ready[job_id] = priority
-        heappush(self._heap, (priority, job_id))
+    def add(self, job_id: int, priority: int, limits: tuple[Limit, ...] = ()) -> None:
+        """A job may begin, as soon as its limits have room."""
+        if limits:
+            self._limits[job_id] = limits
+        self._ready.add(job_id, priority)
 
     def discard(self, job_id: int) -> None:
         """A job ended, or may not begin any more."""
-        self._ready.pop(job_id, None)
-        self._resuming.pop(job_id, None)
+        if self._limits and job_id in self._limits:
+            self._leave_limits(job_id)
+        self._ready.discard(job_id)
+        self._resuming.discard(job_id)
         self.running.discard(job_id)
         self.blocked.discard(job_id)
 
     def reprioritize(self, job_id: int, priority: int) -> None:
         """A ready or resuming job's priority changed; others are untouched."""
-        if job_id in self._ready:
-            self.add(job_id, priority)
-        if job_id in self._resuming:
-            self._resuming[job_id] = priority
-            heappush(self._resume_heap, (priority, job_id))
+        if job_id in self._held_at:
+            self._take_from_hold(job_id)
+            self._ready.add(job_id, priority)
+        elif job_id in self._ready:
+            self._ready.add(job_id, priority)
+            # It may have been let in first to a limit whose others are now more urgent.
+            for limit in self._limits.get(job_id, ()):
+                self._let_one_try(limit)
+        elif job_id in self._resuming:
+            self._resuming.add(job_id, priority)
 
     def block(self, job_id: int) -> None:
         """A running job waits for a lock: its slot is free."""
@@ -61,29 +90,94 @@ class Scheduler:
     def resume(self, job_id: int, priority: int) -> None:
         """A blocked job has its locks and wants a slot again."""
         self.blocked.remove(job_id)
-        self._resuming[job_id] = priority
-        heappush(self._resume_heap, (priority, job_id))
+        self._resuming.add(job_id, priority)
 
     def take(self) -> int | None:
         """Returns the job that goes on now, which then counts as running; null for none."""
         if len(self.running) >= self.limit:
             return None
-        job_id = self._pop(self._resume_heap, self._resuming)
-        if job_id is None and len(self.blocked) < self.max_blocked:
-            job_id = self._pop(self._heap, self._ready)
-        if job_id is not None:
-            self.running.add(job_id)
+        resumed = self._resuming.pop()
+        if resumed is not None:
+            job_id = resumed[1]
+        elif len(self.blocked) < self.max_blocked and (found := self._first()) is not None:
+            job_id = found
+        else:
+            return None
+        self.running.add(job_id)
         return job_id
 
-    @staticmethod
-    def _pop(heap: list[tuple[int, int]], valid: dict[int, int]) -> int | None:
-        # Entries whose priority has moved on, or whose job is gone, are stale.
-        if len(heap) > 64 and len(heap) > 4 * len(valid):
-            heap[:] = [(priority, job_id) for job_id, priority in valid.items()]
-            heapify(heap)
-        while heap:
-            priority, job_id = heappop(heap)
-            if valid.get(job_id) == priority:
-                del valid[job_id]
+    def limit_anew(self, limits_of: Callable[[int], tuple[Limit, ...]]) -> None:
+        """Gives every job here the limits that ``limits_of`` says, also those under way."""
+        for job_id in list(self._held_at):
+            self._ready.add(job_id, self._take_from_hold(job_id))
+        under_way = {*self.running, *self.blocked, *self._resuming}
+        self._limits = {
+            job_id: limits for job_id in (*under_way, *self._ready) if (limits := limits_of(job_id))
+        }
+        self._taken = {}
+        for job_id in under_way:
+            self._count(job_id)
+
+    # Limits of single jobs
+
+    def _first(self) -> int | None:
+        """Takes out the first ready job whose limits have room, and counts it."""
+        while (first := self._ready.pop()) is not None:
+            priority, job_id = first
+            limits = self._limits.get(job_id)
+            if limits is None:
                 return job_id
+            full = next((limit for limit in limits if not self._has_room(limit)), None)
+            if full is None:
+                self._count(job_id)
+                return job_id
+            self._held.setdefault(full.key, Line()).add(job_id, priority)
+            self._held_at[job_id] = full.key
+            for limit in limits:
+                self._let_one_try(limit)
         return None
+
+    def _has_room(self, limit: Limit) -> bool:
+        return self._taken.get(limit.key, 0) < limit.most
+
+    def _count(self, job_id: int) -> None:
+        for limit in self._limits.get(job_id, ()):
+            self._taken[limit.key] = self._taken.get(limit.key, 0) + 1
+
+    def _leave_limits(self, job_id: int) -> None:
+        limits = self._limits.pop(job_id)
+        if job_id in self._held_at:
+            self._take_from_hold(job_id)
+            return
+        if job_id not in self._ready:
+            for limit in limits:
+                left = self._taken[limit.key] - 1
+                if left:
+                    self._taken[limit.key] = left
+                else:
+                    del self._taken[limit.key]
+        for limit in limits:
+            self._let_one_try(limit)
+
+    def _let_one_try(self, limit: Limit) -> None:
+        """A limit may have room: the first job that it holds is ready again."""
+        line = self._held.get(limit.key)
+        if line is None or not self._has_room(limit):
+            return
+        first = line.pop()
+        assert first is not None
+        priority, job_id = first
+        del self._held_at[job_id]
+        if not line:
+            del self._held[limit.key]
+        self._ready.add(job_id, priority)
+
+    def _take_from_hold(self, job_id: int) -> int:
+        """Takes a job out of the line of the limit that holds it; returns its priority."""
+        key = self._held_at.pop(job_id)
+        line = self._held[key]
+        priority = line.priority(job_id)
+        line.discard(job_id)
+        if not line:
+            del self._held[key]
+        return priority

@@ -7,7 +7,6 @@ durably before any of it is given (DESIGN, journal rule 5).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
@@ -22,7 +21,7 @@ from ganeti_masterd.errors import (
     OpPrereqError,
     prereq,
 )
-from ganeti_masterd.jobs.model import Job, new_job
+from ganeti_masterd.jobs.model import Job, nanoseconds, new_job
 from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.journal.rows import Row, SerialRow
 from ganeti_masterd.opcodes import Dependency, Opcode, encode_opcode, strip_secrets, summary
@@ -45,27 +44,32 @@ class Submission:
         self._max_backlog = max_backlog
 
     def submit(
-        self, jobs: Sequence[Sequence[Opcode] | OpPrereqError], *, even_if_drained: bool = False
+        self,
+        jobs: Sequence[Sequence[Opcode] | OpPrereqError],
+        *,
+        even_if_drained: bool = False,
+        sender: str = "",
     ) -> Deferred[list[Submitted]]:
         """Queues jobs, each a list of opcodes; fires with an id or an error for each.
 
         A job given as an error (it could not be decoded) passes through, and so
         do jobs that depend on it or on an id that was never given: one bad job
         doesn't keep out the others. Fails as a whole when the queue is drained
-        or full, the daemon stops, or the disk refuses.
+        or full, the daemon stops, or the disk refuses. ``sender`` ("uid=0;pid=7")
+        says who it was, in the daemon's own entry of the reason trail.
         """
         refused = self._refusal(len(jobs), even_if_drained)
         if refused is not None:
             return fail(refused)
         unknown = self._outside(jobs)
         if not unknown:
-            return self._enter(jobs)
+            return self._enter(jobs, sender)
 
         def found(archived: Mapping[int, Job]) -> Deferred[list[Submitted]]:
             for job in archived.values():
                 if job.finished:
                     self._queue.final_of_archived[job.id] = job.status
-            return self._enter(jobs)
+            return self._enter(jobs, sender)
 
         return self._queue.archived(unknown).addCallback(found)
 
@@ -120,19 +124,23 @@ class Submission:
             }
         )
 
-    def _enter(self, jobs: Sequence[Sequence[Opcode] | OpPrereqError]) -> Deferred[list[Submitted]]:
+    def _enter(
+        self, jobs: Sequence[Sequence[Opcode] | OpPrereqError], sender: str
+    ) -> Deferred[list[Submitted]]:
         try:
-            results, made, rows = self._build(jobs)
+            results, made, rows = self._build(jobs, sender)
         except Exception:
             return fail()
         return self._queue.commit(made, rows).addCallback(lambda _: results)
 
     def _build(
-        self, jobs: Sequence[Sequence[Opcode] | OpPrereqError]
+        self, jobs: Sequence[Sequence[Opcode] | OpPrereqError], sender: str = ""
     ) -> tuple[list[Submitted], list[Job], list[Row]]:
         queue = self._queue
+        if sender:
+            sender = ";" + sender
         now = queue.timers.now()
-        nanoseconds = time.time_ns() if now > 1e9 else int(now * 1e9)
+        stamp = nanoseconds(now)
         results: list[Submitted] = []
         made: list[Job] = []
         fresh: set[int] = set()
@@ -147,12 +155,13 @@ class Submission:
             except OpPrereqError as error:
                 results.append(error)
                 continue
-            inputs = []
+            entered = []
             for index, op in enumerate(ready):
                 source = "gnt:opcode:" + op.op_id[3:].lower()
-                trail = [*op.reason, [source, f"job={job_id};index={index}", nanoseconds]]
-                inputs.append(strip_secrets(encode_opcode(replace(op, reason=trail))))
-            queue.opcodes[job_id] = ready
+                own = (source, f"job={job_id};index={index}{sender}", stamp)
+                entered.append(replace(op, reason=(*op.reason, own)))
+            queue.opcodes[job_id] = tuple(entered)
+            inputs = [strip_secrets(encode_opcode(op)) for op in entered]
             made.append(new_job(job_id, inputs, now))
             fresh.add(job_id)
             results.append(job_id)

@@ -100,6 +100,11 @@ class Journal:
         """See :attr:`IJournal.backlog`."""
         return self._rounds.backlog
 
+    @property
+    def fault(self) -> str | None:
+        """Why the last commit of rows failed; null if it did not."""
+        return self._fault
+
     def commit(
         self, rows: Sequence[Row], publish: Callable[[], object] | None = None
     ) -> Deferred[None]:

@@ -133,8 +133,9 @@ class LockTable:
     def release(self, owner: int, level: Level, keep: Collection[str] = ()) -> list[Outcome]:
         """Frees what the owner holds at a level, but for the names in ``keep``.
 
-        One who holds a whole level and keeps some of it holds those by name from
-        then on. Raises ``LockError`` if the cluster lock would go before others.
+        One who holds a whole level goes on holding it if that keeps every member
+        that it got with it, else it holds those kept by name from then on. Raises
+        ``LockError`` if the cluster lock would go before others.
         """
         record, holding = self._holding(owner, level)
         if record is None or holding is None:
@@ -144,7 +145,7 @@ class LockTable:
             raise LockError(f"Job {owner} can't release the cluster lock before all others")
         lockset = self._levels[level]
         woken: list[Request] = []
-        if holding.whole is not None and not (kept and kept >= holding.covered):
+        if holding.whole is not None and not (holding.covered and kept >= holding.covered):
             by_name = holding.covered & kept
             lockset.free_whole(owner, woken)
             lockset.hold(owner, by_name, holding.whole)
@@ -174,11 +175,7 @@ class LockTable:
         Raises ``LockError`` for a name that isn't held. A whole level is
         downgraded as a whole.
         """
-        _, holding = self._holding(owner, level)
-        if holding is None:
-            if names is None or not set(names):
-                return []
-            raise self._not_held(owner, level, next(iter(names)))
+        holding = self._holding(owner, level)[1] or Holding()
         owned = holding.names()
         chosen = owned if names is None else frozenset(names)
         if not chosen <= owned:

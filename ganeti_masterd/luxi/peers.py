@@ -26,6 +26,11 @@ class Peer(msgspec.Struct, frozen=True):
     pid: int | None = None
     gid: int | None = None
 
+    @property
+    def credentials(self) -> str:
+        """Who it is as ``uid=0;pid=123``; empty where that isn't known."""
+        return "" if self.uid is None else f"uid={self.uid};pid={self.pid}"
+
 
 def peer_of(transport: Any, connection: int) -> Peer:
     """Returns the peer of a transport; one without credentials if it has none."""

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ProgrammerError
+from ganeti_masterd.query.names import natural
 
 
 class Need(Enum):
@@ -91,7 +92,7 @@ FieldTable = Mapping[str, Field]
 
 
 def fields(*declared: Field | Iterable[Field]) -> FieldTable:
-    """Returns a resource's table from fields and families of them, sorted by name.
+    """Returns a resource's table from fields and families of them, in natural order of names.
 
     Raises ``ProgrammerError`` if a name is declared twice.
     """
@@ -101,7 +102,7 @@ def fields(*declared: Field | Iterable[Field]) -> FieldTable:
             if field.name in table:
                 raise ProgrammerError(f"Field {field.name} is declared twice")
             table[field.name] = field
-    return dict(sorted(table.items()))
+    return {name: table[name] for name in natural(table)}
 
 
 def declare(

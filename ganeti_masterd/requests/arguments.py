@@ -6,14 +6,18 @@ annotation the function that turns a JSON value into it.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-from ganeti_masterd.errors import OpPrereqError, prereq
+from ganeti_masterd.errors import GenericError, OpPrereqError, prereq
 from ganeti_masterd.opcodes import Opcode, decode_opcode
+from ganeti_masterd.opcodes.types import Reason
+
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -26,7 +30,7 @@ def _job_id(value: Any, where: str) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value)
     if type(value) is not int or value < 0:
-        raise prereq(f"{where}: expected a job id, not {_shown(value)}")
+        raise prereq(f"{where}: expected a job id, not {shown(value)}")
     return int(value)
 
 
@@ -34,13 +38,13 @@ def _job_ids(value: Any, where: str) -> list[int] | None:
     if value is None:
         return None
     if not isinstance(value, list):
-        raise prereq(f"{where}: expected a list of job ids or null, not {_shown(value)}")
+        raise prereq(f"{where}: expected a list of job ids or null, not {shown(value)}")
     return [_job_id(item, f"{where}[{index}]") for index, item in enumerate(value)]
 
 
 def _opcodes(value: Any, where: str) -> list[Opcode]:
     if not isinstance(value, list):
-        raise prereq(f"{where}: expected a list of opcodes, not {_shown(value)}")
+        raise prereq(f"{where}: expected a list of opcodes, not {shown(value)}")
     if not value:
         raise prereq(f"{where}: a job needs at least one opcode")
     return [decode_opcode(raw, f"{where}[{index}]") for index, raw in enumerate(value)]
@@ -48,7 +52,7 @@ def _opcodes(value: Any, where: str) -> list[Opcode]:
 
 def _many_jobs(value: Any, where: str) -> list[list[Opcode] | OpPrereqError]:
     if not isinstance(value, list):
-        raise prereq(f"{where}: expected a list of jobs, not {_shown(value)}")
+        raise prereq(f"{where}: expected a list of jobs, not {shown(value)}")
     jobs: list[list[Opcode] | OpPrereqError] = []
     for index, raw in enumerate(value):
         try:
@@ -56,6 +60,26 @@ def _many_jobs(value: Any, where: str) -> list[list[Opcode] | OpPrereqError]:
         except OpPrereqError as error:
             jobs.append(error)
     return jobs
+
+
+def _uuid(value: Any, where: str) -> str:
+    if not isinstance(value, str) or _UUID.fullmatch(value) is None:
+        raise GenericError(f"{where}: expected a UUID, not {shown(value)}")
+    return value
+
+
+def _uuid_or_null(value: Any, where: str) -> str | None:
+    return None if value is None else _uuid(value, where)
+
+
+def _trail(value: Any, where: str) -> list[Reason]:
+    try:
+        return msgspec.convert(value, list[Reason])
+    except msgspec.ValidationError as error:
+        raise prereq(
+            f"{where}{_path(error)}: expected a list of [source, text, nanoseconds], "
+            f"not {shown(value)}"
+        )
 
 
 #: A job's id: an integer, or its digits as a string.
@@ -66,6 +90,12 @@ JobIds = Annotated[list[int] | None, Reading(_job_ids)]
 JobOpcodes = Annotated[list[Opcode], Reading(_opcodes)]
 #: Several jobs; one that can't be decoded is its error instead.
 ManyJobs = Annotated[list[list[Opcode] | OpPrereqError], Reading(_many_jobs)]
+#: The UUID of a filter rule; anything else is a ``GenericError``, as luxid has it.
+RuleId = Annotated[str, Reading(_uuid)]
+#: The UUID of a filter rule, or null for a new one.
+RuleIdOrNew = Annotated[str | None, Reading(_uuid_or_null)]
+#: Who asked, and why: entries of source, text and nanoseconds.
+ReasonTrail = Annotated[list[Reason], Reading(_trail)]
 
 
 def reader(annotation: Any) -> Callable[[Any, str], Any]:
@@ -86,10 +116,14 @@ def reader(annotation: Any) -> Callable[[Any, str], Any]:
         try:
             return convert(value, annotation)
         except msgspec.ValidationError as error:
-            path = str(error).partition(" - at `$")[2].rstrip("`")
-            raise prereq(f"{where}{path}: expected {expected}, not {_shown(value)}")
+            raise prereq(f"{where}{_path(error)}: expected {expected}, not {shown(value)}")
 
     return read
+
+
+def _path(error: msgspec.ValidationError) -> str:
+    """Returns where in an argument a fault is."""
+    return str(error).partition(" - at `$")[2].rstrip("`")
 
 
 _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
@@ -115,8 +149,8 @@ def describe(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation))
 
 
-def _shown(value: Any) -> str:
-    """Returns a value for a message: never an object's content, which may be secret."""
+def shown(value: Any) -> str:
+    """Returns a value for a message: short, never an object's content, which may be secret."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

@@ -1,17 +1,25 @@
-"""LUXI methods of the queue's filter rules: asked for, and refused to be changed yet."""
+"""LUXI methods of the queue's filter rules (spec luxi 2, queue 3)."""
 
 from __future__ import annotations
 
+import uuid as uuids
 from typing import Any
 
-from ganeti_masterd.errors import OpPrereqError, prereq
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred
+
+from ganeti_masterd.config.changes import Add, Change, Update
+from ganeti_masterd.config.objects import FilterRule
+from ganeti_masterd.errors import GenericError, OpPrereqError, prereq
+from ganeti_masterd.jobs.model import nanoseconds
+from ganeti_masterd.jobs.rules import compile_rule
 from ganeti_masterd.luxi.peers import Peer
+from ganeti_masterd.requests.arguments import ReasonTrail, RuleId, RuleIdOrNew
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import method
 
-
-def _not_built(name: str) -> OpPrereqError:
-    return prereq(f"{name} can't be answered by this daemon yet")
+#: The source of the entry that is added to a rule's reasons, as luxid does.
+REASON_SOURCE = "luxid"
 
 
 @method("QueryFilters")
@@ -24,17 +32,40 @@ def query_filters(daemon: Daemon, peer: Peer, uuids: list[str] | None, fields: l
 def replace_filter(
     daemon: Daemon,
     peer: Peer,
-    uuid: str | None,
+    uuid: RuleIdOrNew,
     priority: int,
     predicates: list[Any],
     action: Any,
-    reason: list[Any],
-) -> Any:
-    """Would set a filter rule."""
-    raise _not_built("ReplaceFilter")
+    reason: ReasonTrail,
+) -> Deferred[str]:
+    """Sets a filter rule, a new one for null or an unknown UUID; answers its UUID.
+
+    Its watermark is the id of the last job so far.
+    """
+    rule = FilterRule(
+        watermark=daemon.queue.last_id,
+        priority=priority,
+        predicates=tuple(predicates),
+        action=action,
+        reason_trail=(*reason, (REASON_SOURCE, "", nanoseconds(daemon.queue.timers.now()))),
+        uuid=uuid or str(uuids.uuid4()),
+    )
+    try:
+        compile_rule(rule)
+    except OpPrereqError as error:
+        raise prereq(f"ReplaceFilter: argument {error.args[0]}")
+
+    def renewed(current: FilterRule) -> FilterRule:
+        return replace(rule, rest=current.rest, shape=current.shape)
+
+    known = rule.uuid in daemon.store.tip.filters
+    change: Change = Update(rule.uuid, renewed) if known else Add("filters", rule)
+    return daemon.store.apply([change]).addCallback(lambda _: rule.uuid)
 
 
 @method("DeleteFilter", changes=True)
-def delete_filter(daemon: Daemon, peer: Peer, uuid: str) -> Any:
-    """Would remove a filter rule."""
-    raise _not_built("DeleteFilter")
+def delete_filter(daemon: Daemon, peer: Peer, uuid: RuleId) -> Deferred[None]:
+    """Removes a filter rule; the jobs that it held back go on."""
+    if uuid not in daemon.store.tip.filters:
+        raise GenericError(f"Filter rule {uuid} doesn't exist")
+    return daemon.store.remove("filters", uuid).addCallback(lambda _: None)

@@ -60,9 +60,11 @@ def auto_archive_jobs(
 
 
 @method("QueryJobs")
-def query_jobs(daemon: Daemon, peer: Peer, job_ids: JobIds, fields: list[str]) -> Any:
-    """Answers a row of field values for each job."""
-    return daemon.engine.query_jobs(job_ids, fields)
+def query_jobs(
+    daemon: Daemon, peer: Peer, job_ids: JobIds, fields: list[str], *, null_rows: bool = False
+) -> Any:
+    """Answers a row of field values for each job; ``null_rows``: null for a missing one."""
+    return daemon.engine.query_jobs(job_ids, fields, null_rows)
 
 
 @method("PickupJob", changes=True)

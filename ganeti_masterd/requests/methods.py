@@ -3,6 +3,7 @@
 A method is a function ``(daemon, peer, arguments...)``. Its annotations are
 the arguments' types, its defaults make trailing ones optional. A wrong count
 or type is an ``OpPrereqError`` that names the method and the argument.
+Keyword-only parameters don't travel: a client's dialect sets them.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from ganeti_masterd.errors import ECODE_INVAL, OpPrereqError, prereq
+from ganeti_masterd.errors import ECODE_INVAL, JobLost, OpPrereqError, prereq
+from ganeti_masterd.luxi.dialects import Form, dialect_of
 from ganeti_masterd.luxi.messages import Request
 from ganeti_masterd.luxi.peers import Peer
-from ganeti_masterd.requests.arguments import describe, reader
+from ganeti_masterd.requests.arguments import describe, reader, shown
 from ganeti_masterd.requests.daemon import Daemon
 
-#: Makes of a request's arguments what the method declares: older clients' forms.
-Reshape = Callable[[list[Any]], list[Any]]
+log = Logger()
 
 
 class Argument(Struct, frozen=True):
@@ -40,15 +44,12 @@ class Method(Struct, frozen=True):
     function: Callable[..., Any]
     arguments: tuple[Argument, ...]
     changes: bool
-    reshape: Reshape | None
     any_arguments: bool
 
     def read(self, args: Sequence[Any]) -> list[Any]:
         """Returns typed arguments; raises ``OpPrereqError``."""
         if self.any_arguments:
             return []
-        if self.reshape is not None:
-            args = self.reshape(list(args))
         declared = self.arguments
         if len(args) > len(declared) or (
             len(args) < len(declared) and declared[len(args)].required
@@ -82,13 +83,12 @@ def method(
     name: str,
     *,
     changes: bool = False,
-    reshape: Reshape | None = None,
     any_arguments: bool = False,
 ) -> Callable[[F], F]:
     """Declares the decorated function as the answer to a LUXI method.
 
-    ``changes`` marks methods that change something; ``reshape`` takes older
-    forms of the arguments; ``any_arguments`` ignores whatever is sent.
+    ``changes`` marks methods that change something; ``any_arguments`` ignores
+    whatever is sent.
     """
 
     def declare(function: F) -> F:
@@ -105,9 +105,9 @@ def method(
                     describe(hints[parameter.name]),
                 )
                 for parameter in parameters
+                if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             ),
             changes,
-            reshape,
             any_arguments,
         )
         return function
@@ -116,19 +116,59 @@ def method(
 
 
 class Answers:
-    """Answers requests for one daemon: what the LUXI server is given."""
+    """Answers requests for one daemon: what the LUXI server is given.
 
-    def __init__(self, daemon: Daemon, *, read_only: bool = False) -> None:
+    With ``read_only`` what changes something is refused. Changes are logged with
+    who asked for them, with ``log_all`` every request; never with the arguments,
+    which may be secret.
+    """
+
+    def __init__(self, daemon: Daemon, *, read_only: bool = False, log_all: bool = False) -> None:
         self._daemon = daemon
         self._read_only = read_only
+        self._log_all = log_all
 
     def __call__(self, request: Request, peer: Peer) -> Any:
         """Returns the result or a Deferred of it; raises Ganeti's errors."""
         declared = METHODS.get(request.method)
         if declared is None:
-            raise OpPrereqError(f"Unknown LUXI method {request.method!r}", ECODE_INVAL)
+            raise OpPrereqError(f"Unknown LUXI method {shown(request.method)}", ECODE_INVAL)
+        if declared.changes or self._log_all:
+            _log(declared.name, peer)
         if self._read_only and declared.changes:
             raise OpPrereqError(
                 f"{declared.name} changes something, which this socket doesn't allow", ECODE_INVAL
             )
-        return declared.function(self._daemon, peer, *declared.read(request.args))
+        form = dialect_of(request).form(declared.name)
+        args = declared.read(
+            request.args if form.arguments is None else form.arguments(request.args)
+        )
+        if form.answer is None:
+            return declared.function(self._daemon, peer, *args, **form.options)
+        return self._in_dialect(declared, form, peer, args)
+
+    def _in_dialect(self, declared: Method, form: Form, peer: Peer, args: list[Any]) -> Any:
+        """Answers where the client's dialect wants the answer in a form of its own."""
+        answer = form.answer
+        assert answer is not None
+
+        def failed(failure: Failure) -> Failure | None:
+            return None if form.null_if_lost and failure.check(JobLost) else failure
+
+        try:
+            result = declared.function(self._daemon, peer, *args, **form.options)
+        except JobLost:
+            if not form.null_if_lost:
+                raise
+            return None
+        if isinstance(result, Deferred):
+            return result.addCallbacks(lambda value: answer(args, value), failed)
+        return answer(args, result)
+
+
+def _log(name: str, peer: Peer) -> None:
+    log.info(
+        "{method} from connection {peer.connection}, uid {peer.uid}, pid {peer.pid}",
+        method=name,
+        peer=peer,
+    )

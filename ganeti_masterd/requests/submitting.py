@@ -16,19 +16,6 @@ from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import method
 
 
-def _one_job(args: list[Any]) -> list[Any]:
-    # Classic clients send the opcodes themselves as the arguments.
-    return [args] if args and all(isinstance(arg, dict) for arg in args) else args
-
-
-def _many_jobs(args: list[Any]) -> list[Any]:
-    # Classic clients send one level of lists less: [[op, ...], ...].
-    classic = args and all(
-        isinstance(job, list) and job and all(isinstance(op, dict) for op in job) for job in args
-    )
-    return [args] if classic else args
-
-
 def _refuse_unbuilt(ops: list[Opcode]) -> None:
     for op in ops:
         if not is_built(op.op_id):
@@ -42,21 +29,23 @@ def _one(results: list[Submitted]) -> int:
     return result
 
 
-@method("SubmitJob", changes=True, reshape=_one_job)
+@method("SubmitJob", changes=True)
 def submit_job(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> Deferred[int]:
     """Queues one job; answers its id once it can't be lost any more."""
     _refuse_unbuilt(ops)
-    return daemon.submission.submit([ops]).addCallback(_one)
+    return daemon.submission.submit([ops], sender=peer.credentials).addCallback(_one)
 
 
-@method("SubmitJobToDrainedQueue", changes=True, reshape=_one_job)
+@method("SubmitJobToDrainedQueue", changes=True)
 def submit_job_to_drained_queue(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> Deferred[int]:
     """Queues one job even while the queue is drained."""
     _refuse_unbuilt(ops)
-    return daemon.submission.submit([ops], even_if_drained=True).addCallback(_one)
+    return daemon.submission.submit(
+        [ops], even_if_drained=True, sender=peer.credentials
+    ).addCallback(_one)
 
 
-@method("SubmitManyJobs", changes=True, reshape=_many_jobs)
+@method("SubmitManyJobs", changes=True)
 def submit_many_jobs(
     daemon: Daemon, peer: Peer, jobs: ManyJobs
 ) -> Deferred[list[tuple[bool, Any]]]:
@@ -77,4 +66,4 @@ def submit_many_jobs(
             for result in results
         ]
 
-    return daemon.submission.submit(checked).addCallback(shown)
+    return daemon.submission.submit(checked, sender=peer.credentials).addCallback(shown)

@@ -1,48 +1,207 @@
-"""What must hold before the process detaches, so that whoever starts it hears why it can't.
+"""What must hold before the process detaches, in its order (spec masterd 3, points 0 to 4).
 
-twistd passes on no more than a hundred bytes of what fails later. Here nothing
-stays open: neither a lock nor a database survives a fork.
+Here nothing stays open: neither a lock nor a database survives a fork, and
+whoever starts the daemon hears why it can't from here, as twistd passes on no
+more than a hundred bytes and two exit codes of what fails later. The vote and
+the master's address come after (:mod:`.agreement`).
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import time
+from collections.abc import Mapping
+from typing import Protocol
 
-from ganeti_masterd.errors import ConfigurationError
+from msgspec import Struct
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import EXIT_FAILURE, EXIT_NODESETUP_ERROR, EXIT_NOTMASTER
+from ganeti_masterd.errors import ConfigurationError, GenericError
 from ganeti_masterd.journal.disk import Disk
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.recovery import Identity, check_journal
-from ganeti_masterd.startup.locks import LockedFile
+from ganeti_masterd.startup.accounts import Account, find_account
+from ganeti_masterd.startup.locks import Locks, refuse_held
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import read_config
 
 
-def check(paths: Paths) -> None:
-    """Raises a Ganeti error for what would keep the daemon from starting.
+class Refused(Exception):
+    """The daemon must not start: the exit code, and what is said on which stream."""
 
-    No other daemon runs, the configuration can be read, and the journal fits
-    the files: one that doesn't is set aside. Nothing else on disk is changed.
-    """
-    try:
-        pid = LockedFile(paths.pid, 0o644)
+    def __init__(self, message: str, code: int = EXIT_FAILURE, *, on_stdout: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.on_stdout = on_stdout
+
+
+class IMachine(Protocol):
+    """What the checks ask of the machine."""
+
+    def uid(self) -> int:
+        """Returns the effective user id of this process."""
+
+    def host_name(self) -> str:
+        """Returns the full name of this host."""
+
+    def resolves(self, name: str) -> bool:
+        """Whether a name has an address."""
+
+    def account(self, user: str | None, group: str | None) -> Account | None:
+        """See :func:`ganeti_masterd.startup.accounts.find_account`."""
+
+
+class Machine:
+    """The machine as it is. ``GANETI_HOSTNAME`` names the host, as for Ganeti's own tools."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def uid(self) -> int:
+        """See :meth:`IMachine.uid`."""
+        return os.geteuid()
+
+    def host_name(self) -> str:
+        """See :meth:`IMachine.host_name`."""
+        return self._environment.get("GANETI_HOSTNAME") or socket.getfqdn()
+
+    def resolves(self, name: str) -> bool:
+        """See :meth:`IMachine.resolves`."""
         try:
-            queue = LockedFile(paths.queue_lock)
-            try:
-                _check_files(paths)
-            finally:
-                queue.release()
-        finally:
-            pid.release(remove=True)
+            return bool(socket.getaddrinfo(name, None))
+        except (OSError, UnicodeError):
+            return False
+
+    def account(self, user: str | None, group: str | None) -> Account | None:
+        """See :meth:`IMachine.account`."""
+        return find_account(user, group)
+
+
+class SimulatedMachine(Machine):
+    """The machine of simulated nodes: it is the master's unless ``GANETI_HOSTNAME`` says otherwise.
+
+    Names of simulated nodes need no address.
+    """
+
+    def __init__(self, environment: Mapping[str, str], paths: Paths) -> None:
+        super().__init__(environment)
+        self._paths = paths
+
+    def host_name(self) -> str:
+        """See :meth:`IMachine.host_name`."""
+        return self._environment.get("GANETI_HOSTNAME") or _named_master(self._paths)
+
+    def resolves(self, name: str) -> bool:
+        """See :meth:`IMachine.resolves`."""
+        return True
+
+
+class Wanted(Struct, frozen=True):
+    """What is to be started: where, for whom, on which kind of nodes.
+
+    ``user`` and ``group`` are null where the daemon stays what it is.
+    """
+
+    paths: Paths
+    simulated: bool
+    user: str | None = None
+    group: str | None = None
+
+
+class Passed(Struct, frozen=True):
+    """What the checks found on their way: the configuration and the account to become."""
+
+    snapshot: Snapshot
+    account: Account | None
+
+
+def check(wanted: Wanted, machine: IMachine) -> Passed:
+    """Checks all that needs no other node; raises :class:`Refused`."""
+    paths = wanted.paths
+    account: Account | None = None
+    changes = wanted.user is not None or wanted.group is not None
+    if changes:
+        account = machine.account(wanted.user, wanted.group)
+        if account is not None:
+            check_may_become(account, machine.uid())
+    try:
+        refuse_others(paths, simulated=wanted.simulated)
+        check_master(paths, machine)
+        if changes and account is None:
+            raise Refused(
+                f"The user {wanted.user!r} or the group {wanted.group!r}, as which the daemon is"
+                " to run (--user, --group), doesn't exist"
+            )
+        return Passed(_check_files(paths), account)
     except OSError as error:
-        raise ConfigurationError(f"The daemon can't work below {paths.data}: {error}") from None
+        raise Refused(f"The daemon can't work below {paths.data}: {error}") from None
+    except GenericError as error:
+        raise Refused(str(error)) from None
 
 
-def _check_files(paths: Paths) -> None:
+def check_may_become(account: Account, uid: int) -> None:
+    """Raises :class:`Refused` unless this user is the daemon's, or may become it."""
+    if uid not in (0, account.uid):
+        raise Refused(
+            f"The daemon runs as {account.user} (uid {account.uid}), and uid {uid}, which starts"
+            " it, may not become that user"
+        )
+
+
+def refuse_others(paths: Paths, *, simulated: bool) -> None:
+    """Raises ``PidFileLockError`` while another master daemon lives: one of ours, or luxid."""
+    refuse_held([paths.pid, paths.queue_lock])
+    if not simulated:
+        refuse_held(paths.peers_pids)
+
+
+def check_master(paths: Paths, machine: IMachine) -> None:
+    """Raises :class:`Refused` unless ssconf names this node as the master."""
+    master = _named_master(paths)
+    name = machine.host_name()
+    if not name or not machine.resolves(name):
+        raise Refused(
+            f"The name of this host, {name!r}, does not resolve to an address",
+            EXIT_NODESETUP_ERROR,
+        )
+    if name != master:
+        raise Refused("Not master", EXIT_NOTMASTER, on_stdout=True)
+
+
+def _named_master(paths: Paths) -> str:
+    path = paths.ssconf("master_node")
+    try:
+        with open(path, encoding="utf-8") as file:
+            master = file.read().strip()
+    except UnicodeDecodeError:
+        reason = "is no text"
+    except OSError as error:
+        reason = f"can't be read: {error.strerror}"
+    else:
+        if master:
+            return master
+        reason = "names no node"
+    raise Refused(f"Cluster configuration incomplete: {path} {reason}", EXIT_NODESETUP_ERROR)
+
+
+def _check_files(paths: Paths) -> Snapshot:
+    """Returns the configuration; the journal fits it, or is set aside and raises."""
+    if not os.path.isdir(paths.queue):
+        raise ConfigurationError(f"{paths.queue}, the folder of the job queue, is missing")
     configuration = read_config(paths)
-    check_journal(
-        paths.journal,
-        identity=Identity(configuration.cluster.uuid, configuration.master.name),
-        files=Files(queue=paths.queue, config=paths.config),
-        disk=Disk(),
-        now=time.time,
-    )
+    locks = Locks()
+    try:
+        locks.take(paths.queue_lock)
+        check_journal(
+            paths.journal,
+            identity=Identity(configuration.cluster.uuid, configuration.master.name),
+            files=Files(queue=paths.queue, config=paths.config),
+            disk=Disk(),
+            now=time.time,
+        )
+    finally:
+        locks.release()
+    return configuration

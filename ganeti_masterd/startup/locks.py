@@ -2,16 +2,21 @@
 
 luxid and wconfd hold POSIX locks on theirs, Ganeti's Python daemons flock
 ones, and the two kinds don't exclude each other: a file is taken with both
-(spec masterd 3.0).
+(spec masterd 3.0). A POSIX lock is lost when the process closes any descriptor
+of the file: nothing else may open one that is held.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterable
 
 from ganeti_masterd.errors import PidFileLockError
+
+_HELD = (errno.EACCES, errno.EAGAIN)
 
 
 class LockedFile:
@@ -20,17 +25,9 @@ class LockedFile:
     def __init__(self, path: str, mode: int = 0o640) -> None:
         """Opens (making it if need be) and locks; raises ``PidFileLockError`` if held."""
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
-        try:
-            os.fchmod(self._fd, mode)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = _holder(self._fd)
-            os.close(self._fd)
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise PidFileLockError(f"{path} is locked by another process{holder}") from None
-            raise
+        self._fd = -1
+        while self._fd < 0:
+            self._fd = _open_locked(path, mode)
 
     def write(self, text: str) -> None:
         """Replaces the content, such as a process id, in place: the lock stays."""
@@ -38,13 +35,86 @@ class LockedFile:
         os.pwrite(self._fd, text.encode(), 0)
 
     def release(self, *, remove: bool = False) -> None:
-        """Gives the lock back; ``remove`` takes the file away first."""
+        """Gives the lock back; ``remove`` takes the file away first. Twice is fine."""
         if self._fd < 0:
             return
         if remove:
-            os.unlink(self.path)
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
         os.close(self._fd)
         self._fd = -1
+
+
+class Locks:
+    """Several locked files, all or none, released in the reverse order."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[LockedFile, bool]] = []
+
+    def take(self, path: str, mode: int = 0o640) -> None:
+        """Locks one more file. Raises as :class:`LockedFile`; those before stay held."""
+        self._held.append((LockedFile(path, mode), False))
+
+    def take_pid_file(self, path: str) -> None:
+        """Locks a PID file and writes this process's id; it is removed when released."""
+        self._held.append((LockedFile(path, 0o644), True))
+        self._held[-1][0].write(f"{os.getpid()}\n")
+
+    def release(self) -> None:
+        """Gives all back; twice is fine."""
+        while self._held:
+            file, remove = self._held.pop()
+            file.release(remove=remove)
+
+
+def refuse_held(paths: Iterable[str]) -> None:
+    """Raises ``PidFileLockError`` if a process holds one of the files locked, in either way.
+
+    Makes and changes nothing: what isn't there, nobody holds. A file that this
+    user may not read is passed over.
+    """
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            # Shared ones: they need no right to write, and whoever lives holds an exclusive one.
+            _lock(path, fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+
+
+def _open_locked(path: str, mode: int) -> int:
+    """Returns a descriptor that holds the locks; -1 if another file took the name meanwhile."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        _lock(path, fd, fcntl.LOCK_EX)
+        opened = os.fstat(fd)
+        try:
+            named = os.stat(path)
+        except FileNotFoundError:
+            named = None
+        current = named is not None and os.path.samestat(named, opened)
+        if current and opened.st_mode & 0o777 != mode:
+            os.fchmod(fd, mode)
+    except BaseException:
+        os.close(fd)
+        raise
+    if not current:
+        os.close(fd)
+        return -1
+    return fd
+
+
+def _lock(path: str, fd: int, kind: int) -> None:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        fcntl.lockf(fd, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            raise PidFileLockError(f"{path} is locked by another process{_holder(fd)}") from None
+        raise
 
 
 def _holder(fd: int) -> str:

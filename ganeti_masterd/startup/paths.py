@@ -81,6 +81,21 @@ class Paths:
         return self.run + "/ganeti-masterd.pid"
 
     @property
+    def peers_pids(self) -> tuple[str, ...]:
+        """The PID files of the daemons whose place this one takes: luxid and wconfd."""
+        return (self.run + "/ganeti-luxid.pid", self.run + "/ganeti-wconfd.pid")
+
+    @property
+    def server_certificate(self) -> str:
+        """The cluster's key and certificate, the same on every node."""
+        return self.data + "/server.pem"
+
+    @property
+    def client_certificate(self) -> str:
+        """This node's own key and certificate, which it shows to node daemons."""
+        return self.data + "/client.pem"
+
+    @property
     def log(self) -> str:
         """This daemon's log file."""
         return self._below("/var/log/ganeti") + "/master-daemon.log"

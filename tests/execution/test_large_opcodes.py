@@ -34,19 +34,18 @@ class LargeOpcodeScene(ExecutionScene):
         super().setUp()
         self.locks.populate(Level.NODE_RES, self.store.snapshot.nodes)
         self.release = threading.Event()
+        self.addCleanup(self.release.set)
 
     async def holds(self, name: str) -> int:
         """Lets a job hold a node until ``release``; returns its id."""
         uuid = self.store.snapshot.node(name).uuid
 
-        class Holder(LogicalUnit[Any]):
-            def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
-                return exclusive(uuid) if level is Level.NODE else super().locks(level, snapshot)
+        def wants(unit: Any, level: Level, snapshot: Snapshot) -> Wanted:
+            if level is Level.NODE:
+                return exclusive(uuid)
+            return LogicalUnit.locks(unit, level, snapshot)
 
-        release = self.release
-        self.unit()
-        self.patch_unit("OP_TEST_DUMMY", type("Held", (Holder,), {}))
-        UNITS["OP_TEST_DUMMY"].exec = lambda unit, ctx: release.wait(10) and None  # type: ignore
+        self.unit(locks=wants, exec=lambda unit, ctx: self.release.wait(10) and None)
         job_id = await self.submit(dummy())
         await self.reaches(job_id, "running")
         return job_id

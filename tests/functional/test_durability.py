@@ -61,7 +61,7 @@ def calls_in(trace: str) -> list[Call]:
             began, before = open_ones.pop(thread, (number, f"{resumed['name']}("))
             rest = before + resumed["rest"]
         elif rest.endswith("<unfinished ...>"):
-            open_ones[thread] = number, rest.removesuffix("<unfinished ...>")
+            open_ones[thread] = number, rest.removesuffix("<unfinished ...>").rstrip()
             continue
         calls.append(Call(began, number, rest.partition("(")[0], rest))
     return calls
@@ -121,9 +121,18 @@ def is_write(call: Call) -> bool:
     return call.name in ("write", "pwrite64", "writev")
 
 
+def is_read(call: Call) -> bool:
+    """Whether it reads from a client."""
+    return call.name in ("recvfrom", "recvmsg", "read") and _is_socket(call)
+
+
 def is_sent(call: Call) -> bool:
     """Whether it writes to a client."""
-    return call.name in ("sendto", "sendmsg", "write", "writev") and "success" in call.text
+    return call.name in ("sendto", "sendmsg", "write", "writev") and _is_socket(call)
+
+
+def _is_socket(call: Call) -> bool:
+    return re.match(r"\w+\(\d+<(socket|UNIX)", call.text) is not None
 
 
 def quoted(text: str) -> str:
@@ -167,7 +176,7 @@ def test_a_submission_is_synced_before_it_is_answered(traced: Traced) -> None:
         (state,), _ = master.wait_for_job_change(job, ["status"], [state])
     traced.daemon.stop()
     calls = traced.calls()
-    request = first(calls, "request", lambda call: "SubmitJob" in call.text)
+    request = first(calls, "request", lambda call: is_read(call) and "SubmitJob" in call.text)
     reply = first(calls, "reply", lambda call: is_sent(call) and call.began > request.ended)
     assert quoted(f'"result":{job}}}') in reply.text
     check_synced_before(traced, calls, "only-one", "queued", reply)
@@ -201,6 +210,58 @@ def test_each_of_many_submissions_is_synced_before_it_is_answered(traced: Traced
             lambda call, job=job: is_sent(call) and quoted(f'"result":{job}}}') in call.text,
         )
         check_synced_before(traced, calls, mark, "queued", reply)
+
+
+def test_other_answers_wait_for_the_sync_too(traced: Traced) -> None:
+    """Cancelling, a new priority, a log line and archiving are durable before a client knows."""
+    daemon = traced.daemon
+    master = daemon.client()
+    dependant = {**delay("dependant"), "depends": [[-1, ["success"]]]}
+    lines = {**delay("with-lines", 0.5), "repeat": 2}
+    (_, job), (_, waiter) = master.submit_many_jobs([[lines], [dependant]])
+    assert master.change_job_priority(waiter, -7)[0] is True
+    assert master.cancel_job(waiter) == [True, f"Dequeued job {waiter}"]
+    _, news = master.wait_for_job_change(job, ["id"], [job], 0)
+    _, news = master.wait_for_job_change(job, ["id"], [job], news[-1][0])
+    assert [entry[3] for entry in news] == ["Test delay iteration 1/1"]
+    until(lambda: not unfinished(daemon), "it did not end")
+    assert master.archive_job(waiter) is True
+    daemon.stop()
+    calls = traced.calls()
+    for method, told, written in (
+        ("ChangeJobPriority", f"Priority of job {waiter}", '"priority":-7'),
+        ("CancelJob", f"Dequeued job {waiter}", '"status":"canceled"'),
+        ("WaitForJobChange", "Test delay iteration 1/1", "Test delay iteration 1/1"),
+        ("ArchiveJob", '"result":true', '"dependant"'),
+    ):
+        asked = first(calls, method, lambda call, name=method: is_read(call) and name in call.text)
+        reply = first(
+            calls,
+            f"reply to {method}",
+            lambda call, asked=asked, told=told: (
+                is_sent(call) and call.began > asked.ended and quoted(told) in call.text
+            ),
+        )
+        # What a log line says may have been on its way before it was asked for.
+        since = asked.ended if method != "WaitForJobChange" else 0
+        write = first(
+            calls,
+            f"row of {method}",
+            lambda call, since=since, written=written: (
+                is_write(call)
+                and call.on(traced.journal)
+                and call.began > since
+                and quoted(written) in call.text
+            ),
+        )
+        sync = first(
+            calls,
+            f"sync of {method}",
+            lambda call, write=write: (
+                is_sync(call) and call.on(traced.journal) and call.began > write.ended
+            ),
+        )
+        assert sync.ended < reply.began, f"{method}: answered before it was durable"
 
 
 def test_files_and_folders_are_synced_before_the_journal_forgets(traced: Traced) -> None:
@@ -265,7 +326,7 @@ def test_files_and_folders_are_synced_before_the_journal_forgets(traced: Traced)
             forgotten = first(
                 [call for call in calls if call.began > rename.ended],
                 "transaction",
-                lambda c: (is_write(c) and c.on(traced.journal)) or c.name == "unlink",
+                lambda c: is_write(c) and c.on(traced.journal),
             )
             assert after.ended < forgotten.began
 
@@ -279,19 +340,21 @@ def test_every_file_is_synced_before_it_gets_its_name(traced: Traced) -> None:
     assert master.auto_archive_jobs(-1, 10) == [30, 0]
     daemon.stop()
     calls = traced.calls()
-    renames = [
-        call
-        for call in calls
-        if call.name.startswith("rename")
-        and re.search(rf'"{re.escape(queue)}/job-\d+"\)', call.text)
-    ]
+    name = re.compile(rf'"{re.escape(queue)}/(archive/0/)?job-\d+"\)')
+    renames = [call for call in calls if call.name.startswith("rename") and name.search(call.text)]
     assert len(renames) >= len(jobs)
+    named: set[str] = set()
     for rename in renames:
-        source = re.search(r'"([^"]*)"', rename.text)
-        assert source is not None
-        touched = [call for call in calls if call.ended < rename.began and call.on(source[1])]
-        assert touched, f"{source[1]} came from nowhere"
-        assert is_sync(touched[-1]), f"{source[1]} was renamed unsynced"
+        source, target = re.findall(r'"([^"]*)"', rename.text)
+        if source not in named:  # else a move of what has been looked at
+            touched = [
+                call
+                for call in calls
+                if call.ended < rename.began and call.name != "read" and call.on(source)
+            ]
+            assert touched, f"{source} came from nowhere"
+            assert is_sync(touched[-1]), f"{source} was renamed unsynced"
+        named.add(target)
     moves = [
         call
         for call in calls

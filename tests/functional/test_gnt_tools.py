@@ -23,6 +23,7 @@ _NORMAL = (
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{6})?\b", "STAMP"),
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
     (r"\b\d{19}\b", "NANOSECONDS"),
+    (r";uid=\d+;pid=\d+", ""),  # who sent a job: ids that the real daemon doesn't tell
     (r"\(delta [\d.]+s\)", "(delta)"),
     (r"processing time: [\d.]+ seconds", "processing time"),
     (r"(T:\w+ +)[\d.]+", r"\1SECONDS"),

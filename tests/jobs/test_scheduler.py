@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.jobs.scheduler import Scheduler
+from ganeti_masterd.jobs.scheduler import Limit, Scheduler
 
 SOAK = bool(os.environ.get("GANETI_MASTERD_SOAK"))
 
@@ -84,7 +84,47 @@ class SchedulerTests(SynchronousTestCase):
                 scheduler.discard(1)
                 scheduler.discard(2)
                 scheduler.add(1, 0)
-        self.assertLess(len(scheduler._heap), 500)
+        self.assertLess(scheduler._ready.entries, 500)
+
+
+class LimitTests(SynchronousTestCase):
+    """Limits of single jobs."""
+
+    def test_thousands_held(self) -> None:
+        """Jobs that a full limit holds are not looked at again for each one that ends."""
+        scheduler = Scheduler(50)
+        limit = (Limit(("rule", "a"), 1),)
+        for job_id in range(1, 5001):
+            scheduler.add(job_id, 0, limit)
+        running = scheduler.take()
+        self.assertIsNone(scheduler.take())
+        for expected in range(2, 5001):
+            assert running is not None
+            scheduler.discard(running)
+            self.assertEqual(scheduler._ready.entries, 1)
+            running = scheduler.take()
+            self.assertEqual(running, expected)
+        self.assertEqual(len(scheduler), 0)
+
+    def test_two_limits(self) -> None:
+        """A job that another limit holds doesn't keep its room under the first one."""
+        scheduler = Scheduler(50)
+        one, other = Limit(("rule", "a"), 1), Limit(("reason", "1:b"), 1)
+        scheduler.add(1, 0, (one,))
+        scheduler.add(2, 0, (other,))
+        scheduler.add(3, 0, (one, other))
+        scheduler.add(4, 0, (one,))
+        self.assertEqual([scheduler.take() for _ in range(3)], [1, 2, None])
+        scheduler.discard(1)
+        self.assertEqual([scheduler.take() for _ in range(2)], [4, None])
+
+
+#: The same limit has the same bound wherever it stands.
+LIMITS = st.lists(
+    st.sampled_from([Limit(("rule", "a"), 1), Limit(("rule", "b"), 2), Limit(("reason", "c"), 1)]),
+    max_size=2,
+    unique=True,
+).map(tuple)
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -97,13 +137,27 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.resuming: dict[int, int] = {}
         self.running: set[int] = set()
         self.blocked: set[int] = set()
+        self.limits: dict[int, tuple[Limit, ...]] = {}
         self.last = 0
 
-    @rule(priority=st.integers(-20, 19))
-    def submit(self, priority: int) -> None:
+    @rule(priority=st.integers(-20, 19), limits=LIMITS)
+    def submit(self, priority: int, limits: tuple[Limit, ...]) -> None:
         self.last += 1
         self.ready[self.last] = priority
-        self.scheduler.add(self.last, priority)
+        self.limits[self.last] = limits
+        self.scheduler.add(self.last, priority, limits)
+
+    def has_room(self, job_id: int) -> bool:
+        under_way = self.running | self.blocked | set(self.resuming)
+        return all(
+            sum(limit in self.limits[other] for other in under_way) < limit.most
+            for limit in self.limits[job_id]
+        )
+
+    @rule(data=st.data())
+    def limit_anew(self, data: st.DataObject) -> None:
+        self.limits = {job_id: data.draw(LIMITS) for job_id in self.limits}
+        self.scheduler.limit_anew(self.limits.__getitem__)
 
     @rule()
     def take(self) -> None:
@@ -112,9 +166,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             if self.resuming:
                 expected = min(self.resuming, key=lambda n: (self.resuming[n], n))
                 del self.resuming[expected]
-            elif self.ready and len(self.blocked) < 4:
-                expected = min(self.ready, key=lambda n: (self.ready[n], n))
-                del self.ready[expected]
+            elif len(self.blocked) < 4:
+                free = [n for n in self.ready if self.has_room(n)]
+                expected = min(free, key=lambda n: (self.ready[n], n), default=None)
+                self.ready.pop(expected, None)
         assert self.scheduler.take() == expected
         if expected is not None:
             self.running.add(expected)
@@ -166,5 +221,5 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 TestSchedulerMachine = SchedulerMachine.TestCase
 TestSchedulerMachine.settings = settings(
-    deadline=None, max_examples=500 if SOAK else 40, stateful_step_count=40
+    deadline=None, max_examples=2000 if SOAK else 60, stateful_step_count=50
 )

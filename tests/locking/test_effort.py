@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.locking.decisions import (
-    Aged,
-)
+from ganeti_masterd.locking.decisions import Aged
 from ganeti_masterd.locking.levels import (
     BGL,
     Level,

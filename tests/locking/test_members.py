@@ -38,6 +38,14 @@ class MemberTests(TableCase):
         self.assert_granted(self.table.release(2, Level.NODE), 3)
         self.assertEqual(self.table.owned(3, Level.NODE), {*NODES, "n4"})
 
+    def test_added_by_one_who_holds_an_empty_level(self) -> None:
+        """Keeping only what one made oneself gives back the level, though it had no member."""
+        self.table.request(1, Level.NETWORK, all_shared)
+        self.table.add(Level.NETWORK, ["net1"], 1)
+        self.table.request(2, Level.NETWORK, exclusive([], creating="net2"))
+        self.assert_granted(self.table.release(1, Level.NETWORK, keep=["net1"]), 2)
+        self.assertEqual(self.table.owned_alone(1, Level.NETWORK), {"net1"})
+
     def test_added_twice(self) -> None:
         """A lock that is there can't be made."""
         with self.assertRaisesRegex(LockError, "node/n1 already"):

@@ -1,0 +1,211 @@
+"""Builds every part of the daemon and wires it to the others; starts nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec import Struct
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads, IReactorTime
+from twisted.python.threadpool import ThreadPool
+
+from ganeti_masterd.config.reservations import Reservations
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.store import ConfigStore
+from ganeti_masterd.constants import LUXI_DEF_RWTO, LUXI_SOCKET_PERMS
+from ganeti_masterd.events import Events
+from ganeti_masterd.execution.context import Services
+from ganeti_masterd.execution.executor import Executor
+from ganeti_masterd.execution.hops import Hops
+from ganeti_masterd.jobs.control import JobControl
+from ganeti_masterd.jobs.files import QueueFolder
+from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.jobs.scheduler import Scheduler
+from ganeti_masterd.jobs.submission import Submission
+from ganeti_masterd.jobs.switches import Switches
+from ganeti_masterd.jobs.watch import JobWatch
+from ganeti_masterd.journal.journal import Journal
+from ganeti_masterd.journal.recovery import Recovered
+from ganeti_masterd.journal.thread import DiskThread
+from ganeti_masterd.locking.keeper import LockKeeper
+from ganeti_masterd.locking.levels import Level
+from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, Answer, LuxiFactory
+from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
+from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.query.jobs import job_values
+from ganeti_masterd.requests.daemon import Daemon
+from ganeti_masterd.requests.observed import ObservedAnswers
+from ganeti_masterd.requests.registry import Answers
+from ganeti_masterd.simulation.calllog import Mode
+from ganeti_masterd.startup.accounts import Account
+from ganeti_masterd.startup.doors import open_door
+from ganeti_masterd.startup.paths import Paths
+from ganeti_masterd.startup.socket import MasterSocket
+from ganeti_masterd.startup.tracing import trace, traced
+from ganeti_masterd.timing import Timers
+
+if TYPE_CHECKING:
+    from ganeti_masterd.monitoring.service import Monitoring
+
+
+class Settings(Struct, frozen=True):
+    """What the daemon was started with.
+
+    ``simulate_log`` is null for real nodes, ``account`` where the daemon stays
+    the user that started it, ``monitor_socket`` without such a socket,
+    ``monitoring`` (a Twisted endpoint) without such pages; ``stop_timeout`` is
+    in seconds, null for no bound.
+    """
+
+    paths: Paths
+    simulate_log: Mode | None = None
+    account: Account | None = None
+    max_connections: int = MAX_CONNECTIONS
+    max_message_size: int = MAX_MESSAGE_SIZE
+    idle_timeout: float | None = LUXI_DEF_RWTO
+    socket_mode: int = LUXI_SOCKET_PERMS
+    monitor_socket: str | None = None
+    monitor_socket_mode: int = LUXI_SOCKET_PERMS
+    monitoring: str | None = None
+    stop_timeout: float | None = None
+    debug: bool = False
+
+
+class Listener(Struct, frozen=True):
+    """A LUXI socket and those who are connected to it."""
+
+    name: str
+    factory: LuxiFactory
+    socket: MasterSocket
+
+
+class Assembly:
+    """The parts of one daemon, from a recovered journal and the configuration."""
+
+    def __init__(
+        self, reactor: Any, settings: Settings, recovered: Recovered, snapshot: Snapshot
+    ) -> None:
+        paths = settings.paths
+        limit = snapshot.cluster.max_running_jobs
+        self.events = Events()
+        self.timers = Timers(cast(IReactorTime, reactor), time.time)
+        self.journal = Journal(
+            recovered,
+            DiskThread(cast(IReactorFromThreads, reactor)),
+            self.timers,
+            config_image=lambda: self.store.image(),
+            exact_serial=lambda: self.queue.last_id,
+            events=self.events,
+        )
+        self.store = ConfigStore(snapshot, self.journal, self.timers)
+        self.door = open_door(
+            reactor,
+            self.timers,
+            paths,
+            snapshot.master.name,
+            simulate_log=settings.simulate_log,
+            events=self.events,
+        )
+        self.queue = JobQueue(
+            QueueFolder(paths.queue),
+            self.journal,
+            self.timers,
+            self.events,
+            Scheduler(limit),
+            JobWatch(self.timers, job_values),
+        )
+        self.locks = LockKeeper(self.timers, self.events, lambda *aged: self.executor.aged(*aged))
+        switches = Switches(self.queue, paths.watcher_pause)
+        self.engine = QueryEngine(
+            self.timers,
+            lambda: self.store.snapshot,
+            self.door.nodes,
+            self.queue,
+            self.locks.rows,
+            switches,
+        )
+        submission = Submission(self.queue)
+        self.hops = Hops(cast(IReactorFromThreads, reactor))
+        self.pool = ThreadPool(1, limit, "opcodes")
+        services = Services(
+            queue=self.queue,
+            submission=submission,
+            store=self.store,
+            locks=self.locks,
+            reservations=Reservations(),
+            nodes=self.door.nodes,
+            engine=self.engine,
+            hops=self.hops,
+            timers=self.timers,
+        )
+        self.executor = Executor(cast(IReactorThreads, reactor), self.pool, services, paths.data)
+        self.store.on_change(self._configuration_changed)
+        daemon = Daemon(
+            queue=self.queue,
+            submission=submission,
+            control=JobControl(self.queue),
+            switches=switches,
+            store=self.store,
+            engine=self.engine,
+        )
+        self._reactor = reactor
+        self._settings = settings
+        self.listeners = [self._listener("master", daemon, paths.socket, settings.socket_mode)]
+        if settings.monitor_socket is not None:
+            path, mode = settings.monitor_socket, settings.monitor_socket_mode
+            self.listeners.append(self._listener("monitor", daemon, path, mode, read_only=True))
+        if settings.debug:
+            trace(self.events)
+        self._add_locks(snapshot)
+        self.queue.admission.set_rules(snapshot.filters.values())
+
+    def _listener(
+        self, name: str, daemon: Daemon, path: str, mode: int, *, read_only: bool = False
+    ) -> Listener:
+        settings, seconds = self._settings, self.timers.seconds
+        answer: Answer = Answers(daemon, read_only=read_only)
+        answer = ObservedAnswers(answer, self.events, seconds)
+        factory = LuxiFactory(
+            traced(answer, seconds) if settings.debug else answer,
+            self.timers,
+            idle_timeout=settings.idle_timeout,
+            max_connections=settings.max_connections,
+            max_message_size=settings.max_message_size,
+        )
+        owner = None if settings.account is None else (-1, settings.account.gid)
+        return Listener(name, factory, MasterSocket(path, mode, owner))
+
+    def monitoring(self) -> Monitoring | None:
+        """Returns what serves the pages for monitors, not started; null if not asked for."""
+        endpoint = self._settings.monitoring
+        if endpoint is None:
+            return None
+        # Here, as only who asks for it needs its libraries in memory.
+        from ganeti_masterd.monitoring.parts import Parts
+        from ganeti_masterd.monitoring.service import Monitoring
+
+        parts = Parts(
+            events=self.events,
+            timers=self.timers,
+            snapshot=lambda: self.store.snapshot,
+            queue=self.queue,
+            journal=self.journal,
+            listeners={listener.name: listener.factory for listener in self.listeners},
+            pools={"opcodes": self.pool},
+        )
+        server = serverFromString(self._reactor, endpoint)
+        return Monitoring(self._reactor, parts, server, endpoint)
+
+    def _add_locks(self, snapshot: Snapshot) -> None:
+        self.locks.populate(Level.INSTANCE, [i.name for i in snapshot.instances.values()])
+        self.locks.populate(Level.NODEGROUP, snapshot.groups)
+        self.locks.populate(Level.NODE, snapshot.nodes)
+        self.locks.populate(Level.NODE_RES, snapshot.nodes)
+        self.locks.populate(Level.NETWORK, snapshot.networks)
+
+    def _configuration_changed(self, before: Snapshot, after: Snapshot) -> None:
+        if before.cluster.max_running_jobs != after.cluster.max_running_jobs:
+            self.executor.set_limit(after.cluster.max_running_jobs)
+        if before.filters is not after.filters:
+            self.queue.admission.set_rules(after.filters.values())

@@ -1,0 +1,99 @@
+"""``gnt-luxi recover``: the queue's files put in order while no master daemon runs.
+
+Works on files, not on the socket. It is what systemd runs after the daemon
+(``ExecStopPost``), so that luxid finds a queue that it can go on with, and it is
+how the operator decides about a journal that was set aside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from ganeti_masterd.cli.command import Command, Fault
+from ganeti_masterd.cli.session import Session, pass_session
+from ganeti_masterd.cli.words import counted
+from ganeti_masterd.errors import PidFileLockError
+from ganeti_masterd.startup.paths import Paths
+
+if TYPE_CHECKING:
+    from ganeti_masterd.cli.recovery import PutInOrder
+    from ganeti_masterd.journal.faults import JournalSetAside
+
+
+@click.command("recover", cls=Command)
+@click.option(
+    "--keep",
+    type=click.Choice(["files", "journal"]),
+    help="What holds where a journal that was set aside and the files contradict each other.",
+)
+@pass_session
+def recover(session: Session, keep: Literal["files", "journal"] | None) -> None:
+    """Put the queue in order while no master daemon runs.
+
+    Writes what the journal still holds into Ganeti's own files, and leaves only queued and
+    finished jobs there: waiting ones are queued again, running ones end in error. Any master
+    daemon may go on from there. Nothing happens to a queue that is in order.
+
+    A journal that contradicts the files was set aside when a daemon tried to start; none of its
+    jobs runs until --keep says what holds. To keep the files leaves the journal beside them
+    under another name.
+    """
+    root = session.place.root
+    if root is None:
+        raise Fault("recover works on files: name the cluster's --root, not a --socket")
+    # Late: no other command needs the journal.
+    from ganeti_masterd.cli.recovery import put_in_order
+    from ganeti_masterd.journal.faults import JournalSetAside
+
+    paths = Paths(root)
+    try:
+        done = put_in_order(paths, keep)
+    except JournalSetAside as error:
+        raise Fault(_undecided(error)) from error
+    except PidFileLockError as error:
+        raise Fault(f"{error}; stop the master daemon first") from error
+    except OSError as error:
+        raise Fault(f"{error.filename or paths.queue}: {error.strerror or error}") from error
+    _tell(session, done)
+
+
+def _undecided(error: JournalSetAside) -> str:
+    jobs = ", ".join(f"{job_id} ({status})" for job_id, status in error.jobs) or "none"
+    return (
+        f"The journal {error.path} was set aside: {error.reason}. Jobs in it: {jobs}. "
+        "Say what holds: --keep files forgets these changes, --keep journal writes them over "
+        "whatever the files hold now."
+    )
+
+
+def _tell(session: Session, result: PutInOrder) -> None:
+    out, done = session.out, result.jobs
+    replayed, dropped = result.replayed, result.dropped
+    if out.json:
+        out.document(
+            {
+                "replayed": replayed,
+                "dropped": dropped,
+                "jobs": [
+                    {"id": job_id, "before": before, "now": now}
+                    for job_id, before, now in done.changed
+                ],
+                "corrupt": done.corrupt,
+                "living": [one.job_id for one in done.living],
+            }
+        )
+    else:
+        if replayed:
+            out.line(f"{counted(replayed, 'change')} of the journal written to the files")
+        if dropped is not None:
+            out.line(f"The journal that doesn't hold is kept as {dropped}")
+        for job_id, before, now in done.changed:
+            out.line(f"Job {job_id} was {before}, is {now}")
+        for job_id in done.corrupt:
+            out.line(f"The file of job {job_id} can't be understood; it is in the archive")
+        if not replayed and dropped is None and not done.changed and not done.corrupt:
+            out.line("The queue is in order")
+    for one in done.living:
+        out.note(f"A process of luxid still runs {one}; it was left alone")

@@ -1,0 +1,97 @@
+"""Putting the files of a queue in order while no master daemon runs; blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from ganeti_masterd.config.document import apply_rows
+from ganeti_masterd.jobs.files import QueueFolder
+from ganeti_masterd.jobs.handback import HandedBack, hand_back
+from ganeti_masterd.jobs.model import merge_log
+from ganeti_masterd.jobs.takeover import is_locked
+from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.faults import JournalSetAside
+from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.recovery import Identity, recover
+from ganeti_masterd.journal.setaside import Decision, resolve
+from ganeti_masterd.startup.locks import LockedFile
+from ganeti_masterd.startup.paths import Paths
+from ganeti_masterd.startup.simulated_root import read_config
+
+
+class PutInOrder(Struct, frozen=True):
+    """What was done: rows of the journal written, the journal that was dropped, jobs."""
+
+    replayed: int
+    dropped: str | None
+    jobs: HandedBack
+
+
+def put_in_order(paths: Paths, keep: Decision | None) -> PutInOrder:
+    """Empties the journal into the files and leaves only queued and finished jobs there.
+
+    ``keep`` says what holds where a journal that was set aside and the files
+    contradict each other. Raises ``JournalSetAside`` if that is to be decided and
+    ``keep`` is null, ``PidFileLockError`` if a master daemon runs, other classes of
+    Ganeti's errors for files that make no sense, ``OSError``.
+    """
+    with _nobody_else(paths):
+        _become_owner(paths)
+        replayed, dropped = _journal_into_files(paths, keep)
+        done = hand_back(QueueFolder(paths.queue), Disk(), time.time(), is_locked)
+    return PutInOrder(replayed, dropped, done)
+
+
+@contextlib.contextmanager
+def _nobody_else(paths: Paths) -> Iterator[None]:
+    """Holds what a running master daemon holds."""
+    lock = LockedFile(paths.queue_lock)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _become_owner(paths: Paths) -> None:
+    """Lets root act as the owner of the queue, whose files the daemon must be able to use."""
+    if os.geteuid() == 0:
+        owner = os.stat(paths.queue)
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+
+
+def _journal_into_files(paths: Paths, keep: Decision | None) -> tuple[int, str | None]:
+    """Empties the journal; returns how many rows it had, and where a dropped one is."""
+    disk, files = Disk(), Files(queue=paths.queue, config=paths.config)
+    dropped = None
+    while True:
+        before = read_config(paths)
+        try:
+            recovered = recover(
+                paths.journal,
+                identity=Identity(before.cluster.uuid, before.master.name),
+                files=files,
+                disk=disk,
+                merge_log=merge_log,
+                merge_config=apply_rows,
+                now=time.time,
+            )
+        except JournalSetAside as error:
+            if keep is None:
+                raise
+            dropped = resolve(
+                error.path,
+                keep,
+                disk=disk,
+                files=files,
+                merge_log=merge_log,
+                merge_config=apply_rows,
+            )
+        else:
+            recovered.store.close()
+            return recovered.replayed, dropped

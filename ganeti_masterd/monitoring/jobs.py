@@ -1,0 +1,129 @@
+"""What became of jobs: counts by status, ends by opcode, waits and run times.
+
+Counts follow the events, so that a scrape looks at no job.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Multiset
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import Metric
+
+from ganeti_masterd.constants import (
+    STATUS_CANCELED,
+    STATUS_CANCELING,
+    STATUS_ERROR,
+    STATUS_QUEUED,
+    STATUS_RUNNING,
+    STATUS_SUCCESS,
+    STATUS_WAITING,
+    STATUSES_FINALIZED,
+)
+from ganeti_masterd.errors import ERRORS
+from ganeti_masterd.events import JobArchived, JobChanged
+from ganeti_masterd.jobs.model import Job, Timestamp
+from ganeti_masterd.monitoring import declarations as metrics
+from ganeti_masterd.monitoring.tallies import Counter, Histogram
+from ganeti_masterd.opcodes import OPCODES
+
+#: The statuses of jobs, as a job goes through them.
+STATUSES = (
+    STATUS_QUEUED,
+    STATUS_WAITING,
+    STATUS_CANCELING,
+    STATUS_RUNNING,
+    STATUS_CANCELED,
+    STATUS_SUCCESS,
+    STATUS_ERROR,
+)
+
+#: The label of opcodes and errors that Ganeti doesn't know, from files of others.
+UNKNOWN = "unknown"
+
+
+class JobMetrics:
+    """Counts jobs. ``jobs`` is the queue's published jobs, looked at for one job at a time.
+
+    :meth:`begin` counts those that are there; from then on every event must come in.
+    """
+
+    def __init__(self, jobs: Mapping[int, Job]) -> None:
+        self._jobs = jobs
+        #: How many jobs that aren't archived have each status.
+        self.by_status: dict[str, int] = dict.fromkeys(STATUSES, 0)
+        self._submitted = Counter(metrics.JOBS_SUBMITTED)
+        self._ended = Counter(metrics.JOBS_ENDED)
+        self._archived = Counter(metrics.JOBS_ARCHIVED)
+        self._errors = Counter(metrics.OPCODE_ERRORS)
+        self._waits = Histogram(metrics.JOB_WAIT)
+        self._runs = Histogram(metrics.JOB_RUN)
+        self._opcode_runs = Histogram(metrics.OPCODE_RUN)
+
+    def begin(self) -> None:
+        """Counts the jobs that are in the queue now: the only look at all of them."""
+        found = Multiset(job.status for job in self._jobs.values())
+        self.by_status = {status: found[status] for status in STATUSES}
+
+    def changed(self, event: JobChanged) -> None:
+        """Takes in that a job is new or its status changed."""
+        if event.before is None:
+            self._submitted.add()
+        else:
+            self.by_status[event.before] -= 1
+        self.by_status[event.after] += 1
+        job = self._jobs.get(event.job_id)
+        if job is None:
+            return
+        if event.before == STATUS_QUEUED:
+            self._began(job)
+        if event.after in STATUSES_FINALIZED:
+            self._end(job, event.after)
+
+    def archived(self, event: JobArchived) -> None:
+        """Takes in that a job left the queue."""
+        self.by_status[event.status] -= 1
+        self._archived.add()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields all but the counts by status, which need the cluster's name."""
+        for counter in (self._submitted, self._ended, self._archived, self._errors):
+            yield counter.family()
+        for histogram in (self._waits, self._runs, self._opcode_runs):
+            yield histogram.family()
+
+    def _began(self, job: Job) -> None:
+        # Between two opcodes a job is queued as well: that is no start of the job.
+        if not job.ops[0].finished and job.received_timestamp and job.start_timestamp:
+            self._waits.observe(_seconds(job.received_timestamp, job.start_timestamp))
+
+    def _end(self, job: Job, status: str) -> None:
+        self._ended.add(_op_id(job.ops[0].input), status)
+        if job.start_timestamp and job.end_timestamp:
+            self._runs.observe(_seconds(job.start_timestamp, job.end_timestamp))
+        for op in job.ops:
+            if op.exec_timestamp and op.end_timestamp:
+                took = _seconds(op.exec_timestamp, op.end_timestamp)
+                self._opcode_runs.observe(took, _op_id(op.input))
+        if status == STATUS_ERROR:
+            # The opcodes after the one that failed have an error too, which says only that.
+            failed = next(op for op in job.ops if op.status == STATUS_ERROR)
+            self._errors.add(_error_class(failed.result))
+
+
+def _seconds(start: Timestamp, end: Timestamp) -> float:
+    return end[0] - start[0] + (end[1] - start[1]) / 1_000_000
+
+
+def _op_id(values: Mapping[str, Any]) -> str:
+    op_id: str = values["OP_ID"]
+    return op_id if op_id in OPCODES else UNKNOWN
+
+
+def _error_class(result: Any) -> str:
+    """Returns the class of an error as it travels: ``[class, args]``."""
+    match result:
+        case [str() as name, *_] if name in ERRORS:
+            return name
+    return UNKNOWN

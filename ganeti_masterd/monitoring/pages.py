@@ -1,0 +1,72 @@
+"""The pages: ``/metrics``, ``/status`` and ``/healthz``. GET and HEAD only, answered at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from twisted.web import http
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from ganeti_masterd.monitoring.status import Status
+
+PLAIN = "text/plain; charset=utf-8"
+JSON = "application/json"
+
+#: A page's response code, type and content.
+Page = tuple[int, str, bytes]
+
+
+class ReadOnly(Resource):
+    """A page that is what ``make`` returns, and has no pages below it."""
+
+    def __init__(self, make: Callable[[], Page]) -> None:
+        super().__init__()
+        self._make = make
+
+    def render(self, request: Request) -> bytes:
+        """Answers GET and HEAD; any other method is not allowed (405)."""
+        if request.method in (b"GET", b"HEAD"):
+            code, kind, content = self._make()
+        else:
+            request.setHeader(b"Allow", b"GET, HEAD")
+            code, kind, content = http.NOT_ALLOWED, PLAIN, b"This is read only: GET or HEAD\n"
+        request.setResponseCode(code)
+        request.setHeader(b"Content-Type", kind.encode("ascii"))
+        request.setHeader(b"Cache-Control", b"no-store")
+        if request.method == b"HEAD":
+            request.setHeader(b"Content-Length", b"%d" % len(content))
+            return b""
+        return content
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        """Nothing is below a page."""
+        return ReadOnly(_nothing_here)
+
+
+def pages(registry: CollectorRegistry, status: Callable[[], Status]) -> Resource:
+    """Returns the root of all pages; it has none of its own."""
+    root = ReadOnly(_nothing_here)
+    root.putChild(
+        b"metrics",
+        ReadOnly(lambda: (http.OK, CONTENT_TYPE_LATEST, generate_latest(registry))),
+    )
+    root.putChild(b"status", ReadOnly(lambda: _status(status())))
+    root.putChild(b"healthz", ReadOnly(lambda: _health(status())))
+    return root
+
+
+def _nothing_here() -> Page:
+    return http.NOT_FOUND, PLAIN, b"There are /metrics, /status and /healthz\n"
+
+
+def _status(status: Status) -> Page:
+    return http.OK, JSON, msgspec.json.format(msgspec.json.encode(status)) + b"\n"
+
+
+def _health(status: Status) -> Page:
+    if not status.faults:
+        return http.OK, PLAIN, b"ok\n"
+    return http.SERVICE_UNAVAILABLE, PLAIN, "\n".join([*status.faults, ""]).encode()

@@ -1,0 +1,58 @@
+"""The parts of the daemon that monitoring looks at, and as how little it sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sized
+from typing import Protocol
+
+from msgspec import Struct
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.events import Events
+from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.timing import Timers
+
+
+class Journal(Protocol):
+    """The journal: how far the files are behind, and why the last commit failed (null: no)."""
+
+    @property
+    def backlog(self) -> int:
+        """Rows that the files don't hold yet."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why the last commit failed."""
+
+
+class Listener(Protocol):
+    """A LUXI socket's connections."""
+
+    requests: int
+    max_connections: int
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+
+
+class Pool(Protocol):
+    """A thread pool."""
+
+    max: int
+
+    @property
+    def working(self) -> Sized:
+        """The threads at work."""
+
+
+class Parts(Struct, frozen=True):
+    """What is watched; ``listeners`` and ``pools`` by the names that their labels get."""
+
+    events: Events
+    timers: Timers
+    snapshot: Callable[[], Snapshot]
+    queue: JobQueue
+    journal: Journal
+    listeners: Mapping[str, Listener]
+    pools: Mapping[str, Pool]

@@ -1,0 +1,70 @@
+"""What a scrape reads off the daemon's parts: the gauges, and counts that others keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import Metric
+
+from ganeti_masterd import __version__
+from ganeti_masterd.monitoring import declarations as metrics
+from ganeti_masterd.monitoring.jobs import JobMetrics
+from ganeti_masterd.monitoring.parts import Parts
+
+
+class Readings:
+    """Reads at each scrape; what it costs doesn't grow with the number of jobs."""
+
+    def __init__(self, parts: Parts, jobs: JobMetrics) -> None:
+        self._parts = parts
+        self._jobs = jobs
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields everything that is read rather than counted."""
+        yield metrics.INFO.family({(__version__,): 1})
+        yield from self._cluster()
+        yield from self._queue()
+        yield from self._clients()
+        yield from self._daemon()
+
+    def _cluster(self) -> Iterator[Metric]:
+        snapshot = self._parts.snapshot()
+        cluster = snapshot.cluster.cluster_name
+        nodes = list(snapshot.nodes.values())
+        yield metrics.NODES.family({(cluster,): len(nodes)})
+        yield metrics.OFFLINE_NODES.family({(cluster,): sum(node.offline for node in nodes)})
+        yield metrics.INSTANCES.family({(cluster,): len(snapshot.instances)})
+        yield metrics.PRIMARIES.family(
+            {(cluster, node.name): len(snapshot.instances_on(node)) for node in nodes}
+        )
+        yield metrics.SECONDARIES.family(
+            {(cluster, node.name): len(snapshot.secondaries_on(node)) for node in nodes}
+        )
+        yield metrics.JOBS.family(
+            {(cluster, status): count for status, count in self._jobs.by_status.items()}
+        )
+
+    def _queue(self) -> Iterator[Metric]:
+        queue = self._parts.queue
+        scheduler = queue.scheduler
+        yield metrics.DRAINED.family({(): queue.drained})
+        yield metrics.SLOTS.family({(): scheduler.limit})
+        yield metrics.SLOTS_USED.family({(): len(scheduler.running)})
+        yield metrics.AWAITING_LOCKS.family({(): len(scheduler.blocked)})
+
+    def _clients(self) -> Iterator[Metric]:
+        listeners = self._parts.listeners.items()
+        yield metrics.MESSAGES.family({(name,): each.requests for name, each in listeners})
+        yield metrics.CONNECTIONS.family({(name,): each.connections for name, each in listeners})
+        yield metrics.CONNECTIONS_LIMIT.family(
+            {(name,): each.max_connections for name, each in listeners}
+        )
+        yield metrics.CLIENTS_WAITING.family({(): len(self._parts.queue.watch)})
+
+    def _daemon(self) -> Iterator[Metric]:
+        journal = self._parts.journal
+        pools = self._parts.pools.items()
+        yield metrics.BACKLOG.family({(): journal.backlog})
+        yield metrics.WRITABLE.family({(): journal.fault is None})
+        yield metrics.THREADS.family({(name,): pool.max for name, pool in pools})
+        yield metrics.THREADS_BUSY.family({(name,): len(pool.working) for name, pool in pools})

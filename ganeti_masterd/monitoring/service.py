@@ -1,0 +1,137 @@
+"""Monitoring as a whole: observes, measures, and serves the pages until it is closed."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+
+from ganeti_masterd.errors import GenericError
+from ganeti_masterd.monitoring.activity import Activity
+from ganeti_masterd.monitoring.jobs import JobMetrics
+from ganeti_masterd.monitoring.latency import ReactorLatency
+from ganeti_masterd.monitoring.pages import pages
+from ganeti_masterd.monitoring.parts import Parts
+from ganeti_masterd.monitoring.readings import Readings
+from ganeti_masterd.monitoring.status import StatusReport
+
+log = Logger()
+
+#: The most connections at a time; past it new ones are closed at once.
+MAX_CONNECTIONS = 32
+#: Seconds after which a connection is closed on which nothing comes.
+IDLE_TIMEOUT = 60
+
+
+class Monitoring:
+    """Watches the daemon's ``parts`` and serves what it sees on ``endpoint``.
+
+    ``name`` is the endpoint as the operator wrote it, for messages.
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, parts: Parts, endpoint: IStreamServerEndpoint, name: str
+    ) -> None:
+        jobs = JobMetrics(parts.queue.jobs)
+        self._activity = Activity(parts.events, jobs)
+        self._latency = ReactorLatency(parts.timers, self._activity.reactor_latency.observe)
+        registry = CollectorRegistry()
+        registry.register(self._activity)
+        registry.register(Readings(parts, jobs))
+        ProcessCollector(registry=registry)
+        status = StatusReport(parts, jobs, self._latency, parts.timers.now())
+        #: What serves a connection; for tests without a port.
+        self.factory = _Bounded(_site(pages(registry, status), reactor))
+        self._endpoint = endpoint
+        self._name = name
+        self._port: IListeningPort | None = None
+
+    def start(self) -> Deferred[None]:
+        """Observes from now on, and listens; call it once the queue holds the jobs found on disk.
+
+        Fires when it listens; fails with ``GenericError``.
+        """
+        self._activity.begin()
+        self._latency.begin()
+        listening: Deferred[Any] = maybeDeferred(self._endpoint.listen, self.factory)
+        return listening.addCallbacks(self._listening, self._not_listening)
+
+    def close(self) -> Deferred[None]:
+        """Observes and listens no more, drops the connections; fires when the port is closed."""
+        self._activity.end()
+        self._latency.end()
+        self.factory.drop()
+        port, self._port = self._port, None
+        if port is None:
+            return succeed(None)
+        closed: Deferred[Any] = maybeDeferred(port.stopListening)
+        return closed
+
+    def _listening(self, port: IListeningPort) -> None:
+        self._port = port
+        log.info("Monitoring is on {address}", address=port.getHost())
+
+    def _not_listening(self, failure: Failure) -> None:
+        self._activity.end()
+        self._latency.end()
+        reason = failure.getErrorMessage()
+        raise GenericError(f"Monitoring can't listen on {self._name}: {reason}")
+
+
+class _WithoutBody(Request):
+    """A request whose body, which no page reads, is dropped as it comes in."""
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        pass
+
+
+class _Site(Site):
+    """A site whose requests are logged only for who debugs."""
+
+    noisy = False
+    requestFactory = _WithoutBody
+
+    def log(self, request: http.Request) -> None:
+        log.debug(
+            "Monitoring: {method} {uri} {code}",
+            method=request.method,
+            uri=request.uri,
+            code=request.code,
+        )
+
+
+def _site(root: Resource, reactor: IReactorTime) -> _Site:
+    return _Site(root, timeout=IDLE_TIMEOUT, reactor=reactor)
+
+
+class _Bounded(WrappingFactory):
+    """Lets no more than :data:`MAX_CONNECTIONS` in, and can drop all."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]
+        if len(self.protocols) >= MAX_CONNECTIONS:
+            return None
+        return super().buildProtocol(cast(IAddress, addr))
+
+    def drop(self) -> None:
+        """Ends every connection at once."""
+        for protocol in list(self.protocols):
+            protocol.transport.abortConnection()

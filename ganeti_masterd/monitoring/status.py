@@ -1,0 +1,124 @@
+"""The daemon's status as one document, and whether it is healthy."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from ganeti_masterd import __version__
+from ganeti_masterd.monitoring.jobs import JobMetrics
+from ganeti_masterd.monitoring.latency import ReactorLatency
+from ganeti_masterd.monitoring.parts import Parts
+
+
+class QueueStatus(Struct, frozen=True):
+    """The job queue: ``jobs`` counts those that aren't archived, by status."""
+
+    jobs: dict[str, int]
+    last_id: int
+    drained: bool
+    slots: int
+    slots_used: int
+    awaiting_locks: int
+
+
+class SocketStatus(Struct, frozen=True):
+    """A LUXI socket: clients connected, the most there may be, messages received so far."""
+
+    connections: int
+    limit: int
+    messages: int
+
+
+class JournalStatus(Struct, frozen=True):
+    """The journal: rows that the files don't hold yet, and why the last commit failed."""
+
+    backlog: int
+    fault: str | None
+
+
+class PoolStatus(Struct, frozen=True):
+    """A thread pool: threads at work, and the most there may be."""
+
+    busy: int
+    limit: int
+
+
+class Status(Struct, frozen=True):
+    """What ``/status`` shows. Times are seconds: ``since`` and ``now`` of the epoch.
+
+    ``faults`` are sentences, none for a daemon that is healthy.
+    """
+
+    version: str
+    cluster: str
+    master: str
+    nodes: int
+    offline_nodes: int
+    instances: int
+    since: float
+    now: float
+    faults: list[str]
+    queue: QueueStatus
+    sockets: dict[str, SocketStatus]
+    clients_waiting: int
+    journal: JournalStatus
+    pools: dict[str, PoolStatus]
+    reactor_latency: float
+
+
+def faults(parts: Parts) -> list[str]:
+    """Returns what keeps the daemon from doing its work, in sentences."""
+    found = []
+    if parts.queue.closing:
+        found.append("The daemon stops: no job begins any more")
+    elif parts.queue.runner is None:
+        found.append("The daemon starts: no job runs yet")
+    if parts.journal.fault is not None:
+        found.append(f"Commits fail: {parts.journal.fault}")
+    return found
+
+
+class StatusReport:
+    """Makes a :class:`Status` whenever it is asked to; ``since`` is when the daemon began."""
+
+    def __init__(
+        self, parts: Parts, jobs: JobMetrics, latency: ReactorLatency, since: float
+    ) -> None:
+        self._parts = parts
+        self._jobs = jobs
+        self._latency = latency
+        self._since = since
+
+    def __call__(self) -> Status:
+        """Returns the status of now."""
+        parts = self._parts
+        snapshot, queue = parts.snapshot(), parts.queue
+        return Status(
+            version=__version__,
+            cluster=snapshot.cluster.cluster_name,
+            master=snapshot.master.name,
+            nodes=len(snapshot.nodes),
+            offline_nodes=sum(node.offline for node in snapshot.nodes.values()),
+            instances=len(snapshot.instances),
+            since=self._since,
+            now=parts.timers.now(),
+            faults=faults(parts),
+            queue=QueueStatus(
+                jobs=self._jobs.by_status,
+                last_id=queue.last_id,
+                drained=queue.drained,
+                slots=queue.scheduler.limit,
+                slots_used=len(queue.scheduler.running),
+                awaiting_locks=len(queue.scheduler.blocked),
+            ),
+            sockets={
+                name: SocketStatus(each.connections, each.max_connections, each.requests)
+                for name, each in parts.listeners.items()
+            },
+            clients_waiting=len(queue.watch),
+            journal=JournalStatus(parts.journal.backlog, parts.journal.fault),
+            pools={
+                name: PoolStatus(len(pool.working), pool.max) for name, pool in parts.pools.items()
+            },
+            reactor_latency=self._latency.last,
+        )

@@ -1,0 +1,225 @@
+"""The cluster's certificates: whom the daemon trusts as a node, and how it shows itself.
+
+``server.pem`` (the same key and certificate on every node) is the one thing
+that is trusted; ``client.pem`` is this node's own certificate, whose digest the
+nodes know (spec rpc 2). No system authority has a say. The files are looked at
+before each call and read again when they changed, as renew-crypto does it.
+
+Ganeti's own certificates carry no names, so a node must show exactly the
+cluster's certificate: any that is merely signed by it, such as another node's
+``client.pem``, is refused. With ``names`` nodes have certificates of their own
+instead, which must be signed by one in ``server.pem`` and carry the node's name
+or address. Both are decided while OpenSSL verifies, before a byte of the
+request is sent: what can't be verified fails. (The stock
+``optionsForClientTLS`` lets a certificate without names through.)
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from OpenSSL import SSL, crypto
+from service_identity.cryptography import (
+    verify_certificate_hostname,
+    verify_certificate_ip_address,
+)
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from zope.interface import implementer
+
+from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.rpc.interfaces import Target
+
+#: What noded 3.0.2 offers; both sides agree on ECDHE and AES-256.
+CIPHERS = b"HIGH:-DES:-3DES:-EXPORT:-DH"
+
+# OpenSSL's verdicts (X509_V_ERR_*) that say more than "not ours".
+_NOT_YET_VALID = 9
+_EXPIRED = 10
+
+
+class Peer(Protocol):
+    """One connection, as far as TLS tells it what it saw."""
+
+    target: Target
+    #: Why the node's certificate was refused, null if it wasn't.
+    distrust: str | None
+
+    def handshaken(self) -> None:
+        """TLS is agreed upon; may be told more than once."""
+
+
+#: Who is behind each connection that there is.
+Peers = WeakKeyDictionary[SSL.Connection, Peer]
+
+
+class Certificates:
+    """The TLS settings of all calls, as the files are now. Reactor thread only."""
+
+    def __init__(self, server: str, client: str, *, names: bool = False) -> None:
+        """Takes the paths of ``server.pem`` and ``client.pem``; reads nothing yet.
+
+        While there is no ``client.pem``, ``server.pem`` is shown in its place, which
+        nodes accept as long as they know of no client certificate (spec rpc 2).
+        """
+        self._server = server
+        self._client = client
+        self._names = names
+        self._seen: tuple[Any, ...] = ()
+        self._context: SSL.Context | None = None
+        self._fault: ConfigurationError | None = None
+        # A connection's own application data are Twisted's.
+        self._peers: Peers = WeakKeyDictionary()
+
+    def context(self) -> SSL.Context:
+        """Returns the context for a connection that is made now.
+
+        Raises ``ConfigurationError`` if the files can't be read or don't fit.
+        """
+        seen = (_stamp(self._server), _stamp(self._client))
+        if seen != self._seen:
+            self._seen, self._context, self._fault = seen, None, None
+            client = self._client if seen[1] is not None else self._server
+            try:
+                self._context = _context(self._server, client, self._names, self._peers)
+            except ConfigurationError as error:
+                self._fault = error
+        if self._context is None:
+            raise self._fault or ConfigurationError("no certificates were read")
+        return self._context
+
+    def creator(self, peer: Peer) -> Creator:
+        """Returns what starts TLS for one connection; raises as :meth:`context`."""
+        return Creator(self.context(), peer, self._peers)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class Creator:
+    """Starts TLS on one connection to a node."""
+
+    def __init__(self, context: SSL.Context, peer: Peer, peers: Peers) -> None:
+        self._context = context
+        self._peer = peer
+        self._peers = peers
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """Returns the connection; no server name is sent, as clusters' nodes have none."""
+        connection = SSL.Connection(self._context, None)
+        self._peers[connection] = self._peer
+        return connection
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    """Returns what changes when a file is replaced; null if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def _context(server: str, client: str, names: bool, peers: Peers) -> SSL.Context:
+    trusted = _trusted(server)
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_cipher_list(CIPHERS)
+    # Nodes refuse to resume a session.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    store = context.get_cert_store()
+    if store is None:
+        raise ConfigurationError("OpenSSL gave no certificate store")
+    # What is in the store is trusted as it is, whoever signed it.
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    for certificate in trusted if names else trusted[:1]:
+        store.add_cert(crypto.X509.from_cryptography(certificate))
+    _identify(context, client)
+    pinned = None if names else trusted[0].public_bytes(Encoding.DER)
+
+    def verify(
+        connection: SSL.Connection, shown: crypto.X509, code: int, depth: int, good: int
+    ) -> bool:
+        peer = peers[connection]
+        try:
+            distrust = _verdict(peer.target, shown.to_cryptography(), code, depth, pinned)
+        except Exception as error:  # whatever can't be judged is not trusted
+            distrust = f"shows a certificate that can't be verified ({type(error).__name__})"
+        if distrust is not None:
+            peer.distrust = peer.distrust or distrust
+        return distrust is None
+
+    context.set_verify(SSL.VERIFY_PEER, verify)
+
+    def told(connection: SSL.Connection, where: int, _ret: int) -> None:
+        if where & SSL.SSL_CB_HANDSHAKE_DONE:
+            peers[connection].handshaken()
+
+    context.set_info_callback(told)
+    return context
+
+
+def _verdict(
+    target: Target, shown: x509.Certificate, code: int, depth: int, pinned: bytes | None
+) -> str | None:
+    """Returns what is wrong with a certificate that a node shows, null if nothing.
+
+    ``code`` is OpenSSL's own verdict, ``depth`` 0 for the node's certificate itself.
+    """
+    if code == _EXPIRED:
+        return f"shows a certificate that expired on {shown.not_valid_after_utc:%Y-%m-%d}"
+    if code == _NOT_YET_VALID:
+        return f"shows a certificate that isn't valid before {shown.not_valid_before_utc:%Y-%m-%d}"
+    if code != 0:
+        return "does not hold the cluster's certificate"
+    if depth != 0:
+        return None
+    if pinned is not None:
+        if shown.public_bytes(Encoding.DER) != pinned:
+            return "does not hold the cluster's certificate"
+        return None
+    if not _named(shown, target):
+        return f"shows a certificate that is for neither {target.name} nor {target.address}"
+    return None
+
+
+def _named(shown: x509.Certificate, target: Target) -> bool:
+    """Whether a certificate carries the name or the address of a node."""
+    for name in dict.fromkeys((target.name, target.address)):
+        address = isIPAddress(name) or isIPv6Address(name)
+        check = verify_certificate_ip_address if address else verify_certificate_hostname
+        try:
+            check(shown, name)
+        except Exception:  # one of many kinds: no names, bad names, other names
+            continue
+        return True
+    return False
+
+
+def _trusted(path: str) -> list[x509.Certificate]:
+    try:
+        with open(path, "rb") as file:
+            return x509.load_pem_x509_certificates(file.read())
+    except OSError as error:
+        raise ConfigurationError(f"can't read the cluster's certificate: {error}")
+    except ValueError:
+        raise ConfigurationError(f"{path} holds no certificate that can be read")
+
+
+def _identify(context: SSL.Context, path: str) -> None:
+    """Makes the context show the certificate in a file, with its key."""
+    try:
+        with open(path, "rb") as file:
+            pem = file.read()
+    except OSError as error:
+        raise ConfigurationError(f"can't read this node's certificate: {error}")
+    try:
+        context.use_certificate(x509.load_pem_x509_certificate(pem))
+        # Of a kind that TLS has no use for: that is a TypeError.
+        context.use_privatekey(cast(Any, load_pem_private_key(pem, None)))
+        context.check_privatekey()
+    except (SSL.Error, ValueError, TypeError, UnsupportedAlgorithm):
+        raise ConfigurationError(f"{path} doesn't hold a certificate and the key that fits it")

@@ -1,0 +1,331 @@
+"""One call to one real node: a connection, a request, an answer, or its end without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.interfaces import IConsumer, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.rpc import refusals, results
+from ganeti_masterd.rpc.certificates import Certificates
+from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
+from ganeti_masterd.rpc.turns import Rank, rank_of
+from ganeti_masterd.rpc.wire import VirtualPaths, decode
+from ganeti_masterd.timing import Timer, Timers
+
+log = Logger()
+
+#: Bytes of an answer beyond which it is no answer of a node daemon.
+MAX_ANSWER = 256 * 1024 * 1024
+
+#: Bytes given to a connection at once.
+CHUNK = 256 * 1024
+
+_HEADERS = {"Content-Type": ["application/json"], "User-Agent": ["ganeti_masterd"]}
+
+
+class Line:
+    """How all calls of one client are made: what they share."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        timers: Timers,
+        certificates: Certificates,
+        paths: VirtualPaths,
+        *,
+        port: int,
+        patience: float,
+        max_answer: int = MAX_ANSWER,
+    ) -> None:
+        """``patience`` is how many seconds a connection may take, TLS included."""
+        self.reactor = reactor
+        self.timers = timers
+        self.certificates = certificates
+        self.paths = paths
+        self.port = port
+        self.patience = patience
+        self.max_answer = max_answer
+        self.pool = _Unpooled(reactor, persistent=True)
+        self.pool.retryAutomatically = False
+
+
+class _Unpooled(HTTPConnectionPool):
+    """Keeps no connection, and yet asks for none to be closed.
+
+    A request that says ``Connection: close`` costs 40 ms with noded, which closes
+    anyway (spec rpc 1). A peer that doesn't is hung up on.
+    """
+
+    def _putConnection(self, key: Any, connection: Any) -> None:
+        connection.transport.loseConnection()
+
+
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
+class Exchange:
+    """One call to one node. ``ended`` gets its one result, in any case."""
+
+    def __init__(
+        self,
+        line: Line,
+        target: Target,
+        call: Call,
+        body: bytes,
+        seconds: float,
+        ended: Callable[[Exchange, NodeResult], None],
+    ) -> None:
+        self.target = target
+        self.call = call
+        self.rank: Rank = rank_of(call)
+        self.distrust: str | None = None
+        #: Seconds by the reactor's clock at which it was sent, null before.
+        self.sent: float | None = None
+        self._line = line
+        self._body = body
+        self._seconds = seconds
+        self._ended: Callable[[Exchange, NodeResult], None] | None = ended
+        self._timer: Timer | None = None
+        self._connecting: Timer | None = None
+        self._request: Deferred[Any] | None = None
+        self._connection: Any = None
+
+    # From outside
+
+    def send(self) -> None:
+        """Calls the node; the call's time runs from here."""
+        timers = self._line.timers
+        self.sent = timers.seconds()
+        self._timer = timers.later(self._seconds, self._expired)
+        self._connecting = timers.later(self._line.patience, self._not_connected)
+        host = self.target.address or self.target.name
+        netloc = f"[{host}]" if isIPv6Address(host) else host
+        agent = Agent.usingEndpointFactory(self._line.reactor, self, pool=self._line.pool)
+        try:
+            url = f"https://{netloc}:{self._line.port}/{self.call.name}".encode("ascii")
+            body, self._body = _Body(self._body), b""
+            self._request = cast(
+                "Deferred[Any]", agent.request(b"POST", url, Headers(_HEADERS), body)
+            )
+        except ValueError:
+            self._end(
+                results.unreachable(self.target, self.call.name, "this is no address"),
+            )
+            return
+        # It may end at once, so that self has it no more.
+        request = self._request
+        request.addCallback(self._answering)
+        request.addCallbacks(self._answered, self._failed)
+        request.addErrback(self._confused)
+
+    def give_up(self) -> Deferred[None]:
+        """Ends the call because the daemon stops; fires when its connection is gone."""
+        return self._end(results.given_up(self.target, self.call.name))
+
+    # The connection: as Agent wants it
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """Returns the endpoint of this one call."""
+        return self
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        """Connects to the node over TLS; fails with ``ConfigurationError`` without certificates."""
+        try:
+            creator = self._line.certificates.creator(self)
+        except ConfigurationError:
+            return fail()
+        # It would log two lines for each call.
+        cast(Any, protocolFactory).noisy = False
+        endpoint = wrapClientTLS(creator, self._tcp(), clock=self._line.reactor)
+
+        def connected(protocol: Any) -> Any:
+            self._connection = protocol
+            return protocol
+
+        return endpoint.connect(protocolFactory).addCallback(connected)
+
+    def _tcp(self) -> IStreamClientEndpoint:
+        line = self._line
+        host = self.target.address or self.target.name
+        if isIPAddress(host):
+            # HostnameEndpoint takes 300 ms to see that an address refuses.
+            return TCP4ClientEndpoint(line.reactor, host, line.port, line.patience)
+        if isIPv6Address(host):
+            return TCP6ClientEndpoint(line.reactor, host, line.port, line.patience)
+        return HostnameEndpoint(line.reactor, host, line.port, line.patience)
+
+    def handshaken(self) -> None:
+        """TLS is agreed upon: the node is there."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+
+    # The answer
+
+    def _answering(self, response: IResponse) -> Deferred[tuple[int, bytes]]:
+        done: Deferred[tuple[int, bytes]] = Deferred()
+        answer = _Answer(response.code, self._line.max_answer, done)
+        response.deliverBody(answer)
+        return done
+
+    def _answered(self, answer: tuple[int, bytes]) -> None:
+        code, body = answer
+        name = self.target.name
+        if code != 200:
+            fault = f"Node {name} answered with HTTP status {code}"
+            self._end(NodeResult(name, self.call.name, None, fault))
+            return
+        try:
+            result = results.read_answer(self.target, self.call.name, decode(body))
+        except ValueError as error:
+            self._end(NodeResult(name, self.call.name, None, f"RPC layer error: {error}"))
+            return
+        if result.error is None and self._line.paths.root:
+            payload = self._line.paths.payload(self.call, result.payload)
+            result = NodeResult(name, self.call.name, payload)
+        self._end(result)
+
+    def _failed(self, failure: Failure) -> None:
+        name = self.call.name
+        if failure.check(ConfigurationError):
+            fault = f"No TLS: {failure.getErrorMessage()}"
+            self._end(NodeResult(self.target.name, name, None, fault))
+        elif failure.check(_TooLong):
+            fault = f"The answer is longer than {self._line.max_answer} bytes"
+            self._end(NodeResult(self.target.name, name, None, fault))
+        else:
+            self._end(refusals.failed(self.target, name, failure, self.distrust))
+
+    def _confused(self, failure: Failure) -> None:
+        """A fault of ours, which must not leave a caller waiting. What it says may hold a body."""
+        log.error(
+            "Call {call} to node {node} was answered, and reading that failed: {kind}",
+            call=self.call.name,
+            node=self.target.name,
+            kind=type(failure.value).__name__,
+        )
+        fault = f"RPC layer error: {type(failure.value).__name__}"
+        self._end(NodeResult(self.target.name, self.call.name, None, fault))
+
+    # The end
+
+    def _expired(self) -> None:
+        self._end(results.timed_out(self.target, self.call.name, self._seconds))
+
+    def _not_connected(self) -> None:
+        reason = f"no answer within {self._line.patience:g} seconds"
+        self._end(results.unreachable(self.target, self.call.name, reason))
+
+    def _end(self, result: NodeResult) -> Deferred[None]:
+        """Gives the result, if none was given yet, and leaves nothing behind.
+
+        What the node does goes on: it knows nothing of an end on this side.
+        """
+        ended, self._ended = self._ended, None
+        if ended is None:
+            return succeed(None)
+        for timer in (self._timer, self._connecting):
+            if timer is not None:
+                timer.cancel()
+        gone: Deferred[None] = succeed(None)
+        if self._connection is not None:
+            gone = cast("Deferred[None]", self._connection.abort())
+            # A peer that is silent would never agree to an orderly end of TLS.
+            if self._connection.transport is not None:
+                self._connection.transport.abortConnection()
+        if self._request is not None and not self._request.called:
+            self._request.cancel()
+        self._request = self._connection = None
+        ended(self, result)
+        return gone
+
+
+@implementer(IBodyProducer)
+class _Body:
+    """A request's body: bytes, given as fast as the connection takes them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.length = len(data)
+        self._rest = memoryview(data)
+        self._consumer: IConsumer | None = None
+        self._done: Deferred[None] = Deferred()
+        self._paused = False
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Begins to write; fires when all is written."""
+        self._consumer = consumer
+        self.resumeProducing()
+        return self._done
+
+    def pauseProducing(self) -> None:
+        """Writes no more for now."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Writes on."""
+        self._paused = False
+        while self._rest and not self._paused and self._consumer is not None:
+            chunk, self._rest = self._rest[:CHUNK], self._rest[CHUNK:]
+            self._consumer.write(bytes(chunk))
+        if not self._rest and self._consumer is not None:
+            self._consumer = None
+            self._done.callback(None)
+
+    def stopProducing(self) -> None:
+        """Writes no more; the request has ended."""
+        self._consumer = None
+        self._rest = memoryview(b"")
+
+
+class _TooLong(Exception):
+    """An answer is longer than any node daemon's."""
+
+
+class _Answer(Protocol):
+    """Collects an answer's body."""
+
+    def __init__(self, code: int, limit: int, done: Deferred[tuple[int, bytes]]) -> None:
+        self._code = code
+        self._room = limit
+        self._parts: list[bytes] = []
+        self._done: Deferred[tuple[int, bytes]] | None = done
+
+    def dataReceived(self, data: bytes) -> None:
+        """Takes a part."""
+        self._room -= len(data)
+        self._parts.append(data)
+        if self._room < 0:
+            self._finish(_TooLong())
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """All is there, or the connection broke."""
+        if reason.check(ResponseDone):
+            self._finish((self._code, b"".join(self._parts)))
+        else:
+            self._finish(reason)
+
+    def _finish(self, outcome: Any) -> None:
+        done, self._done = self._done, None
+        self._parts = []
+        if done is None:
+            return
+        if isinstance(outcome, tuple):
+            done.callback(outcome)
+        else:
+            done.errback(outcome)

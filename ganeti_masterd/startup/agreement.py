@@ -1,0 +1,119 @@
+"""Asks the nodes: whether this one is master, and to bring up the master's address.
+
+Spec masterd 5 and 6. It runs in a process of its own, before the daemon
+detaches (:mod:`.child`); what it found comes back as a :class:`Report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.rpc.interfaces import INodeRPC, Target
+from ganeti_masterd.startup.votes import PAUSE, TRIES, Outcome, Verdict, decide, vote_of
+from ganeti_masterd.timing import Timers
+
+#: Says something to whoever waits for the start.
+Say = Callable[[str], object]
+
+
+class Line(Struct, frozen=True):
+    """A line for the daemon's log."""
+
+    level: Literal["info", "warn", "error"]
+    text: str
+
+
+class Report(Struct, frozen=True):
+    """What came of asking the nodes; ``refusal`` is why the daemon must not start."""
+
+    lines: list[Line]
+    refusal: str | None = None
+
+
+class Wishes(Struct, frozen=True):
+    """What is asked for: the vote, and whether the start fails without the master's address."""
+
+    vote: bool = True
+    require_master_ip: bool = False
+
+
+async def ask_nodes(
+    nodes: INodeRPC, timers: Timers, snapshot: Snapshot, wishes: Wishes, say: Say
+) -> Report:
+    """Holds the vote, then has the master's address brought up.
+
+    ``say`` is told of each round of votes that has to be repeated.
+    """
+    lines: list[Line] = []
+    if wishes.vote:
+        verdict = await hold_vote(nodes, timers, snapshot, say)
+        if verdict.outcome is Outcome.LOST:
+            return Report(lines, f"This node must not act as master: {verdict.reason}")
+        lines.append(Line("info", f"This node is the master: {verdict.reason}"))
+    else:
+        lines.append(Line("warn", "The nodes were not asked whether this one is the master"))
+    fault = await bring_up_address(nodes, snapshot)
+    if fault is None:
+        lines.append(Line("info", f"The master's address {snapshot.cluster.master_ip} is up"))
+    elif wishes.require_master_ip:
+        return Report(lines, fault)
+    else:
+        lines.append(Line("error", fault))
+    return Report(lines)
+
+
+async def hold_vote(nodes: INodeRPC, timers: Timers, snapshot: Snapshot, say: Say) -> Verdict:
+    """Asks all other nodes, also offline ones, until there is a verdict other than "again"."""
+    master = snapshot.master
+    targets = [
+        # Marked offline it would not be called at all.
+        Target(key=node.uuid, name=node.name, address=node.primary_ip)
+        for node in snapshot.nodes.values()
+        if node.uuid != master.uuid
+    ]
+    verdict = decide(master.name, [], 0)
+    for tries_left in reversed(range(TRIES)):
+        votes = await _votes(nodes, targets)
+        verdict = decide(master.name, votes, tries_left)
+        if verdict.outcome is not Outcome.AGAIN:
+            break
+        say(f"{verdict.reason}; asking again in {PAUSE:g} s, {tries_left} times at most")
+        await _sleep(timers, PAUSE)
+    return verdict
+
+
+async def bring_up_address(nodes: INodeRPC, snapshot: Snapshot) -> str | None:
+    """Has the master itself bring up the master's address; returns what is wrong, if anything."""
+    master, cluster = snapshot.master, snapshot.cluster
+    target = Target(key=master.uuid, name=master.name, address=master.primary_ip)
+    parameters = {
+        "uuid": master.uuid,
+        "ip": cluster.master_ip,
+        "netmask": cluster.master_netmask,
+        "netdev": cluster.master_netdev,
+        "ip_family": cluster.primary_ip_family,
+    }
+    arguments = (parameters, cluster.use_external_mip_script)
+    results = await nodes.call([target], "node_activate_master_ip", arguments)
+    error = results[master.uuid].error
+    if error is None:
+        return None
+    return f"The master's address {cluster.master_ip} can't be brought up on {master.name}: {error}"
+
+
+async def _votes(nodes: INodeRPC, targets: Sequence[Target]) -> list[str | None]:
+    if not targets:
+        return []
+    results = await nodes.call(targets, "master_node_name")
+    return [None if each.failed else vote_of(each.payload) for each in results.values()]
+
+
+def _sleep(timers: Timers, seconds: float) -> Deferred[None]:
+    done: Deferred[None] = Deferred()
+    timers.later(seconds, done.callback, None)
+    return done

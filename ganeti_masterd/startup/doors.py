@@ -1,0 +1,130 @@
+"""The one place that chooses what stands behind the door to the nodes.
+
+Simulated nodes, or node daemons over HTTPS. Both the vote before the start and
+the daemon itself open it; nothing else knows which it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from ganeti_masterd.events import Events
+from ganeti_masterd.rpc.certificates import Certificates
+from ganeti_masterd.rpc.https import HTTPSNodes, noded_port
+from ganeti_masterd.rpc.interfaces import INodeRPC
+from ganeti_masterd.simulation.calllog import Mode
+from ganeti_masterd.simulation.cluster import SimulatedNodes
+from ganeti_masterd.startup.paths import Paths
+from ganeti_masterd.timing import Timers
+
+
+class Door(Protocol):
+    """A way to the nodes, open from :meth:`start` to :meth:`close`."""
+
+    nodes: INodeRPC
+
+    def start(self) -> Deferred[None]:
+        """Makes the nodes ready to be called; may block."""
+
+    def start_threads(self) -> None:
+        """From now on nothing blocks. The reactor is about to run."""
+
+    def close(self) -> Deferred[None]:
+        """Gives up calls that are in flight and ends what was started."""
+
+
+def open_door(
+    reactor: Any,
+    timers: Timers,
+    paths: Paths,
+    master: str,
+    *,
+    simulate_log: Mode | None,
+    events: Events | None = None,
+) -> Door:
+    """Returns the door to simulated nodes, or, with a null ``simulate_log``, to real ones."""
+    if simulate_log is None:
+        return RealDoor(reactor, timers, paths, events)
+    return SimulatedDoor(reactor, timers, paths, master, simulate_log, events)
+
+
+class RealDoor:
+    """Node daemons over HTTPS."""
+
+    def __init__(
+        self, reactor: Any, timers: Timers, paths: Paths, events: Events | None = None
+    ) -> None:
+        self.nodes: INodeRPC = HTTPSNodes(
+            reactor,
+            timers,
+            Certificates(paths.server_certificate, paths.client_certificate),
+            port=noded_port(),
+            root=paths.root,
+            events=events,
+        )
+
+    def start(self) -> Deferred[None]:
+        """See :meth:`Door.start`."""
+        return succeed(None)
+
+    def start_threads(self) -> None:
+        """See :meth:`Door.start_threads`; there are none."""
+
+    def close(self) -> Deferred[None]:
+        """See :meth:`Door.close`."""
+        return self.nodes.close()
+
+
+class SimulatedDoor:
+    """Simulated nodes, which keep what they hold below the root, in a thread of their own.
+
+    Until :meth:`start_threads` they read and write at once, in the caller's thread.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        timers: Timers,
+        paths: Paths,
+        master: str,
+        log: Mode,
+        events: Events | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._pool = ThreadPool(1, 1, "simulation")
+        self._simulated = SimulatedNodes(
+            timers,
+            root=paths.root,
+            master=master,
+            log=log,
+            in_disk_thread=self._in_disk_thread,
+            processes=reactor,
+            events=events,
+        )
+        self.nodes: INodeRPC = self._simulated
+
+    def start(self) -> Deferred[None]:
+        """See :meth:`Door.start`; fails with what SQLite or the system says."""
+        return self._simulated.start()
+
+    def start_threads(self) -> None:
+        """See :meth:`Door.start_threads`."""
+        self._pool.start()
+
+    def close(self) -> Deferred[None]:
+        """See :meth:`Door.close`."""
+        return self.nodes.close().addBoth(self._ended)
+
+    def _in_disk_thread(self, function: Any, *args: Any) -> Deferred[Any]:
+        if self._pool.started:
+            return deferToThreadPool(self._reactor, self._pool, function, *args)
+        return maybeDeferred(function, *args)
+
+    def _ended(self, result: Any) -> Any:
+        if self._pool.started:
+            self._pool.stop()
+        return result

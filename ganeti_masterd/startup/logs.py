@@ -1,0 +1,155 @@
+"""Where the daemon's log goes: a file that can be opened again, standard output, syslog.
+
+Text for people, or with ``--json-log`` one JSON object a line for machines:
+``time`` (seconds since the epoch), ``level``, ``namespace``, ``text``, and
+``traceback`` where there is one.
+"""
+
+from __future__ import annotations
+
+import os
+import syslog
+from typing import IO, Any, Literal
+
+import msgspec
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    eventAsText,
+    textFileLogObserver,
+)
+from zope.interface import implementer
+
+#: --syslog: not at all, besides the file, or in its place.
+Syslog = Literal["no", "yes", "only"]
+
+LOG_PERMS = 0o600
+
+#: Under which name the daemon is in syslog.
+SYSLOG_NAME = "ganeti-masterd"
+
+_PRIORITIES = {
+    LogLevel.debug: syslog.LOG_DEBUG,
+    LogLevel.info: syslog.LOG_INFO,
+    LogLevel.warn: syslog.LOG_WARNING,
+    LogLevel.error: syslog.LOG_ERR,
+    LogLevel.critical: syslog.LOG_CRIT,
+}
+
+
+class LogFile:
+    """A log file; :meth:`reopen` follows a rotation that moved it away.
+
+    It is made with mode 0600. Raises ``OSError`` if it can't be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file = self._open()
+
+    def write(self, text: str) -> None:
+        """Appends text."""
+        self._file.write(text)
+
+    def flush(self) -> None:
+        """Hands over to the system what was written."""
+        self._file.flush()
+
+    def reopen(self) -> None:
+        """Goes on in the file that has the name now; in the old one if that can't be opened."""
+        fresh = self._open()
+        self._file.close()
+        self._file = fresh
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Makes the file another's, before root's rights are given up."""
+        os.fchown(self._file.fileno(), uid, gid)
+
+    def _open(self) -> IO[str]:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.path, flags, LOG_PERMS)
+        return open(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+
+@implementer(ILogObserver)
+class SyslogObserver:
+    """Sends each event to syslog (facility daemon), a line at a time."""
+
+    def __init__(self, name: str = SYSLOG_NAME) -> None:
+        syslog.openlog(name, syslog.LOG_PID, syslog.LOG_DAEMON)
+
+    def __call__(self, event: LogEvent) -> None:
+        """See ``ILogObserver``."""
+        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        priority = _PRIORITIES.get(event.get("log_level", LogLevel.info), syslog.LOG_INFO)
+        for line in text.splitlines():
+            syslog.syslog(priority, line)
+
+
+@implementer(ILogObserver)
+class Everywhere:
+    """Gives each event to several observers."""
+
+    def __init__(self, observers: list[Any]) -> None:
+        self.observers = observers
+
+    def __call__(self, event: LogEvent) -> None:
+        """See ``ILogObserver``."""
+        for observer in self.observers:
+            observer(event)
+
+
+def as_json(event: LogEvent) -> str:
+    """Returns an event as one line of JSON."""
+    level = event.get("log_level")
+    line = {
+        "time": event.get("log_time"),
+        "level": level.name if level is not None else "info",
+        "namespace": event.get("log_namespace", ""),
+        "text": eventAsText(
+            event, includeTraceback=False, includeTimestamp=False, includeSystem=False
+        ),
+    }
+    if event.get("log_failure") is not None:
+        line["traceback"] = event["log_failure"].getTraceback()
+    return msgspec.json.encode(line, enc_hook=str).decode() + "\n"
+
+
+class Logs:
+    """All logs of the daemon.
+
+    ``path`` is the log file (null: ``stream``, which is there without ``-n`` only).
+    ``debug`` lets events through that are below "info".
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | None,
+        stream: IO[str] | None = None,
+        to_syslog: Syslog = "no",
+        syslog_name: str = SYSLOG_NAME,
+        json: bool = False,
+        debug: bool = False,
+    ) -> None:
+        """Opens them; raises ``OSError`` if that can't be done."""
+        self.file = LogFile(path) if path is not None and to_syslog != "only" else None
+        observers: list[Any] = []
+        out: Any = self.file if self.file is not None else stream
+        if out is not None and to_syslog != "only":
+            observers.append(FileLogObserver(out, as_json) if json else textFileLogObserver(out))
+        if to_syslog != "no":
+            observers.append(SyslogObserver(syslog_name))
+        least = LogLevel.debug if debug else LogLevel.info
+        self.observer: ILogObserver = FilteringLogObserver(
+            Everywhere(observers), [LogLevelFilterPredicate(defaultLogLevel=least)]
+        )
+
+    def reopen(self) -> None:
+        """Opens the log file again by its name; raises ``OSError`` if that can't be done."""
+        if self.file is not None:
+            self.file.reopen()

@@ -1,0 +1,124 @@
+"""Whose every file is, and who may do what with it (spec masterd 10, real ensure-dirs 3.0.2).
+
+On a real root a daemon that is started by root makes the folders that are
+missing (the run folder is empty after each boot) and sets right what luxid and
+others left, before it gives up root. What it writes later has its mode from
+the code that writes, and its group from :func:`groups_of`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS
+from ganeti_masterd.startup.accounts import (
+    OWN_GROUP,
+    READERS_GROUP,
+    Account,
+    group_id,
+    may_give_to,
+)
+from ganeti_masterd.startup.paths import Paths
+
+_JOB_FILE = re.compile(r"job-\d+")
+
+
+class Place(Struct, frozen=True):
+    """A file or folder with the mode and the group that it should have."""
+
+    path: str
+    mode: int
+    gid: int
+
+
+def folders_of(paths: Paths, account: Account) -> list[Place]:
+    """Returns the folders that the daemon needs, those above before those below."""
+    own = _group(OWN_GROUP, account)
+    return [
+        Place(paths.data, 0o755, own),
+        Place(paths.queue, 0o750, account.gid),
+        Place(paths.queue + "/archive", 0o750, account.gid),
+        Place(paths.run, 0o775, account.gid),
+        Place(paths.sockets, 0o770, account.gid),
+        Place(os.path.dirname(paths.log), 0o770, account.gid),
+    ]
+
+
+def files_of(paths: Paths, account: Account) -> Iterator[Place]:
+    """Yields the files that the daemon reads and writes, those that may be missing too."""
+    own = _group(OWN_GROUP, account)
+    yield Place(paths.config, 0o640, _group(READERS_GROUP, account))
+    yield Place(paths.server_certificate, 0o440, own)
+    yield Place(paths.client_certificate, 0o440, own)
+    yield Place(paths.watcher_pause, 0o644, own)
+    yield Place(paths.pid, 0o644, account.gid)
+    yield Place(paths.log, 0o600, own)
+    for name in ("lock", "serial", "version"):
+        yield Place(f"{paths.queue}/{name}", JOB_QUEUE_FILES_PERMS, account.gid)
+    yield Place(paths.queue + "/drain", 0o644, account.gid)
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(paths.queue):
+            if _JOB_FILE.fullmatch(name):
+                yield Place(f"{paths.queue}/{name}", JOB_QUEUE_FILES_PERMS, account.gid)
+
+
+def set_right(paths: Paths, account: Account) -> None:
+    """Makes missing folders and gives every file its owner, group and mode; as root only.
+
+    Links are never followed. Raises ``OSError``.
+    """
+    for place in folders_of(paths, account):
+        os.makedirs(place.path, exist_ok=True)
+        _set_right(place, account.uid, os.O_DIRECTORY)
+    for place in files_of(paths, account):
+        _set_right(place, account.uid)
+
+
+def give_tree(root: str, account: Account) -> None:
+    """Gives a simulated root with all that is in it to an account; as root only."""
+    for folder, _, names in os.walk(root):
+        os.chown(folder, account.uid, account.gid)
+        for name in names:
+            os.chown(os.path.join(folder, name), account.uid, account.gid, follow_symlinks=False)
+
+
+def groups_of(paths: Paths, account: Account | None) -> dict[str, int]:
+    """Returns the groups of what is made below a folder, as far as this process may give them."""
+    if account is None:
+        return {}
+    wanted = {
+        paths.data: _group(READERS_GROUP, account),
+        paths.queue: account.gid,
+        os.path.dirname(paths.journal): _group(OWN_GROUP, account),
+    }
+    return {folder: gid for folder, gid in wanted.items() if may_give_to(gid)}
+
+
+def _group(name: str, account: Account) -> int:
+    gid = group_id(name)
+    return account.gid if gid is None else gid
+
+
+def _set_right(place: Place, uid: int, kind: int = 0) -> None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | kind
+    try:
+        descriptor = os.open(place.path, flags)
+    except FileNotFoundError:
+        return
+    try:
+        found = os.fstat(descriptor)
+        # Another name for a file elsewhere must not give that file away.
+        if not kind and (not stat.S_ISREG(found.st_mode) or found.st_nlink != 1):
+            raise PermissionError(f"{place.path} is a link, or no file")
+        if (found.st_uid, found.st_gid) != (uid, place.gid):
+            os.fchown(descriptor, uid, place.gid)
+        if stat.S_IMODE(found.st_mode) != place.mode:
+            os.fchmod(descriptor, place.mode)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""Who is master, by the other nodes' votes (spec masterd 5). Pure: values in, a verdict out.
+
+The own node isn't asked. Each other node has one vote, for the name that it
+gives; no answer, or one that is no name, is a vote for nobody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Any
+
+from msgspec import Struct
+
+#: How many times all nodes are asked while nobody is ahead, so that a cold
+#: start of the whole cluster succeeds.
+TRIES = 6
+#: Seconds from an undecided round to the next.
+PAUSE = 10.0
+
+#: For whom a node votes: a name, or null for nobody.
+Vote = str | None
+
+#: The longest name that a host can have.
+_NAME_MAX = 255
+
+
+class Outcome(Enum):
+    """What follows from one round of votes."""
+
+    AGREED = "the nodes agree that this node is master"
+    AGAIN = "nobody is ahead: the nodes are to be asked again"
+    LOST = "this node must not act as master"
+
+
+class Verdict(Struct, frozen=True):
+    """An outcome, and the words for whoever must act on it."""
+
+    outcome: Outcome
+    reason: str
+
+
+class Tally(Struct, frozen=True):
+    """Votes counted: ``ranks`` is (whom, how many) from the highest to the lowest."""
+
+    ranks: tuple[tuple[Vote, int], ...]
+
+    @property
+    def total(self) -> int:
+        """How many votes there are."""
+        return sum(count for _, count in self.ranks)
+
+    def votes_for(self, name: Vote) -> int:
+        """Returns how many votes are for ``name``."""
+        return dict(self.ranks).get(name, 0)
+
+
+def vote_of(answer: Any) -> Vote:
+    """Returns the vote that a node's answer is; anything but a name is one for nobody."""
+    if isinstance(answer, str) and 0 < len(answer) <= _NAME_MAX and answer.isprintable():
+        return answer if answer == "".join(answer.split()) else None
+    return None
+
+
+def tally(votes: Iterable[Vote]) -> Tally:
+    """Counts votes. On equal votes the higher name goes first, and nobody after every name."""
+    counted = Counter(votes).items()
+    ranks = sorted(counted, key=lambda item: (item[1], item[0] is not None, item[0] or ""))
+    return Tally(tuple(reversed(ranks)))
+
+
+def decide(own: str, votes: Sequence[Vote], tries_left: int) -> Verdict:
+    """Judges one round; ``tries_left`` says how many more there may be.
+
+    This node needs at least as many votes as all others together have, those
+    for nobody included: of 3 nodes one of the 2 others is enough, of 4 nodes 2
+    of 3, and a cluster of two needs its other node.
+    """
+    counted = tally(votes)
+    if not counted.total:
+        return Verdict(Outcome.AGREED, "there is no other node")
+    top, most = counted.ranks[0]
+    if top is None:
+        if tries_left > 0:
+            return Verdict(Outcome.AGAIN, f"most of the other nodes don't answer ({most})")
+        return Verdict(
+            Outcome.LOST,
+            f"most of the other nodes don't answer ({most} of {counted.total}); if this node is"
+            " the master for certain, and no other can be, start it with --no-voting",
+        )
+    if top != own:
+        return Verdict(
+            Outcome.LOST,
+            f"{top} is the master by {most} of {counted.total} votes, not this node ({own})",
+        )
+    if most < counted.total - most:
+        return Verdict(
+            Outcome.LOST,
+            f"only {most} of {counted.total} other nodes take this node ({own}) for the master",
+        )
+    return Verdict(Outcome.AGREED, f"{most} of {counted.total} other nodes agree")

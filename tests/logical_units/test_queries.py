@@ -1,0 +1,107 @@
+"""OP_QUERY and OP_QUERY_FIELDS: the same answers as LUXI's methods, and of the declared shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from twisted.internet.task import Clock
+
+from ganeti_masterd.errors import OpPrereqError, ParameterError
+from ganeti_masterd.locking.levels import BGL, Level, all_shared, shared
+from ganeti_masterd.opcodes import decode_opcode
+from ganeti_masterd.opcodes.results import FieldsResult, QueryResult
+from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.query.resources import RESOURCES
+from ganeti_masterd.testing.nodes import Failed, ScriptedNodes
+from ganeti_masterd.timing import Timers
+from tests.logical_units.scene import UnitScene
+from tests.query.scene import Jobs, State
+
+
+class QueryTests(UnitScene):
+    """Both opcodes over an engine of their own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        failed = ("node_info", "all_instances_info", "export_list", "instance_console_info")
+        empty = ("os_diagnose", "extstorage_diagnose")
+        nodes = ScriptedNodes(
+            {name: lambda target, arguments: Failed("no answer") for name in failed}
+            | {name: lambda target, arguments: [] for name in empty}
+        )
+        self.ctx.engine = QueryEngine(
+            Timers(Clock()), self.ctx.snapshot, nodes, Jobs(), lambda: [], State()
+        )
+
+    def query(self, what: str, fields: list[str], qfilter: Any = None) -> Any:
+        return self.run_unit("OP_QUERY", what=what, fields=fields, qfilter=qfilter)
+
+    def test_every_resource(self) -> None:
+        """Each resource is served, with all fields, in plain values of the declared shape."""
+        for what, resource in RESOURCES.items():
+            fields = self.run_unit("OP_QUERY_FIELDS", what=what)
+            self.assertEqual([one["name"] for one in fields["fields"]], list(resource.fields))
+            msgspec.convert(fields, FieldsResult)
+            answer = self.query(what, list(resource.fields))
+            self.assertEqual(answer["fields"], fields["fields"])
+            msgspec.convert(answer, QueryResult)
+            self.assertEqual(msgspec.json.decode(msgspec.json.encode(answer)), answer)
+
+    def test_what_the_real_daemon_serves_in_jobs_alone(self) -> None:
+        """The cluster, which LUXI's Query of the real daemon doesn't know, is one row."""
+        answer = self.query("cluster", ["cluster_name", "master_node"])
+        self.assertEqual(answer["data"], [[[0, "cluster"], [0, "node1"]]])
+        self.assertEqual(self.query("os", ["name"])["data"], [])
+
+    def test_filter(self) -> None:
+        """A filter chooses rows, and what is wrong with one is refused."""
+        answer = self.query("node", ["name"], ["|", ["=", "name", "node3"], ["=", "name", "node1"]])
+        self.assertEqual(answer["data"], [[[0, "node3"]], [[0, "node1"]]])
+        answer = self.query("node", ["name", "nosuch"], ["!", ["?", "master"]])
+        self.assertEqual(answer["data"], [[[0, "node2"], [1, None]], [[0, "node3"], [1, None]]])
+        self.assertEqual(answer["fields"][1]["kind"], "unknown")
+        for bad in ([], ["="], ["=*", "name", "x"]):
+            self.assertRaises(OpPrereqError, self.query, "node", ["name"], bad)
+        self.assertRaises(ParameterError, self.query, "node", ["name"], ["?", "nosuch"])
+        error = self.assertRaises(
+            OpPrereqError, self.query, "node", ["name"], ["|", ["=", "name", "nosuch"]]
+        )
+        self.assertEqual(error.args[1], "unknown_entity")
+
+    def test_live_data(self) -> None:
+        """A node that gives no answer is a status, not an error."""
+        self.assertEqual(self.query("node", ["mfree"])["data"], [[[2, None]]] * 3)
+
+    def test_named_fields(self) -> None:
+        """Fields are told in the order asked; one that doesn't exist is told as unknown."""
+        answer = self.run_unit("OP_QUERY_FIELDS", what="group", fields=["uuid", "nosuch", "name"])
+        kinds = [(one["name"], one["kind"]) for one in answer["fields"]]
+        self.assertEqual(kinds, [("uuid", "text"), ("nosuch", "unknown"), ("name", "text")])
+
+    def test_unknown_resource(self) -> None:
+        """A resource that doesn't exist is refused when the job is submitted."""
+        for op_id in ("OP_QUERY", "OP_QUERY_FIELDS"):
+            opcode = {"OP_ID": op_id, "what": "nosuch", "fields": ["name"]}
+            self.assertRaises(OpPrereqError, decode_opcode, opcode)
+
+    def test_locks(self) -> None:
+        """Only with locking does a query wait for the jobs that work on what it shows."""
+        cluster = {Level.CLUSTER: shared(BGL)}
+        for what in RESOURCES:
+            unit = self.unit("OP_QUERY", what=what, fields=["name"])
+            self.assertEqual(self.wanted(unit), cluster)
+        expected = {
+            "node": Level.NODE,
+            "os": Level.NODE,
+            "export": Level.NODE,
+            "instance": Level.INSTANCE,
+            "group": Level.NODEGROUP,
+            "network": Level.NETWORK,
+        }
+        for what, level in expected.items():
+            unit = self.unit("OP_QUERY", what=what, fields=["name"], use_locking=True)
+            self.assertEqual(self.wanted(unit), {**cluster, level: all_shared})
+        for what in ("cluster", "job", "lock", "filter"):
+            unit = self.unit("OP_QUERY", what=what, fields=["name"], use_locking=True)
+            self.assertEqual(self.wanted(unit), cluster)

@@ -1,0 +1,154 @@
+"""A queue that is monitored, and a browser without a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ganeti_masterd.config.newcluster import new_cluster
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.luxi.factory import LuxiFactory
+from ganeti_masterd.monitoring.parts import Parts
+from ganeti_masterd.monitoring.service import Monitoring
+from tests.jobs.scene import QueueScene
+
+
+class Response(msgspec.Struct):
+    """What a server said: code, headers in small letters, body."""
+
+    code: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def parse_response(raw: bytes) -> Response:
+    """Returns one HTTP response, whose body is all that follows its head."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return Response(int(first.split()[1]), headers, body)
+
+
+@implementer(IListeningPort)
+class FakePort:
+    """A port that only knows whether it is open."""
+
+    def __init__(self) -> None:
+        self.open = True
+
+    def startListening(self) -> None:
+        self.open = True
+
+    def stopListening(self) -> Deferred[None]:
+        self.open = False
+        return succeed(None)
+
+    def getHost(self) -> Any:
+        return "here"
+
+
+class FakeEndpoint:
+    """An endpoint that listens at once, or fails with ``error``."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.port = FakePort()
+
+    def listen(self, factory: Factory) -> Deferred[FakePort]:
+        if self.error is not None:
+            raise self.error
+        return succeed(self.port)
+
+
+class FakeJournal:
+    """What monitoring sees of a journal."""
+
+    def __init__(self) -> None:
+        self.backlog = 0
+        self.fault: str | None = None
+
+
+class FakePool:
+    """What monitoring sees of a thread pool."""
+
+    def __init__(self, limit: int) -> None:
+        self.max = limit
+        self.working: list[None] = []
+
+
+class MonitoringScene(QueueScene):
+    """Base of tests: a queue, three nodes, and the monitoring of both, not started."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.snapshot: Snapshot = new_cluster("cluster.example", 3, 1000.0)
+        self.observed_journal = FakeJournal()
+        self.listener = LuxiFactory(lambda request, peer: None, self.timers)
+        self.pool = FakePool(20)
+        self.endpoint = FakeEndpoint()
+        self.monitoring = self.make_monitoring()
+
+    def make_monitoring(self) -> Monitoring:
+        """Makes another monitoring of the same parts."""
+        parts = Parts(
+            events=self.events,
+            timers=self.timers,
+            snapshot=lambda: self.snapshot,
+            queue=self.queue,
+            journal=self.observed_journal,
+            listeners={"master": self.listener},
+            pools={"opcodes": self.pool},
+        )
+        return Monitoring(self.clock, parts, self.endpoint, "tcp:9100")
+
+    def stall(self, seconds: float) -> None:
+        """Lets time pass in which the reactor runs nothing."""
+        self.clock.rightNow += seconds
+
+    def begin(self) -> None:
+        """Starts to monitor."""
+        self.assertIsNone(self.successResultOf(self.monitoring.start()))
+
+    def connect(self) -> tuple[Any, StringTransport]:
+        """Returns a connection's protocol (null if it is refused) and its transport."""
+        protocol = self.monitoring.factory.buildProtocol(None)
+        transport = StringTransport()
+        if protocol is not None:
+            protocol.makeConnection(transport)
+        return protocol, transport
+
+    def ask(self, path: str, method: str = "GET", body: bytes = b"") -> Response:
+        """Sends a request on a connection of its own; returns what came back."""
+        protocol, transport = self.connect()
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        head = f"{method} {path} HTTP/1.1\r\nHost: here\r\n{length}Connection: close\r\n\r\n"
+        protocol.dataReceived(head.encode() + body)
+        protocol.connectionLost(Failure(ConnectionDone()))
+        return parse_response(transport.value())
+
+    def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        """Returns the samples of a scrape by name and sorted labels."""
+        response = self.ask("/metrics")
+        self.assertEqual(response.code, 200)
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(response.body.decode())
+            for sample in family.samples
+        }
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """Returns one sample of a scrape, null if it isn't there."""
+        return self.metrics().get((name, tuple(sorted(labels.items()))))
+
+    def jobs(self, status: str) -> float | None:
+        """Returns how many jobs are said to have a status."""
+        return self.value("ganeti_cluster_jobs", cluster="cluster.example", job_status=status)

@@ -1,0 +1,257 @@
+"""Tests of the pages: what they hold, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from ganeti_masterd import __version__
+from ganeti_masterd.jobs.model import new_job
+from ganeti_masterd.monitoring.declarations import METRICS
+from ganeti_masterd.monitoring.service import MAX_CONNECTIONS
+from ganeti_masterd.opcodes import OPCODES
+from tests.jobs.scene import delay
+from tests.monitoring.scene import MonitoringScene, parse_response
+
+
+class MetricsTests(MonitoringScene):
+    """``/metrics``."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.begin()
+
+    def test_every_declared_metric(self) -> None:
+        """Every metric of the table is announced once, with its text and kind, and no other."""
+        text = self.ask("/metrics").body.decode()
+        announced = [line.split(" ", 3)[2:] for line in text.splitlines() if "# TYPE" in line]
+        ours = {name: kind for name, kind in announced if name.startswith("ganeti_")}
+        self.assertEqual(len(announced), len(dict(announced)))
+        self.assertEqual(ours, {name: declared.kind for name, declared in METRICS.items()})
+        for declared in METRICS.values():
+            self.assertIn(f"# HELP {declared.name} {declared.text}\n", text)
+
+    def test_content_type(self) -> None:
+        """Prometheus is told which version of its text form this is."""
+        headers = self.ask("/metrics").headers
+        self.assertTrue(headers["content-type"].startswith("text/plain; version="))
+        self.assertEqual(headers["cache-control"], "no-store")
+
+    def test_process(self) -> None:
+        """Memory, CPU and descriptors of this process are there."""
+        found = self.metrics()
+        self.assertGreater(found["process_resident_memory_bytes", ()], 1 << 20)
+        self.assertGreater(found["process_open_fds", ()], 2)
+        self.assertGreater(found["process_cpu_seconds_total", ()], 0)
+
+    def test_cluster(self) -> None:
+        """Counts of the configuration follow the snapshot."""
+        cluster = ("cluster", "cluster.example")
+        found = self.metrics()
+        self.assertEqual(found["ganeti_cluster_node_count", (cluster,)], 3)
+        self.assertEqual(found["ganeti_cluster_offline_nodes", (cluster,)], 0)
+        self.assertEqual(found["ganeti_cluster_instance_count", (cluster,)], 0)
+        self.assertEqual(found["ganeti_node_pinst_cnt", (cluster, ("node", "node2"))], 0)
+        self.assertEqual(found["ganeti_masterd_info", (("version", __version__),)], 1)
+        node = self.snapshot.node("node3")
+        self.snapshot = self.snapshot.without("nodes", node.uuid)
+        self.assertEqual(self.value("ganeti_cluster_node_count", cluster="cluster.example"), 2)
+        found = self.metrics()
+        self.assertNotIn(("ganeti_node_sinst_cnt", (cluster, ("node", "node3"))), found)
+
+    def test_queue(self) -> None:
+        """Slots, the drain flag and waits for locks are those of the queue."""
+        self.start()
+        first, _, _ = (self.submit_one() for _ in range(3))
+        self.queue.drained = True
+        found = self.metrics()
+        self.assertEqual(found["ganeti_queue_slots", ()], 2)
+        self.assertEqual(found["ganeti_queue_slots_used", ()], 2)
+        self.assertEqual(found["ganeti_queue_drained", ()], 1)
+        self.queue.scheduler.block(first)
+        found = self.metrics()
+        self.assertEqual(found["ganeti_queue_slots_used", ()], 1)
+        self.assertEqual(found["ganeti_queue_jobs_awaiting_locks", ()], 1)
+
+    def test_clients(self) -> None:
+        """Connections, messages and waiting clients are counted by socket."""
+        self.listener.requests = 5
+        job_id = self.submit_one()
+        asked = self.watch.wait(self.queue.jobs[job_id], ["status"], ["queued"], None, 60)
+        found = self.metrics()
+        socket = (("socket", "master"),)
+        self.assertEqual(found["ganeti_luxi_messages_total", socket], 5)
+        self.assertEqual(found["ganeti_luxi_connections", socket], 0)
+        self.assertEqual(
+            found["ganeti_luxi_connections_limit", socket], self.listener.max_connections
+        )
+        self.assertEqual(found["ganeti_luxi_clients_waiting", ()], 1)
+        assert isinstance(asked, Deferred)
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual(self.value("ganeti_luxi_clients_waiting"), 0)
+
+    def test_daemon(self) -> None:
+        """Backlog, threads, and whether the journal can be written."""
+        self.observed_journal.backlog = 12
+        self.pool.working = [None, None]
+        found = self.metrics()
+        self.assertEqual(found["ganeti_journal_backlog_rows", ()], 12)
+        self.assertEqual(found["ganeti_journal_writable", ()], 1)
+        self.assertEqual(found["ganeti_pool_threads", (("pool", "opcodes"),)], 20)
+        self.assertEqual(found["ganeti_pool_threads_busy", (("pool", "opcodes"),)], 2)
+        self.observed_journal.fault = "disk full"
+        self.assertEqual(self.value("ganeti_journal_writable"), 0)
+
+
+class StatusTests(MonitoringScene):
+    """``/status`` and ``/healthz``."""
+
+    def test_status(self) -> None:
+        """The status is one JSON document with all that the metrics say of now."""
+        self.begin()
+        self.start()
+        self.submit_one(delay())
+        self.clock.advance(10)
+        response = self.ask("/status")
+        self.assertEqual(response.code, 200)
+        self.assertEqual(response.headers["content-type"], "application/json")
+        status = json.loads(response.body)
+        self.assertEqual(status["cluster"], "cluster.example")
+        self.assertEqual(status["master"], "node1")
+        self.assertEqual((status["nodes"], status["offline_nodes"]), (3, 0))
+        self.assertEqual((status["since"], status["now"]), (1000.0, 1010.0))
+        self.assertEqual(status["faults"], [])
+        self.assertEqual(status["queue"]["jobs"]["queued"], 1)
+        self.assertEqual(status["queue"]["last_id"], 1)
+        self.assertEqual(status["queue"]["slots_used"], 1)
+        self.assertEqual(
+            status["sockets"],
+            {"master": {"connections": 0, "limit": 4096, "messages": 0}},
+        )
+        self.assertEqual(status["pools"], {"opcodes": {"busy": 0, "limit": 20}})
+        self.assertEqual(status["journal"], {"backlog": 0, "fault": None})
+
+    def test_healthy(self) -> None:
+        """A daemon that runs jobs and can write is healthy."""
+        self.begin()
+        self.start()
+        response = self.ask("/healthz")
+        self.assertEqual((response.code, response.body), (200, b"ok\n"))
+
+    def test_starting(self) -> None:
+        """Until jobs run it isn't."""
+        self.begin()
+        response = self.ask("/healthz")
+        self.assertEqual(response.code, 503)
+        self.assertEqual(response.body, b"The daemon starts: no job runs yet\n")
+
+    def test_disk_full_while_stopping(self) -> None:
+        """All that is wrong is said, a line each; the status page says the same with 200."""
+        self.begin()
+        self.start()
+        self.queue.close()
+        self.observed_journal.fault = "the journal can't be written: disk full"
+        response = self.ask("/healthz")
+        self.assertEqual(response.code, 503)
+        lines = response.body.decode().splitlines()
+        self.assertEqual(
+            lines,
+            [
+                "The daemon stops: no job begins any more",
+                "Commits fail: the journal can't be written: disk full",
+            ],
+        )
+        status = self.ask("/status")
+        self.assertEqual((status.code, json.loads(status.body)["faults"]), (200, lines))
+
+
+class RefusalTests(MonitoringScene):
+    """What isn't there, or isn't allowed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.begin()
+
+    def test_head(self) -> None:
+        """HEAD has the headers of GET, its length too, and no body."""
+        for path in ("/metrics", "/status", "/healthz", "/nothing"):
+            get, head = self.ask(path), self.ask(path, "HEAD")
+            self.assertEqual(head.code, get.code)
+            self.assertEqual(head.body, b"")
+            self.assertEqual(head.headers["content-type"], get.headers["content-type"])
+            if path != "/metrics":  # where the process uses more CPU meanwhile
+                self.assertEqual(head.headers["content-length"], str(len(get.body)))
+
+    def test_methods(self) -> None:
+        """Whatever isn't GET or HEAD is not allowed, also on paths that aren't there."""
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "FOO"):
+            for path in ("/metrics", "/status", "/healthz", "/", "/nothing"):
+                response = self.ask(path, method, b"x=1")
+                self.assertEqual(response.code, 405, (method, path))
+                self.assertEqual(response.headers["allow"], "get, head")
+
+    def test_paths(self) -> None:
+        """There is nothing but the three pages, whose names are exact."""
+        for path in ("/", "/nothing", "/metrics/", "/metrics/x", "/METRICS", "/healthz/..", "//"):
+            self.assertEqual(self.ask(path).code, 404, path)
+        for path in ("/metrics?name[]=x", "/%6detrics"):
+            self.assertEqual(self.ask(path).code, 200, path)
+
+    def test_body_is_dropped(self) -> None:
+        """A body that nobody reads is not kept in a file, however long it is."""
+        self.patch(tempfile, "TemporaryFile", lambda: self.fail("kept in a file"))
+        for size in (b"Content-Length: 9000000", b"Transfer-Encoding: chunked"):
+            protocol, transport = self.connect()
+            protocol.dataReceived(b"POST /status HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n" % size)
+            for _ in range(9):
+                if b"chunked" in size:
+                    protocol.dataReceived(b"f4240\r\n%s\r\n" % (b"x" * 1_000_000))
+                else:
+                    protocol.dataReceived(b"x" * 1_000_000)
+            protocol.dataReceived(b"0\r\n\r\n" if b"chunked" in size else b"")
+            self.assertEqual(parse_response(transport.value()).code, 405)
+
+    def test_garbage(self) -> None:
+        """What isn't HTTP ends the connection."""
+        for garbage in (b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9\r\n: :\r\n\r\n"):
+            protocol, transport = self.connect()
+            protocol.dataReceived(garbage)
+            self.assertTrue(transport.disconnecting, garbage)
+
+    def test_keep_alive(self) -> None:
+        """Prometheus keeps its connection for the next scrape."""
+        protocol, transport = self.connect()
+        for _ in range(3):
+            protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(transport.value().count(b"HTTP/1.1 503"), 3)
+        self.assertFalse(transport.disconnecting)
+
+    def test_idle(self) -> None:
+        """A connection on which nothing comes is closed."""
+        _, transport = self.connect()
+        self.clock.pump([1] * 61)
+        self.assertTrue(transport.disconnecting)
+
+    def test_too_many(self) -> None:
+        """Past the limit a connection is refused; one that ends makes room."""
+        open_ = [self.connect() for _ in range(MAX_CONNECTIONS)]
+        self.assertIsNone(self.connect()[0])
+        open_[0][0].connectionLost(Failure(ConnectionDone()))
+        self.assertIsNotNone(self.connect()[0])
+
+
+class CostTests(MonitoringScene):
+    """What bounds a scrape."""
+
+    def test_size(self) -> None:
+        """With every opcode of Ganeti seen, a scrape stays far below a megabyte."""
+        self.begin()
+        for number, op_id in enumerate(OPCODES, 1):
+            self.queue.jobs[number] = new_job(number, [{"OP_ID": op_id}], 1000.0)
+            self.finish(number)
+        self.assertLess(len(self.ask("/metrics").body), 250_000)

@@ -1,0 +1,126 @@
+"""Tests of listening: where, and what becomes of it; once on a real port."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet import reactor as real_reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import Agent, readBody
+
+from ganeti_masterd.errors import GenericError
+from ganeti_masterd.events import JobChanged
+from ganeti_masterd.monitoring.endpoints import local
+from tests.monitoring.scene import FakeEndpoint, MonitoringScene
+
+
+class EndpointTests(SynchronousTestCase):
+    """Endpoint strings."""
+
+    def test_local_by_default(self) -> None:
+        """What names no interface is bound to loopback."""
+        for text, expected in [
+            ("tcp:9100", "tcp:9100:interface=127.0.0.1"),
+            ("tcp:port=9100:backlog=5", "tcp:port=9100:backlog=5:interface=127.0.0.1"),
+            ("tcp6:9100", r"tcp6:9100:interface=\:\:1"),
+        ]:
+            self.assertEqual(local(text), expected)
+
+    def test_as_told(self) -> None:
+        """An interface that is named, and a UNIX socket, stay as they are."""
+        for text in (
+            "tcp:9100:interface=192.0.2.1",
+            "tcp:9100:interface=0.0.0.0",
+            r"tcp6:9100:interface=\:\:",
+            "unix:/run/ganeti/monitoring:mode=660",
+        ):
+            self.assertEqual(local(text), text)
+
+    def test_an_escaped_colon(self) -> None:
+        """Text that only looks like an interface inside another value isn't one."""
+        self.assertEqual(local(r"unix:/a\:interface\=b"), r"unix:/a\:interface\=b")
+
+    def test_bound_as_said(self) -> None:
+        """The reactor is asked for loopback."""
+        reactor = MemoryReactorClock()
+        serverFromString(reactor, local("tcp:9100")).listen(None)
+        serverFromString(reactor, local("tcp6:9101")).listen(None)
+        self.assertEqual(
+            [(port, interface) for port, _, _, interface in reactor.tcpServers],
+            [(9100, "127.0.0.1"), (9101, "::1")],
+        )
+
+    def test_nonsense(self) -> None:
+        """Text that is no endpoint is refused in words that name it."""
+        for text in ("", "9100", "tcp", "tcp:", "tcp:http-ish", "carrier-pigeon:1", "tcp:1:x=2"):
+            with self.assertRaisesRegex(ValueError, "is not a server endpoint"):
+                local(text)
+
+
+class ListeningTests(MonitoringScene):
+    """Start and close."""
+
+    def test_port_in_use(self) -> None:
+        """A start that can't listen fails with the reason, and observes nothing."""
+        self.endpoint = FakeEndpoint(CannotListenError("127.0.0.1", 9100, OSError(98, "in use")))
+        self.monitoring = self.make_monitoring()
+        failure = self.failureResultOf(self.monitoring.start(), GenericError)
+        self.assertIn("Monitoring can't listen on tcp:9100: ", str(failure.value))
+        self.assertIn("in use", str(failure.value))
+        self.assertFalse(self.events.observed(JobChanged))
+        self.assertEqual(len(self.timers), 0)
+        self.successResultOf(self.monitoring.close())
+
+    def test_close(self) -> None:
+        """Closing ends the port and every connection; a second time does nothing."""
+        self.begin()
+        connections = [self.connect() for _ in range(3)]
+        self.assertTrue(self.endpoint.port.open)
+        self.successResultOf(self.monitoring.close())
+        self.assertFalse(self.endpoint.port.open)
+        for _, transport in connections:
+            self.assertTrue(transport.disconnecting)
+        self.successResultOf(self.monitoring.close())
+
+    def test_never_started(self) -> None:
+        """Closing what never started is no error."""
+        self.successResultOf(self.monitoring.close())
+
+
+class RealPortTests(MonitoringScene, TestCase):
+    """The whole of it on a socket of this machine."""
+
+    @inlineCallbacks
+    def scrape(self, endpoint: str, url: str) -> Deferred[None]:
+        """Serves on an endpoint, scrapes twice over one connection, closes."""
+        self.endpoint = serverFromString(real_reactor, endpoint)
+        self.monitoring = self.make_monitoring()
+        yield self.monitoring.start()
+        port = self.monitoring._port
+        agent = Agent(real_reactor)
+        for path in ("metrics", "status"):
+            address = url.format(port=getattr(port.getHost(), "port", None), path=path)
+            response = yield agent.request(b"GET", address.encode())
+            self.assertEqual(response.code, 200)
+            body = yield readBody(response)
+            self.assertIn(b"cluster.example", body)
+        yield self.monitoring.close()
+
+    def test_tcp(self) -> Deferred[None]:
+        """A real client gets its pages from a real port."""
+        return self.scrape(local("tcp:0"), "http://127.0.0.1:{port}/{path}")
+
+    @inlineCallbacks
+    def test_unix(self) -> Deferred[None]:
+        """A UNIX socket has the mode that was asked for, and goes away at the end."""
+        path = os.path.relpath(self.mktemp())
+        self.endpoint = serverFromString(real_reactor, f"unix:{path}:mode=600")
+        self.monitoring = self.make_monitoring()
+        yield self.monitoring.start()
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        yield self.monitoring.close()
+        self.assertFalse(os.path.exists(path))

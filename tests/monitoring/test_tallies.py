@@ -1,0 +1,154 @@
+"""Tests of counters and histograms against prometheus-client's own."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import Histogram as TheirHistogram
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.monitoring.declarations import METRICS, SHORT, Declared
+from ganeti_masterd.monitoring.tallies import Counter, Histogram
+
+EXAMPLES = 1000 if os.environ.get("GANETI_MASTERD_SOAK") else 50
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def samples(families: list[Metric]) -> Samples:
+    """Returns values by name and labels, but for the times at which series began."""
+    return {
+        (each.name, tuple(sorted(each.labels.items()))): each.value
+        for family in families
+        for each in family.samples
+        if not each.name.endswith("_created")
+    }
+
+
+class CounterTests(SynchronousTestCase):
+    """Counters."""
+
+    def test_without_labels_it_begins_at_zero(self) -> None:
+        """A counter that never counted is there all the same, so that rates work."""
+        counter = Counter(Declared("things_total", "counter", "Things."))
+        self.assertEqual(samples([counter.family()]), {("things_total", ()): 0})
+
+    def test_series(self) -> None:
+        """Each set of label values counts for itself, in steps of any size."""
+        counter = Counter(Declared("things_total", "counter", "Things.", ("kind",)))
+        self.assertEqual(samples([counter.family()]), {})
+        counter.add("a")
+        counter.add("b", by=2**60)
+        counter.add("a")
+        self.assertEqual(
+            samples([counter.family()]),
+            {
+                ("things_total", (("kind", "a"),)): 2,
+                ("things_total", (("kind", "b"),)): 2**60,
+            },
+        )
+
+
+class HistogramTests(SynchronousTestCase):
+    """Histograms."""
+
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["a", 'quote " and \\ and \n']),
+                st.one_of(st.floats(0, 100), st.sampled_from(SHORT)),
+            ),
+            max_size=30,
+        )
+    )
+    def test_as_the_real_one(self, observed: list[tuple[str, float]]) -> None:
+        """Buckets, count and sum are those of prometheus-client, also on the bounds."""
+        registry = CollectorRegistry()
+        theirs = TheirHistogram("h", "H.", ["kind"], buckets=SHORT, registry=registry)
+        ours = Histogram(Declared("h", "histogram", "H.", ("kind",), SHORT))
+        for kind, seconds in observed:
+            theirs.labels(kind).observe(seconds)
+            ours.observe(seconds, kind)
+        self.assertEqual(samples([ours.family()]), samples(list(theirs.collect())))
+
+    def test_without_labels_it_begins_empty(self) -> None:
+        """All its samples are there from the beginning."""
+        histogram = Histogram(Declared("h", "histogram", "H.", bounds=(1.0,)))
+        found = samples([histogram.family()])
+        self.assertEqual(found[("h_count", ())], 0)
+        self.assertEqual(found[("h_bucket", (("le", "+Inf"),))], 0)
+
+    def test_time_that_went_backwards(self) -> None:
+        """A negative time counts as none, so that the sum never falls."""
+        histogram = Histogram(Declared("h", "histogram", "H.", bounds=(1.0,)))
+        histogram.observe(-5.0)
+        found = samples([histogram.family()])
+        self.assertEqual(found[("h_sum", ())], 0)
+        self.assertEqual(found[("h_bucket", (("le", "1.0"),))], 1)
+
+
+class DeclarationTests(SynchronousTestCase):
+    """The table of metrics."""
+
+    def test_names(self) -> None:
+        """Names are as Prometheus wants them: counters end in _total, times in seconds."""
+        for name, declared in METRICS.items():
+            self.assertEqual(name, declared.name)
+            self.assertTrue(name.startswith("ganeti_"), name)
+            self.assertEqual(name.endswith("_total"), declared.kind == "counter", name)
+            self.assertEqual(name.endswith("_seconds"), declared.kind == "histogram", name)
+            self.assertEqual(bool(declared.bounds), declared.kind == "histogram", name)
+            self.assertEqual(list(declared.bounds), sorted(set(declared.bounds)), name)
+            self.assertTrue(declared.text.endswith("."), name)
+
+    def test_no_job_ids(self) -> None:
+        """No label can hold a job's id: there would be no end of time series."""
+        labels = {label for declared in METRICS.values() for label in declared.labels}
+        self.assertEqual(
+            labels,
+            {
+                "cluster",
+                "error",
+                "job_status",
+                "level",
+                "method",
+                "node",
+                "op_id",
+                "outcome",
+                "pool",
+                "procedure",
+                "socket",
+                "version",
+            },
+        )
+
+    def test_the_exporters_names(self) -> None:
+        """What ganeti/prometheus-ganeti-exporter has too has its name and its labels."""
+        theirs = {
+            "ganeti_cluster_node_count": ("cluster",),
+            "ganeti_cluster_offline_nodes": ("cluster",),
+            "ganeti_cluster_instance_count": ("cluster",),
+            "ganeti_cluster_jobs": ("cluster", "job_status"),
+            "ganeti_node_pinst_cnt": ("cluster", "node"),
+            "ganeti_node_sinst_cnt": ("cluster", "node"),
+        }
+        for name, labels in theirs.items():
+            self.assertEqual((METRICS[name].kind, METRICS[name].labels), ("gauge", labels))
+
+    def test_text_for_prometheus(self) -> None:
+        """Label values with quotes and line ends survive the text form."""
+
+        class One:
+            def collect(self) -> list[Metric]:
+                return [Declared("g", "gauge", "G.", ("a",)).family({('x"\n\\',): 1})]
+
+        registry = CollectorRegistry()
+        registry.register(One())  # type: ignore[arg-type]
+        (family,) = text_string_to_metric_families(generate_latest(registry).decode())
+        self.assertEqual(family.samples[0].labels, {"a": 'x"\n\\'})

@@ -1,0 +1,467 @@
+"""Every LUXI method: what it answers, what it refuses."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.logger import globalLogPublisher
+
+from ganeti_masterd.errors import GenericError, JobLost, OpPrereqError
+from ganeti_masterd.jobs import model
+from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.opcodes import decode_opcode
+from ganeti_masterd.requests.registry import METHODS, Answers
+from tests.config.sample import INSTANCE1, NODE1
+from tests.requests.scene import DELAY, RequestScene
+
+RULE_ID = "01234567-89ab-cdef-0123-456789abcdef"
+RULE: list[Any] = [5, [["jobid", [">", "id", "watermark"]]], "PAUSE", [["gnt:user", "why", 1]]]
+
+#: Arguments that each method takes, and for each a value of the wrong type.
+ARGUMENTS: dict[str, list[tuple[Any, Any]]] = {
+    "SubmitJob": [([DELAY], "OP_TEST_DELAY")],
+    "SubmitJobToDrainedQueue": [([DELAY], 5)],
+    "SubmitManyJobs": [([[DELAY]], {})],
+    "WaitForJobChange": [(1, "one"), (["status"], "status"), (None, ...), (None, "0"), (1, "1")],
+    "CancelJob": [(1, None), (True, 1)],
+    "ChangeJobPriority": [(1, []), (5, "5")],
+    "ArchiveJob": [(1, 1.5)],
+    "AutoArchiveJobs": [(3600, "3600"), (5, None)],
+    "QueryJobs": [([1], 1), (["id"], None)],
+    "PickupJob": [(1, {})],
+    "Query": [("node", 5), (["name"], "name"), (None, ...)],
+    "QueryFields": [("node", []), (["name"], "name")],
+    "QueryNodes": [(["node1"], "node1"), (["name"], [5]), (False, "no")],
+    "QueryInstances": [([], 5), (["name"], "name"), (False, 0)],
+    "QueryGroups": [([], {}), (["name"], None), (False, None)],
+    "QueryNetworks": [([], 1), (["name"], [[]]), (False, [])],
+    "QueryExports": [(["node1"], 5), (False, "")],
+    "QueryConfigValues": [(["cluster_name"], "cluster_name")],
+    "QueryTags": [("cluster", 5), ("", 5)],
+    "QueryFilters": [(None, RULE_ID), (["uuid"], 5)],
+    "ReplaceFilter": [
+        (None, ...),
+        (RULE[0], "5"),
+        (RULE[1], "all"),
+        (RULE[2], ...),
+        (RULE[3], [["why"]]),
+    ],
+    "DeleteFilter": [(RULE_ID, ...)],
+    "SetDrainFlag": [(True, 1)],
+    "SetWatcherPause": [(None, "tomorrow")],
+}
+
+
+class TableTests(RequestScene):
+    """Things that hold for all methods."""
+
+    def test_complete(self) -> None:
+        """Every method is tried here; QueryClusterInfo alone takes anything."""
+        self.assertEqual({*ARGUMENTS, "QueryClusterInfo"}, set(METHODS))
+
+    def test_wrong_counts(self) -> None:
+        """A wrong number of arguments is refused, naming the method and what it expects."""
+        for name, arguments in ARGUMENTS.items():
+            good = [value for value, _ in arguments]
+            required = [argument.required for argument in METHODS[name].arguments].count(True)
+            self.assertEqual(len(good), len(METHODS[name].arguments), name)
+            for args in ([*good, None, None], good[: required - 1]):
+                message = self.refused(name, *args, kind=OpPrereqError)
+                self.assertTrue(message.startswith(f"{name}: expected ["), message)
+                self.assertIn(f"not {len(args)} argument", message)
+
+    def test_wrong_types(self) -> None:
+        """An argument of the wrong type is refused, naming the method and the argument."""
+        for name, arguments in ARGUMENTS.items():
+            for place, (_, bad) in enumerate(arguments):
+                if bad is ...:
+                    continue
+                args = [value for value, _ in arguments]
+                args[place] = bad
+                error = self.assertRaises(OpPrereqError, self.call, name, *args)
+                argument = METHODS[name].arguments[place].name
+                self.assertTrue(
+                    error.args[0].startswith(f"{name}: argument {argument}"), error.args
+                )
+                self.assertEqual(error.args[1], "wrong_input")
+
+    def test_unknown(self) -> None:
+        """An unknown method is refused by its name, however long or odd that is."""
+        self.assertIn('"Reboot"', self.refused("Reboot", kind=OpPrereqError))
+        self.assertLess(len(self.refused("x" * 10_000, kind=OpPrereqError)), 100)
+        self.refused("\u00e4\n", kind=OpPrereqError)
+
+    def test_read_only(self) -> None:
+        """On a socket for monitors nothing can be changed, and everything asked."""
+        answers = Answers(self.daemon, read_only=True)
+        asked = {"WaitForJobChange"}
+        for name, method in METHODS.items():
+            args = [value for value, _ in ARGUMENTS.get(name, ())]
+            request = Request(name, args)
+            if method.changes:
+                error = self.assertRaises(OpPrereqError, answers, request, self.peer)
+                self.assertIn("changes something", error.args[0])
+            else:
+                asked.add(name)
+                if name != "WaitForJobChange":
+                    answers(request, self.peer)
+        self.assertEqual(
+            {name for name in METHODS if name.startswith("Query")} | {"WaitForJobChange"}, asked
+        )
+        self.assertEqual((self.queue.last_id, self.queue.drained), (0, False))
+
+    def test_no_secret_in_errors(self) -> None:
+        """An argument that is refused isn't repeated where it may hold secrets."""
+        op = {"OP_ID": "OP_TEST_DELAY", "duration": "x", "osparams_secret": {"k": "hidden-value"}}
+        for args in ([op], {"a": op}, [[op]]):
+            self.assertNotIn("hidden-value", self.refused("SubmitJob", args, kind=OpPrereqError))
+
+    def test_who_asked_is_logged(self) -> None:
+        """Changes are logged with the peer, questions only if everything is to be logged."""
+        seen: list[str] = []
+
+        def observe(event: dict[str, Any]) -> None:
+            if event.get("log_namespace") == "ganeti_masterd.requests.methods":
+                seen.append(event["log_format"].format(**event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.call("QueryClusterInfo")
+        self.call("SubmitJob", [DELAY])
+        self.assertEqual(seen, ["SubmitJob from connection 1, uid 1000, pid 77"])
+        Answers(self.daemon, log_all=True)(Request("QueryClusterInfo", []), self.peer)
+        self.assertEqual(seen[1:], ["QueryClusterInfo from connection 1, uid 1000, pid 77"])
+
+
+class SubmitTests(RequestScene):
+    """SubmitJob, SubmitJobToDrainedQueue, SubmitManyJobs."""
+
+    def test_submit(self) -> None:
+        """The id is an integer; the daemon's reason entry says who sent the job."""
+        self.assertEqual(self.call("SubmitJob", [DELAY, DELAY]), 1)
+        ((ops,),) = self.call("QueryJobs", [1], ["ops"])
+        self.assertEqual(
+            [op["reason"][-1][:2] for op in ops],
+            [["gnt:opcode:test_delay", f"job=1;index={n};uid=1000;pid=77"] for n in (0, 1)],
+        )
+
+    def test_without_credentials(self) -> None:
+        """A peer that the kernel doesn't know leaves the entry as luxid has it."""
+        self.peer = type(self.peer)(1)
+        self.call("SubmitJob", [DELAY])
+        ((ops,),) = self.call("QueryJobs", [1], ["ops"])
+        self.assertEqual(ops[0]["reason"][-1][1], "job=1;index=0")
+
+    def test_refused(self) -> None:
+        """Bad opcodes are refused, each with a message that says where."""
+        for bad, place in (
+            ([], "a job needs at least one opcode"),
+            ([5], "[0]"),
+            ([DELAY, {"OP_ID": "OP_NONE"}], "[1]"),
+            ([{**DELAY, "priority": 3}], "priority"),
+            ([{**DELAY, "depends": [[-5, []]]}], "doesn't exist"),
+            ([{**DELAY, "depends": [[0, []]]}], "can't depend on itself"),
+            ([{**DELAY, "colour": 1}], "colour"),
+        ):
+            self.assertIn(place, self.refused("SubmitJob", bad, kind=OpPrereqError))
+        self.assertEqual(self.queue.jobs, {})
+
+    def test_drained(self) -> None:
+        """A drained queue takes jobs by the method made for it alone."""
+        self.assertIs(self.call("SetDrainFlag", True), True)
+        self.assertEqual(self.refused("SubmitJob", [DELAY]), "Queue drained")
+        self.assertEqual(self.refused("SubmitManyJobs", [[DELAY]]), "Queue drained")
+        self.assertIsInstance(self.call("SubmitJobToDrainedQueue", [DELAY]), int)
+        self.assertIs(self.call("SetDrainFlag", False), True)
+        self.assertIsInstance(self.call("SubmitJob", [DELAY]), int)
+
+    def test_many(self) -> None:
+        """One bad job does not fail the others."""
+        results = self.call(
+            "SubmitManyJobs",
+            [
+                [DELAY],
+                [],
+                [{"OP_ID": "OP_NONE"}],
+                [{**DELAY, "depends": [[-1, []]]}],
+                [{**DELAY, "depends": [[-4, []]]}],
+                "job",
+            ],
+        )
+        self.assertEqual([done for done, _ in results], [True, False, False, False, True, False])
+        self.assertEqual((results[0][1], results[4][1]), (1, 5))
+        self.assertTrue(all(isinstance(text, str) for done, text in results if not done))
+        self.assertEqual(self.call("SubmitManyJobs", []), [])
+
+
+class JobTests(RequestScene):
+    """Methods about jobs that are there."""
+
+    def submitted(self) -> int:
+        job_id: int = self.call("SubmitJob", [DELAY])
+        return job_id
+
+    def test_wait(self) -> None:
+        """Answers what is news at once, later news later, and the same values at the time-out."""
+        job_id = self.submitted()
+        self.assertEqual(
+            self.call("WaitForJobChange", str(job_id), ["id", "status"], None, None, 1),
+            [[job_id, "queued"], []],
+        )
+        waiting = self.ask("WaitForJobChange", job_id, ["status"], ["queued"], 0, 10)
+        self.assertNoResult(waiting)
+        self.start()
+        self.queue.commit([model.begin_running(self.queue.jobs[job_id], 0, 1.0)])
+        self.assertEqual(list(self.successResultOf(waiting)), [["running"], []])
+        waiting = self.ask("WaitForJobChange", job_id, ["status"], ["running"], 0, 10)
+        self.queue.add_log(job_id, 0, "message", "hello")
+        _, (entry,) = self.successResultOf(waiting)
+        self.assertEqual((entry.serial, entry.kind, entry.message), (1, "message", "hello"))
+        waiting = self.ask("WaitForJobChange", job_id, ["status"], ["running"], 1, 10)
+        self.clock.advance(10)
+        self.assertEqual(self.successResultOf(waiting), (["running"], []))
+
+    def test_wait_for_nothing(self) -> None:
+        """A job that isn't there is lost; an unknown field makes all values null."""
+        self.refused("WaitForJobChange", 9, ["status"], None, None, 1, kind=JobLost)
+        job_id = self.submitted()
+        self.assertEqual(
+            self.call("WaitForJobChange", job_id, ["status", "x"], ["queued"], None, 1),
+            [[None, None], []],
+        )
+
+    def test_wait_hides_secrets(self) -> None:
+        """Private and secret parameters aren't shown to those who wait either."""
+        op = {
+            "OP_ID": "OP_INSTANCE_REINSTALL",
+            "instance_name": "x",
+            "osparams_private": {"a": "hidden-value"},
+            "osparams_secret": {"b": "hidden-value"},
+        }
+        (job_id,) = self.submit([decode_opcode(op)])
+        for answer in (
+            self.call("WaitForJobChange", job_id, ["ops"], None, None, 1),
+            self.call("QueryJobs", [job_id], ["ops", "summary"]),
+            self.call("Query", "job", ["id", "ops", "summary"]),
+        ):
+            self.assertNotIn("hidden-value", str(answer))
+            self.assertIn("<redacted>", str(answer))
+
+    def test_cancel(self) -> None:
+        """The texts are luxid's."""
+        job_id = self.submitted()
+        self.assertEqual(self.call("CancelJob", job_id), [True, f"Dequeued job {job_id}"])
+        self.assertEqual(
+            self.call("CancelJob", job_id), [False, f"Job {job_id} not found in queue"]
+        )
+        self.start()
+        job_id = self.submitted()
+        self.queue.commit([model.begin_running(self.queue.jobs[job_id], 0, 1.0)])
+        done, text = self.call("CancelJob", job_id)
+        self.assertEqual(done, False)
+        self.assertIn("can't cancel", text)
+        self.assertEqual(self.call("CancelJob", job_id, True)[0], True)
+        self.assertEqual(self.runner.killed, [job_id])
+
+    def test_priority(self) -> None:
+        """A priority within the range is set, another refused."""
+        job_id = self.submitted()
+        self.assertEqual(self.call("ChangeJobPriority", job_id, -7)[0], True)
+        self.assertEqual(self.call("QueryJobs", [job_id], ["priority"]), [[-7]])
+        for bad in (-21, 20, 100):
+            self.refused("ChangeJobPriority", job_id, bad, kind=OpPrereqError)
+        self.assertEqual(self.call("ChangeJobPriority", 99, 0)[0], False)
+
+    def test_archive(self) -> None:
+        """Only a job that has ended is archived."""
+        job_id = self.submitted()
+        self.assertIs(self.call("ArchiveJob", job_id), False)
+        self.start()
+        self.finish(job_id)
+        self.assertIs(self.call("ArchiveJob", job_id), True)
+        self.assertIs(self.call("ArchiveJob", job_id), False)
+        self.assertIs(self.call("ArchiveJob", 99), False)
+
+    def test_auto_archive(self) -> None:
+        """An age in seconds, whole or not; -1 is every job that has ended."""
+        self.start()
+        for _ in range(3):
+            self.finish(self.submitted())
+        self.submitted()
+        self.assertEqual(self.call("AutoArchiveJobs", 3600.5, 5), [0, 0])
+        self.assertEqual(self.call("AutoArchiveJobs", -1, 5), [3, 0])
+
+    def test_query(self) -> None:
+        """Rows in the order asked, each once; a missing job has its id alone."""
+        for _ in range(3):
+            self.submitted()
+        self.assertEqual(
+            self.call("QueryJobs", [3, "1", 99, 3], ["id", "status"]),
+            [[3, "queued"], [1, "queued"], [99, None]],
+        )
+        for everything in (None, []):
+            self.assertEqual(self.call("QueryJobs", everything, ["id"]), [[1], [2], [3]])
+        self.refused("QueryJobs", [1], ["colour"], kind=OpPrereqError)
+
+    def test_pickup(self) -> None:
+        """PickupJob is luxid's own."""
+        self.assertIn("internal use only", self.refused("PickupJob", 1))
+
+
+class ClusterTests(RequestScene):
+    """Questions about the cluster, its flags."""
+
+    def test_queries(self) -> None:
+        """Each classic query answers rows of plain values; names or uuids, unknown left out."""
+        for names in (["node2", "node1", "nosuch"], ["node2", NODE1]):
+            self.assertEqual(self.call("QueryNodes", names, ["name"]), [["node1"], ["node2"]])
+        self.assertEqual(len(self.call("QueryNodes", None, ["name", "group"], False)), 3)
+        self.assertEqual(len(self.call("QueryInstances", [INSTANCE1], ["name"])), 1)
+        self.assertEqual(self.call("QueryGroups", [], ["name"]), [["default"]])
+        self.assertIsInstance(self.call("QueryNetworks", [], ["name"]), list)
+        for method in ("QueryNodes", "QueryInstances", "QueryGroups", "QueryNetworks"):
+            self.refused(method, [], ["colour"], kind=OpPrereqError)
+            self.refused(method, [], ["name"], True, kind=OpPrereqError)
+
+    def test_exports(self) -> None:
+        """A node that can't be asked has null; an unknown one is an error."""
+        self.nodes.answers["node1", "export_list"] = ["inst"]
+        rows = self.call("QueryExports", [])
+        self.assertIn(["node1", "inst"], rows)
+        self.assertIn(["node3", None], rows)
+        self.refused("QueryExports", ["nosuch"], kind=OpPrereqError)
+        self.refused("QueryExports", [], True, kind=OpPrereqError)
+
+    def test_query(self) -> None:
+        """Query and QueryFields tell fields with their kinds."""
+        answer = self.call("Query", "node", ["name"], ["=", "name", "node1"])
+        self.assertEqual(answer["data"], [[[0, "node1"]]])
+        self.assertEqual(answer["fields"][0]["kind"], "text")
+        self.assertEqual(
+            [field["name"] for field in self.call("QueryFields", "node", ["name"])["fields"]],
+            ["name"],
+        )
+        self.assertGreater(len(self.call("QueryFields", "node")["fields"]), 20)
+        self.refused("Query", "planet", ["name"], kind=OpPrereqError)
+        self.refused("QueryFields", "planet", kind=OpPrereqError)
+
+    def test_cluster(self) -> None:
+        """QueryClusterInfo takes anything; QueryConfigValues has null for what it doesn't know."""
+        for args in ([], [1], ["a", None]):
+            self.assertIn("software_version", self.call("QueryClusterInfo", *args))
+        values = self.call("QueryConfigValues", ["master_node", "drain_flag", "x"])
+        self.assertEqual(values, ["node1", False, None])
+        self.assertEqual(self.call("QueryConfigValues", []), [])
+
+    def test_tags(self) -> None:
+        """Tags of each kind of object; others don't exist."""
+        for kind, name in (
+            ("cluster", ""),
+            ("cluster", None),
+            ("node", "node1"),
+            ("nodegroup", "default"),
+            ("instance", INSTANCE1),
+        ):
+            self.assertIsInstance(self.call("QueryTags", kind, name), list)
+        self.refused("QueryTags", "planet", "x", kind=OpPrereqError)
+        self.refused("QueryTags", "node", "nosuch", kind=OpPrereqError)
+        self.refused("QueryTags", "node", kind=OpPrereqError)
+
+    def test_drain_flag(self) -> None:
+        """The flag is a file; setting it twice, or clearing one that isn't set, answers too."""
+        for drained in (True, True, False, False):
+            self.assertIs(self.call("SetDrainFlag", drained), True)
+            self.assertEqual(self.call("QueryConfigValues", ["drain_flag"]), [drained])
+            self.assertEqual(os.path.exists(self.folder.drain), drained)
+
+    def test_watcher_pause(self) -> None:
+        """The pause is answered as it was set, shown as whole seconds, and over when it is."""
+        until = self.timers.now() + 100.5
+        self.assertEqual(self.call("SetWatcherPause", until), until)
+        self.assertEqual(self.call("QueryConfigValues", ["watcher_pause"]), [int(until)])
+        self.clock.advance(101)
+        self.assertEqual(self.call("QueryConfigValues", ["watcher_pause"]), [None])
+        self.refused("SetWatcherPause", self.timers.now() - 1, kind=OpPrereqError)
+        self.assertIsNone(self.call("SetWatcherPause", None))
+
+
+class FilterTests(RequestScene):
+    """QueryFilters, ReplaceFilter, DeleteFilter."""
+
+    fields = ["uuid", "watermark", "priority", "predicates", "action", "reason_trail"]
+
+    def test_new(self) -> None:
+        """A new rule gets a uuid, the last job's id as watermark, and an entry of its own."""
+        self.call("SubmitJob", [DELAY])
+        uuid = self.call("ReplaceFilter", None, *RULE)
+        ((found, watermark, priority, predicates, action, trail),) = self.call(
+            "QueryFilters", None, self.fields
+        )
+        self.assertEqual((found, watermark, priority, action), (uuid, 1, 5, "PAUSE"))
+        self.assertEqual(predicates, RULE[1])
+        self.assertEqual(trail[0], RULE[3][0])
+        self.assertEqual((trail[1][:2], type(trail[1][2])), (["luxid", ""], int))
+
+    def test_replace(self) -> None:
+        """An unknown uuid makes the rule, a known one renews it and its watermark."""
+        for _ in range(2):
+            self.call("SubmitJob", [DELAY])
+            self.assertEqual(self.call("ReplaceFilter", RULE_ID, *RULE), RULE_ID)
+        self.assertEqual(self.call("ReplaceFilter", RULE_ID, 0, [], ["RATE_LIMIT", 3], []), RULE_ID)
+        self.assertEqual(
+            self.call("QueryFilters", [RULE_ID], self.fields[:5]),
+            [[RULE_ID, 2, 0, [], ["RATE_LIMIT", 3]]],
+        )
+        serial = self.store.snapshot.cluster.serial_no
+        self.assertIsNone(self.call("DeleteFilter", RULE_ID))
+        self.assertEqual(self.call("QueryFilters", None, ["uuid"]), [])
+        self.assertEqual(self.store.snapshot.cluster.serial_no, serial)
+
+    def test_takes_effect(self) -> None:
+        """A rule holds jobs as soon as it is answered, and lets them go when it is removed."""
+        self.start()
+        uuid = self.call("ReplaceFilter", None, *RULE)
+        job_id = self.call("SubmitJob", [DELAY])
+        self.assertEqual(self.runner.begun, [])
+        self.call("DeleteFilter", uuid)
+        self.assertEqual(self.runner.begun, [job_id])
+
+    def test_refused(self) -> None:
+        """Rules that make no sense are refused as a whole; uuids as luxid refuses them."""
+        for place, bad in (
+            (0, -1),
+            (1, [["jobid"]]),
+            (1, [["jobid", ["=", "id"]]]),
+            (1, [["user", ["&"]]]),
+            (2, "STOP"),
+            (2, ["RATE_LIMIT", 0]),
+            (2, None),
+            (3, [[1, 2, 3]]),
+            (3, ["why"]),
+        ):
+            rule = list(RULE)
+            rule[place] = bad
+            message = self.refused("ReplaceFilter", None, *rule, kind=OpPrereqError)
+            self.assertTrue(message.startswith("ReplaceFilter: argument "), message)
+        for uuid in ("abc", "", 5, RULE_ID + "0", RULE_ID.upper()):
+            self.refused("ReplaceFilter", uuid, *RULE, kind=GenericError)
+            self.refused("DeleteFilter", uuid, kind=GenericError)
+        self.refused("DeleteFilter", RULE_ID, kind=GenericError)
+        self.assertEqual(len(self.store.snapshot.filters), 0)
+
+    def test_taken(self) -> None:
+        """The uuid of another object can't become a rule's."""
+        error = self.assertRaises(GenericError, self.call, "ReplaceFilter", NODE1, *RULE)
+        self.assertIn("taken", str(error))
+
+    def test_disk_refuses(self) -> None:
+        """A rule that can't be recorded is not in force."""
+        self.journal.held = True
+        answer = self.ask("ReplaceFilter", None, *RULE)
+        self.journal.fail()
+        self.failureResultOf(answer, GenericError)
+        self.journal.held = False
+        self.start()
+        job_id = self.call("SubmitJob", [DELAY])
+        self.assertEqual(self.runner.begun, [job_id])

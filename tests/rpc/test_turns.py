@@ -1,0 +1,111 @@
+"""The bound on calls in flight to a node, and who goes first."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.rpc.calls import CALLS
+from ganeti_masterd.rpc.turns import IN_FLIGHT, LONG_IN_FLIGHT, Rank, Turns, rank_of
+
+EXAMPLES = 2000 if os.environ.get("GANETI_MASTERD_SOAK") else 100
+
+
+class RankTests(SynchronousTestCase):
+    def test_ranks(self) -> None:
+        """The rank follows from the call's own time-out class."""
+        expected = {
+            "version": Rank.URGENT,
+            "jobqueue_update": Rank.URGENT,
+            "os_diagnose": Rank.ORDINARY,
+            "blockdev_create": Rank.ORDINARY,
+            "blockdev_wipe": Rank.LONG,
+            "node_ssh_keys_renew": Rank.LONG,
+            "instance_os_add": Rank.LONG,
+            "test_delay": Rank.LONG,
+        }
+        self.assertEqual({name: rank_of(CALLS[name]) for name in expected}, expected)
+
+    def test_every_call_has_one(self) -> None:
+        """Each call of the table has a rank, and most are not long."""
+        ranks = Counter(rank_of(call) for call in CALLS)
+        self.assertEqual(sum(ranks.values()), len(CALLS))
+        self.assertLess(ranks[Rank.LONG], 15)
+
+
+class TurnsTests(SynchronousTestCase):
+    def test_urgent_first(self) -> None:
+        """An urgent call overtakes all that wait, however long they have waited."""
+        turns: Turns[str] = Turns(1)
+        turns.add(Rank.LONG, "long")
+        turns.add(Rank.ORDINARY, "ordinary")
+        turns.add(Rank.URGENT, "urgent")
+        order = []
+        for _ in range(3):
+            item = turns.take()
+            self.assertIsNone(turns.take())
+            order.append(item)
+            turns.ended({"long": Rank.LONG, "ordinary": Rank.ORDINARY}.get(item, Rank.URGENT))
+        self.assertEqual(order, ["urgent", "ordinary", "long"])
+        self.assertTrue(turns.idle)
+
+    def test_room_for_urgent(self) -> None:
+        """Any number of long calls leaves room for urgent ones."""
+        turns: Turns[Rank] = Turns()
+        for _ in range(50):
+            turns.add(Rank.LONG, Rank.LONG)
+        taken = 0
+        while turns.take() is not None:
+            taken += 1
+        self.assertEqual(taken, LONG_IN_FLIGHT)
+        turns.add(Rank.URGENT, Rank.URGENT)
+        self.assertIs(turns.take(), Rank.URGENT)
+
+    def test_drop(self) -> None:
+        """What waits can be dropped; what is in flight still counts."""
+        turns: Turns[int] = Turns(1)
+        for number in range(3):
+            turns.add(Rank.ORDINARY, number)
+        self.assertEqual(turns.take(), 0)
+        self.assertEqual(turns.drop(), [1, 2])
+        self.assertFalse(turns.idle)
+        turns.ended(Rank.ORDINARY)
+        self.assertTrue(turns.idle)
+
+    @settings(deadline=None, max_examples=EXAMPLES)
+    @given(st.lists(st.one_of(st.sampled_from(Rank), st.integers(0, 30)), max_size=120))
+    def test_any_order(self, steps: list[Rank | int]) -> None:
+        """Whatever comes and ends: bounds hold, none is lost, each rank keeps its order."""
+        turns: Turns[tuple[Rank, int]] = Turns()
+        flying: list[tuple[Rank, int]] = []
+        seen: list[tuple[Rank, int]] = []
+        added: list[tuple[Rank, int]] = []
+        for number, step in enumerate(steps):
+            if isinstance(step, Rank):
+                added.append((step, number))
+                turns.add(step, added[-1])
+            elif flying:
+                turns.ended(flying.pop(step % len(flying))[0])
+            while (item := turns.take()) is not None:
+                flying.append(item)
+                seen.append(item)
+            long = sum(rank is Rank.LONG for rank, _ in flying)
+            self.assertLessEqual(len(flying), IN_FLIGHT)
+            self.assertLessEqual(long, LONG_IN_FLIGHT)
+            waiting = Counter(rank for rank, _ in added) - Counter(rank for rank, _ in seen)
+            if len(flying) < IN_FLIGHT:
+                self.assertEqual(waiting[Rank.URGENT] + waiting[Rank.ORDINARY], 0)
+                self.assertTrue(not waiting[Rank.LONG] or long == LONG_IN_FLIGHT)
+        for rank in Rank:
+            of_rank = [item for item in added if item[0] is rank]
+            self.assertEqual(
+                [item for item in seen if item[0] is rank], of_rank[: _count(seen, rank)]
+            )
+
+
+def _count(items: list[tuple[Rank, int]], rank: Rank) -> int:
+    return sum(each is rank for each, _ in items)

@@ -1,0 +1,232 @@
+"""What the documentation claims, against the code that it speaks of."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.interface import InterfaceClass
+
+from ganeti_masterd.cli.main import program
+from ganeti_masterd.config.reservations import KINDS
+from ganeti_masterd.config.snapshot import SECTIONS
+from ganeti_masterd.constants import STATUSES_FINALIZED
+from ganeti_masterd.execution.run import Phase
+from ganeti_masterd.jobs.model import STEPS
+from ganeti_masterd.journal.journal import _Stage
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.registry import UNITS
+from ganeti_masterd.opcodes import OPCODES
+from ganeti_masterd.query.resources import RESOURCES
+from ganeti_masterd.requests.registry import METHODS
+from ganeti_masterd.rpc.calls import CALLS
+from ganeti_masterd.tap import Options
+from tools.doc_tables import TABLES
+
+PROJECT = Path(__file__).resolve().parents[1]
+DOCS = PROJECT / "docs"
+
+#: A name of the code in a document: ``:class:`~package.module.Name```, or with a text before it.
+ROLE = re.compile(r":(?:mod|class|meth|func|data|attr):`(?:[^`<]*<)?~?(ganeti_masterd[\w.]*)>?`")
+
+
+def text(name: str) -> str:
+    """Returns a document."""
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def rows(document: str) -> list[list[str]]:
+    """Returns the rows of all list-tables, each cell on one line."""
+    found: list[list[str]] = []
+    for line in document.splitlines():
+        cell = re.fullmatch(r"   (\* -|  -) (.*)", line)
+        if cell is None:
+            if found and line.startswith("       ") and line.strip():
+                found[-1][-1] += " " + line.strip()
+        elif cell[1] == "* -":
+            found.append([cell[2]])
+        else:
+            found[-1].append(cell[2])
+    return found
+
+
+def quoted(cell: str) -> list[str]:
+    """Returns what a cell has in code style."""
+    return re.findall(r"``(\w+)``", cell)
+
+
+def resolve(name: str) -> object:
+    """Returns the object of a dotted name; raises ``ImportError`` or ``AttributeError``."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found: Any = import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            found = found[part] if isinstance(found, InterfaceClass) else getattr(found, part)
+        return found
+    raise ImportError(name)
+
+
+def section(document: str, title: str, end: str | None = None) -> str:
+    """Returns a document from one title on, up to another."""
+    rest = document[document.index(f"\n{title}\n") :]
+    return rest if end is None else rest[: rest.index(f"\n{end}\n")]
+
+
+class TablesFromCodeTests(SynchronousTestCase):
+    """Tables that are made of the code."""
+
+    def test_are_used(self) -> None:
+        """Each is in a document, and each that a document names is there."""
+        named = {
+            name
+            for path in DOCS.glob("*.rst")
+            for name in re.findall(r"^\.\. from-code:: (\w+)$", path.read_text(), re.MULTILINE)
+        }
+        self.assertEqual(named, set(TABLES))
+        reference = text("reference.rst")
+        for name in ("options", "methods", "units", "unbuilt", "resources"):
+            self.assertIn(f".. from-code:: {name}\n", reference)
+
+    def test_options(self) -> None:
+        """Every option of the daemon is shown with its text."""
+        shown = TABLES["options"]()
+        for name, _, help_text in Options.optFlags:
+            self.assertIn(f"``--{name}``", shown)
+            self.assertIn(help_text, shown)
+        for parameter in Options.optParameters:
+            self.assertIn(f"``--{parameter[0]}=``", shown)
+            self.assertIn(parameter[3], shown)
+
+    def test_methods(self) -> None:
+        """Every LUXI method is shown with each of its arguments."""
+        shown = {quoted(row[0])[0]: row[1] for row in rows(TABLES["methods"]())[1:]}
+        self.assertEqual(set(shown), set(METHODS))
+        for name, method in METHODS.items():
+            for argument in method.arguments:
+                self.assertIn(f"``{argument.name.rstrip('_')}``: {argument.expected}", shown[name])
+
+    def test_opcodes(self) -> None:
+        """Every opcode is shown: with its logical unit, or as one that can't be run."""
+        built = {quoted(row[0])[0]: row for row in rows(TABLES["units"]())[1:]}
+        self.assertEqual(set(built), set(UNITS))
+        for op_id, row in built.items():
+            (name,) = ROLE.findall(row[1])
+            self.assertIs(resolve(name), UNITS[op_id])
+            self.assertTrue(row[2], f"{op_id} has no text")
+        self.assertEqual(set(quoted(TABLES["unbuilt"]())), set(OPCODES) - set(UNITS))
+
+    def test_resources(self) -> None:
+        """Every resource that can be queried is named."""
+        self.assertEqual(set(quoted(TABLES["resources"]())), set(RESOURCES))
+
+    def test_steps(self) -> None:
+        """The table of states has just the steps that a job may make."""
+        shown = {quoted(row[0])[0]: set(quoted(row[1])) for row in rows(TABLES["steps"]())[1:]}
+        self.assertEqual(shown, {status: set(following) for status, following in STEPS.items()})
+        for row in rows(TABLES["steps"]())[1:]:
+            ended = quoted(row[0])[0] in STATUSES_FINALIZED
+            self.assertEqual("it has ended" in row[1], ended)
+
+
+class ArchitectureTests(SynchronousTestCase):
+    """The map of the project."""
+
+    def test_layers(self) -> None:
+        """Its layers are those that the contract of imports holds, in their order."""
+        with (PROJECT / "pyproject.toml").open("rb") as file:
+            (contract,) = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+        held = [sorted(re.findall(r"\w+", layer)) for layer in contract["layers"]]
+        table = rows(section(text("architecture.rst"), "The layers", "How a request travels"))
+        self.assertEqual([sorted(quoted(row[0])) for row in table[1:]], held)
+
+    def test_phases(self) -> None:
+        """It knows every phase of a job under way, and every stage of the journal."""
+        table = rows(
+            section(text("architecture.rst"), "States", "Where building differed from the plan")
+        )
+        phases = {
+            quoted(row[0])[0]: quoted(row[2]) for row in table if len(row) == 3 and "``" in row[0]
+        }
+        self.assertEqual(set(phases), set(Phase.__members__))
+        for following in phases.values():
+            self.assertLessEqual(set(following), set(phases))
+        stages = [(quoted(row[0])[0], row[1]) for row in table if len(row) == 2 and "``" in row[0]]
+        self.assertEqual(stages, [(stage.name, stage.value) for stage in _Stage])
+
+    def test_walk(self) -> None:
+        """The opcodes on paper use nothing that isn't there, and miss nothing that is."""
+        title = "What the walk found"
+        walk = section(text("architecture.rst"), "Six large opcodes on paper", title)
+        for name in re.findall(r"ctx\.(\w+)", walk):
+            self.assertTrue(hasattr(Context, name), f"ctx.{name}")
+        known = {call.name for call in CALLS} | set(SECTIONS) | set(KINDS)
+        for name in re.findall(r'"([a-z_]+)"', walk):
+            self.assertIn(name, known)
+        for row in rows(section(text("architecture.rst"), title))[1:]:
+            for name in re.findall(r"Missing: an? ``ctx\.(\w+)|Missing: ``ctx\.(\w+)", row[1]):
+                self.assertFalse(hasattr(Context, "".join(name)), f"{name} is not missing any more")
+            for name in re.findall(r"``LogicalUnit\.(\w+)``", row[1]):
+                unit: LogicalUnit[Any] = LogicalUnit(None)  # type: ignore[arg-type]
+                self.assertTrue(hasattr(unit, name), name)
+
+
+class NamesTests(SynchronousTestCase):
+    """Names of the code and of commands in documents."""
+
+    def test_code(self) -> None:
+        """Every module, class and function that a document names exists."""
+        count = 0
+        for path in [*DOCS.glob("*.rst"), PROJECT / "README.md"]:
+            for name in ROLE.findall(" ".join(path.read_text(encoding="utf-8").split())):
+                count += 1
+                try:
+                    resolve(name)
+                except (ImportError, AttributeError, KeyError) as error:
+                    self.fail(f"{path.name}: {name}: {error!r}")
+        self.assertGreater(count, 50)
+
+    def test_excerpts(self) -> None:
+        """The reading guide has eight steps, and what it shows of each file is there."""
+        guide = text("reading.rst")
+        steps = [int(number) for number in re.findall(r"^(\d+)\. ", guide, re.MULTILINE)]
+        self.assertEqual(steps, list(range(1, 9)))
+        shown = re.findall(r"literalinclude:: (\S+)\n.*\n   :pyobject: (\S+)", guide)
+        self.assertEqual(len({file for file, _ in shown}), 8)
+        for file, name in shown:
+            body: Any = ast.parse((DOCS / file).resolve().read_text(encoding="utf-8"))
+            for part in name.split("."):
+                found = [node for node in body.body if getattr(node, "name", None) == part]
+                self.assertEqual(len(found), 1, f"{file}: {name}")
+                (body,) = found
+
+    def test_make(self) -> None:
+        """Every target of make that a document names exists."""
+        makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+        targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+        for path in [*DOCS.glob("*.rst"), *PROJECT.glob("*.md")]:
+            document = path.read_text(encoding="utf-8")
+            for target in re.findall(r"(?:^ *|`)make ([a-z-]+)", document, re.MULTILINE):
+                self.assertIn(target, targets, path.name)
+
+    def test_readme_leads(self) -> None:
+        """The README begins with the two commands for a fresh machine."""
+        readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+        self.assertEqual(re.findall(r"^    make (\w+)", readme, re.MULTILINE)[:2], ["demo", "test"])
+        self.assertLess(readme.index("    make demo"), 600)
+
+    def test_gnt_luxi(self) -> None:
+        """Every command and every global option of gnt-luxi is described."""
+        described = text("gnt-luxi.rst")
+        entries = re.findall(r"^``([a-z-]+)", described, re.MULTILINE)
+        self.assertEqual(set(program.commands) - set(entries), set())
+        for option in program.params:
+            self.assertIn(option.opts[-1], described)

@@ -1,0 +1,131 @@
+"""Tables of the documentation that are read off the code's own, so that none goes stale.
+
+Each function returns reStructuredText. Sphinx puts it where the documents say
+``.. from-code:: NAME`` (the directive is in ``docs/conf.py``).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+from ganeti_masterd.constants import STATUSES_FINALIZED
+from ganeti_masterd.jobs.model import STEPS
+from ganeti_masterd.logical_units.registry import UNITS
+from ganeti_masterd.opcodes import OPCODES
+from ganeti_masterd.query.resources import RESOURCES
+from ganeti_masterd.requests.methods import Method
+from ganeti_masterd.requests.registry import METHODS
+from ganeti_masterd.tap import Options
+
+#: Where a docstring says that a rule comes from: nothing for readers.
+_SOURCE = re.compile(r" \((spec|real) [^)]*\)")
+
+
+def table(header: Sequence[str], widths: Sequence[int], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table whose cells are reStructuredText of one line each."""
+    lines = [
+        ".. list-table::",
+        "   :header-rows: 1",
+        f"   :widths: {' '.join(map(str, widths))}",
+        "",
+    ]
+    for row in (header, *rows):
+        lines += [f"   {'* -' if index == 0 else '  -'} {cell}" for index, cell in enumerate(row)]
+    return "\n".join(lines) + "\n"
+
+
+def options() -> str:
+    """Returns what may stand after ``gnt-masterd`` on the command line."""
+    flags = cast(list[list[Any]], Options.optFlags)
+    parameters = cast(list[list[Any]], Options.optParameters)
+    declared = [(_option(name, short), "", text) for name, short, text in flags]
+    for name, short, default, text, *_ in parameters:
+        shown = f"{default:o}" if name.endswith("-mode") else default
+        declared.append((_option(name, short, value=True), _default(shown), text))
+    declared.sort(key=lambda item: item[0].rpartition("--")[2])
+    return "\n".join(f"{names}\n    {text}{default}\n" for names, default, text in declared)
+
+
+def _option(name: str, short: str | None, *, value: bool = False) -> str:
+    shown = f"``--{name}{'=' if value else ''}``"
+    return shown if short is None else f"``-{short}``, {shown}"
+
+
+def _default(value: object) -> str:
+    return "" if value is None or value == "" else f" Default: {value}."
+
+
+def methods() -> str:
+    """Returns every LUXI method: its arguments with their types, what it does."""
+    return table(
+        ("Method", "Arguments", "What it does"),
+        (22, 40, 38),
+        (
+            (f"``{name}``", _arguments(method), _first_sentence(method.function))
+            for name, method in sorted(METHODS.items())
+        ),
+    )
+
+
+def _arguments(method: Method) -> str:
+    if method.any_arguments:
+        return "any"
+    shown = [
+        f"``{argument.name.rstrip('_')}``: {argument.expected}"
+        + ("" if argument.required else " (optional)")
+        for argument in method.arguments
+    ]
+    return "; ".join(shown) or "none"
+
+
+def resources() -> str:
+    """Returns what can be queried."""
+    return ", ".join(f"``{name}``" for name in sorted(RESOURCES)) + "\n"
+
+
+def units() -> str:
+    """Returns every opcode that can be run, with its logical unit."""
+    return table(
+        ("Opcode", "Logical unit", "What it does"),
+        (28, 30, 42),
+        (
+            (f"``{op_id}``", f":class:`{unit.__module__}.{unit.__name__}`", _first_sentence(unit))
+            for op_id, unit in sorted(UNITS.items())
+        ),
+    )
+
+
+def unbuilt() -> str:
+    """Returns the opcodes that are declared and checked, but have no logical unit yet."""
+    names = sorted(OPCODES.keys() - UNITS.keys())
+    return ", ".join(f"``{name}``" for name in names) + "\n" if names else "None.\n"
+
+
+def steps() -> str:
+    """Returns the states of an opcode, and which may follow each."""
+    return table(
+        ("From", "May become"),
+        (20, 80),
+        ((f"``{status}``", _followers(status, following)) for status, following in STEPS.items()),
+    )
+
+
+def _followers(status: str, following: frozenset[str]) -> str:
+    if not following:
+        return "nothing: it has ended" if status in STATUSES_FINALIZED else "nothing"
+    order = list(STEPS)
+    return ", ".join(f"``{name}``" for name in sorted(following, key=order.index))
+
+
+def _first_sentence(what: object) -> str:
+    text = " ".join((inspect.getdoc(what) or "").split("\n\n")[0].split())
+    return _SOURCE.sub("", text).replace("*", r"\*")
+
+
+#: What ``.. from-code:: NAME`` may name.
+TABLES: dict[str, Callable[[], str]] = {
+    function.__name__: function for function in (options, methods, resources, units, unbuilt, steps)
+}
