@@ -1,21 +1,27 @@
-"""OP_QUERY and OP_QUERY_FIELDS: what the LUXI methods Query and QueryFields answer, in a job.
+"""Queries in a job: OP_QUERY, OP_QUERY_FIELDS, OP_OS_DIAGNOSE and OP_EXT_STORAGE_DIAGNOSE.
 
-The real daemon runs them for operating systems, storage providers and the
-cluster alone; here they serve every resource (spec luxi 3).
+The first two answer what the LUXI methods Query and QueryFields do; the real
+daemon runs them for operating systems, storage providers and the cluster
+alone, here they serve every resource (spec luxi 3). The others are their
+classic form: rows of bare values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.luxi.messages import Encoded
+from ganeti_masterd.opcodes.os_storage import ExtStorageDiagnose, OsDiagnose
 from ganeti_masterd.opcodes.queries import Query, QueryFields
+from ganeti_masterd.query.resources import select
 
 #: Where the objects are locked that a resource's rows are about.
 _LEVELS = {
@@ -44,11 +50,7 @@ class QueryResource(LogicalUnit[Query], runs=Query):
 
     def exec(self, ctx: Context) -> dict[str, Any]:
         """Returns ``{"fields", "data"}``; raises what ``QueryEngine.answer`` does."""
-        what, fields, wanted = self.op.what, self.op.fields, self.op.qfilter
-        encoded: Encoded = ctx.ask(lambda engine: engine.answer(what, fields, wanted))
-        # Read here in the thread, so that the job holds what its file will say.
-        answer: dict[str, Any] = msgspec.json.decode(encoded.data)
-        return answer
+        return _answer(ctx, self.op.what, self.op.fields, self.op.qfilter)
 
 
 class QueryResourceFields(LogicalUnit[QueryFields], runs=QueryFields):
@@ -59,3 +61,58 @@ class QueryResourceFields(LogicalUnit[QueryFields], runs=QueryFields):
         what, fields = self.op.what, self.op.fields
         answer: dict[str, Any] = ctx.ask(lambda engine: engine.query_fields(what, fields))
         return answer
+
+
+class DiagnoseSystems(LogicalUnit[OsDiagnose], runs=OsDiagnose):
+    """Tells of operating systems, all or those named, in natural order of their names.
+
+    Those that are hidden, blacklisted or not valid only if the field that says
+    so is asked for, too (real master daemon 3.0.2).
+    """
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Refuses fields that don't exist."""
+        _refuse_unknown("os", self.op.output_fields)
+
+    def exec(self, ctx: Context) -> list[list[Any]]:
+        """Returns a row of values for each, null for what isn't there."""
+        fields = self.op.output_fields
+        shown = [["!", ["?", name]] for name in ("hidden", "blacklisted") if name not in fields]
+        if "valid" not in fields:
+            shown.append(["?", "valid"])
+        return _values(ctx, "os", fields, ["&", *_named(self.op.names), *shown])
+
+
+class DiagnoseProviders(LogicalUnit[ExtStorageDiagnose], runs=ExtStorageDiagnose):
+    """Tells of external storage providers, all or those named, in natural order of names."""
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Refuses fields that don't exist."""
+        _refuse_unknown("extstorage", self.op.output_fields)
+
+    def exec(self, ctx: Context) -> list[list[Any]]:
+        """Returns a row of values for each, null for what isn't there."""
+        wanted = ["&", *_named(self.op.names)]
+        return _values(ctx, "extstorage", self.op.output_fields, wanted)
+
+
+def _answer(ctx: Context, what: str, fields: Sequence[str], wanted: Any) -> dict[str, Any]:
+    encoded: Encoded = ctx.ask(lambda engine: engine.answer(what, fields, wanted))
+    # Read here in the thread, so that the job holds what its file will say.
+    answer: dict[str, Any] = msgspec.json.decode(encoded.data)
+    return answer
+
+
+def _values(ctx: Context, what: str, fields: Sequence[str], wanted: Any) -> list[list[Any]]:
+    rows = _answer(ctx, what, fields, wanted)["data"]
+    return [[value for _, value in row] for row in rows]
+
+
+def _named(names: Sequence[str]) -> list[Any]:
+    return [["|", *(["=", "name", name] for name in names)]] if names else []
+
+
+def _refuse_unknown(what: str, fields: Sequence[str]) -> None:
+    unknown = select(what, fields).unknown()
+    if unknown:
+        raise prereq(f"Unknown output fields selected: {', '.join(unknown)}")

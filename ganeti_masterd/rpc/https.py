@@ -50,8 +50,8 @@ class HTTPSNodes:
     - ``port``: where all node daemons listen, see :func:`noded_port`.
     - ``root``: this node's root in a virtual cluster (``GANETI_ROOTDIR``), else empty.
     - ``patience``: seconds that a connection may take, TLS included.
-    - ``in_flight``, ``long_in_flight``: calls at once to one node; those that wait
-      are sent later, and their time runs from then.
+    - ``in_flight``, ``long_in_flight``: calls at once to one node, and long ones
+      among them; those that wait are sent later, and their time runs from then.
     - ``max_answer``: bytes; a longer answer is a failed call.
     """
 

@@ -2,8 +2,9 @@
 
 A node daemon serves 21 calls at once and lets others wait before it has even
 looked at them (spec rpc 1, Parallelism). So calls wait here, where an urgent
-one can overtake, and calls that may last for hours never take all the room.
-Plain Python; knows no node, no clock.
+one can overtake; neither calls that may last for hours nor a crowd of others take
+all the room, so that job files and live queries always get through. Plain
+Python; knows no node, no clock.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ T = TypeVar("T")
 #: Calls in flight to one node, and how many of these may be long ones.
 IN_FLIGHT = 16
 LONG_IN_FLIGHT = 12
+
+#: How many of the calls in flight only urgent ones may be.
+URGENT_ROOM = 2
 
 
 class Rank(IntEnum):
@@ -42,19 +46,20 @@ def rank_of(call: Call) -> Rank:
 class Turns(Generic[T]):
     """The calls to one node: those that wait and how many are in flight."""
 
-    __slots__ = ("_in_flight", "_limit", "_long", "_long_limit", "_waiting")
+    __slots__ = ("_flying", "_limit", "_long_limit", "_others_limit", "_waiting")
 
     def __init__(self, limit: int = IN_FLIGHT, long_limit: int = LONG_IN_FLIGHT) -> None:
+        """``limit`` bounds all calls in flight, ``long_limit`` the long ones among them."""
         self._limit = limit
+        self._others_limit = max(1, limit - URGENT_ROOM)
         self._long_limit = long_limit
-        self._in_flight = 0
-        self._long = 0
+        self._flying = dict.fromkeys(Rank, 0)
         self._waiting: tuple[deque[T], ...] = tuple(deque() for _ in Rank)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight and nothing waits."""
-        return not self._in_flight and not any(self._waiting)
+        return not any(self._flying.values()) and not any(self._waiting)
 
     def add(self, rank: Rank, item: T) -> None:
         """Puts a call behind those of its rank."""
@@ -65,21 +70,25 @@ class Turns(Generic[T]):
 
         Urgent ones go first; within a rank, whoever came first.
         """
-        if self._in_flight >= self._limit:
-            return None
         for rank in Rank:
-            if rank is Rank.LONG and self._long >= self._long_limit:
-                continue
-            if self._waiting[rank]:
-                self._in_flight += 1
-                self._long += rank is Rank.LONG
+            if self._waiting[rank] and self._has_room(rank):
+                self._flying[rank] += 1
                 return self._waiting[rank].popleft()
         return None
 
+    def _has_room(self, rank: Rank) -> bool:
+        flying = self._flying
+        long = flying[Rank.LONG]
+        others = flying[Rank.ORDINARY] + long
+        if flying[Rank.URGENT] + others >= self._limit:
+            return False
+        if rank is Rank.URGENT:
+            return True
+        return others < self._others_limit and (rank is not Rank.LONG or long < self._long_limit)
+
     def ended(self, rank: Rank) -> None:
         """Gives back the room of a call that was in flight."""
-        self._in_flight -= 1
-        self._long -= rank is Rank.LONG
+        self._flying[rank] -= 1
 
     def drop(self) -> list[T]:
         """Returns all that wait, in no order of meaning, and forgets them."""

@@ -10,9 +10,11 @@ an error what a body holds: it may hold secrets.
 from __future__ import annotations
 
 import base64
+import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -70,14 +72,42 @@ def _escaped(match: re.Match[str]) -> str:
 def decode(body: bytes) -> Any:
     """Returns what an answer's bytes say; raises ``ValueError`` that tells only where it is wrong.
 
-    An ASCII newline at the end, as noded sends it, is fine.
+    A newline at the end, as noded sends it, is fine. noded's Python also sends
+    text that was never UTF-8, such as odd file names, as halves of surrogate
+    pairs; these become U+FFFD, so that one odd name doesn't cost an answer.
     """
     try:
         return msgspec.json.decode(body)
     except msgspec.DecodeError as error:
-        raise ValueError(f"malformed answer: {error}") from None
+        fault = f"malformed answer: {error}"
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"malformed answer: {type(error).__name__}") from None
+        fault = f"malformed answer: {type(error).__name__}"
+    if body.isascii():
+        try:
+            return _whole(json.loads(body, parse_constant=_refuse, parse_float=_finite))
+        except (ValueError, RecursionError):
+            pass
+    raise ValueError(fault)
+
+
+def _whole(value: Any) -> Any:
+    """Returns JSON types without halves of surrogate pairs."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return value
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _refuse(text)
 
 
 class VirtualPaths:

@@ -125,6 +125,7 @@ class ExecutionScene(TestCase):
     async def reaches(self, job_id: int, *statuses: str) -> Job:
         """Waits until a job has one of the statuses; returns it."""
         while (job := self.queue.jobs[job_id]).status not in statuses:
+            self.assertFalse(job.finished, f"job {job_id} ended: {job.ops}")
             change = self.watch.wait(job, ["status"], [job.status], job.log_serial, 15)
             if isinstance(change, Deferred):
                 await change

@@ -46,7 +46,7 @@ class Crashes:
         self.daemon.start()
         self.check()
         crowd = [
-            Client(self.daemon.socket, self.kills * self._clients + number)
+            Client(self.daemon.socket, self._random.getrandbits(32), alone=number == 0)
             for number in range(self._clients)
         ]
         for client in crowd:

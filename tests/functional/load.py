@@ -23,9 +23,12 @@ _FAR = 10_000_000_000
 
 
 class Client(threading.Thread):
-    """One client with a connection and a ledger of its own. It ends with the daemon."""
+    """One client with a connection and a ledger of its own. It ends with the daemon.
 
-    def __init__(self, path: str, seed: int) -> None:
+    ``alone``: no other client changes what there is only one of in a cluster.
+    """
+
+    def __init__(self, path: str, seed: int, *, alone: bool) -> None:
         super().__init__(name=f"client {seed}", daemon=True)
         self.ledger = Ledger()
         self.answered = 0
@@ -34,7 +37,7 @@ class Client(threading.Thread):
         self._recent: list[int] = []
         self._ended: list[int] = []
         self._own_tags: list[str] = []
-        self._only = seed % 4 == 0  # what is the whole cluster's one client alone changes
+        self._alone = alone
 
     def run(self) -> None:
         """Asks until there is no answer."""
@@ -50,7 +53,7 @@ class Client(threading.Thread):
             (4, self._untag),
             (4, self._look_at_tags),
         ]
-        if self._only:
+        if self._alone:
             actions += [(6, self._pause), (2, self._sweep)]
         weights = [weight for weight, _ in actions]
         try:

@@ -98,7 +98,7 @@ class NodeDaemon:
         process.wait()
 
 
-FOLDERS = ("log/ganeti", "run/ganeti", "lock")
+FOLDERS = ("log/ganeti", "run/ganeti/instance-reason", "lock")
 
 
 def free_port() -> int:

@@ -22,6 +22,9 @@ QUESTION = b'{"method":"QueryConfigValues","args":[["cluster_name"]]}'
 ANSWER = b'{"success":true,"result":["cluster"]}'
 MIB = 1 << 20
 
+#: Within how many seconds a bystander is answered: milliseconds, on a machine that may be busy.
+PROMPT = 2.0
+
 #: Messages in the short profile; the long one is tests/soak.
 MESSAGES = 6000
 
@@ -68,7 +71,7 @@ def daemon(shared: DaemonProcess) -> Iterator[DaemonProcess]:
     before = shared.descriptors()
     yield shared
     until(lambda: shared.descriptors() <= before, "descriptors are left")
-    assert ask(shared) < 1
+    assert ask(shared) < PROMPT
     assert "Traceback" not in shared.log_text()
 
 
@@ -115,7 +118,7 @@ def test_nonsense_is_answered_at_once_then_closed(daemon: DaemonProcess, message
         begun = time.monotonic()
         connection.sendall(message + END + QUESTION + END)
         assert check_reply(read(connection).removesuffix(END)) == "LuxiError"
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < PROMPT
         assert connection.recv(1) == b""
 
 
@@ -161,13 +164,13 @@ def test_half_a_message_keeps_nobody_waiting(daemon: DaemonProcess) -> None:
     halves = [connect(daemon) for _ in range(50)]
     for number, connection in enumerate(halves):
         connection.sendall(QUESTION[: number % len(QUESTION) + 1])
-    assert ask(daemon) < 1
+    assert ask(daemon) < PROMPT
     # One of them goes on after all.
     halves[0].sendall(QUESTION[1:] + END)
     assert read(halves[0]) == ANSWER + END
     for connection in halves:
         connection.close()
-    assert ask(daemon) < 1
+    assert ask(daemon) < PROMPT
 
 
 def test_a_client_that_never_reads_is_not_served_further(daemon: DaemonProcess) -> None:
@@ -185,7 +188,7 @@ def test_a_client_that_never_reads_is_not_served_further(daemon: DaemonProcess) 
                 sent[number] += connection.send(question * 50)
                 quiet = time.monotonic() + 0.3
             except BlockingIOError:
-                assert ask(daemon) < 1
+                assert ask(daemon) < PROMPT
     assert min(sent) > 50 * len(question)
     assert daemon.resident_bytes() - before < 16 * MIB
     # What was asked is still answered to one that begins to read.
@@ -208,7 +211,7 @@ def test_five_hundred_clients_connect_and_vanish(daemon: DaemonProcess) -> None:
             elif number % 3 == 2:
                 connection.sendall(QUESTION + END + waiting)
         if number % 50 == 0:
-            assert ask(daemon) < 1
+            assert ask(daemon) < PROMPT
     assert daemon.resident_bytes() - before < 8 * MIB
 
 
@@ -225,7 +228,7 @@ def test_parked_clients_vanish(daemon: DaemonProcess) -> None:
         parked = [connect(daemon) for _ in range(100)]
         for connection in parked:
             connection.sendall(json.dumps(wait).encode() + END)
-        assert ask(daemon) < 1
+        assert ask(daemon) < PROMPT
         assert daemon.descriptors() >= before + 100
         for connection in parked:
             connection.close()
@@ -296,7 +299,7 @@ def test_messages_past_the_limit_are_refused_while_they_come(make_daemon: MakeDa
         assert check_reply(reply) == "LuxiError"
         assert "65536" in json.loads(reply)["result"][1][0]
         assert daemon.resident_bytes() - before < 4 * MIB
-        assert ask(daemon) < 1
+        assert ask(daemon) < PROMPT
 
 
 def test_the_socket_is_open_to_its_group_only(make_daemon: MakeDaemon) -> None:
@@ -307,6 +310,6 @@ def test_the_socket_is_open_to_its_group_only(make_daemon: MakeDaemon) -> None:
             assert os.stat(daemon.socket).st_mode & 0o777 == mode
             for name in set(os.listdir(folder)) - {os.path.basename(daemon.socket)}:
                 assert os.stat(os.path.join(folder, name)).st_mode & 0o077 == 0
-            assert ask(daemon) < 1
+            assert ask(daemon) < PROMPT
             daemon.stop()
             assert os.listdir(folder) == []

@@ -11,14 +11,20 @@ from typing import Any
 import pytest
 import pytest_twisted
 from conftest import REQUIRE_PEER, require
+from msgspec.structs import replace
 from noded import NodeDaemon, free_port
 from twisted.internet.defer import gatherResults
 
+from ganeti_masterd.config.objects import Nic
+from ganeti_masterd.logical_units import node_objects
 from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.rpc.wire import file_content
 from ganeti_masterd.timing import Timers
+from tests.config.sample import INSTANCE1, NODE1, sample
 from tests.rpc import pki
+
+NICS = (Nic(mac="aa:00:00:00:00:01", uuid="a-nic", ip="192.0.2.7"),)
 
 MakeNodes = Callable[..., HTTPSNodes]
 
@@ -145,6 +151,30 @@ async def test_bare_body(daemons: list[NodeDaemon], make_nodes: MakeNodes) -> No
     """The call with a bare body is understood."""
     results = await make_nodes().call([daemons[1].target], "instance_console_info", [{}])
     assert results[daemons[1].target.key].payload == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_instance_lives(daemons: list[NodeDaemon], make_nodes: MakeNodes) -> None:
+    """An instance as we describe it starts, is seen, and stops on a real node."""
+    nodes, target = make_nodes(), daemons[1].target
+    snapshot = sample()
+    instance = replace(snapshot.instances[INSTANCE1], nics=NICS)
+    described = node_objects.instance(snapshot, instance, NODE1)
+    seen: list[Any] = []
+    hypervisors = [["fake"], {"fake": described["hvparams"]}]
+    for call in (
+        ("instance_start", [described, False, []]),
+        ("instance_list", hypervisors),
+        ("all_instances_info", hypervisors),
+        ("instance_shutdown", [described, 1, []]),
+        ("instance_list", hypervisors),
+    ):
+        results = await nodes.call([target], *call)
+        assert results[target.key].error is None, (call, results)
+        seen.append(results[target.key].payload)
+    _, listed, info, _, after = seen
+    assert (listed, list(info), after) == ([instance.name], [instance.name], [])
+    assert info[instance.name]["memory"] == described["beparams"]["maxmem"]
 
 
 @pytest_twisted.ensureDeferred

@@ -1,10 +1,11 @@
-"""OP_QUERY and OP_QUERY_FIELDS: the same answers as LUXI's methods, and of the declared shape."""
+"""Queries in a job: the same answers as LUXI's methods, and of the declared shape."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from twisted.internet.task import Clock
 
 from ganeti_masterd.errors import OpPrereqError, ParameterError
@@ -25,10 +26,14 @@ class QueryTests(UnitScene):
     def setUp(self) -> None:
         super().setUp()
         failed = ("node_info", "all_instances_info", "export_list", "instance_console_info")
-        empty = ("os_diagnose", "extstorage_diagnose")
+        self.systems: list[Any] = []
+        self.providers: list[Any] = []
         nodes = ScriptedNodes(
             {name: lambda target, arguments: Failed("no answer") for name in failed}
-            | {name: lambda target, arguments: [] for name in empty}
+            | {
+                "os_diagnose": lambda target, arguments: self.systems,
+                "extstorage_diagnose": lambda target, arguments: self.providers,
+            }
         )
         self.ctx.engine = QueryEngine(
             Timers(Clock()), self.ctx.snapshot, nodes, Jobs(), lambda: [], State()
@@ -105,3 +110,45 @@ class QueryTests(UnitScene):
         for what in ("cluster", "job", "lock", "filter"):
             unit = self.unit("OP_QUERY", what=what, fields=["name"], use_locking=True)
             self.assertEqual(self.wanted(unit), cluster)
+
+    def test_systems(self) -> None:
+        """Operating systems are told in the classic form, without those not to be shown."""
+        self.systems = [
+            [name, f"/os/{name}", name != "bad", "", ["v1"], [], [10, 20], True]
+            for name in ("deb10", "bad", "deb9", "hidden", "black")
+        ]
+        cluster = self.ctx.snapshot().cluster
+        self.ctx.change(
+            cluster.uuid,
+            lambda obj: replace(obj, hidden_os=("hidden",), blacklisted_os=("black",)),
+        )
+
+        def told(*fields: str, names: tuple[str, ...] = ()) -> Any:
+            return self.run_unit("OP_OS_DIAGNOSE", output_fields=fields, names=names)
+
+        self.assertEqual(told("name", "variants"), [["deb9", ["v1"]], ["deb10", ["v1"]]])
+        self.assertEqual(
+            told("name", "hidden"), [["deb9", False], ["deb10", False], ["hidden", True]]
+        )
+        self.assertEqual(
+            [name for name, *_ in told("name", "valid", "hidden", "blacklisted")],
+            ["bad", "black", "deb9", "deb10", "hidden"],
+        )
+        self.assertEqual(told("name", names=("deb10", "nosuch")), [["deb10"]])
+        self.assertEqual(told("name", names=("nosuch",)), [])
+
+    def test_providers(self) -> None:
+        """Storage providers are told in the classic form."""
+        self.providers = [["pool", "/ext/pool", True, "", [["size", "How large"]]]]
+        rows = self.run_unit("OP_EXT_STORAGE_DIAGNOSE", output_fields=["name", "parameters"])
+        self.assertEqual(rows, [["pool", [["size", "How large"]]]])
+        rows = self.run_unit("OP_EXT_STORAGE_DIAGNOSE", output_fields=["name"], names=["x"])
+        self.assertEqual(rows, [])
+
+    def test_unknown_fields_of_the_classic_form(self) -> None:
+        """A field that doesn't exist is refused by name before any node is asked."""
+        for op_id in ("OP_OS_DIAGNOSE", "OP_EXT_STORAGE_DIAGNOSE"):
+            error = self.assertRaises(
+                OpPrereqError, self.unit, op_id, output_fields=["name", "nosuch"]
+            )
+            self.assertEqual(error.args[0], "Unknown output fields selected: nosuch")

@@ -11,7 +11,7 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet import reactor  # noqa: TID251
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.endpoints import TCP4ServerEndpoint, wrapServerTLS
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, wrapServerTLS
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
@@ -189,7 +189,8 @@ class Scene:
     @inlineCallbacks
     def listen(self, peer: Peer, tls: ServerTLS | None, address: str = LOOPBACK) -> Any:
         """Starts a peer, over TLS if told; fires with its port."""
-        endpoint: Any = TCP4ServerEndpoint(reactor, 0, interface=address)
+        kind = TCP6ServerEndpoint if ":" in address else TCP4ServerEndpoint
+        endpoint: Any = kind(reactor, 0, interface=address)
         if tls is not None:
             endpoint = wrapServerTLS(tls, endpoint)
         port = yield endpoint.listen(peer)

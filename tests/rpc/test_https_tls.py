@@ -7,10 +7,16 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import inlineCallbacks
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.trial.unittest import TestCase
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.certificates import Certificates
+from ganeti_masterd.rpc.exchange import Exchange, Line
+from ganeti_masterd.rpc.wire import VirtualPaths
 from tests.rpc import pki
 from tests.rpc.peers import Peer, Scene, ServerTLS, target, tls
 
@@ -55,6 +61,16 @@ class ServerTests(TLSCase):
             self.assertIsNone((yield self.error(server)))
             self.assertEqual(server.seen, [pki.client().digest])
             self.assertEqual(server.names, [None])
+
+    @inlineCallbacks
+    def test_signed_cluster_certificate(self) -> Any:
+        """The cluster's certificate may be signed by someone: it is trusted as it is, alone."""
+        authority = pki.identity("authority")
+        own = pki.identity("ganeti.example.com", authority)
+        own.write(self.scene.server)
+        self.assertIsNone((yield self.error(tls(own))))
+        other = pki.identity("ganeti.example.com", authority)
+        self.assertEqual((yield self.error(tls(other))), FOREIGN)
 
     @inlineCallbacks
     def test_foreign(self) -> Any:
@@ -209,6 +225,15 @@ class RenewalTests(TLSCase):
         nodes._line.port = yield self.scene.listen(peer, tls(renewed, listed=[client.digest]))
         found = yield nodes.call([target()], "version")
         self.assertIsNone(found[target().key].error)
+
+    def test_interface(self) -> None:
+        """What Twisted asks for TLS, and for a connection, is there."""
+        certificates = Certificates(self.scene.server, self.scene.client)
+        line = Line(None, self.scene.timers, certificates, VirtualPaths(), port=1, patience=1.0)
+        call = Exchange(line, target(), CALLS["version"], b"", 1.0, lambda *_: None)
+        verifyObject(IAgentEndpointFactory, call)
+        verifyObject(IStreamClientEndpoint, call)
+        verifyObject(IOpenSSLClientConnectionCreator, certificates.creator(call))
 
     def test_built_once(self) -> None:
         """The settings are built again only when a file changed."""

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.rpc.calls import CALLS
-from ganeti_masterd.rpc.turns import IN_FLIGHT, LONG_IN_FLIGHT, Rank, Turns, rank_of
+from ganeti_masterd.rpc.turns import (
+    IN_FLIGHT,
+    LONG_IN_FLIGHT,
+    URGENT_ROOM,
+    Rank,
+    Turns,
+    rank_of,
+)
 
 EXAMPLES = 2000 if os.environ.get("GANETI_MASTERD_SOAK") else 100
 
@@ -54,16 +61,24 @@ class TurnsTests(SynchronousTestCase):
         self.assertTrue(turns.idle)
 
     def test_room_for_urgent(self) -> None:
-        """Any number of long calls leaves room for urgent ones."""
+        """Any number of other calls leaves room for urgent ones, and long ones for ordinary."""
         turns: Turns[Rank] = Turns()
-        for _ in range(50):
-            turns.add(Rank.LONG, Rank.LONG)
-        taken = 0
-        while turns.take() is not None:
-            taken += 1
-        self.assertEqual(taken, LONG_IN_FLIGHT)
-        turns.add(Rank.URGENT, Rank.URGENT)
-        self.assertIs(turns.take(), Rank.URGENT)
+        taken = []
+        for rank in (Rank.LONG, Rank.ORDINARY, Rank.URGENT):
+            for _ in range(50):
+                turns.add(rank, rank)
+            while (item := turns.take()) is not None:
+                taken.append(item)
+        ordinary = IN_FLIGHT - URGENT_ROOM - LONG_IN_FLIGHT
+        expected = {Rank.LONG: LONG_IN_FLIGHT, Rank.ORDINARY: ordinary, Rank.URGENT: URGENT_ROOM}
+        self.assertEqual(Counter(taken), expected)
+
+    def test_small_limits(self) -> None:
+        """Also where only one may be in flight, each rank has its turn."""
+        for rank in Rank:
+            turns: Turns[int] = Turns(1, 1)
+            turns.add(rank, 7)
+            self.assertEqual(turns.take(), 7)
 
     def test_drop(self) -> None:
         """What waits can be dropped; what is in flight still counts."""
@@ -96,10 +111,14 @@ class TurnsTests(SynchronousTestCase):
             long = sum(rank is Rank.LONG for rank, _ in flying)
             self.assertLessEqual(len(flying), IN_FLIGHT)
             self.assertLessEqual(long, LONG_IN_FLIGHT)
+            others = sum(rank is not Rank.URGENT for rank, _ in flying)
+            self.assertLessEqual(others, IN_FLIGHT - URGENT_ROOM)
             waiting = Counter(rank for rank, _ in added) - Counter(rank for rank, _ in seen)
             if len(flying) < IN_FLIGHT:
-                self.assertEqual(waiting[Rank.URGENT] + waiting[Rank.ORDINARY], 0)
-                self.assertTrue(not waiting[Rank.LONG] or long == LONG_IN_FLIGHT)
+                self.assertEqual(waiting[Rank.URGENT], 0)
+                if others < IN_FLIGHT - URGENT_ROOM:
+                    self.assertEqual(waiting[Rank.ORDINARY], 0)
+                    self.assertTrue(not waiting[Rank.LONG] or long == LONG_IN_FLIGHT)
         for rank in Rank:
             of_rank = [item for item in added if item[0] is rank]
             self.assertEqual(

@@ -66,10 +66,26 @@ class EncodeTests(SynchronousTestCase):
 
     def test_malformed(self) -> None:
         """An answer that can't be read is told by its fault, never by its content."""
-        for body in (b"", b"secret", b'[true, "secret', b'["secret\xff"]', b"[" * 5000, b"[1] 2"):
+        for body in (
+            b"[true, NaN]",
+            b"[1e400]",
+            b"",
+            b"secret",
+            b'[true, "secret',
+            b'["secret\xff"]',
+            b"[" * 5000,
+            b"[1] 2",
+        ):
             error = self.assertRaises(ValueError, decode, body)
             self.assertTrue(str(error).startswith("malformed answer: "), str(error))
             self.assertNotIn("secret", str(error))
+
+    def test_odd_names(self) -> None:
+        """Text that was never UTF-8 costs some characters, not the answer."""
+        body = json.dumps([True, {"os-\udc80": ["\ud83d", "a\udcffb", "\U0001f600", 1.5, None]}])
+        expected = [True, {"os-\ufffd": ["\ufffd", "a\ufffdb", "\U0001f600", 1.5, None]}]
+        self.assertEqual(decode(body.encode("ascii")), expected)
+        encode(decode(body.encode("ascii")))
 
 
 class ContentTests(SynchronousTestCase):

@@ -1,0 +1,33 @@
+"""A million mutated requests to one daemon."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ganeti_masterd.testing.daemon import DaemonProcess
+from tests.functional.crashing import until
+from tests.functional.fuzzing import Fuzzer, clean_up
+
+MESSAGES = 1_000_000
+SLICE = 50_000
+MIB = 1 << 20
+
+
+def test_mutated_requests(make_daemon: Callable[..., DaemonProcess]) -> None:
+    """Each is answered as it must be, no fault is logged, and memory and descriptors return."""
+    with make_daemon("--simulate-log=off") as daemon:
+        before, memory = daemon.descriptors(), []
+        for number in range(MESSAGES // SLICE):
+            seed = int.from_bytes(os.urandom(4))
+            print(f"slice {number}, seed {seed}")
+            fuzzer = Fuzzer(daemon, seed)
+            fuzzer.run(SLICE)
+            clean_up(daemon)
+            until(lambda: daemon.descriptors() <= before + 2, "descriptors are left")
+            memory.append(daemon.resident_bytes() / MIB)
+            print(f"{memory[-1]:.0f} MiB, {fuzzer.counts}")
+            assert "Traceback" not in daemon.log_text()
+        # The heap of a process settles in the first slices; from then on it stays.
+        half = len(memory) // 2
+        assert max(memory[half:]) - memory[half] < 24

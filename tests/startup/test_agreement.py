@@ -1,0 +1,212 @@
+"""Nodes are asked: they agree, disagree, tie, answer late, rubbish or nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.config.newcluster import new_cluster
+from ganeti_masterd.config.section import Section
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.simulation.cluster import SimulatedNodes
+from ganeti_masterd.simulation.faults import Fault, Faults
+from ganeti_masterd.startup.agreement import (
+    Report,
+    Wishes,
+    ask_nodes,
+    bring_up_address,
+    hold_vote,
+)
+from ganeti_masterd.startup.votes import PAUSE, TRIES, Outcome, Verdict
+from ganeti_masterd.testing.nodes import Failed, ScriptedNodes
+from ganeti_masterd.timing import Timers
+
+VOTE = "master_node_name"
+ADDRESS = "node_activate_master_ip"
+
+
+class Scene:
+    """A cluster whose nodes answer what a test says, and a clock."""
+
+    def __init__(self, nodes: int = 3, *, held: bool = False, **votes: Any) -> None:
+        self.snapshot = new_cluster("cluster", nodes, time.time())
+        self.clock = Clock()
+        self.nodes = ScriptedNodes(
+            {(name, VOTE): answer for name, answer in votes.items()}, held=held
+        )
+        self.said: list[str] = []
+
+    def vote(self) -> Deferred[Verdict]:
+        """Holds the vote."""
+        timers = Timers(self.clock)
+        return ensureDeferred(hold_vote(self.nodes, timers, self.snapshot, self.said.append))
+
+    def ask(self, **wishes: bool) -> Deferred[Report]:
+        """Asks for everything."""
+        return ensureDeferred(
+            ask_nodes(
+                self.nodes,
+                Timers(self.clock),
+                self.snapshot,
+                Wishes(**wishes),
+                self.said.append,
+            )
+        )
+
+    def set_offline(self, name: str) -> None:
+        """Marks a node offline."""
+        nodes = {
+            node.uuid: replace(node, offline=node.name == name)
+            for node in self.snapshot.nodes.values()
+        }
+        self.snapshot = Snapshot(
+            self.snapshot.header,
+            self.snapshot.cluster,
+            {"nodes": Section(nodes), "nodegroups": self.snapshot.groups},
+        )
+
+
+class VoteTests(SynchronousTestCase):
+    """The vote through the door to the nodes."""
+
+    def outcome(self, scene: Scene) -> Outcome:
+        """Holds the vote, which needs no time."""
+        return self.successResultOf(scene.vote()).outcome
+
+    def test_agree(self) -> None:
+        """All others are asked, this node is not."""
+        scene = Scene(4, node2="node1", node3="node1", node4="node1")
+        self.assertIs(self.outcome(scene), Outcome.AGREED)
+        self.assertCountEqual(
+            scene.nodes.procedures(), [("node2", VOTE), ("node3", VOTE), ("node4", VOTE)]
+        )
+
+    def test_alone(self) -> None:
+        """A cluster of one asks nobody."""
+        scene = Scene(1)
+        self.assertIs(self.outcome(scene), Outcome.AGREED)
+        self.assertEqual(scene.nodes.asked, [])
+
+    def test_disagree(self) -> None:
+        """An old master that comes back loses at once."""
+        scene = Scene(3, node2="node2", node3="node2")
+        verdict = self.successResultOf(scene.vote())
+        self.assertIs(verdict.outcome, Outcome.LOST)
+        self.assertIn("node2 is the master by 2 of 2 votes", verdict.reason)
+
+    def test_tie(self) -> None:
+        """One vote each: the higher name is on top, which is not this node."""
+        self.assertIs(self.outcome(Scene(3, node2="node1", node3="node3")), Outcome.LOST)
+
+    def test_rubbish(self) -> None:
+        """Rubbish is a vote for nobody: with one node's vote it is still agreed."""
+        self.assertIs(self.outcome(Scene(3, node2="node1", node3=[1, 2])), Outcome.AGREED)
+
+    def test_offline(self) -> None:
+        """Nodes that are marked offline are asked too."""
+        scene = Scene(2, node2="node1")
+        scene.set_offline("node2")
+        self.assertIs(self.outcome(scene), Outcome.AGREED)
+
+    def test_no_answer(self) -> None:
+        """Nobody answers: six rounds ten seconds apart, then it is lost, naming the way out."""
+        scene = Scene(3, node2=Failed("unreachable"), node3=Failed("unreachable"))
+        vote = scene.vote()
+        for _ in range(TRIES - 1):
+            self.assertNoResult(vote)
+            scene.clock.advance(PAUSE)
+        verdict = self.successResultOf(vote)
+        self.assertIs(verdict.outcome, Outcome.LOST)
+        self.assertIn("--no-voting", verdict.reason)
+        self.assertEqual(len(scene.nodes.asked), 2 * TRIES)
+        self.assertEqual(len(scene.said), TRIES - 1)
+        self.assertIn("asking again in 10 s, 1 times at most", scene.said[-1])
+
+    def test_cold_start(self) -> None:
+        """When the nodes come up meanwhile the start succeeds."""
+        scene = Scene(3, node2=Failed("unreachable"), node3=Failed("unreachable"))
+        vote = scene.vote()
+        scene.clock.advance(PAUSE)
+        scene.nodes.answers["node2", VOTE] = "node1"
+        scene.nodes.answers["node3", VOTE] = "node1"
+        self.assertNoResult(vote)
+        scene.clock.advance(PAUSE)
+        self.assertIs(self.successResultOf(vote).outcome, Outcome.AGREED)
+
+    def test_late(self) -> None:
+        """Answers that come late count as any."""
+        scene = Scene(3, held=True, node2="node1", node3="node1")
+        vote = scene.vote()
+        scene.clock.advance(50.0)
+        self.assertNoResult(vote)
+        scene.nodes.release()
+        self.assertIs(self.successResultOf(vote).outcome, Outcome.AGREED)
+
+    def test_silent_simulated_nodes(self) -> None:
+        """Simulated nodes that never answer are given up at the call's time-out."""
+        scene = Scene(3)
+        timers = Timers(scene.clock)
+        nodes = SimulatedNodes(timers, faults=Faults())
+        nodes.faults.add(Fault(kind="silent", call=VOTE))
+        vote = ensureDeferred(hold_vote(nodes, timers, scene.snapshot, scene.said.append))
+        for _ in range(TRIES):
+            self.assertNoResult(vote)
+            scene.clock.pump([60.0, PAUSE])
+        self.assertIs(self.successResultOf(vote).outcome, Outcome.LOST)
+
+
+class AddressTests(SynchronousTestCase):
+    """The master's address."""
+
+    def test_arguments(self) -> None:
+        """The master itself is called, with 3.0's arguments."""
+        scene = Scene(3)
+        cluster, master = scene.snapshot.cluster, scene.snapshot.master
+        self.assertIsNone(
+            self.successResultOf(ensureDeferred(bring_up_address(scene.nodes, scene.snapshot)))
+        )
+        (asked,) = scene.nodes.asked
+        self.assertEqual((asked.node, asked.procedure), ("node1", ADDRESS))
+        parameters = {
+            "uuid": master.uuid,
+            "ip": cluster.master_ip,
+            "netmask": 32,
+            "netdev": "lo",
+            "ip_family": 2,
+        }
+        self.assertEqual(asked.arguments, [parameters, False])
+
+    def test_failure_is_logged(self) -> None:
+        """It is not fatal by default."""
+        scene = Scene(1)
+        scene.nodes.answers[ADDRESS] = Failed("no such device")
+        report = self.successResultOf(scene.ask())
+        self.assertIsNone(report.refusal)
+        self.assertEqual(report.lines[-1].level, "error")
+        self.assertIn("no such device", report.lines[-1].text)
+
+    def test_failure_is_fatal(self) -> None:
+        """With --require-master-ip it is."""
+        scene = Scene(1)
+        scene.nodes.answers[ADDRESS] = Failed("no such device")
+        report = self.successResultOf(scene.ask(require_master_ip=True))
+        self.assertIn("no such device", report.refusal or "")
+
+    def test_only_after_the_vote(self) -> None:
+        """A node that lost the vote leaves the address alone."""
+        scene = Scene(2, node2="node2")
+        report = self.successResultOf(scene.ask())
+        self.assertIn("must not act as master", report.refusal or "")
+        self.assertEqual(scene.nodes.procedures(), [("node2", VOTE)])
+
+    def test_no_voting(self) -> None:
+        """Without the vote no other node is asked, and the log says so."""
+        scene = Scene(3)
+        report = self.successResultOf(scene.ask(vote=False))
+        self.assertEqual(scene.nodes.procedures(), [("node1", ADDRESS)])
+        self.assertEqual([line.level for line in report.lines], ["warn", "info"])

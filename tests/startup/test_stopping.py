@@ -1,0 +1,172 @@
+"""The shutdown with its clock: what is told to the daemon's parts, and when."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.startup.shutdown import BOUND, CHECK_INTERVAL, LINGER, State
+from ganeti_masterd.startup.stopping import Stoppable, Stopping
+from ganeti_masterd.timing import Timers
+
+
+class Parts:
+    """The daemon's parts, as far as they are stopped: remembers what it was told."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.jobs = 0
+        self.connected = 0
+        self.told: list[tuple[float, str]] = []
+        self.down: Deferred[None] = Deferred()
+        self.idle: list[Deferred[None]] = []
+
+    def refuse_jobs(self) -> None:
+        """Remembers the first time only."""
+        if "refuse" not in self.names():
+            self._tell("refuse")
+
+    def running_jobs(self) -> int:
+        return self.jobs
+
+    def when_idle(self) -> Deferred[None]:
+        self.idle.append(Deferred())
+        return self.idle[-1]
+
+    def clients(self) -> int:
+        return self.connected
+
+    def stop_listening(self) -> None:
+        self._tell("deaf")
+
+    def tear_down(self, abandon: bool) -> Deferred[None]:
+        self._tell("abandon" if abandon else "end")
+        return self.down
+
+    def cut_short(self) -> None:
+        self._tell("cut")
+
+    def end_jobs(self) -> None:
+        """The last job ends."""
+        self.jobs = 0
+        for done in self.idle:
+            done.callback(None)
+
+    def names(self) -> list[str]:
+        """Returns what it was told, in order."""
+        return [what for _, what in self.told]
+
+    def _tell(self, what: str) -> None:
+        self.told.append((self.clock.seconds(), what))
+
+
+class StoppingTests(SynchronousTestCase):
+    """One shutdown each."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.parts = Parts(self.clock)
+        self.timers = Timers(self.clock)
+
+    def stopping(self, timeout: float | None = None) -> Stopping:
+        """Returns a shutdown that has not begun."""
+        parts: Stoppable = self.parts
+        return Stopping(parts, self.timers, timeout)
+
+    def ended(self, stopping: Stopping) -> None:
+        """Checks that it has ended, with nothing left on the clock."""
+        self.successResultOf(stopping.finished)
+        self.assertIs(stopping.state, State.ENDED)
+        self.assertEqual((len(self.timers), self.clock.getDelayedCalls()), (0, []))
+
+    def test_idle(self) -> None:
+        """With no job it ends at once, also while clients are connected."""
+        self.parts.connected = 3
+        stopping = self.stopping(25.0)
+        stopping.signal()
+        self.assertEqual(self.parts.told, [(0, "refuse"), (0, "deaf"), (0, "end")])
+        self.assertNoResult(stopping.finished)
+        self.parts.down.callback(None)
+        self.ended(stopping)
+
+    def test_jobs_run(self) -> None:
+        """It waits without a bound, notices the last job's end at once, then lingers."""
+        self.parts.jobs, self.parts.connected = 2, 1
+        stopping = self.stopping()
+        stopping.signal()
+        self.clock.pump([CHECK_INTERVAL] * 1000)
+        self.assertEqual(self.parts.names(), ["refuse"])
+        self.parts.end_jobs()
+        now = self.clock.seconds()
+        self.assertEqual(self.parts.told[1:], [(now, "deaf")])
+        self.clock.pump([0.1] * round(LINGER / 0.1 - 1))
+        self.assertEqual(self.parts.names(), ["refuse", "deaf"])
+        self.clock.advance(0.2)
+        self.assertEqual(self.parts.names(), ["refuse", "deaf", "end"])
+        self.parts.down.callback(None)
+        self.ended(stopping)
+
+    def test_jobs_that_come_to_wait(self) -> None:
+        """A job that came to wait for locks, and so never ends, is seen at the next look."""
+        self.parts.jobs, self.parts.connected = 1, 1
+        stopping = self.stopping()
+        stopping.signal()
+        self.parts.jobs = 0
+        self.clock.advance(CHECK_INTERVAL)
+        self.assertIs(stopping.state, State.LINGERING)
+
+    def test_no_clients_left(self) -> None:
+        """Nobody is waited for once the last client has gone."""
+        self.parts.jobs, self.parts.connected = 1, 1
+        stopping = self.stopping()
+        stopping.signal()
+        self.parts.end_jobs()
+        self.clock.advance(1.0)
+        self.assertIs(stopping.state, State.LINGERING)
+        self.parts.connected = 0
+        self.clock.advance(0.1)
+        self.assertIs(stopping.state, State.STOPPING)
+
+    def test_timeout(self) -> None:
+        """At the end of --stop-timeout running jobs are given up."""
+        self.parts.jobs = 1
+        stopping = self.stopping(25.0)
+        stopping.signal()
+        self.clock.pump([1.0] * 24)
+        self.assertEqual(self.parts.names(), ["refuse"])
+        self.clock.advance(1.0)
+        self.assertEqual(self.parts.told[1:], [(25, "deaf"), (25, "abandon")])
+        self.parts.end_jobs()
+        self.parts.down.callback(None)
+        self.ended(stopping)
+
+    def test_second_signal(self) -> None:
+        """Running jobs are given up at once."""
+        self.parts.jobs = 1
+        stopping = self.stopping()
+        stopping.signal()
+        self.clock.advance(2.0)
+        stopping.signal()
+        self.assertEqual(self.parts.told[1:], [(2, "deaf"), (2, "abandon")])
+
+    def test_hanging_end(self) -> None:
+        """If the last steps hang, more signals end the process after a while, not at once."""
+        stopping = self.stopping()
+        stopping.signal()
+        self.clock.advance(1000.0)
+        self.assertNotIn("cut", self.parts.names())
+        stopping.signal()
+        stopping.signal()
+        self.clock.advance(BOUND - 0.1)
+        self.assertNotIn("cut", self.parts.names())
+        self.clock.advance(0.1)
+        self.assertEqual(self.parts.names()[-1], "cut")
+
+    def test_failing_end(self) -> None:
+        """A part that fails to end is logged, and the process ends all the same."""
+        stopping = self.stopping()
+        stopping.signal()
+        self.parts.down.errback(ValueError("a fault of the test"))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.ended(stopping)
