@@ -115,7 +115,7 @@ class Run:
     def _own(self, workload: Workload) -> Values:
         folder = self._folder / workload.name
         folder.mkdir()
-        daemon = Daemon(folder, workload.options)
+        daemon = Daemon(folder, workload.options, workload.prepare)
         try:
             with daemon:
                 daemon.start()

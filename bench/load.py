@@ -12,13 +12,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import singledispatch
+from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
 import msgspec
 
 from bench.crowd import Crowd, Failed, Script
-from bench.loads import Burst, Idle, Jobs, Load, Measured, Query, Waiters
+from bench.loads import Beside, Burst, Counted, Idle, Jobs, Load, Measured, Query, Waiters
 
 FINAL = frozenset({"success", "error", "canceled"})
 #: A job that does nothing: the shortest delay that luxid takes, run on the master.
@@ -194,6 +195,26 @@ def _(load: Query, crowd: Crowd) -> Measured:
         crowd.add(ask(data, tally, lambda: perf_counter() < until))
     crowd.run()
     return measured(tally, crowd, begun, cpu)
+
+
+@play.register
+def _(load: Counted, crowd: Crowd) -> Measured:
+    tally, begun, cpu = Tally(), perf_counter(), process_time()
+    data, more = request(load.method, *load.args), times(load.requests)
+    for _ in range(load.clients):
+        crowd.add(ask(data, tally, more))
+    crowd.run()
+    return measured(tally, crowd, begun, cpu)
+
+
+@play.register
+def _(load: Beside, crowd: Crowd) -> Measured:
+    large, tally, begun, cpu = Tally(), Tally(), perf_counter(), process_time()
+    until = begun + load.seconds
+    crowd.add(ask(request(load.method, *load.args), large, lambda: perf_counter() < until))
+    crowd.add(ask(PROBE, tally, lambda: perf_counter() < until))
+    crowd.run()
+    return measured(tally, crowd, begun, cpu, large=median(large.latencies))
 
 
 @play.register

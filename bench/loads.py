@@ -20,6 +20,26 @@ class Query(Struct, frozen=True, tag=True):
     seconds: float
 
 
+class Counted(Struct, frozen=True, tag=True):
+    """Clients that ask the same thing until it was asked ``requests`` times in all."""
+
+    method: str
+    args: list[Any]
+    clients: int
+    requests: int
+
+
+class Beside(Struct, frozen=True, tag=True):
+    """A client with a large request, again and again, while another asks for the cluster's name.
+
+    The latencies are the other client's; ``large`` is the median of the large request.
+    """
+
+    method: str
+    args: list[Any]
+    seconds: float
+
+
 class Jobs(Struct, frozen=True, tag=True):
     """Clients that each submit a job that does nothing, wait for its end, and go on."""
 
@@ -56,7 +76,7 @@ class Waiters(Struct, frozen=True, tag=True):
     duration: float = 5.0
 
 
-Load = Query | Jobs | Burst | Idle | Waiters
+Load = Query | Counted | Beside | Jobs | Burst | Idle | Waiters
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -65,8 +85,9 @@ class Measured(Struct, frozen=True, kw_only=True):
     ``count`` requests, or jobs that ended, in ``seconds``; latencies of each;
     ``slowest`` is the rate in the worst tenth of the time; ``cpu`` is what the
     generator itself used; ``acknowledged`` the time until a burst was taken;
-    ``last_job`` the highest job id; ``lost`` the connections that broke;
-    ``failed`` the jobs that did not end in success.
+    ``large`` the median of another, large request; ``last_job`` the highest job
+    id; ``lost`` the connections that broke; ``failed`` the jobs that did not end
+    in success.
     """
 
     count: int
@@ -78,6 +99,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     slowest: float = 0.0
     acknowledged: float = 0.0
     release: float = 0.0
+    large: float = 0.0
     last_job: int = 0
     lost: int = 0
     failed: int = 0

@@ -15,6 +15,8 @@ from types import TracebackType
 
 import msgspec
 
+from bench.clusters import Prepare
+
 #: What starts and stops are given, in seconds, before they count as failed.
 START_LIMIT = 60.0
 STOP_LIMIT = 60.0
@@ -120,17 +122,24 @@ class Server:
 
 
 class Daemon(Server):
-    """The daemon with simulated nodes and a cluster of its own in ``folder``."""
+    """The daemon with simulated nodes and a cluster of its own in ``folder``.
 
-    def __init__(self, folder: Path, options: Sequence[str] = (), nodes: int = 3) -> None:
+    ``prepare`` makes the cluster; without it the daemon makes one of three nodes.
+    """
+
+    def __init__(
+        self, folder: Path, options: Sequence[str] = (), prepare: Prepare | None = None
+    ) -> None:
         root = folder / "node1"
         root.mkdir(parents=True)
+        if prepare is not None:
+            prepare(root)
         self.queue = root / "var/lib/ganeti/queue"
         beside = Path(sys.executable).with_name("twistd")
         twistd = str(beside) if beside.exists() else shutil.which("twistd") or "twistd"
         command = [
             *(twistd, "--nodaemon", f"--pidfile={folder / 'twistd.pid'}"),
-            *("gnt-masterd", f"--root={root}", f"--simulate={nodes}", *options),
+            *("gnt-masterd", f"--root={root}", "--simulate=3", *options),
         ]
         path = root / "var/run/ganeti/socket/ganeti-query"
         super().__init__(command, path, folder / "daemon.log")

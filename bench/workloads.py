@@ -12,8 +12,9 @@ from time import perf_counter, sleep
 import msgspec
 from msgspec import Struct
 
+from bench.clusters import Prepare, cluster
 from bench.figures import AtLeast, AtMost, Figure, Limit
-from bench.loads import Burst, Idle, Jobs, Query, Waiters
+from bench.loads import Beside, Burst, Counted, Idle, Jobs, Query, Waiters
 from bench.site import Site
 
 CONFIG_FIELDS = ["cluster_name", "master_node", "drain_flag"]
@@ -28,8 +29,8 @@ class Workload(Struct, frozen=True):
     """A run that gives one or more figures.
 
     ``run`` returns a value for each figure's key. Each workload gets a daemon
-    of its own on an empty root, with ``options``. ``peer`` says whether another
-    daemon's socket can be measured too.
+    of its own with ``options``, on an empty root unless ``prepare`` makes its
+    cluster. ``peer`` says whether another daemon's socket can be measured too.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Workload(Struct, frozen=True):
     limit: Limit | None = None
     peer: bool = True
     options: tuple[str, ...] = ()
+    prepare: Prepare | None = None
 
 
 # -- jobs ---------------------------------------------------------------------
@@ -128,6 +130,47 @@ def query_jobs(site: Site) -> Values:
         Query(method="QueryJobs", args=[None, ["id", "status"]], clients=1, seconds=site.seconds)
     )
     return {"median": measured.median * 1e3, "p99": measured.p99 * 1e3}
+
+
+def rows(what: str, fields: list[str]) -> Callable[[Site], Values]:
+    """Returns the run of one client that asks for all rows of a resource."""
+
+    def run(site: Site) -> Values:
+        load = Query(method="Query", args=[what, fields, None], clients=1, seconds=site.seconds)
+        measured = site.load(load)
+        return {"median": measured.median * 1e3, "p99": measured.p99 * 1e3}
+
+    return run
+
+
+def large_rows(site: Site) -> Values:
+    """Asks for all of many instances, alone, then beside a client with small questions."""
+    args = ["instance", ["name", "admin_state"], None]
+    alone = site.load(Query(method="Query", args=args, clients=1, seconds=site.seconds))
+    beside = site.load(Beside(method="Query", args=args, seconds=site.seconds))
+    return {
+        "median": alone.median * 1e3,
+        "beside": beside.large * 1e3,
+        "small": beside.p99 * 1e3,
+        "worst": beside.worst * 1e3,
+    }
+
+
+def live_memory(site: Site) -> Values:
+    """Asks large live questions, a hundred first, then ten thousand (quick: five hundred)."""
+    daemon = site.own()
+    fields = ["name", "status", "oper_ram", "pnode", "beparams"]
+
+    def asked(requests: int) -> float:
+        measured = site.load(
+            Counted(method="Query", args=["instance", fields, None], clients=4, requests=requests)
+        )
+        assert measured.count == requests
+        return daemon.resident_bytes() / 2**20
+
+    before = asked(100)
+    after = asked(500 if site.quick else 10000)
+    return {"before": before, "after": after, "growth": after - before}
 
 
 # -- the daemon itself ----------------------------------------------------------
@@ -242,6 +285,54 @@ WORKLOADS: tuple[Workload, ...] = (
         query_jobs,
         (Figure("median", "median", "ms", wanted=AtMost(8.0)), P99),
         peer=False,
+    ),
+    Workload(
+        "nodes-16",
+        "nodes: name, role, group; 16 clients",
+        ask("Query", ["node", ["name", "role", "group"], None], 16),
+        (at_least(0.6), P99),
+        limit=Limit.LINE_16,
+    ),
+    Workload(
+        "instances-1000",
+        "1,000 instances, not live",
+        rows("instance", ["name", "admin_state"]),
+        (Figure("median", "median", "ms", wanted=AtMost(6.0)), P99),
+        peer=False,
+        prepare=cluster(100, 1000),
+    ),
+    Workload(
+        "instances-10000",
+        "10,000 instances, not live",
+        large_rows,
+        (
+            Figure("median", "median", "ms", wanted=AtMost(60.0)),
+            Figure("beside", "median beside small queries", "ms"),
+            Figure("small", "their 99th percentile", "ms", wanted=AtMost(10.0)),
+            Figure("worst", "their worst", "ms"),
+        ),
+        peer=False,
+        prepare=cluster(500, 10000),
+    ),
+    Workload(
+        "live-nodes",
+        "100 live nodes of 20 ms each",
+        rows("node", ["name", "mtotal", "mfree", "dtotal", "dfree"]),
+        (Figure("median", "median", "ms", wanted=AtMost(60.0)), P99),
+        peer=False,
+        prepare=cluster(100, latency=0.02),
+    ),
+    Workload(
+        "live-memory",
+        "10,000 live queries, 1,000 instances",
+        live_memory,
+        (
+            Figure("before", "memory after the first 100", "MiB"),
+            Figure("after", "memory after all", "MiB"),
+            Figure("growth", "growth", "MiB", wanted=AtMost(8.0)),
+        ),
+        peer=False,
+        prepare=cluster(100, 1000),
     ),
     Workload(
         "start",

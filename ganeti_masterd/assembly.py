@@ -138,6 +138,7 @@ class Assembly:
             engine=self.engine,
             hops=self.hops,
             timers=self.timers,
+            root=paths.root,
         )
         self.executor = Executor(cast(IReactorThreads, reactor), self.pool, services, paths.data)
         self.store.on_change(self._configuration_changed)

@@ -104,8 +104,11 @@ class MasterService(Service):
             if recovered is not None:
                 recovered.store.close()
             self._locks.release()
-            if isinstance(error, (GenericError, OSError, sqlite3.Error)):
+            if isinstance(error, GenericError):
                 self._surroundings.launch.refuse(str(error))
+            if isinstance(error, (OSError, sqlite3.Error)):
+                data = self._settings.paths.data
+                self._surroundings.launch.refuse(f"The daemon can't work below {data}: {error}")
             raise
         self._start_threads()
         restored.addCallback(lambda _: self._run_jobs()).addErrback(self._not_started)

@@ -26,6 +26,8 @@ from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.rpc.calls import CALLS
+from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
+from ganeti_masterd.startup.shutdown import State
 from ganeti_masterd.tap import Options
 from tools.doc_tables import TABLES
 
@@ -136,6 +138,13 @@ class TablesFromCodeTests(SynchronousTestCase):
             ended = quoted(row[0])[0] in STATUSES_FINALIZED
             self.assertEqual("it has ended" in row[1], ended)
 
+    def test_shutdown(self) -> None:
+        """The table of a shutdown has every state and every step of it."""
+        shown = rows(TABLES["shutdown"]())[1:]
+        self.assertEqual(len(shown), len(SHUTDOWN))
+        seen = {name for row in shown for name in quoted(row[0]) + quoted(row[2])}
+        self.assertEqual(seen, {state.name for state in State})
+
 
 class ArchitectureTests(SynchronousTestCase):
     """The map of the project."""
@@ -174,6 +183,8 @@ class ArchitectureTests(SynchronousTestCase):
         for row in rows(section(text("architecture.rst"), title))[1:]:
             for name in re.findall(r"Missing: an? ``ctx\.(\w+)|Missing: ``ctx\.(\w+)", row[1]):
                 self.assertFalse(hasattr(Context, "".join(name)), f"{name} is not missing any more")
+            for name in re.findall(r"^``ctx\.(\w+)", row[1]):
+                self.assertTrue(hasattr(Context, name), f"ctx.{name}")
             for name in re.findall(r"``LogicalUnit\.(\w+)``", row[1]):
                 unit: LogicalUnit[Any] = LogicalUnit(None)  # type: ignore[arg-type]
                 self.assertTrue(hasattr(unit, name), name)
@@ -226,7 +237,11 @@ class NamesTests(SynchronousTestCase):
     def test_gnt_luxi(self) -> None:
         """Every command and every global option of gnt-luxi is described."""
         described = text("gnt-luxi.rst")
-        entries = re.findall(r"^``([a-z-]+)", described, re.MULTILINE)
-        self.assertEqual(set(program.commands) - set(entries), set())
+        entries = {
+            name
+            for line in re.findall(r"^``[a-z].*", described, re.MULTILINE)
+            for name in re.findall(r"``([a-z-]+)", line)
+        }
+        self.assertEqual(set(program.commands) - entries, set())
         for option in program.params:
             self.assertIn(option.opts[-1], described)

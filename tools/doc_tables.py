@@ -18,6 +18,7 @@ from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.requests.methods import Method
 from ganeti_masterd.requests.registry import METHODS
+from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
 from ganeti_masterd.tap import Options
 
 #: Where a docstring says that a rule comes from: nothing for readers.
@@ -120,6 +121,23 @@ def _followers(status: str, following: frozenset[str]) -> str:
     return ", ".join(f"``{name}``" for name in sorted(following, key=order.index))
 
 
+def shutdown() -> str:
+    """Returns how a shutdown goes on: what may happen in each state, and what is done."""
+    return table(
+        ("State", "What happens", "Then", "What is done"),
+        (14, 30, 14, 42),
+        (
+            (
+                f"``{state.name}``",
+                happening.value,
+                f"``{following.name}``",
+                "; ".join(act.value for act in acts),
+            )
+            for (state, happening), (following, acts) in SHUTDOWN.items()
+        ),
+    )
+
+
 def _first_sentence(what: object) -> str:
     text = " ".join((inspect.getdoc(what) or "").split("\n\n")[0].split())
     return _SOURCE.sub("", text).replace("*", r"\*")
@@ -127,5 +145,6 @@ def _first_sentence(what: object) -> str:
 
 #: What ``.. from-code:: NAME`` may name.
 TABLES: dict[str, Callable[[], str]] = {
-    function.__name__: function for function in (options, methods, resources, units, unbuilt, steps)
+    function.__name__: function
+    for function in (options, methods, resources, units, unbuilt, steps, shutdown)
 }

@@ -45,6 +45,7 @@ class Services(Struct, frozen=True):
     engine: QueryEngine
     hops: Hops
     timers: Timers
+    root: str = ""
 
 
 class OpcodeContext:
@@ -55,6 +56,8 @@ class OpcodeContext:
         self._run = run
         self._index = index
         self._shields = 0
+        #: Runs the hooks after the opcode on a node that leaves; set with the hooks.
+        self.hooks_early: Callable[[Target], object] = lambda node: None
         #: Whether the opcode changed the configuration.
         self.wrote_config = False
 
@@ -62,6 +65,11 @@ class OpcodeContext:
     def job_id(self) -> int:
         """See ``Context.job_id``."""
         return self._run.job_id
+
+    @property
+    def root(self) -> str:
+        """See ``Context.root``."""
+        return self._services.root
 
     # Configuration
 
@@ -114,6 +122,10 @@ class OpcodeContext:
             return services.nodes.call(targets, procedure, arguments, timeout=timeout)
 
         return services.hops.wait(call)
+
+    def run_hooks_early(self, node: Target) -> None:
+        """See ``Context.run_hooks_early``."""
+        self.hooks_early(node)
 
     def run_allocator(self, name: str, request: Mapping[str, Any]) -> Any:
         """See ``Context.run_allocator``."""

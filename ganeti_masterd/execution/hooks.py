@@ -7,10 +7,9 @@ fails afterwards, is only logged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import (
     HOOKS_NAME_CFGUPDATE,
     HOOKS_PATH,
@@ -21,7 +20,7 @@ from ganeti_masterd.constants import (
 from ganeti_masterd.errors import HooksAbort
 from ganeti_masterd.execution.context import OpcodeContext
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
-from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
 #: The status of a script in ``hooks_runner``'s answer that means failure.
 SCRIPT_FAILED = 1
@@ -59,12 +58,20 @@ class HooksRun:
 
         Returns the nodes' answers, by uuid.
         """
+        snapshot = self._ctx.snapshot()
+        return self._after([uuid for uuid in self._nodes.after if uuid in snapshot.nodes])
+
+    def early(self, node: Target) -> None:
+        """Runs the post phase on one node that leaves; see ``Context.run_hooks_early``."""
+        with self._ctx.shielded():
+            self._after([node])
+
+    def _after(self, nodes: Sequence[str | Target]) -> Mapping[str, NodeResult]:
         if self._hooks is None:
             return {}
-        snapshot = self._ctx.snapshot()
         environment = dict(self._before)
-        environment.update(_strings("GANETI_POST_", self._unit.hook_environment(snapshot)))
-        nodes = [uuid for uuid in self._nodes.after if uuid in snapshot.nodes]
+        own = self._unit.hook_environment(self._ctx.snapshot())
+        environment.update(_strings("GANETI_POST_", own))
         answers = self._run(nodes, self._hooks.path, HOOKS_PHASE_POST, environment)
         self._warn(answers)
         return answers
@@ -75,7 +82,7 @@ class HooksRun:
         self._warn(self._run(master, HOOKS_NAME_CFGUPDATE, HOOKS_PHASE_POST, self._before))
 
     def _run(
-        self, nodes: Iterable[str], path: str, phase: str, own: Mapping[str, str]
+        self, nodes: Iterable[str | Target], path: str, phase: str, own: Mapping[str, str]
     ) -> Mapping[str, NodeResult]:
         snapshot = self._ctx.snapshot()
         environment = {
@@ -97,15 +104,10 @@ class HooksRun:
             self._ctx.warning(f"Hooks could not be run on node {name}: {answer.error}")
 
     def _warn(self, answers: Mapping[str, NodeResult]) -> None:
-        names = _names(self._ctx.snapshot(), answers)
-        for uuid, answer in answers.items():
-            self._mention(names[uuid], answer)
+        for answer in answers.values():
+            self._mention(answer.node, answer)
             for script, output in _failed(answer):
-                self._ctx.warning(f"On node {names[uuid]} script {script} failed: {output}")
-
-
-def _names(snapshot: Snapshot, uuids: Iterable[str]) -> dict[str, str]:
-    return {uuid: snapshot.nodes[uuid].name if uuid in snapshot.nodes else uuid for uuid in uuids}
+                self._ctx.warning(f"On node {answer.node} script {script} failed: {output}")
 
 
 def _strings(prefix: str, variables: Mapping[str, object]) -> dict[str, str]:

@@ -21,6 +21,7 @@ def run_unit(unit: LogicalUnit[Any], ctx: OpcodeContext, data_dir: str) -> Any:
     configuration, even one that failed, the config-update hooks run.
     """
     hooks = HooksRun(unit, ctx, data_dir)
+    ctx.hooks_early = hooks.early
     try:
         unit.check(ctx)
         hooks.before()

@@ -33,6 +33,11 @@ class Context(Protocol):
         """The job that runs."""
         ...
 
+    @property
+    def root(self) -> str:
+        """Below which Ganeti's files lie on the master; empty for the system's own paths."""
+        ...
+
     def snapshot(self) -> Snapshot:
         """Returns the published configuration; it stays as it is while it is held."""
         ...
@@ -63,6 +68,13 @@ class Context(Protocol):
         A node that isn't configured yet is given as a ``Target`` of its own.
         A checkpoint before and after it; a kill waits for the answer, as a call
         that was sent is carried out by the node anyway.
+        """
+        ...
+
+    def run_hooks_early(self, node: Target) -> None:
+        """Runs the opcode's hooks after it on a node that will not be there then.
+
+        What fails is only logged; a kill is put off meanwhile.
         """
         ...
 

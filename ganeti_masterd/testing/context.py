@@ -28,9 +28,9 @@ class SynchronousContext:
     """Implements :class:`~ganeti_masterd.logical_units.context.Context`.
 
     On a configuration of its own and on nodes that answer at once. What the
-    unit did is in ``lines`` (its log), ``locks`` (held, by level), ``submitted``
-    and ``slept``. ``kill_after`` lets a kill arrive after so many checkpoints;
-    ``engine`` answers :meth:`ask`.
+    unit did is in ``lines`` (its log), ``locks`` (held, by level), ``submitted``,
+    ``slept`` and ``hooks_early`` (names of nodes). ``kill_after`` lets a kill
+    arrive after so many checkpoints; ``engine`` answers :meth:`ask`.
     """
 
     def __init__(
@@ -41,8 +41,10 @@ class SynchronousContext:
         job_id: int = 1,
         engine: Any = None,
         kill_after: int | None = None,
+        root: str = "",
     ) -> None:
         self.job_id = job_id
+        self.root = root
         self.journal = MemoryJournal()
         self.store = ConfigStore(snapshot, self.journal, Timers(Clock()))
         self.nodes = nodes
@@ -53,6 +55,7 @@ class SynchronousContext:
         self.lines: list[Any] = []
         self.submitted: list[list[Opcode]] = []
         self.slept: list[float] = []
+        self.hooks_early: list[str] = []
         self._shields = 0
 
     def snapshot(self) -> Snapshot:
@@ -87,6 +90,10 @@ class SynchronousContext:
         )
         self.checkpoint()
         return answers
+
+    def run_hooks_early(self, node: Target) -> None:
+        """Writes down the node's name."""
+        self.hooks_early.append(node.name)
 
     def run_allocator(self, name: str, request: Mapping[str, Any]) -> Any:
         """Runs an allocator on the master."""

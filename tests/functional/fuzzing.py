@@ -19,6 +19,9 @@ from tests.functional.crashing import unfinished
 
 END = b"\x03"
 
+#: How many messages are sent between two times of cleaning up.
+_TURN = 2000
+
 #: Requests that real tools sent to Ganeti 3.0.2.
 RECORDED = Path(__file__).parents[1] / "data" / "luxi_requests.json"
 
@@ -260,11 +263,16 @@ class Fuzzer:
         self.counts: Counter[str] = Counter()
 
     def run(self, count: int) -> None:
-        """Sends ``count`` messages; fails with the message whose answer was wrong."""
-        try:
-            self._run(count)
-        finally:
-            self._close()
+        """Sends ``count`` messages; fails with the message whose answer was wrong.
+
+        Every now and then it cleans up, so that most requests find a daemon that takes jobs.
+        """
+        for start in range(0, count, _TURN):
+            try:
+                self._run(min(_TURN, count - start))
+            finally:
+                self._close()
+            clean_up(self._daemon)
 
     def _run(self, count: int) -> None:
         sent = 0
@@ -376,9 +384,14 @@ def check_reply(reply: bytes) -> str:
 
 
 def clean_up(daemon: DaemonProcess) -> None:
-    """Ends and archives all jobs, so that what is left of memory can be compared."""
+    """Ends and archives all jobs, so that what is left of memory can be compared.
+
+    Whatever keeps new jobs from running is undone.
+    """
     with daemon.client() as master:
         master.set_drain_flag(False)
+        for (uuid,) in master.query_filters(None, ["uuid"]):
+            master.delete_filter(uuid)
         while open_ones := unfinished(daemon):
             for job in open_ones:
                 master.cancel_job(job, kill=True)

@@ -18,6 +18,7 @@ import msgspec
 from ganeti_masterd.simulation.state import Instance
 from ganeti_masterd.simulation.store import NodeStore
 from ganeti_masterd.startup.paths import Paths
+from ganeti_masterd.startup.simulated_root import read_config, write_ssconf
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -153,6 +154,7 @@ def prepare(
     paths = Paths(str(root))
     Path(paths.config).parent.mkdir(parents=True)
     Path(paths.config).write_text(json.dumps(configuration), encoding="utf-8")
+    write_ssconf(paths, read_config(paths))
     store = NodeStore(str(root / "simulation" / "nodes.sqlite"), synced=False)
     store.load()
     store.write(

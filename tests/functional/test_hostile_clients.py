@@ -81,10 +81,8 @@ def test_mutated_requests(daemon: DaemonProcess) -> None:
     print(f"seed {seed}")
     fuzzer = Fuzzer(daemon, seed)
     fuzzer.run(MESSAGES // 3)
-    clean_up(daemon)
     before = daemon.resident_bytes()
     fuzzer.run(MESSAGES)
-    clean_up(daemon)
     grown = daemon.resident_bytes() - before
     print(f"{fuzzer.counts}, {grown / MIB:.1f} MiB more")
     assert grown < 12 * MIB

@@ -153,7 +153,6 @@ def rapi(daemon: DaemonProcess) -> Iterator[Get]:
         folder.mkdir(exist_ok=True)
         shutil.chown(folder, user.pw_uid)
     (root / "var/run/ganeti/socket").chmod(0o755)
-    (root / "var/lib/ganeti/ssconf_master_node").write_text("node1\n")
     # Some resources are only for those who name themselves.
     (root / "var/lib/ganeti/rapi/users").write_text("tester password read\n")
     login = base64.b64encode(b"tester:password").decode()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.crashing import until
-from tests.functional.fuzzing import Fuzzer, clean_up
+from tests.functional.fuzzing import Fuzzer
 
 MESSAGES = 1_000_000
 SLICE = 50_000
@@ -23,7 +23,6 @@ def test_mutated_requests(make_daemon: Callable[..., DaemonProcess]) -> None:
             print(f"slice {number}, seed {seed}")
             fuzzer = Fuzzer(daemon, seed)
             fuzzer.run(SLICE)
-            clean_up(daemon)
             until(lambda: daemon.descriptors() <= before + 2, "descriptors are left")
             memory.append(daemon.resident_bytes() / MIB)
             print(f"{memory[-1]:.0f} MiB, {fuzzer.counts}")

@@ -56,9 +56,7 @@ class TableTests(SynchronousTestCase):
 
     def test_late_signal(self) -> None:
         """A signal while every part ends only bounds the time for that."""
-        self.assertEqual(
-            step(State.STOPPING, Happening.SIGNAL), (State.STOPPING, (Act.BOUND,))
-        )
+        self.assertEqual(step(State.STOPPING, Happening.SIGNAL), (State.STOPPING, (Act.BOUND,)))
         self.assertEqual(
             step(State.STOPPING, Happening.OUT_OF_PATIENCE), (State.ENDED, (Act.CUT_SHORT,))
         )

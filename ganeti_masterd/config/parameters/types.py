@@ -1,0 +1,181 @@
+"""The type of every parameter, and giving values their types.
+
+The tables are facts of Ganeti 3.0.2. Clients send texts for most values
+(``gnt-cluster modify -B auto_balance=no``), so :func:`enforce` reads them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from ganeti_masterd.config import defaults
+from ganeti_masterd.errors import TypeEnforcementError
+
+#: How parameters are typed: by name, one of "bool", "float", "int", "string",
+#: "maybe-string" (or null) and "size" (MiB, or a text with a unit).
+Types = Mapping[str, str]
+
+BACKEND: Final[Types] = {
+    "always_failover": "bool",
+    "auto_balance": "bool",
+    "maxmem": "size",
+    "minmem": "size",
+    "spindle_use": "int",
+    "vcpus": "int",
+}
+
+NODE: Final[Types] = {
+    "cpu_speed": "float",
+    "exclusive_storage": "bool",
+    "oob_program": "string",
+    "ovs": "bool",
+    "ovs_link": "maybe-string",
+    "ovs_name": "maybe-string",
+    "spindle_count": "int",
+    "ssh_port": "int",
+}
+
+NIC: Final[Types] = {"link": "string", "mode": "string", "vlan": "string"}
+
+#: Parameters of disk templates; which template has which is in ``disks``.
+DISK_TEMPLATE: Final[Types] = {
+    "access": "string",
+    "c-delay-target": "int",
+    "c-fill-target": "int",
+    "c-max-rate": "int",
+    "c-min-rate": "int",
+    "c-plan-ahead": "int",
+    "data-stripes": "int",
+    "disk-barriers": "string",
+    "disk-custom": "string",
+    "dynamic-resync": "bool",
+    "host": "string",
+    "meta-barriers": "bool",
+    "meta-stripes": "int",
+    "metavg": "string",
+    "net-custom": "string",
+    "pool": "string",
+    "port": "int",
+    "protocol": "string",
+    "resync-rate": "int",
+    "stripes": "int",
+    "volume": "string",
+}
+
+#: The sizes of an instance in a policy.
+INSTANCE_SPEC: Final[Types] = dict.fromkeys(
+    ("cpu-count", "disk-count", "disk-size", "memory-size", "nic-count", "spindle-use"), "int"
+)
+
+#: What an administrator says of a node's hypervisor and of its storage.
+HYPERVISOR_STATE: Final[Types] = dict.fromkeys(
+    ("cpu_node", "cpu_total", "mem_hv", "mem_node", "mem_total"), "int"
+)
+DISK_STATE: Final[Types] = dict.fromkeys(("disk_overhead", "disk_reserved", "disk_total"), "int")
+
+
+def _hypervisor_types() -> Types:
+    """Reads the types off the default values: each is of its parameter's type."""
+    kinds = {bool: "bool", int: "int", str: "string"}
+    found = {
+        name: kinds[type(value)]
+        for params in defaults.HVPARAMS.values()
+        for name, value in params.items()
+    }
+    # Types that a default value doesn't show: a null root is "as the kernel has it".
+    return {**found, "root_path": "maybe-string"}
+
+
+#: Parameters of all hypervisors.
+HYPERVISOR: Final[Types] = _hypervisor_types()
+
+_SIZE = re.compile(r"([.\d]+)\s*([a-zA-Z]+)?")
+_UNITS = {"": 1, "m": 1, "g": 1024, "t": 1024 * 1024}
+
+
+def enforce(
+    values: Mapping[str, Any], types: Types, special: Collection[Any] = ()
+) -> dict[str, Any]:
+    """Returns ``values`` with each as its type; those in ``special`` stay as they are.
+
+    Raises ``TypeEnforcementError`` for a name that has no type, and for a value
+    that can't be read as its type.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeEnforcementError(f"Expected dictionary, got '{values}'")
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        kind = types.get(name)
+        if kind is None:
+            raise TypeEnforcementError(f"Unknown parameter '{name}'")
+        if any(value is item or (value == item and type(value) is type(item)) for item in special):
+            found[name] = value
+            continue
+        try:
+            found[name] = _READERS[kind](value)
+        except (ValueError, TypeError) as error:
+            detail = f". error: {error}" if kind == "size" else ""
+            raise TypeEnforcementError(
+                f"'{name}' (value {value}) is not a valid {_NOUNS.get(kind, kind)}{detail}"
+            )
+    return found
+
+
+def parse_size(value: Any) -> int:
+    """Returns a size in MiB, rounded up to a multiple of 4 as Ganeti does.
+
+    ``value`` is a number of MiB or a text with a unit (m, g or t, also as "GB" or
+    "GiB"). Raises ``ValueError``.
+    """
+    match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
+    if match is None:
+        raise ValueError("Invalid format")
+    unit = (match[2] or "").lower()
+    factor = _UNITS.get(re.sub(r"(?<=[mgt])i?b$", "", unit))
+    if factor is None:
+        raise ValueError(f"Unknown unit: {match[2]}")
+    return 4 * math.ceil(float(match[1]) * factor / 4)
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, str) and value:
+        try:
+            return {"true": True, "false": False}[value.lower()]
+        except KeyError:
+            raise ValueError
+    return bool(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    found = float(value)
+    if not math.isfinite(found):
+        raise ValueError
+    return found
+
+
+def _string(value: Any) -> str:
+    if value is False:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "bool": _bool,
+    "float": _float,
+    "int": _int,
+    "maybe-string": lambda value: None if value is None else _string(value),
+    "size": parse_size,
+    "string": _string,
+}
+_NOUNS = {"bool": "boolean", "int": "integer", "maybe-string": "string"}

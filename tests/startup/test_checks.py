@@ -1,0 +1,264 @@
+"""The checks before the process detaches: their order, exit codes and messages (spec masterd 3)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from msgspec import json
+
+from ganeti_masterd.errors import PidFileLockError
+from ganeti_masterd.startup.checks import (
+    Machine,
+    Passed,
+    Refused,
+    SimulatedMachine,
+    Wanted,
+    check,
+)
+from ganeti_masterd.startup.locks import LockedFile
+from tests.startup.scene import Host, RootTestCase
+
+#: Holds a lock of one kind on a file until its standard input ends.
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "a+")
+getattr(fcntl, sys.argv[2])(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+class CheckTests(RootTestCase):
+    """One thing is wrong at a time, and more: then the first one counts."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.host = Host()
+        self.wanted = Wanted(self.paths, False, "gnt-masterd", "gnt-daemons")
+
+    def passed(self) -> Passed:
+        """Runs the checks, which must pass."""
+        return check(self.wanted, self.host)
+
+    def refused(self) -> Refused:
+        """Runs the checks, which must not pass."""
+        return self.assertRaises(Refused, check, self.wanted, self.host)
+
+    def hold(self, path: str, kind: str) -> None:
+        """Lets another process hold a lock until the test ends."""
+        other = subprocess.Popen(
+            [sys.executable, "-c", HOLD, path, kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert other.stdin is not None
+        assert other.stdout is not None
+        self.addCleanup(other.wait)
+        self.addCleanup(other.stdout.close)
+        self.addCleanup(other.stdin.close)
+        other.stdout.readline()
+
+    def test_passes(self) -> None:
+        """A good start finds the configuration and the account, and changes nothing."""
+        before = self.content()
+        passed = self.passed()
+        self.assertEqual(passed.snapshot.master.name, "node1")
+        self.assertEqual(passed.account, self.host.account("gnt-masterd", "gnt-daemons"))
+        self.assertEqual(self.content(), before | {self.paths.queue_lock: b""})
+
+    def content(self) -> dict[str, bytes]:
+        """Returns every file below the root."""
+        return {
+            str(path): path.read_bytes() for path in Path(self.root).rglob("*") if path.is_file()
+        }
+
+    def test_wrong_user(self) -> None:
+        """A user that can't become the daemon's is told both uids, before anything else."""
+        self.host.user = 1000
+        os.unlink(self.paths.ssconf("master_node"))
+        refused = self.refused()
+        self.assertEqual(refused.code, 1)
+        self.assertIn("uid 7", refused.message)
+        self.assertIn("uid 1000", refused.message)
+
+    def test_own_user(self) -> None:
+        """The daemon's own user needs no right to become it."""
+        self.host.user = 7
+        self.passed()
+
+    def test_living_daemons(self) -> None:
+        """Each file, with each kind of lock, keeps a second daemon from starting."""
+        files = (self.paths.pid, self.paths.queue_lock, *self.paths.peers_pids)
+        for path in files:
+            for kind in ("flock", "lockf"):
+                self.hold(path, kind)
+                with open(path, "w") as file:
+                    file.write("4711\n")
+                refused = self.refused()
+                self.assertEqual(refused.code, 1)
+                self.assertIn(f"{path} is locked by another process", refused.message)
+                self.assertIn("4711", refused.message)
+                os.unlink(path)
+
+    def test_living_luxid_beside_simulation(self) -> None:
+        """A simulation doesn't care for luxid."""
+        self.hold(self.paths.peers_pids[0], "lockf")
+        check(Wanted(self.paths, True), self.host)
+
+    def test_living_before_not_master(self) -> None:
+        """A living daemon is told of before that this node isn't master."""
+        self.hold(self.paths.pid, "flock")
+        self.host.name = "node2"
+        self.assertEqual(self.refused().code, 1)
+
+    def test_no_ssconf(self) -> None:
+        """Incomplete ssconf is exit code 12, whatever is wrong with the file."""
+        path = self.paths.ssconf("master_node")
+        for content in (b"", b"\n", b"\xff\xfe", None):
+            os.unlink(path)
+            if content is not None:
+                Path(path).write_bytes(content)
+            refused = self.refused()
+            self.assertEqual((refused.code, refused.on_stdout), (12, False))
+            self.assertIn(path, refused.message)
+            Path(path).touch()
+
+    def test_unresolvable(self) -> None:
+        """A host name without an address is exit code 12 and named."""
+        self.host.known = set()
+        refused = self.refused()
+        self.assertEqual(refused.code, 12)
+        self.assertIn("'node1'", refused.message)
+
+    def test_not_master(self) -> None:
+        """Another node's name is exit code 11, said on standard output as 3.0 does."""
+        self.host.name = "node2"
+        refused = self.refused()
+        self.assertEqual(
+            (refused.code, refused.message, refused.on_stdout), (11, "Not master", True)
+        )
+
+    def test_not_master_before_account(self) -> None:
+        """Accounts are looked at only on the master."""
+        self.host.name = "node2"
+        self.host.accounts = {}
+        self.assertEqual(self.refused().code, 11)
+
+    def test_no_account(self) -> None:
+        """A missing user or group is exit code 1 with both names."""
+        self.host.accounts = {}
+        Path(self.paths.config).write_bytes(b"{")
+        refused = self.refused()
+        self.assertEqual(refused.code, 1)
+        self.assertIn("'gnt-masterd'", refused.message)
+        self.assertIn("'gnt-daemons'", refused.message)
+
+    def test_version(self) -> None:
+        """A configuration of another version names both and the upgrade, and stays as it is."""
+        document = json.decode(Path(self.paths.config).read_bytes())
+        Path(self.paths.config).write_bytes(json.encode({**document, "version": 2160000}))
+        before = self.content()
+        refused = self.refused()
+        self.assertEqual(refused.code, 1)
+        for text in ("2.16.0", "3.0.0", "upgrade"):
+            self.assertIn(text, refused.message)
+        self.assertEqual(self.content(), before)
+
+    def test_broken_configuration(self) -> None:
+        """Any other fault names the file and the fault."""
+        for content, fault in ((b"{", ""), (b"", ""), (b'{"version": 3000000}', "cluster")):
+            Path(self.paths.config).write_bytes(content)
+            refused = self.refused()
+            self.assertEqual(refused.code, 1)
+            self.assertIn(self.paths.config, refused.message)
+            self.assertIn(fault, refused.message)
+
+    def test_no_configuration(self) -> None:
+        """A missing file is named."""
+        os.unlink(self.paths.config)
+        self.assertIn(f"{self.paths.config} can't be read", self.refused().message)
+
+    def test_no_queue(self) -> None:
+        """A missing queue is named."""
+        os.rmdir(self.paths.queue + "/archive")
+        os.unlink(self.paths.queue + "/version")
+        os.rmdir(self.paths.queue)
+        self.assertIn(self.paths.queue, self.refused().message)
+
+    def test_no_journal(self) -> None:
+        """A file that is no journal is named."""
+        os.makedirs(os.path.dirname(self.paths.journal))
+        Path(self.paths.journal).write_bytes(b"rubbish" * 1000)
+        self.assertIn(self.paths.journal, self.refused().message)
+
+    def test_nothing_stays_open(self) -> None:
+        """Neither a lock nor a file is left to be inherited."""
+        before = os.listdir("/proc/self/fd")
+        self.passed()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), len(before))
+        LockedFile(self.paths.queue_lock).release()
+
+
+class MachineTests(RootTestCase):
+    """The machine as it is."""
+
+    def test_names(self) -> None:
+        """GANETI_HOSTNAME names the host, and names resolve or not."""
+        machine = Machine({"GANETI_HOSTNAME": "here"})
+        self.assertEqual(machine.host_name(), "here")
+        self.assertTrue(Machine({}).host_name())
+        self.assertTrue(machine.resolves("localhost"))
+        self.assertFalse(machine.resolves("no such name"))
+        self.assertFalse(machine.resolves("x" * 300))
+        self.assertEqual(machine.uid(), os.geteuid())
+
+    def test_accounts(self) -> None:
+        """Accounts are the system's."""
+        machine = Machine({})
+        account = machine.account("root", None)
+        assert account is not None
+        self.assertEqual((account.uid, account.gid), (0, 0))
+        self.assertIsNone(machine.account("no-such-user", None))
+        self.assertIsNone(machine.account(None, "no-such-group"))
+        own = machine.account(None, None)
+        assert own is not None
+        self.assertEqual(own.uid, os.geteuid())
+
+    def test_simulated(self) -> None:
+        """A simulation is the master's machine, unless it is told to be another."""
+        self.assertEqual(SimulatedMachine({}, self.paths).host_name(), "node1")
+        other = SimulatedMachine({"GANETI_HOSTNAME": "node3"}, self.paths)
+        self.assertEqual(other.host_name(), "node3")
+        self.assertTrue(other.resolves("node3"))
+
+
+class LockTests(RootTestCase):
+    """Locked files."""
+
+    def test_both_kinds(self) -> None:
+        """A file that is held is held against both kinds of lock."""
+        path = self.root + "/lock"
+        held = LockedFile(path, 0o600)
+        self.addCleanup(held.release)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        with open(path, "rb+") as other:
+            self.assertRaises(BlockingIOError, fcntl.flock, other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.assertRaises(PidFileLockError, LockedFile, path)
+
+    def test_replaced_file(self) -> None:
+        """A lock on a file that lost its name meanwhile doesn't count: the next one is taken."""
+        path = self.root + "/lock"
+        old = LockedFile(path)
+        os.unlink(path)
+        new = LockedFile(path)
+        new.write("12\n")
+        self.assertEqual(Path(path).read_text(), "12\n")
+        old.release()
+        self.assertRaises(PidFileLockError, LockedFile, path)
+        new.release(remove=True)
+        new.release(remove=True)
+        self.assertFalse(os.path.exists(path))

@@ -1,0 +1,135 @@
+"""Where the log goes: files that move away, JSON, levels, syslog."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import syslog
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import ILogObserver, Logger, LogLevel
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from ganeti_masterd.startup.logs import Logs, SyslogObserver
+from tests.startup.scene import RootTestCase
+
+
+class LogTests(RootTestCase):
+    """One set of logs each."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = Path(self.root) / "a.log"
+        self.sent: list[tuple[int, str]] = []
+        self.patch(syslog, "syslog", lambda priority, text: self.sent.append((priority, text)))
+
+    def log_to(self, **how: Any) -> tuple[Logs, Logger]:
+        """Returns logs, and what writes to them."""
+        logs = Logs(**{"path": str(self.path), **how})
+        verifyObject(ILogObserver, logs.observer)
+        return logs, Logger("here", observer=logs.observer)
+
+    def test_text(self) -> None:
+        """The file is for its owner alone, and appended to."""
+        self.path.write_text("old\n")
+        self.path.chmod(0o600)
+        _, log = self.log_to()
+        log.info("Hello {who}", who="w\u00f6rld")
+        lines = self.path.read_text("utf-8").splitlines()
+        self.assertEqual(lines[0], "old")
+        self.assertTrue(lines[1].endswith("[here#info] Hello w\u00f6rld"))
+
+    def test_mode(self) -> None:
+        """A new file has mode 0600 whatever the umask."""
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        self.log_to()
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+
+    def test_levels(self) -> None:
+        """What is below "info" is for --debug."""
+        _, log = self.log_to()
+        log.debug("small")
+        self.assertEqual(self.path.read_text(), "")
+        _, log = self.log_to(debug=True)
+        log.debug("small")
+        self.assertIn("small", self.path.read_text())
+
+    def test_reopen(self) -> None:
+        """After a rotation the log goes on in a new file, and nothing is lost."""
+        logs, log = self.log_to()
+        log.info("one")
+        old = self.path.rename(self.path.with_name("b.log"))
+        log.info("two")
+        logs.reopen()
+        log.info("three")
+        self.assertEqual(old.read_text().count("\n"), 2)
+        self.assertIn("three", self.path.read_text())
+
+    def test_reopen_fails(self) -> None:
+        """If the new file can't be opened, the log goes on in the old one."""
+        logs, log = self.log_to()
+        old = self.path.rename(self.path.with_name("b.log"))
+        self.path.mkdir()
+        self.assertRaises(OSError, logs.reopen)
+        log.info("still here")
+        self.assertIn("still here", old.read_text())
+
+    def test_link(self) -> None:
+        """A link in the place of the file is not followed."""
+        self.path.symlink_to(self.root + "/elsewhere")
+        self.assertRaises(OSError, self.log_to)
+
+    def test_json(self) -> None:
+        """Each event is one JSON object, whatever is in it."""
+        _, log = self.log_to(json=True)
+        log.warn("two\nlines {thing}", thing=object())
+        try:
+            raise ValueError("why")
+        except ValueError:
+            log.failure("It failed", Failure())
+        first, second = map(json.loads, self.path.read_text().splitlines())
+        self.assertEqual((first["level"], first["namespace"]), ("warn", "here"))
+        self.assertTrue(first["text"].startswith("two\nlines <object"))
+        self.assertIsInstance(first["time"], float)
+        self.assertEqual(second["text"], "It failed")
+        self.assertIn("ValueError: why", second["traceback"])
+
+    def test_stream(self) -> None:
+        """In the foreground without a file it goes to standard output."""
+        stream = io.StringIO()
+        logs, log = self.log_to(path=None, stream=stream)
+        log.info("hello")
+        logs.reopen()
+        self.assertIn("hello", stream.getvalue())
+
+    def test_syslog(self) -> None:
+        """Besides the file, or in its place, line by line, with its priority."""
+        for to_syslog in ("yes", "only"):
+            _, log = self.log_to(to_syslog=to_syslog)
+            log.error("a\nb")
+            self.assertEqual(self.sent, [(syslog.LOG_ERR, "a"), (syslog.LOG_ERR, "b")])
+            self.sent.clear()
+        self.assertEqual(self.path.read_text().count("error"), 1)
+
+    def test_observers(self) -> None:
+        """Levels have the priorities that syslog has for them."""
+        observer = SyslogObserver()
+        verifyObject(ILogObserver, observer)
+        log = Logger("here", observer=observer)
+        for level in LogLevel.iterconstants():
+            log.emit(level, "x")
+        self.assertEqual(
+            [priority for priority, _ in self.sent],
+            [
+                syslog.LOG_DEBUG,
+                syslog.LOG_INFO,
+                syslog.LOG_WARNING,
+                syslog.LOG_ERR,
+                syslog.LOG_CRIT,
+            ],
+        )

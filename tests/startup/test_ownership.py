@@ -1,0 +1,100 @@
+"""Owners, groups and modes of every file (spec masterd 10)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from unittest import SkipTest
+
+from ganeti_masterd.startup.accounts import Account
+from ganeti_masterd.startup.ownership import (
+    files_of,
+    folders_of,
+    give_tree,
+    groups_of,
+    set_right,
+)
+from tests.startup.scene import RootTestCase
+
+#: Numbers that no one has: names need not exist.
+ACCOUNT = Account("someone", "some", 54321, 54322)
+
+
+class OwnershipTests(RootTestCase):
+    """What a start by root sets right."""
+
+    def test_table(self) -> None:
+        """Modes are those of the spec."""
+        modes = {
+            os.path.relpath(place.path, self.root): place.mode
+            for place in (*folders_of(self.paths, ACCOUNT), *files_of(self.paths, ACCOUNT))
+        }
+        for path, mode in {
+            "var/lib/ganeti/config.data": 0o640,
+            "var/lib/ganeti/queue": 0o750,
+            "var/lib/ganeti/queue/archive": 0o750,
+            "var/lib/ganeti/queue/serial": 0o640,
+            "var/lib/ganeti/queue/drain": 0o644,
+            "var/lib/ganeti/server.pem": 0o440,
+            "var/lib/ganeti/client.pem": 0o440,
+            "var/run/ganeti": 0o775,
+            "var/run/ganeti/socket": 0o770,
+        }.items():
+            self.assertEqual(modes[path], mode, path)
+
+    def test_set_right(self) -> None:
+        """What luxid left gets the daemon's owner, group and mode; what is missing is made."""
+        self.as_root()
+        job = Path(self.paths.queue) / "job-7"
+        job.write_bytes(b"{}")
+        job.chmod(0o600)
+        other = Path(self.paths.queue) / "job-7.new"
+        other.touch(0o600)
+        os.rmdir(self.paths.sockets)
+        set_right(self.paths, ACCOUNT)
+        found = job.stat()
+        self.assertEqual(
+            (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)), (54321, 54322, 0o640)
+        )
+        self.assertEqual(other.stat().st_uid, os.geteuid())
+        found = os.stat(self.paths.sockets)
+        self.assertEqual((found.st_uid, stat.S_IMODE(found.st_mode)), (54321, 0o770))
+        self.assertEqual(os.stat(self.paths.config).st_uid, 54321)
+        # ssconf is the node daemon's.
+        self.assertEqual(os.stat(self.paths.ssconf("master_node")).st_uid, os.geteuid())
+
+    def test_links(self) -> None:
+        """No link gives away what it points at, be it symbolic or hard."""
+        self.as_root()
+        secret = Path(self.root) / "secret"
+        secret.touch(0o600)
+        job = Path(self.paths.queue) / "job-7"
+        for link in (job.symlink_to, job.hardlink_to):
+            link(secret)
+            self.assertRaises(OSError, set_right, self.paths, ACCOUNT)
+            job.unlink()
+        self.assertEqual(secret.stat().st_uid, os.geteuid())
+        self.assertEqual(stat.S_IMODE(secret.stat().st_mode), 0o600)
+
+    def test_tree(self) -> None:
+        """A simulated root is the daemon's as a whole, what links point at is not."""
+        self.as_root()
+        outside = Path(self.root + ".outside")
+        outside.touch()
+        self.addCleanup(outside.unlink)
+        os.symlink(outside, self.root + "/link")
+        give_tree(self.root, ACCOUNT)
+        self.assertEqual({path.lstat().st_uid for path in Path(self.root).rglob("*")}, {54321})
+        self.assertEqual(outside.stat().st_uid, os.geteuid())
+
+    def test_groups(self) -> None:
+        """Groups are given only where they are needed and may be given."""
+        self.assertEqual(groups_of(self.paths, None), {})
+        own = Account("", "", os.geteuid(), os.getegid())
+        self.assertEqual(groups_of(self.paths, own)[self.paths.queue], os.getegid())
+
+    def as_root(self) -> None:
+        """Only root can give files away."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can give files away")
