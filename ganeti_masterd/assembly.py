@@ -183,6 +183,7 @@ class Assembly:
         if endpoint is None:
             return None
         # Here, as only who asks for it needs its libraries in memory.
+        from ganeti_masterd.monitoring.endpoints import local
         from ganeti_masterd.monitoring.parts import Parts
         from ganeti_masterd.monitoring.service import Monitoring
 
@@ -195,7 +196,7 @@ class Assembly:
             listeners={listener.name: listener.factory for listener in self.listeners},
             pools={"opcodes": self.pool},
         )
-        server = serverFromString(self._reactor, endpoint)
+        server = serverFromString(self._reactor, local(endpoint))
         return Monitoring(self._reactor, parts, server, endpoint)
 
     def _add_locks(self, snapshot: Snapshot) -> None:

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IReactorCore, IReactorSocket, IReactorTi
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ganeti_masterd.assembly import Assembly, Settings
+from ganeti_masterd.assembly import Assembly, Listener, Settings
 from ganeti_masterd.config.document import apply_rows
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.verify import verify
@@ -94,16 +94,16 @@ class MasterService(Service):
         """Starts every part; ends the process, having undone the rest, if that can't be done."""
         began = time.monotonic()
         recovered: Recovered | None = None
+        listening: list[Listener] = []
         try:
             self._lock()
             recovered, snapshot = self._recover()
             self._parts = Assembly(self._reactor, self._settings, recovered, snapshot)
+            listening = self._parts.listeners
             self._monitoring = self._parts.monitoring()
             restored = self._prepare()
         except BaseException as error:
-            if recovered is not None:
-                recovered.store.close()
-            self._locks.release()
+            self._undo(recovered, listening)
             if isinstance(error, GenericError):
                 self._surroundings.launch.refuse(str(error))
             if isinstance(error, (OSError, sqlite3.Error)):
@@ -125,6 +125,16 @@ class MasterService(Service):
             seconds=time.monotonic() - began,
         )
         self._surroundings.launch.succeeded()
+
+    def _undo(self, recovered: Recovered | None, listening: list[Listener]) -> None:
+        """Takes back what a start that fails has done so far; no thread runs yet."""
+        if self._monitoring is not None:
+            self._monitoring.close()
+        for listener in listening:
+            listener.socket.close()
+        if recovered is not None:
+            recovered.store.close()
+        self._locks.release()
 
     def _lock(self) -> None:
         paths = self._settings.paths
@@ -157,7 +167,7 @@ class MasterService(Service):
             log.warn("The configuration has a fault: {fault}", fault=fault)
         return recovered, snapshot
 
-    def _prepare(self) -> Deferred[None]:
+    def _prepare(self) -> Deferred[Any]:
         """Does all that can fail; returns what fires once the jobs found are durable again."""
         parts = self._parts
         _raise_descriptor_limit(self._settings.max_connections + SPARE_DESCRIPTORS)
@@ -169,14 +179,14 @@ class MasterService(Service):
                 f"{', '.join(map(str, alive))}; start again when they have ended"
             )
         job_files.set_aside(parts.queue.folder, loaded.corrupt)
-        faults: list[Failure] = []
-        parts.door.start().addErrback(faults.append)
-        if faults:
-            faults[0].raiseException()
+        _raise_if_failed(parts.door.start())
         restored = restore(parts.queue, loaded)
         for listener in parts.listeners:
             listener.socket.listen(cast(IReactorSocket, self._reactor), listener.factory)
-        return restored
+        waits = [restored]
+        if self._monitoring is not None:
+            waits.append(_raise_if_failed(self._monitoring.start()))
+        return DeferredList(waits, fireOnOneErrback=True, consumeErrors=True)
 
     def _start_threads(self) -> None:
         """Nothing fails from here on, and nothing blocks."""
@@ -189,15 +199,15 @@ class MasterService(Service):
         if watchdog is not None:
             self._timers.every(watchdog, surroundings.notifier.tell, ALIVE)
 
-    def _run_jobs(self) -> Deferred[None] | None:
+    def _run_jobs(self) -> None:
         self._parts.queue.run_with(self._parts.executor)
         self._surroundings.notifier.tell(READY)
-        return None if self._monitoring is None else self._monitoring.start()
 
     def _not_started(self, failure: Failure) -> None:
+        failure = getattr(failure.value, "subFailure", failure)
         log.critical("The daemon can't start: {error}", error=failure.getErrorMessage())
         self._surroundings.ending.failed()
-        cast(IReactorCore, self._reactor).stop()
+        self._stop_reactor()
 
     # Signals
 
@@ -207,7 +217,11 @@ class MasterService(Service):
             self._surroundings.ending.signal = number
         if self._stopping is not None:
             self._stopping.signal()
-        elif not self._asked:
+        else:
+            self._stop_reactor()
+
+    def _stop_reactor(self) -> None:
+        if not self._asked:
             self._asked = True
             cast(IReactorCore, self._reactor).stop()
 
@@ -312,6 +326,21 @@ class MasterService(Service):
             queue.commit([after_restart(job, now) for job in stuck]).addErrback(
                 lambda failure: log.error("{error}", error=failure.value)
             )
+
+
+def _raise_if_failed(done: Deferred[None]) -> Deferred[None]:
+    """Returns a Deferred as it is, unless it has failed by now: raises why."""
+    faults: list[Failure] = []
+
+    def note(failure: Failure) -> Failure:
+        faults.append(failure)
+        return failure
+
+    done.addErrback(note)
+    if faults:
+        done.addErrback(lambda _: None)
+        faults[0].raiseException()
+    return done
 
 
 def _raise_descriptor_limit(wanted: int) -> None:

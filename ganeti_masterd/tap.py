@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: twistd's own PID file where it was given none; it is not locked, so ours does better.
 _TWISTD_PID_FILE = "twistd.pid"
 
+#: As shells have it for a program that ends by SIGINT.
+_EXIT_INTERRUPTED = 130
+
 _NO_VOTING = """\
 The other nodes are not asked whether this node is the master (--no-voting). If another
 one is, both will change the cluster, and instances and their data may be lost.
@@ -135,7 +138,7 @@ class Options(usage.Options):
             None,
             None,
             "Serve metrics and status on this Twisted endpoint, such as "
-            "tcp:9100:interface=127.0.0.1.",
+            "tcp:19100 (local, unless it names an interface) or unix:PATH.",
         ],
         [
             "stop-timeout",
@@ -185,6 +188,8 @@ def make_service(options: Options) -> IService:
         leave(refused)
     except (GenericError, OSError) as error:
         leave(Refused(str(error)))
+    except KeyboardInterrupt:
+        leave(Refused("Interrupted", _EXIT_INTERRUPTED))
 
 
 def _checked_service(options: Options) -> IService:
@@ -208,7 +213,7 @@ def _checked_service(options: Options) -> IService:
     machine = SimulatedMachine(os.environ, paths) if simulated else Machine(os.environ)
     passed = check(wanted, machine)
     reactor = _reactor()
-    _check_endpoint(reactor, options["monitoring"])
+    _check_endpoint(options["monitoring"])
     report = _ask_nodes(options, reactor, paths, passed.snapshot)
     _set_ownership(paths, passed, simulated)
     launch = Launch(options.parent)
@@ -240,15 +245,15 @@ def _wanted_account(options: Options, simulated: bool) -> tuple[str | None, str 
     return user or USER, group or GROUP
 
 
-def _check_endpoint(reactor: Any, endpoint: str | None) -> None:
-    from twisted.internet.endpoints import serverFromString
-
+def _check_endpoint(endpoint: str | None) -> None:
     from ganeti_masterd.startup.checks import Refused
 
     if endpoint is not None:
+        from ganeti_masterd.monitoring.endpoints import local
+
         try:
-            serverFromString(reactor, endpoint)
-        except (ValueError, TypeError) as error:
+            local(endpoint)
+        except ValueError as error:
             raise Refused(f"--monitoring {endpoint} is no endpoint: {error}") from None
 
 
@@ -331,7 +336,7 @@ def _logs(options: Options, launch: Launch, paths: Paths, passed: Passed) -> Log
     )
     account = passed.account
     if made.file is not None and account is not None and os.geteuid() == 0:
-        own = group_id(OWN_GROUP)
+        own = group_id(OWN_GROUP) if options["simulate"] is None else account.gid
         made.file.give_to(account.uid, account.gid if own is None else own)
     return made
 

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.clusters import cluster
 from bench.crowd import Crowd, Failed, Script
 from bench.figures import AtLeast, AtMost, Figure, Line
-from bench.load import Tally, ask, burst, slowest_tenth, submit_and_wait, times
+from bench.load import Tally, ask, burst, play, slowest_tenth, submit_and_wait, times
+from bench.loads import Beside, Counted
 from bench.report import as_json, number, table
 from bench.workloads import WORKLOADS, files_behind
+from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.store import NodeStore
+from ganeti_masterd.startup.paths import Paths
+from ganeti_masterd.startup.simulated_root import read_config
 from tools.check_fragments import faults
 
 Answer = Callable[[Any], bytes]
 
 
-class CrowdTests(SynchronousTestCase):
-    """Scripts on real sockets, answered by a thread."""
+class SocketCase(SynchronousTestCase):
+    """A test with a socket, whose requests a thread answers."""
 
     def setUp(self) -> None:
         self.path = self.mktemp()  # relative, so that it stays below a socket's 107 bytes
@@ -57,6 +66,10 @@ class CrowdTests(SynchronousTestCase):
         server = Thread(target=accept)
         server.start()
         self.addCleanup(server.join)
+
+
+class CrowdTests(SocketCase):
+    """Scripts on real sockets."""
 
     def play(self, *scripts: Script) -> Crowd:
         """Plays the scripts to their end."""
@@ -116,6 +129,34 @@ class CrowdTests(SynchronousTestCase):
         tally = Tally()
         self.play(ask(b"{}\x03", tally, times(5)))
         self.assertEqual(len(tally.latencies), 5)
+
+
+class LoadTests(SocketCase):
+    """Loads on real sockets, played to their end."""
+
+    def test_counted(self) -> None:
+        """So many requests are made in all, whoever of the clients makes them."""
+        self.serve(lambda request: b'{"success":true,"result":1}\x03', connections=3)
+        crowd = Crowd(self.path)
+        self.addCleanup(crowd.close)
+        load = Counted(method="Query", args=[], clients=3, requests=10)
+        self.assertEqual(play(load, crowd).count, 10)
+
+    def test_beside(self) -> None:
+        """One client's requests are timed apart from the small ones of another."""
+        heard: set[str] = set()
+
+        def answer(request: Any) -> bytes:
+            heard.add(request["method"])
+            return b'{"success":true,"result":1}\x03'
+
+        self.serve(answer, connections=2)
+        crowd = Crowd(self.path)
+        self.addCleanup(crowd.close)
+        measured = play(Beside(method="Query", args=[], seconds=0.05), crowd)
+        self.assertEqual(heard, {"Query", "QueryConfigValues"})
+        self.assertGreater(measured.count, 0)
+        self.assertGreater(measured.large, 0.0)
 
 
 class ScriptTests(SynchronousTestCase):
@@ -235,6 +276,30 @@ class WorkloadTests(SynchronousTestCase):
             (queue / f"job-{job}").write_text(json.dumps({"id": job, "ops": [{"status": status}]}))
         self.assertEqual(files_behind(queue, 1, 4), 2)
         self.assertEqual(files_behind(queue, 1, 1), 0)
+
+
+class ClusterTests(SynchronousTestCase):
+    """Clusters that are made for a workload."""
+
+    def test_cluster(self) -> None:
+        """The configuration is whole, instances run where it says, calls take their time."""
+        # Not a test's own folder, whose path may be too long for a socket below it.
+        root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, root)
+        cluster(4, 10, 0.02)(root)
+        snapshot = read_config(Paths(str(root)))
+        self.assertEqual((len(snapshot.nodes), len(snapshot.instances)), (4, 10))
+        store = NodeStore(str(root / "simulation" / "nodes.sqlite"), synced=False)
+        self.addCleanup(store.close)
+        held = store.load()
+        self.assertEqual(
+            sorted((snapshot.node(node).uuid, name) for node, _, name, _ in held),
+            sorted((one.primary_node, one.name) for one in snapshot.instances.values()),
+        )
+        delays = msgspec.json.decode(
+            (root / "simulation" / "faults.json").read_bytes(), type=list[Fault]
+        )
+        self.assertEqual({(delay.kind, delay.seconds) for delay in delays}, {("delay", 0.02)})
 
 
 class FragmentTests(SynchronousTestCase):

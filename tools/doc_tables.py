@@ -14,6 +14,7 @@ from typing import Any, cast
 from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.jobs.model import STEPS
 from ganeti_masterd.logical_units.registry import UNITS
+from ganeti_masterd.monitoring.declarations import METRICS
 from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.requests.methods import Method
@@ -138,6 +139,23 @@ def shutdown() -> str:
     )
 
 
+def metrics() -> str:
+    """Returns every metric of the daemon's own, with its kind and its labels."""
+    return table(
+        ("Metric", "Kind", "Labels", "What it tells"),
+        (36, 10, 18, 36),
+        (
+            (
+                f"``{metric.name}``",
+                metric.kind,
+                ", ".join(f"``{label}``" for label in metric.labels),
+                metric.text,
+            )
+            for metric in METRICS.values()
+        ),
+    )
+
+
 def _first_sentence(what: object) -> str:
     text = " ".join((inspect.getdoc(what) or "").split("\n\n")[0].split())
     return _SOURCE.sub("", text).replace("*", r"\*")
@@ -146,5 +164,5 @@ def _first_sentence(what: object) -> str:
 #: What ``.. from-code:: NAME`` may name.
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (options, methods, resources, units, unbuilt, steps, shutdown)
+    for function in (options, methods, resources, units, unbuilt, steps, shutdown, metrics)
 }

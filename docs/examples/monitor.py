@@ -13,13 +13,15 @@ from ganeti_masterd.luxi.failures import CallFailed
 
 
 async def main(reactor, socket):
+    """Looks each second, for ever; what changed is printed."""
     master = LuxiClient.at(socket, reactor)
     before = None
     while True:
         try:
             now = dict(await master.query_jobs(None, ["id", "status"]))
             if now != before:
-                print(*(f"{count} {status}" for status, count in sorted(Counter(now.values()).items())))
+                counts = Counter(now.values())
+                print(", ".join(f"{counts[status]} {status}" for status in sorted(counts)))
             known = now if before is None else before
             failed = [job for job in now if now[job] == "error" != known.get(job)]
             if failed:

@@ -10,7 +10,8 @@ for a regular expression ``FIELD =~ m/EXPRESSION/FLAGS`` (``!~``: not found), or
 host name with a pattern ``FIELD =* "web*"`` (``!*``: none). ``not`` binds closest, then
 ``and``, then ``or``; parentheses group. The lists are those that Ganeti 3.0.2 makes of the same
 text, with its rules for quotes: a quoted text is taken as it stands, backslashes and all, while
-in a regular expression a backslash only keeps the character after it (``\\.`` is a literal dot).
+in a regular expression a backslash only keeps the character after it (``\\.`` is a literal dot),
+but for ``\t \n \r \f``.
 Where those tools need parentheses after an expression without flags, none are needed here.
 """
 

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from ganeti_masterd.logical_units import cluster_queries, delay, queries, tags, trials
+from ganeti_masterd.logical_units import (
+    cluster_queries,
+    delay,
+    groups,
+    networks,
+    queries,
+    tags,
+    trials,
+)
 from ganeti_masterd.logical_units.base import UNITS, is_built, unit_for
+from ganeti_masterd.logical_units.nodes import units as nodes
 
-__all__ = ["UNITS", "cluster_queries", "delay", "is_built", "queries", "tags", "trials", "unit_for"]
+__all__ = [
+    "UNITS",
+    "cluster_queries",
+    "delay",
+    "groups",
+    "is_built",
+    "networks",
+    "nodes",
+    "queries",
+    "tags",
+    "trials",
+    "unit_for",
+]

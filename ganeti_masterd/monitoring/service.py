@@ -83,7 +83,7 @@ class Monitoring:
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
-        log.info("Monitoring is on {address}", address=port.getHost())
+        log.info("Monitoring is on {name}", name=self._name)
 
     def _not_listening(self, failure: Failure) -> None:
         self._activity.end()

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
-from typing import Any, NamedTuple
+from typing import Any
 
+from ganeti_masterd.config.addresspool import AddressPool, pool_of
 from ganeti_masterd.config.objects import Network
 from ganeti_masterd.query.fields import View, common, fields, number, other, text
 from ganeti_masterd.query.names import natural
 
 
-class Pool(NamedTuple):
-    """Addresses of a network: a character each, ``X`` for one that is taken."""
-
-    map: str
-    external: str
-
-
-def pool_of(network: Network) -> Pool:
-    """Returns a network's pool; an empty one where the configuration has none.
-
-    The configuration keeps two texts of 0 and 1, a character for each address.
-    """
-    own, external = network.reservations or "", network.ext_reservations or ""
-    size = max(len(own), len(external))
-    if not size:
-        return Pool("", "")
-    taken = int(own.ljust(size, "0"), 2) | int(external.ljust(size, "0"), 2)
-    marks = f"{taken:0{size}b}".replace("0", ".").replace("1", "X")
-    subnet = IPv4Network(network.network, strict=False)
-    names = [
-        str(subnet[place])
-        for place, bit in enumerate(external[: subnet.num_addresses])
-        if bit == "1"
-    ]
-    return Pool(marks, ", ".join(names))
-
-
-def _pool(view: View, network: Network) -> Pool:
-    pool: Pool | None = view.memo.get(network.uuid)
-    if pool is None:
-        pool = view.memo[network.uuid] = pool_of(network)
+def _pool(view: View, network: Network) -> AddressPool | None:
+    """The network's pool; null where the configuration has none, which then shows as empty."""
+    if network.uuid not in view.memo:
+        has_one = network.reservations or network.ext_reservations
+        view.memo[network.uuid] = pool_of(network) if has_one else None
+    pool: AddressPool | None = view.memo[network.uuid]
     return pool
 
 
@@ -79,25 +54,27 @@ NETWORK_FIELDS = fields(
     number(
         "free_count",
         "FreeCount",
-        given=lambda view, network: _pool(view, network).map.count("."),
+        given=lambda view, network: pool.free_count if (pool := _pool(view, network)) else 0,
         doc="How many addresses are free.",
     ),
     number(
         "reserved_count",
         "ReservedCount",
-        given=lambda view, network: _pool(view, network).map.count("X"),
+        given=lambda view, network: pool.reserved_count if (pool := _pool(view, network)) else 0,
         doc="How many addresses are taken.",
     ),
     text(
         "map",
         "Map",
-        given=lambda view, network: _pool(view, network).map,
+        given=lambda view, network: pool.map if (pool := _pool(view, network)) else "",
         doc="Each address as a character: X taken, . free.",
     ),
     text(
         "external_reservations",
         "ExternalReservations",
-        given=lambda view, network: _pool(view, network).external,
+        given=lambda view, network: (
+            ", ".join(pool.external_addresses) if (pool := _pool(view, network)) else ""
+        ),
         doc="The addresses that are kept for others than instances.",
     ),
     number(

@@ -27,7 +27,7 @@ _SLICE = 2000
 class Ledger:
     """What one or more clients asked for and what they were told. Jobs are by id."""
 
-    #: What was sent: the durations (each names one opcode), and the tags.
+    #: The durations that were sent; each names one opcode.
     sent: set[float] = field(default_factory=set)
     #: Jobs that were acknowledged, by the durations (or tags) of their opcodes.
     jobs: dict[int, list[float | str]] = field(default_factory=dict)
@@ -51,6 +51,8 @@ class Ledger:
     #: What the watcher's pause may be: the last one acknowledged, if any was, and those sent since.
     pauses: set[int | None] = field(default_factory=set)
     paused: bool = False
+    #: The highest id acknowledged by a daemon that was killed since.
+    last_before: int = 0
     #: What should not have happened at all.
     faults: list[str] = field(default_factory=list)
 
@@ -59,7 +61,7 @@ class Ledger:
         twice = self.jobs.keys() & other.jobs.keys()
         if twice:
             self.faults.append(f"job ids given twice: {sorted(twice)}")
-        if self.jobs and other.jobs and min(other.jobs) <= self.last_before:
+        if other.jobs and min(other.jobs) <= self.last_before:
             self.faults.append(f"job {min(other.jobs)} came after job {self.last_before}")
         for mine, theirs in (
             (self.jobs, other.jobs),
@@ -76,9 +78,6 @@ class Ledger:
         self.swept |= other.swept
         self.pauses = other.pauses if other.paused else self.pauses | other.pauses
         self.faults += other.faults
-
-    #: The highest id acknowledged by a daemon that was killed since.
-    last_before: int = 0
 
     def killed(self) -> None:
         """The daemon was killed: ids given from now on must be above those before."""

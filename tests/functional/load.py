@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ganeti_masterd.errors import GenericError, OpPrereqError
+from ganeti_masterd.errors import GenericError
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.luxi.failures import CallFailed
 from tests.functional.ledger import FINAL, Ledger
@@ -196,13 +196,3 @@ class Client(threading.Thread):
         self.ledger.pauses.add(until)
         master.set_watcher_pause(until)
         self.ledger.pauses, self.ledger.paused = {until}, True
-
-
-def refuse_bad(master: BlockingClient) -> None:
-    """Submits what is refused, so that the ids that it takes are never given again."""
-    for bad in ({"OP_ID": "OP_TEST_DELAY"}, {"OP_ID": "OP_NOPE"}):
-        try:
-            master.submit_job([bad])
-        except OpPrereqError:
-            continue
-        raise AssertionError(f"{bad} was taken")

@@ -276,8 +276,8 @@ def test_cluster_info_shows_the_new_cluster(gnt: Gnt) -> None:
         "  maximal number of jobs simultaneously tracked by the scheduler: 25",
         "  enabled disk templates: diskless, drbd, file, plain",
         "  default instance allocator: hail",
-        "Instance policy - limits for instances: ",
-        "Data collectors: ",
+        "Instance policy - limits for instances:",
+        "Data collectors:",
     ):
         assert line in said.out.splitlines()
 

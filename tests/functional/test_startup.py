@@ -214,6 +214,37 @@ def test_a_fault_after_detaching(site: Site) -> None:
         pass
 
 
+def test_a_port_for_monitors_that_is_taken(site: Site) -> None:
+    """The endpoint of --monitoring must be one, and free."""
+    site.check_refused(1, "--monitoring nonsense:1 is no endpoint", "--monitoring=nonsense:1")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        endpoint = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
+        site.check_refused(1, "Address already in use", f"--monitoring={endpoint}")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)]
+)
+def test_ended_while_it_votes(site: Site, number: signal.Signals, code: int) -> None:
+    """While nobody answers the start can be ended, and leaves no process behind."""
+    site.disturb(kind="unreachable", call="master_node_name")
+    command = [twistd(), "-n", "gnt-masterd", f"--root={site.paths.root}", "--simulate=3"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=site.folder) as process:
+        try:
+            assert process.stderr is not None
+            assert "asking again in 10 s, 5 times at most" in process.stderr.readline()
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            assert len(children) == 1
+            process.send_signal(number)
+            said = process.stderr.read()
+            assert process.wait(10) == code
+        finally:
+            process.kill()
+    assert "Traceback" not in said
+    until(lambda: not Path(f"/proc/{children[0]}").exists(), "the child goes on")
+    assert not Path(site.paths.pid).exists()
+
+
 # -- real roots -------------------------------------------------------------------------------
 
 
@@ -342,6 +373,7 @@ def test_clients_collect_results(make_daemon: MakeDaemon) -> None:
     with make_daemon() as daemon:
         master = BlockingClient(daemon.socket, timeout=20)
         job = master.submit_job([delay(1.0)])
+        until(lambda: master.query_jobs([job], ["status"]) == [["running"]], "it does not run")
         os.kill(daemon.pid, signal.SIGTERM)
         values, _ = master.wait_for_job_change(job, ["status"], ["running"])
         assert values == ["success"]

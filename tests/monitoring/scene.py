@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -56,6 +55,7 @@ class FakePort:
         return "here"
 
 
+@implementer(IStreamServerEndpoint)
 class FakeEndpoint:
     """An endpoint that listens at once, or fails with ``error``."""
 
@@ -63,10 +63,10 @@ class FakeEndpoint:
         self.error = error
         self.port = FakePort()
 
-    def listen(self, factory: Factory) -> Deferred[FakePort]:
+    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
         if self.error is not None:
             raise self.error
-        return succeed(self.port)
+        return succeed(cast(IListeningPort, self.port))
 
 
 class FakeJournal:
@@ -94,7 +94,7 @@ class MonitoringScene(QueueScene):
         self.observed_journal = FakeJournal()
         self.listener = LuxiFactory(lambda request, peer: None, self.timers)
         self.pool = FakePool(20)
-        self.endpoint = FakeEndpoint()
+        self.endpoint: Any = FakeEndpoint()
         self.monitoring = self.make_monitoring()
 
     def make_monitoring(self) -> Monitoring:

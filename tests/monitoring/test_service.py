@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from twisted.internet import reactor as real_reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, readBody
+from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import GenericError
 from ganeti_masterd.events import JobChanged
 from ganeti_masterd.monitoring.endpoints import local
+from tests.luxi.doubles import reactor as real_reactor
 from tests.monitoring.scene import FakeEndpoint, MonitoringScene
 
 
@@ -91,36 +95,51 @@ class ListeningTests(MonitoringScene):
         self.successResultOf(self.monitoring.close())
 
 
+class DoubleTests(SynchronousTestCase):
+    """The doubles of this folder."""
+
+    def test_interfaces(self) -> None:
+        """They are what they stand for."""
+        verifyObject(IStreamServerEndpoint, FakeEndpoint())
+        verifyObject(IListeningPort, FakeEndpoint().port)
+
+
 class RealPortTests(MonitoringScene, TestCase):
     """The whole of it on a socket of this machine."""
 
-    @inlineCallbacks
-    def scrape(self, endpoint: str, url: str) -> Deferred[None]:
+    async def scrape(self, endpoint: str, url: str) -> None:
         """Serves on an endpoint, scrapes twice over one connection, closes."""
         self.endpoint = serverFromString(real_reactor, endpoint)
+        listening: list[Any] = []
+        listen = self.endpoint.listen
+
+        async def note(factory: Factory) -> Any:
+            listening.append(await listen(factory))
+            return listening[-1]
+
+        self.patch(self.endpoint, "listen", lambda factory: ensureDeferred(note(factory)))
         self.monitoring = self.make_monitoring()
-        yield self.monitoring.start()
-        port = self.monitoring._port
+        await self.monitoring.start()
+        address = listening[0].getHost()
         agent = Agent(real_reactor)
         for path in ("metrics", "status"):
-            address = url.format(port=getattr(port.getHost(), "port", None), path=path)
-            response = yield agent.request(b"GET", address.encode())
+            target = url.format(port=address.port, path=path)
+            response = await agent.request(b"GET", target.encode())
             self.assertEqual(response.code, 200)
-            body = yield readBody(response)
+            body = await readBody(response)
             self.assertIn(b"cluster.example", body)
-        yield self.monitoring.close()
+        await self.monitoring.close()
 
-    def test_tcp(self) -> Deferred[None]:
+    async def test_tcp(self) -> None:
         """A real client gets its pages from a real port."""
-        return self.scrape(local("tcp:0"), "http://127.0.0.1:{port}/{path}")
+        await self.scrape(local("tcp:0"), "http://127.0.0.1:{port}/{path}")
 
-    @inlineCallbacks
-    def test_unix(self) -> Deferred[None]:
+    async def test_unix(self) -> None:
         """A UNIX socket has the mode that was asked for, and goes away at the end."""
         path = os.path.relpath(self.mktemp())
         self.endpoint = serverFromString(real_reactor, f"unix:{path}:mode=600")
         self.monitoring = self.make_monitoring()
-        yield self.monitoring.start()
+        await self.monitoring.start()
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
-        yield self.monitoring.close()
+        await self.monitoring.close()
         self.assertFalse(os.path.exists(path))

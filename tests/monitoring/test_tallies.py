@@ -149,6 +149,6 @@ class DeclarationTests(SynchronousTestCase):
                 return [Declared("g", "gauge", "G.", ("a",)).family({('x"\n\\',): 1})]
 
         registry = CollectorRegistry()
-        registry.register(One())  # type: ignore[arg-type]
+        registry.register(One())
         (family,) = text_string_to_metric_families(generate_latest(registry).decode())
         self.assertEqual(family.samples[0].labels, {"a": 'x"\n\\'})

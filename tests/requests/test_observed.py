@@ -22,9 +22,14 @@ class ObservedAnswersTests(SynchronousTestCase):
         self.clock = Clock()
         self.events = Events()
         self.told: list[RequestAnswered] = []
-        self.unsubscribe = self.events.subscribe(RequestAnswered, self.told.append)
+        self.subscriptions = [self.events.subscribe(RequestAnswered, self.told.append)]
         self.result: Any = None
         self.answers = ObservedAnswers(self.answer, self.events, self.clock.seconds)
+
+    def unsubscribe_all(self) -> None:
+        """Nobody observes any more."""
+        while self.subscriptions:
+            self.subscriptions.pop()()
 
     def answer(self, request: Request, peer: Peer) -> Any:
         """Answers what the test says, after half a second."""
@@ -97,10 +102,13 @@ class ObservedAnswersTests(SynchronousTestCase):
 
     def test_nobody_observes(self) -> None:
         """Without an observer answers pass untouched, Deferreds too."""
-        self.unsubscribe()
+        self.unsubscribe_all()
         self.result = Deferred()
         self.assertIs(self.ask(), self.result)
-        self.assertEqual(self.result.callbacks, [])
+        self.subscriptions.append(self.events.subscribe(RequestAnswered, self.told.append))
+        self.result.callback(1)  # nothing was hung on it
+        self.assertEqual(self.told, [])
+        self.unsubscribe_all()
         self.result = OpPrereqError("no", "wrong_input")
         self.assertRaises(OpPrereqError, self.ask)
         self.assertEqual(self.told, [])

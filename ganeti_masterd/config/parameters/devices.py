@@ -19,7 +19,7 @@ NIC_MODES = ("bridged", "openvswitch", "pool", "routed")
 
 
 def disk_parameters(
-    given: Mapping[str, Params], *, resets: bool = False
+    given: Mapping[Any, Params], *, resets: bool = False
 ) -> dict[str, dict[str, Any]]:
     """Returns given parameters of disk templates with their types.
 

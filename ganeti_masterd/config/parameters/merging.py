@@ -13,7 +13,7 @@ Params = Mapping[str, Any]
 
 #: As a value: back to what the wider object has.
 DEFAULT = "default"
-#: As a value of backend parameters and NICs: chosen by the daemon.
+#: As a value of sizes and NICs: chosen by the daemon.
 AUTO = "auto"
 
 #: Parameters that hold for whole groups or the cluster, never for a single node.
@@ -40,14 +40,6 @@ def updated(
         else:
             new[name] = value
     return new
-
-
-def split_memory(backend: Params) -> dict[str, Any]:
-    """Returns backend parameters with the old "memory" as what it means: both bounds."""
-    found = dict(backend)
-    if "memory" in found:
-        found["maxmem"] = found["minmem"] = found.pop("memory")
-    return found
 
 
 def refuse_globals(params: Params, names: Iterable[str], kind: str, level: str, wider: str) -> None:

@@ -97,7 +97,7 @@ _UNITS = {"": 1, "m": 1, "g": 1024, "t": 1024 * 1024}
 
 
 def enforce(
-    values: Mapping[str, Any], types: Types, special: Collection[Any] = ()
+    values: Mapping[Any, Any], types: Types, special: Collection[Any] = ()
 ) -> dict[str, Any]:
     """Returns ``values`` with each as its type; those in ``special`` stay as they are.
 

@@ -1,0 +1,126 @@
+"""Answering a document: which question is asked, and what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from ganeti_masterd.allocation.builtin import moving
+from ganeti_masterd.allocation.builtin.placing import NoPlace, Place, place
+from ganeti_masterd.allocation.builtin.room import Demand, Rooms
+
+#: What it is called where allocators are named.
+NAME = "builtin"
+
+Said = Mapping[str, Any]
+
+
+def answer(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns ``{"success", "info", "result"}``, as a script would write it.
+
+    Never raises for what the document holds: where it makes no sense that is the
+    answer, without success.
+    """
+    try:
+        request = document["request"]
+        answering = _ANSWERS.get(request["type"])
+        if answering is None:
+            return _failed(f"Unknown request '{request['type']}'")
+        return {"success": True, **answering(Rooms(document), request)}
+    except NoPlace as error:
+        return _failed(f"No place found: {error}")
+    except KeyError as error:
+        return _failed(f"The document has no {error}")
+    except msgspec.ValidationError as error:
+        return _failed(f"The document makes no sense: {error}")
+
+
+def _failed(info: str) -> dict[str, Any]:
+    return {"success": False, "info": info, "result": []}
+
+
+def _demand(described: Mapping[str, Any]) -> Demand:
+    return msgspec.convert({**described, "nodes": []}, Demand)
+
+
+def _groups(rooms: Rooms, described: Mapping[str, Any]) -> list[str] | None:
+    """The group that is asked for by name or uuid; null if none is."""
+    name = described.get("group_name")
+    if name is None:
+        return None
+    found = [uuid for uuid, group in rooms.groups.items() if name in (uuid, group.name)]
+    if not found:
+        raise NoPlace(f"there is no group {name}")
+    return found
+
+
+def _placed(rooms: Rooms, found: Place) -> str:
+    group = rooms.groups[found.group]
+    return (
+        f"Selected group {group.name} ({group.alloc_policy}), score {found.score:.4f},"
+        f" for node(s) {', '.join(found.nodes)}"
+    )
+
+
+def _allocate(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+    found = place(
+        rooms, _demand(request), _groups(rooms, request), only=request.get("restrict-to-nodes")
+    )
+    return {"info": _placed(rooms, found), "result": found.nodes}
+
+
+def _multi_allocate(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+    placed: list[Any] = []
+    failed = []
+    why = []
+    for described in request["instances"]:
+        demand = _demand(described)
+        try:
+            found = place(rooms, demand, _groups(rooms, described))
+        except NoPlace as error:
+            failed.append(demand.name)
+            why.append(f"{demand.name}: {error}")
+            continue
+        rooms.put(demand, found.nodes)
+        placed.append([demand.name, found.nodes])
+    info = "; ".join([f"{len(placed)} of {len(placed) + len(failed)} instances placed", *why])
+    return {"info": info, "result": [placed, failed]}
+
+
+def _allocate_secondary(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+    found = moving.mirror(rooms, _as_drbd(rooms.instances[request["name"]]))
+    return {"info": _placed(rooms, found), "result": found.nodes[1]}
+
+
+def _as_drbd(demand: Demand) -> Demand:
+    return msgspec.structs.replace(demand, disk_template="drbd")
+
+
+def _relocate(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+    demand = rooms.instances[request["name"]]
+    found = moving.relocate(rooms, demand, request["relocate_from"])
+    return {"info": _placed(rooms, found), "result": found.nodes[-1:]}
+
+
+def _evacuate(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+    return moving.described(moving.evacuate(rooms, request["instances"], request["evac_mode"]))
+
+
+def _change_group(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+    targets = request["target_groups"]
+    unknown = sorted(set(targets) - set(rooms.groups))
+    if unknown:
+        raise NoPlace(f"there is no group {', '.join(unknown)}")
+    return moving.described(moving.change_group(rooms, request["instances"], targets))
+
+
+_ANSWERS: Mapping[str, Callable[[Rooms, Mapping[str, Any]], Said]] = {
+    "allocate": _allocate,
+    "allocate-secondary": _allocate_secondary,
+    "change-group": _change_group,
+    "multi-allocate": _multi_allocate,
+    "node-evacuate": _evacuate,
+    "relocate": _relocate,
+}

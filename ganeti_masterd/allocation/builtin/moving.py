@@ -1,0 +1,172 @@
+"""Moving instances that exist: off their nodes, or into other groups.
+
+Each instance is judged on what those before it leave, the largest first. One
+that can't move is named with the reason and stays; the others move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from ganeti_masterd.allocation.builtin.placing import (
+    NoPlace,
+    Place,
+    new_primary,
+    new_secondary,
+    place,
+)
+from ganeti_masterd.allocation.builtin.room import Demand, Rooms
+from ganeti_masterd.config.ssconf import natural_key
+
+Plan = tuple[Place, list[dict[str, Any]]]
+
+
+class Moving(Struct):
+    """What comes of several moves, as the iallocator's format has it."""
+
+    moved: list[list[Any]]
+    failed: list[list[str]]
+    jobs: list[list[dict[str, Any]]]
+
+
+def relocate(rooms: Rooms, demand: Demand, leaving: Collection[str]) -> Place:
+    """Returns an instance's nodes after it left some of them, in its own group.
+
+    With DRBD it gets another secondary; where other nodes reach its data, another primary.
+    Raises :class:`NoPlace`.
+    """
+    rooms.take(demand)
+    primary = demand.nodes[0]
+    group = rooms.hosts[primary].group
+    if demand.mirrored_internally:
+        return new_secondary(rooms, demand, primary, group, leaving)
+    return new_primary(rooms, demand, group, {*leaving, primary})
+
+
+def mirror(rooms: Rooms, demand: Demand) -> Place:
+    """Returns an instance's primary, and a node that can be its secondary (DRBD)."""
+    primary = demand.nodes[0]
+    return new_secondary(rooms, demand, primary, rooms.hosts[primary].group, ())
+
+
+def evacuate(rooms: Rooms, names: Sequence[str], mode: str) -> Moving:
+    """Has instances leave their primaries, their secondaries, or all of their nodes.
+
+    They stay in their groups. No instance goes to a node that any of them leaves.
+    """
+    demands = [rooms.instances[name] for name in names]
+    leaving = {node for demand in demands for node in _left(demand, mode)}
+
+    def plan(demand: Demand) -> Plan:
+        return _evacuation(rooms, demand, mode, leaving)
+
+    return _move(rooms, demands, plan)
+
+
+def change_group(rooms: Rooms, names: Sequence[str], targets: Collection[str]) -> Moving:
+    """Has instances go to one of the groups in ``targets`` (uuids), none: any but their own."""
+    demands = [rooms.instances[name] for name in names]
+
+    def plan(demand: Demand) -> Plan:
+        own = rooms.hosts[demand.nodes[0]].group
+        groups = [
+            uuid
+            for uuid, group in rooms.groups.items()
+            if uuid != own and (uuid in targets if targets else group.alloc_policy != "unallocable")
+        ]
+        found = place(rooms, demand, groups)
+        return found, _whole_move(demand, found.nodes)
+
+    return _move(rooms, demands, plan)
+
+
+def _move(rooms: Rooms, demands: Iterable[Demand], plan: Callable[[Demand], Plan]) -> Moving:
+    result = Moving([], [], [])
+    ordered = sorted(demands, key=lambda one: (-one.memory, natural_key(one.name)))
+    for demand in ordered:
+        rooms.take(demand)
+        try:
+            if not demand.mirrored_internally and not demand.reached_anywhere:
+                raise NoPlace(f"Instances of type {demand.disk_template} cannot be relocated")
+            found, opcodes = plan(demand)
+        except NoPlace as error:
+            rooms.put(demand, demand.nodes)
+            result.failed.append([demand.name, str(error)])
+            continue
+        rooms.put(demand, found.nodes)
+        group = rooms.groups[found.group].name
+        result.moved.append([demand.name, group, found.nodes])
+        result.jobs.append(opcodes)
+    return result
+
+
+def _left(demand: Demand, mode: str) -> Sequence[str]:
+    if mode == "primary-only":
+        return demand.nodes[:1]
+    return demand.nodes[1:] if mode == "secondary-only" else demand.nodes
+
+
+def _evacuation(rooms: Rooms, demand: Demand, mode: str, leaving: Collection[str]) -> Plan:
+    primary = demand.nodes[0]
+    group = rooms.hosts[primary].group
+    if not demand.mirrored_internally:
+        if mode == "secondary-only":
+            raise NoPlace(f"Instances of type {demand.disk_template} have no secondary node")
+        found = new_primary(rooms, demand, group, {*leaving, primary})
+        return found, [_migration(demand.name, found.nodes[0])]
+    if mode == "secondary-only":
+        found = new_secondary(rooms, demand, primary, group, {*leaving, *demand.nodes})
+        return found, [_replacement(demand.name, found.nodes[1])]
+    if mode == "primary-only":
+        (secondary,) = demand.nodes[1:]
+        refusal = rooms.refusal(rooms.hosts[secondary], demand)
+        if refusal is not None:
+            raise NoPlace(f"its secondary node {secondary} can't take over: {refusal}")
+        return Place(group, [secondary, primary], 0.0), [_migration(demand.name)]
+    found = place(rooms, demand, [group], avoid={*leaving, *demand.nodes})
+    return found, _whole_move(demand, found.nodes)
+
+
+def _whole_move(demand: Demand, nodes: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the opcodes that bring an instance from all of its nodes to others."""
+    if not demand.mirrored_internally:
+        return [_migration(demand.name, nodes[0])]
+    primary, secondary = nodes
+    return [
+        _replacement(demand.name, primary),
+        _migration(demand.name),
+        _replacement(demand.name, secondary),
+    ]
+
+
+def _migration(name: str, target: str | None = None) -> dict[str, Any]:
+    """Brings an instance to a node, null for its secondary; one that is down fails over."""
+    return {
+        "OP_ID": "OP_INSTANCE_MIGRATE",
+        "instance_name": name,
+        "target_node": target,
+        "allow_failover": True,
+    }
+
+
+def _replacement(name: str, node: str) -> dict[str, Any]:
+    """Gives an instance another secondary."""
+    return {
+        "OP_ID": "OP_INSTANCE_REPLACE_DISKS",
+        "instance_name": name,
+        "mode": "replace_new_secondary",
+        "remote_node": node,
+        "disks": [],
+    }
+
+
+def described(result: Moving) -> Mapping[str, Any]:
+    """Returns the result as the format has it, with a sentence."""
+    moved, failed = len(result.moved), len(result.failed)
+    return {
+        "info": f"{failed} instances failed to move and {moved} were moved successfully",
+        "result": [result.moved, result.failed, result.jobs],
+    }

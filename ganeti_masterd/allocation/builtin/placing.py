@@ -1,0 +1,154 @@
+"""Choosing nodes for one instance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+from msgspec import Struct
+
+from ganeti_masterd.allocation.builtin.room import Demand, Host, Rooms, policy_faults, score
+from ganeti_masterd.config.ssconf import natural_key
+
+#: The order in which groups are tried by their policy; others only if asked for.
+RANKS = {"preferred": 0, "last_resort": 1}
+
+
+class Place(Struct, frozen=True):
+    """Where an instance can be: its nodes, the primary first, and how full they get."""
+
+    group: str
+    nodes: list[str]
+    score: float
+
+
+class NoPlace(Exception):
+    """There is none; the text says why, group by group."""
+
+
+def place(
+    rooms: Rooms,
+    demand: Demand,
+    groups: Collection[str] | None = None,
+    *,
+    only: Collection[str] | None = None,
+    avoid: Collection[str] = (),
+) -> Place:
+    """Returns the best place for a whole instance; raises :class:`NoPlace`.
+
+    In one of ``groups`` (uuids), null for all that may be allocated to; on nodes
+    of ``only`` (null: all) and not of ``avoid``. Nothing is taken.
+    """
+    chosen = (
+        [uuid for uuid, group in rooms.groups.items() if group.alloc_policy in RANKS]
+        if groups is None
+        else list(groups)
+    )
+    refused = []
+    found: list[tuple[int, float, list[tuple[int, int, str]], Place]] = []
+    for uuid in chosen:
+        group = rooms.groups[uuid]
+        try:
+            place = _within(rooms, demand, uuid, only, avoid)
+        except NoPlace as error:
+            refused.append(f"group {group.name}: {error}")
+        else:
+            rank = RANKS.get(group.alloc_policy, len(RANKS))
+            found.append((rank, place.score, natural_key(group.name), place))
+    if not found:
+        raise NoPlace("; ".join(refused) or "no group may be allocated to")
+    return min(found)[-1]
+
+
+def new_primary(rooms: Rooms, demand: Demand, group: str, avoid: Collection[str]) -> Place:
+    """Returns the best node of a group for an instance that is reached anywhere."""
+    host, rating = _best(rooms, demand, _hosts(rooms, group, None, avoid))
+    return Place(group, [host.name], rating)
+
+
+def new_secondary(
+    rooms: Rooms, demand: Demand, primary: str, group: str, avoid: Collection[str]
+) -> Place:
+    """Returns an instance's primary with the best secondary of a group."""
+    host, rating = _best(rooms, demand, _hosts(rooms, group, None, avoid), primary)
+    return Place(group, [primary, host.name], rating)
+
+
+def _within(
+    rooms: Rooms,
+    demand: Demand,
+    uuid: str,
+    only: Collection[str] | None,
+    avoid: Collection[str],
+) -> Place:
+    group = rooms.groups[uuid]
+    faults = policy_faults(demand, group.ipolicy)
+    networks = [nic["network"] for nic in demand.nics if nic.get("network")]
+    faults += [
+        f"not connected to network {network}"
+        for network in networks
+        if network not in group.networks
+    ]
+    if faults:
+        raise NoPlace(", ".join(faults))
+    hosts = _hosts(rooms, uuid, only, avoid)
+    if not demand.mirrored_internally:
+        host, rating = _best(rooms, demand, hosts)
+        return Place(uuid, [host.name], rating)
+    return _pair(rooms, demand, uuid, hosts)
+
+
+def _pair(rooms: Rooms, demand: Demand, uuid: str, hosts: Sequence[Host]) -> Place:
+    """The best primary that has a secondary, with the best of these."""
+    # Who can't stand in for a node that it doesn't for yet can't for any other.
+    mirrors = [host for host in hosts if rooms.refusal(host, demand, "") is None]
+    if not mirrors:
+        _best(rooms, demand, hosts, "")
+    refusal: NoPlace | None = None
+    for rating, _, primary in _ranked(rooms, demand, hosts):
+        try:
+            secondary, mirrored = _best(rooms, demand, mirrors, primary.name)
+        except NoPlace as error:
+            refusal = error
+        else:
+            return Place(uuid, [primary.name, secondary.name], rating + mirrored)
+    assert refusal is not None
+    raise refusal
+
+
+def _best(
+    rooms: Rooms, demand: Demand, hosts: Iterable[Host], primary: str | None = None
+) -> tuple[Host, float]:
+    rating, _, host = _ranked(rooms, demand, hosts, primary)[0]
+    return host, rating
+
+
+def _ranked(
+    rooms: Rooms, demand: Demand, hosts: Iterable[Host], primary: str | None = None
+) -> list[tuple[float, list[tuple[int, int, str]], Host]]:
+    """Hosts that can take an instance, the best first; raises :class:`NoPlace` if none can."""
+    refused: Counter[str] = Counter()
+    ranked = []
+    for host in hosts:
+        fault = rooms.refusal(host, demand, primary)
+        if fault is not None:
+            refused[fault] += 1
+            continue
+        ratio = rooms.groups[host.group].ipolicy["vcpu-ratio"]
+        rating = score(host, demand, ratio, secondary=primary is not None)
+        ranked.append((rating, natural_key(host.name), host))
+    if not ranked:
+        role = "primary" if primary is None else "secondary"
+        counts = ", ".join(f"{count} x {fault}" for fault, count in sorted(refused.items()))
+        raise NoPlace(f"no node can be the {role} ({counts or 'there is none'})")
+    return sorted(ranked, key=lambda one: one[:2])
+
+
+def _hosts(
+    rooms: Rooms, group: str, only: Collection[str] | None, avoid: Collection[str]
+) -> list[Host]:
+    return [
+        host
+        for host in rooms.members(group)
+        if host.name not in avoid and (only is None or host.name in only)
+    ]

@@ -1,0 +1,201 @@
+"""What nodes have room for, as instances come and go in thought."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct, convert
+
+from ganeti_masterd.allocation.requests import EXTERNALLY_MIRRORED, INTERNALLY_MIRRORED
+from ganeti_masterd.config.parameters.policy import Demand as Limited
+from ganeti_masterd.config.parameters.policy import violations
+
+
+class Group(Struct, frozen=True):
+    """A node group, as the document has it."""
+
+    name: str
+    alloc_policy: str
+    ipolicy: dict[str, Any]
+    networks: list[str] = []
+
+
+class Demand(Struct, frozen=True):
+    """An instance: what it takes (MiB), and on which nodes it is, the primary first."""
+
+    name: str
+    memory: int
+    vcpus: int
+    disk_space_total: int
+    disk_template: str
+    spindle_use: int = 1
+    admin_state: str = "up"
+    nodes: Sequence[str] = ()
+    disks: Sequence[Mapping[str, Any]] = ()
+    nics: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def mirrored_internally(self) -> bool:
+        """Whether it has a secondary node, or is to have one."""
+        return self.disk_template in INTERNALLY_MIRRORED
+
+    @property
+    def reached_anywhere(self) -> bool:
+        """Whether its data is where other nodes reach it."""
+        return self.disk_template in EXTERNALLY_MIRRORED
+
+    @property
+    def local_disk(self) -> int:
+        """What its disks take of a node's own storage."""
+        return 0 if self.reached_anywhere else self.disk_space_total
+
+
+class Host(Struct):
+    """A node and the room that is left on it; changes as instances are put and taken."""
+
+    name: str
+    group: str
+    offline: bool
+    drained: bool
+    vm_capable: bool
+    ndparams: dict[str, Any] = {}
+    total_memory: int = 0
+    free_memory: int = 0
+    total_disk: int | None = 0
+    free_disk: int | None = 0
+    total_cpus: int = 0
+    vcpus: int = 0
+    spindles: int = 0
+    #: Memory for which it stands in, by the node that would fail (N+1).
+    stands_in: dict[str, int] = {}
+
+    @property
+    def unusable(self) -> str | None:
+        """Why it takes no instance whatever; null if it may."""
+        if self.offline:
+            return "offline"
+        if self.drained:
+            return "drained"
+        return None if self.vm_capable else "not able to run instances"
+
+    @property
+    def needed_for_others(self) -> int:
+        """The memory that it needs if the worst of the others fails."""
+        return max(self.stands_in.values(), default=0)
+
+
+class Rooms:
+    """All hosts, groups and instances of a document."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        """Reads the document; raises ``msgspec.ValidationError`` where it makes no sense."""
+        self.groups: dict[str, Group] = convert(document["nodegroups"], dict[str, Group])
+        self.hosts: dict[str, Host] = {
+            name: convert({**about, "name": name}, Host)
+            for name, about in document["nodes"].items()
+        }
+        self.instances: dict[str, Demand] = {
+            name: convert({**about, "name": name}, Demand)
+            for name, about in document["instances"].items()
+        }
+        for instance in self.instances.values():
+            for place, node in enumerate(instance.nodes):
+                host = self.hosts.get(node)
+                if host is None:
+                    continue
+                if place == 0:
+                    host.vcpus += instance.vcpus
+                    host.spindles += instance.spindle_use
+                elif instance.nodes[0] != node:
+                    _stand_in(host, instance.nodes[0], instance.memory)
+
+    def members(self, group: str) -> list[Host]:
+        """Returns the hosts of a group (its uuid)."""
+        return [host for host in self.hosts.values() if host.group == group]
+
+    def refusal(self, host: Host, demand: Demand, primary: str | None = None) -> str | None:
+        """Returns why an instance can't be on a host, null if it can.
+
+        ``primary`` is its primary node where the host is to be the secondary.
+        """
+        if (fault := host.unusable) is not None:
+            return fault
+        if host.name == primary:
+            return "the primary node itself"
+        if demand.local_disk and demand.local_disk > (host.free_disk or 0):
+            return "too little disk"
+        if primary is not None:
+            stood_in = host.stands_in.get(primary, 0) + demand.memory
+            return "too little memory to stand in" if stood_in > host.free_memory else None
+        if demand.memory > host.free_memory:
+            return "too little memory"
+        if host.needed_for_others > host.free_memory - demand.memory:
+            return "memory that others need if a node fails"
+        ratios = self.groups[host.group].ipolicy
+        if host.total_cpus and host.vcpus + demand.vcpus > host.total_cpus * ratios["vcpu-ratio"]:
+            return "too many virtual processors"
+        units = host.ndparams.get("spindle_count", 0)
+        most = units * ratios["spindle-ratio"]
+        if demand.local_disk and units and host.spindles + demand.spindle_use > most:
+            return "too few spindles"
+        return None
+
+    def put(self, demand: Demand, nodes: Sequence[str]) -> None:
+        """Takes the room of an instance on its nodes, the primary first."""
+        self._shift(demand, nodes, 1, demand.memory)
+
+    def take(self, demand: Demand) -> None:
+        """Gives back the room of an instance where it is; one that is down has no memory there."""
+        self._shift(demand, demand.nodes, -1, demand.memory if demand.admin_state == "up" else 0)
+
+    def _shift(self, demand: Demand, nodes: Sequence[str], sign: int, memory: int) -> None:
+        for place, name in enumerate(nodes):
+            host = self.hosts.get(name)
+            if host is None:
+                continue
+            host.free_disk = (host.free_disk or 0) - sign * demand.local_disk
+            if place == 0:
+                host.free_memory -= sign * memory
+                host.vcpus += sign * demand.vcpus
+                host.spindles += sign * demand.spindle_use
+            else:
+                _stand_in(host, nodes[0], sign * demand.memory)
+
+
+def score(host: Host, demand: Demand, ratio: float, *, secondary: bool = False) -> float:
+    """Returns how full a host would be with an instance: the lower, the better. Pure.
+
+    The sum of the squares of the shares in use of memory, disk and virtual
+    processors (0 to 1 each): the one that is scarcest counts most. Of a
+    secondary the memory and processors count that it would need as the primary.
+    """
+    memory = host.free_memory - demand.memory - (host.needed_for_others if secondary else 0)
+    disk = (host.free_disk or 0) - demand.local_disk
+    most = host.total_cpus * ratio
+    shares = (
+        1 - memory / host.total_memory if host.total_memory else 0.0,
+        1 - disk / host.total_disk if host.total_disk else 0.0,
+        (host.vcpus + demand.vcpus) / most if most else 0.0,
+    )
+    return sum(share * share for share in shares)
+
+
+def policy_faults(demand: Demand, policy: Mapping[str, Any]) -> list[str]:
+    """Returns how an instance breaks a group's policy."""
+    return violations(
+        policy,
+        Limited(
+            memory=demand.memory,
+            cpus=demand.vcpus,
+            disk_sizes=[disk["size"] for disk in demand.disks],
+            disk_types=[demand.disk_template] * len(demand.disks),
+            nics=len(demand.nics),
+            spindles=demand.spindle_use,
+        ),
+    )
+
+
+def _stand_in(host: Host, primary: str, memory: int) -> None:
+    left = host.stands_in.get(primary, 0) + memory
+    host.stands_in = {**host.stands_in, primary: left}

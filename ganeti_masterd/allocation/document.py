@@ -1,0 +1,228 @@
+"""All that an allocator is told with a request: the cluster, its groups, nodes and instances.
+
+The format is the iallocator's, version 2 (real daemon 3.0.2): objects by name,
+groups by uuid, sizes in MiB. What nodes say of themselves comes in as the
+answers of ``node_info`` and ``all_instances_info``. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from ganeti_masterd.allocation.requests import Request, taken_by, template_of
+from ganeti_masterd.config.objects import Cluster, Instance, Node, NodeGroup
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.query import parameters
+from ganeti_masterd.query.collectors import storage_units
+from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.results import NodeInfo, RunningInstance, parse
+
+#: The version of the format.
+VERSION = 2
+
+#: Which storage a disk template lives on, of those that tell their room.
+_STORAGE = {"drbd": "lvm-vg", "file": "file", "plain": "lvm-vg"}
+
+
+class Questions(Struct, frozen=True):
+    """What nodes are to be asked for a request: arguments of two calls."""
+
+    nodes: tuple[str, ...]
+    template: str
+    hypervisor: str
+    info: Mapping[str, list[Any]]
+    instances: list[Any]
+
+
+def questions(snapshot: Snapshot, request: Request) -> Questions:
+    """Returns what to ask: ``info`` are the arguments of ``node_info`` by node (uuid).
+
+    ``instances`` are those of ``all_instances_info``, the same for all. Nodes that
+    can't run instances aren't asked.
+    """
+    cluster = snapshot.cluster
+    template = request.template_for(snapshot) or cluster.enabled_disk_templates[0]
+    hypervisor = request.hypervisor_for(snapshot) or cluster.enabled_hypervisors[0]
+    hosts = [node for node in snapshot.nodes.values() if node.vm_capable]
+    specs = [[hypervisor, dict(cluster.hvparams.get(hypervisor, {}))]]
+    return Questions(
+        nodes=tuple(node.uuid for node in hosts),
+        template=template,
+        hypervisor=hypervisor,
+        info={node.uuid: [_units(snapshot, node, template), specs] for node in hosts},
+        instances=[
+            list(cluster.enabled_hypervisors),
+            {name: dict(params) for name, params in cluster.hvparams.items()},
+        ],
+    )
+
+
+def document(
+    snapshot: Snapshot,
+    request: Request,
+    asked: Questions,
+    info: Mapping[str, NodeResult],
+    instances: Mapping[str, NodeResult],
+) -> dict[str, Any]:
+    """Returns the document, with what nodes answered to ``asked`` (by uuid).
+
+    Raises ``OpExecError`` if a node that isn't marked offline gave no answer or
+    one that makes no sense; ``OpPrereqError`` as :meth:`Request.plain`.
+    """
+    cluster = snapshot.cluster
+    nodes = {}
+    for node in snapshot.nodes.values():
+        live = {}
+        if node.uuid in info and not node.offline:
+            live = _live(snapshot, node, asked.template, info[node.uuid], instances[node.uuid])
+        nodes[node.name] = {**live, **_static(snapshot, node)}
+    return {
+        "version": VERSION,
+        "cluster_name": cluster.cluster_name,
+        "cluster_tags": list(cluster.tags),
+        "enabled_hypervisors": list(cluster.enabled_hypervisors),
+        "ipolicy": dict(cluster.ipolicy),
+        "nodegroups": {group.uuid: _group(cluster, group) for group in snapshot.groups.values()},
+        "nodes": nodes,
+        "instances": {
+            instance.name: _instance(snapshot, instance) for instance in snapshot.instances.values()
+        },
+        "request": request.plain(snapshot),
+    }
+
+
+def _units(snapshot: Snapshot, node: Node, template: str) -> list[list[Any]]:
+    """The node's storage units of a template, with spindles where they are given whole."""
+    wanted = {_STORAGE.get(template)}
+    if "lvm-vg" in wanted and parameters.of_node(snapshot, node).get("exclusive_storage"):
+        wanted.add("lvm-pv")
+    return [unit for unit in storage_units(snapshot, node) if unit[0] in wanted]
+
+
+def _group(cluster: Cluster, group: NodeGroup) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "alloc_policy": group.alloc_policy,
+        "networks": list(group.networks),
+        "ipolicy": parameters.instance_policy(cluster, group),
+        "tags": list(group.tags),
+    }
+
+
+def _static(snapshot: Snapshot, node: Node) -> dict[str, Any]:
+    return {
+        "tags": list(node.tags),
+        "primary_ip": node.primary_ip,
+        "secondary_ip": node.secondary_ip,
+        "offline": node.offline,
+        "drained": node.drained,
+        "master_candidate": node.master_candidate,
+        "group": node.group,
+        "master_capable": node.master_capable,
+        "vm_capable": node.vm_capable,
+        "ndparams": parameters.of_node(snapshot, node),
+    }
+
+
+def _live(
+    snapshot: Snapshot, node: Node, template: str, info: NodeResult, instances: NodeResult
+) -> dict[str, Any]:
+    payload = info.require(f"Can't get data for node {node.name}")
+    running = instances.require(f"Can't get node instance info from node {node.name}")
+    said = parse(payload, NodeInfo, "node_info")
+    if not said.hypervisors:
+        raise OpExecError(f"Node '{node.name}' told nothing of its hypervisor")
+    room = said.hypervisors[0]
+    memory = _memory(snapshot, node, parse(running, dict[str, RunningInstance], "instances"))
+    return {
+        "total_memory": room.memory_total,
+        "reserved_memory": room.memory_dom0,
+        "free_memory": room.memory_free - memory["missing"],
+        **_storage(node, template, said),
+        "total_cpus": room.cpu_total,
+        "reserved_cpus": room.cpu_dom0,
+        "i_pri_memory": memory["all"],
+        "i_pri_up_memory": memory["up"],
+    }
+
+
+def _storage(node: Node, template: str, said: NodeInfo) -> dict[str, Any]:
+    """Room on the storage of a template; nothing of one that doesn't tell it."""
+    found = {"total_disk": 0, "free_disk": 0, "total_spindles": 0, "free_spindles": 0}
+    kind = _STORAGE.get(template)
+    if kind is None:
+        return found
+    for unit in said.storage or ():
+        if unit.type == kind:
+            found |= {"total_disk": unit.storage_size, "free_disk": unit.storage_free}
+            break
+    else:
+        raise OpExecError(
+            f"Node '{node.name}' didn't return space info for disk template '{template}'"
+        )
+    for unit in said.storage or ():
+        if unit.type == "lvm-pv":
+            found |= {"total_spindles": unit.storage_size, "free_spindles": unit.storage_free}
+    return found
+
+
+def _memory(
+    snapshot: Snapshot, node: Node, running: Mapping[str, RunningInstance]
+) -> dict[str, int]:
+    """Memory of a node's own instances: of all, of those that are to be up, and what these lack.
+
+    What they lack is the difference between what they may have and what they
+    have now: it is theirs, though the node says that it is free.
+    """
+    found = {"all": 0, "up": 0, "missing": 0}
+    for instance in snapshot.instances_on(node):
+        most = parameters.backend(snapshot.cluster, instance)["maxmem"]
+        found["all"] += most
+        if instance.admin_state == "up" and not instance.forthcoming:
+            found["up"] += most
+            here = running.get(instance.name)
+            found["missing"] += max(0, most - (here.memory if here is not None else 0))
+    return found
+
+
+def _instance(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
+    backend = parameters.backend(snapshot.cluster, instance)
+    disks = snapshot.disks_of(instance)
+    nics = []
+    for nic in instance.nics:
+        params = parameters.of_nic(snapshot.cluster, nic)
+        described = {
+            "mac": nic.mac,
+            "ip": nic.ip,
+            "mode": params["mode"],
+            "link": params["link"],
+        }
+        if params["mode"] == "bridged":
+            described["bridge"] = params["link"]
+        nics.append(described)
+    return {
+        "tags": list(instance.tags),
+        "admin_state": instance.admin_state,
+        "vcpus": backend["vcpus"],
+        "memory": backend["maxmem"],
+        "spindle_use": backend["spindle_use"],
+        "os": instance.os,
+        "nodes": [
+            snapshot.nodes[uuid].name
+            for uuid in snapshot.nodes_of(instance)
+            if uuid in snapshot.nodes
+        ],
+        "nics": nics,
+        "disks": [
+            {"type": disk.dev_type, "size": disk.size, "mode": disk.mode, "spindles": disk.spindles}
+            for disk in disks
+        ],
+        "disk_template": template_of(snapshot, instance),
+        "disks_active": instance.disks_active,
+        "hypervisor": instance.hypervisor,
+        "disk_space_total": taken_by(disks),
+    }

@@ -1,0 +1,296 @@
+"""What can be asked of an allocator (iallocator, version 2), and what each answer must be.
+
+A request is a value; names are of nodes and instances as allocators know them,
+sizes are MiB. :meth:`Request.plain` is the ``request`` of the document,
+:meth:`Request.read` turns the ``result`` of an answer into a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+from msgspec import Struct
+
+from ganeti_masterd.allocation import results
+from ganeti_masterd.config.base import EMPTY
+from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, prereq
+
+#: What DRBD's own data takes beside each disk.
+DRBD_META_SIZE = 128
+
+#: Disk templates whose two copies the cluster keeps itself, on two nodes.
+INTERNALLY_MIRRORED = frozenset({"drbd"})
+
+#: Disk templates whose data other nodes reach too.
+EXTERNALLY_MIRRORED = frozenset({"blockdev", "diskless", "ext", "gluster", "rbd", "sharedfile"})
+
+#: Disk templates that take no room that a cluster gives.
+_WITHOUT_ROOM = frozenset({"blockdev", "diskless"})
+
+Document = Mapping[str, Any]
+EvacuationMode = Literal["all", "primary-only", "secondary-only"]
+
+
+class Request(Protocol):
+    """A question to an allocator."""
+
+    @property
+    def options(self) -> Mapping[str, str | None]:
+        """Options of the script's command line; null is one without a value."""
+        ...
+
+    def plain(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Returns the request as it is sent, with its ``type``.
+
+        Raises ``OpPrereqError`` where it makes no sense for its instances.
+        """
+        ...
+
+    def template_for(self, snapshot: Snapshot) -> str | None:
+        """Returns the disk template whose storage matters, null for the cluster's first."""
+        ...
+
+    def hypervisor_for(self, snapshot: Snapshot) -> str | None:
+        """Returns the hypervisor that nodes are asked about, null for the cluster's first."""
+        ...
+
+    def read(self, result: Any, document: Document) -> Any:
+        """Returns an answer's result, checked; raises ``ResultValidationError``."""
+        ...
+
+
+class _Asking(Struct, frozen=True, kw_only=True):
+    """What most requests have in common."""
+
+    MODE: ClassVar[str]
+
+    @property
+    def options(self) -> Mapping[str, str | None]:
+        """See :attr:`Request.options`."""
+        return EMPTY
+
+    def template_for(self, snapshot: Snapshot) -> str | None:
+        """See :meth:`Request.template_for`."""
+        return None
+
+    def hypervisor_for(self, snapshot: Snapshot) -> str | None:
+        """See :meth:`Request.hypervisor_for`."""
+        return None
+
+
+class Allocate(_Asking, frozen=True, kw_only=True):
+    """Where shall a new instance be? The answer: its node, and the secondary with DRBD.
+
+    ``disks`` are ``{"size", "mode", ...}``, ``nics`` NIC parameters. ``nodes``
+    restricts the choice to these.
+    """
+
+    MODE = "allocate"
+
+    name: str
+    memory: int
+    vcpus: int
+    disk_template: str
+    disks: Sequence[Mapping[str, Any]]
+    nics: Sequence[Mapping[str, Any]] = ()
+    os: str
+    hypervisor: str
+    tags: Sequence[str] = ()
+    spindle_use: int = 1
+    group_name: str | None = None
+    nodes: Sequence[str] | None = None
+
+    @property
+    def required_nodes(self) -> int:
+        """How many nodes it needs."""
+        return 2 if self.disk_template in INTERNALLY_MIRRORED else 1
+
+    def described(self) -> dict[str, Any]:
+        """Returns the instance as allocators know one that isn't there yet."""
+        return {
+            "name": self.name,
+            "disk_template": self.disk_template,
+            "group_name": self.group_name,
+            "tags": list(self.tags),
+            "os": self.os,
+            "vcpus": self.vcpus,
+            "memory": self.memory,
+            "spindle_use": self.spindle_use,
+            "disks": [{**disk, "type": self.disk_template} for disk in self.disks],
+            "disk_space_total": sum(
+                room(self.disk_template, int(disk["size"])) for disk in self.disks
+            ),
+            "nics": [dict(nic) for nic in self.nics],
+            "required_nodes": self.required_nodes,
+            "hypervisor": self.hypervisor,
+        }
+
+    def plain(self, snapshot: Snapshot) -> dict[str, Any]:
+        """See :meth:`Request.plain`."""
+        restricted = {} if self.nodes is None else {"restrict-to-nodes": list(self.nodes)}
+        return {**self.described(), "type": self.MODE, **restricted}
+
+    def template_for(self, snapshot: Snapshot) -> str | None:
+        """The new instance's."""
+        return self.disk_template
+
+    def hypervisor_for(self, snapshot: Snapshot) -> str | None:
+        """The new instance's."""
+        return self.hypervisor
+
+    def read(self, result: Any, document: Document) -> list[str]:
+        """Returns the names of as many nodes as it needs."""
+        return results.nodes(result, self.required_nodes)
+
+
+class MultiAllocate(_Asking, frozen=True, kw_only=True):
+    """Where shall several new instances be? Each is placed or not by itself."""
+
+    MODE = "multi-allocate"
+
+    instances: Sequence[Allocate]
+
+    def plain(self, snapshot: Snapshot) -> dict[str, Any]:
+        """See :meth:`Request.plain`."""
+        return {"instances": [each.described() for each in self.instances], "type": self.MODE}
+
+    def read(self, result: Any, document: Document) -> results.Placements:
+        """Returns the nodes of each instance that has a place, and the names of the others."""
+        return results.placements(result)
+
+
+class AllocateSecondary(_Asking, frozen=True, kw_only=True):
+    """Which node can mirror the disks of an instance that has no mirror?"""
+
+    MODE = "allocate-secondary"
+
+    name: str
+
+    def plain(self, snapshot: Snapshot) -> dict[str, Any]:
+        """See :meth:`Request.plain`."""
+        return {"name": snapshot.instance(self.name).name, "type": self.MODE}
+
+    def template_for(self, snapshot: Snapshot) -> str | None:
+        """DRBD, which its disks are to become."""
+        return "drbd"
+
+    def read(self, result: Any, document: Document) -> str:
+        """Returns the node's name."""
+        return results.node(result)
+
+
+class Relocate(_Asking, frozen=True, kw_only=True):
+    """Where else could an instance's secondary be, or all of it where its data goes along?
+
+    ``leaving`` are the uuids of the nodes that it shall not be on.
+    """
+
+    MODE = "relocate"
+
+    name: str
+    leaving: Sequence[str]
+
+    def plain(self, snapshot: Snapshot) -> dict[str, Any]:
+        """See :meth:`Request.plain`; only instances that are mirrored can be relocated."""
+        instance = snapshot.instance(self.name)
+        disks = snapshot.disks_of(instance)
+        mirrored = INTERNALLY_MIRRORED | EXTERNALLY_MIRRORED
+        if not all(disk.dev_type in mirrored for disk in disks):
+            raise prereq("Can't relocate non-mirrored instances", ECODE_INVAL)
+        internal = any(disk.dev_type in INTERNALLY_MIRRORED for disk in disks)
+        if internal and len(snapshot.nodes_of(instance)) != 2:
+            raise prereq("Instance has not exactly one secondary node", ECODE_STATE)
+        return {
+            "name": instance.name,
+            "disk_space_total": taken_by(disks),
+            "required_nodes": 1,
+            "relocate_from": [snapshot.node(uuid).name for uuid in self.leaving],
+            "type": self.MODE,
+        }
+
+    def template_for(self, snapshot: Snapshot) -> str | None:
+        """The instance's."""
+        return template_of(snapshot, snapshot.instance(self.name))
+
+    def hypervisor_for(self, snapshot: Snapshot) -> str | None:
+        """The instance's."""
+        return snapshot.instance(self.name).hypervisor
+
+    def read(self, result: Any, document: Document) -> list[str]:
+        """Returns the new nodes, which must be in the groups where the instance is."""
+        found = results.nodes(result)
+        primary = document["instances"][document["request"]["name"]]["nodes"][0]
+        leaving = document["request"]["relocate_from"]
+        results.check_groups(document, [*found, primary], [*leaving, primary])
+        return found
+
+
+class NodeEvacuate(_Asking, frozen=True, kw_only=True):
+    """How do instances leave their primary nodes, their secondary ones, or both?"""
+
+    MODE = "node-evacuate"
+
+    instances: Sequence[str]
+    evac_mode: EvacuationMode
+    ignore_soft_errors: bool = False
+
+    @property
+    def options(self) -> Mapping[str, str | None]:
+        """What may be ignored is an option of the script."""
+        return {"ignore-soft-errors": None} if self.ignore_soft_errors else EMPTY
+
+    def plain(self, snapshot: Snapshot) -> dict[str, Any]:
+        """See :meth:`Request.plain`."""
+        return {
+            "instances": list(self.instances),
+            "evac_mode": self.evac_mode,
+            "type": self.MODE,
+        }
+
+    def read(self, result: Any, document: Document) -> results.Moves:
+        """Returns which instances go where, which can't, and the jobs that do it."""
+        return results.moves(result)
+
+
+class ChangeGroup(_Asking, frozen=True, kw_only=True):
+    """How do instances come into other groups (uuids; none: any but their own)?"""
+
+    MODE = "change-group"
+
+    instances: Sequence[str]
+    target_groups: Sequence[str] = ()
+
+    def plain(self, snapshot: Snapshot) -> dict[str, Any]:
+        """See :meth:`Request.plain`."""
+        return {
+            "instances": list(self.instances),
+            "target_groups": list(self.target_groups),
+            "type": self.MODE,
+        }
+
+    def read(self, result: Any, document: Document) -> results.Moves:
+        """Returns which instances go where, which can't, and the jobs that do it."""
+        return results.moves(result)
+
+
+def room(template: str, size: int) -> int:
+    """Returns how much a disk takes of a node's storage."""
+    if template in _WITHOUT_ROOM:
+        return 0
+    return size + DRBD_META_SIZE if template in INTERNALLY_MIRRORED else size
+
+
+def taken_by(disks: Sequence[Disk]) -> int:
+    """Returns how much disks take of a node's storage."""
+    return sum(room(disk.dev_type, disk.size) for disk in disks)
+
+
+def template_of(snapshot: Snapshot, instance: Instance) -> str:
+    """Returns an instance's disk template: its disks', "mixed" if they differ."""
+    kinds = {disk.dev_type for disk in snapshot.disks_of(instance)}
+    if not kinds:
+        return "diskless"
+    return kinds.pop() if len(kinds) == 1 else "mixed"

@@ -1,0 +1,114 @@
+"""What allocators answer, as values: each shape that a result can have, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ganeti_masterd.errors import ResultValidationError
+from ganeti_masterd.opcodes import decode_opcode
+from ganeti_masterd.opcodes.base import Opcode
+
+T = TypeVar("T")
+Name = Annotated[str, Meta(min_length=1)]
+
+#: The opcodes that an allocator may want.
+MOVING = ("OP_INSTANCE_FAILOVER", "OP_INSTANCE_MIGRATE", "OP_INSTANCE_REPLACE_DISKS")
+
+
+class Placements(Struct, frozen=True, array_like=True):
+    """Where new instances go: (name, nodes) of those that have a place, and the others."""
+
+    placed: list[tuple[Name, list[Name]]]
+    failed: list[Name]
+
+
+class Moved(Struct, frozen=True, array_like=True):
+    """An instance that can move: into which group, onto which nodes (the primary first)."""
+
+    name: Name
+    group: Name
+    nodes: list[Name]
+
+
+class Stuck(Struct, frozen=True, array_like=True):
+    """An instance that can't move, and why."""
+
+    name: Name
+    reason: str | None
+
+
+class Moves(Struct, frozen=True):
+    """How instances move: ``jobs`` are lists of opcodes, each to be done in order."""
+
+    moved: list[Moved]
+    failed: list[Stuck]
+    jobs: list[list[Opcode]]
+
+
+def nodes(result: Any, count: int | None = None) -> list[str]:
+    """Returns a result that is a list of nodes, of ``count`` if that is given."""
+    found = _read(result, list[Name])
+    if count is not None and len(found) != count:
+        raise ResultValidationError(
+            f"iallocator returned invalid number of nodes ({len(found)}), required {count}"
+        )
+    return found
+
+
+def node(result: Any) -> str:
+    """Returns a result that is one node."""
+    return _read(result, Name)
+
+
+def placements(result: Any) -> Placements:
+    """Returns a result of ``multi-allocate``."""
+    return _read(result, Placements)
+
+
+def moves(result: Any) -> Moves:
+    """Returns a result of ``node-evacuate`` and ``change-group``.
+
+    Its jobs may hold nothing but opcodes that move instances.
+    """
+    moved, failed, jobs = _read(result, tuple[list[Moved], list[Stuck], list[list[dict[str, Any]]]])
+    return Moves(moved, failed, [[_opcode(plain) for plain in job] for job in jobs])
+
+
+def check_groups(document: Mapping[str, Any], found: Iterable[str], allowed: Iterable[str]) -> None:
+    """Refuses nodes of other groups than those of ``allowed``; raises as the others here."""
+    groups, before = (sorted(_groups(document, names)) for names in (found, allowed))
+    if not set(groups) <= set(before):
+        raise ResultValidationError(
+            f"Groups of nodes returned by iallocator ({', '.join(groups)}) differ from original"
+            f" groups ({', '.join(before)})"
+        )
+
+
+def _groups(document: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+    """The names of the groups of those nodes that the allocator was told of."""
+    uuids = {document["nodes"][name]["group"] for name in names if name in document["nodes"]}
+    groups = document["nodegroups"]
+    return {groups[uuid]["name"] if uuid in groups else uuid for uuid in uuids}
+
+
+def _opcode(plain: dict[str, Any]) -> Opcode:
+    if plain.get("OP_ID") not in MOVING:
+        raise ResultValidationError(
+            f"iallocator returned invalid result: {plain.get('OP_ID')!r} is no opcode that moves"
+            " instances"
+        )
+    try:
+        return decode_opcode(plain)
+    except Exception as error:
+        raise ResultValidationError(f"iallocator returned invalid result: {error}")
+
+
+def _read(result: Any, shape: type[T] | Any) -> Any:
+    try:
+        return msgspec.convert(result, shape)
+    except msgspec.ValidationError as error:
+        raise ResultValidationError(f"iallocator returned invalid result: {error}")

@@ -1,0 +1,176 @@
+"""Whether the cluster's new parameters fit what the configuration holds. Pure.
+
+Each check gets the configuration before the change and the cluster after it,
+and raises ``OpPrereqError`` naming the object that doesn't fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ganeti_masterd.config.objects import Cluster, Instance
+from ganeti_masterd.config.parameters.devices import can_access, check_nic
+from ganeti_masterd.config.parameters.policy import Demand, Policy, violations
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.ssconf import natural
+from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, ConfigurationError, prereq
+from ganeti_masterd.query import parameters
+
+#: Templates that need a volume group.
+LVM_TEMPLATES = frozenset({"drbd", "plain"})
+
+
+def check_templates_unused(snapshot: Snapshot, after: Cluster) -> None:
+    """No disk and no instance uses a template that gets disabled."""
+    disabled = set(snapshot.cluster.enabled_disk_templates) - set(after.enabled_disk_templates)
+    owners = {uuid: inst.name for inst in snapshot.instances.values() for uuid in inst.disks}
+    for template in sorted(disabled):
+        users = [
+            f"disk {disk.uuid} "
+            + (f"(on {owners[disk.uuid]})" if disk.uuid in owners else "(detached)")
+            for disk in snapshot.disks.values()
+            if disk.dev_type == template
+        ]
+        if users:
+            listed = "\n * ".join(users)
+            raise prereq(
+                f"Cannot disable disk template '{template}', because there is at least one disk"
+                f" using it:\n * {listed}",
+                ECODE_STATE,
+            )
+    if "diskless" in disabled:
+        for instance in snapshot.instances.values():
+            if not instance.disks:
+                raise prereq(
+                    "Cannot disable disk template 'diskless', because there is at least one"
+                    f" instance using it:\n * {instance.name}",
+                    ECODE_STATE,
+                )
+
+
+def check_hypervisors_unused(snapshot: Snapshot, after: Cluster) -> None:
+    """No instance runs on a hypervisor that gets disabled."""
+    disabled = set(snapshot.cluster.enabled_hypervisors) - set(after.enabled_hypervisors)
+    users = natural(i.name for i in snapshot.instances.values() if i.hypervisor in disabled)
+    if users:
+        raise prereq(
+            f"Cannot disable hypervisor(s) {', '.join(sorted(disabled))}, because there is at least"
+            f" one instance using them: {', '.join(users)}",
+            ECODE_STATE,
+        )
+
+
+def check_volume_group(snapshot: Snapshot, after: Cluster) -> None:
+    """Where templates on LVM are enabled there is a volume group; it stays while disks use it."""
+    before = snapshot.cluster
+    if after.volume_group_name:
+        return
+    lvm = bool(LVM_TEMPLATES.intersection(after.enabled_disk_templates))
+    if lvm and before.volume_group_name is None:
+        raise prereq("Please specify a volume group when enabling lvm-based disk-templates.")
+    if lvm:
+        raise prereq("Cannot unset volume group if lvm-based disk templates are or get enabled.")
+    if any(disk.dev_type in LVM_TEMPLATES for disk in snapshot.disks.values()):
+        raise prereq("Cannot disable lvm storage while lvm-based instances exist")
+
+
+def check_drbd_helper(snapshot: Snapshot, after: Cluster) -> None:
+    """DRBD has its helper for as long as it is enabled or used."""
+    before = snapshot.cluster
+    if after.drbd_usermode_helper:
+        return
+    if "drbd" not in after.enabled_disk_templates:
+        if before.drbd_usermode_helper and any(
+            disk.dev_type == "drbd" for disk in snapshot.disks.values()
+        ):
+            raise prereq("Cannot disable drbd helper while drbd-based instances exist", ECODE_INVAL)
+    elif before.drbd_usermode_helper:
+        raise prereq("Cannot disable drbd helper while DRBD is enabled.", ECODE_STATE)
+    elif "drbd" not in before.enabled_disk_templates:
+        raise prereq("Cannot enable DRBD without a DRBD usermode helper set.", ECODE_STATE)
+
+
+def check_nics(snapshot: Snapshot, after: Cluster) -> None:
+    """Every NIC that takes the cluster's parameters is sound with the new ones."""
+    faults = []
+    for instance in snapshot.instances.values():
+        for index, nic in enumerate(instance.nics):
+            where = f"Instance {instance.name}, nic/{index}"
+            filled = parameters.of_nic(after, nic)
+            try:
+                check_nic(filled)
+            except ConfigurationError as error:
+                faults.append(f"{where}: {error}")
+            if filled["mode"] == "routed" and not nic.ip:
+                faults.append(f"{where}: routed NIC with no ip address")
+    if faults:
+        listed = "\n".join(faults)
+        raise prereq(f"Cannot apply the change, errors:\n{listed}")
+
+
+def check_disk_access(snapshot: Snapshot, after: Cluster, templates: Iterable[str]) -> None:
+    """Every hypervisor can open its instances' disks in the new way."""
+    access = {
+        name: after.diskparams.get(name, {}).get("access", "kernelspace") for name in templates
+    }
+    for instance in snapshot.instances.values():
+        for disk in snapshot.disks_of(instance):
+            mode = access.get(disk.dev_type)
+            if mode is not None and not can_access(instance.hypervisor, disk.dev_type, mode):
+                raise prereq(
+                    f"Instance {instance.name}: cannot use '{mode}' access setting with"
+                    f" {instance.hypervisor} hypervisor and {disk.dev_type} disk type."
+                )
+
+
+def demand_of(snapshot: Snapshot, instance: Instance) -> Demand:
+    """Returns what an instance takes, as a policy judges it.
+
+    Where disks have spindles of their own, these count in place of ``spindle_use``;
+    they are null as long as one isn't known.
+    """
+    backend = parameters.backend(snapshot.cluster, instance)
+    disks = snapshot.disks_of(instance)
+    spindles = backend["spindle_use"]
+    if on_exclusive_storage(snapshot, instance):
+        known = [disk.spindles for disk in disks if disk.spindles is not None]
+        spindles = sum(known) if len(known) == len(disks) else None
+    return Demand(
+        memory=backend["maxmem"],
+        cpus=backend["vcpus"],
+        disk_sizes=[disk.size for disk in disks],
+        disk_types=[disk.dev_type for disk in disks],
+        nics=len(instance.nics),
+        spindles=spindles,
+    )
+
+
+def on_exclusive_storage(snapshot: Snapshot, instance: Instance) -> bool:
+    """Whether one of an instance's nodes has exclusive storage."""
+    return any(
+        parameters.of_node(snapshot, snapshot.nodes[uuid]).get("exclusive_storage", False)
+        for uuid in snapshot.nodes_of(instance)
+        if uuid in snapshot.nodes
+    )
+
+
+def policy_breakers(snapshot: Snapshot, after: Cluster) -> list[str]:
+    """Returns the instances, in natural order, that break the new policy but kept the old one.
+
+    Judged in the groups of all of their nodes.
+    """
+    found = set()
+    for instance in snapshot.instances.values():
+        demand = demand_of(snapshot, instance)
+        groups = {
+            snapshot.nodes[uuid].group
+            for uuid in snapshot.nodes_of(instance)
+            if uuid in snapshot.nodes
+        }
+        for uuid in groups & snapshot.groups.keys():
+            group = snapshot.groups[uuid]
+            old: Policy = parameters.instance_policy(snapshot.cluster, group)
+            new: Policy = parameters.instance_policy(after, group)
+            if violations(new, demand) and not violations(old, demand):
+                found.add(instance.name)
+    return natural(found)

@@ -1,0 +1,41 @@
+"""The master's address: bringing it up and down, and moving it elsewhere."""
+
+from __future__ import annotations
+
+from ganeti_masterd.config.objects import Cluster
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.node_objects import master_network
+from ganeti_masterd.opcodes.cluster import ClusterActivateMasterIp, ClusterDeactivateMasterIp
+from ganeti_masterd.rpc.interfaces import NodeResult
+
+
+def bring_up(ctx: Context, cluster: Cluster) -> NodeResult:
+    """Has the master node bring up the address as ``cluster`` has it."""
+    return _ask_master(ctx, "node_activate_master_ip", cluster)
+
+
+def take_down(ctx: Context, cluster: Cluster) -> NodeResult:
+    """Has the master node take down the address as ``cluster`` has it."""
+    return _ask_master(ctx, "node_deactivate_master_ip", cluster)
+
+
+def _ask_master(ctx: Context, procedure: str, cluster: Cluster) -> NodeResult:
+    arguments = (master_network(cluster), cluster.use_external_mip_script)
+    return ctx.call((cluster.master_node,), procedure, arguments)[cluster.master_node]
+
+
+class ActivateMasterIp(LogicalUnit[ClusterActivateMasterIp], runs=ClusterActivateMasterIp):
+    """Brings the master's address up. Twice is fine, so it needs no lock of its own."""
+
+    def exec(self, ctx: Context) -> None:
+        """Brings it up."""
+        bring_up(ctx, ctx.snapshot().cluster).require("Could not activate the master IP")
+
+
+class DeactivateMasterIp(LogicalUnit[ClusterDeactivateMasterIp], runs=ClusterDeactivateMasterIp):
+    """Takes the master's address down."""
+
+    def exec(self, ctx: Context) -> None:
+        """Takes it down."""
+        take_down(ctx, ctx.snapshot().cluster).require("Could not deactivate the master IP")

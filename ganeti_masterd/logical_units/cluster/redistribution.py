@@ -1,0 +1,28 @@
+"""OP_CLUSTER_REDIST_CONF: nodes get the configuration and the files beside it once more."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.locking.levels import Level, Wanted, all_shared
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.nodes.ancillary import distribute
+from ganeti_masterd.opcodes.cluster import ClusterRedistConf
+
+
+class RedistributeConfig(LogicalUnit[ClusterRedistConf], runs=ClusterRedistConf):
+    """Moves the cluster's serial, so that replication sends all, and copies the files.
+
+    Shares the nodes, so that none is just being added or removed.
+    """
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Shares all nodes."""
+        return all_shared if level is Level.NODE else super().locks(level, snapshot)
+
+    def exec(self, ctx: Context) -> None:
+        """Does it; a node that can't be reached is a warning."""
+        ctx.change(ctx.snapshot().cluster.uuid, replace)
+        distribute(ctx)

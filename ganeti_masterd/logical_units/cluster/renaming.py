@@ -1,0 +1,122 @@
+"""OP_CLUSTER_RENAME: another name, and the master's address that the name resolves to."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from ganeti_masterd.config.objects import Cluster
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import ECODE_NOTUNIQUE, ECODE_RESOLVER, OpPrereqError, prereq
+from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
+from ganeti_masterd.logical_units.cluster.master_ip import bring_up, take_down
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.opcodes.cluster import ClusterRename
+from ganeti_masterd.rpc.wire import file_content
+
+#: Where node daemons listen, and how long to wait for one that shouldn't be there.
+NODED_PORT = 1811
+PING_TIMEOUT = 10.0
+
+KNOWN_HOSTS = "/var/lib/ganeti/known_hosts"
+KNOWN_HOSTS_MODE = 0o600
+
+
+def known_hosts(cluster: Cluster) -> bytes:
+    """Returns the file by which ssh knows all nodes under the cluster's name."""
+    keys = (("ssh-rsa", cluster.rsahostkeypub), ("ssh-dss", cluster.dsahostkeypub))
+    return "".join(f"{cluster.cluster_name} {kind} {key}\n" for kind, key in keys if key).encode()
+
+
+def resolve(name: str, family: int) -> tuple[str, str]:
+    """Returns the full name of a host and its address. Blocks.
+
+    Raises ``OpPrereqError`` (``resolver_error``) for a name that doesn't resolve.
+    """
+    kind = socket.AF_INET if family == 2 else socket.AF_INET6
+    try:
+        found = socket.getaddrinfo(name, None, kind, 0, 0, socket.AI_CANONNAME)
+    except (OSError, UnicodeError) as error:
+        raise OpPrereqError(f"The given name ({name}) does not resolve: {error}", ECODE_RESOLVER)
+    return found[0][3] or name, str(found[0][4][0])
+
+
+def answers(address: str) -> bool:
+    """Whether there is a machine at an address, with a node daemon or without. Blocks."""
+    try:
+        with socket.create_connection((address, NODED_PORT), PING_TIMEOUT):
+            return True
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+
+
+class RenameCluster(LogicalUnit[ClusterRename], runs=ClusterRename):
+    """Takes the master's address down, renames, and brings up the new address.
+
+    Holds the cluster alone: nodes are reached by its name meanwhile.
+    """
+
+    alone = True
+
+    new_name: str
+    new_ip: str
+
+    def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
+        """Before it on the master, after it everywhere."""
+        return HookNodes((snapshot.master.uuid,), tuple(snapshot.nodes))
+
+    def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
+        """Returns the old name and the new one."""
+        return {"OP_TARGET": snapshot.cluster.cluster_name, "NEW_NAME": self.op.name}
+
+    def check(self, ctx: Context) -> None:
+        """Refuses a name that is the present one or whose address is taken."""
+        cluster = ctx.snapshot().cluster
+        self.new_name, self.new_ip = resolve(self.op.name, cluster.primary_ip_family)
+        if (self.new_name, self.new_ip) == (cluster.cluster_name, cluster.master_ip):
+            raise prereq("Neither the name nor the IP address of the cluster has changed")
+        if self.new_ip != cluster.master_ip and answers(self.new_ip):
+            raise prereq(
+                f"The given cluster IP address ({self.new_ip}) is reachable on the network",
+                ECODE_NOTUNIQUE,
+            )
+
+    def exec(self, ctx: Context) -> str:
+        """Renames the cluster; returns its new name.
+
+        The address is brought up again whatever happens in between, the old one
+        if the configuration wasn't changed.
+        """
+        before = ctx.snapshot().cluster
+        take_down(ctx, before).require("Could not disable the master role")
+        try:
+            after = ctx.change(
+                before.uuid,
+                lambda now: replace(now, cluster_name=self.new_name, master_ip=self.new_ip),
+            )
+            self._write_known_hosts(ctx, after)
+        finally:
+            with ctx.shielded():
+                answer = bring_up(ctx, ctx.snapshot().cluster)
+                if answer.failed:
+                    ctx.warning(
+                        "Could not re-enable the master role on the master, please restart"
+                        f" manually: {answer.error}"
+                    )
+        return self.new_name
+
+    def _write_known_hosts(self, ctx: Context, cluster: Cluster) -> None:
+        """Writes the file on all online nodes, the master among them."""
+        nodes = [node.uuid for node in ctx.snapshot().nodes.values() if not node.offline]
+        now = time.time()
+        path = ctx.root + KNOWN_HOSTS
+        content = file_content(known_hosts(cluster))
+        file = [path, content, KNOWN_HOSTS_MODE, "gnt-masterd", "gnt-masterd", now, now]
+        for result in ctx.call(nodes, "upload_file", (file,)).values():
+            if result.failed:
+                ctx.warning(f"Copy of file {path} to node {result.node} failed: {result.error}")

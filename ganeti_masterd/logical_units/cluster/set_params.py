@@ -1,0 +1,243 @@
+"""OP_CLUSTER_SET_PARAMS: changes parameters of the cluster, all of them or none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ganeti_masterd.config.changes import Update
+from ganeti_masterd.config.objects import Cluster
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import prereq
+from ganeti_masterd.locking.levels import Level, Wanted, all_shared
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.cluster import communication, consistency
+from ganeti_masterd.logical_units.cluster.master_ip import bring_up, take_down
+from ganeti_masterd.logical_units.cluster.node_checks import check_on_nodes
+from ganeti_masterd.logical_units.cluster.planning import changed, check_arguments
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.followups import with_jobs
+from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
+from ganeti_masterd.logical_units.nodes.setup import add_ssh_key, ensure_kvm_daemon
+from ganeti_masterd.opcodes.cluster import ClusterSetParams
+
+#: Where allocator scripts lie, the first that has one counts.
+ALLOCATOR_FOLDERS = ("/usr/local/lib/ganeti/iallocators", "/usr/lib/ganeti/iallocators")
+
+#: Parameters that instances may contradict: while these change, none comes, goes or changes.
+_ABOUT_INSTANCES = (
+    "enabled_disk_templates",
+    "enabled_hypervisors",
+    "vg_name",
+    "drbd_helper",
+    "nicparams",
+    "diskparams",
+)
+
+_DRBD_HINTS = (
+    "Changing DRBD parameters only affects devices created in the future, not existing ones",
+    "You need to shutdown and start (not reboot!) existing instances to adopt the changes",
+    "Alternatively you can swap the secondary node by running `gnt-instance replace-disks"
+    " --new-secondary $instance`",
+)
+
+
+class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
+    """Checks the parameters against configuration and nodes, then sets them in one change.
+
+    Holds no node and no group, and shares the instances only for parameters
+    that they may contradict. Of more candidates than there should be none is
+    demoted (real daemon 3.0.2).
+    """
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Checks the arguments by themselves."""
+        check_arguments(self.op, snapshot.cluster.primary_ip_family)
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Shares all instances, if the parameters are about them."""
+        if level is Level.INSTANCE and any(
+            getattr(self.op, name) is not None for name in _ABOUT_INSTANCES
+        ):
+            return all_shared
+        return super().locks(level, snapshot)
+
+    def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
+        """Returns the cluster's name and the volume group asked for."""
+        return {"OP_TARGET": snapshot.cluster.cluster_name, "NEW_VG_NAME": self.op.vg_name}
+
+    def check(self, ctx: Context) -> None:
+        """Refuses what doesn't fit, naming the object that it doesn't fit."""
+        op, snapshot = self.op, ctx.snapshot()
+        after = changed(snapshot.cluster, op).cluster
+        consistency.check_templates_unused(snapshot, after)
+        consistency.check_volume_group(snapshot, after)
+        self._check_storage_folders(ctx, after)
+        consistency.check_drbd_helper(snapshot, after)
+        if "drbd" in (op.diskparams or ()):
+            for hint in _DRBD_HINTS:
+                ctx.warning(hint)
+        if op.ipolicy:
+            self._warn_of_policy(ctx, snapshot, after)
+        if op.nicparams:
+            consistency.check_nics(snapshot, after)
+        if op.diskparams:
+            consistency.check_disk_access(snapshot, after, list(op.diskparams))
+        consistency.check_hypervisors_unused(snapshot, after)
+        check_on_nodes(ctx, op, after)
+        if op.default_iallocator:
+            _check_allocator(op.default_iallocator)
+        if op.instance_communication_network:
+            network = snapshot.lookup("network", op.instance_communication_network)
+            if network is not None:
+                communication.warn_of_odd_network(ctx, network)
+
+    def exec(self, ctx: Context) -> dict[str, Any] | None:
+        """Sets them; returns the jobs that a new network for instances needs."""
+        op, before = self.op, ctx.snapshot()
+        self._tell(ctx, before.cluster)
+        moves = bool(op.master_netdev)
+        if moves:
+            self._take_address_down(ctx, before.cluster)
+        try:
+            if op.master_netmask:
+                self._change_netmask(ctx, before.cluster)
+            self._change(ctx)
+        finally:
+            if moves:
+                with ctx.shielded():
+                    self._bring_address_up(ctx)
+        if op.enabled_hypervisors is not None or (
+            op.enabled_user_shutdown not in (None, before.cluster.enabled_user_shutdown)
+        ):
+            known = {*before.cluster.enabled_hypervisors, *(op.enabled_hypervisors or ())}
+            ensure_kvm_daemon(ctx, ctx.snapshot().nodes, silent="kvm" not in known)
+        return self._ensure_network(ctx, before)
+
+    def _check_storage_folders(self, ctx: Context, after: Cluster) -> None:
+        for template, path in (
+            ("file", self.op.file_storage_dir),
+            ("sharedfile", self.op.shared_file_storage_dir),
+            ("gluster", self.op.gluster_storage_dir),
+        ):
+            enabled = template in after.enabled_disk_templates
+            if path == "" and enabled:
+                raise prereq(
+                    f"Unsetting the '{template}' storage directory while having '{template}'"
+                    " storage enabled is not permitted."
+                )
+            if path and not enabled:
+                ctx.warning(
+                    f"Specified a {template} storage directory, although {template} storage is not"
+                    " enabled."
+                )
+
+    def _warn_of_policy(self, ctx: Context, snapshot: Snapshot, after: Cluster) -> None:
+        breakers = consistency.policy_breakers(snapshot, after)
+        if breakers:
+            ctx.warning(
+                "After the ipolicy change the following instances violate them:"
+                f" {', '.join(breakers)}"
+            )
+
+    def _tell(self, ctx: Context, cluster: Cluster) -> None:
+        """Says what is as it should be already, and what has no effect."""
+        op = self.op
+        if op.vg_name is not None and (op.vg_name or None) == cluster.volume_group_name:
+            ctx.feedback("Cluster LVM configuration already in desired state, not changing")
+        for what, old, new in (
+            ("file", cluster.file_storage_dir, op.file_storage_dir),
+            ("shared file", cluster.shared_file_storage_dir, op.shared_file_storage_dir),
+        ):
+            if new is not None and new == old:
+                ctx.feedback(f"Global {what} storage dir already set to value '{old}'")
+        if op.drbd_helper is not None:
+            enabled = op.enabled_disk_templates or cluster.enabled_disk_templates
+            if "drbd" not in enabled:
+                ctx.feedback(
+                    "Note that you specified a drbd user helper, but did not enable the drbd disk"
+                    " template."
+                )
+            if (op.drbd_helper or None) == cluster.drbd_usermode_helper:
+                ctx.feedback("Cluster DRBD helper already in desired state, not changing")
+
+    def _change(self, ctx: Context) -> None:
+        """Changes the cluster, and with its pool's size the candidates."""
+        op = self.op
+
+        def change(cluster: Cluster) -> Cluster:
+            return changed(cluster, op).cluster
+
+        for note in changed(ctx.snapshot().cluster, op).notes:
+            ctx.feedback(note)
+        if op.candidate_pool_size is None:
+            ctx.change(ctx.snapshot().cluster.uuid, change)
+            return
+
+        def plan(snapshot: Snapshot) -> PoolChange:
+            return PoolChange(
+                changes=(Update(snapshot.cluster.uuid, change),),
+                refill=True,
+                size=op.candidate_pool_size,
+            )
+
+        promoted = change_pool(ctx, plan)
+        if ctx.snapshot().cluster.modify_ssh_setup:
+            for node in promoted:
+                failing = (
+                    f"Could not update the SSH setup of node '{node.name}' after promotion"
+                    f" (UUID: {node.uuid})"
+                )
+                add_ssh_key(ctx, node, candidate=True, fetch=False, failing=failing)
+
+    def _take_address_down(self, ctx: Context, cluster: Cluster) -> None:
+        ctx.feedback(f"Shutting down master ip on the current netdev ({cluster.master_netdev})")
+        answer = take_down(ctx, cluster)
+        if not self.op.force:
+            answer.require("Could not disable the master ip")
+        elif answer.failed:
+            ctx.feedback(f"Could not disable the master ip (continuing anyway): {answer.error}")
+        ctx.feedback(
+            f"Changing master_netdev from {cluster.master_netdev} to {self.op.master_netdev}"
+        )
+
+    def _change_netmask(self, ctx: Context, cluster: Cluster) -> None:
+        ctx.feedback(f"Changing master IP netmask to {self.op.master_netmask}")
+        answer = ctx.call(
+            (cluster.master_node,),
+            "node_change_master_netmask",
+            (
+                cluster.master_netmask,
+                self.op.master_netmask,
+                cluster.master_ip,
+                cluster.master_netdev,
+            ),
+        )[cluster.master_node]
+        if answer.failed:
+            ctx.feedback(f"Could not change the master IP netmask: {answer.error}")
+
+    def _bring_address_up(self, ctx: Context) -> None:
+        """Brings the address up where it is by now, be it the old place after a failure."""
+        cluster = ctx.snapshot().cluster
+        ctx.feedback(f"Starting the master ip on the new master netdev ({cluster.master_netdev})")
+        answer = bring_up(ctx, cluster)
+        if answer.failed:
+            ctx.warning(
+                "Could not re-enable the master ip on the master, please restart manually:"
+                f" {answer.error}"
+            )
+
+    def _ensure_network(self, ctx: Context, before: Snapshot) -> dict[str, Any] | None:
+        name = self.op.instance_communication_network
+        if name is None or not communication.tell_of_change(ctx, before, name) or not name:
+            return None
+        opcodes = communication.ensuring(ctx.snapshot(), name)
+        return with_jobs(ctx, [opcodes]) if opcodes else None
+
+
+def _check_allocator(name: str) -> None:
+    """Refuses a name that is no allocator script on this node."""
+    places = (os.path.join(folder, name) for folder in ALLOCATOR_FOLDERS)
+    if os.path.basename(name) != name or not any(map(os.path.isfile, places)):
+        raise prereq(f"Invalid default iallocator script '{name}' specified")

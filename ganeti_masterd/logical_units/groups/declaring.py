@@ -1,0 +1,162 @@
+"""OP_GROUP_ADD, OP_GROUP_REMOVE and OP_GROUP_RENAME: a node group comes, goes, is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+from msgspec.structs import replace
+
+from ganeti_masterd.config.objects import NodeGroup
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.ssconf import natural
+from ganeti_masterd.errors import ECODE_EXISTS, ECODE_STATE, prereq
+from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.groups.parameters import changed_group
+from ganeti_masterd.logical_units.locked_objects import add_object, remove_object
+from ganeti_masterd.opcodes.groups import GroupAdd, GroupRemove, GroupRename
+from ganeti_masterd.opcodes.networks import NetworkConnect
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+#: How a group is connected to the network of the metadata daemon (real daemon 3.0.2).
+COMMUNICATION_MODE: Final = "routed"
+COMMUNICATION_LINK = "communication_rt"
+
+
+class AddGroup(LogicalUnit[GroupAdd], runs=GroupAdd):
+    """Makes a node group without nodes.
+
+    Where the cluster has a network for instances to talk to the metadata
+    daemon, a job follows that connects the group to it.
+    """
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Gives the group its uuid."""
+        self.uuid = str(uuid4())
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Holds the group that is to be."""
+        if level is Level.NODEGROUP:
+            return exclusive((), creating=self.uuid)
+        return super().locks(level, snapshot)
+
+    def check(self, ctx: Context) -> None:
+        """Refuses a name that can't be, and parameters that make no sense."""
+        snapshot = ctx.snapshot()
+        check_new_name(
+            snapshot,
+            self.op.group_name,
+            "Desired group name '{name}' already exists as a node group (UUID: {uuid})",
+        )
+        ctx.reserve("nodegroup", self.op.group_name)
+        plain = NodeGroup(name=self.op.group_name, uuid=self.uuid)
+        self.group = changed_group(plain, self.op, snapshot.cluster)
+
+    def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
+        """Names the group."""
+        return {"GROUP_NAME": self.op.group_name}
+
+    def exec(self, ctx: Context) -> dict[str, Any] | None:
+        """Adds it; returns the job that connects it, null if there is none."""
+        add_object(ctx, "nodegroups", self.group)
+        snapshot = ctx.snapshot()
+        name = snapshot.cluster.instance_communication_network
+        if not name or snapshot.lookup("network", name) is None:
+            return None
+        connect = NetworkConnect(
+            group_name=self.uuid,
+            network_name=name,
+            network_mode=COMMUNICATION_MODE,
+            network_link=COMMUNICATION_LINK,
+        )
+        return {"jobs": [(True, job) for job in ctx.submit([[connect]])]}
+
+
+class RemoveGroup(LogicalUnit[GroupRemove], runs=GroupRemove):
+    """Removes a node group that has no nodes. The last one stays."""
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Finds the group."""
+        self.uuid = snapshot.group(self.op.group_name).uuid
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Holds the group alone, so that no node comes into it."""
+        if level is Level.NODEGROUP:
+            return exclusive(self.uuid)
+        return super().locks(level, snapshot)
+
+    def check(self, ctx: Context) -> None:
+        """Refuses a group that has nodes, and the only one that there is."""
+        snapshot = ctx.snapshot()
+        members = snapshot.members(self.uuid)
+        if members:
+            names = natural(node.name for node in members)
+            raise prereq(
+                f"Group '{self.op.group_name}' not empty, has the following nodes:"
+                f" {', '.join(names)}",
+                ECODE_STATE,
+            )
+        if len(snapshot.groups) == 1:
+            raise prereq(
+                f"Group '{self.op.group_name}' is the only group, cannot be removed", ECODE_STATE
+            )
+
+    def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
+        """Names the group."""
+        return {"GROUP_NAME": self.op.group_name}
+
+    def exec(self, ctx: Context) -> None:
+        """Removes it and its lock."""
+        remove_object(ctx, "nodegroups", self.uuid)
+
+
+class RenameGroup(LogicalUnit[GroupRename], runs=GroupRename):
+    """Gives a node group another name. Hooks run on the master and on the group's nodes."""
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Finds the group."""
+        self.uuid = snapshot.group(self.op.group_name).uuid
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Holds the group alone."""
+        if level is Level.NODEGROUP:
+            return exclusive(self.uuid)
+        return super().locks(level, snapshot)
+
+    def check(self, ctx: Context) -> None:
+        """Refuses a name that can't be."""
+        check_new_name(
+            ctx.snapshot(),
+            self.op.new_name,
+            "Desired new name '{name}' clashes with existing node group (UUID: {uuid})",
+        )
+        ctx.reserve("nodegroup", self.op.new_name)
+
+    def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
+        """The master and the nodes of the group."""
+        members = [node.uuid for node in snapshot.members(self.uuid)]
+        nodes = tuple(dict.fromkeys((snapshot.master.uuid, *members)))
+        return HookNodes(nodes, nodes)
+
+    def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
+        """Tells both names."""
+        return {"OLD_NAME": self.op.group_name, "NEW_NAME": self.op.new_name}
+
+    def exec(self, ctx: Context) -> str:
+        """Renames it; returns the new name."""
+        ctx.change(self.uuid, lambda group: replace(group, name=self.op.new_name))
+        return self.op.new_name
+
+
+def check_new_name(snapshot: Snapshot, name: str, refusal: str) -> None:
+    """Refuses a name that a group has, as ``refusal`` says, or that looks like a uuid."""
+    existing = snapshot.lookup("nodegroup", name)
+    if existing is not None:
+        raise prereq(refusal.format(name=name, uuid=existing.uuid), ECODE_EXISTS)
+    if _UUID.fullmatch(name):
+        raise prereq(f"Group name '{name}' looks like a uuid, by which groups are found too")

@@ -1,0 +1,64 @@
+"""Commands to nodes: OP_NODE_POWERCYCLE and OP_RESTRICTED_COMMAND."""
+
+from __future__ import annotations
+
+from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import prereq
+from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.nodes.finding import node_of
+from ganeti_masterd.opcodes.nodes import NodePowercycle, RestrictedCommand
+
+
+class PowercycleNode(LogicalUnit[NodePowercycle], runs=NodePowercycle):
+    """Has a node reboot itself; locks nothing, as it is the last resort. Offline nodes, too."""
+
+    node: Node
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Finds the node; refuses the master unless forced."""
+        self.node = node_of(snapshot, self.op)
+        if self.node.uuid == snapshot.cluster.master_node and not self.op.force:
+            raise prereq("The node is the master and the force parameter was not set")
+
+    def exec(self, ctx: Context) -> str | None:
+        """Returns what the node's hypervisor says."""
+        cluster = ctx.snapshot().cluster
+        # The first one that is enabled is the default.
+        name = cluster.enabled_hypervisors[0]
+        arguments = (name, cluster.hvparams.get(name, {}))
+        answer = ctx.call((self.node.uuid,), "node_powercycle", arguments)[self.node.uuid]
+        said: str | None = answer.require("Failed to schedule the reboot")
+        return said
+
+
+class RunRestrictedCommand(LogicalUnit[RestrictedCommand], runs=RestrictedCommand):
+    """Runs a command that the nodes' administrators allow, on all nodes at once."""
+
+    nodes: tuple[str, ...]
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Finds the nodes: those named (a node named twice answers twice), else by uuid."""
+        names = self.op.nodes or self.op.node_uuids or ()
+        self.nodes = tuple(snapshot.node(name).uuid for name in names)
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Shares the nodes; with ``use_locking`` holds them alone."""
+        if level is Level.NODE:
+            return exclusive(self.nodes) if self.op.use_locking else shared(self.nodes)
+        return super().locks(level, snapshot)
+
+    def exec(self, ctx: Context) -> list[tuple[bool, str]]:
+        """Returns for each node whether it succeeded, with its output or why not."""
+        answers = ctx.call(self.nodes, "restricted_command", (self.op.command,))
+        result: list[tuple[bool, str]] = []
+        for uuid in self.nodes:
+            answer = answers[uuid]
+            if answer.failed:
+                text = f"Command '{self.op.command}' on node '{answer.node}' failed: {answer.error}"
+                result.append((False, text))
+            else:
+                result.append((True, str(answer.payload)))
+        return result

@@ -1,0 +1,47 @@
+"""The nodes that an opcode means, by name and uuid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.ssconf import natural_key
+from ganeti_masterd.errors import ECODE_NOTUNIQUE, OpPrereqError
+from ganeti_masterd.opcodes.targets import NodeOpcode
+from ganeti_masterd.rpc.interfaces import Target
+
+
+def node_of(snapshot: Snapshot, op: NodeOpcode) -> Node:
+    """Returns the node that an opcode is about.
+
+    Raises ``OpPrereqError``: ``unknown_entity`` if there is none of that name,
+    ``resource_not_unique`` if its uuid isn't the one that the opcode expects.
+    """
+    node = snapshot.node(op.node_name)
+    if op.node_uuid is not None and op.node_uuid != node.uuid:
+        raise OpPrereqError(
+            f"The nodes UUID '{node.uuid}' does not match the expected UUID '{op.node_uuid}' for"
+            f" node '{node.name}'. Maybe the node changed since you submitted this job.",
+            ECODE_NOTUNIQUE,
+        )
+    return node
+
+
+def nodes_of(snapshot: Snapshot, names: Iterable[str]) -> tuple[Node, ...]:
+    """Returns the nodes named, each once; raises as :meth:`Snapshot.node`."""
+    found = {node.uuid: node for node in map(snapshot.node, names)}
+    return tuple(found.values())
+
+
+def by_name(nodes: Iterable[Node]) -> list[Node]:
+    """Returns nodes in natural order of their names."""
+    return sorted(nodes, key=lambda node: natural_key(node.name))
+
+
+def target(node: Node) -> Target:
+    """Returns how to call a node that isn't in the configuration, or not as it is there.
+
+    It is called even where the configuration says that it is offline.
+    """
+    return Target(node.uuid, node.name, node.primary_ip)

@@ -1,0 +1,56 @@
+"""The physical volumes of a new node: whether the cluster's volume group can be used there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import ECODE_ENVIRON, prereq
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.nodes.finding import target
+from ganeti_masterd.query import parameters
+
+#: How far the sizes of volumes on a node with exclusive storage may be apart.
+MARGIN = 0.01
+
+
+def check_physical_volumes(ctx: Context, snapshot: Snapshot, node: Node) -> None:
+    """Refuses a node whose volumes can't be used, if the cluster has a volume group.
+
+    Raises ``OpPrereqError`` with ``environment_error``.
+    """
+    cluster = snapshot.cluster
+    if not cluster.volume_group_name:
+        return
+    exclusive = bool(parameters.of_node(snapshot, node).get("exclusive_storage"))
+    checks: dict[str, Any] = {"pvlist": [cluster.volume_group_name]}
+    if exclusive:
+        checks["exclusive-pvs"] = True
+    arguments = (checks, cluster.cluster_name, cluster.hvparams)
+    answer = ctx.call((target(node),), "node_verify_light", arguments)[node.uuid]
+    payload = answer.require(f"Can't verify storage of node {node.name}", prereq=True)
+    found = faults(payload, exclusive=exclusive)
+    if found:
+        raise prereq(f"Checks on node PVs failed: {'; '.join(found)}", ECODE_ENVIRON)
+
+
+def faults(verified: Mapping[str, Any], *, exclusive: bool) -> list[str]:
+    """Returns what is wrong with a node's physical volumes, by its answer to ``pvlist``. Pure."""
+    volumes: Sequence[Mapping[str, Any]] | None = verified.get("pvlist")
+    if volumes is None:
+        return ["Can't get PV list from node"]
+    found = [
+        f"Invalid character ':' in PV '{volume['name']}' of VG '{volume['vg_name']}'"
+        for volume in volumes
+        if ":" in volume["name"]
+    ]
+    if not exclusive:
+        return found
+    sizes = [float(volume["size"]) for volume in volumes]
+    if sizes and min(sizes) * (1 + MARGIN) < max(sizes) * (1 - MARGIN):
+        found.append(f"Sizes of PVs are too different: min={min(sizes):.0f} max={max(sizes):.0f}")
+    for name, logical in verified.get("exclusive-pvs") or ():
+        found.append(f"PV {name} is shared among unrelated LVs ({', '.join(logical)})")
+    return found

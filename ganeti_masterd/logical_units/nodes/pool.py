@@ -1,0 +1,199 @@
+"""Nodes that become master candidates or stop being such, and their certificates.
+
+A candidate may call node daemons, so its certificate's digest is in the
+configuration. Digests are asked for first; then the roles, the digests and
+whatever belongs to it change in one transaction. So a node that doesn't answer
+leaves nothing half done. (The real master daemon 3.0.2 changes the role first.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ganeti_masterd.config.candidates import may_be_candidate, pool, promotions
+from ganeti_masterd.config.changes import Change, Update
+from ganeti_masterd.config.objects import Cluster, Node
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import ConfigurationError, OpExecError
+from ganeti_masterd.logical_units.base import names_of
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.nodes.finding import target
+from ganeti_masterd.logical_units.nodes.setup import add_candidate_key
+from ganeti_masterd.rpc.interfaces import NodeResult
+
+#: How often a transaction is planned anew because the pool moved in between.
+TRIES = 20
+
+#: How a node is asked for the digest of its certificate.
+DIGEST_REQUEST = [["ssl", "get", None]]
+
+
+class PoolMoved(ConfigurationError):
+    """The pool is not any more what a change was planned on."""
+
+
+class PoolChange(Struct, frozen=True):
+    """A transaction that touches the pool.
+
+    ``changes`` are its own. By them the nodes in ``joining`` become candidates
+    and those in ``leaving`` (uuids) are none afterwards, whatever they were.
+    ``refill``: other nodes are promoted so that the pool is full without those
+    leaving. ``size`` is a pool size that comes with it.
+    """
+
+    changes: tuple[Change, ...]
+    joining: tuple[Node, ...] = ()
+    leaving: frozenset[str] = frozenset()
+    refill: bool = False
+    size: int | None = None
+
+
+Plan = Callable[[Snapshot], PoolChange]
+
+
+def change_pool(ctx: Context, plan: Plan) -> tuple[Node, ...]:
+    """Makes what ``plan`` says of the configuration of the moment; returns who was promoted.
+
+    ``plan`` is asked again whenever another job changed the pool meanwhile; it
+    may raise. Raises ``OpExecError``, with nothing changed, if a node that joins
+    doesn't tell its certificate's digest, or if the pool became shorter because
+    those that could be promoted don't.
+    """
+    digests: dict[str, str] = {}
+    silent: dict[str, NodeResult] = {}
+    for _ in range(TRIES):
+        snapshot = ctx.snapshot()
+        change = plan(snapshot)
+        promoted = _promoted(snapshot, change, silent)
+        unknown = [n for n in (*change.joining, *promoted) if n.uuid not in digests]
+        if unknown:
+            answers = ask_digests(ctx, unknown)
+            for node in unknown:
+                digest = digest_of(answers[node.uuid])
+                if digest is not None:
+                    digests[node.uuid] = digest
+                elif node in change.joining:
+                    raise _no_digest(answers[node.uuid])
+                else:
+                    silent[node.uuid] = answers[node.uuid]
+            continue
+        if silent:
+            _check_full(ctx, snapshot, change, promoted, silent)
+        try:
+            ctx.change_all(_transaction(snapshot, change, promoted, digests))
+        except PoolMoved:
+            continue
+        if change.refill:
+            _tell(ctx, change, promoted)
+        return promoted
+    raise OpExecError("The master candidates kept changing; nothing was done, try again")
+
+
+def ask_digests(ctx: Context, nodes: Iterable[Node]) -> Mapping[str, NodeResult]:
+    """Asks nodes for their certificates' digests; returns the answers by uuid."""
+    return ctx.call(map(target, nodes), "node_crypto_tokens", (DIGEST_REQUEST,))
+
+
+def digest_of(answer: NodeResult) -> str | None:
+    """Returns the digest that a node told, or null if it told none."""
+    if not answer.failed:
+        for kind, digest in answer.payload:
+            if kind == "ssl":
+                return str(digest)
+    return None
+
+
+def certified(
+    planned: Cluster, joined: Mapping[str, str], left: Collection[str]
+) -> Callable[[Cluster], Cluster]:
+    """Returns the change of the cluster's certificates, for a transaction on the pool.
+
+    It raises :class:`PoolMoved` if the candidates aren't those of ``planned`` any
+    more, or there should be another number of them.
+    """
+
+    def change(cluster: Cluster) -> Cluster:
+        if (
+            cluster.candidate_certs.keys() != planned.candidate_certs.keys()
+            or cluster.candidate_pool_size != planned.candidate_pool_size
+        ):
+            raise PoolMoved("the master candidates have changed")
+        kept = {uuid: d for uuid, d in cluster.candidate_certs.items() if uuid not in left}
+        certs = {**kept, **joined}
+        if certs == cluster.candidate_certs:
+            return cluster
+        return replace(cluster, candidate_certs=certs)
+
+    return change
+
+
+def _transaction(
+    snapshot: Snapshot,
+    change: PoolChange,
+    promoted: Sequence[Node],
+    digests: Mapping[str, str],
+) -> list[Change]:
+    joined = {node.uuid: digests[node.uuid] for node in (*change.joining, *promoted)}
+    cluster = snapshot.cluster
+    return [
+        Update(cluster.uuid, certified(cluster, joined, change.leaving)),
+        *change.changes,
+        *(Update(node.uuid, _promote) for node in promoted),
+    ]
+
+
+def _promote(node: Node) -> Node:
+    if node.master_candidate or not may_be_candidate(node):
+        raise PoolMoved(f"node '{node.name}' has changed")
+    return replace(node, master_candidate=True)
+
+
+def _promoted(snapshot: Snapshot, change: PoolChange, unfit: Collection[str]) -> tuple[Node, ...]:
+    if not change.refill:
+        return ()
+    return promotions(snapshot, size=change.size, without=change.leaving, unfit=unfit)
+
+
+def _check_full(
+    ctx: Context,
+    snapshot: Snapshot,
+    change: PoolChange,
+    promoted: Sequence[Node],
+    silent: Mapping[str, NodeResult],
+) -> None:
+    """Refuses to make the pool shorter because nodes that could be promoted don't answer."""
+    short = pool(snapshot, size=change.size, without=change.leaving).missing - len(promoted)
+    if short <= 0:
+        return
+    reasons = "; ".join(f"{answer.node}: {answer.error}" for answer in silent.values())
+    text = (
+        f"Not enough master candidates: {short} more would have to be promoted, but these nodes"
+        f" do not tell their certificate ({reasons})"
+    )
+    if short > pool(snapshot).missing:
+        raise OpExecError(f"{text}; set them offline first")
+    ctx.warning(text)
+
+
+def _no_digest(answer: NodeResult) -> OpExecError:
+    return OpExecError(
+        f"Could not retrieve the SSL digest of node {answer.node}:"
+        f" {answer.error or 'it has no certificate'}"
+    )
+
+
+def _tell(ctx: Context, change: PoolChange, promoted: Sequence[Node]) -> None:
+    """Says who was promoted, and lets them log in to the others."""
+    snapshot = ctx.snapshot()
+    if promoted:
+        names = names_of(snapshot, [node.uuid for node in promoted])
+        ctx.info(f"Promoted nodes to master candidate role: {names}")
+        if snapshot.cluster.modify_ssh_setup:
+            for node in promoted:
+                add_candidate_key(ctx, node)
+    found = pool(snapshot, without=change.leaving)
+    if found.surplus:
+        ctx.info(f"Note: more nodes are candidates ({found.now}) than desired ({found.wanted})")

@@ -1,0 +1,96 @@
+"""OP_NODE_REMOVE: a node leaves the cluster.
+
+Jobs on other nodes go on; the real master daemon (3.0.2) stops all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ganeti_masterd.config.changes import Remove
+from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import prereq
+from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.nodes import ancillary, setup
+from ganeti_masterd.logical_units.nodes.finding import node_of
+from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
+from ganeti_masterd.opcodes.nodes import NodeRemove
+from ganeti_masterd.rpc.interfaces import Target
+
+
+class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
+    """Removes a node that has no instances; holds it alone, so that it gets none."""
+
+    node: Node
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Finds the node."""
+        self.node = node_of(snapshot, self.op)
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Holds the node and its resources."""
+        if level in (Level.NODE, Level.NODE_RES):
+            return exclusive(self.node.uuid)
+        return super().locks(level, snapshot)
+
+    def check(self, ctx: Context) -> None:
+        """Refuses the master, and a node that has instances."""
+        snapshot = ctx.snapshot()
+        self.node = snapshot.node(self.node.uuid)
+        _check_removable(snapshot, self.node)
+
+    def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
+        """Returns all nodes but this one, which may be dead; it gets its hooks when it leaves."""
+        others = tuple(uuid for uuid in snapshot.nodes if uuid != self.node.uuid)
+        return HookNodes(others, others)
+
+    def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
+        """Returns the node's name."""
+        return {"OP_TARGET": self.node.name, "NODE_NAME": self.node.name}
+
+    def exec(self, ctx: Context) -> None:
+        """Takes the node out of the configuration, then lets it go."""
+        node, cluster = self.node, ctx.snapshot().cluster
+        if cluster.modify_ssh_setup:
+            setup.remove_ssh_key(
+                ctx,
+                node,
+                authorized=node.master_candidate,
+                public=True,
+                clear=(True, True),
+                failing=f"Could not remove the SSH key of node '{node.name}' (UUID: {node.uuid}).",
+            )
+        with ctx.shielded():
+            change_pool(ctx, self._change)
+            for level in (Level.NODE_RES, Level.NODE):
+                ctx.remove_lock(level, node.uuid)
+            self._let_go(ctx, modify_ssh=cluster.modify_ssh_setup)
+            if cluster.modify_etc_hosts:
+                setup.change_hosts(ctx, "remove", node.name, None)
+                ancillary.distribute(ctx)
+
+    def _change(self, snapshot: Snapshot) -> PoolChange:
+        _check_removable(snapshot, snapshot.node(self.node.uuid))
+        uuid = self.node.uuid
+        return PoolChange((Remove("nodes", uuid),), leaving=frozenset((uuid,)), refill=True)
+
+    def _let_go(self, ctx: Context, *, modify_ssh: bool) -> None:
+        """Runs hooks on the node, and has it forget the cluster; it may be dead already."""
+        node = self.node
+        leaving = Target(node.uuid, node.name, node.primary_ip, node.offline)
+        ctx.run_hooks_early(leaving)
+        answer = ctx.call((leaving,), "node_leave_cluster", (modify_ssh,))[node.uuid]
+        if answer.failed:
+            ctx.warning(
+                f"Errors encountered on the remote node while leaving the cluster: {answer.error}"
+            )
+
+
+def _check_removable(snapshot: Snapshot, node: Node) -> None:
+    if node.uuid == snapshot.cluster.master_node:
+        raise prereq("Node is the master node, failover to another node is required")
+    for instance in (*snapshot.instances_on(node), *snapshot.secondaries_on(node)):
+        raise prereq(f"Instance {instance.name} is still running on the node, please remove first")

@@ -1,0 +1,158 @@
+"""The role of a node, and what a request to change it comes to. Pure.
+
+A node is master candidate, drained, offline, or none of these (real master
+daemon 3.0.2, of which the refusals and their order are).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ganeti_masterd.config.candidates import has_room, pool
+from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import ECODE_STATE, prereq
+from ganeti_masterd.opcodes.nodes import NodeSetParams
+
+#: A node's flags that make its role, in the order in which results list them.
+FLAGS = ("master_candidate", "drained", "offline")
+
+MASTER_ROLE = "The master role can be changed only via master-failover"
+
+
+class Role(Enum):
+    """What a node is; the value is its :data:`FLAGS`."""
+
+    CANDIDATE = (True, False, False)
+    DRAINED = (False, True, False)
+    OFFLINE = (False, False, True)
+    REGULAR = (False, False, False)
+
+
+class Decision(Struct, frozen=True):
+    """What a request comes to: the role before and after, and lines for the job's log.
+
+    ``asked`` are :data:`FLAGS` as asked for in the end: null for those that were
+    unset already, and with what comes of the request by itself.
+    """
+
+    before: Role
+    after: Role
+    asked: tuple[bool | None, ...]
+    lines: tuple[str, ...] = ()
+
+
+def role_of(node: Node) -> Role:
+    """Returns a node's role; raises ``OpPrereqError`` if its flags contradict each other."""
+    flags = (node.master_candidate, node.drained, node.offline)
+    try:
+        return Role(flags)
+    except ValueError:
+        held = ", ".join(name for name, flag in zip(FLAGS, flags, strict=True) if flag)
+        raise prereq(f"Node {node.name} has flags that exclude each other: {held}", ECODE_STATE)
+
+
+def with_role(node: Node, role: Role) -> Node:
+    """Returns the node in another role."""
+    candidate, drained, offline = role.value
+    return replace(node, master_candidate=candidate, drained=drained, offline=offline)
+
+
+def may_demote(op: NodeSetParams) -> bool:
+    """Whether the request may take a master candidate out of the pool."""
+    return bool(
+        op.master_candidate is False or op.offline or op.drained or op.master_capable is False
+    )
+
+
+def check_request(snapshot: Snapshot, node: Node, op: NodeSetParams) -> None:
+    """Refuses what the node's place in the cluster forbids; raises ``OpPrereqError``."""
+    flags = (op.master_candidate, op.drained, op.offline)
+    if flags != (None, None, None) and node.uuid == snapshot.cluster.master_node:
+        raise prereq(MASTER_ROLE)
+    if op.master_candidate and (not node.master_capable or op.master_capable is False):
+        raise prereq(
+            f"Node {node.name} is not master capable, cannot make it a master candidate",
+            ECODE_STATE,
+        )
+    if op.vm_capable is False and (snapshot.instances_on(node) or snapshot.secondaries_on(node)):
+        raise prereq(
+            f"Node {node.name} hosts instances, cannot unset the vm_capable flag", ECODE_STATE
+        )
+
+
+def check_pool(snapshot: Snapshot, node: Node, op: NodeSetParams) -> None:
+    """Refuses to take a candidate away that another could replace, unless that is asked for."""
+    demoted = node.master_candidate and may_demote(op) and not op.auto_promote
+    if demoted and pool(snapshot, without={node.uuid}).missing:
+        raise prereq(
+            "Not enough master candidates, please pass auto promote option to allow"
+            " promotion (--auto-promote or RAPI auto_promote=True)",
+            ECODE_STATE,
+        )
+
+
+def check_power(node: Node, op: NodeSetParams, oob_program: str) -> None:
+    """Refuses what needs a node to be switched on, or to be switchable at all."""
+    if oob_program:
+        if op.offline is False and not (node.powered or op.powered):
+            raise prereq(
+                f"Node {node.name} needs to be turned on before its offline status can be reset",
+                ECODE_STATE,
+            )
+    elif op.powered is not None:
+        raise prereq(
+            f"Unable to change powered state for node {node.name} as it does not support"
+            " out-of-band handling",
+            ECODE_STATE,
+        )
+
+
+def ineffective(node: Node, op: NodeSetParams) -> list[str]:
+    """Returns the flags that are to be unset and aren't set."""
+    return [name for name in FLAGS if getattr(op, name) is False and not getattr(node, name)]
+
+
+def decide(snapshot: Snapshot, node: Node, op: NodeSetParams) -> Decision:
+    """Returns the role that a node gets by a request.
+
+    A node that comes back, or becomes master capable, is promoted if the pool
+    has room. Raises ``OpPrereqError`` for what can't be.
+    """
+    check_pool(snapshot, node, op)
+    before = role_of(node)
+    idle = ineffective(node, op)
+    lines = [f"Ignoring request to unset flag {name}, already unset" for name in idle]
+    candidate, drained, offline = (None if n in idle else getattr(op, n) for n in FLAGS)
+    if _comes_back(node, before, op) and has_room(snapshot, without={node.uuid}):
+        candidate = True
+        lines.append("Auto-promoting node to master candidate")
+    if op.master_capable is False and node.master_candidate:
+        if node.uuid == snapshot.cluster.master_node:
+            raise prereq("Master must remain master capable", ECODE_STATE)
+        candidate = False
+        lines.append("Demoting from master candidate")
+    if candidate:
+        after = Role.CANDIDATE
+    elif drained:
+        after = Role.DRAINED
+    elif offline:
+        after = Role.OFFLINE
+    elif False in (candidate, drained, offline):
+        after = Role.REGULAR
+    else:
+        after = before
+    return Decision(before, after, (candidate, drained, offline), tuple(lines))
+
+
+def _comes_back(node: Node, before: Role, op: NodeSetParams) -> bool:
+    """Whether a node can be a master candidate by this request, and could not before."""
+    capable = node.master_capable if op.master_capable is None else op.master_capable
+    if before is Role.DRAINED:
+        return capable and op.drained is False and not op.offline
+    if before is Role.OFFLINE:
+        return capable and op.offline is False and not op.drained
+    return capable and not node.master_capable and not op.drained and not op.offline

@@ -1,0 +1,140 @@
+"""What nodes are given and told beside the configuration: SSH keys, host names, daemons.
+
+All of it goes through node calls, most of them to the master, which holds the
+keys and the hosts file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.nodes.finding import target
+from ganeti_masterd.rpc.interfaces import NodeResult
+
+#: The daemon that notices instances which were shut down from within.
+KVM_DAEMON = "ganeti-kvmd"
+
+
+def add_ssh_key(ctx: Context, node: Node, *, candidate: bool, fetch: bool, failing: str) -> None:
+    """Gives a node's SSH key to the others.
+
+    ``candidate``: the node may log in everywhere. ``fetch``: the node gets the
+    others' public keys. Raises ``OpExecError`` that begins with ``failing``.
+    """
+    snapshot = ctx.snapshot()
+    arguments = (node.uuid, node.name, _names(snapshot), candidate, True, fetch)
+    answer = _on_master(ctx, "node_ssh_key_add", arguments)
+    _warn_of_ssh(ctx, answer.require(failing))
+
+
+def add_candidate_key(ctx: Context, node: Node) -> None:
+    """Lets a node that became a master candidate log in everywhere; raises ``OpExecError``."""
+    add_ssh_key(
+        ctx,
+        node,
+        candidate=True,
+        fetch=False,
+        failing=f"Could not update the SSH setup of node '{node.name}' after promotion"
+        f" (UUID: {node.uuid}).",
+    )
+
+
+def remove_ssh_key(
+    ctx: Context,
+    node: Node,
+    *,
+    authorized: bool,
+    public: bool,
+    clear: tuple[bool, bool] = (False, False),
+    readd: bool = False,
+    failing: str,
+) -> None:
+    """Takes a node's SSH key from the others.
+
+    ``authorized``: it may not log in any more. ``public``: it isn't known any
+    more. ``clear``: the node's own files of authorized and of public keys are
+    emptied. Raises ``OpExecError`` that begins with ``failing``.
+    """
+    snapshot = ctx.snapshot()
+    candidates = [one.uuid for one in snapshot.candidates()]
+    arguments = (
+        node.uuid,
+        node.name,
+        candidates,
+        _names(snapshot),
+        authorized,
+        public,
+        *clear,
+        readd,
+    )
+    answer = _on_master(ctx, "node_ssh_key_remove", arguments)
+    _warn_of_ssh(ctx, answer.require(failing))
+
+
+def change_hosts(ctx: Context, mode: str, name: str, address: str | None) -> None:
+    """Has the master's hosts file name a node (mode "add") or not any more ("remove").
+
+    Raises ``OpExecError``.
+    """
+    answer = _on_master(ctx, "etc_hosts_modify", (mode, name, address))
+    answer.require("Can't update hosts file with new host data")
+
+
+def ensure_kvm_daemon(ctx: Context, nodes: Iterable[str], *, silent: bool) -> None:
+    """Starts or stops the KVM daemon on nodes (uuids), as the cluster and they want it.
+
+    It runs where instances may be shut down from within and the node can hold
+    instances. What fails becomes a line in the log, with ``silent`` only where
+    it was to be started.
+    """
+    snapshot = ctx.snapshot()
+    cluster = snapshot.cluster
+    used = "kvm" in cluster.enabled_hypervisors and cluster.enabled_user_shutdown
+    known = [snapshot.nodes[uuid] for uuid in nodes if uuid in snapshot.nodes]
+    for run, doing in ((True, "start"), (False, "stop")):
+        chosen = [node.uuid for node in known if (used and node.vm_capable) is run]
+        if not chosen:
+            continue
+        for answer in ctx.call(chosen, "node_ensure_daemon", (KVM_DAEMON, run)).values():
+            if answer.failed and not answer.offline and (run or not silent):
+                ctx.feedback(
+                    f"Failed to {doing} KVM daemon on node '{answer.node}': {answer.error}"
+                )
+
+
+def set_up_switch(ctx: Context, params: Mapping[str, Any], node: Node) -> None:
+    """Has a new node set up its virtual switch, if its parameters (in effect) ask for one.
+
+    Raises ``OpExecError``.
+    """
+    if not params.get("ovs"):
+        return
+    link = params.get("ovs_link")
+    if not link:
+        ctx.info(
+            "No physical interface for OpenvSwitch was given. OpenvSwitch will not have an"
+            " outside connection. This might not be what you want."
+        )
+    answers = ctx.call((target(node),), "node_configure_ovs", (params.get("ovs_name"), link))
+    answers[node.uuid].require("Failed to initialize OpenVSwitch on new node")
+
+
+def _on_master(ctx: Context, procedure: str, arguments: Sequence[object]) -> NodeResult:
+    master = ctx.snapshot().master.uuid
+    return ctx.call((master,), procedure, arguments)[master]
+
+
+def _names(snapshot: Snapshot) -> list[str]:
+    """Every node may become a candidate one day (real master daemon 3.0.2)."""
+    return [node.name for node in snapshot.nodes.values()]
+
+
+def _warn_of_ssh(ctx: Context, failures: Sequence[Sequence[str]] | None) -> None:
+    if failures:
+        ctx.feedback("Some nodes' SSH key files could not be updated:")
+        for name, text in failures:
+            ctx.feedback(f"{name}: {text}")

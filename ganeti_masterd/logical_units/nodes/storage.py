@@ -1,0 +1,219 @@
+"""Storage units of nodes: listing, changing and repairing them, by opcodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ganeti_masterd.config.objects import Cluster, Instance, Node
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.ssconf import natural
+from ganeti_masterd.errors import ECODE_ENVIRON, ECODE_STATE, OpPrereqError, prereq
+from ganeti_masterd.locking.levels import Level, Wanted, all_shared, exclusive, shared
+from ganeti_masterd.logical_units import node_objects
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.nodes.finding import by_name, node_of, nodes_of
+from ganeti_masterd.opcodes.os_storage import (
+    NodeModifyStorage,
+    NodeQueryStorage,
+    RepairNodeStorage,
+)
+
+#: The kind of storage that disks of each template lie on.
+STORAGE_OF_TEMPLATE: Mapping[str, str] = {
+    "blockdev": "blockdev",
+    "diskless": "diskless",
+    "drbd": "lvm-vg",
+    "ext": "ext",
+    "file": "file",
+    "gluster": "gluster",
+    "plain": "lvm-vg",
+    "rbd": "rados",
+    "sharedfile": "sharedfile",
+}
+
+#: Kinds that nodes can tell about, in the order in which the real daemon lists them.
+REPORTED = ("sharedfile", "lvm-vg", "lvm-pv", "file", "gluster")
+
+FIELDS = frozenset({"allocatable", "free", "name", "node", "size", "type", "used"})
+
+#: What can be changed of a unit, and which units can be repaired, by kind.
+MODIFIABLE: Mapping[str, frozenset[str]] = {"lvm-pv": frozenset({"allocatable"})}
+REPAIRABLE = frozenset({"lvm-vg"})
+
+#: ``ldisk_status`` of a disk that is known to be broken (spec rpc 6).
+FAULTY = 4
+
+
+def check_enabled(cluster: Cluster, kind: str) -> None:
+    """Refuses a kind of storage that no enabled disk template uses.
+
+    Physical volumes go with their group. The real daemon gives no error code here.
+    """
+    used = {STORAGE_OF_TEMPLATE.get(name) for name in cluster.enabled_disk_templates}
+    wanted = "lvm-vg" if kind == "lvm-pv" else kind
+    if wanted not in used:
+        raise OpPrereqError(
+            f"No disk template of storage type '{wanted}' is enabled in this cluster. Enabled"
+            f" disk templates are: {','.join(cluster.enabled_disk_templates)}"
+        )
+
+
+def arguments_of(cluster: Cluster, kind: str) -> list[Any]:
+    """Returns what a node has to know of the cluster to find units of a kind."""
+    directories = {
+        "file": cluster.file_storage_dir,
+        "sharedfile": cluster.shared_file_storage_dir,
+        "gluster": cluster.gluster_storage_dir,
+    }
+    return [[directories[kind]]] if kind in directories else []
+
+
+class ListStorage(LogicalUnit[NodeQueryStorage], runs=NodeQueryStorage):
+    """Lists storage units of nodes, in natural order of nodes and units."""
+
+    nodes: tuple[Node, ...] | None
+    kind: str
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Refuses unknown fields; finds the nodes."""
+        unknown = [field for field in self.op.output_fields if field not in FIELDS]
+        if unknown:
+            raise prereq(f"Unknown output fields selected: {','.join(unknown)}")
+        self.nodes = nodes_of(snapshot, self.op.nodes) if self.op.nodes else None
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Shares the nodes, or all of them."""
+        if level is Level.NODE:
+            return all_shared if self.nodes is None else shared(n.uuid for n in self.nodes)
+        return super().locks(level, snapshot)
+
+    def check(self, ctx: Context) -> None:
+        """Finds the kind: the one asked for, or that of the first enabled template."""
+        cluster = ctx.snapshot().cluster
+        if self.op.storage_type is not None:
+            check_enabled(cluster, self.op.storage_type)
+            self.kind = self.op.storage_type
+            return
+        self.kind = STORAGE_OF_TEMPLATE[cluster.enabled_disk_templates[0]]
+        if self.kind not in REPORTED:
+            # The real daemon gives no error code here.
+            raise OpPrereqError(
+                f"Storage reporting for storage type '{self.kind}' is not supported. Please use"
+                " the --storage-type option to specify one of the supported storage types"
+                f" ({', '.join(REPORTED)}) or set the default disk template to one that supports"
+                " storage reporting."
+            )
+
+    def exec(self, ctx: Context) -> list[list[Any]]:
+        """Returns a row for each unit; nodes that fail are only named in the log."""
+        snapshot = ctx.snapshot()
+        nodes = by_name(snapshot.nodes[uuid] for uuid in ctx.owned(Level.NODE))
+        fields = ["name", *(f for f in self.op.output_fields if f not in ("name", "node", "type"))]
+        arguments = (self.kind, arguments_of(snapshot.cluster, self.kind), self.op.name, fields)
+        answers = ctx.call([node.uuid for node in nodes], "storage_list", arguments)
+        rows = []
+        for node in nodes:
+            answer = answers[node.uuid]
+            if answer.failed:
+                if not answer.offline:
+                    ctx.warning(f"Can't get storage data from node {node.name}: {answer.error}")
+                continue
+            units = {row[0]: dict(zip(fields, row, strict=True)) for row in answer.payload}
+            for name in natural(units):
+                known = {**units[name], "node": node.name, "type": self.kind}
+                rows.append([known[field] for field in self.op.output_fields])
+        return rows
+
+
+class ModifyStorage(LogicalUnit[NodeModifyStorage], runs=NodeModifyStorage):
+    """Changes a storage unit of a node, such as whether a volume may be allocated from."""
+
+    node: Node
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Finds the node; refuses what can't be changed."""
+        self.node = node_of(snapshot, self.op)
+        kind = self.op.storage_type
+        if kind not in MODIFIABLE:
+            raise prereq(f"Storage units of type '{kind}' can not be modified")
+        wrong = sorted(set(self.op.changes) - MODIFIABLE[kind])
+        if wrong:
+            raise prereq(
+                f"The following fields can not be modified for storage units of type '{kind}':"
+                f" {wrong}"
+            )
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Holds the node."""
+        return exclusive(self.node.uuid) if level is Level.NODE else super().locks(level, snapshot)
+
+    def check(self, ctx: Context) -> None:
+        """Refuses a kind that isn't in use."""
+        check_enabled(ctx.snapshot().cluster, self.op.storage_type)
+
+    def exec(self, ctx: Context) -> None:
+        """Has the node do it."""
+        op = self.op
+        kind_arguments = arguments_of(ctx.snapshot().cluster, op.storage_type)
+        arguments = (op.storage_type, kind_arguments, op.name, op.changes)
+        answer = ctx.call((self.node.uuid,), "storage_modify", arguments)[self.node.uuid]
+        answer.require(f"Failed to modify storage unit '{op.name}' on {self.node.name}")
+
+
+class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
+    """Has a node repair a volume group, unless that would lose a disk's last good half."""
+
+    node: Node
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Finds the node; refuses what can't be repaired."""
+        self.node = node_of(snapshot, self.op)
+        if self.op.storage_type not in REPAIRABLE:
+            raise prereq(f"Storage units of type '{self.op.storage_type}' can not be repaired")
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Holds the node."""
+        return exclusive(self.node.uuid) if level is Level.NODE else super().locks(level, snapshot)
+
+    def check(self, ctx: Context) -> None:
+        """Refuses to go on if the other half of an active disk here is faulty."""
+        snapshot = ctx.snapshot()
+        check_enabled(snapshot.cluster, self.op.storage_type)
+        here = (*snapshot.instances_on(self.node), *snapshot.secondaries_on(self.node))
+        for instance in {one.uuid: one for one in here}.values():
+            if not instance.disks_active:
+                continue
+            for uuid in snapshot.nodes_of(instance):
+                if uuid != self.node.uuid:
+                    self._check_disks(ctx, snapshot, instance, snapshot.nodes[uuid])
+
+    def _check_disks(
+        self, ctx: Context, snapshot: Snapshot, instance: Instance, node: Node
+    ) -> None:
+        disks = [
+            node_objects.disk(snapshot, disk, instance, node.uuid)
+            for disk in snapshot.disks_of(instance)
+        ]
+        answer = ctx.call((node.uuid,), "blockdev_getmirrorstatus", (disks,))[node.uuid]
+        if answer.failed:
+            text = f"Failed to get disk status from node {node.name}: {answer.error}"
+            code = ECODE_ENVIRON
+        elif any(one and one.get("ldisk_status") == FAULTY for one in answer.payload):
+            text = f"Instance '{instance.name}' has faulty disks on node '{node.name}'"
+            code = ECODE_STATE
+        else:
+            return
+        if not self.op.ignore_consistency:
+            raise prereq(text, code)
+        ctx.warning(text)
+
+    def exec(self, ctx: Context) -> None:
+        """Has the node do it."""
+        op = self.op
+        ctx.feedback(f"Repairing storage unit '{op.name}' on {self.node.name} ...")
+        kind_arguments = arguments_of(ctx.snapshot().cluster, op.storage_type)
+        arguments = (op.storage_type, kind_arguments, op.name, "fix-consistency")
+        answer = ctx.call((self.node.uuid,), "storage_execute", arguments)[self.node.uuid]
+        answer.require(f"Failed to repair storage unit '{op.name}' on {self.node.name}")

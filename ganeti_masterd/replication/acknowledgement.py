@@ -1,0 +1,124 @@
+"""When a commit is acknowledged: the modes, and who waits for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred, succeed
+
+from ganeti_masterd.timing import Timer, Timers
+
+
+class Ack(Enum):
+    """What must have happened before a client is told that it was done."""
+
+    #: It is durable here.
+    LOCAL = "local"
+    #: And every candidate that can be reached has it.
+    CANDIDATES = "candidates"
+    #: And most of all candidates, this node among them, have it.
+    MAJORITY = "majority"
+
+
+class Mark(Struct, frozen=True):
+    """How far a candidate is: all up to ``watermark``, nothing of worth for null.
+
+    ``awaited``: it can be reached and is no stranger to the queue.
+    """
+
+    watermark: int | None
+    awaited: bool
+
+    def holds(self, number: int) -> bool:
+        """Whether it has a publication."""
+        return self.watermark is not None and self.watermark >= number
+
+
+def acknowledged(ack: Ack, number: int, marks: Iterable[Mark]) -> bool:
+    """Whether a publication counts as done, by the marks of the other candidates. Pure."""
+    match ack:
+        case Ack.LOCAL:
+            return True
+        case Ack.CANDIDATES:
+            return all(mark.holds(number) for mark in marks if mark.awaited)
+        case Ack.MAJORITY:
+            others = list(marks)
+            return 2 * (1 + sum(mark.holds(number) for mark in others)) > 1 + len(others)
+
+
+class _Waiter(Struct):
+    number: int
+    deadline: float
+    done: Deferred[None]
+    overdue: bool = False
+
+
+class Acknowledgements:
+    """Those who wait for publications to be acknowledged, oldest first.
+
+    ``reached(number)`` says whether one is; ``overdue(number)`` is called once for
+    each that was not within ``patience`` seconds.
+    """
+
+    def __init__(
+        self,
+        timers: Timers,
+        patience: float,
+        reached: Callable[[int], bool],
+        overdue: Callable[[int], object],
+    ) -> None:
+        self._timers = timers
+        self._patience = patience
+        self._reached = reached
+        self._overdue = overdue
+        self._waiters: deque[_Waiter] = deque()
+        self._timer: Timer | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def wait(self, number: int) -> Deferred[None]:
+        """Fires when the publication is acknowledged; ask for them in ascending order."""
+        if not self._waiters and self._reached(number):
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        deadline = self._timers.seconds() + self._patience
+        self._waiters.append(_Waiter(number, deadline, done))
+        self._watch()
+        return done
+
+    def moved(self) -> None:
+        """Tells those whose publication is acknowledged by now."""
+        waiters = self._waiters
+        while waiters and self._reached(waiters[0].number):
+            waiters.popleft().done.callback(None)
+        if not waiters and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def release(self) -> None:
+        """Tells everybody, acknowledged or not, as the daemon ends."""
+        waiters, self._waiters = self._waiters, deque()
+        for waiter in waiters:
+            waiter.done.callback(None)
+        self.moved()
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            first = next((waiter for waiter in self._waiters if not waiter.overdue), None)
+            if first is not None:
+                delay = first.deadline - self._timers.seconds()
+                self._timer = self._timers.later(delay, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._timers.seconds()
+        late = [w for w in self._waiters if not w.overdue and w.deadline <= now]
+        for waiter in late:
+            waiter.overdue = True
+        if late:
+            self._overdue(late[-1].number)
+        self._watch()

@@ -1,0 +1,153 @@
+"""One value that every online node is to hold, such as the simple configuration.
+
+Only the newest value counts. A node that fails is tried again after a pause
+that doubles, and nobody waits for it meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from ganeti_masterd.replication.candidate import PATIENCE, RETRY, RETRY_AT_MOST
+from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
+from ganeti_masterd.timing import Timer, Timers
+
+log = Logger()
+
+
+class _Recipient:
+    """One node, and the version of the value that it holds."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.holds = 0
+        self.busy = False
+        self.fault: str | None = None
+        self.pause = RETRY
+        self.timer: Timer | None = None
+
+
+class Broadcast:
+    """Sends the newest value with one procedure to all nodes named. Reactor thread only.
+
+    ``arguments`` makes the procedure's arguments of a value.
+    """
+
+    def __init__(
+        self,
+        nodes: INodeRPC,
+        timers: Timers,
+        procedure: str,
+        arguments: Callable[[Any], Sequence[Any]],
+    ) -> None:
+        self._nodes = nodes
+        self._timers = timers
+        self._procedure = procedure
+        self._arguments = arguments
+        self._recipients: dict[str, _Recipient] = {}
+        self._version = 0
+        self._value: Any = None
+        self._waiters: list[tuple[int, Deferred[None]]] = []
+
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """The names of the nodes that don't hold the newest value."""
+        return tuple(r.target.name for r in self._recipients.values() if r.holds != self._version)
+
+    def name(self, targets: Mapping[str, Target]) -> None:
+        """Says which nodes there are, by uuid; those that are new get the value too."""
+        for uuid in set(self._recipients) - set(targets):
+            self._forget(self._recipients.pop(uuid))
+        for uuid, target in targets.items():
+            recipient = self._recipients.get(uuid)
+            if recipient is None:
+                recipient = self._recipients[uuid] = _Recipient(target)
+            elif recipient.target != target:
+                recipient.target = target
+            if not recipient.fault:
+                self._send(recipient)
+        self._tell()
+
+    def put(self, value: Any) -> None:
+        """Makes a value the newest one."""
+        self._version += 1
+        self._value = value
+        for recipient in list(self._recipients.values()):
+            if recipient.fault is None:
+                self._send(recipient)
+
+    def settled(self) -> Deferred[None]:
+        """Fires when every node that can be reached holds the value that is newest now."""
+        if self._reached(self._version):
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        self._waiters.append((self._version, done))
+        return done
+
+    def close(self) -> None:
+        """Sends nothing any more; those who wait are told."""
+        for recipient in self._recipients.values():
+            self._forget(recipient)
+        self._recipients.clear()
+        self._tell()
+
+    def _forget(self, recipient: _Recipient) -> None:
+        if recipient.timer is not None:
+            recipient.timer.cancel()
+
+    def _send(self, recipient: _Recipient) -> None:
+        version = self._version
+        if recipient.busy or recipient.holds == version:
+            return
+        recipient.busy = True
+        answer: Deferred[Mapping[str, NodeResult]] = self._nodes.call(
+            [recipient.target], self._procedure, self._arguments(self._value), timeout=PATIENCE
+        )
+        answer.addCallback(self._answered, recipient, version)
+
+    def _answered(
+        self, results: Mapping[str, NodeResult], recipient: _Recipient, version: int
+    ) -> None:
+        recipient.busy = False
+        if self._recipients.get(recipient.target.key) is not recipient:
+            return
+        error = results[recipient.target.key].error
+        if error is not None:
+            self._failed(recipient, error)
+        else:
+            if recipient.fault is not None:
+                log.info(
+                    "Node {node} takes {procedure} again",
+                    node=recipient.target.name,
+                    procedure=self._procedure,
+                )
+            recipient.fault, recipient.pause = None, RETRY
+            recipient.holds = version
+            self._send(recipient)
+        self._tell()
+
+    def _failed(self, recipient: _Recipient, error: str) -> None:
+        if recipient.fault is None:
+            log.warn(
+                "Node {node} did not take {procedure}, which is tried again: {error}",
+                node=recipient.target.name,
+                procedure=self._procedure,
+                error=error,
+            )
+        recipient.fault = error
+        recipient.timer = self._timers.later(recipient.pause, self._send, recipient)
+        recipient.pause = min(2 * recipient.pause, RETRY_AT_MOST)
+
+    def _reached(self, version: int) -> bool:
+        return all(r.fault is not None or r.holds >= version for r in self._recipients.values())
+
+    def _tell(self) -> None:
+        ready = [done for version, done in self._waiters if self._reached(version)]
+        if ready:
+            self._waiters = [each for each in self._waiters if not each[1] in ready]
+            for done in ready:
+                done.callback(None)

@@ -1,0 +1,51 @@
+"""States as calls of noded's (spec rpc 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ganeti_masterd.journal.files import Files
+from ganeti_masterd.replication.states import (
+    ArchiveMove,
+    ConfigFile,
+    DrainFlag,
+    JobFile,
+    SerialFile,
+    State,
+)
+from ganeti_masterd.rpc.wire import file_content
+
+#: config.data on another node: a regular file of mode 0640, and who owns it (spec masterd 10).
+CONFIG_MODE = 0o100640
+CONFIG_OWNER = "gnt-masterd"
+CONFIG_GROUP = "gnt-confd"
+
+
+def calls_for(states: Sequence[State], files: Files) -> list[tuple[str, list[Any]]]:
+    """Returns the calls, procedure and arguments, that put states on a node.
+
+    Paths are this node's own; whoever makes the call lets them travel as virtual
+    paths where need be. All moves to the archive are one call.
+    """
+    calls: list[tuple[str, list[Any]]] = []
+    moves: list[list[str]] = []
+    for state in states:
+        match state:
+            case JobFile():
+                content = file_content(state.body)
+                calls.append(("jobqueue_update", [files.job(state.job_id), content]))
+            case SerialFile():
+                content = file_content(b"%d\n" % state.reserved)
+                calls.append(("jobqueue_update", [files.serial, content]))
+            case DrainFlag():
+                calls.append(("jobqueue_set_drain_flag", [state.drained]))
+            case ConfigFile():
+                content = file_content(state.content)
+                owner = (CONFIG_MODE, CONFIG_OWNER, CONFIG_GROUP)
+                calls.append(("upload_file_single", [files.config, content, *owner, None, None]))
+            case ArchiveMove():
+                moves.append([files.job(state.job_id), files.archived_job(state.job_id)])
+    if moves:
+        calls.append(("jobqueue_rename", [moves]))
+    return calls

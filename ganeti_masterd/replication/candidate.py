@@ -1,0 +1,295 @@
+"""One master candidate: brought up to date in full, then kept so by its stream.
+
+    comparing -> catching up -> current <-> lagging
+        ^             |            |           |
+        +-- stale <---+------------+-----------+     (any call that fails)
+
+A candidate that fails is stale: nothing is sent but, after a pause that doubles,
+a new comparison. Whatever it missed is then found by looking at what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.logger import Logger
+
+from ganeti_masterd.journal.files import Files
+from ganeti_masterd.replication.acknowledgement import Mark
+from ganeti_masterd.replication.calls import calls_for
+from ganeti_masterd.replication.comparison import Comparison, difference
+from ganeti_masterd.replication.interfaces import Published
+from ganeti_masterd.replication.states import ConfigFile, State
+from ganeti_masterd.replication.stream import Stream
+from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
+from ganeti_masterd.timing import Timer, Timers
+
+log = Logger()
+
+#: Seconds that a call of a stream may take.
+PATIENCE = 10.0
+#: Seconds that one question of a comparison may take; the node reads many files.
+COMPARISON_PATIENCE = 60.0
+#: Seconds until a stale candidate is tried again, at first and at most. Longer than
+#: a call given up here may still wait for the queue's lock there (10 s).
+RETRY = 15.0
+RETRY_AT_MOST = 60.0
+
+
+class Standing(Enum):
+    """Where a candidate stands."""
+
+    COMPARING = "comparing"
+    CATCHING_UP = "catching up"
+    CURRENT = "current"
+    #: Its stream goes on, but nobody waits for it any more.
+    LAGGING = "lagging"
+    STALE = "stale"
+    GONE = "gone"
+
+
+#: In which the stream takes what is published.
+STREAMING = frozenset({Standing.CATCHING_UP, Standing.CURRENT, Standing.LAGGING})
+
+
+class Site(Struct, frozen=True):
+    """What all candidates share."""
+
+    nodes: INodeRPC
+    files: Files
+    timers: Timers
+    published: Published
+
+
+class Candidate:
+    """Another master candidate and what it holds. Reactor thread only.
+
+    ``newcomer``: nobody waits for it before it is up to date; a candidate that was
+    one already when the daemon started is waited for while it catches up.
+    ``moved`` is called after each step on.
+    """
+
+    def __init__(
+        self, site: Site, target: Target, moved: Callable[[], object], *, newcomer: bool
+    ) -> None:
+        self.target = target
+        self.standing = Standing.STALE
+        self._site = site
+        self._moved = moved
+        self._trusted = not newcomer
+        self._number = 0
+        self._stream = Stream()
+        #: Grows with each new beginning; answers to what was asked before are no news.
+        self._life = 0
+        self._pumping = False
+        self._unanswered = 0
+        self._fault: str | None = None
+        self._pause = RETRY
+        self._timer: Timer | None = None
+
+    @property
+    def mark(self) -> Mark:
+        """How far it is."""
+        streaming = self.standing in STREAMING
+        return Mark(self._stream.watermark if streaming else None, self._awaited)
+
+    @property
+    def waiting(self) -> int:
+        """How many states its stream has that it does not hold; 0 without a stream."""
+        return len(self._stream)
+
+    @property
+    def _awaited(self) -> bool:
+        if self.standing in (Standing.COMPARING, Standing.CATCHING_UP):
+            return self._trusted
+        return self.standing is Standing.CURRENT
+
+    def publish(self, number: int, states: Sequence[State]) -> None:
+        """Sends on what was published as ``number``."""
+        self._number = number
+        if self.standing not in STREAMING:
+            return
+        for state in states:
+            self._stream.offer(number, state)
+        self._stream.published(number)
+        self._pump()
+
+    def begin(self, number: int) -> None:
+        """Brings it up to date; ``number`` is that of the last publication."""
+        self._number = number
+        self._life += 1
+        self.standing = Standing.COMPARING
+        self._compare(self._life).addErrback(self._failed_here, self._life)
+
+    def give_up_waiting(self, number: int) -> None:
+        """Lets nobody wait any more, till it has caught up, if it lacks a publication."""
+        if not self._awaited or self.mark.holds(number):
+            return
+        log.warn(
+            "Node {node} is slow: {count} files behind; jobs no longer wait for it",
+            node=self.target.name,
+            count=self.waiting,
+        )
+        self._trusted = False
+        if self.standing is Standing.CURRENT:
+            self.standing = Standing.LAGGING
+        self._moved()
+
+    def close(self) -> None:
+        """Forgets it; answers that are still to come are ignored."""
+        self._life += 1
+        self._stop()
+        self.standing = Standing.GONE
+
+    def _stop(self) -> None:
+        self._stream.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Comparing
+
+    @inlineCallbacks
+    def _compare(self, life: int) -> Any:
+        site = self._site
+        published = site.published
+        comparison = Comparison(site.files, published.serial())
+        while not comparison.complete:
+            cluster = published.snapshot().cluster.cluster_name
+            arguments = [{"filelist": comparison.paths()}, cluster, {}]
+            results: Mapping[str, NodeResult] = yield site.nodes.call(
+                [self.target], "node_verify", arguments, timeout=COMPARISON_PATIENCE
+            )
+            if life != self._life:
+                return
+            result = results[self.target.key]
+            if result.error is not None:
+                self._fail(result)
+                return
+            comparison.found(_digests(result.payload))
+        archived: dict[int, bytes] = {}
+        asked: set[int] = set()
+        # While some are read, others may be archived.
+        while gone := set(comparison.jobs) - set(published.job_ids()) - asked:
+            asked |= gone
+            documents: Mapping[int, bytes] = yield published.archived(sorted(gone))
+            if life != self._life:
+                return
+            archived.update(documents)
+        for job_id in sorted(asked - set(archived)):
+            log.warn(
+                "Node {node} holds job {job}, which nobody knows here: it goes to its archive",
+                node=self.target.name,
+                job=job_id,
+            )
+        self._catch_up(comparison, archived)
+
+    def _catch_up(self, held: Comparison, archived: Mapping[int, bytes]) -> None:
+        published = self._site.published
+        states = difference(
+            held,
+            serial=published.serial(),
+            drained=published.drained(),
+            config=ConfigFile(published.image()),
+            jobs=published.job_ids(),
+            body=published.body,
+            archived=archived,
+        )
+        self._stream.clear()
+        for state in states:
+            # Below every publication: until these are there it holds none.
+            self._stream.offer(0, state)
+        self._stream.published(self._number)
+        self.standing = Standing.CATCHING_UP
+        self._pump()
+
+    # Sending
+
+    def _pump(self) -> None:
+        """Sends while the answers are there at once."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while states := self._stream.take():
+                self._send(states)
+        finally:
+            self._pumping = False
+        if not len(self._stream) and self.standing in (Standing.CATCHING_UP, Standing.LAGGING):
+            self._caught_up()
+
+    def _send(self, states: Sequence[State]) -> None:
+        site, life = self._site, self._life
+        calls = calls_for(states, site.files)
+        self._unanswered = len(calls)
+        for procedure, arguments in calls:
+            answer: Deferred[Mapping[str, NodeResult]] = site.nodes.call(
+                [self.target], procedure, arguments, timeout=PATIENCE
+            )
+            answer.addCallback(self._answered, life).addErrback(self._failed_here, life)
+
+    def _answered(self, results: Mapping[str, NodeResult], life: int) -> None:
+        if life != self._life:
+            return
+        result = results[self.target.key]
+        if result.error is not None:
+            self._fail(result)
+            return
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._stream.delivered()
+            self._pump()
+            self._moved()
+
+    def _caught_up(self) -> None:
+        self.standing = Standing.CURRENT
+        self._pause = RETRY
+        again = " again" if self._fault is not None or self._trusted is False else ""
+        self._trusted = True
+        self._fault = None
+        log.info(
+            "Node {node} holds the queue and the configuration{again}",
+            node=self.target.name,
+            again=again,
+        )
+        self._moved()
+
+    # Failing
+
+    def _fail(self, result: NodeResult) -> None:
+        """It is stale from now on."""
+        self._stale(f"call {result.procedure}: {result.error}")
+
+    def _failed_here(self, failure: Any, life: int) -> None:
+        if life == self._life:
+            log.failure("Node {node} can't be sent anything", failure, node=self.target.name)
+            self._stale(failure.getErrorMessage())
+
+    def _stale(self, fault: str) -> None:
+        self._life += 1
+        self._stop()
+        self.standing = Standing.STALE
+        self._trusted = False
+        if self._fault is None:
+            log.warn(
+                "Node {node} does not get the queue and the configuration any more: {fault}; "
+                "it is out of date until it can be reached",
+                node=self.target.name,
+                fault=fault,
+            )
+        self._fault = fault
+        self._timer = self._site.timers.later(self._pause, lambda: self.begin(self._number))
+        self._pause = min(2 * self._pause, RETRY_AT_MOST)
+        self._moved()
+
+
+def _digests(payload: Any) -> Mapping[str, str]:
+    """Returns the digests in what ``node_verify`` answered; raises ``ValueError`` for rubbish."""
+    digests = payload.get("filelist") if isinstance(payload, dict) else None
+    if not isinstance(digests, dict):
+        raise ValueError("node_verify told no digests of files")
+    return digests

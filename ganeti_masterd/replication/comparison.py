@@ -1,0 +1,108 @@
+"""What a candidate holds beside what it should hold: the questions and the difference. Pure.
+
+noded has no call that lists the queue, but ``node_verify`` tells the SHA-1 of
+each file of a list that is there. So ids are asked for in slices, from 1 on and
+as far above the highest as there is anything, and only files that differ are
+sent. Nothing is purged: a candidate never holds less than it did before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+
+from ganeti_masterd.journal.files import Files
+from ganeti_masterd.replication.states import (
+    ArchiveMove,
+    ConfigFile,
+    DrainFlag,
+    SerialFile,
+    State,
+    job_file,
+)
+
+#: How many files are asked for in one call.
+SLICE = 5000
+
+
+class Comparison:
+    """Finds out which files of the queue one candidate holds, slice by slice.
+
+    Ask for :meth:`paths` and give the digests to :meth:`found`, until ``complete``.
+    ``jobs`` has the digest of each job's file that is in the candidate's queue.
+    """
+
+    def __init__(self, files: Files, highest: int, *, slice_: int = SLICE) -> None:
+        self._files = files
+        self._highest = highest
+        self._slice = slice_
+        self._first = 1
+        self.jobs: dict[int, str] = {}
+        self.serial: str | None = None
+        self.config: str | None = None
+        self.complete = False
+
+    def paths(self) -> list[str]:
+        """Returns the files to be asked for next."""
+        paths = [self._files.job(job_id) for job_id in self._ids()]
+        return [self._files.serial, self._files.config, *paths] if self._first == 1 else paths
+
+    def found(self, digests: Mapping[str, str]) -> None:
+        """Takes the SHA-1 (hex) of those of the files that are there."""
+        if self._first == 1:
+            self.serial = digests.get(self._files.serial)
+            self.config = digests.get(self._files.config)
+        here = {
+            job_id: digests[path]
+            for job_id in self._ids()
+            if (path := self._files.job(job_id)) in digests
+        }
+        self.jobs.update(here)
+        self.complete = self._first > self._highest and not here
+        self._first += self._slice
+
+    def _ids(self) -> range:
+        return range(self._first, self._first + self._slice)
+
+
+def difference(
+    held: Comparison,
+    *,
+    serial: int,
+    drained: bool,
+    config: ConfigFile,
+    jobs: Iterable[int],
+    body: Callable[[int], bytes],
+    archived: Mapping[int, bytes],
+) -> list[State]:
+    """Returns what brings the candidate up to date, in the order to send it.
+
+    ``jobs`` are the ids of all jobs in the queue and ``body`` gives their
+    documents; ``archived`` has those that are in the archive but still in the
+    candidate's queue. A job there that is neither goes to the candidate's archive
+    as it is, where no daemon looks for work. The drain flag can't be asked for
+    and is always sent.
+    """
+    states: list[State] = []
+    if held.serial != sha1(b"%d\n" % serial):
+        states.append(SerialFile(serial))
+    states.append(DrainFlag(drained))
+    if held.config != sha1(config.content):
+        states.append(config)
+    live = set(jobs)
+    for job_id in sorted(live):
+        document = body(job_id)
+        if held.jobs.get(job_id) != sha1(document):
+            states.append(job_file(job_id, document))
+    gone = sorted(set(held.jobs) - live)
+    for job_id in gone:
+        final = archived.get(job_id)
+        if final is not None and held.jobs[job_id] != sha1(final):
+            states.append(job_file(job_id, final))
+    states += [ArchiveMove(job_id) for job_id in gone]
+    return states
+
+
+def sha1(content: bytes) -> str:
+    """Returns a file's digest as noded tells it."""
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,231 @@
+"""Everything that other nodes are sent of the queue and the configuration.
+
+Master candidates but this node get the queue and config.data, each by a stream
+of its own. Every online node, this one among them, gets the simple
+configuration, and all but this one the watcher's pause (spec rpc 3, 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.ssconf import ssconf_values
+from ganeti_masterd.errors import JobQueueError
+from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.rows import Row
+from ganeti_masterd.replication.acknowledgement import (
+    Ack,
+    Acknowledgements,
+    acknowledged,
+)
+from ganeti_masterd.replication.broadcast import Broadcast
+from ganeti_masterd.replication.candidate import Candidate, Site, Standing
+from ganeti_masterd.replication.interfaces import Published
+from ganeti_masterd.replication.states import DrainFlag, State, states_of
+from ganeti_masterd.rpc.interfaces import INodeRPC, Target
+from ganeti_masterd.timing import Timers
+
+log = Logger()
+
+#: Seconds that a commit waits for a candidate that answers but is slow.
+ACK_PATIENCE = 30.0
+
+#: Seconds that a stop waits for the streams to be empty.
+STOP_PATIENCE = 5.0
+
+
+class Publication(Struct, frozen=True):
+    """What was published: its number, and whether simple configuration changed with it."""
+
+    number: int
+    ssconf: bool = False
+
+
+class Replica(Struct, frozen=True):
+    """A candidate as monitors see it."""
+
+    node: str
+    standing: Standing
+    waiting: int
+
+
+class Replication:
+    """Sends what is published to the other nodes. Reactor thread only.
+
+    Nothing is sent before :meth:`start`.
+    """
+
+    def __init__(
+        self,
+        nodes: INodeRPC,
+        files: Files,
+        timers: Timers,
+        published: Published,
+        ack: Ack = Ack.CANDIDATES,
+    ) -> None:
+        self._ack = ack
+        self._timers = timers
+        self._published = published
+        self._site = Site(nodes, files, timers, published)
+        self._candidates: dict[str, Candidate] = {}
+        self._number = 0
+        self._waiting = Acknowledgements(timers, ACK_PATIENCE, self._reached, self._overdue)
+        self._ssconf = Broadcast(nodes, timers, "write_ssconf_files", lambda values: [values])
+        self._pause = Broadcast(nodes, timers, "set_watcher_pause", lambda until: [until])
+        self._values: dict[str, list[str]] = {}
+        self._ssconf_changed = False
+        self._running = False
+
+    def start(self) -> None:
+        """Begins to bring every other node up to date."""
+        self._running = True
+        snapshot = self._published.snapshot()
+        self._place(snapshot, newcomers=False)
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """The other candidates, and how far each is."""
+        return [
+            Replica(each.target.name, each.standing, each.waiting)
+            for each in self._candidates.values()
+        ]
+
+    def configured(self, before: Snapshot, after: Snapshot) -> None:
+        """The configuration changed: other nodes may be candidates now, or gone."""
+        if self._running:
+            self._place(after, newcomers=True)
+
+    def publish(self, rows: Sequence[Row]) -> Publication | None:
+        """Sends on what a commit published just now; null if there is nothing for others."""
+        if not self._running:
+            return None
+        states = states_of(rows, self._published.image)
+        if not states:
+            return None
+        ssconf, self._ssconf_changed = self._ssconf_changed, False
+        return Publication(self._offer(states), ssconf)
+
+    def acknowledged(self, publication: Publication) -> Deferred[None]:
+        """Fires when whoever asked for it may be told that it is done (see :class:`Ack`).
+
+        A change of the simple configuration is done when every node that can be
+        reached has it.
+        """
+        done = self._waiting.wait(publication.number)
+        if publication.ssconf and self._ack is not Ack.LOCAL:
+            done.addCallback(lambda _: self._ssconf.settled())
+        return done
+
+    def set_drained(self, drained: bool) -> Deferred[None]:
+        """Sends the drain flag on; fires as :meth:`acknowledged`."""
+        if not self._running:
+            return succeed(None)
+        return self._waiting.wait(self._offer([DrainFlag(drained)]))
+
+    def set_watcher_pause(self, until: int | None) -> Deferred[None]:
+        """Sends the watcher's pause to all nodes; fires when those that can be reached have it."""
+        if not self._running:
+            return succeed(None)
+        self._pause.put(until)
+        return succeed(None) if self._ack is Ack.LOCAL else self._pause.settled()
+
+    def refusal(self) -> JobQueueError | None:
+        """Returns why no job may be submitted now, or null; only a lack of majority is one."""
+        if self._ack is not Ack.MAJORITY or not self._running:
+            return None
+        others = list(self._candidates.values())
+        there = 1 + sum(each.standing is not Standing.STALE for each in others)
+        if 2 * there > 1 + len(others):
+            return None
+        missing = ", ".join(e.target.name for e in others if e.standing is Standing.STALE)
+        return JobQueueError(
+            f"Only {there} of {1 + len(others)} master candidates can be reached, which is no "
+            f"majority (missing: {missing})"
+        )
+
+    def close(self) -> Deferred[None]:
+        """Waits a moment for the streams to be empty, then ends all of them."""
+        if not self._running:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        end = self._timers.seconds() + STOP_PATIENCE
+
+        def look() -> None:
+            busy = [e for e in self._candidates.values() if e.waiting]
+            if busy and self._timers.seconds() < end:
+                self._timers.later(0.05, look)
+                return
+            for each in busy:
+                log.warn(
+                    "Node {node} is {count} files behind as the daemon stops",
+                    node=each.target.name,
+                    count=each.waiting,
+                )
+            self._end()
+            done.callback(None)
+
+        look()
+        return done
+
+    def _end(self) -> None:
+        self._running = False
+        for each in self._candidates.values():
+            each.close()
+        self._candidates.clear()
+        self._waiting.release()
+        self._ssconf.close()
+        self._pause.close()
+
+    def _offer(self, states: Sequence[State]) -> int:
+        self._number += 1
+        number = self._number
+        for candidate in tuple(self._candidates.values()):
+            candidate.publish(number, states)
+        return number
+
+    def _reached(self, number: int) -> bool:
+        return acknowledged(self._ack, number, [e.mark for e in self._candidates.values()])
+
+    def _overdue(self, number: int) -> None:
+        for candidate in tuple(self._candidates.values()):
+            candidate.give_up_waiting(number)
+        if self._ack is Ack.MAJORITY and not self._reached(number):
+            log.error("Jobs wait for a majority of the master candidates (--ack=majority)")
+
+    def _place(self, snapshot: Snapshot, *, newcomers: bool) -> None:
+        """Lets those nodes be sent something that the configuration names."""
+        master = snapshot.cluster.master_node
+        online = {n.uuid: _target(n) for n in snapshot.nodes.values() if not n.offline}
+        self._ssconf.name(online)
+        self._pause.name({uuid: target for uuid, target in online.items() if uuid != master})
+        values = ssconf_values(snapshot)
+        if values != self._values:
+            self._values = values
+            self._ssconf_changed = True
+            self._ssconf.put(values)
+        wanted = {n.uuid: online[n.uuid] for n in snapshot.candidates() if n.uuid in online}
+        wanted.pop(master, None)
+        self._choose(wanted, newcomers)
+
+    def _choose(self, wanted: dict[str, Target], newcomers: bool) -> None:
+        for uuid in [u for u, each in self._candidates.items() if each.target != wanted.get(u)]:
+            self._candidates.pop(uuid).close()
+        for uuid, target in wanted.items():
+            if uuid not in self._candidates:
+                candidate = Candidate(self._site, target, self._moved, newcomer=newcomers)
+                self._candidates[uuid] = candidate
+                candidate.begin(self._number)
+        self._moved()
+
+    def _moved(self) -> None:
+        self._waiting.moved()
+
+
+def _target(node: Node) -> Target:
+    return Target(node.uuid, node.name, node.primary_ip)

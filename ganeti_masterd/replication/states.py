@@ -1,0 +1,101 @@
+"""What goes to a master candidate: states of single files of the queue, and config.data.
+
+Each is a whole state, as the rows of the journal are. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from ganeti_masterd.journal.rows import ConfigRow, JobRow, Row, SerialRow
+
+
+class Image(Protocol):
+    """A whole config.data."""
+
+    def encode(self) -> bytes:
+        """Returns the bytes."""
+
+
+class SerialFile(Struct, frozen=True):
+    """The file ``serial``: ids up to ``reserved`` may have been given."""
+
+    reserved: int
+
+
+class JobFile(Struct, frozen=True):
+    """A job's file in the queue; ``ended`` says that no state follows this one."""
+
+    job_id: int
+    body: bytes
+    ended: bool
+
+
+class ArchiveMove(Struct, frozen=True):
+    """A job's file leaves the queue for the archive."""
+
+    job_id: int
+
+
+class ConfigFile:
+    """config.data, encoded once for all candidates."""
+
+    __slots__ = ("_content", "_image")
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._content: bytes | None = None
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        if self._content is None:
+            self._content = self._image.encode()
+        return self._content
+
+
+class DrainFlag(Struct, frozen=True):
+    """Whether the queue takes no new jobs."""
+
+    drained: bool
+
+
+State = SerialFile | JobFile | ArchiveMove | ConfigFile | DrainFlag
+
+
+class _End(Struct):
+    end_timestamp: Any = None
+
+
+_ends = msgspec.json.Decoder(_End)
+
+
+def job_file(job_id: int, body: bytes) -> JobFile:
+    """Returns the state that a job's document is."""
+    return JobFile(job_id, body, _ends.decode(body).end_timestamp is not None)
+
+
+def states_of(rows: Sequence[Row], image: Callable[[], Image]) -> list[State]:
+    """Returns what a commit changes for candidates, in the order that they need.
+
+    ``image`` gives config.data with the commit's changes. The serial goes before
+    jobs that have ids of its block, config.data before the jobs that are committed
+    with it; jobs keep their order. Log lines go with their job's next state
+    (spec queue 2), so a commit of these alone changes nothing.
+    """
+    if len(rows) == 1 and type(row := rows[0]) is JobRow:
+        return [ArchiveMove(row.job_id) if row.archived else job_file(row.job_id, row.body)]
+    serials = [row.reserved for row in rows if isinstance(row, SerialRow)]
+    states: list[State] = [SerialFile(max(serials))] if serials else []
+    if any(isinstance(row, ConfigRow) for row in rows):
+        states.append(ConfigFile(image()))
+    states += [
+        ArchiveMove(row.job_id) if row.archived else job_file(row.job_id, row.body)
+        for row in rows
+        if isinstance(row, JobRow)
+    ]
+    return states

@@ -1,0 +1,37 @@
+"""Tests that the real journal says what monitoring asks of it."""
+
+from __future__ import annotations
+
+import errno
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.errors import JobQueueError
+from ganeti_masterd.monitoring.parts import Journal
+from tests.journal.scene import Scene, job
+
+
+class FaultTests(SynchronousTestCase):
+    """Why commits fail."""
+
+    def test_until_one_succeeds(self) -> None:
+        """A commit that the disk refuses is the fault, until the disk takes one."""
+        scene = Scene()
+        opened = scene.open()
+        journal: Journal = opened
+        self.assertIsNone(journal.fault)
+
+        def full(entries: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patched = self.patch(scene.store, "append", full)
+        failed = opened.commit([job(1)])
+        scene.thread.step()
+        self.failureResultOf(failed, JobQueueError)
+        self.assertIn("No space left on device", journal.fault or "")
+        patched.restore()
+        taken = opened.commit([job(1)])
+        scene.thread.step()
+        self.successResultOf(taken)
+        self.assertIsNone(journal.fault)
+        self.assertEqual(journal.backlog, 1)
