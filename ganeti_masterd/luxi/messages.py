@@ -40,7 +40,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     @property
     def classic(self) -> bool:
         """Whether a 2.x client asks, which gets what 2.x gave."""
-        return self.version in CLASSIC_VERSIONS
+        # A range is walked when asked for what is no number.
+        return self.version is not None and self.version in CLASSIC_VERSIONS
 
 
 class Encoded:

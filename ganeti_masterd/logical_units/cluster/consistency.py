@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ganeti_masterd.config.objects import Cluster, Instance
+from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.parameters.devices import can_access, check_nic
-from ganeti_masterd.config.parameters.policy import Demand, Policy, violations
+from ganeti_masterd.config.parameters.policy import Policy, violations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, ConfigurationError, prereq
+from ganeti_masterd.logical_units.groups.parameters import demand_of
 from ganeti_masterd.query import parameters
 
 #: Templates that need a volume group.
@@ -121,37 +122,6 @@ def check_disk_access(snapshot: Snapshot, after: Cluster, templates: Iterable[st
                     f"Instance {instance.name}: cannot use '{mode}' access setting with"
                     f" {instance.hypervisor} hypervisor and {disk.dev_type} disk type."
                 )
-
-
-def demand_of(snapshot: Snapshot, instance: Instance) -> Demand:
-    """Returns what an instance takes, as a policy judges it.
-
-    Where disks have spindles of their own, these count in place of ``spindle_use``;
-    they are null as long as one isn't known.
-    """
-    backend = parameters.backend(snapshot.cluster, instance)
-    disks = snapshot.disks_of(instance)
-    spindles = backend["spindle_use"]
-    if on_exclusive_storage(snapshot, instance):
-        known = [disk.spindles for disk in disks if disk.spindles is not None]
-        spindles = sum(known) if len(known) == len(disks) else None
-    return Demand(
-        memory=backend["maxmem"],
-        cpus=backend["vcpus"],
-        disk_sizes=[disk.size for disk in disks],
-        disk_types=[disk.dev_type for disk in disks],
-        nics=len(instance.nics),
-        spindles=spindles,
-    )
-
-
-def on_exclusive_storage(snapshot: Snapshot, instance: Instance) -> bool:
-    """Whether one of an instance's nodes has exclusive storage."""
-    return any(
-        parameters.of_node(snapshot, snapshot.nodes[uuid]).get("exclusive_storage", False)
-        for uuid in snapshot.nodes_of(instance)
-        if uuid in snapshot.nodes
-    )
 
 
 def policy_breakers(snapshot: Snapshot, after: Cluster) -> list[str]:

@@ -1,0 +1,78 @@
+"""What is known of a node after it was asked: what the judges of instances and storage look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+from ganeti_masterd.config.objects import Disk, Instance, Node
+from ganeti_masterd.config.snapshot import Snapshot
+
+
+class Picture(Struct):
+    """One node. ``node`` is null for one that the configuration names but doesn't hold.
+
+    Null: not known, for whatever reason, of ``volumes`` (by name), ``running``
+    (names of instances), ``systems`` (rows of ``os_diagnose`` by name) and
+    ``memory_free`` (MiB). ``primaries`` and ``secondaries`` are instances of the
+    group; ``physical`` is the size of the smallest and the largest physical
+    volume (MiB).
+    """
+
+    uuid: str
+    node: Node | None
+    silent: bool = False
+    volumes: Any = None
+    running: set[str] | None = None
+    systems: dict[str, list[Any]] | None = None
+    memory_free: int | None = None
+    physical: tuple[float, float] | None = None
+    primaries: list[Instance] = field(default_factory=list)
+    secondaries: list[Instance] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The node's name, its uuid if it is nowhere."""
+        return self.uuid if self.node is None else self.node.name
+
+    @property
+    def ghost(self) -> bool:
+        """Whether the configuration doesn't hold the node."""
+        return self.node is None
+
+    @property
+    def offline(self) -> bool:
+        """Whether the node is marked offline."""
+        return self.node is not None and self.node.offline
+
+
+def paint(snapshot: Snapshot, nodes: list[Node], instances: list[Instance]) -> dict[str, Picture]:
+    """Returns pictures, by uuid, of a group's nodes and of whatever node its instances name."""
+    pictures = {node.uuid: Picture(node.uuid, node) for node in nodes}
+    for instance in instances:
+        primary, *others = snapshot.nodes_of(instance)
+        for uuid in (primary, *others):
+            if uuid not in pictures:
+                pictures[uuid] = Picture(uuid, snapshot.nodes.get(uuid))
+        pictures[primary].primaries.append(instance)
+        for uuid in others:
+            pictures[uuid].secondaries.append(instance)
+    return pictures
+
+
+def volumes_by_node(snapshot: Snapshot, instance: Instance) -> dict[str, list[str]]:
+    """Returns the logical volumes (``group/name``) that an instance has on each node."""
+    found: dict[str, list[str]] = {}
+
+    def collect(disk: Disk, nodes: tuple[str, ...]) -> None:
+        if disk.dev_type == "drbd":
+            for child in disk.children:
+                collect(child, disk.all_nodes())
+        elif disk.dev_type == "plain" and disk.logical_id is not None:
+            for uuid in nodes:
+                found.setdefault(uuid, []).append("/".join(map(str, disk.logical_id[:2])))
+
+    for disk in snapshot.disks_of(instance):
+        collect(disk, disk.all_nodes() or (instance.primary_node,))
+    return found

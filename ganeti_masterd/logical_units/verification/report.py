@@ -1,0 +1,136 @@
+"""Findings of a verification, and how they are told in a job's log.
+
+The codes are Ganeti's (3.0.2): scripts tell faults by them, and
+``ignore_errors`` names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from msgspec import Struct
+
+from ganeti_masterd.logical_units.context import Context
+
+#: What kind of object each code is about.
+_OBJECTS: dict[str, tuple[str, ...]] = {
+    "cluster": ("ECLUSTERCERT", "ECLUSTERCFG", "ECLUSTERCLIENTCERT", "ECLUSTERFILECHECK"),
+    "node": (
+        "ECLUSTERDANGLINGINST",
+        "ECLUSTERDANGLINGNODES",
+        "EEXTAGS",
+        "ENODEDRBD",
+        "ENODEDRBDHELPER",
+        "ENODEDRBDVERSION",
+        "ENODEFILECHECK",
+        "ENODEFILESTORAGEPATHS",
+        "ENODEFILESTORAGEPATHUNUSABLE",
+        "ENODEGLUSTERSTORAGEPATHUNUSABLE",
+        "ENODEHOOKS",
+        "ENODEHV",
+        "ENODELVM",
+        "ENODEN1",
+        "ENODENET",
+        "ENODEOOBPATH",
+        "ENODEORPHANINSTANCE",
+        "ENODEORPHANLV",
+        "ENODEOS",
+        "ENODERPC",
+        "ENODESETUP",
+        "ENODESHAREDFILESTORAGEPATHUNUSABLE",
+        "ENODESSH",
+        "ENODETIME",
+        "ENODEUSERSCRIPTS",
+        "ENODEVERSION",
+    ),
+    "group": ("EGROUPDIFFERENTPVSIZE",),
+    "instance": (
+        "EINSTANCEBADNODE",
+        "EINSTANCEDOWN",
+        "EINSTANCEFAULTYDISK",
+        "EINSTANCELAYOUT",
+        "EINSTANCEMISSINGCFGPARAMETER",
+        "EINSTANCEMISSINGDISK",
+        "EINSTANCEPOLICY",
+        "EINSTANCESPLITGROUPS",
+        "EINSTANCEUNSUITABLENODE",
+        "EINSTANCEWRONGNODE",
+    ),
+}
+
+CODES: dict[str, str] = {code: kind for kind, codes in _OBJECTS.items() for code in codes}
+
+ERROR = "ERROR"
+WARNING = "WARNING"
+
+
+class Finding(Struct, frozen=True):
+    """One fault: its code, the object's name (empty for the cluster) and what is wrong."""
+
+    code: str
+    name: str
+    text: str
+    severity: str = ERROR
+
+
+class Verifying(Protocol):
+    """An opcode that looks for faults, as far as a report goes by it."""
+
+    @property
+    def debug_simulate_errors(self) -> bool:
+        """Whether faults are reported though there are none."""
+
+    @property
+    def error_codes(self) -> bool:
+        """Whether lines are to be read by programs."""
+
+    @property
+    def ignore_errors(self) -> tuple[str, ...]:
+        """Codes of faults that are only warnings."""
+
+
+def warning(code: str, name: str, text: str) -> Finding:
+    """Returns a finding that doesn't fail the verification."""
+    return Finding(code, name, text, WARNING)
+
+
+class Report:
+    """Writes findings to a job's log, and remembers whether one was an error."""
+
+    def __init__(self, ctx: Context, op: Verifying) -> None:
+        self._ctx = ctx
+        self._op = op
+        #: Whether an error was found that isn't ignored.
+        self.bad = False
+        self._codes: set[str] = set()
+
+    def add(self, findings: Iterable[Finding]) -> bool:
+        """Writes findings; returns whether there were any."""
+        found = False
+        for finding in findings:
+            found = True
+            self._write(finding)
+        return found
+
+    def say(self, line: str) -> None:
+        """Writes a line that is no finding."""
+        self._ctx.feedback(line)
+
+    def simulate(self, codes: frozenset[str]) -> None:
+        """Reports each of ``codes`` that wasn't found, if the opcode wants faults simulated."""
+        if self._op.debug_simulate_errors:
+            missing = sorted(codes - self._codes)
+            self.add(Finding(code, "", "simulated error") for code in missing)
+
+    def _write(self, finding: Finding) -> None:
+        self._codes.add(finding.code)
+        severity = WARNING if finding.code in self._op.ignore_errors else finding.severity
+        kind = CODES[finding.code]
+        if self._op.error_codes:
+            # The real daemon writes a missing name as Python does.
+            name = finding.name or None
+            self.say(f"  - {severity}:{finding.code}:{kind}:{name}:{finding.text}")
+        else:
+            self.say(f"  - {severity}: {kind} {finding.name}: {finding.text}")
+        self.bad = self.bad or severity == ERROR
