@@ -252,7 +252,7 @@ def _(load: Waiters, crowd: Crowd) -> Measured:
     begun, cpu = perf_counter(), process_time()
     for _ in range(load.clients):
         crowd.add(park(waiting, tally.last_job, "running"))
-    crowd.add(settle(0.5, ask(PROBE, tally, times(load.requests))))
+    crowd.add(settle(load.settle, ask(PROBE, tally, times(load.requests))))
     crowd.run()
     release = max(waiting.ends) - min(waiting.ends) if waiting.ends else float("nan")
     return measured(tally, crowd, begun, cpu, release=release)

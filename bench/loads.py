@@ -67,13 +67,15 @@ class Idle(Struct, frozen=True, tag=True):
 class Waiters(Struct, frozen=True, tag=True):
     """Clients that wait for one long job, while another asks for the cluster's name.
 
-    The latencies are the other client's; ``release`` is the time from the first
-    to the last waiter that hears of the job's end.
+    The latencies are the other client's, which begins ``settle`` seconds after all
+    others have asked; ``release`` is the time from the first to the last waiter
+    that hears of the job's end.
     """
 
     clients: int
     requests: int
-    duration: float = 5.0
+    duration: float = 8.0
+    settle: float = 2.0
 
 
 Load = Query | Counted | Beside | Jobs | Burst | Idle | Waiters

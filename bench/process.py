@@ -36,6 +36,8 @@ class Server:
         self._command = list(command)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
+        #: How long the last start took, until the first answer.
+        self.start_seconds = 0.0
 
     def start(self, question: object = FIRST_QUESTION) -> float:
         """Starts it and asks one question; returns the seconds until its answer."""
@@ -56,7 +58,8 @@ class Server:
             if perf_counter() - begun > START_LIMIT:
                 raise self._fault(f"gave no answer in {START_LIMIT:.0f} s")
             sleep(0.002)
-        return perf_counter() - begun
+        self.start_seconds = perf_counter() - begun
+        return self.start_seconds
 
     def stop(self) -> float:
         """Stops it in order; returns the seconds that this took."""
@@ -80,6 +83,16 @@ class Server:
         """The memory that it holds in RAM."""
         statm = Path(f"/proc/{self._running().pid}/statm").read_text(encoding="ascii")
         return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def forget_peak(self) -> None:
+        """Lets :meth:`peak_bytes` count from now on."""
+        Path(f"/proc/{self._running().pid}/clear_refs").write_text("5", encoding="ascii")
+
+    def peak_bytes(self) -> int:
+        """The most memory that it has held in RAM, since :meth:`forget_peak` if that was called."""
+        status = Path(f"/proc/{self._running().pid}/status").read_text(encoding="ascii")
+        (line,) = [each for each in status.splitlines() if each.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
 
     def __enter__(self) -> Server:
         return self
@@ -130,6 +143,7 @@ class Daemon(Server):
     def __init__(
         self, folder: Path, options: Sequence[str] = (), prepare: Prepare | None = None
     ) -> None:
+        self.folder = folder
         root = folder / "node1"
         root.mkdir(parents=True)
         if prepare is not None:

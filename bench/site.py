@@ -50,9 +50,12 @@ class Site:
         self.seconds = 1.5 if quick else 5.0
         self.remarks: list[str] = []
 
-    def load(self, load: Load) -> Measured:
-        """Plays a load and notes what went wrong or limits its worth."""
-        measured = generate(self.socket, load)
+    def load(self, load: Load, socket: Path | None = None) -> Measured:
+        """Plays a load and notes what went wrong or limits its worth.
+
+        ``socket`` is another server's, to compare with.
+        """
+        measured = generate(socket or self.socket, load)
         if measured.busy > TOO_BUSY:
             self.remarks.append(
                 f"the load generator was busy {measured.busy:.0%} of the time: its own limit"

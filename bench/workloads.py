@@ -14,8 +14,11 @@ from msgspec import Struct
 
 from bench.clusters import Prepare, cluster
 from bench.figures import AtLeast, AtMost, Figure, Limit
-from bench.loads import Beside, Burst, Counted, Idle, Jobs, Query, Waiters
+from bench.loads import Beside, Burst, Jobs, Query
+from bench.queues import full_queue
 from bench.site import Site
+from bench.standing import Idlers, Parked, live_memory, million, rest, start
+from bench.standing import full_queue as beside_full_queue
 
 CONFIG_FIELDS = ["cluster_name", "master_node", "drain_flag"]
 
@@ -156,56 +159,15 @@ def large_rows(site: Site) -> Values:
     }
 
 
-def live_memory(site: Site) -> Values:
-    """Asks large live questions, a hundred first, then ten thousand (quick: five hundred)."""
-    daemon = site.own()
-    fields = ["name", "status", "oper_ram", "pnode", "beparams"]
-
-    def asked(requests: int) -> float:
-        measured = site.load(
-            Counted(method="Query", args=["instance", fields, None], clients=4, requests=requests)
-        )
-        assert measured.count == requests
-        return daemon.resident_bytes() / 2**20
-
-    before = asked(100)
-    after = asked(500 if site.quick else 10000)
-    return {"before": before, "after": after, "growth": after - before}
-
-
-# -- the daemon itself ----------------------------------------------------------
-
-
-def start(site: Site) -> Values:
-    """Fills the queue with 5,000 jobs, stops, and starts again; 3 times, the middle one."""
-    daemon = site.own()
-    for _ in range(5):
-        last = site.load(Burst(jobs=1000)).last_job
-    starts, stops = [], []
-    for _ in range(3):
-        stops.append(daemon.stop())
-        # An answer about a job shows that the queue has been read.
-        starts.append(daemon.start({"method": "QueryJobs", "args": [[last], ["id", "status"]]}))
-    return {"start": sorted(starts)[1], "stop": sorted(stops)[1]}
-
-
-def idle(site: Site) -> Values:
-    """Opens a thousand connections that do nothing."""
-    before = site.daemon.resident_bytes() if site.daemon else 0
-    measured = site.load(Idle(connections=1000, requests=500))
-    values = {"p99": measured.p99 * 1e3}
-    if site.daemon:
-        values["memory"] = (site.daemon.resident_bytes() - before) / 1000 / 1024
-    return values
-
-
-def waiters(site: Site) -> Values:
-    """Lets a thousand clients wait for one job."""
-    measured = site.load(Waiters(clients=1000, requests=500))
-    return {"p99": measured.p99 * 1e3, "release": measured.release * 1e3}
-
-
 P99 = Figure("p99", "99th percentile", "ms")
+
+
+#: Another client's small request, beside many that do nothing.
+BESIDE = (
+    Figure("times", "another client's median, against none", "times", wanted=AtMost(2.0)),
+    Figure("times99", "its 99th percentile, against none", "times"),
+    Figure("p99", "its 99th percentile", "ms"),
+)
 
 
 def at_least(ratio: float, title: str = "rate") -> Figure:
@@ -348,24 +310,59 @@ WORKLOADS: tuple[Workload, ...] = (
     ),
     Workload(
         "idle",
-        "1,000 idle connections",
-        idle,
+        "10,000 idle connections",
+        Idlers(10000),
         (
-            Figure("p99", "another client's p99", "ms"),
+            *BESIDE,
             Figure("memory", "memory a connection", "KiB"),
         ),
         peer=False,  # luxid 3.0.2 dies past 1,024 descriptors
-        options=("--max-connections=2000",),
+        options=("--max-connections=10100",),
     ),
     Workload(
         "waiters",
-        "1,000 clients wait for a job",
-        waiters,
+        "5,000 clients wait for a job",
+        Parked(5000),
         (
-            Figure("p99", "another client's p99", "ms"),
+            *BESIDE,
             Figure("release", "first to last told", "ms"),
+            Figure("memory", "memory a waiting client", "KiB"),
         ),
         peer=False,  # luxid 3.0.2 dies past 1,024 descriptors
-        options=("--max-connections=2000",),
+        options=("--max-connections=5100",),
+    ),
+    Workload(
+        "full-queue",
+        "100,000 archived, 10,000 live jobs",
+        beside_full_queue,
+        (
+            Figure("submit", "a submission, against none", "times", wanted=AtMost(1.25)),
+            Figure("values", "QueryConfigValues, against none", "times", wanted=AtMost(1.25)),
+            Figure("job", "QueryJobs of one job, against none", "times", wanted=AtMost(1.25)),
+            Figure("start", "first answer after", "s"),
+            Figure("rss", "memory", "MiB"),
+        ),
+        peer=False,
+        # The job that the others wait for runs for hours.
+        options=("--stop-timeout=0",),
+        prepare=full_queue(100000, 10000),
+    ),
+    Workload(
+        "rest",
+        "nothing to do",
+        rest,
+        (Figure("cpu", "CPU a second", "ms", wanted=AtMost(5.0)),),
+        peer=False,
+    ),
+    Workload(
+        "million",
+        "1,000,000 requests",
+        million,
+        (
+            Figure("before", "memory after a tenth", "MiB"),
+            Figure("after", "memory after all", "MiB", wanted=AtMost(80.0)),
+            Figure("growth", "growth", "MiB", wanted=AtMost(2.0)),
+        ),
+        peer=False,
     ),
 )

@@ -20,11 +20,13 @@ from ganeti_masterd.execution.executor import Executor
 from ganeti_masterd.execution.hops import Hops
 from ganeti_masterd.jobs.control import JobControl
 from ganeti_masterd.jobs.files import QueueFolder
+from ganeti_masterd.jobs.published import PublishedState
 from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.jobs.scheduler import Scheduler
 from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.jobs.watch import JobWatch
+from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.thread import DiskThread
@@ -34,6 +36,9 @@ from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, Answer, LuxiFactory
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.query.jobs import job_values
+from ganeti_masterd.replication.acknowledgement import Ack
+from ganeti_masterd.replication.journal import ReplicatedJournal
+from ganeti_masterd.replication.replication import Replication
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.observed import ObservedAnswers
 from ganeti_masterd.requests.registry import Answers
@@ -69,6 +74,7 @@ class Settings(Struct, frozen=True):
     monitor_socket_mode: int = LUXI_SOCKET_PERMS
     monitoring: str | None = None
     stop_timeout: float | None = None
+    ack: Ack = Ack.CANDIDATES
     debug: bool = False
 
 
@@ -98,7 +104,6 @@ class Assembly:
             exact_serial=lambda: self.queue.last_id,
             events=self.events,
         )
-        self.store = ConfigStore(snapshot, self.journal, self.timers)
         self.door = open_door(
             reactor,
             self.timers,
@@ -107,16 +112,25 @@ class Assembly:
             simulate_log=settings.simulate_log,
             events=self.events,
         )
+        self.replication = Replication(
+            self.door.nodes,
+            Files(queue=paths.queue, config=paths.config),
+            self.timers,
+            PublishedState(lambda: self.queue, lambda: self.store.snapshot),
+            settings.ack,
+        )
+        replicated = ReplicatedJournal(self.journal, self.replication)
+        self.store = ConfigStore(snapshot, replicated, self.timers)
         self.queue = JobQueue(
             QueueFolder(paths.queue),
-            self.journal,
+            replicated,
             self.timers,
             self.events,
             Scheduler(limit),
             JobWatch(self.timers, job_values),
         )
         self.locks = LockKeeper(self.timers, self.events, lambda *aged: self.executor.aged(*aged))
-        switches = Switches(self.queue, paths.watcher_pause)
+        switches = Switches(self.queue, paths.watcher_pause, self.replication)
         self.engine = QueryEngine(
             self.timers,
             lambda: self.store.snapshot,
@@ -125,7 +139,7 @@ class Assembly:
             self.locks.rows,
             switches,
         )
-        submission = Submission(self.queue)
+        submission = Submission(self.queue, refusal=self.replication.refusal)
         self.hops = Hops(cast(IReactorFromThreads, reactor))
         self.pool = ThreadPool(1, limit, "opcodes")
         services = Services(
@@ -141,6 +155,7 @@ class Assembly:
             root=paths.root,
         )
         self.executor = Executor(cast(IReactorThreads, reactor), self.pool, services, paths.data)
+        self.store.on_change(self.replication.configured)
         self.store.on_change(self._configuration_changed)
         daemon = Daemon(
             queue=self.queue,
@@ -195,6 +210,7 @@ class Assembly:
             journal=self.journal,
             listeners={listener.name: listener.factory for listener in self.listeners},
             pools={"opcodes": self.pool},
+            replicas=lambda: self.replication.replicas,
         )
         server = serverFromString(self._reactor, local(endpoint))
         return Monitoring(self._reactor, parts, server, endpoint)

@@ -193,6 +193,7 @@ class MasterService(Service):
         surroundings = self._surroundings
         self._parts.pool.start()
         self._parts.door.start_threads()
+        self._parts.replication.start()
         self._parts.journal.start()
         Signals(self._reactor, self._signalled, self._reopen_logs).install()
         watchdog = surroundings.notifier.watchdog
@@ -279,6 +280,7 @@ class MasterService(Service):
             yield self._idle_or(GRACE)
         yield DeferredList([listener.factory.close() for listener in parts.listeners])
         parts.engine.close()
+        yield parts.replication.close()
         yield parts.door.close()
         self._record_stuck()
         try:

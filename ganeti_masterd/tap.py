@@ -141,6 +141,13 @@ class Options(usage.Options):
             "tcp:19100 (local, unless it names an interface) or unix:PATH.",
         ],
         [
+            "ack",
+            None,
+            "candidates",
+            "When a change counts as done: local (durable here), candidates (every master "
+            "candidate that can be reached has it too) or majority (most of all have it).",
+        ],
+        [
             "stop-timeout",
             None,
             None,
@@ -166,6 +173,8 @@ class Options(usage.Options):
         """Checks what can't be checked one by one."""
         if self["simulate-log"] not in ("off", "buffered", "synced"):
             raise usage.UsageError("--simulate-log takes off, buffered or synced")
+        if self["ack"] not in ("local", "candidates", "majority"):
+            raise usage.UsageError("--ack takes local, candidates or majority")
         if self["syslog"] not in ("no", "yes", "only"):
             raise usage.UsageError("--syslog takes no, yes or only")
         if self.parent is not None and self.parent.get("pidfile") == _TWISTD_PID_FILE:
@@ -194,6 +203,7 @@ def make_service(options: Options) -> IService:
 
 def _checked_service(options: Options) -> IService:
     from ganeti_masterd.assembly import Settings
+    from ganeti_masterd.replication.acknowledgement import Ack
     from ganeti_masterd.service import MasterService, Surroundings
     from ganeti_masterd.startup import simulated_root
     from ganeti_masterd.startup.checks import Machine, SimulatedMachine, Wanted, check
@@ -230,6 +240,7 @@ def _checked_service(options: Options) -> IService:
         monitor_socket_mode=options["monitor-socket-mode"],
         monitoring=options["monitoring"],
         stop_timeout=options["stop-timeout"],
+        ack=Ack(options["ack"]),
         debug=bool(options["debug"]),
     )
     surroundings = Surroundings(launch, logs, Ending(launch.pid_file), notifier(os.environ))

@@ -19,6 +19,7 @@ from bench.crowd import Crowd, Failed, Script
 from bench.figures import AtLeast, AtMost, Figure, Line
 from bench.load import Tally, ask, burst, play, slowest_tenth, submit_and_wait, times
 from bench.loads import Beside, Counted
+from bench.queues import full_queue
 from bench.report import as_json, number, table
 from bench.workloads import WORKLOADS, files_behind
 from ganeti_masterd.simulation.faults import Fault

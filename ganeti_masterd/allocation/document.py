@@ -152,7 +152,9 @@ def _live(
 
 def _storage(node: Node, template: str, said: NodeInfo) -> dict[str, Any]:
     """Room on the storage of a template; nothing of one that doesn't tell it."""
-    found = {"total_disk": 0, "free_disk": 0, "total_spindles": 0, "free_spindles": 0}
+    found: dict[str, Any] = dict.fromkeys(
+        ("total_disk", "free_disk", "total_spindles", "free_spindles"), 0
+    )
     kind = _STORAGE.get(template)
     if kind is None:
         return found

@@ -82,7 +82,7 @@ class _Asking(Struct, frozen=True, kw_only=True):
 
 
 class Allocate(_Asking, frozen=True, kw_only=True):
-    """Where shall a new instance be? The answer: its node, and the secondary with DRBD.
+    """Asks where a new instance shall be: its node, and with DRBD the secondary.
 
     ``disks`` are ``{"size", "mode", ...}``, ``nics`` NIC parameters. ``nodes``
     restricts the choice to these.
@@ -95,7 +95,7 @@ class Allocate(_Asking, frozen=True, kw_only=True):
     vcpus: int
     disk_template: str
     disks: Sequence[Mapping[str, Any]]
-    nics: Sequence[Mapping[str, Any]] = ()
+    nics: Sequence[Mapping[Any, Any]] = ()
     os: str
     hypervisor: str
     tags: Sequence[str] = ()
@@ -147,7 +147,7 @@ class Allocate(_Asking, frozen=True, kw_only=True):
 
 
 class MultiAllocate(_Asking, frozen=True, kw_only=True):
-    """Where shall several new instances be? Each is placed or not by itself."""
+    """Asks where several new instances shall be; each is placed or not by itself."""
 
     MODE = "multi-allocate"
 
@@ -157,13 +157,21 @@ class MultiAllocate(_Asking, frozen=True, kw_only=True):
         """See :meth:`Request.plain`."""
         return {"instances": [each.described() for each in self.instances], "type": self.MODE}
 
+    def template_for(self, snapshot: Snapshot) -> str | None:
+        """The first one's, where the real daemon takes the cluster's first."""
+        return self.instances[0].disk_template if self.instances else None
+
+    def hypervisor_for(self, snapshot: Snapshot) -> str | None:
+        """The first one's."""
+        return self.instances[0].hypervisor if self.instances else None
+
     def read(self, result: Any, document: Document) -> results.Placements:
         """Returns the nodes of each instance that has a place, and the names of the others."""
         return results.placements(result)
 
 
 class AllocateSecondary(_Asking, frozen=True, kw_only=True):
-    """Which node can mirror the disks of an instance that has no mirror?"""
+    """Asks which node can mirror the disks of an instance that has no mirror."""
 
     MODE = "allocate-secondary"
 
@@ -183,7 +191,7 @@ class AllocateSecondary(_Asking, frozen=True, kw_only=True):
 
 
 class Relocate(_Asking, frozen=True, kw_only=True):
-    """Where else could an instance's secondary be, or all of it where its data goes along?
+    """Asks where else an instance's secondary could be, or all of it where its data goes along.
 
     ``leaving`` are the uuids of the nodes that it shall not be on.
     """
@@ -228,12 +236,34 @@ class Relocate(_Asking, frozen=True, kw_only=True):
         return found
 
 
-class NodeEvacuate(_Asking, frozen=True, kw_only=True):
-    """How do instances leave their primary nodes, their secondary ones, or both?"""
+class _Moving(_Asking, frozen=True, kw_only=True):
+    """Asks about instances that are there; nodes are asked about the first one's storage.
+
+    (The real daemon asks for that of the cluster's first disk template.)
+    """
+
+    instances: Sequence[str]
+
+    def template_for(self, snapshot: Snapshot) -> str | None:
+        """The first instance's."""
+        if not self.instances:
+            return None
+        return template_of(snapshot, snapshot.instance(self.instances[0]))
+
+    def hypervisor_for(self, snapshot: Snapshot) -> str | None:
+        """The first instance's."""
+        return snapshot.instance(self.instances[0]).hypervisor if self.instances else None
+
+    def read(self, result: Any, document: Document) -> results.Moves:
+        """Returns which instances go where, which can't, and the jobs that do it."""
+        return results.moves(result)
+
+
+class NodeEvacuate(_Moving, frozen=True, kw_only=True):
+    """Asks how instances leave their primary nodes, their secondary ones, or both."""
 
     MODE = "node-evacuate"
 
-    instances: Sequence[str]
     evac_mode: EvacuationMode
     ignore_soft_errors: bool = False
 
@@ -250,17 +280,12 @@ class NodeEvacuate(_Asking, frozen=True, kw_only=True):
             "type": self.MODE,
         }
 
-    def read(self, result: Any, document: Document) -> results.Moves:
-        """Returns which instances go where, which can't, and the jobs that do it."""
-        return results.moves(result)
 
-
-class ChangeGroup(_Asking, frozen=True, kw_only=True):
-    """How do instances come into other groups (uuids; none: any but their own)?"""
+class ChangeGroup(_Moving, frozen=True, kw_only=True):
+    """Asks how instances come into other groups (uuids; none: any but their own)."""
 
     MODE = "change-group"
 
-    instances: Sequence[str]
     target_groups: Sequence[str] = ()
 
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
@@ -270,10 +295,6 @@ class ChangeGroup(_Asking, frozen=True, kw_only=True):
             "target_groups": list(self.target_groups),
             "type": self.MODE,
         }
-
-    def read(self, result: Any, document: Document) -> results.Moves:
-        """Returns which instances go where, which can't, and the jobs that do it."""
-        return results.moves(result)
 
 
 def room(template: str, size: int) -> int:

@@ -61,7 +61,8 @@ def nodes(result: Any, count: int | None = None) -> list[str]:
 
 def node(result: Any) -> str:
     """Returns a result that is one node."""
-    return _read(result, Name)
+    name: str = _read(result, Name)
+    return name
 
 
 def placements(result: Any) -> Placements:
@@ -107,7 +108,7 @@ def _opcode(plain: dict[str, Any]) -> Opcode:
         raise ResultValidationError(f"iallocator returned invalid result: {error}")
 
 
-def _read(result: Any, shape: type[T] | Any) -> Any:
+def _read(result: Any, shape: type[T]) -> T:
     try:
         return msgspec.convert(result, shape)
     except msgspec.ValidationError as error:

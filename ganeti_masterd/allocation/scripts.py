@@ -14,6 +14,9 @@ import msgspec
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.rpc.interfaces import NodeResult
 
+#: The node call that runs one.
+CALL = "iallocator_runner"
+
 #: noded's words for a script that isn't there (3.0.2).
 _MISSING = "not found in the search path"
 

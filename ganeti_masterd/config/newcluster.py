@@ -128,6 +128,6 @@ def _ipolicy(disk_templates: Sequence[str]) -> defaults.Params:
 
 
 def _digest(node: Node) -> str:
-    """Returns what stands for the digest of a simulated node's certificate."""
-    digest = hashlib.sha1(node.uuid.encode(), usedforsecurity=False).hexdigest().upper()
+    """Returns what stands for the digest of a simulated node's certificate, as it tells it."""
+    digest = hashlib.sha1(node.name.encode(), usedforsecurity=False).hexdigest().upper()
     return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
+from ganeti_masterd.allocation import scripts
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.constants import ELOG_MESSAGE
-from ganeti_masterd.execution.allocators import read_answer, request_text
 from ganeti_masterd.execution.hops import Hops
 from ganeti_masterd.execution.targets import targets_of
 from ganeti_masterd.jobs.queue import JobQueue
@@ -127,13 +127,18 @@ class OpcodeContext:
         """See ``Context.run_hooks_early``."""
         self.hooks_early(node)
 
-    def run_allocator(self, name: str, request: Mapping[str, Any]) -> Any:
+    def run_allocator(
+        self,
+        name: str,
+        document: Mapping[str, Any],
+        options: Mapping[str, str | None] | None = None,
+    ) -> str:
         """See ``Context.run_allocator``."""
-        master = self.snapshot().master.uuid
-        params = self.snapshot().cluster.default_iallocator_params
-        arguments = (name, request_text(request), dict(params))
-        answer = self.call((master,), "iallocator_runner", arguments)[master]
-        return read_answer(name, answer)
+        snapshot = self.snapshot()
+        master = snapshot.master.uuid
+        defaults = snapshot.cluster.default_iallocator_params
+        arguments = scripts.arguments(name, document, defaults, options or {})
+        return scripts.output(name, self.call((master,), scripts.CALL, arguments)[master])
 
     # Reservations and locks
 

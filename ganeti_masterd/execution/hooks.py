@@ -21,6 +21,10 @@ from ganeti_masterd.errors import HooksAbort
 from ganeti_masterd.execution.context import OpcodeContext
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
+from ganeti_masterd.rpc.results import checked
+
+#: What a node says of a script: its name, its status, its output.
+Outcome = tuple[str, int, str]
 
 #: The status of a script in ``hooks_runner``'s answer that means failure.
 SCRIPT_FAILED = 1
@@ -97,7 +101,8 @@ class HooksRun:
             "GANETI_MASTER": snapshot.master.name,
             **own,
         }
-        return self._ctx.call_shielded(nodes, "hooks_runner", (path, phase, environment))
+        answers = self._ctx.call_shielded(nodes, "hooks_runner", (path, phase, environment))
+        return {key: checked(answer, list[Outcome]) for key, answer in answers.items()}
 
     def _mention(self, name: str, answer: NodeResult) -> None:
         if answer.failed and not answer.offline:

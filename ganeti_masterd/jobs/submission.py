@@ -7,7 +7,7 @@ durably before any of it is given (DESIGN, journal rule 5).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
@@ -37,9 +37,16 @@ class Submission:
     """Takes new jobs into a queue."""
 
     def __init__(
-        self, queue: JobQueue, *, max_jobs: int = 200_000, max_backlog: int = 100_000
+        self,
+        queue: JobQueue,
+        *,
+        max_jobs: int = 200_000,
+        max_backlog: int = 100_000,
+        refusal: Callable[[], JobQueueError | None] = lambda: None,
     ) -> None:
+        """``refusal`` says why no job may be taken for now, if others have a reason."""
         self._queue = queue
+        self._refused_elsewhere = refusal
         self._max_jobs = max_jobs
         self._max_backlog = max_backlog
 
@@ -106,7 +113,7 @@ class Submission:
                 f"The queue's files are {queue.journal.backlog} changes behind the journal "
                 f"(limit {self._max_backlog}); is their disk full or broken?"
             )
-        return None
+        return self._refused_elsewhere()
 
     def _outside(self, jobs: Iterable[Sequence[Opcode] | OpPrereqError]) -> list[int]:
         """Returns the ids depended upon that only the archive may know."""

@@ -8,6 +8,7 @@ seconds since the epoch (spec queue 2, masterd 8).
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -20,10 +21,21 @@ log = Logger()
 FLAG_MODE = 0o644
 
 
-class Switches:
-    """The drain flag and the watcher's pause of one cluster."""
+class OtherNodes(Protocol):
+    """Who sends the flags on to other nodes."""
 
-    def __init__(self, queue: JobQueue, pause_file: str) -> None:
+    def set_drained(self, drained: bool) -> Deferred[None]:
+        """Fires when those that are waited for have the drain flag."""
+
+    def set_watcher_pause(self, until: int | None) -> Deferred[None]:
+        """Fires when those that are waited for have the pause."""
+
+
+class Switches:
+    """The drain flag and the watcher's pause of one cluster; ``others`` null: of one node."""
+
+    def __init__(self, queue: JobQueue, pause_file: str, others: OtherNodes | None = None) -> None:
+        self._others = others
         self._queue = queue
         self._pause_file = pause_file
         self._pause = _read_pause(pause_file)
@@ -40,25 +52,29 @@ class Switches:
         return until if until is not None and until > self._queue.timers.now() else None
 
     def set_drained(self, drained: bool) -> Deferred[bool]:
-        """Sets or clears the drain flag; fires with true once it is durable."""
+        """Sets or clears the drain flag; fires with true once it is durable and sent on."""
         path = self._queue.folder.drain
 
-        def done(_: object) -> bool:
+        def done(_: object) -> bool | Deferred[bool]:
             self._queue.drained = drained
             log.info("The queue is {state}", state="drained" if drained else "open again")
-            return True
+            if self._others is None:
+                return True
+            return self._others.set_drained(drained).addCallback(lambda _: True)
 
         return self._queue.journal.effect(_replace, path, b"" if drained else None).addCallback(
             done
         )
 
     def set_watcher_pause(self, until: int | None) -> Deferred[int | None]:
-        """Pauses the watcher until then, or no longer; fires once it is durable."""
+        """Pauses the watcher until then, or no longer; fires once it is durable and sent on."""
         content = None if until is None else b"%d\n" % until
 
-        def done(_: object) -> int | None:
+        def done(_: object) -> int | Deferred[int | None] | None:
             self._pause = until
-            return until
+            if self._others is None:
+                return until
+            return self._others.set_watcher_pause(until).addCallback(lambda _: until)
 
         effect: Deferred[None] = self._queue.journal.effect(_replace, self._pause_file, content)
         return effect.addCallback(done)

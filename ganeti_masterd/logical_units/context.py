@@ -78,11 +78,18 @@ class Context(Protocol):
         """
         ...
 
-    def run_allocator(self, name: str, request: Mapping[str, Any]) -> Any:
-        """Runs an allocator script on the master; returns its result.
+    def run_allocator(
+        self,
+        name: str,
+        document: Mapping[str, Any],
+        options: Mapping[str, str | None] | None = None,
+    ) -> str:
+        """Runs an allocator script on the master; returns what it wrote.
 
-        Raises ``OpPrereqError`` with ``insufficient_resources`` where it finds no
-        place, ``OpExecError`` where it can't be run or makes no sense.
+        With the cluster's options for allocators, and ``options`` before them (null:
+        one without a value). Raises ``AllocatorMissing`` where there is no such
+        script, ``OpExecError`` where it can't be run. Opcodes that place instances
+        use ``logical_units.allocating``, which chooses, asks and reads.
         """
         ...
 

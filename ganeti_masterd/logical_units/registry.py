@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ganeti_masterd.logical_units import (
+    allocator_trial,
+    cluster,
     cluster_queries,
     delay,
     groups,
@@ -13,9 +15,12 @@ from ganeti_masterd.logical_units import (
 )
 from ganeti_masterd.logical_units.base import UNITS, is_built, unit_for
 from ganeti_masterd.logical_units.nodes import units as nodes
+from ganeti_masterd.logical_units.verification import units as verification
 
 __all__ = [
     "UNITS",
+    "allocator_trial",
+    "cluster",
     "cluster_queries",
     "delay",
     "groups",
@@ -26,4 +31,5 @@ __all__ = [
     "tags",
     "trials",
     "unit_for",
+    "verification",
 ]

@@ -1,4 +1,4 @@
-"""Opcodes that try out the queue: OP_TEST_JQUEUE and OP_TEST_DUMMY."""
+"""Opcodes that try out the queue: OP_TEST_JQUEUE, OP_TEST_DUMMY and OP_TEST_OS_PARAMS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.notification import Notification
 from ganeti_masterd.opcodes import decode_opcode
-from ganeti_masterd.opcodes.tests import TestDummy, TestJqueue
+from ganeti_masterd.opcodes.tests import TestDummy, TestJqueue, TestOsParams
 
 #: How long a test's client has to connect, and then to hang up, in seconds.
 CONNECT_TIMEOUT = 20.0
@@ -87,6 +87,16 @@ class Dummy(LogicalUnit[TestDummy], runs=TestDummy):
                 self.op.fail if isinstance(self.op.fail, str) else "Opcode failure was requested"
             )
         return self.op.result
+
+
+class TrySecrets(LogicalUnit[TestOsParams], runs=TestOsParams):
+    """Shows that secret OS parameters arrived: the one opcode that says them, in its log."""
+
+    def exec(self, ctx: Context) -> None:
+        """Says them; without any the opcode fails, as nothing was tried."""
+        if not self.op.osparams_secret:
+            raise OpExecError("Opcode needs secret parameters")
+        ctx.feedback(f"Secret OS parameters: {dict(self.op.osparams_secret)}")
 
 
 def _texts(messages: Any) -> Sequence[str]:

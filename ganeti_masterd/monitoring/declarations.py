@@ -134,6 +134,17 @@ NODE_SECONDS = _histogram(
 )
 NODE_ERRORS = _counter("ganeti_node_errors_total", "Calls that failed, by node.", "node")
 
+# Other master candidates
+
+REPLICAS_CURRENT = _gauge(
+    "ganeti_replica_current",
+    "1 if the master candidate is up to date and jobs wait for it, else 0.",
+    "node",
+)
+REPLICAS_WAITING = _gauge(
+    "ganeti_replica_waiting_files", "Files on their way to a master candidate.", "node"
+)
+
 # Clients
 
 REQUESTS = _counter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Protocol
 
 from msgspec import Struct
@@ -10,6 +10,7 @@ from msgspec import Struct
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.events import Events
 from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.timing import Timers
 
 
@@ -56,3 +57,4 @@ class Parts(Struct, frozen=True):
     journal: Journal
     listeners: Mapping[str, Listener]
     pools: Mapping[str, Pool]
+    replicas: Callable[[], Sequence[Replica]] = tuple

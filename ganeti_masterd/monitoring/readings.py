@@ -10,6 +10,7 @@ from ganeti_masterd import __version__
 from ganeti_masterd.monitoring import declarations as metrics
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.parts import Parts
+from ganeti_masterd.replication.candidate import Standing
 
 
 class Readings:
@@ -25,6 +26,7 @@ class Readings:
         yield from self._cluster()
         yield from self._queue()
         yield from self._clients()
+        yield from self._replicas()
         yield from self._daemon()
 
     def _cluster(self) -> Iterator[Metric]:
@@ -60,6 +62,13 @@ class Readings:
             {(name,): each.max_connections for name, each in listeners}
         )
         yield metrics.CLIENTS_WAITING.family({(): len(self._parts.queue.watch)})
+
+    def _replicas(self) -> Iterator[Metric]:
+        replicas = self._parts.replicas()
+        yield metrics.REPLICAS_CURRENT.family(
+            {(each.node,): each.standing is Standing.CURRENT for each in replicas}
+        )
+        yield metrics.REPLICAS_WAITING.family({(each.node,): each.waiting for each in replicas})
 
     def _daemon(self) -> Iterator[Metric]:
         journal = self._parts.journal

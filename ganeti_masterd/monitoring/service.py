@@ -111,8 +111,8 @@ class _Site(Site):
     def log(self, request: http.Request) -> None:
         log.debug(
             "Monitoring: {method} {uri} {code}",
-            method=request.method,
-            uri=request.uri,
+            method=request.method.decode("ascii", "backslashreplace"),
+            uri=request.uri.decode("ascii", "backslashreplace"),
             code=request.code,
         )
 

@@ -59,23 +59,25 @@ class Broadcast:
         return tuple(r.target.name for r in self._recipients.values() if r.holds != self._version)
 
     def name(self, targets: Mapping[str, Target]) -> None:
-        """Says which nodes there are, by uuid; those that are new get the value too."""
+        """Says which nodes there are, by uuid; :meth:`send` sends to those that are new."""
         for uuid in set(self._recipients) - set(targets):
             self._forget(self._recipients.pop(uuid))
         for uuid, target in targets.items():
             recipient = self._recipients.get(uuid)
             if recipient is None:
                 recipient = self._recipients[uuid] = _Recipient(target)
-            elif recipient.target != target:
+            else:
                 recipient.target = target
-            if not recipient.fault:
-                self._send(recipient)
         self._tell()
 
     def put(self, value: Any) -> None:
-        """Makes a value the newest one."""
+        """Makes a value the newest one and sends it."""
         self._version += 1
         self._value = value
+        self.send()
+
+    def send(self) -> None:
+        """Sends the newest value to those that don't hold it; nothing before there is one."""
         for recipient in list(self._recipients.values()):
             if recipient.fault is None:
                 self._send(recipient)
@@ -148,6 +150,6 @@ class Broadcast:
     def _tell(self) -> None:
         ready = [done for version, done in self._waiters if self._reached(version)]
         if ready:
-            self._waiters = [each for each in self._waiters if not each[1] in ready]
+            self._waiters = [each for each in self._waiters if each[1] not in ready]
             for done in ready:
                 done.callback(None)

@@ -98,6 +98,11 @@ class Candidate:
         return Mark(self._stream.watermark if streaming else None, self._awaited)
 
     @property
+    def reachable(self) -> bool:
+        """Whether it answered when it was asked last, or is asked for the first time."""
+        return self._fault is None or self.standing in STREAMING
+
+    @property
     def waiting(self) -> int:
         """How many states its stream has that it does not hold; 0 without a stream."""
         return len(self._stream)
@@ -227,6 +232,8 @@ class Candidate:
         calls = calls_for(states, site.files)
         self._unanswered = len(calls)
         for procedure, arguments in calls:
+            if life != self._life:
+                return
             answer: Deferred[Mapping[str, NodeResult]] = site.nodes.call(
                 [self.target], procedure, arguments, timeout=PATIENCE
             )
@@ -246,9 +253,9 @@ class Candidate:
             self._moved()
 
     def _caught_up(self) -> None:
+        again = " again" if self._fault is not None or self.standing is Standing.LAGGING else ""
         self.standing = Standing.CURRENT
         self._pause = RETRY
-        again = " again" if self._fault is not None or self._trusted is False else ""
         self._trusted = True
         self._fault = None
         log.info(

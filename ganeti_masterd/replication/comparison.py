@@ -1,9 +1,10 @@
 """What a candidate holds beside what it should hold: the questions and the difference. Pure.
 
 noded has no call that lists the queue, but ``node_verify`` tells the SHA-1 of
-each file of a list that is there. So ids are asked for in slices, from 1 on and
-as far above the highest as there is anything, and only files that differ are
-sent. Nothing is purged: a candidate never holds less than it did before.
+each file of a list that is there. So ids are asked for in slices, from 1 on to at
+least half a slice above the highest, on as long as there is anything above that.
+Only files that differ are sent. Nothing is purged: a candidate never holds less
+than it did before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ganeti_masterd.replication.states import (
 )
 
 #: How many files are asked for in one call.
-SLICE = 5000
+SLICE = 2000
 
 
 class Comparison:
@@ -58,7 +59,9 @@ class Comparison:
             if (path := self._files.job(job_id)) in digests
         }
         self.jobs.update(here)
-        self.complete = self._first > self._highest and not here
+        last = self._first + self._slice - 1
+        above = any(job_id > self._highest for job_id in here)
+        self.complete = last >= self._highest + self._slice // 2 and not above
         self._first += self._slice
 
     def _ids(self) -> range:

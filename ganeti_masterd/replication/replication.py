@@ -85,8 +85,8 @@ class Replication:
     def start(self) -> None:
         """Begins to bring every other node up to date."""
         self._running = True
-        snapshot = self._published.snapshot()
-        self._place(snapshot, newcomers=False)
+        self._place(self._published.snapshot(), newcomers=False)
+        self._ssconf_changed = False
 
     @property
     def replicas(self) -> list[Replica]:
@@ -140,10 +140,10 @@ class Replication:
         if self._ack is not Ack.MAJORITY or not self._running:
             return None
         others = list(self._candidates.values())
-        there = 1 + sum(each.standing is not Standing.STALE for each in others)
+        there = 1 + sum(each.reachable for each in others)
         if 2 * there > 1 + len(others):
             return None
-        missing = ", ".join(e.target.name for e in others if e.standing is Standing.STALE)
+        missing = ", ".join(sorted(e.target.name for e in others if not e.reachable))
         return JobQueueError(
             f"Only {there} of {1 + len(others)} master candidates can be reached, which is no "
             f"majority (missing: {missing})"
@@ -202,10 +202,13 @@ class Replication:
         """Lets those nodes be sent something that the configuration names."""
         master = snapshot.cluster.master_node
         online = {n.uuid: _target(n) for n in snapshot.nodes.values() if not n.offline}
-        self._ssconf.name(online)
         self._pause.name({uuid: target for uuid, target in online.items() if uuid != master})
+        self._pause.send()
+        self._ssconf.name(online)
         values = ssconf_values(snapshot)
-        if values != self._values:
+        if values == self._values:
+            self._ssconf.send()
+        else:
             self._values = values
             self._ssconf_changed = True
             self._ssconf.put(values)

@@ -17,7 +17,6 @@ rules. Most take the older one's place, so none is put off for ever.
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
 
 from ganeti_masterd.replication.states import (
     ArchiveMove,

@@ -119,21 +119,19 @@ class Answers:
     """Answers requests for one daemon: what the LUXI server is given.
 
     With ``read_only`` what changes something is refused. Changes are logged with
-    who asked for them, with ``log_all`` every request; never with the arguments,
-    which may be secret.
+    who asked for them, never with the arguments, which may be secret.
     """
 
-    def __init__(self, daemon: Daemon, *, read_only: bool = False, log_all: bool = False) -> None:
+    def __init__(self, daemon: Daemon, *, read_only: bool = False) -> None:
         self._daemon = daemon
         self._read_only = read_only
-        self._log_all = log_all
 
     def __call__(self, request: Request, peer: Peer) -> Any:
         """Returns the result or a Deferred of it; raises Ganeti's errors."""
         declared = METHODS.get(request.method)
         if declared is None:
             raise OpPrereqError(f"Unknown LUXI method {shown(request.method)}", ECODE_INVAL)
-        if declared.changes or self._log_all:
+        if declared.changes:
             _log(declared.name, peer)
         if self._read_only and declared.changes:
             raise OpPrereqError(

@@ -1,8 +1,9 @@
 """Where the daemon's log goes: a file that can be opened again, standard output, syslog.
 
 Text for people, or with ``--json-log`` one JSON object a line for machines:
-``time`` (seconds since the epoch), ``level``, ``namespace``, ``text``, and
-``traceback`` where there is one.
+``time`` (seconds since the epoch), ``level``, ``namespace``, ``kind`` (the text
+before its values are put in; null for lines of other libraries that have none),
+``text``, and ``traceback`` where there is one.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ def as_json(event: LogEvent) -> str:
         "time": event.get("log_time"),
         "level": level.name if level is not None else "info",
         "namespace": event.get("log_namespace", ""),
+        "kind": event.get("log_format"),
         "text": eventAsText(
             event, includeTraceback=False, includeTimestamp=False, includeSystem=False
         ),

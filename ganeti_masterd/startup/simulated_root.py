@@ -14,6 +14,7 @@ from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import file_content, ssconf_values
 from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.startup import simulated_keys
 from ganeti_masterd.startup.paths import Paths
 
 CLUSTER_NAME = "cluster"
@@ -52,6 +53,8 @@ def prepare(paths: Paths, nodes: int) -> None:
                 file_storage_dir=os.path.join(paths.root, "srv/ganeti/file-storage"),
             )
             write_ssconf(paths, snapshot)
+            for name, content, mode in simulated_keys.files(time.time()):
+                _write(f"{paths.data}/{name}", content, mode)
             # Last, as its presence says that the root is complete.
             _write(paths.config, encode(snapshot), 0o640)
     except OSError as error:

@@ -66,7 +66,9 @@ def trace(events: Events) -> None:
 
 
 def _job(event: JobChanged) -> None:
-    log.debug("Job {event.job_id}: {event.before} -> {event.after}", event=event)
+    log.debug(
+        "Job {event.job_id}: {before} -> {event.after}", event=event, before=event.before or "new"
+    )
 
 
 def _call(event: NodeCalled) -> None:

@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from ganeti_masterd.allocation import scripts
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
-from ganeti_masterd.execution.allocators import read_answer, request_text
 from ganeti_masterd.execution.targets import targets_of
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import JobKilled
@@ -95,11 +95,18 @@ class SynchronousContext:
         """Writes down the node's name."""
         self.hooks_early.append(node.name)
 
-    def run_allocator(self, name: str, request: Mapping[str, Any]) -> Any:
+    def run_allocator(
+        self,
+        name: str,
+        document: Mapping[str, Any],
+        options: Mapping[str, str | None] | None = None,
+    ) -> str:
         """Runs an allocator on the master."""
-        master = self.snapshot().master.uuid
-        answers = self.call((master,), "iallocator_runner", (name, request_text(request), {}))
-        return read_answer(name, answers[master])
+        snapshot = self.snapshot()
+        master = snapshot.master.uuid
+        defaults = snapshot.cluster.default_iallocator_params
+        arguments = scripts.arguments(name, document, defaults, options or {})
+        return scripts.output(name, self.call((master,), scripts.CALL, arguments)[master])
 
     def ask(self, question: Callable[[Any], Any]) -> Any:
         """Puts a question to ``engine``."""

@@ -330,7 +330,8 @@ class Fuzzer:
                 self._wait_for_reading()
             try:
                 self._socket.sendall(piece)
-            except ConnectionError:  # it was refused at an earlier message
+            except (ConnectionError, TimeoutError):
+                # Refused at an earlier message, or not read while that one waits.
                 return
 
     def _wait_for_reading(self) -> None:

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.objects import Instance
+from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.locking.levels import Level, Wanted
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.registry import unit_for
@@ -24,6 +25,10 @@ class UnitScene(SynchronousTestCase):
         snapshot = new_cluster("cluster", 3, 1000.0)
         instance = Instance(name="web.example.com", uuid="i-1", primary_node=snapshot.master.uuid)
         self.ctx = SynchronousContext(snapshot.with_object("instances", instance), self.nodes)
+
+    def renew(self, snapshot: Snapshot) -> None:
+        """Goes on with another configuration; the log starts anew."""
+        self.ctx = SynchronousContext(snapshot, self.nodes)
 
     def unit(self, op_id: str, **parameters: Any) -> LogicalUnit[Any]:
         """Returns an opcode's unit, expanded on the cluster as it is."""

@@ -94,6 +94,7 @@ class LogTests(RootTestCase):
             log.failure("It failed", Failure())
         first, second = map(json.loads, self.path.read_text().splitlines())
         self.assertEqual((first["level"], first["namespace"]), ("warn", "here"))
+        self.assertEqual(first["kind"], "two\nlines {thing}")
         self.assertTrue(first["text"].startswith("two\nlines <object"))
         self.assertIsInstance(first["time"], float)
         self.assertEqual(second["text"], "It failed")

@@ -78,11 +78,13 @@ class TracingTests(SynchronousTestCase):
         """Jobs' steps and calls to nodes are told of."""
         events = Events()
         trace(events)
+        events.publish(JobChanged(3, None, "queued"))
         events.publish(JobChanged(3, "queued", "running"))
         events.publish(NodeCalled("version", "node2", "no answer", 0.5))
         self.assertEqual(
             self.lines,
             [
+                "Job 3: new -> queued",
                 "Job 3: queued -> running",
                 "Call version to node2 took 0.5000 s: no answer",
             ],

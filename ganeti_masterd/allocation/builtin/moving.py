@@ -122,7 +122,8 @@ def _evacuation(rooms: Rooms, demand: Demand, mode: str, leaving: Collection[str
         return found, [_replacement(demand.name, found.nodes[1])]
     if mode == "primary-only":
         (secondary,) = demand.nodes[1:]
-        refusal = rooms.refusal(rooms.hosts[secondary], demand)
+        refusal = "it is to be left too" if secondary in leaving else None
+        refusal = refusal or rooms.refusal(rooms.hosts[secondary], demand)
         if refusal is not None:
             raise NoPlace(f"its secondary node {secondary} can't take over: {refusal}")
         return Place(group, [secondary, primary], 0.0), [_migration(demand.name)]

@@ -12,6 +12,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.logical_units.nodes.setup import set_up_switch
 from ganeti_masterd.opcodes.cluster import ClusterDestroy, ClusterPostInit
+from ganeti_masterd.query import parameters
 
 
 class PostInit(LogicalUnit[ClusterPostInit], runs=ClusterPostInit):
@@ -30,7 +31,8 @@ class PostInit(LogicalUnit[ClusterPostInit], runs=ClusterPostInit):
     def exec(self, ctx: Context) -> bool:
         """Does it; true."""
         snapshot = ctx.snapshot()
-        set_up_switch(ctx, snapshot, snapshot.master)
+        params = parameters.of_node(snapshot, snapshot.master)
+        set_up_switch(ctx, params, snapshot.master)
         return True
 
 

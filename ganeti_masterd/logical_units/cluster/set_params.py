@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ganeti_masterd.allocation import builtin
 from ganeti_masterd.config.changes import Update
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.snapshot import Snapshot
@@ -237,7 +238,8 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
 
 
 def _check_allocator(name: str) -> None:
-    """Refuses a name that is no allocator script on this node."""
+    """Refuses a name that is no allocator: neither the one built in nor a script on this node."""
     places = (os.path.join(folder, name) for folder in ALLOCATOR_FOLDERS)
-    if os.path.basename(name) != name or not any(map(os.path.isfile, places)):
+    installed = os.path.basename(name) == name and any(map(os.path.isfile, places))
+    if not installed and name != builtin.NAME:
         raise prereq(f"Invalid default iallocator script '{name}' specified")

@@ -35,6 +35,7 @@ from ganeti_masterd.errors import (
     prereq,
 )
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
+from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes import addresses, ancillary, setup
@@ -183,7 +184,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
 
     def _check_version(self, ctx: Context) -> None:
         name = self.node.name
-        answer = ctx.call((target(self.node),), "version")[self.uuid]
+        answer = ask_one(ctx, target(self.node), "version")
         version = answer.require(f"Can't get version information from node {name}", prereq=True)
         if version != PROTOCOL_VERSION:
             raise prereq(
@@ -278,7 +279,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
         if self.known is None:
             ancillary.distribute(ctx)
         elif not node.master_candidate:
-            answer = ctx.call((node.uuid,), "node_demote_from_mc")[node.uuid]
+            answer = ask_one(ctx, node.uuid, "node_demote_from_mc")
             if answer.failed:
                 ctx.warning(
                     f"Node failed to demote itself from master candidate status: {answer.error}"

@@ -24,9 +24,11 @@ from ganeti_masterd.errors import (
     OpPrereqError,
     prereq,
 )
+from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.opcodes.checks import is_ipv4_address, is_ipv6_address
+from ganeti_masterd.rpc.results import checked
 
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,255}")
 
@@ -114,7 +116,7 @@ def check_holds(ctx: Context, node: Node, address: str, *, prerequisite: bool) -
     Raises ``OpPrereqError`` with ``environment_error`` if ``prerequisite``, else
     ``OpExecError``.
     """
-    answer = ctx.call((target(node),), "node_has_ip_address", (address,))[node.uuid]
+    answer = ask_one(ctx, target(node), "node_has_ip_address", (address,))
     there = answer.require(
         f"Failure checking secondary ip on node {node.name}", prereq=prerequisite
     )
@@ -133,5 +135,6 @@ def verify_on_master(
     cluster = snapshot.cluster
     arguments = (checks, cluster.cluster_name, cluster.hvparams)
     answer = ctx.call((snapshot.master.uuid,), "node_verify", arguments)[snapshot.master.uuid]
+    answer = checked(answer, dict[str, dict[str, str]])
     payload: dict[str, dict[str, str]] = answer.require("The master's node daemon can't check")
     return payload

@@ -27,6 +27,7 @@ from ganeti_masterd.config.parameters.types import NODE, enforce
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_STATE, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
+from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes import roles, setup
@@ -103,7 +104,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         return snapshot.node(self.node.uuid)
 
     def _check_alive(self, ctx: Context, node: Node) -> None:
-        answer = ctx.call((node.uuid,), "version")[node.uuid]
+        answer = ask_one(ctx, node.uuid, "version")
         if answer.failed:
             raise prereq(
                 f"Node {node.name} is being de-offlined but fails to report its version:"
@@ -193,7 +194,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         demoted = before is Role.CANDIDATE and after is not Role.CANDIDATE
         promoted = after is Role.CANDIDATE and before is not Role.CANDIDATE
         if demoted and after is not Role.OFFLINE:
-            answer = ctx.call((node.uuid,), "node_demote_from_mc")[node.uuid]
+            answer = ask_one(ctx, node.uuid, "node_demote_from_mc")
             if answer.failed:
                 ctx.warning(f"Node failed to demote itself: {answer.error}")
         setup.ensure_kvm_daemon(

@@ -16,6 +16,7 @@ from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_STATE, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive, exclusive
+from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
@@ -121,9 +122,8 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
         program = parameters.of_node(snapshot, node).get("oob_program")
         if not program:
             return UNAVAILABLE, None
-        master = snapshot.master.uuid
         arguments = (program, command, node.name, self.op.timeout)
-        answer = ctx.call((master,), "run_oob", arguments)[master]
+        answer = ask_one(ctx, snapshot.master.uuid, "run_oob", arguments)
         if answer.failed:
             ctx.warning(f"Out-of-band RPC failed on node '{node.name}': {answer.error}")
             return NO_DATA, None

@@ -18,6 +18,7 @@ from ganeti_masterd.config.changes import Change, Update
 from ganeti_masterd.config.objects import Cluster, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ConfigurationError, OpExecError
+from ganeti_masterd.logical_units.asking import ask
 from ganeti_masterd.logical_units.base import names_of
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import target
@@ -94,7 +95,7 @@ def change_pool(ctx: Context, plan: Plan) -> tuple[Node, ...]:
 
 def ask_digests(ctx: Context, nodes: Iterable[Node]) -> Mapping[str, NodeResult]:
     """Asks nodes for their certificates' digests; returns the answers by uuid."""
-    return ctx.call(map(target, nodes), "node_crypto_tokens", (DIGEST_REQUEST,))
+    return ask(ctx, map(target, nodes), "node_crypto_tokens", (DIGEST_REQUEST,))
 
 
 def digest_of(answer: NodeResult) -> str | None:

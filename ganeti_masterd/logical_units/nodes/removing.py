@@ -12,6 +12,7 @@ from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes import ancillary, setup
@@ -82,7 +83,7 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
         node = self.node
         leaving = Target(node.uuid, node.name, node.primary_ip, node.offline)
         ctx.run_hooks_early(leaving)
-        answer = ctx.call((leaving,), "node_leave_cluster", (modify_ssh,))[node.uuid]
+        answer = ask_one(ctx, leaving, "node_leave_cluster", (modify_ssh,))
         if answer.failed:
             ctx.warning(
                 f"Errors encountered on the remote node while leaving the cluster: {answer.error}"

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.objects import Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_NOTUNIQUE, ECODE_STATE, OpPrereqError, prereq
+from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.addresses import check_holds, check_reachable
 
@@ -108,7 +109,7 @@ def _check_down(ctx: Context, snapshot: Snapshot, instance: Instance) -> None:
         return
     params = snapshot.cluster.hvparams.get(instance.hypervisor, {})
     arguments = (instance.name, instance.hypervisor, params)
-    answer = ctx.call((primary.uuid,), "instance_info", arguments)[primary.uuid]
+    answer = ask_one(ctx, primary.uuid, "instance_info", arguments)
     running = answer.require(f"Can't get information of instance {instance.name}", prereq=True)
     if running and running.get("state") != SHUT_DOWN:
         raise prereq(

@@ -11,9 +11,14 @@ from typing import Any
 
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.logical_units.asking import ask, ask_one
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.results import checked
+
+#: What the master says of nodes whose keys it could not change: name and reason.
+SshFailures: Any = list[tuple[str, str]] | None
 
 #: The daemon that notices instances which were shut down from within.
 KVM_DAEMON = "ganeti-kvmd"
@@ -27,8 +32,7 @@ def add_ssh_key(ctx: Context, node: Node, *, candidate: bool, fetch: bool, faili
     """
     snapshot = ctx.snapshot()
     arguments = (node.uuid, node.name, _names(snapshot), candidate, True, fetch)
-    answer = _on_master(ctx, "node_ssh_key_add", arguments)
-    _warn_of_ssh(ctx, answer.require(failing))
+    _exchange(ctx, "node_ssh_key_add", arguments, failing)
 
 
 def add_candidate_key(ctx: Context, node: Node) -> None:
@@ -71,8 +75,7 @@ def remove_ssh_key(
         *clear,
         readd,
     )
-    answer = _on_master(ctx, "node_ssh_key_remove", arguments)
-    _warn_of_ssh(ctx, answer.require(failing))
+    _exchange(ctx, "node_ssh_key_remove", arguments, failing)
 
 
 def change_hosts(ctx: Context, mode: str, name: str, address: str | None) -> None:
@@ -99,7 +102,7 @@ def ensure_kvm_daemon(ctx: Context, nodes: Iterable[str], *, silent: bool) -> No
         chosen = [node.uuid for node in known if (used and node.vm_capable) is run]
         if not chosen:
             continue
-        for answer in ctx.call(chosen, "node_ensure_daemon", (KVM_DAEMON, run)).values():
+        for answer in ask(ctx, chosen, "node_ensure_daemon", (KVM_DAEMON, run)).values():
             if answer.failed and not answer.offline and (run or not silent):
                 ctx.feedback(
                     f"Failed to {doing} KVM daemon on node '{answer.node}': {answer.error}"
@@ -119,13 +122,12 @@ def set_up_switch(ctx: Context, params: Mapping[str, Any], node: Node) -> None:
             "No physical interface for OpenvSwitch was given. OpenvSwitch will not have an"
             " outside connection. This might not be what you want."
         )
-    answers = ctx.call((target(node),), "node_configure_ovs", (params.get("ovs_name"), link))
-    answers[node.uuid].require("Failed to initialize OpenVSwitch on new node")
+    answer = ask_one(ctx, target(node), "node_configure_ovs", (params.get("ovs_name"), link))
+    answer.require("Failed to initialize OpenVSwitch on new node")
 
 
 def _on_master(ctx: Context, procedure: str, arguments: Sequence[object]) -> NodeResult:
-    master = ctx.snapshot().master.uuid
-    return ctx.call((master,), procedure, arguments)[master]
+    return ask_one(ctx, ctx.snapshot().master.uuid, procedure, arguments)
 
 
 def _names(snapshot: Snapshot) -> list[str]:
@@ -133,7 +135,10 @@ def _names(snapshot: Snapshot) -> list[str]:
     return [node.name for node in snapshot.nodes.values()]
 
 
-def _warn_of_ssh(ctx: Context, failures: Sequence[Sequence[str]] | None) -> None:
+def _exchange(ctx: Context, procedure: str, arguments: Sequence[object], failing: str) -> None:
+    """Has the master change keys everywhere; names the nodes where that failed."""
+    answer = checked(_on_master(ctx, procedure, arguments), SshFailures)
+    failures = answer.require(failing)
     if failures:
         ctx.feedback("Some nodes' SSH key files could not be updated:")
         for name, text in failures:

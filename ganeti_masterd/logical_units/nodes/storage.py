@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ganeti_masterd.config.objects import Cluster, Instance, Node
@@ -11,6 +11,7 @@ from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.errors import ECODE_ENVIRON, ECODE_STATE, OpPrereqError, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_shared, exclusive, shared
 from ganeti_masterd.logical_units import node_objects
+from ganeti_masterd.logical_units.asking import ask, ask_one
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, node_of, nodes_of
@@ -70,6 +71,18 @@ def arguments_of(cluster: Cluster, kind: str) -> list[Any]:
     return [[directories[kind]]] if kind in directories else []
 
 
+def units_of(
+    rows: Sequence[Sequence[Any]], fields: Sequence[str]
+) -> dict[str, dict[str, Any]] | None:
+    """Returns a node's storage units by name, from its rows; null if these don't fit. Pure.
+
+    The name is the first of ``fields``.
+    """
+    if any(len(row) != len(fields) or not isinstance(row[0], str) for row in rows):
+        return None
+    return {row[0]: dict(zip(fields, row, strict=True)) for row in rows}
+
+
 class ListStorage(LogicalUnit[NodeQueryStorage], runs=NodeQueryStorage):
     """Lists storage units of nodes, in natural order of nodes and units."""
 
@@ -112,15 +125,16 @@ class ListStorage(LogicalUnit[NodeQueryStorage], runs=NodeQueryStorage):
         nodes = by_name(snapshot.nodes[uuid] for uuid in ctx.owned(Level.NODE))
         fields = ["name", *(f for f in self.op.output_fields if f not in ("name", "node", "type"))]
         arguments = (self.kind, arguments_of(snapshot.cluster, self.kind), self.op.name, fields)
-        answers = ctx.call([node.uuid for node in nodes], "storage_list", arguments)
+        answers = ask(ctx, [node.uuid for node in nodes], "storage_list", arguments)
         rows = []
         for node in nodes:
             answer = answers[node.uuid]
-            if answer.failed:
+            units = {} if answer.failed else units_of(answer.payload, fields)
+            if answer.failed or units is None:
                 if not answer.offline:
-                    ctx.warning(f"Can't get storage data from node {node.name}: {answer.error}")
+                    fault = answer.error or "what it says makes no sense"
+                    ctx.warning(f"Can't get storage data from node {node.name}: {fault}")
                 continue
-            units = {row[0]: dict(zip(fields, row, strict=True)) for row in answer.payload}
             for name in natural(units):
                 known = {**units[name], "node": node.name, "type": self.kind}
                 rows.append([known[field] for field in self.op.output_fields])
@@ -158,7 +172,7 @@ class ModifyStorage(LogicalUnit[NodeModifyStorage], runs=NodeModifyStorage):
         op = self.op
         kind_arguments = arguments_of(ctx.snapshot().cluster, op.storage_type)
         arguments = (op.storage_type, kind_arguments, op.name, op.changes)
-        answer = ctx.call((self.node.uuid,), "storage_modify", arguments)[self.node.uuid]
+        answer = ask_one(ctx, self.node.uuid, "storage_modify", arguments)
         answer.require(f"Failed to modify storage unit '{op.name}' on {self.node.name}")
 
 
@@ -196,11 +210,11 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
             node_objects.disk(snapshot, disk, instance, node.uuid)
             for disk in snapshot.disks_of(instance)
         ]
-        answer = ctx.call((node.uuid,), "blockdev_getmirrorstatus", (disks,))[node.uuid]
+        answer = ask_one(ctx, node.uuid, "blockdev_getmirrorstatus", (disks,))
         if answer.failed:
             text = f"Failed to get disk status from node {node.name}: {answer.error}"
             code = ECODE_ENVIRON
-        elif any(one and one.get("ldisk_status") == FAULTY for one in answer.payload):
+        elif any(one.ldisk_status == FAULTY for one in answer.payload):
             text = f"Instance '{instance.name}' has faulty disks on node '{node.name}'"
             code = ECODE_STATE
         else:
@@ -215,5 +229,5 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
         ctx.feedback(f"Repairing storage unit '{op.name}' on {self.node.name} ...")
         kind_arguments = arguments_of(ctx.snapshot().cluster, op.storage_type)
         arguments = (op.storage_type, kind_arguments, op.name, "fix-consistency")
-        answer = ctx.call((self.node.uuid,), "storage_execute", arguments)[self.node.uuid]
+        answer = ask_one(ctx, self.node.uuid, "storage_execute", arguments)
         answer.require(f"Failed to repair storage unit '{op.name}' on {self.node.name}")

@@ -9,6 +9,7 @@ from ganeti_masterd.config.objects import Disk, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_shared, shared
+from ganeti_masterd.logical_units.asking import ask
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
@@ -25,6 +26,15 @@ FIELDS: Mapping[str, Callable[[str, Volume, str], str]] = {
     "size": lambda node, volume, owner: str(int(float(volume["size"]))),
     "instance": lambda node, volume, owner: owner,
 }
+
+
+def is_volume(volume: Volume) -> bool:
+    """Whether a node told all that there is to a volume. Pure."""
+    try:
+        float(volume["size"])
+    except (KeyError, ValueError):
+        return False
+    return volume.keys() >= {"dev", "vg", "name"}
 
 
 def volume_owners(snapshot: Snapshot) -> dict[tuple[str, str], str]:
@@ -66,14 +76,15 @@ class ListVolumes(LogicalUnit[NodeQueryVols], runs=NodeQueryVols):
         """Returns a row of texts for each volume; nodes that fail are only named in the log."""
         snapshot = ctx.snapshot()
         nodes = by_name(snapshot.nodes[uuid] for uuid in ctx.owned(Level.NODE))
-        answers = ctx.call([node.uuid for node in nodes], "node_volumes")
+        answers = ask(ctx, [node.uuid for node in nodes], "node_volumes")
         owners = volume_owners(snapshot)
         rows: list[list[Any]] = []
         for node in nodes:
             answer = answers[node.uuid]
-            if answer.failed:
+            if answer.failed or not all(map(is_volume, answer.payload)):
                 if not answer.offline:
-                    ctx.warning(f"Can't compute volume data on node {node.name}: {answer.error}")
+                    fault = answer.error or "what it says makes no sense"
+                    ctx.warning(f"Can't compute volume data on node {node.name}: {fault}")
                 continue
             for volume in sorted(answer.payload, key=lambda volume: str(volume["dev"])):
                 owner = owners.get((node.uuid, f"{volume['vg']}/{volume['name']}"), "-")

@@ -3,13 +3,3 @@
 What judges is pure: functions that get the configuration and the nodes'
 answers and yield findings (``report``). The logical units only ask and report.
 """
-
-from ganeti_masterd.logical_units.verification import (
-    configuration,
-    disks,
-    group,
-    overview,
-    sizes,
-)
-
-__all__ = ["configuration", "disks", "group", "overview", "sizes"]

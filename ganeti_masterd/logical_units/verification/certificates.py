@@ -8,6 +8,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.logical_units.verification.report import ERROR, WARNING, Finding
@@ -146,12 +147,11 @@ def _strength(certificate: x509.Certificate) -> Iterator[tuple[str, str]]:
     if algorithm is not None and algorithm.name in WEAK_HASHES:
         yield WARNING, f"weak signature algorithm '{algorithm.name}', {renew}"
     key = certificate.public_key()
-    bits = getattr(key, "key_size", None)
-    if hasattr(key, "public_numbers") and hasattr(key.public_numbers(), "n") and bits < LEAST_BITS:
+    if isinstance(key, RSAPublicKey) and key.key_size < LEAST_BITS:
         yield (
             WARNING,
-            f"weak public/private keypair: {bits} bits, should be at least {LEAST_BITS} bits,"
-            f" {renew}",
+            f"weak public/private keypair: {key.key_size} bits, should be at least {LEAST_BITS}"
+            f" bits, {renew}",
         )
 
 

@@ -1,0 +1,72 @@
+"""How an opcode has an allocator find nodes: nodes are asked, the allocator, its answer read.
+
+An installed script decides, or the allocator that is built in: where the
+cluster has no default, where its default isn't installed, and by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ganeti_masterd.allocation import builtin
+from ganeti_masterd.allocation.document import document, questions
+from ganeti_masterd.allocation.requests import Request
+from ganeti_masterd.allocation.scripts import AllocatorMissing, read_answer
+from ganeti_masterd.errors import ECODE_NORES, prereq
+from ganeti_masterd.logical_units.context import Context
+
+
+def find_nodes(ctx: Context, request: Request, name: str | None = None) -> Any:
+    """Returns what ``request`` reads of the answer of an allocator, null for the default one.
+
+    Raises ``OpPrereqError`` with ``insufficient_resources`` if it finds nothing,
+    ``OpExecError`` if a node or the allocator can't be asked, and
+    ``ResultValidationError`` if its answer isn't one.
+    """
+    told = describe(ctx, request)
+    chosen, text = (
+        ask_default(ctx, told, request.options)
+        if name is None
+        else (
+            name,
+            ask(ctx, name, told, request.options),
+        )
+    )
+    answer = read_answer(text)
+    if not answer.success:
+        raise prereq(f"Can't compute nodes using iallocator '{chosen}': {answer.info}", ECODE_NORES)
+    return request.read(answer.result, told)
+
+
+def describe(ctx: Context, request: Request) -> dict[str, Any]:
+    """Returns the document for a request, with what nodes say of themselves now.
+
+    Raises as :func:`ganeti_masterd.allocation.document.document`.
+    """
+    snapshot = ctx.snapshot()
+    asked = questions(snapshot, request)
+    info = ctx.call(asked.nodes, "node_info", lambda target: asked.info[target.key])
+    instances = ctx.call(asked.nodes, "all_instances_info", asked.instances)
+    return document(snapshot, request, asked, info, instances)
+
+
+def ask(ctx: Context, name: str, told: Mapping[str, Any], options: Mapping[str, str | None]) -> str:
+    """Returns what the allocator of that name says, unread; raises as ``ctx.run_allocator``."""
+    if name == builtin.NAME:
+        return msgspec.json.encode(builtin.answer(told)).decode()
+    return ctx.run_allocator(name, told, options)
+
+
+def ask_default(
+    ctx: Context, told: Mapping[str, Any], options: Mapping[str, str | None]
+) -> tuple[str, str]:
+    """Returns the name of the allocator that stands in where none is named, and what it says."""
+    name = ctx.snapshot().cluster.default_iallocator or builtin.NAME
+    try:
+        return name, ask(ctx, name, told, options)
+    except AllocatorMissing as error:
+        ctx.warning(f"{error}, the built-in one decides")
+        return builtin.NAME, ask(ctx, builtin.NAME, told, options)

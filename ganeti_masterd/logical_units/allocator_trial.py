@@ -1,0 +1,114 @@
+"""OP_TEST_ALLOCATOR: shows what an allocator would be told, or what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ganeti_masterd.allocation.requests import (
+    Allocate,
+    AllocateSecondary,
+    ChangeGroup,
+    MultiAllocate,
+    NodeEvacuate,
+    Relocate,
+    Request,
+)
+from ganeti_masterd.allocation.scripts import document_text
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import ECODE_EXISTS, prereq
+from ganeti_masterd.logical_units.allocating import ask, describe
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.opcodes.tests import TestAllocator
+
+#: How an instance may use a disk.
+_ACCESS = ("ro", "rw")
+
+#: What a new instance must be described by.
+_NEEDED = ("memory", "vcpus", "os", "disk_template", "disks", "nics")
+
+
+class TryAllocator(LogicalUnit[TestAllocator], runs=TestAllocator):
+    """Takes no locks, and nothing that it asks for is done."""
+
+    def check(self, ctx: Context) -> None:
+        """Refuses what makes no request, and to ask an allocator without a name."""
+        self.request = request_of(ctx.snapshot(), self.op)
+        if self.op.direction == "out" and self.op.iallocator is None:
+            raise prereq("Missing allocator name")
+
+    def exec(self, ctx: Context) -> str:
+        """Returns the document, or the allocator's answer as it wrote it."""
+        told = describe(ctx, self.request)
+        if self.op.direction == "in":
+            return document_text(told)
+        assert self.op.iallocator is not None
+        return ask(ctx, self.op.iallocator, told, self.request.options)
+
+
+def request_of(snapshot: Snapshot, op: TestAllocator) -> Request:
+    """Returns the request that an opcode describes; raises ``OpPrereqError`` if it is none."""
+    if op.mode == "allocate":
+        _check_new(snapshot, op)
+        return _new_instance(snapshot, op, op.name)
+    if op.mode == "multi-allocate":
+        _check_new(snapshot, op)
+        return MultiAllocate(
+            instances=[
+                _new_instance(snapshot, op, f"{op.name}{place}") for place in range(op.count)
+            ]
+        )
+    if op.mode == "relocate":
+        instance = snapshot.instance(op.name)
+        return Relocate(name=instance.name, leaving=snapshot.nodes_of(instance)[1:])
+    if op.mode == "allocate-secondary":
+        return AllocateSecondary(name=snapshot.instance(op.name).name)
+    if not op.instances:
+        raise prereq("Missing instances")
+    names = [snapshot.instance(name).name for name in op.instances]
+    if op.mode == "change-group":
+        targets = [snapshot.group(name).uuid for name in op.target_groups or ()]
+        return ChangeGroup(instances=names, target_groups=targets)
+    if op.evac_mode is None:
+        raise prereq("Missing evacuation mode")
+    return NodeEvacuate(instances=names, evac_mode=op.evac_mode)
+
+
+def _new_instance(snapshot: Snapshot, op: TestAllocator, name: str) -> Allocate:
+    assert op.memory is not None
+    assert op.vcpus is not None
+    return Allocate(
+        name=name,
+        memory=op.memory,
+        vcpus=op.vcpus,
+        disk_template=op.disk_template or "",
+        disks=op.disks or (),
+        nics=op.nics or (),
+        os=op.os or "",
+        hypervisor=op.hypervisor or snapshot.cluster.enabled_hypervisors[0],
+        tags=op.tags,
+        spindle_use=op.spindle_use,
+        group_name=op.group_name,
+    )
+
+
+def _check_new(snapshot: Snapshot, op: TestAllocator) -> None:
+    existing = snapshot.lookup("instance", op.name)
+    if existing is not None:
+        raise prereq(f"Instance '{existing.name}' already in the cluster", ECODE_EXISTS)
+    missing = [name for name in _NEEDED if getattr(op, name) is None]
+    if missing:
+        raise prereq(f"A new instance needs the parameters {', '.join(missing)}")
+    if not all(_is_disk(disk) for disk in op.disks or ()):
+        raise prereq("Invalid contents of the 'disks' parameter")
+
+
+def _is_disk(described: Any) -> bool:
+    return (
+        isinstance(described, Mapping)
+        and isinstance(described.get("size"), int)
+        and not isinstance(described.get("size"), bool)
+        and described["size"] >= 0
+        and described.get("mode") in _ACCESS
+    )

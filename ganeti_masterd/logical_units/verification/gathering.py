@@ -1,0 +1,161 @@
+"""Asking the nodes of a group, and others, all that its verification looks at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from ganeti_masterd.config.objects import Disk, Instance, Node, NodeGroup
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.ssconf import natural_key
+from ganeti_masterd.logical_units import node_objects
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.verification import asking
+from ganeti_masterd.logical_units.verification.files import Files
+from ganeti_masterd.logical_units.verification.instances import MIRRORED_INSIDE
+from ganeti_masterd.logical_units.verification.pictures import Picture
+from ganeti_masterd.logical_units.verification.report import Finding, Report
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
+
+#: How long replicated files may take to arrive: tries, and the pause between them in seconds.
+TRIES = 3
+PAUSE = 1.0
+
+#: For each instance (uuid) and node (uuid): for each disk whether its state was told, and that.
+DiskStates = dict[str, dict[str, list[Sequence[Any]]]]
+
+
+class Group(Struct, frozen=True):
+    """A group as it is verified: its nodes, and the instances whose primaries these are."""
+
+    snapshot: Snapshot
+    group: NodeGroup
+    nodes: list[Node]
+    instances: list[Instance]
+
+
+class Answers(Struct, frozen=True):
+    """What nodes answered to ``node_verify``, by uuid, asked between ``begin`` and ``end``."""
+
+    nodes: Mapping[str, NodeResult]
+    begin: float
+    end: float
+
+
+def group_of(snapshot: Snapshot, uuid: str) -> Group:
+    """Returns a group with its nodes and instances in natural order."""
+    nodes = sorted(snapshot.members(uuid), key=lambda node: natural_key(node.name))
+    instances = [instance for node in nodes for instance in snapshot.instances_on(node)]
+    instances.sort(key=lambda instance: natural_key(instance.name))
+    return Group(snapshot, snapshot.groups[uuid], nodes, instances)
+
+
+def outside_nodes(group: Group) -> list[str]:
+    """Returns the nodes (uuids) of other groups that hold a mirror of the group's instances."""
+    snapshot = group.snapshot
+    found = {
+        uuid: None
+        for instance in group.instances
+        if any(disk.dev_type in MIRRORED_INSIDE for disk in snapshot.disks_of(instance))
+        for uuid in snapshot.nodes_of(instance)
+        if uuid in snapshot.nodes and snapshot.nodes[uuid].group != group.group.uuid
+    }
+    return list(found)
+
+
+def ask_nodes(ctx: Context, group: Group, files: Files, *, clutter: bool) -> Answers:
+    """Asks the nodes of a group everything."""
+    wanted = asking.request(
+        group.snapshot, group.nodes, group.instances, files, ctx.root, clutter=clutter
+    )
+    begin = time.time()
+    answers = _verify(ctx, group.snapshot, [node.uuid for node in group.nodes], wanted)
+    return Answers(answers, begin, time.time())
+
+
+def ask_volumes(ctx: Context, group: Group, uuids: Sequence[str]) -> Mapping[str, NodeResult]:
+    """Asks nodes of other groups for their volumes only."""
+    wanted = {"lvlist": group.snapshot.cluster.volume_group_name}
+    return _verify(ctx, group.snapshot, uuids, wanted)
+
+
+def other_witnesses(group: Group) -> list[Node]:
+    """Returns nodes to compare files with beside the group's own: the master, and one more.
+
+    None where the group is all there is.
+    """
+    snapshot = group.snapshot
+    own = {node.uuid for node in group.nodes}
+    master = snapshot.master
+    found = [] if master.uuid in own else [master]
+    for node in snapshot.nodes.values():
+        if node.uuid not in own and node.vm_capable and not node.offline and node != master:
+            return [*found, node]
+    return found
+
+
+def ask_files(
+    ctx: Context, group: Group, nodes: Sequence[Node], files: Files
+) -> Mapping[str, NodeResult]:
+    """Asks nodes for the digests of files only."""
+    wanted = {"filelist": files.paths(ctx.root)}
+    return _verify(ctx, group.snapshot, [node.uuid for node in nodes], wanted)
+
+
+def ask_disks(
+    ctx: Context, report: Report, group: Group, pictures: Mapping[str, Picture]
+) -> DiskStates:
+    """Asks the group's nodes for the state of all disks of its instances that are there."""
+    snapshot = group.snapshot
+    on_node: dict[str, list[tuple[Instance, Disk]]] = {}
+    for node in group.nodes:
+        picture = pictures[node.uuid]
+        for instance in (*picture.primaries, *picture.secondaries):
+            for disk in snapshot.disks_of(instance):
+                on_node.setdefault(node.uuid, []).append((instance, disk))
+
+    def arguments(target: Target) -> list[Any]:
+        return [
+            [
+                node_objects.disk(snapshot, disk, instance, target.key)
+                for instance, disk in on_node[target.key]
+            ]
+        ]
+
+    answers = ctx.call(on_node, "blockdev_getmirrorstatus_multi", arguments) if on_node else {}
+    states: DiskStates = {instance.uuid: {} for instance in group.instances}
+    for uuid, answer in answers.items():
+        if answer.failed and not answer.offline:
+            text = f"while getting disk information: {answer.error}"
+            report.add([Finding("ENODERPC", answer.node, text)])
+        told = _states(answer, len(on_node[uuid]))
+        for (instance, _), state in zip(on_node[uuid], told, strict=True):
+            states.setdefault(instance.uuid, {}).setdefault(uuid, []).append(state)
+    return states
+
+
+def _states(answer: NodeResult, count: int) -> list[Sequence[Any]]:
+    if answer.failed:
+        return [(False, "node offline" if answer.offline else answer.error)] * count
+    rows = answer.payload
+    if not isinstance(rows, list) or len(rows) != count:
+        return [(False, "Invalid result from the remote node")] * count
+    return [
+        row
+        if isinstance(row, (list, tuple))
+        and len(row) == 2
+        and (not row[0] or isinstance(row[1], Mapping))
+        else (False, "Invalid result from the remote node")
+        for row in rows
+    ]
+
+
+def _verify(
+    ctx: Context, snapshot: Snapshot, uuids: Sequence[str], wanted: Mapping[str, Any]
+) -> Mapping[str, NodeResult]:
+    cluster = snapshot.cluster
+    hvparams = {name: dict(values) for name, values in cluster.hvparams.items()}
+    return ctx.call(uuids, "node_verify", (wanted, cluster.cluster_name, hvparams))

@@ -1,0 +1,110 @@
+"""OP_CLUSTER_VERIFY_GROUP: all that can be wrong with the nodes and instances of a group."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.locking.levels import Level, Wanted, shared
+from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.verification import gathering
+from ganeti_masterd.logical_units.verification.judging import Judgement
+from ganeti_masterd.logical_units.verification.report import CODES, Finding, Report
+from ganeti_masterd.opcodes.verification import ClusterVerifyGroup
+from ganeti_masterd.rpc.interfaces import NodeResult
+
+#: The status of a script in ``hooks_runner``'s answer that means failure.
+SCRIPT_FAILED = 1
+
+_LINE = re.compile("^", re.MULTILINE)
+
+#: What a group's verification can find.
+FOUND_HERE = frozenset(CODES) - {
+    "ECLUSTERCERT",
+    "ECLUSTERCFG",
+    "ECLUSTERDANGLINGINST",
+    "ECLUSTERDANGLINGNODES",
+    "ENODEHOOKS",
+}
+
+
+class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
+    """Asks the nodes of one group, judges what they say, and lets hooks have their say.
+
+    Shares the group, its nodes and its instances while the nodes are asked, so
+    that nothing changes under way; judging needs no lock.
+    """
+
+    uuid: str
+    report: Report | None = None
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Finds the group."""
+        self.uuid = snapshot.group(self.op.group_name).uuid
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Shares the group and all that is in it, with nodes elsewhere that mirror its disks."""
+        if self.uuid in snapshot.groups:
+            group = gathering.group_of(snapshot, self.uuid)
+            if level is Level.INSTANCE:
+                return shared(instance.name for instance in group.instances)
+            if level is Level.NODEGROUP:
+                return shared(self.uuid)
+            if level is Level.NODE:
+                own = [node.uuid for node in group.nodes]
+                return shared([*own, *gathering.outside_nodes(group)])
+        return super().locks(level, snapshot)
+
+    def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
+        """Afterwards only, on the group's nodes."""
+        return HookNodes((), tuple(node.uuid for node in snapshot.members(self.uuid)))
+
+    def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
+        """Returns the tags of the cluster and of the group's nodes."""
+        return {
+            "CLUSTER_TAGS": " ".join(snapshot.cluster.tags),
+            **{f"NODE_TAGS_{n.name}": " ".join(n.tags) for n in snapshot.members(self.uuid)},
+        }
+
+    def exec(self, ctx: Context) -> bool:
+        """Reports all faults; true if there is none."""
+        snapshot = ctx.snapshot()
+        group = gathering.group_of(snapshot, self.uuid)
+        report = Report(ctx, self.op)
+        report.say(f"* Verifying group '{group.group.name}'")
+        if not group.nodes:
+            report.say("* Empty node group, skipping verification")
+            return True
+        self.report = report
+        judgement = Judgement(ctx, group, report, self.op)
+        judgement.gather()
+        for level in (Level.INSTANCE, Level.NODEGROUP, Level.NODE):
+            ctx.release(level)
+        judgement.judge()
+        report.simulate(FOUND_HERE)
+        return not report.bad
+
+    def after_hooks(self, ctx: Context, answers: Mapping[str, NodeResult], result: Any) -> bool:
+        """Reports scripts that failed; false if one did."""
+        good = bool(result)
+        if self.report is None:
+            return good
+        self.report.say("* Hooks Results")
+        for answer in answers.values():
+            if answer.offline:
+                continue
+            if answer.failed:
+                text = f"Communication failure in hooks execution: {answer.error}"
+                self.report.add([Finding("ENODEHOOKS", answer.node, text)])
+                good = False
+                continue
+            for script, status, output in answer.payload:
+                if status == SCRIPT_FAILED:
+                    text = f"Script {script} failed, output:"
+                    self.report.add([Finding("ENODEHOOKS", answer.node, text)])
+                    self.report.say(_LINE.sub("      ", output))
+                    good = False
+        return good

@@ -1,0 +1,159 @@
+"""OP_CLUSTER_REPAIR_DISK_SIZES: the configuration learns the sizes that disks really have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.locking.levels import (
+    Level,
+    Wanted,
+    all_exclusive,
+    all_shared,
+    exclusive,
+    shared,
+)
+from ganeti_masterd.logical_units import node_objects
+from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.opcodes.verification import ClusterRepairDiskSizes
+from ganeti_masterd.query import parameters
+from ganeti_masterd.rpc.interfaces import Target
+
+_MIB = 1048576
+
+
+class Place(Struct, frozen=True):
+    """A disk as part of its instance."""
+
+    instance: Instance
+    index: int
+    disk: Disk
+
+
+def with_child_sizes(disk: Disk) -> Disk:
+    """Returns a disk whose data volume is not smaller than itself (DRBD's)."""
+    if disk.dev_type != "drbd" or not disk.children:
+        return disk
+    first, *others = disk.children
+    if first.size < disk.size:
+        first = replace(first, size=disk.size)
+    first = with_child_sizes(first)
+    if first is disk.children[0]:
+        return disk
+    return replace(disk, children=(first, *others))
+
+
+def corrected(disk: Disk, size: int, spindles: int | None) -> Disk:
+    """Returns a disk with the size (MiB) and the spindles (null: as they are) that it has."""
+    new = disk if disk.size == size else replace(disk, size=size)
+    if spindles is not None and spindles != disk.spindles:
+        new = replace(new, spindles=spindles)
+    return with_child_sizes(new)
+
+
+class RepairDiskSizes(LogicalUnit[ClusterRepairDiskSizes], runs=ClusterRepairDiskSizes):
+    """Asks primary nodes for the sizes of disks; holds the instances alone meanwhile."""
+
+    names: tuple[str, ...]
+
+    def expand(self, snapshot: Snapshot) -> None:
+        """Finds the instances named; none named means all."""
+        self.names = tuple(snapshot.instance(name).name for name in self.op.instances)
+
+    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+        """Holds the instances, shares what is stored on their primary nodes."""
+        if level is Level.INSTANCE:
+            return exclusive(self.names) if self.names else all_exclusive
+        if level is Level.NODE_RES:
+            if not self.names:
+                return all_shared
+            return shared(instance.primary_node for instance in self._instances(snapshot))
+        return super().locks(level, snapshot)
+
+    def _instances(self, snapshot: Snapshot) -> list[Instance]:
+        if not self.names:
+            return list(snapshot.instances.values())
+        found = (snapshot.instances.named(name) for name in self.names)
+        return [instance for instance in found if instance is not None]
+
+    def exec(self, ctx: Context) -> list[list[Any]]:
+        """Corrects them; returns ``[instance, disk index, "size" or "spindles", value]`` each."""
+        snapshot = ctx.snapshot()
+        places: dict[str, list[Place]] = {}
+        for instance in self._instances(snapshot):
+            for index, disk in enumerate(snapshot.disks_of(instance)):
+                place = Place(instance, index, disk)
+                places.setdefault(instance.primary_node, []).append(place)
+
+        def arguments(target: Target) -> list[Any]:
+            return [
+                [
+                    node_objects.disk(snapshot, place.disk, place.instance, target.key)
+                    for place in places[target.key]
+                ]
+            ]
+
+        if not places:
+            return []
+        changed: list[list[Any]] = []
+        for uuid, answer in ctx.call(places, "blockdev_getdimensions", arguments).items():
+            if answer.failed:
+                ctx.warning(
+                    f"Failure in blockdev_getdimensions call to node {answer.node}, ignoring:"
+                    f" {answer.error}"
+                )
+                continue
+            if not isinstance(answer.payload, list) or len(answer.payload) != len(places[uuid]):
+                ctx.warning(f"Invalid result from node {answer.node}, ignoring node results")
+                continue
+            node = snapshot.nodes[uuid]
+            counts = bool(parameters.of_node(snapshot, node).get("exclusive_storage"))
+            for place, told in zip(places[uuid], answer.payload, strict=True):
+                changed += self._correct(ctx, place, told, counts=counts)
+        return changed
+
+    def _correct(
+        self, ctx: Context, place: Place, told: Any, *, counts: bool
+    ) -> Iterator[list[Any]]:
+        """Corrects one disk; ``counts``: its node gives whole spindles to disks."""
+        what = f"Disk {place.index} of instance {place.instance.name}"
+        if told is None:
+            ctx.warning(f"{what} did not return size information, ignoring")
+            return
+        if not isinstance(told, (list, tuple)) or len(told) != 2:
+            ctx.warning(f"{what} did not return valid dimension information, ignoring")
+            return
+        size, spindles = told
+        if not isinstance(size, int):
+            ctx.warning(f"{what} did not return valid size information, ignoring")
+            return
+        if counts and spindles is None:
+            ctx.warning(f"{what} did not return valid spindles information, ignoring")
+        spindles = spindles if counts else None
+        old = place.disk
+        new = corrected(old, size // _MIB, spindles)
+        if new is old:
+            return
+        if new.size != old.size:
+            ctx.info(
+                f"{what} has mismatched size, correcting: recorded {old.size}, actual {new.size}"
+            )
+        if new.spindles != old.spindles:
+            ctx.info(
+                f"{what} has mismatched spindles, correcting: recorded {old.spindles}, actual"
+                f" {new.spindles}"
+            )
+        if new.children != old.children:
+            ctx.info(f"Child disk has size {old.children[0].size}, parent {new.size}, fixing")
+        ctx.change(old.uuid, lambda disk: corrected(disk, size // _MIB, spindles))
+        name = place.instance.name
+        if new.size != old.size or new.children != old.children:
+            yield [name, place.index, "size", new.size]
+        if new.spindles != old.spindles:
+            yield [name, place.index, "spindles", new.spindles]

@@ -1,0 +1,1 @@
+"""Tests of how nodes are found for instances."""

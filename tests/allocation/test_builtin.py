@@ -1,0 +1,486 @@
+"""The built-in allocator: where it puts instances, how it moves them, and what it won't do."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.allocation import builtin, results
+from tests.allocation.clusters import (
+    ANYTHING,
+    LEAST,
+    MOST,
+    allocate,
+    document,
+    group,
+    instance,
+    node,
+)
+
+EXAMPLES = 1000 if os.environ.get("GANETI_MASTERD_SOAK") else 100
+
+
+class BuiltinScene(SynchronousTestCase):
+    """Asks and looks at what is said."""
+
+    def found(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the result of a request that must succeed."""
+        said = builtin.answer(document(*args, **kwargs))
+        self.assertTrue(said["success"], said["info"])
+        return said["result"]
+
+    def refused(self, *args: Any, **kwargs: Any) -> str:
+        """Returns why a request doesn't succeed."""
+        said = builtin.answer(document(*args, **kwargs))
+        self.assertEqual((said["success"], said["result"]), (False, []))
+        return str(said["info"])
+
+
+class AllocateTests(BuiltinScene):
+    """New instances."""
+
+    def test_emptiest(self) -> None:
+        """The node that stays the emptiest gets the instance."""
+        nodes = {"node1": node(free_memory=4096), "node2": node(), "node3": node(free_disk=10)}
+        self.assertEqual(self.found(nodes, allocate()), ["node2"])
+
+    def test_ties(self) -> None:
+        """Among equals the natural order of names decides."""
+        nodes = {name: node() for name in ("node10", "node9", "node2")}
+        self.assertEqual(self.found(nodes, allocate()), ["node2"])
+
+    def test_processors_count(self) -> None:
+        """Virtual processors that are given away already make a node less good."""
+        self.assertEqual(
+            self.found(
+                {"node1": node(free_memory=9216), "node2": node()},
+                allocate(),
+                instances={"busy": instance(["node1"], "diskless", vcpus=20)},
+            ),
+            ["node2"],
+        )
+
+    def test_nodes_that_take_none(self) -> None:
+        """Nodes that are offline, drained or not for instances take none."""
+        nodes = {
+            "node1": node(offline=True),
+            "node2": node(drained=True),
+            "node3": node(vm_capable=False),
+            "node4": node(free_memory=2000),
+        }
+        self.assertEqual(self.found(nodes, allocate()), ["node4"])
+        del nodes["node4"]
+        self.assertEqual(
+            self.refused(nodes, allocate()),
+            "No place found: group default: no node can be the primary (1 x drained,"
+            " 1 x not able to run instances, 1 x offline)",
+        )
+
+    def test_a_node_that_says_nothing(self) -> None:
+        """A node that is offline has no live data, and is no trouble."""
+        silent = {"group": "uuid-default", "offline": True, "drained": False, "vm_capable": True}
+        self.assertEqual(self.found({"node1": silent, "node2": node()}, allocate()), ["node2"])
+
+    def test_limits(self) -> None:
+        """Memory, disk, processors and spindles are limits, each with its own words."""
+        for about, template, words in (
+            ({"memory": 9000}, "diskless", "too little memory"),
+            ({"disk_space_total": 200000}, "plain", "too little disk"),
+            ({"vcpus": 33}, "diskless", "too many virtual processors"),
+            ({"spindle_use": 33}, "plain", "too few spindles"),
+        ):
+            info = self.refused({"node1": node()}, allocate(template=template, **about))
+            self.assertIn(f"(1 x {words})", info)
+
+    def test_disks_elsewhere(self) -> None:
+        """A disk that is reached from anywhere takes no room of a node."""
+        request = allocate(template="rbd", disk_space_total=200000)
+        self.assertEqual(self.found({"node1": node()}, request), ["node1"])
+
+    def test_pair(self) -> None:
+        """With DRBD there are two nodes of one group; both need the disk."""
+        nodes = {
+            "node1": node("a"),
+            "node2": node("b", free_memory=6000),
+            "node3": node("b", free_memory=6000),
+        }
+        groups = [group("a"), group("b")]
+        request = allocate(template="drbd")
+        self.assertEqual(self.found(nodes, request, groups=groups), ["node2", "node3"])
+        nodes["node3"]["free_disk"] = 1000
+        self.assertIn(
+            "group b: no node can be the secondary", self.refused(nodes, request, groups=groups)
+        )
+
+    def test_a_primary_without_a_secondary(self) -> None:
+        """The best primary is passed over if nobody could stand in for it."""
+        nodes = {
+            "node1": node(free_memory=2000),
+            "node2": node(free_memory=1500, free_disk=500),
+            "node3": node(free_memory=1800),
+        }
+        self.assertEqual(self.found(nodes, allocate(template="drbd")), ["node1", "node3"])
+
+    def test_standing_in(self) -> None:
+        """A secondary has the memory for all instances of that primary, not only for the new."""
+        nodes = {"node1": node(), "node2": node(free_memory=1500), "node3": node(free_memory=1400)}
+        busy = {"busy": instance(["node1", "node2"])}
+        self.assertEqual(
+            self.found(nodes, allocate(template="drbd"), instances=busy), ["node1", "node3"]
+        )
+
+    def test_memory_kept_for_others(self) -> None:
+        """A node keeps what it needs to start the instances of another that fails."""
+        nodes = {"node1": node(free_memory=9999), "node2": node(free_memory=2000)}
+        busy = {"busy": instance(["node1", "node2"])}
+        only = {"restrict-to-nodes": ["node2"]}
+        self.assertIn(
+            "memory that others need if a node fails",
+            self.refused(nodes, {**allocate(), **only}, instances=busy),
+        )
+
+    def test_restricted(self) -> None:
+        """Only the nodes given are looked at."""
+        nodes = {"node1": node(), "node2": node(free_memory=2000)}
+        request = {**allocate(), "restrict-to-nodes": ["node2"]}
+        self.assertEqual(self.found(nodes, request), ["node2"])
+        self.assertIn("there is none", self.refused(nodes, {**request, "restrict-to-nodes": []}))
+
+    def test_groups(self) -> None:
+        """A preferred group goes before an emptier last resort; others only by their name."""
+        nodes = {
+            "node1": node("first", free_memory=2000),
+            "node2": node("last"),
+            "node3": node("never"),
+        }
+        groups = [group("first"), group("last", "last_resort"), group("never", "unallocable")]
+        self.assertEqual(self.found(nodes, allocate(), groups=groups), ["node1"])
+        self.assertEqual(self.found(nodes, allocate(memory=3000), groups=groups), ["node2"])
+        for name in ("never", "uuid-never"):
+            request = {**allocate(), "group_name": name}
+            self.assertEqual(self.found(nodes, request, groups=groups), ["node3"])
+        self.assertEqual(
+            self.refused(nodes, {**allocate(), "group_name": "nosuch"}, groups=groups),
+            "No place found: there is no group nosuch",
+        )
+        self.assertEqual(
+            self.refused({"node3": nodes["node3"]}, allocate(), groups=groups[2:]),
+            "No place found: no group may be allocated to",
+        )
+
+    def test_policy_of_the_group(self) -> None:
+        """A group whose policy the instance breaks is passed over, and that is said."""
+        small = {**MOST, "memory-size": 512}
+        strict = {**ANYTHING, "minmax": [{"min": LEAST, "max": small}]}
+        nodes = {"node1": node("strict"), "node2": node("open", free_memory=2000)}
+        groups = [group("strict", ipolicy=strict), group("open")]
+        self.assertEqual(self.found(nodes, allocate(), groups=groups), ["node2"])
+        del nodes["node2"]
+        info = self.refused(nodes, allocate(), groups=groups)
+        self.assertIn("group strict: memory-size value 1024 is not in range [0, 512]", info)
+        self.assertIn("group open: no node can be the primary (there is none)", info)
+
+    def test_networks(self) -> None:
+        """A group must be connected to the networks of the instance's NICs."""
+        nodes = {"node1": node("a"), "node2": node("b", free_memory=2000)}
+        groups = [group("a"), group("b", networks=["uuid-lan"])]
+        request = allocate(nics=[{"network": "uuid-lan"}, {"network": None}])
+        self.assertEqual(self.found(nodes, request, groups=groups), ["node2"])
+
+    def test_ratio_of_processors(self) -> None:
+        """The group's own ratio of virtual processors is the limit."""
+        strict = {**ANYTHING, "vcpu-ratio": 1}
+        info = self.refused(
+            {"node1": node()}, allocate(vcpus=9), groups=[group("default", ipolicy=strict)]
+        )
+        self.assertIn("too many virtual processors", info)
+
+    def test_several(self) -> None:
+        """Each of several instances finds what those before it left; the others are named."""
+        nodes = {"node1": node(free_memory=2500), "node2": node(free_memory=1500)}
+        asked = [allocate(f"new{number}") for number in range(5)]
+        request = {"type": "multi-allocate", "instances": asked}
+        said = builtin.answer(document(nodes, request))
+        self.assertEqual(
+            said["result"],
+            [[["new0", ["node1"]], ["new1", ["node2"]], ["new2", ["node1"]]], ["new3", "new4"]],
+        )
+        self.assertTrue(said["info"].startswith("3 of 5 instances placed; new3: group default"))
+        self.assertEqual(len(results.placements(said["result"]).placed), 3)
+
+    def test_nonsense(self) -> None:
+        """A document or request that makes no sense is an answer without success."""
+        self.assertEqual(self.refused({}, {"type": "nosuch"}), "Unknown request 'nosuch'")
+        self.assertEqual(self.refused({}, {"type": "relocate"}), "The document has no 'name'")
+        self.assertIn("makes no sense", self.refused({"node1": node(offline="no")}, allocate()))
+        self.assertEqual(
+            builtin.answer({"request": {"type": "allocate"}})["info"],
+            "The document has no 'nodegroups'",
+        )
+
+
+class MoveTests(BuiltinScene):
+    """Instances that are there."""
+
+    def setUp(self) -> None:
+        self.nodes = {f"node{number}": node() for number in range(1, 5)}
+
+    def test_another_secondary(self) -> None:
+        """An instance with DRBD gets another secondary in its group."""
+        self.nodes["node3"]["free_memory"] = 5000
+        self.nodes["node5"] = node("far")
+        request = {"type": "relocate", "name": "db", "relocate_from": ["node2"]}
+        groups = [group("default"), group("far")]
+        found = self.found(
+            self.nodes, request, groups=groups, instances={"db": instance(["node1", "node2"])}
+        )
+        self.assertEqual(found, ["node4"])
+
+    def test_another_primary(self) -> None:
+        """An instance whose data goes along gets another primary."""
+        request = {"type": "relocate", "name": "db", "relocate_from": ["node1", "node2"]}
+        found = self.found(self.nodes, request, instances={"db": instance(["node1"], "rbd")})
+        self.assertEqual(found, ["node3"])
+
+    def test_a_mirror(self) -> None:
+        """An instance without a mirror finds a node for one, which has room for DRBD's data."""
+        request = {"type": "allocate-secondary", "name": "db"}
+        busy = {"db": instance(["node1"], "plain")}
+        self.assertEqual(self.found(self.nodes, request, instances=busy), "node2")
+        for name in ("node2", "node3", "node4"):
+            self.nodes[name]["free_disk"] = 1000
+        self.assertIn("too little disk", self.refused(self.nodes, request, instances=busy))
+
+    def evacuate(self, mode: str, instances: dict[str, Any], *names: str) -> results.Moves:
+        request = {"type": "node-evacuate", "instances": names or [*instances], "evac_mode": mode}
+        return results.moves(self.found(self.nodes, request, instances=instances))
+
+    def test_off_the_primary(self) -> None:
+        """With DRBD the secondary takes over, else another node does."""
+        moves = self.evacuate(
+            "primary-only",
+            {"db": instance(["node1", "node2"]), "web": instance(["node1"], "rbd")},
+        )
+        self.assertEqual(
+            [(one.name, one.group, one.nodes) for one in moves.moved],
+            [("db", "default", ["node2", "node1"]), ("web", "default", ["node3"])],
+        )
+        self.assertEqual(
+            [[(op.op_id, getattr(op, "target_node", None)) for op in job] for job in moves.jobs],
+            [[("OP_INSTANCE_MIGRATE", None)], [("OP_INSTANCE_MIGRATE", "node3")]],
+        )
+
+    def test_off_the_secondary(self) -> None:
+        """The mirror goes to another node that nobody leaves."""
+        moves = self.evacuate(
+            "secondary-only",
+            {"db": instance(["node1", "node2"]), "web": instance(["node1"], "rbd")},
+        )
+        self.assertEqual([one.nodes for one in moves.moved], [["node1", "node3"]])
+        ((op,),) = moves.jobs
+        self.assertEqual(
+            (op.op_id, getattr(op, "remote_node", "")), ("OP_INSTANCE_REPLACE_DISKS", "node3")
+        )
+        self.assertEqual(
+            [(one.name, one.reason) for one in moves.failed],
+            [("web", "Instances of type rbd have no secondary node")],
+        )
+
+    def test_off_both(self) -> None:
+        """Both nodes are new: mirror there, change over, mirror once more."""
+        moves = self.evacuate("all", {"db": instance(["node1", "node2"])})
+        self.assertEqual([one.nodes for one in moves.moved], [["node3", "node4"]])
+        self.assertEqual(
+            [op.op_id for op in moves.jobs[0]],
+            [
+                "OP_INSTANCE_REPLACE_DISKS",
+                "OP_INSTANCE_MIGRATE",
+                "OP_INSTANCE_REPLACE_DISKS",
+            ],
+        )
+
+    def test_what_can_not_move(self) -> None:
+        """Instances that can't move are named with the reason, the others move."""
+        self.nodes["node2"]["free_memory"] = 512
+        moves = self.evacuate(
+            "primary-only",
+            {
+                "local": instance(["node1"], "plain"),
+                "tight": instance(["node1", "node2"]),
+                "turn": instance(["node3", "node1"]),
+                "fine": instance(["node1"], "diskless"),
+            },
+        )
+        self.assertEqual([one.name for one in moves.moved], ["fine"])
+        self.assertEqual(
+            {one.name: one.reason for one in moves.failed},
+            {
+                "local": "Instances of type plain cannot be relocated",
+                "tight": "its secondary node node2 can't take over: too little memory",
+                "turn": "its secondary node node1 can't take over: it is to be left too",
+            },
+        )
+
+    def test_the_largest_first(self) -> None:
+        """The largest moves first, so that it finds room."""
+        for name in ("node2", "node3", "node4"):
+            self.nodes[name]["free_memory"] = 1500
+        self.nodes["node2"]["free_memory"] = 4000
+        moves = self.evacuate(
+            "primary-only",
+            {
+                "small": instance(["node1"], "diskless"),
+                "large": instance(["node1"], "diskless", memory=3500),
+            },
+        )
+        self.assertEqual(
+            [(one.name, one.nodes) for one in moves.moved],
+            [("large", ["node2"]), ("small", ["node3"])],
+        )
+
+    def test_an_instance_that_is_down(self) -> None:
+        """One that is down leaves no memory behind when it goes."""
+        self.nodes = {"node1": node(free_memory=100), "node2": node(free_memory=100)}
+        moves = self.evacuate(
+            "primary-only",
+            {
+                "down": instance(["node1"], "rbd", admin_state="down", memory=4096),
+                "up": instance(["node2"], "rbd", memory=50),
+            },
+            "down",
+            "up",
+        )
+        self.assertEqual(len(moves.failed), 2)
+
+    def change_group(self, *targets: str, **instances: Any) -> results.Moves:
+        request = {
+            "type": "change-group",
+            "instances": [*instances],
+            "target_groups": [*targets],
+        }
+        groups = [
+            group("default"),
+            group("b", "last_resort"),
+            group("c"),
+            group("d", "unallocable"),
+        ]
+        self.nodes |= {
+            "node5": node("b"),
+            "node6": node("b"),
+            "node7": node("c", free_memory=4000),
+            "node8": node("c"),
+            "node9": node("d"),
+        }
+        found = self.found(self.nodes, request, groups=groups, instances=instances)
+        return results.moves(found)
+
+    def test_into_another_group(self) -> None:
+        """Without targets any other group but the unallocable ones will do, by their order."""
+        moves = self.change_group(db=instance(["node1", "node2"]), web=instance(["node1"], "rbd"))
+        self.assertEqual(
+            [(one.name, one.group, one.nodes) for one in moves.moved],
+            [("db", "c", ["node8", "node7"]), ("web", "c", ["node8"])],
+        )
+        self.assertEqual([len(job) for job in moves.jobs], [3, 1])
+
+    def test_into_a_group_that_is_named(self) -> None:
+        """A group that is named is taken whatever its policy, the instance's own never."""
+        moves = self.change_group("uuid-d", web=instance(["node1"], "rbd"))
+        self.assertEqual(moves.moved[0].nodes, ["node9"])
+        moves = self.change_group("uuid-default", web=instance(["node1"], "rbd"))
+        self.assertEqual(moves.failed[0].reason, "no group may be allocated to")
+
+    def test_unknown_groups(self) -> None:
+        """A target that isn't there is refused by name."""
+        request = {"type": "change-group", "instances": [], "target_groups": ["uuid-x"]}
+        self.assertEqual(
+            self.refused(self.nodes, request), "No place found: there is no group uuid-x"
+        )
+
+
+NODES = st.lists(
+    st.builds(
+        node,
+        st.sampled_from(["a", "b"]),
+        free_memory=st.integers(0, 8192),
+        free_disk=st.integers(0, 8192),
+        offline=st.booleans(),
+        drained=st.booleans(),
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+class LimitTests(BuiltinScene):
+    """Whatever the cluster, no limit is ever broken."""
+
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(
+        NODES,
+        st.lists(
+            st.tuples(
+                st.sampled_from(["drbd", "plain", "diskless"]),
+                st.integers(0, 4096),
+                st.integers(1, 12),
+            ),
+            max_size=8,
+        ),
+    )
+    def test_of_nodes(self, nodes: list[Any], wanted: list[tuple[str, int, int]]) -> None:
+        """All placed together fit into memory, disk and processors, also if any node fails."""
+        named = {f"node{number}": about for number, about in enumerate(nodes)}
+        asked = {
+            f"new{number}": allocate(f"new{number}", template, memory=memory, vcpus=vcpus)
+            for number, (template, memory, vcpus) in enumerate(wanted)
+        }
+        request = {"type": "multi-allocate", "instances": list(asked.values())}
+        placed, failed = self.found(named, request, groups=[group("a"), group("b")])
+        self.assertEqual({name for name, _ in placed} | set(failed), set(asked))
+        for name, about in named.items():
+            primary = [asked[one] for one, where in placed if where[0] == name]
+            mirrors = [(asked[one], where[0]) for one, where in placed if name in where[1:]]
+            used = sum(one["memory"] for one in primary)
+            failing = {other for _, other in mirrors}
+            worst = max(
+                (
+                    sum(one["memory"] for one, other in mirrors if other == failed_node)
+                    for failed_node in failing
+                ),
+                default=0,
+            )
+            disk = sum(
+                one["disk_space_total"]
+                for one in [*primary, *(one for one, _ in mirrors)]
+                if one["disk_template"] != "diskless"
+            )
+            self.assertTrue(not (about["offline"] or about["drained"]) or not (primary or mirrors))
+            self.assertLessEqual(used + worst, max(about["free_memory"], 0))
+            self.assertLessEqual(disk, about["free_disk"])
+            self.assertLessEqual(sum(one["vcpus"] for one in primary), 32)
+        for _, where in placed:
+            self.assertEqual(len({named[one]["group"] for one in where}), 1)
+            self.assertEqual(len(set(where)), len(where))
+
+    def test_speed(self) -> None:
+        """An instance in a cluster of 500 nodes and 5,000 instances is placed in a second."""
+        nodes = {f"node{number}": node(free_memory=65536) for number in range(500)}
+        policy = {**ANYTHING, "vcpu-ratio": 64}
+        busy = {
+            f"db{number}": instance([f"node{number % 500}", f"node{(number * 7 + 1) % 500}"])
+            for number in range(5000)
+        }
+        asked = document(
+            nodes,
+            allocate(template="drbd"),
+            groups=[group("default", ipolicy=policy)],
+            instances=busy,
+        )
+        begun = time.process_time()
+        self.assertTrue(builtin.answer(asked)["success"])
+        self.assertLess(time.process_time() - begun, 1.0)

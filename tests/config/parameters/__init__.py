@@ -1,0 +1,1 @@
+"""Tests of parameters: their types, their limits, and changes of them."""

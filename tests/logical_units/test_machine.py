@@ -1,0 +1,51 @@
+"""Random sequences of the control plane's opcodes, with faults and with each other in between.
+
+Rules come from one class for each domain, mixed into :class:`ControlMachine`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_machine_as_test
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.logical_units.group_rules import GroupRules
+from tests.logical_units.node_rules import NodeRules
+from tests.logical_units.world import World
+
+
+class ControlMachine(GroupRules, NodeRules, RuleBasedStateMachine):
+    """Runs opcodes; after each the configuration is sound and nothing is left over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(4, candidate_pool_size=3)
+        self.serial = self.world.now.header.serial_no
+
+    @invariant()
+    def sound(self) -> None:
+        faults = self.world.faults()
+        assert faults == [], faults
+        serial = self.world.now.header.serial_no
+        assert serial >= self.serial
+        self.serial = serial
+
+
+class MachineTests(SynchronousTestCase):
+    """Whatever is asked, and whatever fails, the cluster stays consistent."""
+
+    def test_machine(self) -> None:
+        """Any sequence of opcodes leaves a sound configuration, no lock and no reservation."""
+        soak = bool(os.environ.get("GANETI_MASTERD_SOAK"))
+        run_state_machine_as_test(
+            ControlMachine,
+            settings=settings(
+                max_examples=1500 if soak else 40,
+                stateful_step_count=30,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

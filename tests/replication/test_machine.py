@@ -1,0 +1,169 @@
+"""A hypothesis machine over replication as a whole: candidates that come, go, fail and dawdle."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.journal.rows import JobRow, Row
+from ganeti_masterd.replication.acknowledgement import Ack
+from ganeti_masterd.replication.candidate import RETRY_AT_MOST, Standing
+from ganeti_masterd.replication.comparison import SLICE
+from tests.replication.model import ENDED, FILES, QUEUED, RUNNING, check_order
+from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, UP, Scene
+
+SOAK = bool(os.environ.get("GANETI_MASTERD_SOAK"))
+PICK = st.integers(0, 5)
+OTHERS = st.sampled_from(["node2", "node3"])
+
+#: Standings in which a candidate's files are whole, if perhaps not the newest.
+WHOLE = (Standing.CURRENT, Standing.LAGGING)
+
+
+class Candidates(RuleBasedStateMachine):
+    """Commits as the queue does, with the default kind of acknowledgement."""
+
+    ack = Ack.CANDIDATES
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scene = Scene(self.ack)
+        self.waiting: list[Deferred[None]] = []
+        self.scene.replication.start()
+        assert SLICE > 100, "one slice is enough for all jobs of a run"
+
+    def commit(self, rows: list[Row]) -> None:
+        (body, archived) = next(
+            ((row.body, row.archived) for row in rows if isinstance(row, JobRow)), (None, False)
+        )
+        done = self.scene.commit(rows)
+        self.waiting.append(done)
+        paths = [
+            FILES.archived_job(row.job_id) if archived else FILES.job(row.job_id)
+            for row in rows
+            if isinstance(row, JobRow)
+        ]
+
+        def acknowledged(_: None) -> None:
+            self.waiting.remove(done)
+            for name, standing in self.standings().items():
+                # Another state of the job may be there by now.
+                if standing is Standing.CURRENT and paths and not archived:
+                    files = self.scene.nodes[name].files
+                    path = paths[0]
+                    moved = path.replace("/queue/", "/queue/archive/0/")
+                    assert path in files or moved in files, f"{name} has no {path}"
+                    assert body is not None
+
+        done.addCallback(acknowledged)
+
+    def standings(self) -> dict[str, Standing]:
+        return {each.node: each.standing for each in self.scene.replication.replicas}
+
+    def pick(self, status: str, place: int) -> int:
+        ids = self.scene.model.ids(status)
+        return ids[place % len(ids)]
+
+    @rule()
+    def submit(self) -> None:
+        self.commit(self.scene.model.submit())
+
+    @precondition(lambda self: self.scene.model.ids(QUEUED))
+    @rule(place=PICK)
+    def run(self, place: int) -> None:
+        self.commit(self.scene.model.run(self.pick(QUEUED, place)))
+
+    @precondition(lambda self: self.scene.model.ids(RUNNING))
+    @rule(place=PICK)
+    def change(self, place: int) -> None:
+        self.commit(self.scene.model.change(self.pick(RUNNING, place)))
+
+    @precondition(lambda self: self.scene.model.ids(RUNNING))
+    @rule(place=PICK)
+    def end(self, place: int) -> None:
+        self.commit(self.scene.model.end(self.pick(RUNNING, place)))
+
+    @precondition(lambda self: self.scene.model.ids(ENDED))
+    @rule(place=PICK)
+    def archive(self, place: int) -> None:
+        self.commit(self.scene.model.put_away(self.pick(ENDED, place)))
+
+    @rule(drained=st.booleans())
+    def drain(self, drained: bool) -> None:
+        self.scene.model.drained = drained
+        self.scene.replication.set_drained(drained)
+
+    @rule(name=OTHERS, mode=st.sampled_from([UP, UP, HELD, HUNG, DOWN]))
+    def behave(self, name: str, mode: str) -> None:
+        self.scene.nodes[name].mode = mode
+
+    @rule(name=OTHERS)
+    def release(self, name: str) -> None:
+        self.scene.nodes[name].release()
+
+    @rule(candidate=st.booleans())
+    def choose(self, candidate: bool) -> None:
+        before = self.scene.state.config
+        after = before
+        if candidate != (len(before.candidates()) == 3):
+            from tests.replication.scene import configuration
+
+            after = configuration(node3={"master_candidate": candidate})
+        self.scene.state.config = after
+        self.scene.replication.configured(before, after)
+
+    @rule(seconds=st.sampled_from([1, 5, 12, 35]))
+    def wait(self, seconds: int) -> None:
+        self.scene.wait(seconds)
+
+    @invariant()
+    def could_be_taken_over(self) -> None:
+        for name, standing in self.standings().items():
+            if standing in WHOLE:
+                files = dict(self.scene.nodes[name].files)
+                files.pop(DRAIN, None)
+                check_order(files)
+
+    @rule()
+    def settle(self) -> None:
+        for name in ("node2", "node3"):
+            node = self.scene.nodes[name]
+            node.mode = UP
+            node.release()
+        self.scene.wait(2 * RETRY_AT_MOST)
+        assert self.waiting == []
+        for name, standing in self.standings().items():
+            assert standing is Standing.CURRENT
+            assert self.scene.held_by(name) == self.scene.model.files()
+            assert (DRAIN in self.scene.nodes[name].files) is self.scene.model.drained
+
+    def teardown(self) -> None:
+        self.settle()
+        self.scene.replication.close()
+        self.scene.wait(10)
+        assert len(self.scene.timers) == 0
+
+
+class MachineTests(SynchronousTestCase):
+    def test_candidates(self) -> None:
+        """Whatever candidates do, in the end they hold what is here, and nobody waits for ever."""
+        run_state_machine_as_test(
+            Candidates,
+            settings=settings(
+                max_examples=800 if SOAK else 60,
+                stateful_step_count=40,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

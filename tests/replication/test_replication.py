@@ -1,0 +1,459 @@
+"""Replication to candidates that fail, come back, come and go; and to all nodes."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from ganeti_masterd.errors import JobQueueError
+from ganeti_masterd.journal.interfaces import IJournal
+from ganeti_masterd.replication.acknowledgement import Ack
+from ganeti_masterd.replication.candidate import PATIENCE, RETRY, Standing
+from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
+from ganeti_masterd.rpc.interfaces import INodeRPC
+from tests.replication.model import FILES
+from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, UP, Scene, configuration
+
+
+class Case(SynchronousTestCase):
+    ack = Ack.CANDIDATES
+
+    def setUp(self) -> None:
+        self.scene = Scene(self.ack)
+        self.nodes = self.scene.nodes
+        self.model = self.scene.model
+
+    def start(self) -> None:
+        self.scene.replication.start()
+
+    def submit(self) -> Deferred[None]:
+        return self.scene.commit(self.model.submit())
+
+    def assertCurrent(self, *names: str) -> None:
+        """These nodes hold everything, and no others are candidates."""
+        replicas = {each.node: each.standing for each in self.scene.replication.replicas}
+        self.assertEqual(replicas, dict.fromkeys(names, Standing.CURRENT))
+        for name in names:
+            self.assertEqual(self.scene.held_by(name), self.model.files(), name)
+
+    def standing(self, name: str) -> Standing:
+        (found,) = [e.standing for e in self.scene.replication.replicas if e.node == name]
+        return found
+
+
+class CandidateTests(Case):
+    def test_interfaces(self) -> None:
+        """The journal is one as any other; the nodes of the tests are what they pretend."""
+        verifyObject(IJournal, self.scene.journal)
+        verifyObject(INodeRPC, self.nodes)
+
+    def test_before_the_start(self) -> None:
+        """Before the start nothing is sent and nobody waits."""
+        self.successResultOf(self.submit())
+        self.assertEqual(self.nodes.by_name, {})
+
+    def test_start(self) -> None:
+        """A candidate that holds nothing gets everything."""
+        self.submit()
+        self.submit()
+        self.start()
+        self.assertCurrent("node2", "node3")
+        self.assertNotIn(FILES.config, self.nodes["node1"].files)
+
+    def test_start_with_what_is_there(self) -> None:
+        """Files that are as they should be aren't sent again."""
+        self.submit()
+        self.nodes["node2"].files = self.model.files()
+        self.start()
+        asked = self.nodes["node2"].asked
+        self.assertEqual(asked, ["write_ssconf_files", "node_verify", "jobqueue_set_drain_flag"])
+        self.assertCurrent("node2", "node3")
+
+    def test_commits(self) -> None:
+        """A commit is acknowledged when all candidates have it."""
+        self.start()
+        for name in ("node2", "node3"):
+            self.nodes[name].mode = HELD
+        done = self.submit()
+        self.nodes["node2"].release()  # the serial
+        self.nodes["node2"].release()  # the job
+        self.nodes["node3"].release()
+        self.assertNoResult(done)
+        self.nodes["node3"].release()
+        self.successResultOf(done)
+        self.assertCurrent("node2", "node3")
+
+    def test_failed_commit(self) -> None:
+        """What the disk here refuses goes to nobody."""
+        self.scene = Scene(held=True)
+        self.scene.replication.start()
+        rows = self.scene.model.submit()
+        done = self.scene.commit(rows)
+        self.scene.local.fail()
+        self.failureResultOf(done, JobQueueError)
+        self.assertEqual(self.scene.nodes["node2"].files.get(FILES.job(1)), None)
+
+    def test_published_before_it_is_sent(self) -> None:
+        """Readers see what is durable here, whoever else has it."""
+        self.start()
+        self.nodes["node2"].mode = HELD
+        seen: list[int] = []
+        done = self.scene.journal.commit(self.model.submit(), lambda: seen.append(1))
+        self.assertEqual(seen, [1])
+        self.assertNoResult(done)
+
+    def test_archive(self) -> None:
+        """An archived job leaves the queue of candidates, too."""
+        self.start()
+        for rows in (self.model.submit(), self.model.run(1), self.model.end(1)):
+            self.successResultOf(self.scene.commit(rows))
+        self.successResultOf(self.scene.commit(self.model.put_away(1)))
+        files = self.nodes["node2"].files
+        self.assertNotIn(FILES.job(1), files)
+        self.assertEqual(files[FILES.archived_job(1)], self.model.archive[1])
+
+    def test_candidate_down(self) -> None:
+        """A candidate that can't be reached is not waited for, and is told all when it is back."""
+        self.start()
+        self.nodes["node3"].mode = DOWN
+        self.successResultOf(self.submit())
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.successResultOf(self.submit())
+        self.nodes["node3"].mode = UP
+        self.scene.wait(RETRY + 1)
+        self.assertCurrent("node2", "node3")
+
+    def test_one_line_for_an_outage(self) -> None:
+        """An outage is one line in the log, however long; its end is another."""
+        self.start()
+        lines: list[str] = []
+
+        def observer(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.nodes["node3"].mode = DOWN
+        self.submit()
+        self.scene.wait(500)
+        self.nodes["node3"].mode = UP
+        self.scene.wait(61)
+        about = [line for line in lines if "node3" in line and "queue" in line]
+        self.assertEqual(len(about), 2, about)
+        self.assertIn("Connection refused", about[0])
+        self.assertIn("again", about[1])
+
+    def test_candidate_hangs(self) -> None:
+        """One that doesn't answer holds a commit up for a bounded time, and only once."""
+        self.start()
+        self.nodes["node3"].mode = HUNG
+        done = self.submit()
+        self.assertNoResult(done)
+        self.scene.wait(PATIENCE)
+        self.successResultOf(done)
+        self.successResultOf(self.submit())
+
+    def test_slow_candidate(self) -> None:
+        """One that answers, but is too slow, is not waited for until it has caught up."""
+        self.start()
+        slow = self.nodes["node3"]
+        slow.mode = HELD
+        done = [self.submit() for _ in range(50)]
+        for _ in range(3):
+            self.scene.wait(PATIENCE - 1)
+            slow.release()
+        self.assertNoResult(done[-1])
+        self.scene.wait(ACK_PATIENCE - self.scene.clock.seconds())
+        for each in done:
+            self.successResultOf(each)
+        self.assertEqual(self.standing("node3"), Standing.LAGGING)
+        self.successResultOf(self.submit())
+        slow.mode = UP
+        slow.release()
+        self.assertCurrent("node2", "node3")
+
+    def test_what_a_stale_candidate_still_holds(self) -> None:
+        """Jobs that were archived, or that nobody knows, leave a stale candidate's queue."""
+        self.start()
+        for rows in (self.model.submit(), self.model.run(1)):
+            self.scene.commit(rows)
+        node = self.nodes["node3"]
+        node.mode = DOWN
+        self.scene.commit(self.model.end(1))
+        self.scene.commit(self.model.put_away(1))
+        node.files[FILES.job(3)] = b"{}"
+        node.files[FILES.job(900)] = b"{}"
+        node.mode = UP
+        self.scene.wait(RETRY + 1)
+        self.assertEqual(self.scene.held_by("node3").get(FILES.job(1)), None)
+        self.assertEqual(node.files[FILES.archived_job(1)], self.model.archive[1])
+        self.assertEqual(node.files[FILES.archived_job(3)], b"{}")
+        self.assertCurrent("node2", "node3")
+
+    def test_file_that_is_missing(self) -> None:
+        """A candidate that lost a file is found out at the next move, and mended."""
+        self.start()
+        for rows in (self.model.submit(), self.model.run(1), self.model.end(1)):
+            self.scene.commit(rows)
+        del self.nodes["node3"].files[FILES.job(1)]
+        self.successResultOf(self.scene.commit(self.model.put_away(1)))
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.scene.wait(RETRY + 1)
+        self.assertCurrent("node2", "node3")
+
+    def test_late_answer(self) -> None:
+        """An answer that comes after its call was given up changes nothing."""
+        self.start()
+        node = self.nodes["node3"]
+        node.mode = HELD
+        self.submit()
+        self.scene.wait(PATIENCE)
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        node.mode = UP
+        node.release()
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.scene.wait(RETRY + 1)
+        self.assertCurrent("node2", "node3")
+
+    def test_rubbish(self) -> None:
+        """A node that answers rubbish is stale, and the log says why."""
+        self.nodes["node3"].do = lambda procedure, arguments: []  # type: ignore[method-assign]
+        self.start()
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.successResultOf(self.submit())
+
+    def test_archived_while_compared(self) -> None:
+        """A job that is archived while a candidate is compared is found all the same."""
+        self.nodes["node3"].files = {FILES.job(1): b"{}"}
+        waiting: list[Deferred[object]] = []
+        archived = self.scene.state.archived
+
+        def later(job_ids):
+            waiting.append(Deferred())
+            return waiting[-1].addCallback(lambda _: archived(list(job_ids)))
+
+        self.scene.state.archived = later  # type: ignore[method-assign]
+        for rows in (self.model.submit(), self.model.run(1), self.model.end(1)):
+            self.scene.commit(rows)
+        self.nodes["node3"].files[FILES.job(2)] = b"{}"
+        self.start()
+        self.assertEqual(self.standing("node3"), Standing.COMPARING)
+        self.scene.commit(self.model.put_away(1))
+        waiting.pop(0).callback(None)
+        self.assertEqual(self.standing("node3"), Standing.COMPARING)
+        waiting.pop(0).callback(None)
+        self.assertCurrent("node2", "node3")
+        files = self.nodes["node3"].files
+        self.assertEqual(files[FILES.archived_job(1)], self.model.archive[1])
+
+
+class MembershipTests(Case):
+    def test_new_candidate(self) -> None:
+        """A new candidate gets the whole queue before anybody waits for it."""
+        self.start()
+        self.scene.configure(node3={"master_candidate": False})
+        self.submit()
+        self.assertCurrent("node2")
+        self.nodes["node3"].mode = HELD
+        done = self.scene.configure()
+        self.nodes["node3"].held.pop(0)()  # the simple configuration
+        self.successResultOf(done)
+        self.assertEqual(self.standing("node3"), Standing.COMPARING)
+        self.successResultOf(self.submit())
+        self.nodes["node3"].mode = UP
+        self.nodes["node3"].release()
+        self.assertCurrent("node2", "node3")
+        self.nodes["node3"].mode = HELD
+        self.assertNoResult(self.submit())
+
+    def test_offline(self) -> None:
+        """A node that is marked offline gets nothing any more, and holds nobody up."""
+        self.start()
+        self.nodes["node3"].mode = HUNG
+        done = self.submit()
+        self.assertNoResult(done)
+        offline = self.scene.configure(node3={"offline": True})
+        self.successResultOf(done)
+        self.successResultOf(offline)
+        self.assertCurrent("node2")
+        self.scene.wait(100)
+        self.assertEqual(self.nodes["node3"].asked.count("node_verify"), 1)
+
+    def test_other_address(self) -> None:
+        """A candidate with another address is another one."""
+        self.start()
+        self.scene.configure(node3={"primary_ip": "198.51.100.99"})
+        self.assertEqual(self.nodes["node3"].asked.count("node_verify"), 2)
+        self.assertCurrent("node2", "node3")
+
+    def test_those_there_at_the_start_are_waited_for(self) -> None:
+        """At the start a commit waits until candidates that answer have caught up."""
+        self.nodes["node2"].mode = HELD
+        self.start()
+        done = self.submit()
+        self.assertNoResult(done)
+        self.nodes["node2"].mode = UP
+        self.nodes["node2"].release()
+        self.successResultOf(done)
+        self.assertCurrent("node2", "node3")
+
+    def test_stop(self) -> None:
+        """A stop waits for what is on its way."""
+        self.start()
+        self.nodes["node2"].mode = HELD
+        done = self.submit()
+        closed = self.scene.replication.close()
+        self.assertNoResult(closed)
+        self.nodes["node2"].mode = UP
+        self.nodes["node2"].release()
+        self.scene.wait(1)
+        self.successResultOf(closed)
+        self.successResultOf(done)
+        self.assertEqual(self.scene.held_by("node2"), self.model.files())
+        self.assertEqual(len(self.scene.timers), 0)
+
+    def test_stop_with_a_dead_candidate(self) -> None:
+        """A stop doesn't wait for long, and leaves nobody waiting."""
+        self.start()
+        self.nodes["node2"].mode = HUNG
+        done = self.submit()
+        closed = self.scene.replication.close()
+        self.scene.wait(STOP_PATIENCE + 1)
+        self.successResultOf(closed)
+        self.successResultOf(done)
+        self.successResultOf(self.submit())
+        self.scene.wait(PATIENCE)
+        self.assertEqual(len(self.scene.timers), 0)
+
+
+class LocalTests(Case):
+    ack = Ack.LOCAL
+
+    def test_nobody_waits(self) -> None:
+        """With --ack=local candidates get everything, but nobody waits for it."""
+        self.start()
+        self.nodes["node2"].mode = HELD
+        self.successResultOf(self.submit())
+        self.successResultOf(self.scene.configure(node3={"offline": True}))
+        self.successResultOf(self.scene.replication.set_drained(True))
+        self.successResultOf(self.scene.replication.set_watcher_pause(7))
+        self.nodes["node2"].mode = UP
+        self.nodes["node2"].release()
+        self.assertCurrent("node2")
+
+
+class MajorityTests(Case):
+    ack = Ack.MAJORITY
+
+    def test_one_of_two(self) -> None:
+        """Of three candidates one besides the master is enough, though the other is dead."""
+        self.start()
+        self.nodes["node3"].mode = HUNG
+        self.successResultOf(self.submit())
+        self.nodes["node2"].mode = DOWN
+        done = self.submit()
+        self.scene.wait(PATIENCE + ACK_PATIENCE)
+        self.assertNoResult(done)
+        refusal = self.scene.replication.refusal()
+        assert refusal is not None
+        self.assertIn("1 of 3", str(refusal))
+        self.assertIn("node2, node3", str(refusal))
+        self.nodes["node2"].mode = UP
+        self.scene.wait(2 * RETRY)
+        self.successResultOf(done)
+        self.assertIsNone(self.scene.replication.refusal())
+
+    def test_strangers_do_not_count(self) -> None:
+        """A candidate that is still being compared is no part of a majority that holds something."""
+        for name in ("node2", "node3"):
+            self.nodes[name].mode = HELD
+        self.start()
+        done = self.submit()
+        self.scene.wait(PATIENCE)
+        self.assertNoResult(done)
+        self.assertIsNone(self.scene.replication.refusal())
+
+
+class EveryNodeTests(Case):
+    def test_all_nodes_get_ssconf(self) -> None:
+        """The simple configuration goes to every online node, the master among them."""
+        self.start()
+        for name in ("node1", "node2", "node3"):
+            self.assertEqual(self.nodes[name].ssconf["master_node"], ["node1"])
+        self.successResultOf(self.scene.configure(node3={"offline": True}))
+        self.assertEqual(self.nodes["node1"].ssconf["offline_nodes"], ["node3"])
+        self.assertEqual(self.nodes["node3"].ssconf["offline_nodes"], [])
+
+    def test_only_when_it_changed(self) -> None:
+        """A change that is not in it sends nothing to the nodes."""
+        self.start()
+        self.successResultOf(self.scene.configure())
+        self.assertEqual(self.nodes["node1"].asked, ["write_ssconf_files"])
+
+    def test_done_when_all_have_it(self) -> None:
+        """A change of it is acknowledged when every node that answers has it."""
+        self.start()
+        self.nodes["node1"].mode = HELD
+        done = self.scene.configure(node3={"drained": True, "master_candidate": False})
+        self.assertNoResult(done)
+        self.nodes["node1"].release()
+        self.successResultOf(done)
+
+    def test_node_down(self) -> None:
+        """A node that missed a change gets the newest values when it is back."""
+        self.start()
+        self.nodes["node1"].mode = DOWN
+        self.successResultOf(self.scene.configure(node3={"master_candidate": False}))
+        self.successResultOf(self.scene.configure(node3={"offline": True}))
+        self.nodes["node1"].mode = UP
+        self.scene.wait(RETRY + 1)
+        self.assertEqual(self.nodes["node1"].ssconf["offline_nodes"], ["node3"])
+        self.assertEqual(self.nodes["node1"].asked.count("write_ssconf_files"), 3)
+
+    def test_changes_while_busy(self) -> None:
+        """Of changes that come while a node is busy it gets the last one."""
+        self.start()
+        node = self.nodes["node1"]
+        node.mode = HELD
+        done = [
+            self.scene.configure(node3={"master_candidate": False}),
+            self.scene.configure(node3={"vm_capable": False}),
+            self.scene.configure(node3={"offline": True}),
+        ]
+        node.release()
+        self.assertEqual(node.ssconf["node_vm_capable"][-1], "node3=True")
+        node.release()
+        for each in done:
+            self.successResultOf(each)
+        self.assertEqual(node.ssconf["offline_nodes"], ["node3"])
+        self.assertEqual(node.asked.count("write_ssconf_files"), 3)
+
+    def test_new_node(self) -> None:
+        """A node that is added gets the values at once."""
+        self.scene.state.config = configuration(node3={})
+        self.start()
+        self.assertNotIn("node3", self.nodes.by_name)
+        self.successResultOf(self.scene.configure(node3={"master_candidate": False}))
+        self.assertEqual(self.nodes["node3"].ssconf["node_list"][-1], "node3")
+
+    def test_watcher_pause(self) -> None:
+        """The watcher's pause goes to every other node, once there is one."""
+        self.start()
+        self.successResultOf(self.scene.replication.set_watcher_pause(77))
+        self.successResultOf(self.scene.replication.set_watcher_pause(None))
+        pauses = {name: node.pause for name, node in self.nodes.by_name.items()}
+        self.assertEqual(pauses, {"node1": [], "node2": [77, None], "node3": [77, None]})
+
+    def test_drain(self) -> None:
+        """The drain flag goes to the candidates."""
+        self.start()
+        self.nodes["node3"].mode = HELD
+        done = self.scene.replication.set_drained(True)
+        self.assertIn(DRAIN, self.nodes["node2"].files)
+        self.assertNoResult(done)
+        self.nodes["node3"].release()
+        self.successResultOf(done)
+        self.assertNotIn(DRAIN, self.nodes["node1"].files)

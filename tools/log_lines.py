@@ -1,0 +1,207 @@
+"""Every line that the daemon may log: found in the code, explained here.
+
+A line's kind is its text before values are put in, as ``log.info("...")`` has it
+and as ``--json-log`` writes it. ``tests/test_docs.py`` holds that each kind in
+the code is explained and that nothing else is.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+PACKAGE = Path(__file__).resolve().parents[1] / "ganeti_masterd"
+
+#: Methods of a logger that log at the level of their name; ``failure`` adds a traceback.
+_LEVELS = ("debug", "info", "warn", "error", "critical", "failure")
+
+#: Functions that hand one of their arguments to ``log.failure``: its position.
+_FORWARDING = {"_guarded": 1}
+
+
+class LogLine(Struct, frozen=True, order=True):
+    """A kind of line: the module that logs it, its level, its text."""
+
+    module: str
+    level: str
+    text: str
+
+
+def log_lines(package: Path = PACKAGE) -> list[LogLine]:
+    """Returns every kind of line, by module.
+
+    Raises ``ValueError`` for a line whose text isn't written where it is logged.
+    """
+    found: set[LogLine] = set()
+    for path in package.rglob("*.py"):
+        module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        for level, text in _calls(ast.parse(path.read_text(encoding="utf-8")), module):
+            found.add(LogLine(module, level, text))
+    return sorted(found)
+
+
+def _calls(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
+    forwarding = [
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef) and function.name in _FORWARDING
+        for node in ast.walk(function)
+    ]
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or node in forwarding:
+            continue
+        match node.func:
+            case ast.Attribute(value=ast.Name(id="log"), attr=level) if level in _LEVELS:
+                yield "critical" if level == "failure" else level, _text(node, 0, module)
+            case ast.Attribute(value=ast.Name(id="log"), attr="emit"):
+                yield "any", _text(node, 1, module)
+            case ast.Name(id=name) if name in _FORWARDING:
+                yield "critical", _text(node, _FORWARDING[name], module)
+            case _:
+                continue
+
+
+def _text(call: ast.Call, position: int, module: str) -> str:
+    match call.args[position]:
+        case ast.Constant(value=str(text)):
+            return text
+    raise ValueError(f"{module}, line {call.lineno}: a log line without a text of its own")
+
+
+#: What each kind means, and what to do where something is to be done.
+MEANINGS = {
+    # start and stop
+    "Master daemon of cluster {cluster} is up on {path}: {jobs} jobs, {nodes} nodes, "
+    "{seconds:.2f} s": "It serves clients. The jobs are those in the queue, ended ones too.",
+    "{text}": "What the start had to say: how the vote ended, and whether the master's address is "
+    "up.",
+    "The daemon can't start: {message}": "The start ends with exit code 1, for this reason.",
+    "The daemon can't start: {error}": "As above, when it was up already: its jobs could not be "
+    "recorded, or the monitoring endpoint not be opened.",
+    "The configuration has a fault: {fault}": "config.data contradicts itself. The daemon works "
+    "with it; mend what it names.",
+    "This process may open {limit} files, fewer than --max-connections needs": "Raise the "
+    "limit (LimitNOFILE of systemd), or lower the option.",
+    "Monitoring is on {name}": "The endpoint of --monitoring answers.",
+    "Received {signal}": "SIGTERM or SIGINT: the daemon is to stop.",
+    "The log file was opened again": "SIGHUP, after a rotation.",
+    "The log file can't be opened again: {error}": "The log goes on in the old file. Mend the "
+    "folder and send SIGHUP again.",
+    "The master daemon stops": "No further job starts, and no new one is taken.",
+    "Waiting for {jobs} running jobs to end": "Each 5 seconds while it stops and jobs still run.",
+    "No job runs any more; {clients} clients have {seconds:g} s to collect results": "The stop "
+    "goes on by itself.",
+    "Asked to stop once more: it stops at once": "A second signal. Running jobs end in error.",
+    "Giving up {jobs} running jobs": "After a second signal or --stop-timeout; they end in error.",
+    "Jobs whose thread is stuck: {ids}": "These did not notice in time that they are given up. "
+    "They are recorded as after a crash.",
+    "Not every part could be ended in order": "A fault of the daemon. What was acknowledged is in "
+    "the journal; start it again.",
+    "The last steps hang: the process ends without them": "As above; a disk may not answer.",
+    "The master daemon has stopped": "The last line of a stop in order.",
+    "{error}": "While it stops: the files could not be brought up to date. The journal keeps the "
+    "rest for the next start.",
+    # clients
+    "{method} from connection {peer.connection}, uid {peer.uid}, pid {peer.pid}": "A client asked "
+    "for a change. uid and pid are the client's own, as the kernel has them.",
+    "LUXI protocol error of connection {peer.connection} (pid {peer.pid}, uid {peer.uid}): "
+    "{error}": "What a client sent is no request. It was told so and disconnected.",
+    "Answering connection {connection} failed": "A fault of the daemon. The client has an error "
+    "for an answer; the daemon goes on.",
+    "An answer could not be cancelled": "A fault of the daemon, after a client went away.",
+    "Request {method} on connection {peer.connection} (uid {peer.uid}, pid {peer.pid}): {how} "
+    "after {took:.4f} s": "With --debug: each request.",
+    "Monitoring: {method} {uri} {code}": "With --debug: each page asked for, and its HTTP status.",
+    # jobs
+    "Job {event.job_id}: {before} -> {event.after}": "With --debug: each step of a job.",
+    "Job {job} was {before} when the daemon stopped, it is {after} now": "A start after a stop: "
+    "what waited is queued again, what ran ends in error.",
+    "The queue is {state}": "A client set or removed the drain flag.",
+    "{path} holds no time; the watcher is not paused": "Someone else wrote the watcher's pause "
+    "file. `gnt-cluster watcher continue` removes it.",
+    "Job {job_id} can't be read: {error}": "An archived job's file is damaged; it is left as it "
+    "is.",
+    "{path} holds {text!r}, not a number; it is not relied upon": "The serial file is damaged. Ids "
+    "go on above every id that was ever seen.",
+    "Job file {job_id} can't be understood ({fault}); it is kept as {target}": "A damaged job file "
+    "was moved out of the queue. Its job is lost; the file is for whoever looks into it.",
+    "Filter rule {uuid} makes no sense and decides nothing: {fault}": "A rule that another daemon "
+    "made. `gnt-filter delete` or `replace` it.",
+    "Filter rule {rule} rejects job {job}": "The job is cancelled.",
+    "The end of job {job} is decided anew after a restart: {error}": "The journal did not take the "
+    "end of a job that was rejected or whose dependency failed.",
+    "Job {job}: its wait could not be recorded: {error}": "The journal did not take that a job "
+    "waits; the job goes on.",
+    "The end of job {job} can't be recorded, trying again in {retry} s: {error}": "The journal "
+    "can't be written: see the line that says why. The job's locks are free.",
+    "The start of job {job} can't be recorded, it waits {pause} s: {error}": "As above. A job runs "
+    "only once that is durable.",
+    "A log line of job {job} is lost: {error}": "As above.",
+    "Opcode {index} of job {job} failed in an unforeseen way": "A fault of the daemon, in the "
+    "opcode. The job ends in error.",
+    "Opcode {index} of job {job} could not be begun": "As above, before it ran.",
+    "Job {job} is stuck": "A fault of the daemon: the job can't go on. It ends in error at the "
+    "next start.",
+    "The new priority of job {job} was lost": "A fault of the daemon; the job waits on with the "
+    "priority that it had.",
+    # journal and files
+    "The journal holds {rows} rows: the files take them": "A start after a crash.",
+    "Job {job_id} has log lines but no file: they are dropped": "A start after a crash: the job's "
+    "file was removed by someone else.",
+    "Log lines don't fit into the file of job {job_id}": "A start after a crash: the job's file "
+    "was changed by someone else. It stays as it is.",
+    "Commits fail: {fault}": "The journal can't be written: the disk is full or out of order. "
+    "Changes are refused until it can. Once for each reason.",
+    "The journal can be written again": "The end of the above.",
+    "The journal could not take a batch": "A fault of the daemon; the changes were refused.",
+    "What publishes a commit failed: {function}": "A fault of the daemon. The change is durable.",
+    "What drops a failed commit failed itself: {function}": "A fault of the daemon. Restart it: "
+    "what is durable is right, what is in memory may not be.",
+    "The last job id is not known: serial stays as it is": "A fault of the daemon while it stops. "
+    "Ids go on above those reserved.",
+    "The files are not complete, {fault}": "While it stops: the journal keeps what the files "
+    "lack, for the next start.",
+    "The journal's store could not be closed": "While it stops. What was acknowledged is in it.",
+    "The files can't follow the journal, which holds {rows} rows: {fault}": "The disk takes the "
+    "journal but not Ganeti's files. Nothing is lost; when too many rows wait, submissions are "
+    "refused. Once for each reason.",
+    "The files follow the journal again": "The end of the above.",
+    "The configuration can't be had for config.data": "A fault of the daemon; it tries again.",
+    "An observer of the configuration failed": "A fault of the daemon. The change is durable.",
+    # nodes
+    "Call {event.procedure} to {event.node} took {event.seconds:.4f} s: {how}": "With --debug: each "
+    "call to a node daemon.",
+    "Call {call} to node {node} was answered, and reading that failed: {kind}": "A fault of the "
+    "daemon, or an answer that no noded gives. The call counts as failed.",
+    "Node {node} holds the queue and the configuration{again}": "A master candidate is up to "
+    "date.",
+    "Node {node} is slow: {count} files behind; jobs no longer wait for it": "A candidate takes "
+    "files later than jobs come. It gets them; see its load.",
+    "Node {node} does not get the queue and the configuration any more: {fault}; it is out of "
+    "date until it can be reached": "Until the line that it holds them again, don't fail over to "
+    "it.",
+    "Node {node} holds job {job}, which nobody knows here: it goes to its archive": "Left by an "
+    "earlier master.",
+    "Node {node} can't be sent anything": "A fault of the daemon; it tries again.",
+    "Node {node} is {count} files behind as the daemon stops": "It is brought up to date by the "
+    "next start; until then don't fail over to it.",
+    "Jobs wait for a majority of the master candidates (--ack=majority)": "Too few can be "
+    "reached: bring them up, or take them out of the candidates.",
+    "Node {node} did not take {procedure}, which is tried again: {error}": "ssconf, the drain flag "
+    "or the watcher's pause did not reach it.",
+    "Node {node} takes {procedure} again": "The end of the above.",
+    "Node {node} can't tell of {what}: {error}": "Asked for its disks, for a verification.",
+    # simulated nodes
+    "{count} faults from {path}": "With --simulate: the rules of faults.json hold now.",
+    "The faults can't be read: {error}": "With --simulate: the rules stay as they were.",
+    "The faults in {path} make no sense: {error}": "With --simulate: the rules stay as they were.",
+    "Simulated nodes can't be written: {error}": "With --simulate: the disk doesn't take their "
+    "state; it is tried again.",
+    # the rest
+    "An observer failed on {event}": "A fault of the daemon, in metrics or status. Nothing else "
+    "suffers.",
+    "A delayed call failed: {function}": "A fault of the daemon. Nothing else suffers.",
+}
