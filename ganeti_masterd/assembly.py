@@ -13,7 +13,7 @@ from twisted.python.threadpool import ThreadPool
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
-from ganeti_masterd.constants import LUXI_DEF_RWTO, LUXI_SOCKET_PERMS
+from ganeti_masterd.constants import LUXI_DEF_RWTO, LUXI_SOCKET_PERMS, WCONFD_SOCKET_PERMS
 from ganeti_masterd.events import Events
 from ganeti_masterd.execution.context import Services
 from ganeti_masterd.execution.executor import Executor
@@ -42,6 +42,7 @@ from ganeti_masterd.replication.replication import Replication
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.observed import ObservedAnswers
 from ganeti_masterd.requests.registry import Answers
+from ganeti_masterd.requests.wconfd import EchoAnswers
 from ganeti_masterd.simulation.calllog import Mode
 from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.doors import open_door
@@ -167,21 +168,24 @@ class Assembly:
         )
         self._reactor = reactor
         self._settings = settings
-        self.listeners = [self._listener("master", daemon, paths.socket, settings.socket_mode)]
+        self.listeners = [
+            self._listener("master", Answers(daemon), paths.socket, settings.socket_mode)
+        ]
         if settings.monitor_socket is not None:
+            asking = Answers(daemon, read_only=True)
             path, mode = settings.monitor_socket, settings.monitor_socket_mode
-            self.listeners.append(self._listener("monitor", daemon, path, mode, read_only=True))
+            self.listeners.append(self._listener("monitor", asking, path, mode))
+        if settings.simulate_log is None:
+            path, mode = paths.wconfd_socket, WCONFD_SOCKET_PERMS
+            self.listeners.append(self._listener("wconfd", EchoAnswers(), path, mode))
         if settings.debug:
             trace(self.events)
         self._add_locks(snapshot)
         self.queue.admission.set_rules(snapshot.filters.values())
 
-    def _listener(
-        self, name: str, daemon: Daemon, path: str, mode: int, *, read_only: bool = False
-    ) -> Listener:
+    def _listener(self, name: str, answers: Answer, path: str, mode: int) -> Listener:
         settings, seconds = self._settings, self.timers.seconds
-        answer: Answer = Answers(daemon, read_only=read_only)
-        answer = ObservedAnswers(answer, self.events, seconds)
+        answer: Answer = ObservedAnswers(answers, self.events, seconds)
         factory = LuxiFactory(
             traced(answer, seconds) if settings.debug else answer,
             self.timers,

@@ -20,6 +20,8 @@ EXPORT_VERSION: Final = 0
 LUXI_VERSION: Final = 3000000
 LUXI_EOM: Final = b"\x03"
 LUXI_SOCKET_PERMS: Final = 0o660
+#: The socket of wconfd (real wconfd 3.0.2).
+WCONFD_SOCKET_PERMS: Final = 0o600
 LUXI_DEF_RWTO: Final = 180
 LUXI_WFJC_TIMEOUT: Final = 89
 

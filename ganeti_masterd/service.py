@@ -8,6 +8,7 @@ what was acknowledged is on disk before the process ends.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import resource
 import sqlite3
@@ -110,7 +111,10 @@ class MasterService(Service):
                 data = self._settings.paths.data
                 self._surroundings.launch.refuse(f"The daemon can't work below {data}: {error}")
             raise
-        self._start_threads()
+        try:
+            self._start_threads()
+        except Exception as error:
+            self._end_at_once(error, listening)
         restored.addCallback(lambda _: self._run_jobs()).addErrback(self._not_started)
         super().startService()
         gc.collect()
@@ -135,6 +139,15 @@ class MasterService(Service):
         if recovered is not None:
             recovered.store.close()
         self._locks.release()
+
+    def _end_at_once(self, error: Exception, listening: list[Listener]) -> None:
+        """Ends a process whose threads run, of a start that fails: they would keep it alive."""
+        log.failure("A part of the daemon can't be started")
+        self._undo(None, listening)
+        with contextlib.suppress(SystemExit):
+            self._surroundings.launch.refuse(f"A part of it can't be started: {error}")
+        self._surroundings.ending.failed()
+        self._surroundings.ending.now()
 
     def _lock(self) -> None:
         paths = self._settings.paths
@@ -189,7 +202,7 @@ class MasterService(Service):
         return DeferredList(waits, fireOnOneErrback=True, consumeErrors=True)
 
     def _start_threads(self) -> None:
-        """Nothing fails from here on, and nothing blocks."""
+        """Nothing should fail from here on, and nothing blocks."""
         surroundings = self._surroundings
         self._parts.pool.start()
         self._parts.door.start_threads()

@@ -208,6 +208,7 @@ def _checked_service(options: Options) -> IService:
     from ganeti_masterd.startup import simulated_root
     from ganeti_masterd.startup.checks import Machine, SimulatedMachine, Wanted, check
     from ganeti_masterd.startup.ending import Ending
+    from ganeti_masterd.startup.installation import check_readable, parts
     from ganeti_masterd.startup.launch import Launch
     from ganeti_masterd.startup.notify import notifier
     from ganeti_masterd.startup.paths import Paths, default_root
@@ -222,6 +223,8 @@ def _checked_service(options: Options) -> IService:
     wanted = Wanted(paths, simulated, user, group)
     machine = SimulatedMachine(os.environ, paths) if simulated else Machine(os.environ)
     passed = check(wanted, machine)
+    if passed.account is not None:
+        check_readable(passed.account, parts())
     reactor = _reactor()
     _check_endpoint(options["monitoring"])
     report = _ask_nodes(options, reactor, paths, passed.snapshot)

@@ -22,6 +22,8 @@ from bench.loads import Beside, Counted
 from bench.queues import full_queue
 from bench.report import as_json, number, table
 from bench.workloads import WORKLOADS, files_behind
+from ganeti_masterd.jobs.files import QueueFolder, load
+from ganeti_masterd.opcodes.validation import load_opcode
 from ganeti_masterd.simulation.faults import Fault
 from ganeti_masterd.simulation.store import NodeStore
 from ganeti_masterd.startup.paths import Paths
@@ -301,6 +303,28 @@ class ClusterTests(SynchronousTestCase):
             (root / "simulation" / "faults.json").read_bytes(), type=list[Fault]
         )
         self.assertEqual({(delay.kind, delay.seconds) for delay in delays}, {("delay", 0.02)})
+
+
+class QueueTests(SynchronousTestCase):
+    """Queues that are full before their daemon starts."""
+
+    def test_full_queue(self) -> None:
+        """Every file is a job, those not archived half of them ended, the rest held by one."""
+        root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, root)
+        full_queue(5, 6)(root)
+        folder = QueueFolder(Paths(str(root)).queue)
+        self.assertEqual(folder.archived_ids(), list(range(1, 6)))
+        self.assertEqual(folder.read_serial(), 11)
+        loaded = load(folder)
+        self.assertEqual(loaded.corrupt, {})
+        self.assertEqual(
+            [loaded.jobs[job].status for job in range(6, 12)],
+            ["success"] * 3 + ["queued"] * 3,
+        )
+        opcodes = {job: load_opcode(loaded.jobs[job].ops[0].input) for job in (9, 11)}
+        self.assertEqual(opcodes[9].depends, None)
+        self.assertEqual([each.job for each in opcodes[11].depends or ()], [9])
 
 
 class FragmentTests(SynchronousTestCase):

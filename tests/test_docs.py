@@ -30,6 +30,7 @@ from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
 from ganeti_masterd.startup.shutdown import State
 from ganeti_masterd.tap import Options
 from tools.doc_tables import TABLES
+from tools.log_lines import MEANINGS, log_lines
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = PROJECT / "docs"
@@ -95,7 +96,7 @@ class TablesFromCodeTests(SynchronousTestCase):
         }
         self.assertEqual(named, set(TABLES))
         reference = text("reference.rst")
-        for name in ("options", "methods", "units", "unbuilt", "resources"):
+        for name in ("options", "methods", "units", "unbuilt", "resources", "log"):
             self.assertIn(f".. from-code:: {name}\n", reference)
 
     def test_options(self) -> None:
@@ -107,6 +108,12 @@ class TablesFromCodeTests(SynchronousTestCase):
         for parameter in Options.optParameters:
             self.assertIn(f"``--{parameter[0]}=``", shown)
             self.assertIn(parameter[3], shown)
+
+    def test_options_are_explained(self) -> None:
+        """Every option of the daemon has a paragraph in the guide."""
+        guide = text("configure.rst")
+        for name, *_ in [*Options.optFlags, *Options.optParameters]:
+            self.assertRegex(guide, rf"(?m)^``.*--{name}\b")
 
     def test_methods(self) -> None:
         """Every LUXI method is shown with each of its arguments."""
@@ -129,6 +136,29 @@ class TablesFromCodeTests(SynchronousTestCase):
     def test_resources(self) -> None:
         """Every resource that can be queried is named."""
         self.assertEqual(set(quoted(TABLES["resources"]())), set(RESOURCES))
+
+    def test_log_lines(self) -> None:
+        """Every line that the code may log is explained, and nothing else is."""
+        kinds = {line.text for line in log_lines()}
+        self.assertEqual(kinds - set(MEANINGS), set(), "explain these in tools/log_lines.py")
+        self.assertEqual(set(MEANINGS) - kinds, set(), "nothing logs these any more")
+        self.assertEqual(len(rows(TABLES["log"]())) - 1, len(log_lines()))
+
+    def test_log_lines_are_found(self) -> None:
+        """Each way to log is seen, and a text that is made elsewhere is not passed over."""
+        package = Path(self.mktemp())
+        package.mkdir()
+        module = package / "some.py"
+        module.write_text(
+            'log.warn("a {b}", b=1)\nlog.failure("c")\nlog.emit(level, "d")\n'
+            'def _guarded(function, message):\n    log.failure(message)\n_guarded(f, "e")\n'
+        )
+        self.assertEqual(
+            {(line.level, line.text) for line in log_lines(package)},
+            {("warn", "a {b}"), ("critical", "c"), ("any", "d"), ("critical", "e")},
+        )
+        module.write_text("log.info(text)\n")
+        self.assertRaises(ValueError, log_lines, package)
 
     def test_steps(self) -> None:
         """The table of states has just the steps that a job may make."""

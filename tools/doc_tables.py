@@ -21,6 +21,7 @@ from ganeti_masterd.requests.methods import Method
 from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
 from ganeti_masterd.tap import Options
+from tools.log_lines import MEANINGS, log_lines
 
 #: Where a docstring says that a rule comes from: nothing for readers.
 _SOURCE = re.compile(r" \((spec|real) [^)]*\)")
@@ -156,6 +157,23 @@ def metrics() -> str:
     )
 
 
+def log() -> str:
+    """Returns every kind of line in the log, by the part that writes it, and what it means."""
+    return table(
+        ("Level", "Part", "Line", "What it means"),
+        (8, 16, 38, 38),
+        (
+            (
+                line.level,
+                f"``{line.module.removeprefix('ganeti_masterd.')}``",
+                f"``{line.text}``",
+                MEANINGS[line.text],
+            )
+            for line in log_lines()
+        ),
+    )
+
+
 def _first_sentence(what: object) -> str:
     text = " ".join((inspect.getdoc(what) or "").split("\n\n")[0].split())
     return _SOURCE.sub("", text).replace("*", r"\*")
@@ -164,5 +182,5 @@ def _first_sentence(what: object) -> str:
 #: What ``.. from-code:: NAME`` may name.
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (options, methods, resources, units, unbuilt, steps, shutdown, metrics)
+    for function in (options, methods, resources, units, unbuilt, steps, shutdown, metrics, log)
 }

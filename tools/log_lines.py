@@ -44,14 +44,15 @@ def log_lines(package: Path = PACKAGE) -> list[LogLine]:
 
 
 def _calls(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
-    forwarding = [
-        node
+    forwarded = {
+        id(node)
         for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef) and function.name in _FORWARDING
         for node in ast.walk(function)
-    ]
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Name)
+    }
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or node in forwarding:
+        if not isinstance(node, ast.Call) or id(node) in forwarded:
             continue
         match node.func:
             case ast.Attribute(value=ast.Name(id="log"), attr=level) if level in _LEVELS:
@@ -172,12 +173,11 @@ MEANINGS = {
     "The configuration can't be had for config.data": "A fault of the daemon; it tries again.",
     "An observer of the configuration failed": "A fault of the daemon. The change is durable.",
     # nodes
-    "Call {event.procedure} to {event.node} took {event.seconds:.4f} s: {how}": "With --debug: each "
-    "call to a node daemon.",
+    "Call {event.procedure} to {event.node} took {event.seconds:.4f} s: {how}": "With --debug: "
+    "each call to a node daemon.",
     "Call {call} to node {node} was answered, and reading that failed: {kind}": "A fault of the "
     "daemon, or an answer that no noded gives. The call counts as failed.",
-    "Node {node} holds the queue and the configuration{again}": "A master candidate is up to "
-    "date.",
+    "Node {node} holds the queue and the configuration{again}": "A master candidate is up to date.",
     "Node {node} is slow: {count} files behind; jobs no longer wait for it": "A candidate takes "
     "files later than jobs come. It gets them; see its load.",
     "Node {node} does not get the queue and the configuration any more: {fault}; it is out of "

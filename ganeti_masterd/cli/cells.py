@@ -70,6 +70,8 @@ class Writing(Struct, frozen=True):
             return size(value, self.units)
         if head.kind == "timestamp" and _is_number(value):
             return minute((int(value), 0))
+        if head.name == "pending":
+            value = _waiting(value)
         return printable(_plain(value)).replace("\n", " ")
 
 
@@ -100,6 +102,15 @@ def as_object(answer: Answer, row: list[tuple[int, Any]]) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _waiting(value: Any) -> Any:
+    """Who waits for a lock, in the order of their turn: ``exclusive:4, shared:5|6``."""
+    try:
+        waiting = msgspec.convert(value, list[tuple[str, list[str]]])
+    except msgspec.ValidationError:
+        return value
+    return ", ".join(f"{mode}:{'|'.join(jobs)}" for mode, jobs in waiting) or None
 
 
 def _plain(value: Any) -> str:

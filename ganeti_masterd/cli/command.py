@@ -161,6 +161,12 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
             words = "".join(f", or {word!r}" for word in self._words)
             self.fail(f"{error}{words}", param, ctx)
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Completes to the words."""
+        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
+
 
 class Priority(click.ParamType):  # type: ignore[type-arg]
     """A priority by its name, or a number from -20 (most urgent) to 19."""

@@ -12,12 +12,14 @@ from random import Random, SystemRandom
 
 from msgspec.structs import replace
 
+from ganeti_masterd.config.addresspool import pool_of
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import (
     ECODE_EXISTS,
     ECODE_NORES,
     ECODE_NOTUNIQUE,
+    AddressPoolError,
     OpPrereqError,
     ProgrammerError,
     ReservationError,
@@ -194,6 +196,24 @@ class Reservations:
             self._take(job_id, "minor", (node, minor))
             minors.append(minor)
         return minors
+
+    def generate_address(self, job_id: int, network: str, snapshot: Snapshot) -> str:
+        """Reserves the lowest address of a network (its uuid) that is free in its pool.
+
+        As for :meth:`reserve` it is ``(network uuid, address)``. The change that uses
+        it takes it from the pool. Raises ``OpPrereqError`` if none is left.
+        """
+        pool = pool_of(snapshot.networks[network])
+        taken = {value for kind, value in self._owners if kind == "address"}
+        taken |= _addresses(snapshot)
+        besides = {value[1] for value in taken if isinstance(value, tuple) and value[0] == network}
+        try:
+            address = pool.first_free(besides)
+        except AddressPoolError as error:
+            name = snapshot.networks[network].name
+            raise OpPrereqError(f"no free address found in network '{name}': {error}", ECODE_NORES)
+        self._take(job_id, "address", (network, address))
+        return address
 
     def release(self, job_id: int, kind: str, value: Hashable) -> None:
         """Gives back one thing, if the job has it."""

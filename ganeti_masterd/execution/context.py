@@ -150,6 +150,10 @@ class OpcodeContext:
         """See ``Context.new_mac``."""
         return self._reserving(lambda kept, now: kept.generate_mac(self.job_id, now, prefix))
 
+    def new_address(self, network: str) -> str:
+        """See ``Context.new_address``."""
+        return self._reserving(lambda kept, now: kept.generate_address(self.job_id, network, now))
+
     def new_port(self) -> int:
         """See ``Context.new_port``."""
         return self._reserving(lambda kept, now: kept.generate_port(self.job_id, now))

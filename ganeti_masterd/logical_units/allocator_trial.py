@@ -61,7 +61,9 @@ def request_of(snapshot: Snapshot, op: TestAllocator) -> Request:
         )
     if op.mode == "relocate":
         instance = snapshot.instance(op.name)
-        return Relocate(name=instance.name, leaving=snapshot.nodes_of(instance)[1:])
+        nodes = snapshot.nodes_of(instance)
+        # One without a secondary leaves its primary, as its data can be reached from others.
+        return Relocate(name=instance.name, leaving=nodes[1:] or nodes)
     if op.mode == "allocate-secondary":
         return AllocateSecondary(name=snapshot.instance(op.name).name)
     if not op.instances:

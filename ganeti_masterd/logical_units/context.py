@@ -112,6 +112,10 @@ class Context(Protocol):
         """Returns a free MAC address, reserved."""
         ...
 
+    def new_address(self, network: str) -> str:
+        """Returns a free IPv4 address of a network (its uuid), reserved."""
+        ...
+
     def new_port(self) -> int:
         """Returns a free TCP port of the cluster's, reserved."""
         ...

@@ -36,6 +36,9 @@ from ganeti_masterd.opcodes.wording import (
     parameter_at_fault,
 )
 
+#: Below this a whole number is the same as float and as integer.
+_EXACT = 2**53
+
 
 def decode_opcode(raw: object, where: str = "opcode") -> Opcode:
     """Returns the opcode that a client submitted as a JSON object.
@@ -87,9 +90,16 @@ def encode_opcode(opcode: Opcode) -> dict[str, Any]:
     Secrets are as they came (see ``secrecy.strip_secrets``).
     """
     plain = msgspec.json.decode(msgspec.json.encode(opcode))
-    values = {name: plain[name] for name in parameters(type(opcode))}
+    values = {name: _whole(plain[name]) for name in parameters(type(opcode))}
     values["OP_ID"] = opcode.op_id
     return values
+
+
+def _whole(value: Any) -> Any:
+    """A number of seconds that is whole has no fraction, as in luxid's files: 3, not 3.0."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    return value
 
 
 def check_result(opcode: Opcode, value: Any) -> None:

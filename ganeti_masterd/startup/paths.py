@@ -67,13 +67,21 @@ class Paths:
         Raises ``ConfigurationError`` if its path is too long to be one.
         """
         path = self.sockets + "/ganeti-query"
-        # It is bound under a slightly longer temporary name first.
-        if len(os.fsencode(path)) + len(".new") > SOCKET_PATH_MAX:
+        # Others in its folder are a byte longer, and bound under a longer temporary name first.
+        if len(os.fsencode(path)) + len("?.new") > SOCKET_PATH_MAX:
             raise ConfigurationError(
                 f"The root {self.root} is too long: its socket would be {path}, and a socket's "
                 f"path has at most {SOCKET_PATH_MAX} bytes"
             )
         return path
+
+    @property
+    def wconfd_socket(self) -> str:
+        """The socket on which ganeti-watcher asks whether wconfd is alive.
+
+        Longer than :attr:`socket` by a byte; the length of a path is checked there.
+        """
+        return self.sockets + "/ganeti-wconfd"
 
     @property
     def pid(self) -> str:

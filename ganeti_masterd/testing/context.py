@@ -122,6 +122,10 @@ class SynchronousContext:
         """Reserves a MAC address."""
         return self.reservations.generate_mac(self.job_id, self.snapshot(), prefix)
 
+    def new_address(self, network: str) -> str:
+        """Reserves an address of a network."""
+        return self.reservations.generate_address(self.job_id, network, self.snapshot())
+
     def new_port(self) -> int:
         """Reserves a port."""
         return self.reservations.generate_port(self.job_id, self.snapshot())

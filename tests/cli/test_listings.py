@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ganeti_masterd.cli import output
+from ganeti_masterd.cli.cells import Head, Writing
 from ganeti_masterd.cli.listings import LISTINGS
 from ganeti_masterd.errors import ParameterError, prereq
 from ganeti_masterd.query.resources import RESOURCES, describe
@@ -74,6 +75,16 @@ class LineTests(ListingCase):
                 *('{"spindle_count":1}', "?", "-"),
             ],
         )
+
+    def test_who_waits_for_a_lock(self) -> None:
+        """Those who wait stand in the order of their turn; another shape is shown as it is."""
+        head = Head("pending", "Pending", "other")
+        for value, shown in (
+            ([["exclusive", ["4"]], ["shared", ["5", "6"]]], "exclusive:4, shared:5|6"),
+            ([], "-"),
+            ([[1, 2]], "[[1,2]]"),
+        ):
+            self.assertEqual(Writing().cell(head, 0, value), shown)
 
     def test_fields_added(self) -> None:
         """A plus adds to the usual fields."""

@@ -117,6 +117,8 @@ class CompletionTests(CommandCase):
         self.assertIn("error", self.complete("jobs", "--status"))
         self.assertEqual(self.complete("priority", incomplete="l"), ["low"])
         self.assertEqual(self.complete("drain", incomplete="of"), ["off"])
+        self.assertEqual(self.complete("pause-watcher"), ["off", "status"])
+        self.assertEqual(self.complete("archive", "--age"), ["all"])
 
     def test_job_ids(self) -> None:
         """Ids of jobs in the queue, the latest first."""

@@ -7,7 +7,8 @@ from random import Random
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.config.objects import Disk, Instance, Nic
+from ganeti_masterd.config.addresspool import new_pool
+from ganeti_masterd.config.objects import Disk, Instance, Network, Nic
 from ganeti_masterd.config.reservations import (
     LAST_PORT,
     Reservations,
@@ -166,3 +167,25 @@ class Generating(SynchronousTestCase):
         self.assertEqual(ask(2, [NODE2], self.snapshot), [2])
         self.held.drop(1)
         self.assertEqual(ask(2, [NODE1], self.snapshot), [1])
+
+    def test_addresses(self) -> None:
+        """The lowest address of a network that neither its pool, a NIC nor a job has is next."""
+        plain = Network(name="lan", network="192.0.2.8/29", uuid="net")
+        network = new_pool("192.0.2.8/29", "192.0.2.10").reserve("192.0.2.11").applied_to(plain)
+        snapshot = self.snapshot.with_object("networks", network)
+        # 8 and 10 are kept, 11 is in the pool, 9 is a NIC's though the pool doesn't say so.
+        self.assertEqual(self.held.generate_address(1, "net", snapshot), "192.0.2.12")
+        self.held.reserve(2, "address", ("net", "192.0.2.13"), snapshot)
+        self.held.reserve(2, "address", ("other", "192.0.2.14"), snapshot)
+        self.assertEqual(self.held.generate_address(1, "net", snapshot), "192.0.2.14")
+        self.assertEqual(self.held.owner("address", ("net", "192.0.2.14")), 1)
+        error = self.assertRaises(OpPrereqError, self.held.generate_address, 1, "net", snapshot)
+        self.assertEqual(
+            error.args,
+            (
+                "no free address found in network 'lan': 192.0.2.8/29 is full",
+                "insufficient_resources",
+            ),
+        )
+        self.held.drop(1)
+        self.assertEqual(self.held.generate_address(3, "net", snapshot), "192.0.2.12")

@@ -12,6 +12,7 @@ from ganeti_masterd.execution.unit import run_unit
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes import decode_opcode
+from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.testing.context import SynchronousContext
 from ganeti_masterd.testing.nodes import Failed, ScriptedNodes
 
@@ -151,3 +152,26 @@ class HookTests(SynchronousTestCase):
         self.unit = Rename(decode_opcode({**op, "dry_run": True}))
         self.assertIsNone(self.run_unit())
         self.assertEqual({phase for _, _, phase in self.phases()}, {"pre"})
+
+    def test_early(self) -> None:
+        """A node that leaves gets the hooks after the opcode before it is gone, by its name."""
+        leaving = Target("gone", "node9", "192.0.2.9")
+        original = self.unit.exec
+
+        def leave(ctx: Any) -> Any:
+            ctx.hooks_early(leaving)
+            return original(ctx)
+
+        self.unit.exec = leave  # type: ignore[method-assign]
+        self.nodes.answers["node9", "hooks_runner"] = [["s", 1, "late"]]
+        self.assertEqual(self.run_unit(), "default")
+        place = self.phases().index(("node9", "group-rename", "post"))
+        self.assertEqual(self.phases()[place + 1], ("node1", "group-rename", "post"))
+        self.assertIn("GANETI_POST_GROUP_NAME", self.nodes.asked[place].arguments[2])
+        self.assertIn(" - WARNING: On node node9 script s failed: late", self.ctx.lines)
+
+    def test_nonsense(self) -> None:
+        """A node that answers nonsense is one whose hooks could not be run."""
+        self.nodes.answers["node2", "hooks_runner"] = [["s"]]
+        self.assertEqual(self.run_unit(), "default")
+        self.assertIn("Hooks could not be run on node node2", self.ctx.lines[0])

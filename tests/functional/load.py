@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,22 +24,35 @@ NODES = ("node1", "node2", "node3")
 _FAR = 10_000_000_000
 
 
+class _Severable(BlockingClient):
+    """A client whose connection another thread may cut."""
+
+    def sever(self) -> None:
+        connection = self._socket
+        if connection is not None:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
+
+
 class Client(threading.Thread):
     """One client with a connection and a ledger of its own. It ends with the daemon.
 
     ``alone``: no other client changes what there is only one of in a cluster.
+    ``pause`` is how long it does nothing after each answer, in seconds.
     """
 
-    def __init__(self, path: str, seed: int, *, alone: bool) -> None:
+    def __init__(self, path: str, seed: int, *, alone: bool, pause: float = 0.0) -> None:
         super().__init__(name=f"client {seed}", daemon=True)
         self.ledger = Ledger()
         self.answered = 0
-        self._path = path
+        self._master = _Severable(path, timeout=30.0)
+        self._pause_between = pause
+        self._dead = threading.Event()
         self._random = random.Random(seed)
         self._recent: list[int] = []
         self._ended: list[int] = []
         self._own_tags: list[str] = []
-        self._alone = alone
+        self.alone = alone
 
     def run(self) -> None:
         """Asks until there is no answer."""
@@ -53,12 +68,12 @@ class Client(threading.Thread):
             (4, self._untag),
             (4, self._look_at_tags),
         ]
-        if self._alone:
+        if self.alone:
             actions += [(6, self._pause), (2, self._sweep)]
         weights = [weight for weight, _ in actions]
         try:
-            with BlockingClient(self._path, timeout=30.0) as master:
-                while True:
+            with self._master as master:
+                while not self._dead.wait(self._pause_between):
                     action = self._random.choices(actions, weights)[0][1]
                     action(master)
                     self.answered += 1
@@ -66,6 +81,11 @@ class Client(threading.Thread):
             pass
         except GenericError as error:
             self.ledger.faults.append(f"{self.name}: {error!r}")
+
+    def die(self) -> None:
+        """Cuts its connection, whatever it waits for, as when its process is killed."""
+        self._dead.set()
+        self._master.sever()
 
     def _opcode(self) -> dict[str, Any]:
         roll = self._random.random()

@@ -611,11 +611,3 @@ def test_submit_job_from_files(gnt: Gnt, daemon: DaemonProcess) -> None:
     assert said == Said(
         0, "success TEST_DELAY(0.1),TEST_DELAY(0.2),TEST_DELAY(0.1),TEST_DELAY(0.2)\n"
     )
-
-
-def test_what_is_not_built_yet_is_refused_by_name(gnt: Gnt) -> None:
-    """An opcode that this daemon can't run yet is refused when it is submitted."""
-    assert gnt("gnt-cluster verify-disks") == Said(
-        1,
-        err=refused("OP_CLUSTER_VERIFY_DISKS can't be run by this daemon yet", "wrong_input"),
-    )

@@ -53,6 +53,9 @@ class GroupRules:
             self.world.run(op_id, **parameters)
         except (Refused, MustWait):
             assert changed or self.world.now is before, "refused, yet changed"
+        finally:
+            self.world.meanwhile = []
+            self.world.at_hooks = []
 
     @rule(name=groups, parameters=group_parameters)
     def add_group(self, name: str, parameters: dict[str, Any]) -> None:
@@ -138,7 +141,7 @@ class GroupRules:
     def meanwhile_network(self, place: int, name: str) -> None:
         """A connection is made while hooks of another opcode about the same network run."""
         group = sorted(one.name for one in self.world.now.groups.values())
-        self.world.meanwhile = [
+        self.world.at_hooks = [
             lambda: self.world.try_run(
                 "OP_NETWORK_CONNECT",
                 network_name=name,
@@ -153,7 +156,7 @@ class GroupRules:
     def meanwhile_group(self, name: str, places: list[int], other: str) -> None:
         """Nodes come into a group while hooks of its removal run."""
         nodes = self.nodes_at(places)
-        self.world.meanwhile = [
+        self.world.at_hooks = [
             lambda: self.world.try_run(
                 "OP_GROUP_ASSIGN_NODES", group_name=other, nodes=nodes, force=True
             )
@@ -172,25 +175,28 @@ class GroupRules:
         nics = [Nic(mac="aa:00:00:00:00:01", uuid="nic", network=uuid) for uuid in reached][:1]
         old = now.lookup("instance", "db")
         bare = now if old is None else now.without("instances", old.uuid)
-        for uuid in now.disks:
+        own = old.disks if old is not None else ()
+        for uuid in own:
             bare = bare.without("disks", uuid)
         after = with_instance(bare, "db", nodes[:count], template=template, nics=nics)
+        new = after.instance("db")
         if old is None:
             self.world.locks.add_lock(Level.INSTANCE, "db")
-        changes: list[Change] = [Remove("disks", uuid) for uuid in now.disks]
-        changes += [Add("disks", disk) for disk in after.disks.values()]
-        new = after.instance("db")
+        changes: list[Change] = [Remove("disks", uuid) for uuid in own]
+        changes += [Add("disks", disk) for disk in after.disks_of(new)]
         if old is None:
             changes.append(Add("instances", new))
         else:
             changes.append(Update(old.uuid, lambda _: new))
-        ports = [port for disk in after.disks.values() for port in disk.ports()]
+        ports = [port for disk in after.disks_of(new) for port in disk.ports()]
         changes.append(Update(now.cluster.uuid, lambda cluster: with_ports(cluster, ports)))
         self.world.store.apply(changes)
 
     @rule(mode=st.sampled_from(["allocate", "node-evacuate", "change-group"]))
     def try_allocator(self, mode: str) -> None:
         """Asking an allocator changes nothing, and its answer is one."""
+        self.world.meanwhile = []
+        self.world.at_hooks = []
         before = self.world.now
         said = self.world.try_run(
             "OP_TEST_ALLOCATOR",

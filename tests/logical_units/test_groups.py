@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec.structs import replace
+from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.config.objects import NodeGroup
 from ganeti_masterd.config.verify import verify
@@ -18,6 +19,7 @@ from ganeti_masterd.locking.levels import BGL, Level, exclusive, shared
 from ganeti_masterd.logical_units.context import JobKilled
 from tests.logical_units.cluster import with_instance
 from tests.logical_units.scene import UnitScene
+from tests.logical_units.world import MustWait, World
 
 
 class GroupScene(UnitScene):
@@ -441,3 +443,74 @@ class AssignTests(GroupScene):
                 Level.NODE: exclusive(snapshot.node("node2").uuid),
             },
         )
+
+
+class BesideTests(SynchronousTestCase):
+    """Opcodes run side by side unless they are about the same thing."""
+
+    def setUp(self) -> None:
+        self.world = World(4)
+        self.world.run("OP_GROUP_ADD", group_name="other")
+        self.world.run(
+            "OP_GROUP_ASSIGN_NODES", group_name="other", nodes=["node3", "node4"], force=True
+        )
+        self.world.run("OP_NETWORK_ADD", network_name="lan", network="203.0.113.0/24")
+
+    def beside(self, op_id: str, **parameters: Any) -> str:
+        """Returns "ran" or "waited" for an opcode that is begun while the other group's runs."""
+        said = []
+
+        def begin() -> None:
+            try:
+                self.world.run(op_id, **parameters)
+            except MustWait:
+                said.append("waited")
+            else:
+                said.append("ran")
+
+        self.world.at_hooks = [begin]
+        self.world.run(
+            "OP_NETWORK_CONNECT",
+            group_name="other",
+            network_name="lan",
+            network_mode="routed",
+            network_link="x",
+        )
+        self.assertEqual(self.world.faults(), [])
+        return said[0]
+
+    def test_on_other_objects(self) -> None:
+        """What is about other groups, nodes and networks doesn't wait."""
+        for op_id, parameters in (
+            ("OP_GROUP_SET_PARAMS", {"group_name": "default", "alloc_policy": "last_resort"}),
+            ("OP_GROUP_ADD", {"group_name": "third"}),
+            ("OP_GROUP_ASSIGN_NODES", {"group_name": "third", "nodes": ["node2"]}),
+            ("OP_GROUP_RENAME", {"group_name": "third", "new_name": "fourth"}),
+            ("OP_NETWORK_ADD", {"network_name": "wan", "network": "192.0.2.0/24"}),
+            ("OP_NETWORK_SET_PARAMS", {"network_name": "wan", "mac_prefix": "aa:00:02"}),
+            ("OP_NETWORK_REMOVE", {"network_name": "wan"}),
+            (
+                "OP_NETWORK_CONNECT",
+                {
+                    "group_name": "default",
+                    "network_name": "lan",
+                    "network_mode": "routed",
+                    "network_link": "x",
+                },
+            ),
+            ("OP_NODE_SET_PARAMS", {"node_name": "node3", "ndparams": {"spindle_count": 2}}),
+            ("OP_TAGS_SET", {"kind": "node", "name": "node3", "tags": ["x"]}),
+        ):
+            self.assertEqual(self.beside(op_id, **parameters), "ran", op_id)
+
+    def test_on_the_same_objects(self) -> None:
+        """What is about the group or would change the network waits."""
+        for op_id, parameters in (
+            ("OP_GROUP_SET_PARAMS", {"group_name": "other", "alloc_policy": "last_resort"}),
+            ("OP_GROUP_REMOVE", {"group_name": "other"}),
+            ("OP_GROUP_ASSIGN_NODES", {"group_name": "default", "nodes": ["node3"]}),
+            ("OP_NETWORK_REMOVE", {"network_name": "lan"}),
+            ("OP_NETWORK_SET_PARAMS", {"network_name": "lan", "mac_prefix": "aa:00:02"}),
+            ("OP_NETWORK_DISCONNECT", {"group_name": "other", "network_name": "lan"}),
+        ):
+            self.assertEqual(self.beside(op_id, **parameters), "waited", op_id)

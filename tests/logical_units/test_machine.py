@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.logical_units.cluster_rules import ClusterRules
 from tests.logical_units.group_rules import GroupRules
 from tests.logical_units.node_rules import NodeRules
 from tests.logical_units.world import World
 
 
-class ControlMachine(GroupRules, NodeRules, RuleBasedStateMachine):
+class ControlMachine(ClusterRules, GroupRules, NodeRules, RuleBasedStateMachine):
     """Runs opcodes; after each the configuration is sound and nothing is left over."""
 
     def __init__(self) -> None:

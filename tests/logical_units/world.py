@@ -77,6 +77,7 @@ class World:
         self.locks = LockKeeper(self.timers, Events())
         self.reservations = Reservations()
         self.meanwhile: list[Callable[[], object]] = []
+        self.at_hooks: list[Callable[[], object]] = []
         self.kill_after: int | None = None
         self.lines: list[str] = []
         self.submitted: list[Any] = []
@@ -221,7 +222,10 @@ class _Job(SynchronousContext):
         self, nodes: Iterable[str | Target], procedure: str, arguments: Arguments = ()
     ) -> Mapping[str, NodeResult]:
         with self.shielded():
-            return super().call(nodes, procedure, arguments)
+            answers = super().call(nodes, procedure, arguments)
+        if self.world.at_hooks:
+            self.world.at_hooks.pop(0)()
+        return answers
 
     @property  # type: ignore[override]
     def hooks_early(self) -> Callable[[Target], object]:

@@ -28,8 +28,8 @@ from tests.replication.model import FILES, Bytes, Model
 
 DRAIN = FILES.queue + "/drain"
 
-#: Seconds that noded waits for its queue's lock; a call that waited longer does nothing.
-LOCK_PATIENCE = 10.0
+#: Seconds after which a call does nothing any more: noded waits 10 for its queue's lock.
+LOCK_PATIENCE = 13.0
 
 #: How a node behaves: answers at once, when told, or never, or can't be reached.
 UP, HELD, HUNG, DOWN = "up", "held", "hung", "down"
@@ -171,9 +171,11 @@ class ModelState:
         return Bytes(self.model.config())
 
 
-def configuration(**nodes: dict[str, Any]) -> Snapshot:
-    """The sample's three nodes, node1 the master, with other values; null leaves a node out."""
+def configuration(certificates: dict[str, str] | None = None, **nodes: dict[str, Any]) -> Snapshot:
+    """The sample's three nodes, node1 the master, with other values; none at all: without it."""
     plain = document()
+    if certificates is not None:
+        plain["cluster"]["candidate_certs"] = certificates
     for uuid, node in list(plain["nodes"].items()):
         node.update({"master_candidate": True, "offline": False, "drained": False})
         node.update(nodes.get(node["name"]) or {})

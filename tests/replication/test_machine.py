@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from hypothesis import HealthCheck, settings
@@ -21,7 +22,7 @@ from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.candidate import RETRY_AT_MOST, Standing
 from ganeti_masterd.replication.comparison import SLICE
 from tests.replication.model import ENDED, FILES, QUEUED, RUNNING, check_order
-from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, UP, Scene
+from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, UP, Scene, configuration
 
 SOAK = bool(os.environ.get("GANETI_MASTERD_SOAK"))
 PICK = st.integers(0, 5)
@@ -44,29 +45,30 @@ class Candidates(RuleBasedStateMachine):
         assert SLICE > 100, "one slice is enough for all jobs of a run"
 
     def commit(self, rows: list[Row]) -> None:
-        (body, archived) = next(
-            ((row.body, row.archived) for row in rows if isinstance(row, JobRow)), (None, False)
-        )
+        jobs = [row for row in rows if isinstance(row, JobRow)]
         done = self.scene.commit(rows)
         self.waiting.append(done)
-        paths = [
-            FILES.archived_job(row.job_id) if archived else FILES.job(row.job_id)
-            for row in rows
-            if isinstance(row, JobRow)
-        ]
 
         def acknowledged(_: None) -> None:
             self.waiting.remove(done)
             for name, standing in self.standings().items():
-                # Another state of the job may be there by now.
-                if standing is Standing.CURRENT and paths and not archived:
-                    files = self.scene.nodes[name].files
-                    path = paths[0]
-                    moved = path.replace("/queue/", "/queue/archive/0/")
-                    assert path in files or moved in files, f"{name} has no {path}"
-                    assert body is not None
+                if standing is Standing.CURRENT:
+                    for row in jobs:
+                        self.check_held(name, row)
 
         done.addCallback(acknowledged)
+
+    def check_held(self, name: str, row: JobRow) -> None:
+        """Fails unless a node has a state of a job, or a newer one, where it belongs."""
+        files = self.scene.nodes[name].files
+        held = files.get(FILES.archived_job(row.job_id))
+        if held is None and not row.archived:
+            held = files.get(FILES.job(row.job_id))
+        if held is None:
+            # Archived here before the node could be told of it.
+            assert row.job_id in self.scene.model.archive
+        else:
+            assert json.loads(held)["version"] >= json.loads(row.body)["version"]
 
     def standings(self) -> dict[str, Standing]:
         return {each.node: each.standing for each in self.scene.replication.replicas}
@@ -117,8 +119,6 @@ class Candidates(RuleBasedStateMachine):
         before = self.scene.state.config
         after = before
         if candidate != (len(before.candidates()) == 3):
-            from tests.replication.scene import configuration
-
             after = configuration(node3={"master_candidate": candidate})
         self.scene.state.config = after
         self.scene.replication.configured(before, after)
@@ -161,7 +161,7 @@ class MachineTests(SynchronousTestCase):
         run_state_machine_as_test(
             Candidates,
             settings=settings(
-                max_examples=800 if SOAK else 60,
+                max_examples=3000 if SOAK else 120,
                 stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

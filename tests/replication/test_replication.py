@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.replication.acknowledgement import Ack
-from ganeti_masterd.replication.candidate import PATIENCE, RETRY, Standing
+from ganeti_masterd.replication.candidate import GATHERING, PATIENCE, RETRY, Standing
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
 from ganeti_masterd.rpc.interfaces import INodeRPC
 from tests.replication.model import FILES
@@ -366,8 +366,23 @@ class MajorityTests(Case):
         self.successResultOf(done)
         self.assertIsNone(self.scene.replication.refusal())
 
+    def test_catching_up_holds_nothing(self) -> None:
+        """Before all is there that it lacks, a candidate counts for no commit, however old."""
+        self.nodes["node2"].mode = HELD
+        self.nodes["node3"].mode = DOWN
+        self.start()
+        first, second = self.submit(), self.submit()
+        self.nodes["node2"].release()
+        self.nodes["node2"].release()
+        self.assertEqual(self.standing("node2"), Standing.CATCHING_UP)
+        self.assertNoResult(first)
+        self.nodes["node2"].mode = UP
+        self.nodes["node2"].release()
+        self.successResultOf(first)
+        self.successResultOf(second)
+
     def test_strangers_do_not_count(self) -> None:
-        """A candidate that is still being compared is no part of a majority that holds something."""
+        """A candidate that is still being compared is no part of a majority."""
         for name in ("node2", "node3"):
             self.nodes[name].mode = HELD
         self.start()
@@ -457,3 +472,50 @@ class EveryNodeTests(Case):
         self.nodes["node3"].release()
         self.successResultOf(done)
         self.assertNotIn(DRAIN, self.nodes["node1"].files)
+
+
+class GatheringTests(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        self.start()
+        self.node = self.nodes["node2"]
+        self.node.mode = HELD
+        self.submit()
+        self.scene.clock.advance(0.02)
+        self.node.release()  # the serial
+        self.scene.clock.advance(0.02)
+        self.node.release()  # the job
+        self.node.mode = UP
+        self.node.asked.clear()
+
+    def test_two_states_in_one_call(self) -> None:
+        """A new job that runs at once is one call to a node whose calls take long."""
+        done = [self.submit(), self.scene.commit(self.model.run(2))]
+        self.assertNoResult(done[0])
+        self.scene.clock.advance(GATHERING)
+        for each in done:
+            self.successResultOf(each)
+        self.assertEqual(self.node.asked, ["jobqueue_update"])
+        self.assertCurrent("node2", "node3")
+
+    def test_ends_at_once(self) -> None:
+        """The end of a job is not held back: no state follows it."""
+        self.scene.commit(self.model.run(1))
+        self.scene.clock.advance(GATHERING)
+        self.assertEqual(self.node.asked, ["jobqueue_update"])
+        self.node.mode = HELD
+        self.scene.commit(self.model.end(1))
+        self.assertEqual(self.node.asked, ["jobqueue_update"] * 2)
+
+    def test_fast_nodes(self) -> None:
+        """Where calls take no time nothing is held back."""
+        self.nodes["node3"].asked.clear()
+        self.submit()
+        self.assertEqual(self.nodes["node3"].asked, ["jobqueue_update"])
+
+    def test_stale_meanwhile(self) -> None:
+        """A candidate that is given up while something is held back leaves no timer."""
+        self.submit()
+        self.scene.configure(node2={"offline": True})
+        self.scene.clock.advance(GATHERING)
+        self.assertEqual(len(self.scene.timers), 0)

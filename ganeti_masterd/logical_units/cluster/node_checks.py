@@ -11,7 +11,9 @@ from ganeti_masterd.errors import ECODE_ENVIRON, prereq
 from ganeti_masterd.logical_units.cluster.consistency import LVM_TEMPLATES
 from ganeti_masterd.logical_units.cluster.planning import checked_hypervisors
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.nodes.finding import by_name
 from ganeti_masterd.opcodes.cluster import ClusterSetParams
+from ganeti_masterd.rpc.results import checked
 
 #: The least that a volume group must hold, MiB.
 MIN_VOLUME_GROUP = 20480
@@ -48,7 +50,8 @@ def volume_group_fault(groups: Mapping[str, float], name: str) -> str | None:
 
 
 def _instance_nodes(snapshot: Snapshot) -> list[str]:
-    return [n.uuid for n in snapshot.nodes.values() if n.vm_capable and not n.offline]
+    nodes = by_name(snapshot.nodes.values())
+    return [node.uuid for node in nodes if node.vm_capable and not node.offline]
 
 
 def _enabled_anew(before: Cluster, after: Cluster) -> set[str]:
@@ -63,7 +66,8 @@ def _check_volume_group(ctx: Context, op: ClusterSetParams, after: Cluster) -> N
         return
     if op.vg_name is None and not enabled & _enabled_anew(snapshot.cluster, after):
         return
-    for answer in ctx.call(_instance_nodes(snapshot), "vg_list").values():
+    for told in ctx.call(_instance_nodes(snapshot), "vg_list").values():
+        answer = checked(told, dict[str, float])
         if answer.failed:
             ctx.warning(
                 f"Error while gathering data on node {answer.node} (ignoring node): {answer.error}"
@@ -79,7 +83,7 @@ def _check_drbd_helper(ctx: Context, op: ClusterSetParams, after: Cluster) -> No
         return
     if op.drbd_helper is None and "drbd" not in _enabled_anew(snapshot.cluster, after):
         return
-    for node in snapshot.nodes.values():
+    for node in by_name(snapshot.nodes.values()):
         if node.vm_capable and node.offline:
             ctx.info(f"Not checking drbd helper on offline node {node.name}")
     for answer in ctx.call(_instance_nodes(snapshot), "drbd_helper").values():

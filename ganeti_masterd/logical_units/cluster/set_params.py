@@ -20,7 +20,7 @@ from ganeti_masterd.logical_units.cluster.planning import changed, check_argumen
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.followups import with_jobs
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
-from ganeti_masterd.logical_units.nodes.setup import add_ssh_key, ensure_kvm_daemon
+from ganeti_masterd.logical_units.nodes.setup import ensure_kvm_daemon
 from ganeti_masterd.opcodes.cluster import ClusterSetParams
 
 #: Where allocator scripts lie, the first that has one counts.
@@ -183,14 +183,7 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
                 size=op.candidate_pool_size,
             )
 
-        promoted = change_pool(ctx, plan)
-        if ctx.snapshot().cluster.modify_ssh_setup:
-            for node in promoted:
-                failing = (
-                    f"Could not update the SSH setup of node '{node.name}' after promotion"
-                    f" (UUID: {node.uuid})"
-                )
-                add_ssh_key(ctx, node, candidate=True, fetch=False, failing=failing)
+        change_pool(ctx, plan)
 
     def _take_address_down(self, ctx: Context, cluster: Cluster) -> None:
         ctx.feedback(f"Shutting down master ip on the current netdev ({cluster.master_netdev})")

@@ -63,7 +63,13 @@ class AddGroup(LogicalUnit[GroupAdd], runs=GroupAdd):
 
     def exec(self, ctx: Context) -> dict[str, Any] | None:
         """Adds it; returns the job that connects it, null if there is none."""
-        add_object(ctx, "nodegroups", self.group)
+        ctx.checkpoint()
+        # A kill comes before all of it or after.
+        with ctx.shielded():
+            add_object(ctx, "nodegroups", self.group)
+            return self._connect(ctx)
+
+    def _connect(self, ctx: Context) -> dict[str, Any] | None:
         snapshot = ctx.snapshot()
         name = snapshot.cluster.instance_communication_network
         if not name or snapshot.lookup("network", name) is None:

@@ -17,6 +17,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.verification.pictures import volumes_by_node
 from ganeti_masterd.opcodes.verification import GroupVerifyDisks
 from ganeti_masterd.rpc.interfaces import Target
+from ganeti_masterd.rpc.results import LogicalVolume, checked
 
 log = Logger()
 
@@ -89,19 +90,21 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
             uuid for uuid, _ in owners if uuid in snapshot.nodes and snapshot.nodes[uuid].vm_capable
         )
         told = ctx.call(asked, "lv_list", ([],)) if asked else {}
-        for uuid, answer in told.items():
-            if answer.offline:
-                continue
+        silent = set()
+        for uuid, raw in told.items():
+            answer = checked(raw, dict[str, LogicalVolume])
             if answer.failed:
-                errors[uuid] = _logged(answer.node, "its volumes", answer.error)
+                silent.add(uuid)
+                if not answer.offline:
+                    errors[uuid] = _logged(answer.node, "its volumes", answer.error)
                 continue
-            for volume, (_, _, online) in answer.payload.items():
+            for volume, state in answer.payload.items():
                 name = owners.pop((uuid, volume), None)
-                if name is not None and not online:
+                if name is not None and not state.online:
                     inactive.add(name)
         for (uuid, volume), name in owners.items():
             # What a node could not tell of is not missing.
-            if uuid in told and not told[uuid].failed:
+            if uuid in told and uuid not in silent:
                 missing.setdefault(name, []).append([uuid, volume])
 
     def _look_at_mirrors(
@@ -132,7 +135,8 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
         told: Mapping[str, Any] = (
             ctx.call(on_node, "drbd_needs_activation", arguments) if on_node else {}
         )
-        for uuid, answer in told.items():
+        for uuid, raw in told.items():
+            answer = checked(raw, list[str])
             if answer.offline:
                 continue
             if answer.failed:

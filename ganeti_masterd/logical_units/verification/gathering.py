@@ -18,6 +18,7 @@ from ganeti_masterd.logical_units.verification.files import Files
 from ganeti_masterd.logical_units.verification.instances import MIRRORED_INSIDE
 from ganeti_masterd.logical_units.verification.pictures import Picture
 from ganeti_masterd.logical_units.verification.report import Finding, Report
+from ganeti_masterd.logical_units.verification.shape import well_formed
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
 #: How long replicated files may take to arrive: tries, and the pause between them in seconds.
@@ -158,4 +159,6 @@ def _verify(
 ) -> Mapping[str, NodeResult]:
     cluster = snapshot.cluster
     hvparams = {name: dict(values) for name, values in cluster.hvparams.items()}
-    return ctx.call(uuids, "node_verify", (wanted, cluster.cluster_name, hvparams))
+    arguments = (wanted, cluster.cluster_name, hvparams)
+    answers = ctx.call(uuids, "node_verify", arguments)
+    return {uuid: well_formed(answer) for uuid, answer in answers.items()}

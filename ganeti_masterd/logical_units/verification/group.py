@@ -15,6 +15,7 @@ from ganeti_masterd.logical_units.verification.judging import Judgement
 from ganeti_masterd.logical_units.verification.report import CODES, Finding, Report
 from ganeti_masterd.opcodes.verification import ClusterVerifyGroup
 from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.results import HookResult, checked
 
 #: The status of a script in ``hooks_runner``'s answer that means failure.
 SCRIPT_FAILED = 1
@@ -93,7 +94,8 @@ class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
         if self.report is None:
             return good
         self.report.say("* Hooks Results")
-        for answer in answers.values():
+        for told in answers.values():
+            answer = checked(told, list[HookResult])
             if answer.offline:
                 continue
             if answer.failed:
@@ -101,10 +103,10 @@ class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
                 self.report.add([Finding("ENODEHOOKS", answer.node, text)])
                 good = False
                 continue
-            for script, status, output in answer.payload:
-                if status == SCRIPT_FAILED:
-                    text = f"Script {script} failed, output:"
+            for row in answer.payload:
+                if row.status == SCRIPT_FAILED:
+                    text = f"Script {row.script} failed, output:"
                     self.report.add([Finding("ENODEHOOKS", answer.node, text)])
-                    self.report.say(_LINE.sub("      ", output))
+                    self.report.say(_LINE.sub("      ", row.output))
                     good = False
         return good

@@ -23,7 +23,7 @@ class MergingTests(SynchronousTestCase):
     """A change is laid over what is there, and may take parameters away."""
 
     def test_updated(self) -> None:
-        """ "default" takes away, null only where that is said; others replace."""
+        """The word "default" takes away, null only where that is said; others replace."""
         old = {"a": 1, "b": 2}
         self.assertEqual(updated(old, {"a": "default", "b": None, "c": 3}), {"b": None, "c": 3})
         self.assertEqual(updated(old, {"b": None}, null=True), {"a": 1})

@@ -61,7 +61,7 @@ class PolicyTests(SynchronousTestCase):
         self.assertRaises(TypeEnforcementError, updated_policy, IPOLICY, change)
 
     def test_changed(self) -> None:
-        """Ratios and sizes may come as texts; lists and bounds replace, the standard is laid over."""
+        """Numbers may come as texts; lists and bounds replace, the standard is laid over."""
         bounds = {"min": LEAST, "max": {**MOST, "cpu-count": "16"}}
         new = updated_policy(
             IPOLICY,

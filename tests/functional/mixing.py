@@ -1,0 +1,190 @@
+"""A daemon under a mixed load whose clients come, die at any moment, and misbehave.
+
+The daemon itself lives through it all: what clients were promised must hold at
+the end, and what they cost while they lived must be given back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import threading
+import time
+from pathlib import Path
+
+from ganeti_masterd.luxi.messages import encode_request
+from ganeti_masterd.testing.daemon import DaemonProcess
+from tests.functional import ledger as books
+from tests.functional.crashing import strangers, unfinished, until
+from tests.functional.ledger import Ledger
+from tests.functional.load import Client
+
+MIB = 1 << 20
+
+#: How long a client lives, in seconds, and how many do at a time.
+LIFE = (0.05, 12.0)
+CLIENTS = 8
+
+#: Seconds that a client does nothing between two requests.
+PAUSE = 0.02
+
+#: How many jobs are looked at in one go, and how many of the last ones on disk.
+_SLICE = 2000
+_ON_DISK = 4000
+
+_END = b"\x03"
+
+
+class Rude(threading.Thread):
+    """Connects, asks for something, and is gone before it has been answered; again and again."""
+
+    def __init__(self, path: str, seed: int) -> None:
+        super().__init__(name=f"rude {seed}", daemon=True)
+        self.visits = 0
+        self._path = path
+        self._random = random.Random(seed)
+        self._dead = threading.Event()
+
+    def run(self) -> None:
+        """Does so until it is told to end."""
+        while not self._dead.wait(self._random.uniform(0.0, 0.1)):
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+            ):
+                connection.settimeout(5.0)
+                connection.connect(self._path)
+                connection.sendall(self._message())
+                self.visits += 1
+                # Some stay for a while, parked or with their answer unread.
+                self._dead.wait(self._random.choice((0.0, 0.0, 0.01, 1.0)))
+
+    def end(self) -> None:
+        """Lets it end."""
+        self._dead.set()
+
+    def _message(self) -> bytes:
+        last = self._random.randint(1, 5000)
+        jobs = encode_request("QueryJobs", [None, ["id", "status", "ops", "oplog"]]) + _END
+        wait = encode_request("WaitForJobChange", [last, ["status"], ["success"], None, 60]) + _END
+        nodes = encode_request("Query", ["node", ["name", "mfree", "dfree"], None]) + _END
+        return self._random.choice(
+            (
+                b"",
+                jobs[: self._random.randint(1, len(jobs) - 1)],
+                jobs,
+                jobs * 5,
+                wait,
+                nodes,
+                nodes * 20,
+                os.urandom(40),
+            )
+        )
+
+
+class MixedLoad:
+    """One daemon under load, and what its clients were promised.
+
+    ``daemon`` runs and logs its simulated nodes' calls. Everything random comes
+    from ``seed``, but for the moments.
+    """
+
+    def __init__(self, daemon: DaemonProcess, seed: int) -> None:
+        self.daemon = daemon
+        self.ledger = Ledger(pauses={None})
+        self.deaths = 0
+        self.answered = 0
+        #: Memory of the daemon in MiB at equal distances of time, with no ended job in its queue.
+        self.memory: list[float] = []
+        self._random = random.Random(seed)
+        self._before = self._held()
+
+    def run(self, seconds: float, samples: int) -> None:
+        """Keeps the load up for that long, and looks at the memory so many times."""
+        rude = [Rude(self.daemon.socket, self._random.getrandbits(32)) for _ in range(3)]
+        for each in rude:
+            each.start()
+        crowd: list[tuple[float, Client]] = []
+        begun = time.monotonic()
+        while True:
+            now = time.monotonic() - begun
+            for death, client in [each for each in crowd if each[0] <= now or now >= seconds]:
+                crowd.remove((death, client))
+                self._bury(client)
+            if now >= seconds:
+                break
+            if now >= seconds * (len(self.memory) + 1) / samples:
+                self._sample()
+            # The first of them all is the one that changes what there is only one of.
+            while len(crowd) < CLIENTS:
+                alone = not any(client.alone for _, client in crowd)
+                client = Client(
+                    self.daemon.socket, self._random.getrandbits(32), alone=alone, pause=PAUSE
+                )
+                client.start()
+                crowd.append((now + self._random.uniform(*LIFE), client))
+            time.sleep(0.01)
+        for each in rude:
+            each.end()
+            each.join()
+        self._sample()
+
+    def finish(self) -> None:
+        """Lets every job end; checks all of them, the files, and that everything was given back."""
+        with self.daemon.client(60.0) as master:
+            until(lambda: not unfinished(self.daemon), "jobs did not end", 120.0)
+            last = master.submit_job([{"OP_ID": "OP_TEST_DELAY", "duration": 0.001}])
+            until(lambda: not unfinished(self.daemon), "the last job did not end")
+            faults = [*self.ledger.faults]
+            faults += books.tag_faults(self.ledger, master.query_tags("cluster"))
+            faults += strangers(self.ledger, master.query_jobs(None, ["id", "ops", "status"]), last)
+            log = self.daemon.root / "simulation" / "calls.log"
+            until(lambda: b"[0.001]" in _tail(log), "the last call is not logged")
+            calls = books.calls_in(log)
+            for jobs in _slices(sorted(self.ledger.jobs)):
+                rows = books.rows_of(master, jobs)
+                faults += books.faults_in(self.ledger, rows, calls)
+                faults += books.run_faults(self.ledger, rows, calls)
+            rows = books.rows_of(master, sorted(self.ledger.jobs)[-_ON_DISK:])
+        self._given_back()
+        assert "Traceback" not in self.daemon.log_text()
+        self.daemon.stop()
+        faults += books.disagreements(rows, Path(self.daemon.paths.queue))
+        assert not faults, "\n  ".join([f"{len(faults)} faults:", *faults[:20]])
+
+    def _bury(self, client: Client) -> None:
+        client.die()
+        client.join(60.0)
+        assert not client.is_alive(), f"{client.name} does not end"
+        self.deaths += 1
+        self.answered += client.answered
+        self.ledger.add(client.ledger)
+
+    def _sample(self) -> None:
+        with self.daemon.client(60.0) as master:
+            self.ledger.swept = True
+            master.auto_archive_jobs(-1, 30)
+        self.memory.append(self.daemon.resident_bytes() / MIB)
+
+    def _held(self) -> tuple[int, int]:
+        """Descriptors and threads of the daemon."""
+        threads = len(os.listdir(f"/proc/{self.daemon.pid}/task"))
+        return self.daemon.descriptors(), threads
+
+    def _given_back(self) -> None:
+        # A file or two stay open once they were needed; threads are made as they are.
+        files, _ = self._before
+        until(lambda: self._held()[0] <= files + 4, "descriptors are left")
+        assert self._held()[1] <= 32, "threads are left"
+
+
+def _tail(log: Path, size: int = 4096) -> bytes:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - size))
+        return file.read()
+
+
+def _slices(jobs: list[int]) -> list[list[int]]:
+    return [jobs[start : start + _SLICE] for start in range(0, len(jobs), _SLICE)]
