@@ -180,9 +180,9 @@ MEANINGS = {
     "Node {node} holds the queue and the configuration{again}": "A master candidate is up to date.",
     "Node {node} is slow: {count} files behind; jobs no longer wait for it": "A candidate takes "
     "files later than jobs come. It gets them; see its load.",
-    "Node {node} does not get the queue and the configuration any more: {fault}; it is out of "
-    "date until it can be reached": "Until the line that it holds them again, don't fail over to "
-    "it.",
+    "Node {node} does not get the queue and the configuration any more: {fault} (call "
+    "{procedure}); it is out of date until that is over": "Until the line that it holds them "
+    "again, don't fail over to it.",
     "Node {node} holds job {job}, which nobody knows here: it goes to its archive": "Left by an "
     "earlier master.",
     "Node {node} can't be sent anything": "A fault of the daemon; it tries again.",
@@ -190,8 +190,8 @@ MEANINGS = {
     "next start; until then don't fail over to it.",
     "Jobs wait for a majority of the master candidates (--ack=majority)": "Too few can be "
     "reached: bring them up, or take them out of the candidates.",
-    "Node {node} did not take {procedure}, which is tried again: {error}": "ssconf, the drain flag "
-    "or the watcher's pause did not reach it.",
+    "Node {node} did not take {procedure}, which is tried again: {error}": "ssconf or the "
+    "watcher's pause did not reach it.",
     "Node {node} takes {procedure} again": "The end of the above.",
     "Node {node} can't tell of {what}: {error}": "Asked for its disks, for a verification.",
     # simulated nodes

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import re
+import select
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -332,15 +333,41 @@ class Fuzzer:
         else:
             pieces = [data[at : at + 1] for at in range(len(data))][:3000]
             pieces += [data[3000:]] if len(data) > 3000 else []
+        limit = _SOON if b"WaitForJobChange" in data else _AT_LAST
         for number, piece in enumerate(pieces):
             if 0 < number < 4:
                 self._wait_for_reading()
-            try:
-                self._socket.settimeout(_SOON)
-                self._socket.sendall(piece)
-            except (ConnectionError, TimeoutError):
-                # Refused at an earlier message, or not read while that one waits.
+            if not self._push(piece, limit):
                 return
+
+    def _push(self, piece: bytes, limit: float) -> bool:
+        """Sends a piece, and reads meanwhile, as the daemon takes no more until it is read.
+
+        Returns whether the daemon took it all within ``limit`` seconds: not after it has
+        refused an earlier message, nor while one waits for a job.
+        """
+        assert self._socket is not None
+        self._socket.setblocking(False)
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | select.POLLOUT)
+        left = memoryview(piece)
+        while left:
+            events = poll.poll(limit * 1000)
+            if not events:
+                return False
+            try:
+                if events[0][1] & select.POLLOUT:
+                    left = left[self._socket.send(left) :]
+                if events[0][1] & ~select.POLLOUT:
+                    chunk = self._socket.recv(1 << 18)
+                    if not chunk:
+                        return False
+                    self._received += chunk
+            except BlockingIOError:
+                continue
+            except ConnectionError:
+                return False
+        return True
 
     def _wait_for_reading(self) -> None:
         """Asks on another connection: by its answer, what was sent before has been read."""

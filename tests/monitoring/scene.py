@@ -18,6 +18,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.luxi.factory import LuxiFactory
 from ganeti_masterd.monitoring.parts import Parts
 from ganeti_masterd.monitoring.service import Monitoring
+from ganeti_masterd.replication.replication import Replica
 from tests.jobs.scene import QueueScene
 
 
@@ -94,6 +95,7 @@ class MonitoringScene(QueueScene):
         self.observed_journal = FakeJournal()
         self.listener = LuxiFactory(lambda request, peer: None, self.timers)
         self.pool = FakePool(20)
+        self.replicas: list[Replica] = []
         self.endpoint: Any = FakeEndpoint()
         self.monitoring = self.make_monitoring()
 
@@ -107,6 +109,7 @@ class MonitoringScene(QueueScene):
             journal=self.observed_journal,
             listeners={"master": self.listener},
             pools={"opcodes": self.pool},
+            replicas=lambda: self.replicas,
         )
         return Monitoring(self.clock, parts, self.endpoint, "tcp:9100")
 

@@ -14,6 +14,8 @@ from ganeti_masterd.jobs.model import new_job
 from ganeti_masterd.monitoring.declarations import METRICS
 from ganeti_masterd.monitoring.service import MAX_CONNECTIONS
 from ganeti_masterd.opcodes import OPCODES
+from ganeti_masterd.replication.candidate import Standing
+from ganeti_masterd.replication.replication import Replica
 from tests.jobs.scene import delay
 from tests.monitoring.scene import MonitoringScene, parse_response
 
@@ -106,6 +108,18 @@ class MetricsTests(MonitoringScene):
         self.assertEqual(found["ganeti_pool_threads_busy", (("pool", "opcodes"),)], 2)
         self.observed_journal.fault = "disk full"
         self.assertEqual(self.value("ganeti_journal_writable"), 0)
+
+    def test_replicas(self) -> None:
+        """Which master candidates are up to date, and what is on its way to them."""
+        self.replicas = [
+            Replica("node2", Standing.CURRENT, 0),
+            Replica("node3", Standing.LAGGING, 70),
+        ]
+        found = self.metrics()
+        for node, current, waiting in (("node2", 1, 0), ("node3", 0, 70)):
+            label = (("node", node),)
+            self.assertEqual(found["ganeti_replica_current", label], current)
+            self.assertEqual(found["ganeti_replica_waiting_files", label], waiting)
 
 
 class StatusTests(MonitoringScene):

@@ -68,6 +68,7 @@ class OptionsTests(SynchronousTestCase):
             ("--simulate=0",),
             ("--simulate",),
             ("--syslog=maybe",),
+            ("--ack=perhaps",),
             ("--simulate-log=never",),
             ("--max-connections=0",),
             ("--no-such-option",),
