@@ -74,7 +74,7 @@ functional: $(VENV)/.installed-test ## Run the tests that start a daemon
 		$(BIN)/python -m pytest --override-ini addopts= tests/functional; \
 	else echo 'tests/functional: none yet'; fi
 
-soak: $(VENV)/.installed-test ## Run the long profiles of fuzzing and crashing
+soak: $(VENV)/.installed-test ## Run the long profiles of fuzzing, crashing and mixed load
 	GANETI_MASTERD_SOAK=1 $(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial tests
 	@if test -d tests/soak; then set -x; GANETI_MASTERD_SOAK=1 \
 		$(BIN)/python -m pytest --override-ini addopts= tests/soak; fi

@@ -17,6 +17,7 @@ from ganeti_masterd.logical_units.registry import UNITS
 from ganeti_masterd.monitoring.declarations import METRICS
 from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.query.resources import RESOURCES
+from ganeti_masterd.replication.standing import TABLE as CANDIDATE
 from ganeti_masterd.requests.methods import Method
 from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
@@ -123,6 +124,23 @@ def _followers(status: str, following: frozenset[str]) -> str:
     return ", ".join(f"``{name}``" for name in sorted(following, key=order.index))
 
 
+def candidate() -> str:
+    """Returns where a master candidate may stand, and what may follow."""
+    order = list(CANDIDATE)
+    return table(
+        ("Standing", "A candidate", "Then"),
+        (15, 50, 35),
+        (
+            (
+                standing.value,
+                meaning,
+                ", ".join(each.value for each in sorted(following, key=order.index)) or "nothing",
+            )
+            for standing, (meaning, following) in CANDIDATE.items()
+        ),
+    )
+
+
 def shutdown() -> str:
     """Returns how a shutdown goes on: what may happen in each state, and what is done."""
     return table(
@@ -182,5 +200,16 @@ def _first_sentence(what: object) -> str:
 #: What ``.. from-code:: NAME`` may name.
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (options, methods, resources, units, unbuilt, steps, shutdown, metrics, log)
+    for function in (
+        options,
+        methods,
+        resources,
+        units,
+        unbuilt,
+        steps,
+        candidate,
+        shutdown,
+        metrics,
+        log,
+    )
 }

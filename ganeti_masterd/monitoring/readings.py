@@ -10,7 +10,7 @@ from ganeti_masterd import __version__
 from ganeti_masterd.monitoring import declarations as metrics
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.parts import Parts
-from ganeti_masterd.replication.candidate import Standing
+from ganeti_masterd.replication.standing import Standing
 
 
 class Readings:

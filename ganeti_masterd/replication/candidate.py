@@ -1,8 +1,6 @@
 """One master candidate: brought up to date in full, then kept so by its stream.
 
-    comparing -> catching up -> current <-> lagging
-        ^             |            |           |
-        +-- stale <---+------------+-----------+     (any call that fails)
+Its standing goes as :data:`ganeti_masterd.replication.standing.TABLE` says.
 
 A candidate that fails is stale: nothing is sent but, after a pause that doubles,
 a new comparison. Whatever it missed is then found by looking at what it holds.
@@ -11,7 +9,6 @@ a new comparison. Whatever it missed is then found by looking at what it holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from typing import Any
 
 from msgspec import Struct
@@ -23,6 +20,7 @@ from ganeti_masterd.replication.acknowledgement import Mark
 from ganeti_masterd.replication.calls import calls_for
 from ganeti_masterd.replication.comparison import Comparison, difference
 from ganeti_masterd.replication.interfaces import Published
+from ganeti_masterd.replication.standing import STREAMING, Standing, step
 from ganeti_masterd.replication.states import ConfigFile, JobFile, State
 from ganeti_masterd.replication.stream import Stream
 from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
@@ -44,22 +42,6 @@ RETRY_AT_MOST = 60.0
 #: states. It is about what a commit takes.
 GATHERING = 0.005
 SLOW = 0.008
-
-
-class Standing(Enum):
-    """Where a candidate stands."""
-
-    COMPARING = "comparing"
-    CATCHING_UP = "catching up"
-    CURRENT = "current"
-    #: Its stream goes on, but nobody waits for it any more.
-    LAGGING = "lagging"
-    STALE = "stale"
-    GONE = "gone"
-
-
-#: In which the stream takes what is published.
-STREAMING = frozenset({Standing.CATCHING_UP, Standing.CURRENT, Standing.LAGGING})
 
 
 class Site(Struct, frozen=True):
@@ -143,7 +125,7 @@ class Candidate:
         """Brings it up to date; ``number`` is that of the last publication."""
         self._number = number
         self._life += 1
-        self.standing = Standing.COMPARING
+        self.standing = step(self.standing, Standing.COMPARING)
         self._compare(self._life).addErrback(self._failed_here, self._life)
 
     def give_up_waiting(self, number: int) -> None:
@@ -157,14 +139,14 @@ class Candidate:
         )
         self._trusted = False
         if self.standing is Standing.CURRENT:
-            self.standing = Standing.LAGGING
+            self.standing = step(self.standing, Standing.LAGGING)
         self._moved()
 
     def close(self) -> None:
         """Forgets it; answers that are still to come are ignored."""
         self._life += 1
         self._stop()
-        self.standing = Standing.GONE
+        self.standing = step(self.standing, Standing.GONE)
 
     def _stop(self) -> None:
         self._stream.clear()
@@ -228,7 +210,7 @@ class Candidate:
             # Below every publication: until these are there it holds none.
             self._stream.offer(0, state)
         self._stream.published(self._number)
-        self.standing = Standing.CATCHING_UP
+        self.standing = step(self.standing, Standing.CATCHING_UP)
         self._pump()
 
     # Sending
@@ -279,7 +261,7 @@ class Candidate:
 
     def _caught_up(self) -> None:
         again = " again" if self._fault is not None or self.standing is Standing.LAGGING else ""
-        self.standing = Standing.CURRENT
+        self.standing = step(self.standing, Standing.CURRENT)
         self._pause = RETRY
         self._trusted = True
         self._fault = None
@@ -304,7 +286,7 @@ class Candidate:
     def _stale(self, fault: str, procedure: str) -> None:
         self._life += 1
         self._stop()
-        self.standing = Standing.STALE
+        self.standing = step(self.standing, Standing.STALE)
         self._trusted = False
         if fault != self._fault:
             log.warn(

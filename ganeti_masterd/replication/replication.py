@@ -25,8 +25,9 @@ from ganeti_masterd.replication.acknowledgement import (
     acknowledged,
 )
 from ganeti_masterd.replication.broadcast import Broadcast
-from ganeti_masterd.replication.candidate import Candidate, Site, Standing
+from ganeti_masterd.replication.candidate import Candidate, Site
 from ganeti_masterd.replication.interfaces import Published
+from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.replication.states import DrainFlag, State, states_of
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.timing import Timers

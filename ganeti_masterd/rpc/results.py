@@ -85,7 +85,7 @@ class HookResult(Struct, frozen=True, array_like=True):
 
 
 class DeviceStatus(Struct, frozen=True):
-    """State of a block device; ``ldisk_status`` 1 ok, 2 unknown, 3 faulty, 4 syncing."""
+    """State of a block device; ``ldisk_status`` 1 ok, 2 syncing, 3 unknown, 4 faulty."""
 
     dev_path: str
     is_degraded: bool | None = None

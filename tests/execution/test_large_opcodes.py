@@ -17,7 +17,7 @@ from ganeti_masterd.locking.levels import (
     opportunistic,
     shared,
 )
-from ganeti_masterd.logical_units.base import UNITS, HookNodes, LogicalUnit
+from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes import decode_opcode
 from ganeti_masterd.rpc.interfaces import Target
@@ -213,8 +213,7 @@ class JudgingHooksTests(LargeOpcodeScene):
             def after_hooks(self, ctx: Context, answers: Any, result: Any) -> Any:
                 return judge(answers, result)
 
-        UNITS["OP_CLUSTER_VERIFY_GROUP"] = Verify
-        self.addCleanup(UNITS.pop, "OP_CLUSTER_VERIFY_GROUP", None)
+        self.patch_unit("OP_CLUSTER_VERIFY_GROUP", Verify)
         return await self.run_job(
             decode_opcode({"OP_ID": "OP_CLUSTER_VERIFY_GROUP", "group_name": "default"})
         )

@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred
 
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.replication import candidate
-from ganeti_masterd.replication.candidate import Standing
 from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
+from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.testing.journal import MemoryJournal

@@ -14,8 +14,8 @@ from ganeti_masterd.jobs.model import new_job
 from ganeti_masterd.monitoring.declarations import METRICS
 from ganeti_masterd.monitoring.service import MAX_CONNECTIONS
 from ganeti_masterd.opcodes import OPCODES
-from ganeti_masterd.replication.candidate import Standing
 from ganeti_masterd.replication.replication import Replica
+from ganeti_masterd.replication.standing import Standing
 from tests.jobs.scene import delay
 from tests.monitoring.scene import MonitoringScene, parse_response
 

@@ -19,8 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.journal.rows import JobRow, Row
 from ganeti_masterd.replication.acknowledgement import Ack
-from ganeti_masterd.replication.candidate import RETRY_AT_MOST, Standing
+from ganeti_masterd.replication.candidate import RETRY_AT_MOST
 from ganeti_masterd.replication.comparison import SLICE
+from ganeti_masterd.replication.standing import Standing
 from tests.replication.model import ENDED, FILES, QUEUED, RUNNING, check_order
 from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, UP, Scene, configuration
 

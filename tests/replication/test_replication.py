@@ -10,8 +10,9 @@ from zope.interface.verify import verifyObject
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.replication.acknowledgement import Ack
-from ganeti_masterd.replication.candidate import GATHERING, PATIENCE, RETRY, Standing
+from ganeti_masterd.replication.candidate import GATHERING, PATIENCE, RETRY
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
+from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.rpc.interfaces import INodeRPC
 from tests.replication.model import FILES
 from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, UP, Scene, configuration

@@ -1,0 +1,163 @@
+"""What is asked of a candidate, what is sent of the difference, and in which calls."""
+
+from __future__ import annotations
+
+import json
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.errors import ProgrammerError
+from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, SerialRow
+from ganeti_masterd.replication.calls import calls_for
+from ganeti_masterd.replication.comparison import Comparison, difference, sha1
+from ganeti_masterd.replication.standing import TABLE, Standing, step
+from ganeti_masterd.replication.states import (
+    ArchiveMove,
+    ConfigFile,
+    DrainFlag,
+    JobFile,
+    SerialFile,
+    states_of,
+)
+from ganeti_masterd.rpc.calls import CALLS
+from tests.replication.model import FILES, Bytes
+
+CONFIG = ConfigFile(Bytes(b"config"))
+
+
+def body(job_id: int, *, ended: bool = False) -> bytes:
+    return json.dumps({"id": job_id, "end_timestamp": [1, 0] if ended else None}).encode()
+
+
+class ComparisonTests(SynchronousTestCase):
+    def compared(self, files: dict[str, bytes], highest: int, slice_: int) -> list[list[str]]:
+        """Compares; returns the files of each question."""
+        self.held = Comparison(FILES, highest, slice_=slice_)
+        asked = []
+        while not self.held.complete:
+            asked.append(self.held.paths())
+            found = {path: sha1(files[path]) for path in asked[-1] if path in files}
+            self.held.found(found)
+        return asked
+
+    def test_slices(self) -> None:
+        """All ids up to the highest are asked for, and half a slice beyond."""
+        asked = self.compared({}, 5, 4)
+        self.assertEqual(asked[0], [FILES.serial, FILES.config, *map(FILES.job, range(1, 5))])
+        self.assertEqual(asked[1], [*map(FILES.job, range(5, 9))])
+        self.assertEqual(len(asked), 2)
+        self.assertEqual((self.held.serial, self.held.config, self.held.jobs), (None, None, {}))
+
+    def test_ahead(self) -> None:
+        """A candidate that has jobs above the highest is asked until there are no more."""
+        files = {FILES.job(job_id): b"{}" for job_id in (3, 7, 11)}
+        self.assertEqual(len(self.compared(files, 2, 4)), 4)
+        self.assertEqual(list(self.held.jobs), [3, 7, 11])
+
+    def test_difference(self) -> None:
+        """What differs is sent: serial and configuration first, moves last, and the drain flag."""
+        files = {
+            FILES.serial: b"9\n",
+            FILES.config: b"other",
+            FILES.job(1): body(1, ended=True),
+            FILES.job(2): body(2),
+            FILES.job(4): body(4),
+            FILES.job(5): body(5),
+            FILES.job(6): body(6, ended=True),
+        }
+        self.compared(files, 9, 50)
+        live = {1: body(1, ended=True), 2: body(2, ended=True), 3: body(3)}
+        states = difference(
+            self.held,
+            serial=9,
+            drained=True,
+            config=CONFIG,
+            jobs=live,
+            body=live.__getitem__,
+            archived={4: body(4, ended=True), 6: body(6, ended=True)},
+        )
+        self.assertEqual(
+            states,
+            [
+                DrainFlag(True),
+                CONFIG,
+                JobFile(2, body(2, ended=True), True),
+                JobFile(3, body(3), False),
+                JobFile(4, body(4, ended=True), True),
+                *map(ArchiveMove, (4, 5, 6)),
+            ],
+        )
+
+
+class CallTests(SynchronousTestCase):
+    def test_calls(self) -> None:
+        """Each state is a call that noded knows; all moves are one."""
+        states = [
+            SerialFile(7),
+            DrainFlag(True),
+            CONFIG,
+            JobFile(1, b"{}", False),
+            ArchiveMove(2),
+            ArchiveMove(10001),
+        ]
+        calls = calls_for(states, FILES)
+        for procedure, arguments in calls:
+            CALLS[procedure].check(arguments)
+        self.assertEqual(
+            calls,
+            [
+                ("jobqueue_update", [FILES.serial, [0, "7\n"]]),
+                ("jobqueue_set_drain_flag", [True]),
+                (
+                    "upload_file_single",
+                    [FILES.config, [0, "config"], 33184, "gnt-masterd", "gnt-confd", None, None],
+                ),
+                ("jobqueue_update", [FILES.job(1), [0, "{}"]]),
+                (
+                    "jobqueue_rename",
+                    [[[FILES.job(n), FILES.archived_job(n)] for n in (2, 10001)]],
+                ),
+            ],
+        )
+
+    def test_states_of_a_commit(self) -> None:
+        """Of a commit the serial goes first, the configuration next, then jobs in their order."""
+        rows = [
+            JobRow(5, body(5)),
+            LogRow(4, 0, b"[]"),
+            ConfigRow("cluster", "", b"{}"),
+            JobRow(4, body(4, ended=True)),
+            JobRow(3, body(3, ended=True), archived=True),
+            SerialRow(9),
+        ]
+        serial, config, *jobs = states_of(rows, lambda: Bytes(b"new"))
+        self.assertEqual(serial, SerialFile(9))
+        assert isinstance(config, ConfigFile)
+        self.assertEqual(config.content, b"new")
+        self.assertEqual(
+            jobs,
+            [JobFile(5, body(5), False), JobFile(4, body(4, ended=True), True), ArchiveMove(3)],
+        )
+
+    def test_encoded_once(self) -> None:
+        """A configuration is encoded once, however many candidates there are."""
+        images = [b"only once"]
+
+        class Image:
+            def encode(self) -> bytes:
+                return images.pop()
+
+        config = ConfigFile(Image())
+        self.assertEqual((config.content, config.content), (b"only once", b"only once"))
+
+
+class StandingTests(SynchronousTestCase):
+    def test_table(self) -> None:
+        """Every standing is in the table, and only its steps are lawful."""
+        self.assertEqual(set(TABLE), set(Standing))
+        for before in Standing:
+            for after in Standing:
+                if after in TABLE[before][1]:
+                    self.assertIs(step(before, after), after)
+                else:
+                    self.assertRaises(ProgrammerError, step, before, after)
