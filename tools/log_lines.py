@@ -82,7 +82,8 @@ MEANINGS = {
     "The daemon can't start: {message}": "The start ends with exit code 1, for this reason.",
     "The daemon can't start: {error}": "As above, when it was up already: its jobs could not be "
     "recorded, or the monitoring endpoint not be opened.",
-    "A part of the daemon can't be started": "A fault of the daemon; the start ends with exit code 1.",
+    "A part of the daemon can't be started": "A fault of the daemon; the start ends with exit "
+    "code 1.",
     "The configuration has a fault: {fault}": "config.data contradicts itself. The daemon works "
     "with it; mend what it names.",
     "This process may open {limit} files, fewer than --max-connections needs": "Raise the "

@@ -27,7 +27,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 def _job_id(value: Any, where: str) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
         value = int(value)
     if type(value) is not int or value < 0:
         raise prereq(f"{where}: expected a job id, not {shown(value)}")

@@ -84,11 +84,11 @@ class _Rule:
 class Faults:
     """The rules in force, those set in code first; ``path`` is the file, if any.
 
-    The file is looked at no more than each half second. One that can't be
+    The file is looked at no more than twenty times a second. One that can't be
     understood is logged and leaves the rules as they were.
     """
 
-    LOOK_EVERY = 0.5
+    LOOK_EVERY = 0.05
 
     def __init__(
         self, path: str | None = None, *, chance: Callable[[], float] = random.random

@@ -314,6 +314,8 @@ class Fuzzer:
         assert reply is not None, f"closed without an answer to {shown!r}"
         kind = check_reply(reply)
         self.counts[kind] += 1
+        # How a fault that nobody foresaw is answered; its traceback is in the log.
+        assert kind != "OpExecError", f"{reply!r} in answer to {shown!r}"
         if understood(message):
             return True
         assert kind == "LuxiError", f"{kind} in answer to {shown!r}"

@@ -45,7 +45,7 @@ def _opened(above: Path, folders: set[Path]) -> str:
     """Returns commands that hide a folder, and put others back that are below it."""
     hidden = shlex.quote(str(above))
     kept = [each for each in sorted(folders) if not folders & set(each.parents)]
-    lines = ["kept=$(mktemp -d)"]
+    lines = ["umask 022", "kept=$(mktemp -d)"]
     for place, folder in enumerate(kept):
         lines += [
             f'mkdir "$kept/{place}"',

@@ -41,16 +41,6 @@ _BOUNDS = (
     "max:disk-size=1048576,cpu-count=8,disk-count=16,memory-size=32768,nic-count=8,spindle-use=12"
 )
 
-#: Copies a file to the same place of another virtual node: ... SOURCE USER@NODE:TARGET
-_SCP = """\
-#!/bin/bash
-target=${!#}
-source=${@:$#-1:1}
-node=${target#*@}
-node=${node%%:*}
-cp -p "$source" "$(dirname "$GANETI_ROOTDIR")/$node/${target#*"$GANETI_ROOTDIR"/}"
-"""
-
 
 class Ran(Struct, frozen=True):
     """What a command did: its exit code and what it printed."""
@@ -81,7 +71,6 @@ class RealCluster:
     def up(self) -> None:
         """Brings the cluster up, with luxid and wconfd as its master daemons."""
         self.folder.chmod(0o755)
-        self._make_scp()
         self._make_namespace()
         setup = [VCLUSTER_SETUP, "-E", "-N", "-c", str(len(NODES)), "-i", "10", "-p", NET]
         self._inside([*setup, "-I", "/bin/true", str(self.folder)], {}).checked()
@@ -127,24 +116,12 @@ class RealCluster:
         text = log.read_bytes()[begin:].decode("utf-8", "replace")
         return Ran(f"daemon-util {arguments}", done.code, text, "")
 
-    def _make_scp(self) -> None:
-        """Makes what Ganeti's tools take for scp.
-
-        On virtual nodes they would copy a file of the master's onto itself
-        (3.0.2), so that no renewed certificate ever reached another node.
-        """
-        programs = self.folder / "bin"
-        programs.mkdir()
-        script = programs / "scp"
-        script.write_text(_SCP, encoding="utf-8")
-        script.chmod(0o755)
-
     def _inside(
         self, command: list[str], variables: dict[str, str], limit: float = PATIENCE
     ) -> Ran:
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, *command],
-            env={**self._environment(), **variables},
+            env={**_own_environment(), **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -177,6 +154,7 @@ class RealCluster:
     def deploy(self) -> None:
         """Has daemon-util of all nodes know gnt-masterd, as the documentation says."""
         programs = self.folder / "bin"
+        programs.mkdir()
         for name in ("twistd", "gnt-luxi"):
             script = programs / name
             script.write_text(wrapper(Path(sys.executable).with_name(name)), encoding="utf-8")
@@ -238,16 +216,12 @@ class RealCluster:
                 "PasswordAuthentication no",
                 "UsePAM no",
                 "StrictModes no",
+                "Subsystem sftp internal-sftp",  # scp needs it
                 f"PidFile {self.folder}/sshd.pid",
             ],
         )
         Path("/run/sshd").mkdir(exist_ok=True)
         self._inside(["/usr/sbin/sshd"], {}).checked()
-
-    def _environment(self) -> dict[str, str]:
-        # With those of a virtual cluster around, its set-up would refuse to work.
-        own = {name: value for name, value in os.environ.items() if not name.startswith("GANETI_")}
-        return {**own, "PATH": f"{self.folder}/bin{os.pathsep}{own['PATH']}"}
 
     def _processes(self) -> list[int]:
         command = ["ip", "netns", "pids", self.namespace]
@@ -267,3 +241,6 @@ def _write(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+def _own_environment() -> dict[str, str]:
+    # With those of a virtual cluster around, its set-up would refuse to work.
+    return {name: value for name, value in os.environ.items() if not name.startswith("GANETI_")}

@@ -134,6 +134,7 @@ def test_a_wrong_request_leaves_the_connection_open(daemon: DaemonProcess) -> No
             ("QueryJobs", {}, None, "OpPrereqError", "QueryJobs"),
             (5, [], None, "OpPrereqError", "method"),
             ("QueryJobs", [[1], ["id"]], 1, "LuxiError", "3000000"),
+            ("CancelJob", ["9" * 5000], None, "OpPrereqError", "CancelJob"),
             ("SubmitJob", [[{"OP_ID": "OP_NOPE"}]], None, "OpPrereqError", "OP_NOPE"),
             ("SubmitJob", [[]], None, "OpPrereqError", "opcode"),
         ):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.crashing import Crashes
 
-KILLS = 6
+KILLS = 8
 
 
 def test_promises_are_kept_through_kills(make_daemon: Callable[..., DaemonProcess]) -> None:

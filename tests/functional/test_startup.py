@@ -24,6 +24,7 @@ from ganeti_masterd.startup.locks import LockedFile
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.testing.daemon import DaemonProcess, twistd
 from tests.functional.crashing import journal_rows, until
+from tests.functional.readable import wrapper
 
 MakeDaemon = Callable[..., DaemonProcess]
 
@@ -60,12 +61,13 @@ class Site:
         how: tuple[str, ...] = FOREGROUND,
         simulate: bool = True,
         text: str = "",
+        program: str | None = None,
         **settings: Any,
     ) -> subprocess.CompletedProcess[str]:
         """Starts a daemon and waits until whoever starts it has the exit code."""
         where = [f"--root={self.paths.root}", *(["--simulate=3"] if simulate else [])]
         return subprocess.run(
-            [twistd(), *how, "gnt-masterd", *where, *options],
+            [program or twistd(), *how, "gnt-masterd", *where, *options],
             cwd=self.folder,
             env={**os.environ, **self.environment},
             input=text,
@@ -293,7 +295,10 @@ def test_root_is_given_up(real: Site) -> None:
         pytest.skip("only root can give up root")
     real.folder.chmod(0o755)
     (Path(real.paths.queue) / "serial").write_text("7\n")
-    with real.detached(*NO_VOTE, simulate=False) as pid:
+    script = real.folder / "twistd"
+    script.write_text(wrapper(Path(twistd())))
+    script.chmod(0o755)
+    with real.detached(*NO_VOTE, simulate=False, program=str(script)) as pid:
         status = Path(f"/proc/{pid}/status").read_text("ascii")
         assert f"Uid:\t{user.pw_uid}\t{user.pw_uid}\t{user.pw_uid}\t{user.pw_uid}" in status
         assert f"Gid:\t{group.gr_gid}\t{group.gr_gid}" in status
