@@ -100,7 +100,7 @@ class FileTests(SynchronousTestCase):
         self.write([{"kind": "error", "text": "one"}])
         self.assertEqual(self.hit(), "one")
         self.write([{"kind": "error", "text": "another"}])
-        self.assertEqual(self.hit(0.1), "one")
+        self.assertEqual(self.hit(self.faults.LOOK_EVERY / 2), "one")
         self.assertEqual(self.hit(), "another")
         os.unlink(self.path)
         self.assertIsNone(self.hit())
