@@ -90,9 +90,9 @@ class JobControl:
         return queue.commit([changed]).addCallback(durable)
 
     def archive(self, job_id: int) -> Deferred[bool]:
-        """Archives a job; false if it isn't in the queue or has not ended."""
-        job = self._queue.jobs.get(job_id)
-        if job is None or not job.finished:
+        """Archives a job; false if it isn't in the queue, has not ended, or is being archived."""
+        job = self._queue.archivable(job_id)
+        if job is None:
             return succeed(False)
         return self._queue.archive([job]).addCallback(lambda _: True)
 
@@ -117,8 +117,8 @@ class JobControl:
             nonlocal archived
             old: list[Job] = []
             while todo and len(old) < ARCHIVE_SLICE and seconds() <= deadline:
-                job = queue.jobs.get(todo.popleft())
-                if job is not None and job.finished and _is_older(job, now, age):
+                job = queue.archivable(todo.popleft())
+                if job is not None and _is_older(job, now, age):
                     old.append(job)
             if not old:
                 done.callback((archived, len(todo)))

@@ -78,6 +78,8 @@ class JobQueue:
         self.opcodes: dict[int, tuple[Opcode, ...]] = {}
         #: Jobs archived so lately that their files may not have moved yet.
         self.just_archived: dict[int, Job] = {}
+        # Jobs that are being archived: durable or not yet, a second time would be once too often.
+        self._leaving: set[int] = set()
         #: Final states of archived jobs that live ones depend on.
         self.final_of_archived: dict[int, str] = {}
         self.last_id = 0
@@ -295,8 +297,15 @@ class JobQueue:
 
     # Archiving
 
+    def archivable(self, job_id: int) -> Job | None:
+        """Returns a job that has ended, is in the queue, and isn't leaving it already."""
+        job = self.jobs.get(job_id)
+        return job if job is not None and job.finished and job_id not in self._leaving else None
+
     def archive(self, jobs: Sequence[Job]) -> Deferred[None]:
-        """Makes ended jobs leave the queue for the archive."""
+        """Makes jobs that are :meth:`archivable` leave the queue for the archive."""
+        leaving = {job.id for job in jobs}
+        self._leaving |= leaving
         rows = [JobRow(job.id, encode_job(job), archived=True) for job in jobs]
 
         def moved() -> None:
@@ -312,7 +321,11 @@ class JobQueue:
             for job in jobs:
                 self.just_archived.pop(job.id, None)
 
-        return self.journal.commit(rows, moved)
+        def left(result: Any) -> Any:
+            self._leaving -= leaving
+            return result
+
+        return self.journal.commit(rows, moved).addBoth(left)
 
     # Counting
 

@@ -115,6 +115,15 @@ class ArchiveTests(QueueScene):
         assert isinstance(row, JobRow)
         self.assertEqual((row.job_id, row.archived), (job_id, True))
 
+    def test_twice_at_once(self) -> None:
+        """A job that is leaving for the archive doesn't leave a second time."""
+        job_id = self.submit_one()
+        self.finish(job_id)
+        self.journal.held = True
+        first, second = self.control.archive(job_id), self.control.archive(job_id)
+        self.journal.release()
+        self.assertEqual((self.successResultOf(first), self.successResultOf(second)), (True, False))
+
     def auto(self, age: float, timeout: float = 60) -> tuple[int, int]:
         return self.successResultOf(self.control.auto_archive(age, timeout))
 
