@@ -18,9 +18,13 @@
 
 _masterd_pid_file="$RUN_DIR/ganeti-masterd.pid"
 
-# Whether a file is locked as a PID file is while its daemon runs.
+# Whether a file is locked as a PID file is while its daemon runs. Makes none.
 _masterd_locked() {
-  [[ -e "$1" ]] && ! flock --nonblock --shared "$1" true
+  local fd code=0
+  { exec {fd}<"$1"; } 2>/dev/null || return 1
+  flock --nonblock --shared "$fd" || code=$?
+  exec {fd}<&-
+  ((code != 0))
 }
 
 # Whether gnt-masterd runs.

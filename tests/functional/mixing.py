@@ -12,7 +12,9 @@ import random
 import socket
 import threading
 import time
+from collections import Counter
 from pathlib import Path
+from typing import BinaryIO
 
 from ganeti_masterd.luxi.messages import encode_request
 from ganeti_masterd.testing.daemon import DaemonProcess
@@ -29,6 +31,9 @@ CLIENTS = 8
 
 #: Seconds that a client does nothing between two requests.
 PAUSE = 0.02
+
+#: The duration of the job that is the last of all.
+LAST = 0.001
 
 #: How many jobs are looked at in one go, and how many of the last ones on disk.
 _SLICE = 2000
@@ -84,6 +89,36 @@ class Rude(threading.Thread):
         )
 
 
+class CallLog:
+    """The calls of simulated nodes, read as they are logged: of a long log the end is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.found: Counter[float] = Counter()
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._rest = b""
+
+    def read(self) -> None:
+        """Counts what came since; to be called more often than the log is begun anew."""
+        if self._file is None:
+            if not self._path.exists():
+                return
+            self._file = self._path.open("rb")
+        # Asked before reading: what has another name by then gets no more lines.
+        turned_over = os.fstat(self._file.fileno()).st_ino != self._path.stat().st_ino
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        self.found += books.calls_in_lines(line.decode("ascii") for line in lines)
+        if turned_over:
+            self._file.close()
+            self._file = None
+            self.read()
+
+    def close(self) -> None:
+        """Ends reading."""
+        if self._file is not None:
+            self._file.close()
+
+
 class MixedLoad:
     """One daemon under load, and what its clients were promised.
 
@@ -100,6 +135,7 @@ class MixedLoad:
         self.memory: list[float] = []
         self._random = random.Random(seed)
         self._before = self._held()
+        self._calls = CallLog(daemon.root / "simulation" / "calls.log")
 
     def run(self, seconds: float, samples: int) -> None:
         """Keeps the load up for that long, and looks at the memory so many times."""
@@ -117,6 +153,7 @@ class MixedLoad:
                 break
             if now >= seconds * (len(self.memory) + 1) / samples:
                 self._sample()
+            self._calls.read()
             # The first of them all is the one that changes what there is only one of.
             while len(crowd) < CLIENTS:
                 alone = not any(client.alone for _, client in crowd)
@@ -125,7 +162,7 @@ class MixedLoad:
                 )
                 client.start()
                 crowd.append((now + self._random.uniform(*LIFE), client))
-            time.sleep(0.01)
+            time.sleep(0.02)
         for each in rude:
             each.end()
             each.join()
@@ -135,24 +172,30 @@ class MixedLoad:
         """Lets every job end; checks all of them, the files, and that everything was given back."""
         with self.daemon.client(60.0) as master:
             until(lambda: not unfinished(self.daemon), "jobs did not end", 120.0)
-            last = master.submit_job([{"OP_ID": "OP_TEST_DELAY", "duration": 0.001}])
+            last = master.submit_job([{"OP_ID": "OP_TEST_DELAY", "duration": LAST}])
             until(lambda: not unfinished(self.daemon), "the last job did not end")
             faults = [*self.ledger.faults]
             faults += books.tag_faults(self.ledger, master.query_tags("cluster"))
             faults += strangers(self.ledger, master.query_jobs(None, ["id", "ops", "status"]), last)
-            log = self.daemon.root / "simulation" / "calls.log"
-            until(lambda: b"[0.001]" in _tail(log), "the last call is not logged")
-            calls = books.calls_in(log)
+            until(self._last_call_is_logged, "the last call is not logged")
+            calls = self._calls.found
             for jobs in _slices(sorted(self.ledger.jobs)):
                 rows = books.rows_of(master, jobs)
                 faults += books.faults_in(self.ledger, rows, calls)
                 faults += books.run_faults(self.ledger, rows, calls)
             rows = books.rows_of(master, sorted(self.ledger.jobs)[-_ON_DISK:])
+        self._calls.close()
         self._given_back()
-        assert "Traceback" not in self.daemon.log_text()
+        log = self.daemon.log_text()
+        assert "Traceback" not in log
+        assert "does not get the queue" not in log, "a candidate was out of date"
         self.daemon.stop()
         faults += books.disagreements(rows, Path(self.daemon.paths.queue))
         assert not faults, "\n  ".join([f"{len(faults)} faults:", *faults[:20]])
+
+    def _last_call_is_logged(self) -> bool:
+        self._calls.read()
+        return self._calls.found[LAST] == 1
 
     def _bury(self, client: Client) -> None:
         client.die()
@@ -178,12 +221,6 @@ class MixedLoad:
         files, _ = self._before
         until(lambda: self._held()[0] <= files + 4, "descriptors are left")
         assert self._held()[1] <= 32, "threads are left"
-
-
-def _tail(log: Path, size: int = 4096) -> bytes:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - size))
-        return file.read()
 
 
 def _slices(jobs: list[int]) -> list[list[int]]:

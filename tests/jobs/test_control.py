@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ganeti_masterd.errors import OpPrereqError
+from ganeti_masterd.errors import JobQueueError, OpPrereqError
 from ganeti_masterd.jobs import model
 from ganeti_masterd.journal.rows import JobRow
 from tests.jobs.scene import QueueScene, delay
@@ -123,6 +123,21 @@ class ArchiveTests(QueueScene):
         first, second = self.control.archive(job_id), self.control.archive(job_id)
         self.journal.release()
         self.assertEqual((self.successResultOf(first), self.successResultOf(second)), (True, False))
+
+    def test_archive_under_way(self) -> None:
+        """A job that is being archived isn't again, whoever asks; after a failure it may be."""
+        job_id = self.submit_one()
+        self.finish(job_id)
+        self.journal.held = True
+        first = self.control.archive(job_id)
+        self.assertFalse(self.successResultOf(self.control.archive(job_id)))
+        self.assertEqual(self.auto(-1), (0, 0))
+        self.journal.fail()
+        self.failureResultOf(first, JobQueueError)
+        again = self.control.archive(job_id)
+        self.journal.release()
+        self.assertTrue(self.successResultOf(again))
+        self.assertEqual(sum(getattr(row, "archived", False) for row in self.journal.rows), 1)
 
     def auto(self, age: float, timeout: float = 60) -> tuple[int, int]:
         return self.successResultOf(self.control.auto_archive(age, timeout))
