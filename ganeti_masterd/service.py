@@ -188,8 +188,8 @@ class MasterService(Service):
         alive = living(loaded.jobs.values(), is_locked)
         if alive:
             raise JobQueueError(
-                "Processes of another master daemon still run jobs: "
-                f"{', '.join(map(str, alive))}; start again when they have ended"
+                f"Processes of luxid still run jobs: {', '.join(map(str, alive))}; start"
+                " ganeti-wconfd, which they need for their end, and this daemon after it"
             )
         job_files.set_aside(parts.queue.folder, loaded.corrupt)
         _raise_if_failed(parts.door.start())

@@ -268,9 +268,14 @@ class JobRun:
         self._record(job).addCallbacks(lambda _: self._begin(), self._stopped)
 
     def _end(self, job: Job) -> None:
-        """Records the end of the job. Its locks are free at once, its slot once it is durable."""
-        self._release()
-        self._record(job).addErrback(self._stopped)
+        """Records the end of the job. Its locks are free at once, its slot once it is durable.
+
+        Until then it is under way: a stop that waits for the last job waits for
+        its end on disk, too.
+        """
+        self._let_go()
+        recorded = self._record(job).addErrback(self._stopped)
+        recorded.addCallback(lambda _: self._executor.forget(self.job_id))
 
     def _record(self, job: Job) -> Deferred[None]:
         jobs, rows = [*self._sub_jobs, job], self._sub_rows
@@ -281,15 +286,15 @@ class JobRun:
         if not failure.check(DaemonStopping):
             log.failure("Job {job} is stuck", failure, job=self.job_id)
 
-    def _release(self) -> None:
+    def _let_go(self) -> None:
         self.phase = Phase.ENDED
         self._services.locks.release_all(self.job_id)
         self._services.reservations.drop(self.job_id)
-        self._executor.forget(self.job_id)
 
     def _leave(self) -> None:
         """Leaves the job as it is on disk, without locks and without a slot."""
-        self._release()
+        self._let_go()
+        self._executor.forget(self.job_id)
         self._services.queue.scheduler.discard(self.job_id)
 
     # From clients

@@ -18,14 +18,14 @@ _READ = os.O_RDONLY | os.O_CLOEXEC
 class Disk:
     """An :class:`IDisk` on the filesystem of this machine.
 
-    ``groups`` gives the group (gid) of what is made below a directory, the
-    longest directory that fits decides; elsewhere the process's own group
-    stays. Readers such as confd and noded have their rights by group (spec
-    masterd 10).
+    ``groups`` gives the group (gid) of a directory and what is made below, or of a
+    file and the temporary one that takes its place, ``FILE.SUFFIX``; the longest
+    path that fits decides; elsewhere the process's own group stays. Readers such as
+    confd and noded have their rights by group (spec masterd 10).
     """
 
     def __init__(self, groups: Mapping[str, int] | None = None) -> None:
-        given = {directory.rstrip("/") + "/": gid for directory, gid in (groups or {}).items()}
+        given = {place.rstrip("/"): gid for place, gid in (groups or {}).items()}
         self._groups = sorted(given.items(), key=lambda item: -len(item[0]))
 
     def read(self, path: str) -> bytes | None:
@@ -96,7 +96,7 @@ class Disk:
             os.close(descriptor)
 
     def _group(self, path: str) -> int | None:
-        for directory, group in self._groups:
-            if path.startswith(directory):
+        for place, group in self._groups:
+            if path == place or path.startswith((place + "/", place + ".")):
                 return group
         return None

@@ -89,15 +89,16 @@ def give_tree(root: str, account: Account) -> None:
 
 
 def groups_of(paths: Paths, account: Account | None) -> dict[str, int]:
-    """Returns the groups of what is made below a folder, as far as this process may give them."""
+    """Returns the groups of files and of what is made below folders, as far as may be given."""
     if account is None:
         return {}
     wanted = {
         paths.data: _group(READERS_GROUP, account),
+        paths.watcher_pause: _group(OWN_GROUP, account),
         paths.queue: account.gid,
         os.path.dirname(paths.journal): _group(OWN_GROUP, account),
     }
-    return {folder: gid for folder, gid in wanted.items() if may_give_to(gid)}
+    return {place: gid for place, gid in wanted.items() if may_give_to(gid)}
 
 
 def _group(name: str, account: Account) -> int:

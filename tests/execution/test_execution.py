@@ -464,6 +464,17 @@ class LimitTests(ExecutionScene):
         await self.run_job(dummy())
         await self.executor.when_idle()
 
+    async def test_idle_once_it_is_durable(self) -> None:
+        """A job is under way until its end is recorded: whoever waits for the last finds it."""
+        release = threading.Event()
+        self.unit(exec=lambda unit, ctx: release.wait(10) and None)
+        job_id = await self.submit(dummy())
+        await self.reaches(job_id, "running")
+        idle = self.executor.when_idle()
+        idle.addCallback(lambda _: self.queue.jobs[job_id].status)
+        release.set()
+        self.assertEqual(await idle, "success")
+
 
 class PriorityTests(ExecutionScene):
     """Ageing."""

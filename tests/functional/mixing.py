@@ -105,7 +105,9 @@ class CallLog:
                 return
             self._file = self._path.open("rb")
         # Asked before reading: what has another name by then gets no more lines.
-        turned_over = os.fstat(self._file.fileno()).st_ino != self._path.stat().st_ino
+        turned_over = not self._path.exists() or not os.path.samestat(
+            os.fstat(self._file.fileno()), self._path.stat()
+        )
         *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
         self.found += books.calls_in_lines(line.decode("ascii") for line in lines)
         if turned_over:

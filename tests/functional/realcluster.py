@@ -65,6 +65,7 @@ class RealCluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.namespace = f"masterd-{folder.name}"
+        self.deployed = False
         self.paths = Paths(str(folder / "node1"))
         self._etc = Path("/etc/netns") / self.namespace
 
@@ -154,7 +155,7 @@ class RealCluster:
     def deploy(self) -> None:
         """Has daemon-util of all nodes know gnt-masterd, as the documentation says."""
         programs = self.folder / "bin"
-        programs.mkdir()
+        programs.mkdir(exist_ok=True)
         for name in ("twistd", "gnt-luxi"):
             script = programs / name
             script.write_text(wrapper(Path(sys.executable).with_name(name)), encoding="utf-8")
@@ -162,12 +163,14 @@ class RealCluster:
         for node in NODES:
             with open(self._defaults(node), "a", encoding="utf-8") as file:
                 file.write(f"GNT_MASTERD_BIN={programs}\n. {PROJECT}/deploy/daemon-util.sh\n")
+        self.deployed = True
 
     def undeploy(self) -> None:
         """Takes back what :meth:`deploy` did."""
         for node in NODES:
             lines = self._defaults(node).read_text(encoding="utf-8").splitlines(keepends=True)
             self._defaults(node).write_text("".join(lines[:-2]), encoding="utf-8")
+        self.deployed = False
 
     def _defaults(self, node: str) -> Path:
         return self.folder / node / "etc/default/ganeti"

@@ -150,4 +150,6 @@ def _lines(command: str, text: str) -> list[str]:
     for pattern, instead in _MOMENTARY:
         text = re.sub(pattern, instead, text)
     lines = [line.rstrip() for line in text.splitlines()]
-    return sorted(lines) if _UNORDERED.search(command) else lines
+    if not _UNORDERED.search(command):
+        return lines
+    return sorted(line.lstrip(" -") for line in lines)  # the first of a list has a dash

@@ -114,7 +114,7 @@ class DiskTests(SynchronousTestCase):
         self.assertEqual(self.mode("job-1"), 0o640)
 
     def test_group(self) -> None:
-        """The longest directory that has a group gives it to what is made below."""
+        """The longest directory that has a group gives it to itself and what is made below."""
         own, calls = os.getgid(), []
         disk = Disk({self.root: own + 1, self.path("queue"): own})
         self.patch(os, "fchown", lambda fd, uid, gid: calls.append((uid, gid)))
@@ -123,7 +123,16 @@ class DiskTests(SynchronousTestCase):
         disk.write(self.path("queue/job-1"), b"", 0o640)
         disk.write(self.path("queueing"), b"", 0o640)
         Disk({self.path("queue"): own}).write(self.path("config.data"), b"", 0o640)
-        self.assertEqual(calls, [(-1, own + 1), (-1, own), (-1, own + 1)])
+        self.assertEqual(calls, [(-1, own), (-1, own), (-1, own + 1)])
+
+    def test_group_of_one_file(self) -> None:
+        """A file may have a group of its own, and so does what takes its place."""
+        own, calls = os.getgid(), []
+        disk = Disk({self.root: own, self.path("pause"): own + 1})
+        self.patch(os, "fchown", lambda fd, uid, gid: calls.append(gid))
+        for name in ("pause", "pause.new", "pauses"):
+            disk.write(self.path(name), b"", 0o644)
+        self.assertEqual(calls, [own + 1, own + 1, own])
 
     def test_no_link_is_followed(self) -> None:
         """A link in the place of a temporary file is not written through."""

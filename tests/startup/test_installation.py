@@ -1,0 +1,63 @@
+"""Tests of whether the daemon's user can read the daemon."""
+
+from __future__ import annotations
+
+import os
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.startup.accounts import Account
+from ganeti_masterd.startup.checks import Refused
+from ganeti_masterd.startup.installation import check_readable, parts
+
+#: Its name is in no list of groups, its numbers are nobody's.
+STRANGER = Account("nobody", "nogroup", 54321, 54321)
+ROOT = Account("root", "root", 0, 0)
+
+
+class InstallationTests(SynchronousTestCase):
+    """Files that the user can't read refuse the start."""
+
+    def setUp(self) -> None:
+        self.folder = os.path.abspath(self.mktemp())
+        os.makedirs(self.folder)
+        self.file = self.folder + "/module.py"
+        with open(self.file, "w", encoding="ascii"):
+            pass
+
+    def as_root(self) -> None:
+        if os.geteuid() != 0:
+            raise SkipTest("only root becomes somebody else")
+
+    def test_parts(self) -> None:
+        """A file of each place is named, and this process can read it."""
+        for path in parts():
+            self.assertTrue(os.access(path, os.R_OK), path)
+        self.assertTrue(any("/ganeti_masterd/" in path for path in parts()))
+
+    def test_readable(self) -> None:
+        """What anybody can read is fine, and this process is who it was afterwards."""
+        before = os.geteuid(), os.getegid(), os.getgroups()
+        check_readable(STRANGER, ["/dev/null"])
+        self.assertEqual((os.geteuid(), os.getegid(), os.getgroups()), before)
+
+    def test_folder_in_the_way(self) -> None:
+        """A folder that only root enters is found, and named with the user."""
+        self.as_root()
+        os.chmod(self.folder, 0o700)
+        before = os.geteuid(), os.getegid(), os.getgroups()
+        refused = self.assertRaises(Refused, check_readable, STRANGER, ["/dev/null", self.file])
+        self.assertIn(self.file, refused.message)
+        self.assertIn("nobody", refused.message)
+        self.assertEqual(refused.code, 1)
+        self.assertEqual((os.geteuid(), os.getegid(), os.getgroups()), before)
+
+    def test_root_stays_root(self) -> None:
+        """Root reads everything; nothing is tried."""
+        check_readable(ROOT, ["/nowhere/at/all"])
+
+    def test_an_ordinary_user(self) -> None:
+        """Whoever isn't root stays who it is, and can read what it runs."""
+        self.patch(os, "geteuid", lambda: 1000)
+        check_readable(STRANGER, ["/nowhere/at/all"])
