@@ -1,0 +1,202 @@
+"""A live cluster of real daemons (Debian's Ganeti 3.0.2) taken over and handed back."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+
+from tests.functional.conftest import REQUIRE_PEER, require
+from tests.functional.realcluster import ENSURE_DIRS, NET, RealCluster, until
+from tests.functional.realcommands import INSTANCE, QUICK, outcome
+
+VERIFY = "gnt-cluster verify"
+JOBS = "gnt-job list -o id,status,summary,received_ts,start_ts,end_ts,opresult,oplog"
+
+Outcomes = dict[str, tuple[str, int, list[str], list[str]]]
+
+
+def need_peer() -> None:
+    """Skips where a real cluster can't be brought up; fails there in CI."""
+    for program, package in (
+        ("ganeti-noded", "ganeti"),
+        ("ganeti-luxid", "ganeti-haskell-3.0"),
+        ("ip", "iproute2"),
+        ("sshd", "openssh-server"),
+        ("start-stop-daemon", "dpkg"),
+        ("unshare", "util-linux"),
+    ):
+        require(program, package)
+    if os.getuid() != 0:
+        if REQUIRE_PEER:
+            pytest.fail("a real cluster needs root")
+        pytest.skip("a real cluster needs root")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RealCluster]:
+    """A real cluster with one instance, luxid its master daemon."""
+    need_peer()
+    folder = Path(tempfile.mkdtemp(prefix="gnt-"))
+    made = RealCluster(folder)
+    try:
+        made.up()
+        made.run(INSTANCE).checked()
+        yield made
+    finally:
+        made.close()
+        rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def before(cluster: RealCluster) -> Outcomes:
+    """What the commands gave under luxid."""
+    return {command: outcome(cluster, command) for command in [*QUICK, VERIFY]}
+
+
+@pytest.fixture(scope="module")
+def taken_over(cluster: RealCluster, before: Outcomes) -> RealCluster:
+    """The cluster, gnt-masterd its master daemon."""
+    if not cluster.deployed:
+        cluster.stop_luxid()
+        cluster.deploy()
+    cluster.daemon_util("start ganeti-luxid").checked()
+    return cluster
+
+
+def test_jobs_of_luxid_that_run_refuse_the_take_over(
+    cluster: RealCluster, before: Outcomes
+) -> None:
+    """A job outlives luxid: the daemon names it, leaves it alone, and starts after it."""
+    job = cluster.run("gnt-debug delay --submit --print-jobid -n node2 3").checked().out
+    job_id = int("".join(filter(str.isdigit, job)))
+    listed = f"gnt-job list --no-headers -o status {job_id}"
+    until(lambda: cluster.run(listed).out.strip() == "running", f"job {job_id} does not run")
+    cluster.stop_luxid()
+    cluster.deploy()
+
+    refused = cluster.daemon_util("start ganeti-luxid")
+    assert refused.code == 1, refused
+    assert f"job {job_id} (running, process " in refused.out
+    assert cluster.daemon_util("check ganeti-luxid").code == 1
+    assert Path(f"{cluster.paths.queue}/job-{job_id}").exists()
+
+    # Also with daemon-util as it is deployed: while gnt-masterd doesn't run.
+    cluster.daemon_util("start ganeti-wconfd").checked()
+    until(lambda: "python3" not in cluster.names(), "luxid's job does not end")
+    cluster.daemon_util("stop ganeti-wconfd").checked()
+    cluster.daemon_util("start ganeti-luxid").checked()
+    assert cluster.run(listed).checked().out.strip() == "success"
+
+
+@pytest.mark.parametrize("command", [*QUICK, VERIFY])
+def test_commands_say_what_they_said(
+    taken_over: RealCluster, before: Outcomes, command: str
+) -> None:
+    """Ganeti's own tools end and print the same as under luxid, but for times, ids and sizes."""
+    assert outcome(taken_over, command) == before[command]
+
+
+def test_watcher_leaves_the_daemon_alone(taken_over: RealCluster) -> None:
+    """ganeti-watcher, three times: luxid and wconfd are there for it, and nothing is restarted."""
+    pid = taken_over.pid()
+    log = Path(taken_over.paths.log).with_name("watcher.log")
+    for _ in range(3):
+        taken_over.run(f"ganeti-watcher --rapi-ip={NET}.10").checked()
+    text = log.read_text(encoding="utf-8")
+    assert text.count("check-and-start ganeti-wconfd") == 3
+    for word in ("WARNING", "ERROR", "CRITICAL", "Traceback", "stop ganeti"):
+        assert word not in text, text
+    assert taken_over.pid() == pid
+    assert not {"ganeti-luxid", "ganeti-wconfd"} & set(taken_over.names())
+    assert taken_over.run("gnt-debug wconfd echo ping").checked().out == "Answer: ping\n"
+
+
+def test_daemon_util_finds_one_daemon(taken_over: RealCluster) -> None:
+    """Whatever of the two is looked for is gnt-masterd, and no second one is started."""
+    pid = taken_over.pid()
+    for name in ("ganeti-luxid", "ganeti-wconfd"):
+        for action in ("check", "check-and-start", "start", "rotate-logs"):
+            taken_over.daemon_util(f"{action} {name}").checked()
+    taken_over.daemon_util("check ganeti-masterd").checked()
+    assert taken_over.pid() == pid
+    assert "ganeti-wconfd" not in taken_over.daemon_util("list-start-daemons").checked().out
+    until(lambda: "log file was opened again" in taken_over.log(), "it does not open its log")
+    # Other nodes are not the master, which is no failure where all daemons are started.
+    assert taken_over.daemon_util("start ganeti-luxid", "node2").code == 11
+
+
+def test_files_have_their_rights(taken_over: RealCluster) -> None:
+    """ensure-dirs finds nothing to do, at all that the daemon has made or written."""
+    taken_over.run("gnt-debug delay 0.01; gnt-job archive $(gnt-job list --no-headers -o id)")
+    taken_over.run("gnt-cluster add-tags kept; gnt-cluster watcher pause 1h").checked()
+    taken_over.run("gnt-cluster queue drain").checked()
+    config = Path(taken_over.paths.config)
+    until(lambda: '"kept"' in config.read_text(encoding="utf-8"), "config.data does not follow")
+    root = taken_over.folder / "node1"
+    before = _rights(root)
+    taken_over.run(f"{ENSURE_DIRS} --full-run").checked()
+    assert _rights(root) == before
+    sockets = Path(taken_over.paths.sockets)
+    assert before[str(sockets / "ganeti-query")][0] == 0o660
+    assert before[str(sockets / "ganeti-wconfd")][0] == 0o600
+    assert {oct(mode) for path, (mode, _, _) in before.items() if "/archive/" in path} <= {
+        oct(0o640),
+        oct(0o750),
+    }
+    assert before[f"{taken_over.paths.queue}/drain"][0] == 0o644
+    taken_over.run("gnt-cluster queue undrain; gnt-cluster watcher continue").checked()
+    taken_over.run("gnt-cluster remove-tags kept").checked()
+
+
+def test_hand_back_loses_nothing(taken_over: RealCluster, before: Outcomes) -> None:
+    """Where gnt-masterd stopped luxid goes on: jobs, ids, tags, and a job that still waits."""
+    cluster = taken_over
+    cluster.run("gnt-cluster add-tags kept").checked()
+    for _ in range(2):
+        cluster.run("gnt-debug delay --submit -n node2 1").checked()
+    cluster.daemon_util("stop ganeti-luxid").checked()
+    assert not Path(cluster.paths.pid).exists()
+    assert cluster.run(f"{cluster.folder}/bin/gnt-luxi recover").checked().out == (
+        "The queue is in order\n"
+    )
+    cluster.daemon_util("start ganeti-luxid").checked()
+    listed = cluster.run(JOBS).checked().out
+    cluster.daemon_util("stop ganeti-luxid").checked()
+
+    cluster.undeploy()
+    cluster.start_luxid()
+    last = int(cluster.run("gnt-job list --no-headers -o id | tail -1").checked().out)
+    done = 'gnt-job list --no-headers -F \'not (status == "success" or status == "error")\''
+    until(lambda: cluster.run(done).out == "", "jobs that were left are not run")
+    ended = _ended(cluster.run(JOBS).checked().out)
+    for job_id, line in _ended(listed).items():
+        assert ended[job_id] == line
+    assert ended[str(last)][0] == "success"
+    assert cluster.run("gnt-cluster list-tags").checked().out == "kept\n"
+    new = cluster.run("gnt-debug delay --submit --print-jobid 0").checked().out
+    assert int("".join(filter(str.isdigit, new))) > last
+    assert outcome(cluster, VERIFY) == before[VERIFY]
+
+
+def _rights(root: Path) -> dict[str, tuple[int, int, int]]:
+    """Returns mode, owner and group of all that is in a root's folders."""
+    found = {}
+    for folder, names, files in os.walk(root / "var"):
+        for name in [*names, *files]:
+            path = f"{folder}/{name}"
+            if not name.endswith("-wal"):
+                status = os.lstat(path)
+                found[path] = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+    return found
+
+
+def _ended(listing: str) -> dict[str, list[str]]:
+    """Returns the ended jobs of a listing: id to what is said of it."""
+    rows = [line.split() for line in listing.splitlines()[1:]]
+    return {row[0]: row[1:] for row in rows if row[1] in ("success", "error", "canceled")}
