@@ -13,7 +13,7 @@ SAMPLES = 20
 
 
 def test_clients_that_die(make_daemon: Callable[..., DaemonProcess]) -> None:
-    """Nothing that was promised is lost, and the daemon takes no more memory than at half time."""
+    """Nothing that was promised is lost, and from half time on the daemon's memory stays."""
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
     with make_daemon() as daemon:
