@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads, IReactorTime
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.threadpool import ThreadPool
 
 from ganeti_masterd.config.reservations import Reservations
@@ -34,6 +34,7 @@ from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, Answer, LuxiFactory
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
+from ganeti_masterd.mailbox import Mailbox
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.query.jobs import job_values
 from ganeti_masterd.replication.acknowledgement import Ack
@@ -97,9 +98,10 @@ class Assembly:
         limit = snapshot.cluster.max_running_jobs
         self.events = Events()
         self.timers = Timers(cast(IReactorTime, reactor), time.time)
+        mailbox = Mailbox(cast(IReactorFromThreads, reactor))
         self.journal = Journal(
             recovered,
-            DiskThread(cast(IReactorFromThreads, reactor)),
+            DiskThread(mailbox),
             self.timers,
             config_image=lambda: self.store.image(),
             exact_serial=lambda: self.queue.last_id,
@@ -141,7 +143,7 @@ class Assembly:
             switches,
         )
         submission = Submission(self.queue, refusal=self.replication.refusal)
-        self.hops = Hops(cast(IReactorFromThreads, reactor))
+        self.hops = Hops(mailbox)
         self.pool = ThreadPool(1, limit, "opcodes")
         services = Services(
             queue=self.queue,
@@ -155,7 +157,7 @@ class Assembly:
             timers=self.timers,
             root=paths.root,
         )
-        self.executor = Executor(cast(IReactorThreads, reactor), self.pool, services, paths.data)
+        self.executor = Executor(mailbox, self.pool, services, paths.data)
         self.store.on_change(self.replication.configured)
         self.store.on_change(self._configuration_changed)
         daemon = Daemon(

@@ -206,4 +206,6 @@ MEANINGS = {
     "An observer failed on {event}": "A fault of the daemon, in metrics or status. Nothing else "
     "suffers.",
     "A delayed call failed: {function}": "A fault of the daemon. Nothing else suffers.",
+    "What another thread handed in failed: {function}": "A fault of the daemon. Nothing else "
+    "suffers.",
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -24,7 +24,7 @@ class Executor:
     """
 
     def __init__(
-        self, reactor: IReactorThreads, pool: ThreadPool, services: Services, data_dir: str
+        self, reactor: IReactorFromThreads, pool: ThreadPool, services: Services, data_dir: str
     ) -> None:
         self._reactor = reactor
         self._pool = pool

@@ -13,6 +13,9 @@ from ganeti_masterd.journal.interfaces import IDisk
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
+#: How many files may be open between being written and being synced.
+MOST_OPEN = 64
+
 
 @implementer(IDisk)
 class Disk:
@@ -27,6 +30,8 @@ class Disk:
     def __init__(self, groups: Mapping[str, int] | None = None) -> None:
         given = {place.rstrip("/"): gid for place, gid in (groups or {}).items()}
         self._groups = sorted(given.items(), key=lambda item: -len(item[0]))
+        #: Files that were written and are open still, until they are synced.
+        self._unsynced: dict[str, int] = {}
 
     def read(self, path: str) -> bytes | None:
         """See :meth:`IDisk.read`."""
@@ -45,7 +50,13 @@ class Disk:
             return []
 
     def write(self, path: str, content: bytes, mode: int) -> None:
-        """See :meth:`IDisk.write`."""
+        """See :meth:`IDisk.write`.
+
+        The system is told to begin to write it out: of several files that are
+        synced after all were written, only the first waits for the file system's
+        own journal.
+        """
+        self._close(path)
         descriptor = os.open(path, _WRITE, mode)
         try:
             os.fchmod(descriptor, mode)
@@ -55,19 +66,32 @@ class Disk:
             written = os.write(descriptor, content)
             while written < len(content):
                 written += os.write(descriptor, memoryview(content)[written:])
-        finally:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        except BaseException:
             os.close(descriptor)
+            raise
+        if len(self._unsynced) >= MOST_OPEN:
+            self._close(next(iter(self._unsynced)))
+        self._unsynced[path] = descriptor
 
     def sync(self, path: str) -> None:
         """See :meth:`IDisk.sync`."""
-        self._sync(path, _READ)
+        descriptor = self._unsynced.pop(path, None)
+        if descriptor is None:
+            descriptor = os.open(path, _READ)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def rename(self, old: str, new: str) -> None:
         """See :meth:`IDisk.rename`."""
+        self._close(old)
         os.replace(old, new)
 
     def unlink(self, path: str) -> None:
         """See :meth:`IDisk.unlink`."""
+        self._close(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
@@ -86,13 +110,16 @@ class Disk:
 
     def sync_directory(self, path: str) -> None:
         """See :meth:`IDisk.sync_directory`."""
-        self._sync(path, _READ | os.O_DIRECTORY)
-
-    def _sync(self, path: str, flags: int) -> None:
-        descriptor = os.open(path, flags)
+        descriptor = os.open(path, _READ | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
+            os.close(descriptor)
+
+    def _close(self, path: str) -> None:
+        """Lets go of a file that was written and won't be synced through this descriptor."""
+        descriptor = self._unsynced.pop(path, None)
+        if descriptor is not None:
             os.close(descriptor)
 
     def _group(self, path: str) -> int | None:

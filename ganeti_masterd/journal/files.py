@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -61,14 +62,33 @@ def replace_file(disk: IDisk, path: str, content: bytes) -> None:
     caller's: one sync serves many files. Where it fails with ``OSError`` the
     old file stands and no temporary one is left, as far as the disk lets.
     """
-    temporary = path + TEMPORARY_SUFFIX
+    for _ in replace_files(disk, [(path, content)]):
+        pass
+
+
+def replace_files(disk: IDisk, files: Sequence[tuple[str, bytes]]) -> Iterator[None]:
+    """Replaces several files as :func:`replace_file` does, in short steps.
+
+    All are written, then synced, then given their names, in the order given:
+    together that costs the disk much less than one after another. Where it fails
+    with ``OSError`` some may be replaced; no temporary file is left, as far as the
+    disk lets.
+    """
+    temporaries = [(path + TEMPORARY_SUFFIX, path) for path, _ in files]
     try:
-        disk.write(temporary, content, JOB_QUEUE_FILES_PERMS)
-        disk.sync(temporary)
-        disk.rename(temporary, path)
+        for (temporary, _), (_, content) in zip(temporaries, files, strict=True):
+            disk.write(temporary, content, JOB_QUEUE_FILES_PERMS)
+            yield
+        for temporary, _ in temporaries:
+            disk.sync(temporary)
+            yield
+        for temporary, path in temporaries:
+            disk.rename(temporary, path)
+        yield
     except OSError:
-        with contextlib.suppress(OSError):
-            disk.unlink(temporary)
+        for temporary, _ in temporaries:
+            with contextlib.suppress(OSError):
+                disk.unlink(temporary)
         raise
 
 

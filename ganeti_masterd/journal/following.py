@@ -14,10 +14,19 @@ from typing import Protocol
 from msgspec import Struct
 
 from ganeti_masterd.journal.digests import digest_of
-from ganeti_masterd.journal.files import ARCHIVE_DIRECTORY_PERMS, Files, replace_file
+from ganeti_masterd.journal.files import (
+    ARCHIVE_DIRECTORY_PERMS,
+    Files,
+    replace_file,
+    replace_files,
+)
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.store import IStore
+
+#: How many job files are written, synced and named together: more would gain little,
+#: and each is open until it is synced.
+GROUP = 32
 
 
 class Image(Protocol):
@@ -83,13 +92,10 @@ class Follower:
             replace_file(disk, files.config, config)
             disk.sync_directory(files.config_directory)
             yield
-        archived = []
-        for job_id, (_, row) in round_.jobs.items():
-            if row.archived:
-                archived.append(row)
-            else:
-                replace_file(disk, files.job(job_id), row.body)
-                yield
+        archived = [row for _, row in round_.jobs.values() if row.archived]
+        live = [(files.job(n), row.body) for n, (_, row) in round_.jobs.items() if not row.archived]
+        for start in range(0, len(live), GROUP):
+            yield from replace_files(disk, live[start : start + GROUP])
         directories = set()
         for row in archived:
             directory = files.archive_directory(row.job_id)

@@ -19,6 +19,7 @@ class IJournal(Interface):
     """
 
     backlog: int = Attribute("Rows that Ganeti's own files don't hold yet.")
+    files_fault: str | None = Attribute("Why these files can't be written; null if they can.")
     reserved: int = Attribute("The serial that is durably reserved: ids up to it may be given.")
 
     def commit(rows: Sequence[Row], publish: Callable[[], object] | None = None) -> Deferred[None]:
@@ -57,7 +58,7 @@ class IDisk(Interface):
         """Returns the sorted names in a directory; none where it doesn't exist."""
 
     def write(path: str, content: bytes, mode: int) -> None:
-        """Creates or truncates the file and writes it, not synced."""
+        """Creates or truncates the file and writes it, not synced: that is to follow soon."""
 
     def sync(path: str) -> None:
         """Makes the file's content durable (not its name)."""

@@ -28,7 +28,7 @@ class Pace(Struct, frozen=True):
     job's file must not precede it; after a fault the next try waits ``retry``.
     """
 
-    pause: float = 0.05
+    pause: float = 0.25
     config_interval: float = 1.0
     retry: float = 5.0
 
@@ -69,6 +69,11 @@ class Rounds:
     def backlog(self) -> int:
         """How many rows the files don't hold yet."""
         return self._backlog.rows
+
+    @property
+    def fault(self) -> str | None:
+        """Why the last round could not be written; null if it was."""
+        return self._fault
 
     def published(self, rows: Sequence[tuple[int, Row]], decided: int) -> None:
         """Takes numbered rows that are published; all up to ``decided`` are now, or failed."""

@@ -15,13 +15,12 @@ from typing import IO, Any, Literal
 import msgspec
 from twisted.logger import (
     FileLogObserver,
-    FilteringLogObserver,
     ILogObserver,
     LogEvent,
     LogLevel,
-    LogLevelFilterPredicate,
     eventAsText,
-    textFileLogObserver,
+    formatEventAsClassicLogText,
+    formatTime,
 )
 from zope.interface import implementer
 
@@ -40,6 +39,10 @@ _PRIORITIES = {
     LogLevel.error: syslog.LOG_ERR,
     LogLevel.critical: syslog.LOG_CRIT,
 }
+
+
+#: What only Twisted's own formatter knows how to write.
+_UNUSUAL = frozenset({"log_failure", "log_system", "log_flattened"})
 
 
 class LogFile:
@@ -93,15 +96,49 @@ class SyslogObserver:
 
 @implementer(ILogObserver)
 class Everywhere:
-    """Gives each event to several observers."""
+    """Gives each event to several observers; those for debugging only with ``debug``."""
 
-    def __init__(self, observers: list[Any]) -> None:
+    def __init__(self, observers: list[Any], debug: bool) -> None:
         self.observers = observers
+        self._debug = debug
 
     def __call__(self, event: LogEvent) -> None:
         """See ``ILogObserver``."""
-        for observer in self.observers:
-            observer(event)
+        if self._debug or event.get("log_level") is not LogLevel.debug:
+            for observer in self.observers:
+                observer(event)
+
+
+class TextLines:
+    """Events as Twisted writes them to a text file, at a fraction of the time.
+
+    There is a line for each request that changes something, so its format counts.
+    Only what needs more than ``str.format_map`` is left to Twisted: calls in the
+    format, failures, a system of its own, a value that is missing.
+    """
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._stamp = ""
+
+    def __call__(self, event: LogEvent) -> str | None:
+        """Returns the line with its end; null for an event that says nothing."""
+        text = event.get("log_format")
+        time = event.get("log_time")
+        if type(text) is not str or "(" in text or time is None or not _UNUSUAL.isdisjoint(event):
+            return formatEventAsClassicLogText(event)
+        try:
+            text = text.format_map(event)
+            level = event["log_level"].name
+        except Exception:
+            return formatEventAsClassicLogText(event)
+        if not text:
+            return None
+        second = int(time)
+        if second != self._second:
+            self._second, self._stamp = second, formatTime(time)
+        text = text.replace("\n", "\n\t")
+        return f"{self._stamp} [{event.get('log_namespace', '-')}#{level}] {text}\n"
 
 
 def as_json(event: LogEvent) -> str:
@@ -143,13 +180,10 @@ class Logs:
         observers: list[Any] = []
         out: Any = self.file if self.file is not None else stream
         if out is not None and to_syslog != "only":
-            observers.append(FileLogObserver(out, as_json) if json else textFileLogObserver(out))
+            observers.append(FileLogObserver(out, as_json if json else TextLines()))
         if to_syslog != "no":
             observers.append(SyslogObserver(syslog_name))
-        least = LogLevel.debug if debug else LogLevel.info
-        self.observer: ILogObserver = FilteringLogObserver(
-            Everywhere(observers), [LogLevelFilterPredicate(defaultLogLevel=least)]
-        )
+        self.observer: ILogObserver = Everywhere(observers, debug)
 
     def reopen(self) -> None:
         """Opens the log file again by its name; raises ``OSError`` if that can't be done."""

@@ -10,6 +10,8 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorSocket
 from twisted.internet.protocol import ServerFactory
 
+from ganeti_masterd.luxi.prompt import send_promptly
+
 #: How many connections may wait to be accepted.
 BACKLOG = 4096
 
@@ -42,6 +44,7 @@ class MasterSocket:
             sock.setblocking(False)
             sock.bind(bound)
             self._port = reactor.adoptStreamPort(sock.fileno(), socket.AF_UNIX, factory)
+            send_promptly(self._port)
             os.chmod(bound, self._mode)
             if self._owner is not None:
                 os.chown(bound, *self._owner)

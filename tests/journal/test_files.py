@@ -10,7 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from ganeti_masterd.journal.disk import Disk
-from ganeti_masterd.journal.files import Files, job_number, parse_serial, replace_file
+from ganeti_masterd.journal.files import (
+    Files,
+    job_number,
+    parse_serial,
+    replace_file,
+    replace_files,
+)
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.testing.disk import ForgetfulDisk, Power, PowerCut
 from tests.journal.scene import put
@@ -51,6 +57,21 @@ class ReplaceTests(SynchronousTestCase):
             self.assertRaises(OSError, replace_file, self.disk, "/queue/serial", b"new")
             self.assertEqual(self.disk.read("/queue/serial"), b"old")
             self.assertEqual(self.disk.names("/queue"), ["serial"])
+
+    def test_several(self) -> None:
+        """Several files go together; a failure leaves each old or new, and nothing else."""
+        for number in range(3):
+            put(self.disk, f"/queue/job-{number}", b"old")
+        fresh = [(f"/queue/job-{number}", b"new") for number in range(3)]
+        for method in ("write", "sync", "rename"):
+            self.disk.faults = {method: OSError(errno.EIO, "broken")}
+            self.assertRaises(OSError, list, replace_files(self.disk, fresh))
+            names = self.disk.names("/queue")
+            self.assertEqual(names, ["job-0", "job-1", "job-2", "serial"])
+            self.assertEqual({self.disk.read(path) for path, _ in fresh}, {b"old"})
+        self.disk.faults = {}
+        self.assertEqual(len(list(replace_files(self.disk, fresh))), 7)
+        self.assertEqual({self.disk.read(path) for path, _ in fresh}, {b"new"})
 
     def test_never_half(self) -> None:
         """After a crash with nothing unsynced left the file is the old one, else the new one."""
@@ -144,6 +165,21 @@ class DiskTests(SynchronousTestCase):
         """A file that has the name of a directory is a fault, not a directory."""
         self.disk.write(self.path("archive"), b"", 0o640)
         self.assertRaises(FileExistsError, self.disk.make_directory, self.path("archive"), 0o750)
+
+    def test_descriptors(self) -> None:
+        """No descriptor is left, whether a written file is synced, replaced, moved or removed."""
+        before = os.listdir("/proc/self/fd")
+        for number in range(100):  # more than may be open: those left are synced by name
+            self.disk.write(self.path(f"job-{number}"), b"x", 0o640)
+        self.disk.write(self.path("job-99"), b"y", 0o640)
+        for number in range(0, 100, 3):
+            self.disk.sync(self.path(f"job-{number}"))
+        for number in range(1, 100, 3):
+            self.disk.rename(self.path(f"job-{number}"), self.path("job"))
+        for number in range(2, 100, 3):
+            self.disk.unlink(self.path(f"job-{number}"))
+        self.assertEqual(len(os.listdir("/proc/self/fd")), len(before))
+        self.assertEqual(self.disk.read(self.path("job-99")), b"y")
 
     def test_short_writes(self) -> None:
         """A write that takes only a part goes on with the rest."""

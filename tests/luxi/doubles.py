@@ -19,6 +19,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
 
 from ganeti_masterd.luxi.factory import LuxiFactory
+from ganeti_masterd.luxi.prompt import send_promptly
 from ganeti_masterd.luxi.server import LuxiServer
 from ganeti_masterd.timing import Timers
 
@@ -102,6 +103,7 @@ class SocketCase(TestCase):
         """Serves on ``self.path`` until the test's end."""
         factory = LuxiFactory(answer, Timers(self.clock), **options)
         self.port = reactor.listenUNIX(self.path, factory, backlog=200)
+        send_promptly(self.port)
         self.addCleanup(self.stop, factory)
         return factory
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -24,6 +26,9 @@ from ganeti_masterd.luxi.server import LINGER
 from tests.luxi.doubles import HalfClosing, Line, examples, replies, request, results
 
 GONE = Failure(ConnectionDone())
+
+#: Requests that real tools sent.
+RECORDED = Path(__file__).parents[1] / "data" / "luxi_requests.json"
 
 
 class Waiting:
@@ -420,6 +425,19 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(line.transport.half_closed, ends)
         for reply in got:
             self.assertEqual(set(reply), {"success", "result"})
+
+    def test_split_at_every_byte(self) -> None:
+        """What real tools sent is understood wherever it is split, and byte by byte."""
+        line = Line()
+        for recorded in json.loads(RECORDED.read_bytes()):
+            data = json.dumps(recorded).encode() + b"\x03"
+            splits = [[data[:cut], data[cut:]] for cut in range(1, len(data))]
+            splits.append([data[at : at + 1] for at in range(len(data))])
+            for pieces in splits:
+                for piece in pieces:
+                    line.server.dataReceived(piece)
+                self.assertEqual(results(line.transport.value()), [recorded["args"]])
+                line.transport.clear()
 
     @staticmethod
     def expected(stream: bytes, limit: int) -> tuple[int, bool]:

@@ -45,6 +45,27 @@ class ServerTests(SocketCase):
                 seen[-1], Peer(number, uid=os.getuid(), pid=os.getpid(), gid=os.getgid())
             )
 
+    async def test_sent_at_once(self) -> None:
+        """An answer is on its way before the reactor's next turn."""
+        answer = Parked()
+        self.listen(answer)
+        client = self.connect()
+        client.send(request("Park"))
+        await self.until(lambda: answer.pending)
+        answer.pending[0].callback(1)
+        self.assertEqual(replies(client.recv(1 << 16))[0]["result"], 1)
+
+    async def test_descriptors(self) -> None:
+        """A descriptor that a client sends along is dropped, not kept open."""
+        self.listen()
+        client = self.connect()
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        socket.send_fds(client, [request("A", 1)], [writing])
+        os.close(writing)
+        self.assertEqual((await self.read(client))[0]["result"], [1])
+        self.assertEqual(os.read(reading, 1), b"")  # nobody has its other end any more
+
     async def test_half_close(self) -> None:
         """The reply to a full request arrives after the client closed its half."""
         answer = Parked()

@@ -8,13 +8,14 @@ import os
 import stat
 import syslog
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from twisted.logger import ILogObserver, Logger, LogLevel
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEventAsClassicLogText
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from ganeti_masterd.startup.logs import Logs, SyslogObserver
+from ganeti_masterd.luxi.peers import Peer
+from ganeti_masterd.startup.logs import Logs, SyslogObserver, TextLines
 from tests.startup.scene import RootTestCase
 
 
@@ -42,6 +43,26 @@ class LogTests(RootTestCase):
         lines = self.path.read_text("utf-8").splitlines()
         self.assertEqual(lines[0], "old")
         self.assertTrue(lines[1].endswith("[here#info] Hello w\u00f6rld"))
+
+    def test_same_as_twisted(self) -> None:
+        """Every kind of event reads as Twisted's own formatter writes it."""
+        events: list[LogEvent] = []
+        log = Logger("here", observer=cast(Any, events.append))
+        log.info("{peer.connection} of {many!r}: {text}", peer=Peer(7), many=[1], text="a\nb")
+        log.warn("no values")
+        log.error("{missing} value")
+        log.info("{called()}", called=lambda: "x")
+        log.info("")
+        log.failure("failed", Failure(ValueError("why")))
+        events.append({"log_format": "by hand", "log_time": 1.0})
+        events.append({"log_format": "by hand", "log_level": LogLevel.info})
+        events.append({**events[0], "log_system": "its own"})
+        events.append({**events[0], "log_time": events[0]["log_time"] + 3600})
+        events.append({"log_format": b"bytes", "log_time": 1.0, "log_level": LogLevel.info})
+        lines = TextLines()
+        for event in events:
+            self.assertEqual(lines(event), formatEventAsClassicLogText(event), event)
+        self.assertIn("7 of [1]: a\n\tb\n", lines(events[0]) or "")
 
     def test_mode(self) -> None:
         """A new file has mode 0600 whatever the umask."""
