@@ -30,9 +30,9 @@ class Mailbox:
         )
         self._called = False
 
-    def callFromThread(self, function: Callable[..., object], *args: Any, **named: Any) -> None:
-        """See ``IReactorFromThreads``: any thread; logs if the function raises."""
-        self._letters.append((function, args, named))
+    def callFromThread(self, callable: Callable[..., Any], *args: Any, **named: Any) -> None:
+        """See ``IReactorFromThreads``: any thread; logs if ``callable`` raises."""
+        self._letters.append((callable, args, named))
         # Whoever sees that the reactor was called put its letter there before the
         # reactor looks (see _empty).
         if not self._called:

@@ -12,6 +12,7 @@ from ganeti_masterd.cli.call import call
 from ganeti_masterd.cli.cluster import drain, info, pause_watcher
 from ganeti_masterd.cli.command import EXIT_INTERRUPTED, Program
 from ganeti_masterd.cli.control import archive, cancel, priority
+from ganeti_masterd.cli.failover import master_failover
 from ganeti_masterd.cli.jobs import job, jobs
 from ganeti_masterd.cli.listings import commands, fields
 from ganeti_masterd.cli.recover import recover
@@ -81,6 +82,7 @@ for _command in (
     drain,
     pause_watcher,
     recover,
+    master_failover,
     *commands,
     fields,
     call,

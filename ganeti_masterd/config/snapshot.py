@@ -251,10 +251,10 @@ class Snapshot:
         """Returns the configuration without an object; ``KeyError`` if it isn't there."""
         return self._with_section(section, self.section(section).without(uuid))
 
-    def with_serial(self, now: float) -> Snapshot:
+    def with_serial(self, now: float, steps: int = 1) -> Snapshot:
         """Returns the configuration with the document's serial moved on at ``now``."""
         changed = self._copy()
-        changed.header = replace(self.header, serial_no=self.header.serial_no + 1, mtime=now)
+        changed.header = replace(self.header, serial_no=self.header.serial_no + steps, mtime=now)
         return changed
 
     def _copy(self) -> Snapshot:

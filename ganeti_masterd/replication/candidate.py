@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.replication.acknowledgement import Mark
 from ganeti_masterd.replication.calls import calls_for
-from ganeti_masterd.replication.comparison import Comparison, difference
+from ganeti_masterd.replication.comparison import Comparison, difference, digests_told
 from ganeti_masterd.replication.interfaces import Published
 from ganeti_masterd.replication.standing import STREAMING, Standing, step
 from ganeti_masterd.replication.states import ConfigFile, JobFile, State
@@ -174,7 +174,7 @@ class Candidate:
             if result.error is not None:
                 self._fail(result)
                 return
-            comparison.found(_digests(result.payload))
+            comparison.found(digests_told(result.payload))
         archived: dict[int, bytes] = {}
         asked: set[int] = set()
         # While some are read, others may be archived.
@@ -305,11 +305,3 @@ class Candidate:
 def _may_be_followed(state: State) -> bool:
     """Whether another state of the same is likely to be published in a moment."""
     return isinstance(state, JobFile) and not state.ended
-
-
-def _digests(payload: Any) -> Mapping[str, str]:
-    """Returns the digests in what ``node_verify`` answered; raises ``ValueError`` for rubbish."""
-    digests = payload.get("filelist") if isinstance(payload, dict) else None
-    if not isinstance(digests, dict):
-        raise ValueError("node_verify told no digests of files")
-    return digests

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.replication.states import (
@@ -104,6 +105,14 @@ def difference(
             states.append(job_file(job_id, final))
     states += [ArchiveMove(job_id) for job_id in gone]
     return states
+
+
+def digests_told(payload: Any) -> Mapping[str, str]:
+    """Returns the digests in what ``node_verify`` answered; raises ``ValueError`` for rubbish."""
+    digests = payload.get("filelist") if isinstance(payload, dict) else None
+    if not isinstance(digests, dict):
+        raise ValueError("node_verify told no digests of files")
+    return digests
 
 
 def sha1(content: bytes) -> str:

@@ -7,7 +7,7 @@ detaches (:mod:`.child`); what it found comes back as a :class:`Report`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
@@ -91,19 +91,28 @@ async def bring_up_address(nodes: INodeRPC, snapshot: Snapshot) -> str | None:
     """Has the master itself bring up the master's address; returns what is wrong, if anything."""
     master, cluster = snapshot.master, snapshot.cluster
     target = Target(key=master.uuid, name=master.name, address=master.primary_ip)
-    parameters = {
-        "uuid": master.uuid,
-        "ip": cluster.master_ip,
-        "netmask": cluster.master_netmask,
-        "netdev": cluster.master_netdev,
-        "ip_family": cluster.primary_ip_family,
-    }
-    arguments = (parameters, cluster.use_external_mip_script)
+    arguments = address_arguments(snapshot, master.uuid)
     results = await nodes.call([target], "node_activate_master_ip", arguments)
     error = results[master.uuid].error
     if error is None:
         return None
     return f"The master's address {cluster.master_ip} can't be brought up on {master.name}: {error}"
+
+
+def address_arguments(snapshot: Snapshot, master: str) -> tuple[dict[str, Any], bool]:
+    """Returns what ``node_activate_master_ip`` and ``node_deactivate_master_ip`` are given.
+
+    ``master`` is the uuid of the node that has the address, or is to have it.
+    """
+    cluster = snapshot.cluster
+    parameters = {
+        "uuid": master,
+        "ip": cluster.master_ip,
+        "netmask": cluster.master_netmask,
+        "netdev": cluster.master_netdev,
+        "ip_family": cluster.primary_ip_family,
+    }
+    return parameters, cluster.use_external_mip_script
 
 
 async def _votes(nodes: INodeRPC, targets: Sequence[Target]) -> list[str | None]:

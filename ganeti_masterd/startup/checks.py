@@ -92,7 +92,7 @@ class SimulatedMachine(Machine):
 
     def host_name(self) -> str:
         """See :meth:`IMachine.host_name`."""
-        return self._environment.get("GANETI_HOSTNAME") or _named_master(self._paths)
+        return self._environment.get("GANETI_HOSTNAME") or named_master(self._paths)
 
     def resolves(self, name: str) -> bool:
         """See :meth:`IMachine.resolves`."""
@@ -160,7 +160,7 @@ def refuse_others(paths: Paths, *, simulated: bool) -> None:
 
 def check_master(paths: Paths, machine: IMachine) -> None:
     """Raises :class:`Refused` unless ssconf names this node as the master."""
-    master = _named_master(paths)
+    master = named_master(paths)
     name = machine.host_name()
     if not name or not machine.resolves(name):
         raise Refused(
@@ -171,7 +171,8 @@ def check_master(paths: Paths, machine: IMachine) -> None:
         raise Refused("Not master", EXIT_NOTMASTER, on_stdout=True)
 
 
-def _named_master(paths: Paths) -> str:
+def named_master(paths: Paths) -> str:
+    """Returns the master's name by ssconf; raises :class:`Refused` where it names none."""
     path = paths.ssconf("master_node")
     try:
         with open(path, encoding="utf-8") as file:

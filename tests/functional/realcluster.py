@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -69,8 +69,11 @@ class RealCluster:
         self.paths = Paths(str(folder / "node1"))
         self._etc = Path("/etc/netns") / self.namespace
 
-    def up(self) -> None:
-        """Brings the cluster up, with luxid and wconfd as its master daemons."""
+    def up(self, nodes: Sequence[str] = NODES) -> None:
+        """Brings the cluster up, with luxid and wconfd as its master daemons.
+
+        ``nodes``, the master first, are its members; the others can be added later.
+        """
         self.folder.chmod(0o755)
         self._make_namespace()
         setup = [VCLUSTER_SETUP, "-E", "-N", "-c", str(len(NODES)), "-i", "10", "-p", NET]
@@ -86,7 +89,7 @@ class RealCluster:
             "--enabled-disk-templates=diskless,file --enabled-hypervisors=fake "
             f"--nic-parameters mode=routed,link=100 {options} cluster"
         ).checked()
-        for node in NODES[1:]:
+        for node in nodes[1:]:
             self.run(f"gnt-node add --no-ssh-key-check {node}").checked()
 
     def close(self) -> None:

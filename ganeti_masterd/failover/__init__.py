@@ -1,0 +1,1 @@
+"""Making a master candidate the master: what ``gnt-luxi master-failover`` does."""

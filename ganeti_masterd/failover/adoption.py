@@ -1,0 +1,137 @@
+"""The files of the node that becomes master: read, and brought to what it goes on with.
+
+Blocking; the queue's lock must be held. Whoever runs this as root gives every file
+that it writes to whom the one before it, or the queue's folder, belongs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ganeti_masterd.config.document import apply_rows, encode
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import ConfigurationError, PidFileLockError
+from ganeti_masterd.failover.holdings import OwnFiles
+from ganeti_masterd.failover.newest import Newest
+from ganeti_masterd.jobs.files import QueueFolder
+from ganeti_masterd.jobs.model import merge_log
+from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.files import (
+    ARCHIVE_DIRECTORY_PERMS,
+    Files,
+    parse_serial,
+    replace_file,
+)
+from ganeti_masterd.journal.setaside import resolve, set_aside, standing
+from ganeti_masterd.journal.sqlite import SQLiteStore
+from ganeti_masterd.startup.checks import Refused
+from ganeti_masterd.startup.locks import LockedFile
+from ganeti_masterd.startup.paths import Paths
+
+
+@contextmanager
+def queue_held(paths: Paths) -> Iterator[None]:
+    """Keeps every master daemon, and noded's calls for the queue, away from this node's queue.
+
+    Raises :class:`Refused` while another process holds it.
+    """
+    try:
+        lock = LockedFile(paths.queue_lock)
+    except PidFileLockError as error:
+        raise Refused(f"{error}; stop the master daemon on this node first") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_own(paths: Paths) -> OwnFiles:
+    """Reads what this node holds; raises ``ConfigurationError`` without a config.data."""
+    disk = Disk()
+    config = disk.read(paths.config)
+    if config is None:
+        raise ConfigurationError(f"{paths.config} is missing")
+    folder = QueueFolder(paths.queue)
+    jobs = {}
+    for job_id in folder.live_ids():
+        body = disk.read(folder.live(job_id))
+        if body is not None:
+            jobs[job_id] = body
+    return OwnFiles(config, parse_serial(disk.read(folder.serial)), jobs)
+
+
+def archived_here(paths: Paths) -> Callable[[int], bool]:
+    """Returns what says whether a job is in this node's archive."""
+    folder = QueueFolder(paths.queue)
+    return lambda job_id: os.path.exists(folder.archived(job_id))
+
+
+def forget_journal(paths: Paths, old: str, now: float) -> list[str]:
+    """Takes a journal out of the way that this node has from when it was the master itself.
+
+    What it holds never reached the later master; the files here are the later
+    master's. Returns the names under which such journals are kept. An empty one stays.
+    """
+    disk, files = Disk(), Files(queue=paths.queue, config=paths.config)
+    directory, name = os.path.split(paths.journal)
+    kept = []
+
+    def drop(path: str) -> None:
+        dropped = resolve(
+            path,
+            "files",
+            disk=disk,
+            files=files,
+            merge_log=merge_log,
+            merge_config=apply_rows,
+        )
+        assert dropped is not None
+        kept.append(dropped)
+
+    while (waiting := standing(paths.journal, disk)) is not None:
+        drop(waiting.path)
+    if name in disk.names(directory):
+        store = SQLiteStore(paths.journal)
+        if store.load():
+            drop(set_aside(store, disk, f"{old} was the master after it was written", now).path)
+        else:
+            store.close()
+    return kept
+
+
+def adopt(paths: Paths, own: OwnFiles, newest: Newest, snapshot: Snapshot) -> None:
+    """Writes what is newer elsewhere, and the configuration last; cut short, it can be repeated.
+
+    ``snapshot`` is the configuration with this node as master.
+    """
+    disk, files = Disk(), Files(queue=paths.queue, config=paths.config)
+    queue = os.stat(paths.queue)
+    config = os.stat(paths.config)
+
+    def put(path: str, content: bytes, like: os.stat_result) -> None:
+        replace_file(disk, path, content)
+        _give(path, like)
+
+    if newest.serial > own.serial:
+        put(files.serial, b"%d\n" % newest.serial, queue)
+    for job_id, body in newest.jobs.items():
+        put(files.job(job_id), body, queue)
+    for job_id, body in newest.archived.items():
+        for folder in (files.archive, files.archive_directory(job_id)):
+            if not os.path.isdir(folder):
+                disk.make_directory(folder, ARCHIVE_DIRECTORY_PERMS)
+                _give(folder, queue)
+                disk.sync_directory(os.path.dirname(folder))
+        put(files.archived_job(job_id), body, queue)
+        disk.sync_directory(files.archive_directory(job_id))
+        disk.unlink(files.job(job_id))
+    disk.sync_directory(paths.queue)
+    put(paths.config, encode(snapshot), config)
+    disk.sync_directory(files.config_directory)
+
+
+def _give(path: str, like: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, like.st_uid, like.st_gid, follow_symlinks=False)

@@ -1,0 +1,162 @@
+"""``gnt-luxi master-failover``: the command around the fail-over."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from click.testing import CliRunner, Result
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.cli import failover
+from ganeti_masterd.cli.main import program
+from ganeti_masterd.failover.errand import Outcome, Report, Wishes
+from ganeti_masterd.startup import simulated_root
+from ganeti_masterd.startup.paths import Paths
+
+REPORT = Report(
+    old="node1",
+    own="node2",
+    config_of="node3",
+    config_serial=1011,
+    serial=204,
+    jobs=[4, 5],
+    journals=["/j.dropped"],
+    running=True,
+)
+
+
+class CommandTests(SynchronousTestCase):
+    """What is asked, what is printed, how it ends."""
+
+    def setUp(self) -> None:
+        self.root = tempfile.mkdtemp(prefix="gnt-")
+        self.addCleanup(shutil.rmtree, self.root)
+        self.wishes: list[Wishes] = []
+        self.outcome = Outcome(REPORT)
+        self.patch(failover, "_carry_out", self._carry_out)
+        self.patch(os, "geteuid", lambda: 0)
+
+    def _carry_out(self, _: Any, paths: Paths, wishes: Wishes) -> Outcome:
+        self.assertEqual(paths.root, self.root)
+        self.wishes.append(wishes)
+        return self.outcome
+
+    def run_it(self, *args: str, place: str | None = None, answer: str = "") -> Result:
+        where = place or f"--root={self.root}"
+        return CliRunner().invoke(program, [where, "master-failover", *args], input=answer)
+
+    def test_done(self) -> None:
+        """What was taken from where, what is kept, and what to know."""
+        self.outcome = Outcome(REPORT, None, ["node1 does not answer"])
+        result = self.run_it()
+        self.assertEqual(
+            (result.exit_code, result.output),
+            (
+                0,
+                "Warning: node1 does not answer\n"
+                "node2 is the master now, node1 was\n"
+                "Configuration: node3's; its serial number is 1011 now\n"
+                "Jobs: numbers up to 204 may have been given; from other candidates: 4, 5\n"
+                "A journal from when node2 was the master before is kept as /j.dropped\n",
+            ),
+        )
+        self.assertEqual(self.wishes, [Wishes()])
+
+    def test_json(self) -> None:
+        """With --json it is one document."""
+        document = json.loads(self.run_it("--json").output)
+        self.assertEqual(
+            document,
+            {
+                "old": "node1",
+                "new": "node2",
+                "configuration_of": "node3",
+                "configuration_serial": 1011,
+                "job_serial": 204,
+                "jobs_taken": [4, 5],
+                "journals": ["/j.dropped"],
+                "running": True,
+                "warnings": [],
+            },
+        )
+
+    def test_refused(self) -> None:
+        """A refusal is exit code 1 with its reason, after what is to be known."""
+        self.outcome = Outcome(None, "node2 is no master candidate", ["something"])
+        result = self.run_it()
+        self.assertEqual(
+            (result.exit_code, result.output),
+            (1, "Warning: something\ngnt-luxi: node2 is no master candidate\n"),
+        )
+
+    def test_does_not_run(self) -> None:
+        """A daemon that doesn't run afterwards is a failure, unless none was wanted."""
+        self.outcome = Outcome(Report(*_fields(REPORT)[:-1], running=False))  # type: ignore[misc]
+        result = self.run_it()
+        self.assertEqual(result.exit_code, 1)
+        self.assertIn("node2 is the master now, but its daemon doesn't run", result.output)
+        self.assertEqual(self.run_it("--no-start").exit_code, 0)
+        self.assertFalse(self.wishes[-1].start)
+
+    def test_no_voting_asks(self) -> None:
+        """Without the vote an uppercase YES is wanted; anything else does nothing."""
+        for answer in ("", "yes\n", "no\n"):
+            result = self.run_it("--no-voting", answer=answer)
+            self.assertEqual(result.exit_code, 1)
+            self.assertIn("Aborted: nothing was done", result.output)
+        self.assertEqual(self.wishes, [])
+        self.assertEqual(self.run_it("--no-voting", answer="YES\n").exit_code, 0)
+        self.assertEqual(self.run_it("--no-voting", "--yes-do-it", "--keep-own").exit_code, 0)
+        self.assertEqual(self.wishes, [Wishes(vote=False), Wishes(vote=False, keep_own=True)])
+
+    def test_simulation(self) -> None:
+        """Simulated nodes share a root: there is nothing to take over with."""
+        simulated_root.prepare(Paths(self.root), 3)
+        os.makedirs(f"{self.root}/simulation", exist_ok=True)
+        result = self.run_it()
+        self.assertEqual(result.exit_code, 1)
+        self.assertIn("is a simulation: its nodes share this one root", result.output)
+
+    def test_place_and_user(self) -> None:
+        """It needs a root, not a socket, and whoever runs it must be root."""
+        result = self.run_it(place="--socket=/nowhere")
+        self.assertEqual(result.exit_code, 1)
+        self.assertIn("name the node's --root", result.output)
+        self.patch(os, "geteuid", lambda: 1000)
+        result = self.run_it()
+        self.assertEqual((result.exit_code, self.wishes), (1, []))
+        self.assertIn("Only root", result.output)
+
+
+class ChildTests(SynchronousTestCase):
+    """The command with all that is behind it."""
+
+    def test_in_a_child(self) -> None:
+        """A refusal comes out of the process that asks the nodes; nothing is printed but it."""
+        root = tempfile.mkdtemp(prefix="gnt-")
+        self.addCleanup(shutil.rmtree, root)
+        simulated_root.prepare(Paths(root), 3)
+        shutil.rmtree(f"{root}/simulation", ignore_errors=True)
+        command = (
+            "import os; os.geteuid = lambda: 0\nfrom ganeti_masterd.cli.main import main; main()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", command, "--root", root, "master-failover"],
+            env={**os.environ, "GANETI_HOSTNAME": "node1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+        self.assertTrue(done.stderr.startswith("gnt-luxi: node1 is the master already"))
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+
+
+def _fields(report: Report) -> list[Any]:
+    return [getattr(report, name) for name in report.__struct_fields__]

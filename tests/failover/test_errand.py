@@ -1,0 +1,440 @@
+"""A whole fail-over, on files of three nodes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from ganeti_masterd.config.document import apply_rows
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.failover.newest import SERIAL_STEP
+from ganeti_masterd.jobs.model import encode_job, merge_log
+from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.recovery import Identity, recover
+from ganeti_masterd.journal.rows import JobRow
+from ganeti_masterd.journal.writing import Writing
+from ganeti_masterd.startup.locks import LockedFile
+from ganeti_masterd.testing.nodes import Failed
+from tests.failover.scene import DOWN, NOW, SceneTestCase, config_of, ended, queued, running
+
+
+class DoneTests(SceneTestCase):
+    """What is done, where it may be done."""
+
+    def test_everybody_is_told(self) -> None:
+        """The old master is stopped first, and this node's own ssconf is written last."""
+        before = config_of(self.own)
+        report = self.succeeds()
+        self.assertEqual((report.old, report.own, report.running), ("node1", "node2", True))
+        for root in self.roots.values():
+            after = config_of(root)
+            self.assertEqual((after.master.name, root.master()), ("node2", "node2"))
+            self.assertEqual(after.header.serial_no, before.header.serial_no + SERIAL_STEP)
+            self.assertEqual(after.cluster.serial_no, before.cluster.serial_no + 1)
+        calls = self.nodes.procedures()
+        self.assertLess(
+            calls.index(("node1", "node_stop_master")),
+            min(place for place, call in enumerate(calls) if call[1] == "node_verify"),
+        )
+        self.assertEqual(
+            calls[-2:], [("node2", "write_ssconf_files"), ("node2", "node_start_master_daemons")]
+        )
+        self.assertEqual(self.warnings, [])
+
+    def test_old_address(self) -> None:
+        """The old master is told to take the address away as its own; a failure is told."""
+        self.nodes.answers["node_deactivate_master_ip"] = Failed("no such device")
+        self.succeeds()
+        (asked,) = [a for a in self.nodes.asked if a.procedure == "node_deactivate_master_ip"]
+        self.assertEqual(asked.node, "node1")
+        self.assertEqual(asked.arguments[0]["uuid"], self.own.snapshot.nodes.named("node1").uuid)
+        self.assertIn("no such device", self.warnings[0])
+
+    def test_no_queue_call_to_this_node(self) -> None:
+        """The own node daemon would wait for the queue's lock, which is held here."""
+        self.succeeds()
+        own = {call for node, call in self.nodes.procedures() if node == "node2"}
+        self.assertEqual(own, {"version", "write_ssconf_files", "node_start_master_daemons"})
+
+    def test_dead_master(self) -> None:
+        """A node that doesn't answer is warned of, and nothing more is asked of it."""
+        self.down("node1")
+        self.succeeds()
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("node1 does not answer", self.warnings[0])
+        asked = {call for node, call in self.nodes.procedures() if node == "node1"}
+        self.assertEqual(asked, {"master_node_name", "version"})
+
+    def test_master_that_names_nobody(self) -> None:
+        """One whose ssconf is broken has no vote, but its daemon may run: it is stopped."""
+        self.nodes.answers["node1", "master_node_name"] = Failed("no such file")
+        self.succeeds()
+        self.assertIn(("node1", "node_stop_master"), self.nodes.procedures())
+        self.assertEqual(self.roots["node1"].master(), "node2")
+
+    def test_drained(self) -> None:
+        """A queue that is drained stays so, which is told."""
+        self.own.write(self.own.paths.queue + "/drain", b"")
+        self.succeeds()
+        self.assertIn("The queue is drained", self.warnings[0])
+
+    def test_offline_master(self) -> None:
+        """A master that is marked offline is asked and stopped all the same if it answers."""
+
+        def mark(snapshot: Snapshot) -> Snapshot:
+            node = snapshot.master
+            return snapshot.with_object("nodes", replace(node, offline=True))
+
+        for root in self.roots.values():
+            root.configure(mark)
+        self.succeeds()
+        self.assertIn(("node1", "node_stop_master"), self.nodes.procedures())
+        self.assertNotIn(("node1", "write_ssconf_files"), self.nodes.procedures())
+
+    def test_no_start(self) -> None:
+        """Without a start all is ready for one."""
+        self.assertFalse(self.succeeds(start=False).running)
+        self.assertNotIn(("node2", "node_start_master_daemons"), self.nodes.procedures())
+        self.assertEqual(self.own.master(), "node2")
+
+    def test_start_fails(self) -> None:
+        """A daemon that doesn't run afterwards is told of, and so is luxid in its place."""
+        self.nodes.answers["node_start_master_daemons"] = Failed("exit code 1")
+        self.assertFalse(self.succeeds().running)
+        self.assertIn("exit code 1", self.warnings[0])
+
+    def test_luxid_starts(self) -> None:
+        """Where daemon-util doesn't know this daemon, luxid has been started."""
+        path = self.own.paths.peers_pids[0]
+        self.nodes.answers["node_start_master_daemons"] = lambda *_: self.daemon.take(path)
+        self.assertFalse(self.succeeds().running)
+        self.assertIn("luxid was started", self.warnings[0])
+
+    def test_voting_of_the_start(self) -> None:
+        """The daemon that is started votes, or not, as the fail-over did."""
+        for vote in (True, False):
+            self.succeeds(vote=vote)
+            (asked,) = [a for a in self.nodes.asked if a.procedure == "node_start_master_daemons"]
+            self.assertEqual(asked.arguments, [not vote])
+            self.daemon.release()
+            self.nodes.asked.clear()
+            for root in self.roots.values():
+                root.write(root.paths.ssconf("master_node"), b"node1\n")
+
+    def test_again(self) -> None:
+        """Cut short before its end, it can be run again."""
+        self.nodes.answers["node2", "write_ssconf_files"] = Failed("no space left")
+        outcome = self.fail_over()
+        self.assertIn("no space left", outcome.refusal or "")
+        self.assertEqual((self.own.master(), self.roots["node3"].master()), ("node1", "node2"))
+        del self.nodes.answers["node2", "write_ssconf_files"]
+        self.succeeds()
+        self.assertEqual(self.own.master(), "node2")
+
+
+class NewestTests(SceneTestCase):
+    """Whatever any candidate that answers has is taken over."""
+
+    def test_newer_elsewhere(self) -> None:
+        """A candidate that missed the last changes gets them from the one that has them."""
+        self.own.put(running(1), queued(2), serial=100)
+        self.roots["node3"].put(ended(1), running(2), queued(3), serial=200)
+        self.roots["node3"].tag("newest")
+        self.down("node1")
+        report = self.succeeds()
+        self.assertEqual((report.config_of, report.serial, report.jobs), ("node3", 200, [1, 2, 3]))
+        self.assertEqual(self.own.jobs(), {1: "success", 2: "running", 3: "queued"})
+        self.assertEqual(config_of(self.own).cluster.tags, ("newest",))
+        serial = Path(self.own.paths.queue, "serial").read_text(encoding="ascii")
+        self.assertEqual(serial, "200\n")
+
+    def test_older_elsewhere(self) -> None:
+        """What others are behind with is not read but for the configuration, and not taken."""
+        self.own.put(ended(1), serial=200)
+        self.own.tag("newest")
+        self.roots["node3"].put(running(1), serial=100)
+        self.down("node1")
+        report = self.succeeds()
+        self.assertEqual((report.config_of, report.serial, report.jobs), ("node2", 200, []))
+        self.assertEqual(config_of(self.roots["node3"]).cluster.tags, ("newest",))
+
+    def test_some_here_some_there(self) -> None:
+        """Each file is the newest, wherever it is."""
+        self.own.put(ended(1), queued(2))
+        self.roots["node3"].put(running(1), ended(2))
+        self.own.tag("here")
+        self.succeeds()
+        self.assertEqual(self.own.jobs(), {1: "success", 2: "success"})
+        self.assertEqual(config_of(self.own).cluster.tags, ("here",))
+
+    def test_archived_elsewhere(self) -> None:
+        """A job that has ended and was archived there does not run again here."""
+        self.own.put(queued(7))
+        self.roots["node3"].archive(ended(7))
+        self.down("node1")
+        self.assertEqual(self.succeeds().jobs, [7])
+        self.assertEqual(self.own.jobs(), {})
+        archived = Path(self.own.paths.queue, "archive/0/job-7")
+        self.assertEqual(archived.read_bytes(), encode_job(ended(7)))
+
+    def test_archived_here(self) -> None:
+        """A job that is in the archive here does not come back."""
+        self.own.archive(ended(7))
+        self.roots["node3"].put(running(7))
+        self.succeeds()
+        self.assertEqual(self.own.jobs(), {})
+
+    def test_stopped_master_knows_most(self) -> None:
+        """What the old master wrote when it stopped counts as another candidate's."""
+        self.roots["node1"].put(ended(4), serial=9)
+        self.assertEqual(self.succeeds().serial, 9)
+        self.assertEqual(self.own.jobs(), {4: "success"})
+
+    def test_another_reign(self) -> None:
+        """Files from when another node was the master are left out, whatever their serial."""
+        stale = self.roots["node3"]
+        stale.tag("stale", serial=5000)
+        stale.configure(
+            lambda one: one.with_object(
+                "cluster", replace(one.cluster, master_node=one.nodes.named("node3").uuid)
+            )
+        )
+        stale.put(ended(50))
+        self.succeeds()
+        self.assertEqual(self.own.jobs(), {})
+        self.assertEqual(config_of(self.own).cluster.tags, ())
+        self.assertIn("is from when node3 was the master, not node1", self.warnings[0])
+
+    def test_two_histories(self) -> None:
+        """Two configurations with one serial number are for the administrator to look at."""
+        self.own.tag("here")
+        self.roots["node3"].tag("there")
+        self.refused("two masters were at work")
+        self.assertIn("The master daemon on node1 was stopped", self.warnings[-1])
+
+    def test_unreadable(self) -> None:
+        """What differs and can't be read stops it, until this node's files are said to hold."""
+        self.own.put(queued(1), serial=10)
+        self.roots["node3"].put(ended(1), queued(30), serial=40)
+        self.roots["node3"].tag("there")
+        self.unreadable = {"node3"}
+        text = self.refused("its configuration and 2 of its jobs (1, 30)")
+        self.assertIn("no route to host", text)
+        self.assertIn("run this on node3", text)
+        report = self.succeeds(keep_own=True)
+        self.assertEqual((report.config_of, report.jobs), ("node2", []))
+        self.assertEqual(report.serial, 40)
+        self.assertIn("Not read, and not taken", self.warnings[0])
+
+    def test_unknown(self) -> None:
+        """A candidate that doesn't say what it holds is as one that can't be read."""
+        self.nodes.answers["node3", "node_verify"] = Failed("out of memory")
+        self.refused("Which files node3 holds is not known")
+        self.succeeds(keep_own=True)
+        self.assertIn("out of memory", self.warnings[0])
+
+    def test_rubbish(self) -> None:
+        """An answer without digests is no answer."""
+        self.nodes.answers["node3", "node_verify"] = {"filelist": None}
+        self.refused("node_verify told no digests")
+
+    def test_changes_under_way(self) -> None:
+        """Files that change while they are read show that somebody is at work."""
+        there = self.roots["node3"]
+        there.put(queued(1))
+        fetch = self._fetch
+
+        def late(*args: object) -> object:
+            there.put(running(1))
+            return fetch(*args)  # type: ignore[arg-type]
+
+        self._fetch = late  # type: ignore[method-assign, assignment]
+        self.refused("changes while it is read")
+
+    def test_candidate_without_files(self) -> None:
+        """A candidate that was never filled says nothing."""
+        os.unlink(self.roots["node3"].paths.config)
+        self.own.put(queued(1))
+        self.assertEqual(self.succeeds().jobs, [])
+        self.assertIn("node3 holds no configuration", self.warnings[0])
+
+    def test_no_candidate(self) -> None:
+        """A node that is no candidate votes and is told, but its files don't count."""
+
+        def demote(snapshot: Snapshot) -> Snapshot:
+            node = snapshot.nodes.named("node3")
+            assert node is not None
+            return snapshot.with_object("nodes", replace(node, master_candidate=False))
+
+        for root in self.roots.values():
+            root.configure(demote)
+        self.roots["node3"].put(queued(1))
+        self.succeeds()
+        self.assertEqual(self.own.jobs(), {})
+        self.assertNotIn(("node3", "upload_file_single"), self.nodes.procedures())
+        self.assertEqual(self.roots["node3"].master(), "node2")
+
+
+class JournalTests(SceneTestCase):
+    """A journal from when this node was the master itself."""
+
+    def leave(self, **identity: str) -> None:
+        """Leaves a row in the journal, as a daemon that was killed does."""
+        paths = self.own.paths
+        snapshot = self.own.snapshot
+        recovered = recover(
+            paths.journal,
+            identity=Identity(snapshot.cluster.uuid, identity.get("master", "node2")),
+            files=Files(queue=paths.queue, config=paths.config),
+            disk=Disk(),
+            merge_log=merge_log,
+            merge_config=apply_rows,
+            now=lambda: NOW,
+        )
+        writing = Writing(recovered)
+        writing.append([(1, JobRow(1, encode_job(running(1))))])
+        writing.close()
+
+    def test_does_not_win(self) -> None:
+        """It goes out of the way, is kept, and the files hold, even if it would fit them."""
+        self.own.put(queued(1))
+        self.leave()
+        self.roots["node3"].put(ended(1))
+        (kept,) = self.succeeds().journals
+        self.assertTrue(os.path.exists(kept))
+        self.assertFalse(os.path.exists(self.own.paths.journal))
+        self.assertEqual(self.own.jobs(), {1: "success"})
+        self.reopen()
+
+    def test_undecided(self) -> None:
+        """One that was set aside before, and waits for a decision, has it now."""
+        self.leave()
+        os.rename(
+            self.own.paths.journal,
+            self.own.paths.journal.removesuffix(".db") + ".set-aside-20260101T000000Z",
+        )
+        (kept,) = self.succeeds().journals
+        self.assertTrue(kept.endswith(".dropped"))
+        self.reopen()
+
+    def test_empty(self) -> None:
+        """An empty one stays."""
+        self.leave()
+        self.reopen(rows=1, master="node2")
+        self.assertEqual(self.succeeds().journals, [])
+
+    def reopen(self, rows: int = 0, master: str = "node2") -> None:
+        """Opens the journal as the daemon does, which replays so many rows."""
+        paths = self.own.paths
+        recovered = recover(
+            paths.journal,
+            identity=Identity(self.own.snapshot.cluster.uuid, master),
+            files=Files(queue=paths.queue, config=paths.config),
+            disk=Disk(),
+            merge_log=merge_log,
+            merge_config=apply_rows,
+            now=lambda: NOW,
+        )
+        recovered.store.close()
+        self.assertEqual(recovered.replayed, rows)
+
+
+class RefusedTests(SceneTestCase):
+    """Where it must not be done nothing is."""
+
+    def nothing_stopped(self) -> None:
+        self.assertNotIn("node_stop_master", {call for _, call in self.nodes.procedures()})
+
+    def test_master_already(self) -> None:
+        """The master can't take over from itself."""
+        self.host.name = "node1"
+        self.refused("node1 is the master already")
+        self.assertEqual(self.nodes.asked, [])
+
+    def test_unknown_node(self) -> None:
+        """A host that is no node."""
+        self.host.name = "node9"
+        self.refused("knows no node node9")
+
+    def test_ssconf_without_a_master(self) -> None:
+        """An ssconf that names nobody, or no node."""
+        self.own.write(self.own.paths.ssconf("master_node"), b"node8\n")
+        self.refused("knows no node node8, which ssconf names as master")
+        self.own.write(self.own.paths.ssconf("master_node"), b"\n")
+        self.refused("names no node")
+
+    def change_own(self, **values: bool) -> None:
+        node = self.own.snapshot.nodes.named("node2")
+        assert node is not None
+        self.own.configure(lambda one: one.with_object("nodes", replace(node, **values)))
+
+    def test_no_candidate(self) -> None:
+        """Only a candidate can become the master; the message says which there are."""
+        self.change_own(master_candidate=False)
+        self.refused("node2 is no master candidate: only one can become the master. These are: ")
+        self.nothing_stopped()
+
+    def test_offline(self) -> None:
+        """Nor can a node that is marked offline."""
+        self.change_own(offline=True)
+        self.refused("marks node2 as offline")
+
+    def test_no_configuration(self) -> None:
+        """A node without a configuration, or with a broken one, holds nothing to go on with."""
+        self.own.write(self.own.paths.config, b"{")
+        self.refused("config.data")
+        os.unlink(self.own.paths.config)
+        outcome = self.fail_over()
+        self.assertIn("config.data can't be read", outcome.refusal or "")
+
+    def test_daemon_runs_here(self) -> None:
+        """A master daemon on this node, ours or luxid, must be stopped first."""
+        for path in (self.own.paths.pid, *self.own.paths.peers_pids, self.own.paths.queue_lock):
+            lock = LockedFile(path)
+            self.refused("A master daemon runs on this node")
+            lock.release()
+        self.assertEqual(self.nodes.asked, [])
+
+    def test_own_node_daemon(self) -> None:
+        """Without a node daemon of its own a node can't be master."""
+        self.nodes.answers["node2", "version"] = DOWN
+        self.refused("This node's own node daemon must run")
+
+    def test_minority(self) -> None:
+        """A node that reaches only a minority must not make itself the master."""
+        self.down("node1", "node3")
+        self.refused("only 1 of 3 nodes answer")
+        self.succeeds(vote=False)
+        self.assertIn("Without the vote: only 1 of 3", self.warnings[0])
+
+    def test_out_of_date(self) -> None:
+        """Nor may one whose ssconf names another master than most do."""
+        for name in ("node1", "node3"):
+            self.nodes.answers[name, "master_node_name"] = "node3"
+        self.refused("2 of 3 nodes take node3 for the master")
+        self.nothing_stopped()
+
+    def test_from_another_reign(self) -> None:
+        """Nor one that was told of a new master but never got its configuration."""
+        for root in self.roots.values():
+            root.write(root.paths.ssconf("master_node"), b"node3\n")
+        self.refused("is from when node1 was the master, not node3")
+
+    def test_old_master_goes_on(self) -> None:
+        """An old master that answers but can't be stopped stands in the way, vote or not."""
+        self.nodes.answers["node1", "jobqueue_rename"] = Failed("Failed to lock the queue")
+        for vote in (True, False):
+            self.refused("is not stopped for certain", vote=vote)
+        self.assertNotIn(("node1", "node_deactivate_master_ip"), self.nodes.procedures())
+
+    def test_daemon_starts_meanwhile(self) -> None:
+        """A daemon that takes the queue while the old one is stopped keeps it."""
+        locks: list[LockedFile] = []
+        self.nodes.answers["node1", "node_stop_master"] = lambda *_: locks.append(
+            LockedFile(self.own.paths.queue_lock)
+        )
+        self.refused("stop the master daemon on this node first")
+        locks[0].release()
