@@ -86,14 +86,22 @@ def promotions(
     return tuple(sorted(chosen, key=_by_name)[:missing])
 
 
-def demotions(snapshot: Snapshot, *, size: int | None = None) -> tuple[Node, ...]:
+def demotions(
+    snapshot: Snapshot, *, size: int | None = None, among: Collection[str] | None = None
+) -> tuple[Node, ...]:
     """Returns the candidates to be demoted so that no more are left than there should be.
 
-    Never the master; those whose names come last go first.
+    Never the master; those whose names come last go first. ``size`` as for
+    :func:`pool`. With ``among`` (uuids) only these may go, so that too many may
+    be left.
     """
     surplus = pool(snapshot, size=size).surplus
     master = snapshot.cluster.master_node
-    chosen = [node for node in snapshot.candidates() if node.uuid != master]
+    chosen = [
+        node
+        for node in snapshot.candidates()
+        if node.uuid != master and (among is None or node.uuid in among)
+    ]
     return tuple(sorted(chosen, key=_by_name, reverse=True)[:surplus])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, TypeVar
 
 from ganeti_masterd.config.snapshot import Snapshot
@@ -19,6 +18,7 @@ from ganeti_masterd.locking.levels import Level, Wanted, exclusive, nothing, sha
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.tags import TagsDel, TagsGet, TagsSearch, TagsSet
+from ganeti_masterd.patterns import BadPattern, Pattern
 
 #: Where the objects that may carry tags are locked.
 TAG_LEVELS: dict[str, Level] = {
@@ -121,8 +121,8 @@ class SearchTags(LogicalUnit[TagsSearch], runs=TagsSearch):
     def expand(self, snapshot: Snapshot) -> None:
         """Compiles the pattern."""
         try:
-            self.pattern = re.compile(self.op.pattern)
-        except re.error as error:
+            self.pattern = Pattern(self.op.pattern)
+        except BadPattern as error:
             raise prereq(f"Invalid search pattern '{self.op.pattern}': {error}")
 
     def exec(self, ctx: Context) -> list[tuple[str, str]]:

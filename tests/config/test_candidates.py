@@ -67,6 +67,14 @@ class PoolTests(SynchronousTestCase):
         snapshot = cluster("C" * 10, 3)
         self.assertEqual(names(demotions(snapshot, size=8)), ["node11", "node10", "node9"])
 
+    def test_among(self) -> None:
+        """Where only some may go, the rest stays, be it too many."""
+        snapshot = cluster("CCC", 2)
+        some = {snapshot.node(name).uuid for name in ("node1", "node2", "node3")}
+        self.assertEqual(names(demotions(snapshot, among=some)), ["node3", "node2"])
+        self.assertEqual(names(demotions(snapshot, size=1, among=some)), ["node3", "node2"])
+        self.assertEqual(names(demotions(snapshot, among=())), [])
+
     def test_unfit(self) -> None:
         """Who is unfit counts, and the next one is promoted."""
         snapshot = cluster("RR", 2)

@@ -101,9 +101,13 @@ STORY: tuple[tuple[str, Said], ...] = (
     ("gnt-cluster redist-conf", Said(0)),
     (
         "gnt-cluster modify -C 2",
-        Said(0, "DATE  - INFO: Note: more nodes are candidates (3) than desired (2)\n"),
+        Said(0, "DATE  - INFO: Demoted nodes from master candidate role: node3\n"),
     ),
-    ("gnt-cluster modify -C 10", Said(0)),
+    ("gnt-node list --no-headers -o name,role", Said(0, "node1 M\nnode2 C\nnode3 R\n")),
+    (
+        "gnt-cluster modify -C 10",
+        Said(0, "DATE  - INFO: Promoted nodes to master candidate role: node3\n"),
+    ),
     ("gnt-cluster modify --max-running-jobs 15", Said(0)),
     ("gnt-cluster modify --max-running-jobs 20", Said(0)),
     ("gnt-cluster modify --max-tracked-jobs 30", Said(0)),

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from ganeti_masterd.config.candidates import pool
 from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.simulation.faults import Fault
 from tests.logical_units.world import MustWait, Refused, World
@@ -100,6 +101,7 @@ class ClusterRules:
         if "candidate_pool_size" in change:
             assert now.cluster.candidate_pool_size == change["candidate_pool_size"]
             assert not self.world.short(), "the pool isn't full"
+            assert not pool(now).surplus, "the pool is too large"
         else:
             assert self.world.short() == short
 

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from ganeti_masterd.errors import OpExecError, OpPrereqError
 from ganeti_masterd.locking.levels import Level, exclusive
 from ganeti_masterd.logical_units.context import JobKilled
+from ganeti_masterd.logical_units.notification import Notification
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.testing.context import SynchronousContext
 from ganeti_masterd.testing.nodes import Failed
@@ -122,6 +123,22 @@ class DelayTests(UnitScene):
     def test_queue_test_fails(self) -> None:
         """It fails if that was asked for."""
         self.assertRaises(OpExecError, self.run_unit, "OP_TEST_JQUEUE", fail=True)
+
+    def test_nobody_comes(self) -> None:
+        """A client that doesn't come, or doesn't say that it has looked, ends the test."""
+        for connected, text in ((None, "didn't connect in time"), (1.0, "didn't confirm in time")):
+            self.patch(Notification, "wait_connected", lambda *_, left=connected: left)
+            self.patch(Notification, "wait_confirmed", lambda *_: False)
+            error = self.assertRaises(
+                OpExecError, self.run_unit, "OP_TEST_JQUEUE", notify_exec=True
+            )
+            self.assertIn(text, error.args[0])
+            unit = self.unit("OP_TEST_JQUEUE", notify_waitlock=True)
+            refusal = self.assertRaises(OpPrereqError, unit.prepare, self.ctx)
+            self.assertIn(text, refusal.args[0])
+            self.assertEqual(refusal.args[1], "environment_error")
+        unit = self.unit("OP_TEST_JQUEUE")
+        self.assertEqual(self.wanted(unit)[Level.NODE], exclusive(self.ctx.snapshot().master.uuid))
 
     def test_kill_ends_a_meeting(self) -> None:
         """A kill ends the wait for a client that never comes."""

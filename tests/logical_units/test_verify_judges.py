@@ -311,6 +311,16 @@ class StorageTests(JudgeScene):
         self.expect(found, "ENODEORPHANLV volume xenvg/lost is unknown")
         self.assertEqual(found[0].severity, "WARNING")
 
+    def test_reserved_by_no_pattern(self) -> None:
+        """What is no pattern of ours is told, and the others still reserve."""
+        cluster = replace(self.cluster, reserved_lvs=("(?!x)", "xenvg/root.*"))
+        self.picture.volumes = {"xenvg/root1": None}
+        self.expect(
+            storage.orphan_volumes(cluster, [self.picture], {}),
+            "ENODEORPHANLV pattern of reserved volumes '(?!x)' is left out: "
+            "invalid perl operator: (?!",
+        )
+
     def test_drbd(self) -> None:
         """Minors that should be active are, and no others."""
         snapshot = with_instance(

@@ -15,6 +15,7 @@ from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes.pool import ask_digests, digest_of
 from ganeti_masterd.opcodes.cluster import ClusterRenewCrypto
 
@@ -120,9 +121,19 @@ class RenewCrypto(LogicalUnit[ClusterRenewCrypto], runs=ClusterRenewCrypto):
             self.key_type,
             self.key_bits,
         )
-        answers = ctx.call((cluster.master_node,), "node_ssh_keys_renew", arguments)
-        answers[cluster.master_node].require("Could not renew the SSH keys of all nodes")
-        ctx.change(
-            cluster.uuid,
-            lambda now: replace(now, ssh_key_type=self.key_type, ssh_key_bits=self.key_bits),
-        )
+        ctx.checkpoint()
+        # A kill comes before it or after: the cluster knows of which kind its keys are.
+        with (
+            ctx.shielded(),
+            leaving(
+                ctx,
+                "Some nodes may have new SSH keys, others not",
+                hint="gnt-cluster renew-crypto --new-ssh-keys, once the master reaches all of them",
+            ),
+        ):
+            answers = ctx.call((cluster.master_node,), "node_ssh_keys_renew", arguments)
+            answers[cluster.master_node].require("Could not renew the SSH keys of all nodes")
+            ctx.change(
+                cluster.uuid,
+                lambda now: replace(now, ssh_key_type=self.key_type, ssh_key_bits=self.key_bits),
+            )

@@ -25,6 +25,7 @@ from ganeti_masterd.config.parameters.types import BACKEND, HYPERVISOR, NIC, NOD
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.opcodes.cluster import ClusterSetParams
 from ganeti_masterd.opcodes.types import OsStatusChange
+from ganeti_masterd.patterns import BadPattern, Pattern
 
 Params = Mapping[str, Any]
 
@@ -133,8 +134,8 @@ def _check_lists(op: ClusterSetParams) -> None:
         raise prereq("At least one disk template must be enabled")
     for pattern in op.reserved_lvs or ():
         try:
-            re.compile(pattern)
-        except re.error as error:
+            Pattern(pattern)
+        except BadPattern as error:
             raise prereq(f"Invalid pattern of reserved volumes '{pattern}': {error}")
     for action, _ in (*(op.hidden_os or ()), *(op.blacklisted_os or ())):
         if action not in ("add", "remove"):

@@ -90,9 +90,14 @@ class RenameCluster(LogicalUnit[ClusterRename], runs=ClusterRename):
         """Renames the cluster; returns its new name.
 
         The address is brought up again whatever happens in between, the old one
-        if the configuration wasn't changed.
+        if the configuration wasn't changed. A kill comes before all of it or after.
         """
-        before = ctx.snapshot().cluster
+        ctx.checkpoint()
+        with ctx.shielded():
+            self._rename(ctx, ctx.snapshot().cluster)
+        return self.new_name
+
+    def _rename(self, ctx: Context, before: Cluster) -> None:
         take_down(ctx, before).require("Could not disable the master role")
         try:
             after = ctx.change(
@@ -101,14 +106,12 @@ class RenameCluster(LogicalUnit[ClusterRename], runs=ClusterRename):
             )
             self._write_known_hosts(ctx, after)
         finally:
-            with ctx.shielded():
-                answer = bring_up(ctx, ctx.snapshot().cluster)
-                if answer.failed:
-                    ctx.warning(
-                        "Could not re-enable the master role on the master, please restart"
-                        f" manually: {answer.error}"
-                    )
-        return self.new_name
+            answer = bring_up(ctx, ctx.snapshot().cluster)
+            if answer.failed:
+                ctx.warning(
+                    "Could not re-enable the master role on the master, please restart"
+                    f" manually: {answer.error}"
+                )
 
     def _write_known_hosts(self, ctx: Context, cluster: Cluster) -> None:
         """Writes the file on all online nodes, the master among them."""

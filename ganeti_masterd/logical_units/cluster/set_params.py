@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from ganeti_masterd.allocation import builtin
-from ganeti_masterd.config.changes import Update
+from ganeti_masterd.config.candidates import demotions
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
-from ganeti_masterd.locking.levels import Level, Wanted, all_shared
+from ganeti_masterd.locking.levels import Level, Wanted, all_shared, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.cluster import communication, consistency
 from ganeti_masterd.logical_units.cluster.master_ip import bring_up, take_down
 from ganeti_masterd.logical_units.cluster.node_checks import check_on_nodes
 from ganeti_masterd.logical_units.cluster.planning import changed, check_arguments
+from ganeti_masterd.logical_units.cluster.pool_size import resize_pool
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.followups import with_jobs
-from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
 from ganeti_masterd.logical_units.nodes.setup import ensure_kvm_daemon
 from ganeti_masterd.opcodes.cluster import ClusterSetParams
 
@@ -47,9 +47,9 @@ _DRBD_HINTS = (
 class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
     """Checks the parameters against configuration and nodes, then sets them in one change.
 
-    Holds no node and no group, and shares the instances only for parameters
-    that they may contradict. Of more candidates than there should be none is
-    demoted (real daemon 3.0.2).
+    Holds no group, of the nodes only those that a new size of the pool of master
+    candidates demotes, and shares the instances only for parameters that they
+    may contradict.
     """
 
     def expand(self, snapshot: Snapshot) -> None:
@@ -57,7 +57,10 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
         check_arguments(self.op, snapshot.cluster.primary_ip_family)
 
     def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
-        """Shares all instances, if the parameters are about them."""
+        """Shares all instances, if the parameters are about them; holds nodes to be demoted."""
+        size = self.op.candidate_pool_size
+        if level is Level.NODE and size is not None:
+            return exclusive(node.uuid for node in demotions(snapshot, size=size))
         if level is Level.INSTANCE and any(
             getattr(self.op, name) is not None for name in _ABOUT_INSTANCES
         ):
@@ -95,20 +98,27 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
                 communication.warn_of_odd_network(ctx, network)
 
     def exec(self, ctx: Context) -> dict[str, Any] | None:
-        """Sets them; returns the jobs that a new network for instances needs."""
-        op, before = self.op, ctx.snapshot()
-        self._tell(ctx, before.cluster)
+        """Sets them; returns the jobs that a new network for instances needs.
+
+        A kill comes before all of it or after.
+        """
+        self._tell(ctx, ctx.snapshot().cluster)
+        ctx.checkpoint()
+        with ctx.shielded():
+            return self._set(ctx, ctx.snapshot())
+
+    def _set(self, ctx: Context, before: Snapshot) -> dict[str, Any] | None:
+        op = self.op
         moves = bool(op.master_netdev)
         if moves:
             self._take_address_down(ctx, before.cluster)
         try:
-            if op.master_netmask:
-                self._change_netmask(ctx, before.cluster)
             self._change(ctx)
+            if op.master_netmask and not moves:  # one that moves comes up with the new one
+                self._change_netmask(ctx, before.cluster)
         finally:
             if moves:
-                with ctx.shielded():
-                    self._bring_address_up(ctx)
+                self._bring_address_up(ctx)
         if op.enabled_hypervisors is not None or (
             op.enabled_user_shutdown not in (None, before.cluster.enabled_user_shutdown)
         ):
@@ -174,16 +184,8 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
             ctx.feedback(note)
         if op.candidate_pool_size is None:
             ctx.change(ctx.snapshot().cluster.uuid, change)
-            return
-
-        def plan(snapshot: Snapshot) -> PoolChange:
-            return PoolChange(
-                changes=(Update(snapshot.cluster.uuid, change),),
-                refill=True,
-                size=op.candidate_pool_size,
-            )
-
-        change_pool(ctx, plan)
+        else:
+            resize_pool(ctx, op.candidate_pool_size, change)
 
     def _take_address_down(self, ctx: Context, cluster: Cluster) -> None:
         ctx.feedback(f"Shutting down master ip on the current netdev ({cluster.master_netdev})")

@@ -38,6 +38,7 @@ from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
 from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes import addresses, ancillary, setup
 from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.logical_units.nodes.physical import check_physical_volumes
@@ -218,16 +219,21 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
         snapshot, node = ctx.snapshot(), self.node
         if self.op.readd:
             ctx.info("Readding a node, the offline/drained flags were reset")
+        state = f"Node {node.name} is not added{' again' if self.op.readd else ''}"
         if snapshot.cluster.modify_etc_hosts:
-            setup.change_hosts(ctx, "add", node.name, node.primary_ip)
-        if node.secondary_ip != node.primary_ip:
-            addresses.check_holds(ctx, node, node.secondary_ip, prerequisite=False)
-        self._verify(ctx, snapshot)
-        setup.set_up_switch(ctx, parameters.of_node(snapshot, node), node)
-        if self.known is not None:
-            ancillary.distribute(ctx, [node])
+            state += "; the master's hosts file may name it"
+        with leaving(ctx, state, hint="Mend what failed, then add it once more"):
+            if snapshot.cluster.modify_etc_hosts:
+                setup.change_hosts(ctx, "add", node.name, node.primary_ip)
+            if node.secondary_ip != node.primary_ip:
+                addresses.check_holds(ctx, node, node.secondary_ip, prerequisite=False)
+            self._verify(ctx, snapshot)
+            setup.set_up_switch(ctx, parameters.of_node(snapshot, node), node)
+            if self.known is not None:
+                ancillary.distribute(ctx, [node])
+            with ctx.shielded():
+                self._join(ctx)
         with ctx.shielded():
-            self._join(ctx)
             self._set_up(ctx)
 
     def _verify(self, ctx: Context, snapshot: Snapshot) -> None:
@@ -279,14 +285,15 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
         if self.known is None:
             ancillary.distribute(ctx)
         elif not node.master_candidate:
-            answer = ask_one(ctx, node.uuid, "node_demote_from_mc")
-            if answer.failed:
-                ctx.warning(
-                    f"Node failed to demote itself from master candidate status: {answer.error}"
-                )
+            setup.tell_demoted(ctx, [node])
         setup.ensure_kvm_daemon(ctx, (node.uuid,), silent=True)
         if self.op.node_setup:
-            self._exchange_keys(ctx)
+            with leaving(
+                ctx,
+                f"Node {node.name} is in the cluster, but its SSH keys are not set up everywhere",
+                hint=f"gnt-node add --readd {node.name}",
+            ):
+                self._exchange_keys(ctx)
 
     def _exchange_keys(self, ctx: Context) -> None:
         node = self.node

@@ -30,6 +30,7 @@ from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
 from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes import roles, setup
 from ganeti_masterd.logical_units.nodes.addresses import check_secondary
 from ganeti_masterd.logical_units.nodes.finding import node_of
@@ -193,26 +194,22 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         before, after = self.decision.before, self.decision.after
         demoted = before is Role.CANDIDATE and after is not Role.CANDIDATE
         promoted = after is Role.CANDIDATE and before is not Role.CANDIDATE
-        if demoted and after is not Role.OFFLINE:
-            answer = ask_one(ctx, node.uuid, "node_demote_from_mc")
-            if answer.failed:
-                ctx.warning(f"Node failed to demote itself: {answer.error}")
+        if demoted:
+            setup.tell_demoted(ctx, [node])
         setup.ensure_kvm_daemon(
             ctx, (node.uuid,), silent="kvm" not in snapshot.cluster.enabled_hypervisors
         )
         if not snapshot.cluster.modify_ssh_setup:
             return
-        if demoted:
-            setup.remove_ssh_key(
-                ctx,
-                node,
-                authorized=True,
-                public=False,
-                failing=f"Could not adjust the SSH setup after demoting node '{node.name}'"
-                f" (UUID: {node.uuid}).",
-            )
-        if promoted:
-            setup.add_candidate_key(ctx, node)
+        with leaving(
+            ctx,
+            f"Node {node.name} has its new role, but its SSH key may not fit that everywhere",
+            hint="gnt-cluster renew-crypto --new-ssh-keys",
+        ):
+            if demoted:
+                setup.remove_candidate_key(ctx, node)
+            if promoted:
+                setup.add_candidate_key(ctx, node)
 
     def _listing(self) -> list[tuple[str, Any]]:
         op, decision = self.op, self.decision

@@ -21,6 +21,7 @@ from ganeti_masterd.errors import ConfigurationError, OpExecError
 from ganeti_masterd.logical_units.asking import ask
 from ganeti_masterd.logical_units.base import names_of
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.half_done import only_warned_of
 from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.logical_units.nodes.setup import add_candidate_key
 from ganeti_masterd.rpc.interfaces import NodeResult
@@ -40,9 +41,9 @@ class PoolChange(Struct, frozen=True):
     """A transaction that touches the pool.
 
     ``changes`` are its own. By them the nodes in ``joining`` become candidates
-    and those in ``leaving`` (uuids) are none afterwards, whatever they were.
-    ``refill``: other nodes are promoted so that the pool is full without those
-    leaving. ``size`` is a pool size that comes with it.
+    and those in ``leaving`` (uuids) are none afterwards, whatever they were; see
+    :func:`demotion`. ``refill``: other nodes are promoted so that the pool is full
+    without those leaving. ``size`` is a pool size that comes with it.
     """
 
     changes: tuple[Change, ...]
@@ -61,7 +62,8 @@ def change_pool(ctx: Context, plan: Plan) -> tuple[Node, ...]:
     ``plan`` is asked again whenever another job changed the pool meanwhile; it
     may raise. Raises ``OpExecError``, with nothing changed, if a node that joins
     doesn't tell its certificate's digest, or if the pool became shorter because
-    those that could be promoted don't.
+    those that could be promoted don't. What fails once the change is made is a
+    warning. To be used where a kill is put off.
     """
     digests: dict[str, str] = {}
     silent: dict[str, NodeResult] = {}
@@ -146,6 +148,17 @@ def _transaction(
     ]
 
 
+def demotion(node: Node) -> Update:
+    """Returns the change that takes a node out of the pool, for a transaction on it."""
+    return Update(node.uuid, _demote)
+
+
+def _demote(node: Node) -> Node:
+    if not node.master_candidate:
+        raise PoolMoved(f"node '{node.name}' has changed")
+    return replace(node, master_candidate=False)
+
+
 def _promote(node: Node) -> Node:
     if node.master_candidate or not may_be_candidate(node):
         raise PoolMoved(f"node '{node.name}' has changed")
@@ -194,7 +207,8 @@ def _tell(ctx: Context, change: PoolChange, promoted: Sequence[Node]) -> None:
         ctx.info(f"Promoted nodes to master candidate role: {names}")
         if snapshot.cluster.modify_ssh_setup:
             for node in promoted:
-                add_candidate_key(ctx, node)
+                with only_warned_of(ctx):
+                    add_candidate_key(ctx, node)
     found = pool(snapshot, without=change.leaving)
     if found.surplus:
         ctx.info(f"Note: more nodes are candidates ({found.now}) than desired ({found.wanted})")

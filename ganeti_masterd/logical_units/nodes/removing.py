@@ -15,6 +15,7 @@ from ganeti_masterd.locking.levels import Level, Wanted, exclusive
 from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes import ancillary, setup
 from ganeti_masterd.logical_units.nodes.finding import node_of
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
@@ -55,7 +56,27 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
     def exec(self, ctx: Context) -> None:
         """Takes the node out of the configuration, then lets it go."""
         node, cluster = self.node, ctx.snapshot().cluster
-        if cluster.modify_ssh_setup:
+        ctx.checkpoint()
+        # A kill comes before all of it or after.
+        with ctx.shielded():
+            if cluster.modify_ssh_setup:
+                self._leave_without_key(ctx)
+            else:
+                change_pool(ctx, self._change)
+            for level in (Level.NODE_RES, Level.NODE):
+                ctx.remove_lock(level, node.uuid)
+            self._let_go(ctx, modify_ssh=cluster.modify_ssh_setup)
+            if cluster.modify_etc_hosts:
+                self._forget_host(ctx)
+
+    def _leave_without_key(self, ctx: Context) -> None:
+        """Takes the node's key from all, while they know it, then the node out of the cluster."""
+        node = self.node
+        with leaving(
+            ctx,
+            f"Node {node.name} stays in the cluster, but its SSH key may be gone from other nodes",
+            hint=f"Remove it again, or give it its key back by gnt-node add --readd {node.name}",
+        ):
             setup.remove_ssh_key(
                 ctx,
                 node,
@@ -64,14 +85,18 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
                 clear=(True, True),
                 failing=f"Could not remove the SSH key of node '{node.name}' (UUID: {node.uuid}).",
             )
-        with ctx.shielded():
             change_pool(ctx, self._change)
-            for level in (Level.NODE_RES, Level.NODE):
-                ctx.remove_lock(level, node.uuid)
-            self._let_go(ctx, modify_ssh=cluster.modify_ssh_setup)
-            if cluster.modify_etc_hosts:
-                setup.change_hosts(ctx, "remove", node.name, None)
-                ancillary.distribute(ctx)
+
+    def _forget_host(self, ctx: Context) -> None:
+        """Has the hosts file name the node no more, on all nodes."""
+        name = self.node.name
+        with leaving(
+            ctx,
+            f"Node {name} is removed, but the master's hosts file may still name it",
+            hint="Take it out of the file, then copy that to all nodes by gnt-cluster redist-conf",
+        ):
+            setup.change_hosts(ctx, "remove", name, None)
+        ancillary.distribute(ctx)
 
     def _change(self, snapshot: Snapshot) -> PoolChange:
         _check_removable(snapshot, snapshot.node(self.node.uuid))
@@ -86,7 +111,8 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
         answer = ask_one(ctx, leaving, "node_leave_cluster", (modify_ssh,))
         if answer.failed:
             ctx.warning(
-                f"Errors encountered on the remote node while leaving the cluster: {answer.error}"
+                f"Errors encountered on the remote node {node.name} while leaving the cluster:"
+                f" {answer.error}"
             )
 
 

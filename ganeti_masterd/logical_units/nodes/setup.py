@@ -47,6 +47,34 @@ def add_candidate_key(ctx: Context, node: Node) -> None:
     )
 
 
+def tell_demoted(ctx: Context, nodes: Iterable[Node]) -> None:
+    """Has nodes set aside what they held as master candidates; a failure is a warning.
+
+    Called once the configuration has them in another role. Offline ones are left alone.
+    """
+    online = [node.uuid for node in nodes if not node.offline]
+    if not online:
+        return
+    for answer in ask(ctx, online, "node_demote_from_mc").values():
+        if answer.failed:
+            ctx.warning(f"Node {answer.node} failed to demote itself: {answer.error}")
+
+
+def remove_candidate_key(ctx: Context, node: Node) -> None:
+    """Ends that a node which was a master candidate may log in everywhere.
+
+    Raises ``OpExecError``.
+    """
+    remove_ssh_key(
+        ctx,
+        node,
+        authorized=True,
+        public=False,
+        failing=f"Could not adjust the SSH setup after demoting node '{node.name}'"
+        f" (UUID: {node.uuid}).",
+    )
+
+
 def remove_ssh_key(
     ctx: Context,
     node: Node,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from ganeti_masterd.logical_units.cluster.node_checks import volume_group_fault
 from ganeti_masterd.logical_units.verification.nodes import Answer
 from ganeti_masterd.logical_units.verification.pictures import Picture
 from ganeti_masterd.logical_units.verification.report import Finding, warning
+from ganeti_masterd.patterns import BadPattern, Pattern
 
 #: How far sizes of physical volumes may differ with exclusive storage.
 MARGIN = 0.01
@@ -88,9 +88,16 @@ def orphan_volumes(
 ) -> Iterator[Finding]:
     """Yields volumes that belong to no instance; ``expected`` are those that do, by node.
 
-    Volumes that match one of ``reserved_lvs`` are let be.
+    Volumes that match one of ``reserved_lvs`` are let be. One of these that is
+    no regular expression (as another daemon may have taken it) is warned of.
     """
-    reserved = [re.compile(pattern) for pattern in cluster.reserved_lvs]
+    reserved = []
+    for text in cluster.reserved_lvs:
+        try:
+            reserved.append(Pattern(text))
+        except BadPattern as error:
+            said = f"pattern of reserved volumes '{text}' is left out: {error}"
+            yield warning("ENODEORPHANLV", cluster.cluster_name, said)
     for picture in pictures:
         for volume in picture.volumes or ():
             if (

@@ -444,7 +444,7 @@ class ReaddTests(AddScene):
         self.nodes.answers["node_demote_from_mc"] = Failed("busy")
         self.add("node3", readd=True, master_capable=False)
         self.assertFalse(self.node("node3").master_candidate)
-        self.assertIn("Node failed to demote itself", self.ctx.lines[-1])
+        self.assertIn("Node node3 failed to demote itself: busy", self.ctx.lines[-1])
         self.assertSound(missing=1)
 
     def test_new_address(self) -> None:

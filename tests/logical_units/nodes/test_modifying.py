@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import BGL, Level, exclusive, shared
 from ganeti_masterd.testing.nodes import Failed
 from tests.logical_units.nodes.scene import NodeScene
@@ -337,6 +338,35 @@ class ChangeTests(NodeScene):
         self.assertTrue(self.node("node4").master_candidate)
         self.assertSound()
 
+    def test_role_moves(self) -> None:
+        """A role that changes between the decision and the transaction is decided on anew."""
+        change_all = self.ctx.change_all
+
+        def late(changes: Any) -> Any:
+            self.ctx.change_all = change_all  # type: ignore[method-assign]
+            self.alter("node4", drained=True)
+            return change_all(changes)
+
+        self.ctx.change_all = late  # type: ignore[method-assign]
+        result = self.modify("node4", offline=True)
+        self.assertEqual(result, [("drained", "False"), ("offline", "True")])
+        self.assertFalse(self.node("node4").drained)
+        self.assertSound()
+
+    def test_promoted_key(self) -> None:
+        """A node that is promoted may log in everywhere; if that fails that is said."""
+        self.alter_cluster(modify_ssh_setup=True)
+        self.modify("node4", master_candidate=True)
+        (added,) = (asked for asked in self.nodes.asked if asked.procedure == "node_ssh_key_add")
+        self.assertEqual((added.node, added.arguments[1]), ("node1", "node4"))
+        self.modify("node4", master_candidate=False)
+        self.nodes.answers["node_ssh_key_add"] = Failed("no such file")
+        error = self.assertRaises(OpExecError, self.modify, "node4", master_candidate=True)
+        self.assertIn("SSH setup of node 'node4' after promotion", error.args[0])
+        self.assertIn("WARNING: Node node4 has its new role, but", self.ctx.lines[-2])
+        self.assertEqual(self.ctx.lines[-1], "      Hint: gnt-cluster renew-crypto --new-ssh-keys")
+        self.assertSound()
+
     def test_offline(self) -> None:
         """A node that goes offline is not told, and loses its certificate."""
         self.modify("node3", offline=True, auto_promote=True)
@@ -376,7 +406,7 @@ class ChangeTests(NodeScene):
         """A node that can't be told is named; it is demoted all the same."""
         self.nodes.answers["node_demote_from_mc"] = Failed("busy")
         self.modify("node3", drained=True, auto_promote=True)
-        self.assertIn(" - WARNING: Node failed to demote itself: busy", self.ctx.lines)
+        self.assertIn(" - WARNING: Node node3 failed to demote itself: busy", self.ctx.lines)
         self.assertSound()
 
     def test_ssh_keys(self) -> None:

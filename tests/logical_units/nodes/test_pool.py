@@ -9,7 +9,13 @@ from msgspec.structs import replace
 from ganeti_masterd.config.changes import Update
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpExecError
-from ganeti_masterd.logical_units.nodes.pool import PoolChange, PoolMoved, certified, change_pool
+from ganeti_masterd.logical_units.nodes.pool import (
+    PoolChange,
+    PoolMoved,
+    certified,
+    change_pool,
+    demotion,
+)
 from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.testing.nodes import Failed
 from tests.logical_units.nodes.scene import NodeScene, token
@@ -65,6 +71,38 @@ class PoolTests(NodeScene):
         self.assertEqual(change_pool(self.ctx, self.drain), ())
         self.assertFalse(self.node("node4").master_candidate)
         self.assertSound()
+
+    def test_promotion_outdated(self) -> None:
+        """One who goes offline just before the transaction is no candidate after it."""
+
+        def plan(snapshot: Snapshot) -> PoolChange:
+            change = self.drain(snapshot)
+            if snapshot.node("node4").offline is False and self.calls():
+                self.alter("node4", offline=True)
+            return change
+
+        self.assertEqual(change_pool(self.ctx, plan), ())
+        self.assertTrue(self.node("node3").drained)
+        self.assertFalse(self.node("node4").master_candidate)
+        self.assertSound()
+
+    def test_demotion_outdated(self) -> None:
+        """One who leaves the pool just before the transaction isn't demoted by it."""
+        planned: list[int] = []
+
+        def plan(snapshot: Snapshot) -> PoolChange:
+            node = snapshot.node("node3")
+            demoted = [node] if node.master_candidate else []
+            planned.append(len(demoted))
+            if demoted:
+                self.alter("node3", master_candidate=False, drained=True)
+            return PoolChange(
+                tuple(map(demotion, demoted)), leaving=frozenset(one.uuid for one in demoted)
+            )
+
+        change_pool(self.ctx, plan)
+        self.assertEqual(planned, [1, 0])
+        self.assertTrue(self.node("node3").drained)
 
     def test_digest_asked_once(self) -> None:
         """A digest that is known is not asked for at each try."""
