@@ -19,6 +19,9 @@ from tests.journal.scene import FILES, Scene, job
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
+#: Seconds until files follow.
+PAUSE = Pace().pause
+
 
 class JournalTestCase(SynchronousTestCase):
     def setUp(self) -> None:
@@ -266,7 +269,7 @@ class FollowingTests(JournalTestCase):
         self.assertIsNone(self.disk.read("/queue/job-1"))
         self.assertEqual(self.journal.backlog, 5)
         before = self.scene.power.effects
-        self.follow(0.05)
+        self.follow(PAUSE)
         self.assertEqual(self.disk.read("/queue/job-1"), job(1, 4).body)
         # write, sync, rename, directory, rows (counted before and after)
         self.assertEqual(self.scene.power.effects - before, 6)
@@ -274,7 +277,7 @@ class FollowingTests(JournalTestCase):
     def test_configuration_once_a_second(self) -> None:
         """While configuration waits for its second, so does every job's file."""
         self.commit(ConfigRow("", "v", b"1"))
-        self.follow(0.05)
+        self.follow(PAUSE)
         self.assertEqual(self.scene.images, 1)
         self.commit(ConfigRow("", "v", b"2"), job(1))
         self.follow(0.5)
@@ -287,11 +290,11 @@ class FollowingTests(JournalTestCase):
     def test_configuration_that_comes_while_a_round_is_planned(self) -> None:
         """A round already planned sooner waits for the configuration's second too."""
         self.commit(ConfigRow("", "v", b"1"))
-        self.follow(0.05)
+        self.follow(PAUSE)
         self.commit(job(1))
         self.thread.run()
         self.commit(ConfigRow("", "v", b"2"), job(1, 1))
-        self.follow(0.06)
+        self.follow(PAUSE + 0.01)
         self.assertEqual((self.scene.images, self.disk.read("/queue/job-1")), (1, None))
         self.follow(1.0)
         self.assertEqual((self.scene.images, self.journal.backlog), (2, 0))
@@ -300,7 +303,7 @@ class FollowingTests(JournalTestCase):
         """A commit during a round waits for one file, not for the round."""
         self.commit(*[job(n) for n in range(1, 50)])
         self.thread.run()
-        self.scene.clock.advance(0.05)
+        self.scene.clock.advance(PAUSE)
         for _ in range(5):
             self.thread.step()
         done = self.commit(job(50))
@@ -312,7 +315,7 @@ class FollowingTests(JournalTestCase):
         """What is committed during a round is not dropped with it."""
         self.commit(job(1, 1))
         self.thread.run()
-        self.scene.clock.advance(0.05)
+        self.scene.clock.advance(PAUSE)
         self.commit(job(1, 2), LogRow(1, 0, b'"new"'))
         self.thread.run()
         self.assertEqual(self.journal.backlog, 2)
@@ -327,7 +330,7 @@ class FollowingTests(JournalTestCase):
         self.assertEqual(self.journal.backlog, 2)
         self.commit(job(1, 1))
         self.thread.run()
-        self.scene.clock.advance(0.05)
+        self.scene.clock.advance(PAUSE)
         self.commit(LogRow(1, 0, b'"later"'))
         self.thread.run()
         self.assertEqual([line.entry for line in self.store.load().logs], [b'"b"', b'"later"'])
@@ -348,13 +351,14 @@ class FollowingTests(JournalTestCase):
         self.commit(job(1, 1), job(2, 1), SerialRow(5))
         self.follow()
         self.assertEqual(self.journal.backlog, 3)
+        self.assertIn("OSError", self.journal.files_fault or "")
         self.disk.faults.clear()
         done = self.commit(job(1, 2))
         self.follow(3.9)
         self.successResultOf(done)
         self.assertEqual((self.journal.backlog, self.disk.names("/queue")), (4, []))
         self.follow(1.1)
-        self.assertEqual(self.journal.backlog, 0)
+        self.assertEqual((self.journal.backlog, self.journal.files_fault), (0, None))
         self.assertEqual(self.disk.read("/queue/job-1"), job(1, 2).body)
         self.assertEqual(self.disk.read("/queue/job-2"), job(2, 1).body)
         self.assertEqual(self.disk.read("/queue/serial"), b"5\n")
@@ -409,7 +413,7 @@ class SettleTests(JournalTestCase):
         """What is committed during a round is in the next one, which it waits for."""
         self.commit(job(1))
         self.thread.run()
-        self.scene.clock.advance(0.05)
+        self.scene.clock.advance(PAUSE)
         self.thread.step()
         self.commit(job(2))
         done = self.journal.settle()
@@ -510,7 +514,7 @@ class CloseTests(JournalTestCase):
         """A round under way is finished, and what came behind it follows."""
         self.commit(job(1))
         self.thread.run()
-        self.scene.clock.advance(0.05)
+        self.scene.clock.advance(PAUSE)
         self.thread.step()
         self.commit(job(2))
         done = self.journal.close()
