@@ -32,7 +32,7 @@ class Gathering:
 
         Cancelling it changes nothing: what was sent is carried out by the nodes.
         """
-        if self._missing == 0:
+        if self._missing <= 0:
             return succeed(self._complete())
         self._done = Deferred()
         return self._done

@@ -22,10 +22,11 @@ from ganeti_masterd.events import Events
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.simulation import files, hypervisor, storage, system, units, verify
 from ganeti_masterd.simulation.calllog import CallLog, Mode
-from ganeti_masterd.simulation.exchange import Exchange, Gathered
+from ganeti_masterd.simulation.exchange import Exchange
 from ganeti_masterd.simulation.faults import Faults
 from ganeti_masterd.simulation.node import Finished, NodeFailure, OSDefinition, SimulatedNode
 from ganeti_masterd.simulation.programs import Programs
@@ -147,17 +148,17 @@ class SimulatedNodes:
             values = [_plain(call, arguments(target)) for target in called]
         else:
             values = [_plain(call, arguments)] * len(called)
-        gathered = Gathered(targets)
+        gathering = Gathering(targets)
         for target in targets:
             if target.offline and not call.offline_too:
-                gathered.put(target, results.offline(target, procedure))
+                gathering.put(target.key, results.offline(target, procedure))
         for target, given in zip(called, values, strict=True):
             if self.closed:
-                gathered.put(target, results.given_up(target, procedure))
+                gathering.put(target.key, results.given_up(target, procedure))
                 continue
             seconds = call.seconds(given) if timeout is None else timeout
-            Exchange(self, gathered, target, call, given, seconds).begin()
-        return gathered.ready()
+            Exchange(self, gathering, target, call, given, seconds).begin()
+        return gathering.ready()
 
     def close(self) -> Deferred[None]:
         """See :meth:`INodeRPC.close`; writes what is not written yet."""

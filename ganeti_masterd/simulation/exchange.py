@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ganeti_masterd.events import Events, NodeCalled
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.simulation.calllog import CallLog
 from ganeti_masterd.simulation.faults import Fault, Faults
@@ -47,34 +48,6 @@ class Network(Protocol):
         """The function that answers a call; null if none is built."""
 
 
-class Gathered:
-    """The results of one call to several nodes, as they come."""
-
-    __slots__ = ("_done", "_missing", "_results")
-
-    def __init__(self, targets: Sequence[Target]) -> None:
-        self._results: dict[str, NodeResult | None] = dict.fromkeys(t.key for t in targets)
-        self._missing = len(self._results)
-        self._done: Deferred[Mapping[str, NodeResult]] | None = None
-
-    def put(self, target: Target, result: NodeResult) -> None:
-        """Takes the result of one target; the last one makes it fire."""
-        self._results[target.key] = result
-        self._missing -= 1
-        if self._missing == 0 and self._done is not None:
-            self._done.callback(self._complete())
-
-    def _complete(self) -> Mapping[str, NodeResult]:
-        return cast(Mapping[str, NodeResult], self._results)
-
-    def ready(self) -> Deferred[Mapping[str, NodeResult]]:
-        """Fires when no result is missing."""
-        if self._missing <= 0:
-            return succeed(self._complete())
-        self._done = Deferred()
-        return self._done
-
-
 class Exchange:
     """One call to one node, from its request to its answer or its end without one."""
 
@@ -84,7 +57,7 @@ class Exchange:
         "_call",
         "_ended",
         "_fault",
-        "_gathered",
+        "_gathering",
         "_nodes",
         "_seconds",
         "_target",
@@ -94,14 +67,14 @@ class Exchange:
     def __init__(
         self,
         nodes: Network,
-        gathered: Gathered,
+        gathering: Gathering,
         target: Target,
         call: Call,
         arguments: list[Any],
         seconds: float,
     ) -> None:
         self._nodes = nodes
-        self._gathered = gathered
+        self._gathering = gathering
         self._target = target
         self._call = call
         self._arguments = arguments
@@ -222,7 +195,7 @@ class Exchange:
         if events is not None and events.observed(NodeCalled):
             took = nodes.timers.seconds() - self._began
             events.publish(NodeCalled(result.procedure, result.node, result.error, took))
-        self._gathered.put(self._target, result)
+        self._gathering.put(self._target.key, result)
 
 
 def _text(failure: Failure) -> str:
