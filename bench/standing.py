@@ -36,8 +36,9 @@ SMALL: tuple[Question, ...] = (
     ("QueryJobs", [[1], ["id", "status"]]),
 )
 
-#: What a client asks that looks at one job.
+#: What a client asks that looks at one job, and one that looks at all, archived ones too.
 ONE_JOB = ["id", "status", "summary"]
+EVERY_JOB = ["id", "status", "archived"]
 
 
 def start(site: Site) -> dict[str, float]:
@@ -118,8 +119,16 @@ def full_queue(site: Site) -> dict[str, float]:
             theirs=[[there], ONE_JOB],
         )
         empty.stop()
-    started = full.start_seconds
-    return {**ratios, "start": started, "rss": full.resident_bytes() / 2**20}
+    before = full.resident_bytes()
+    full.forget_peak()
+    every = Counted(method="QueryJobs", args=[None, EVERY_JOB], clients=1, requests=1)
+    return {
+        **ratios,
+        "start": full.start_seconds,
+        "rss": before / 2**20,
+        "every": site.load(every).median,
+        "peak": (full.peak_bytes() - before) / 2**20,
+    }
 
 
 def _times(

@@ -26,6 +26,7 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, UnexpectedToken
 
 from ganeti_masterd.cli.patterns import pattern
+from ganeti_masterd.patterns import BadPattern, Pattern
 
 #: What a filter is on its way to the daemon.
 Filter = list[Any]
@@ -153,8 +154,8 @@ class _Lists(Transformer[Token, Any]):
         chosen = f"(?{''.join(sorted(set(flags)))})" if flags else ""
         expression = chosen + _ESCAPED.sub(lambda one: _SPACES.get(one[1], one[1]), inner)
         try:
-            re.compile(expression)
-        except (re.error, OverflowError, RecursionError) as error:
+            Pattern(expression)
+        except BadPattern as error:
             raise _Fault(token, f"No regular expression: {error}") from None
         return expression
 

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+#: Blanks between the columns of a table, and what a column has at least where room is short.
+_GAP = 2
+_NARROWEST = 4
+
+
 class Column(Struct, frozen=True):
     """A column of a table: ``status`` columns are coloured by what they say."""
 
@@ -22,6 +27,22 @@ class Column(Struct, frozen=True):
     right: bool = False
     status: bool = False
     wraps: bool = False
+
+
+def fitted(widths: Sequence[int], room: int) -> list[int]:
+    """Returns the columns' widths cut so that they fit into ``room``, the widest ones first.
+
+    None is cut below :data:`_NARROWEST`, even if they don't fit then.
+    """
+    most = next(
+        (
+            most
+            for most in range(room, _NARROWEST, -1)
+            if sum(min(width, most) for width in widths) <= room
+        ),
+        _NARROWEST,
+    )
+    return [min(width, most) for width in widths]
 
 
 def on_terminal() -> bool:
@@ -89,20 +110,30 @@ class Output:
             for row in rows:
                 click.echo(between.join(each.replace("\n", " ") for each in row))
             return
+        from rich.cells import cell_len
         from rich.table import Table
         from rich.text import Text
 
+        screen = console()
+        rows = list(rows)
+        titles = [column.title if headers is not False else "" for column in columns]
+        longest = [
+            max(cell_len(line) for cell in cells for line in cell.split("\n"))
+            for cells in zip(titles, *rows, strict=True)
+        ]
         table = Table(
             box=None,
             pad_edge=False,
-            padding=(0, 2, 0, 0),
+            padding=(0, _GAP, 0, 0),
             header_style="bold",
             show_header=headers is not False,
         )
-        for column in columns:
+        room = screen.width - _GAP * (len(columns) - 1)
+        for column, width in zip(columns, fitted(longest, room), strict=True):
             table.add_column(
                 column.title,
                 justify="right" if column.right else "left",
+                width=width,
                 no_wrap=not column.wraps,
                 overflow="fold" if column.wraps else "ellipsis",
             )
@@ -113,7 +144,7 @@ class Output:
                     for column, cell in zip(columns, row, strict=True)
                 )
             )
-        console().print(table, soft_wrap=False)
+        screen.print(table, soft_wrap=False)
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Prints named values, one to a line; names in bold on a terminal."""

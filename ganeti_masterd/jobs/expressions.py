@@ -10,11 +10,11 @@ are looked at from left to right, only as far as needed.
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ganeti_masterd.errors import OpPrereqError, prereq
+from ganeti_masterd.patterns import BadPattern, Pattern
 
 #: How deep operators may stand in each other.
 MAX_DEPTH = 50
@@ -163,15 +163,15 @@ def _search(field: str, pattern: str | int, where: str) -> Test:
     if not isinstance(pattern, str):
         raise _malformed(where, "a regular expression", pattern)
     try:
-        find = re.compile(pattern).search
-    except (re.error, OverflowError, RecursionError) as error:
+        found_in = Pattern(pattern).search
+    except BadPattern as error:
         raise prereq(f"{where}: bad regular expression: {error}") from None
 
     def test(values: Mapping[str, Any]) -> bool:
         value = _value(values, field)
         if type(value) is not str:
             raise Unanswerable
-        return find(value) is not None
+        return found_in(value)
 
     return test
 

@@ -105,25 +105,21 @@ class JobQueue:
         job = self._tip.get(job_id)
         return job if job is not None else self.jobs.get(job_id)
 
-    def archived(self, job_ids: Iterable[int] | None) -> Deferred[Mapping[int, Job]]:
-        """Returns archived jobs (all of them for null) from their files.
+    def archived(self, job_ids: Iterable[int]) -> Deferred[Mapping[int, Job]]:
+        """Returns archived jobs from their files, ids ascending.
 
         Those that aren't there, or can't be read, are left out. The disk thread
         reads them in slices, so that commits go on meanwhile.
         """
-        found: dict[int, Job] = {}
-        if job_ids is not None:
-            wanted = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self.jobs]
-            found = {n: self.just_archived[n] for n in wanted if n in self.just_archived}
-            wanted = [n for n in wanted if n not in found and 0 < n <= self.last_id]
-            return self._read_slices(wanted, found) if wanted else succeed(found)
+        wanted = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self.jobs]
+        found = {n: self.just_archived[n] for n in wanted if n in self.just_archived}
+        wanted = [n for n in wanted if n not in found and 0 < n <= self.last_id]
+        return self._read_slices(wanted, found) if wanted else succeed(found)
 
-        def listed(ids: list[int]) -> Deferred[Mapping[int, Job]]:
-            found.update(self.just_archived)
-            return self._read_slices([n for n in ids if n not in found], found)
-
+    def archived_ids(self) -> Deferred[list[int]]:
+        """Returns the ids of all archived jobs, ascending."""
         listing: Deferred[list[int]] = self.journal.effect(lambda disk: self.folder.archived_ids())
-        return listing.addCallback(listed)
+        return listing.addCallback(lambda ids: sorted({*ids, *self.just_archived}))
 
     def _read_slices(self, ids: list[int], found: dict[int, Job]) -> Deferred[Mapping[int, Job]]:
         done: Deferred[Mapping[int, Job]] = Deferred()

@@ -109,9 +109,15 @@ class Submission:
                 "archive some"
             )
         if queue.journal.backlog > self._max_backlog:
+            fault = queue.journal.files_fault
             return JobQueueError(
                 f"The queue's files are {queue.journal.backlog} changes behind the journal "
-                f"(limit {self._max_backlog}); is their disk full or broken?"
+                f"(limit {self._max_backlog}), as "
+                + (
+                    "more comes in than the disk takes: submit again in a while"
+                    if fault is None
+                    else f"they can't be written: {fault}"
+                )
             )
         return self._refused_elsewhere()
 

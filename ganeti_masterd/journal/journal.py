@@ -101,6 +101,11 @@ class Journal:
         return self._rounds.backlog
 
     @property
+    def files_fault(self) -> str | None:
+        """See :attr:`IJournal.files_fault`."""
+        return self._rounds.fault
+
+    @property
     def fault(self) -> str | None:
         """Why the last commit of rows failed; null if it did not."""
         return self._fault

@@ -15,7 +15,7 @@ from ganeti_masterd.timing import Timers
 
 
 class Journal(Protocol):
-    """The journal: how far the files are behind, and why the last commit failed (null: no)."""
+    """The journal and the files that follow it; a fault is null where there is none."""
 
     @property
     def backlog(self) -> int:
@@ -24,6 +24,10 @@ class Journal(Protocol):
     @property
     def fault(self) -> str | None:
         """Why the last commit failed."""
+
+    @property
+    def files_fault(self) -> str | None:
+        """Why the files can't be written."""
 
 
 class Listener(Protocol):

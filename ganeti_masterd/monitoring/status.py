@@ -8,6 +8,7 @@ from ganeti_masterd import __version__
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.latency import ReactorLatency
 from ganeti_masterd.monitoring.parts import Parts
+from ganeti_masterd.replication.standing import Standing
 
 
 class QueueStatus(Struct, frozen=True):
@@ -30,10 +31,18 @@ class SocketStatus(Struct, frozen=True):
 
 
 class JournalStatus(Struct, frozen=True):
-    """The journal: rows that the files don't hold yet, and why the last commit failed."""
+    """Rows that the files don't hold yet; why the last commit, or the files, can't be written."""
 
     backlog: int
     fault: str | None
+    files_fault: str | None
+
+
+class ReplicaStatus(Struct, frozen=True):
+    """A master candidate: whether it holds all that was sent, and how many files wait for it."""
+
+    current: bool
+    waiting: int
 
 
 class PoolStatus(Struct, frozen=True):
@@ -62,6 +71,7 @@ class Status(Struct, frozen=True):
     sockets: dict[str, SocketStatus]
     clients_waiting: int
     journal: JournalStatus
+    replicas: dict[str, ReplicaStatus]
     pools: dict[str, PoolStatus]
     reactor_latency: float
 
@@ -116,7 +126,13 @@ class StatusReport:
                 for name, each in parts.listeners.items()
             },
             clients_waiting=len(queue.watch),
-            journal=JournalStatus(parts.journal.backlog, parts.journal.fault),
+            journal=JournalStatus(
+                parts.journal.backlog, parts.journal.fault, parts.journal.files_fault
+            ),
+            replicas={
+                each.node: ReplicaStatus(each.standing is Standing.CURRENT, each.waiting)
+                for each in parts.replicas()
+            },
             pools={
                 name: PoolStatus(len(pool.working), pool.max) for name, pool in parts.pools.items()
             },

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ganeti_masterd.errors import GenericError, ParameterError
+from ganeti_masterd.patterns import Pattern
 from ganeti_masterd.query.fields import Matching
 from ganeti_masterd.query.names import means
 
@@ -68,9 +69,8 @@ def truth(value: Any) -> bool:
     raise ParameterError(f"Unexpected value '{shown(value)}' in boolean context")
 
 
-def search(pattern: Any) -> Test:
-    """Returns the test of ``=~``: a compiled pattern is found somewhere in a text."""
-    find = pattern.search
+def search(pattern: Pattern) -> Test:
+    """Returns the test of ``=~``: the pattern is found somewhere in a text."""
 
     def test(value: Any) -> bool:
         if type(value) is not str:
@@ -78,7 +78,7 @@ def search(pattern: Any) -> Test:
                 "Invalid field value used in regexp matching, "
                 f"expecting string but got '{shown(value)}'"
             )
-        return find(value) is not None
+        return pattern.search(value)
 
     return test
 

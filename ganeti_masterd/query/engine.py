@@ -102,7 +102,7 @@ class QueryEngine:
             return self._kept[key]
 
         def encoded(parts: list[bytes]) -> Encoded:
-            rows = b",".join(part for part in parts if part)
+            rows = _joined(parts)
             data = b"".join((b'{"fields":', selection.head_json, b',"data":[', rows, b"]}"))
             done = Encoded(data)
             if keep and len(data) <= _SHORT and self._kept_for is snapshot:
@@ -179,12 +179,32 @@ class QueryEngine:
         Raises ``OpPrereqError`` for an unknown field.
         """
         selection = _known(select("job", fields))
-        view = View(self._snapshot())
         missing = _null_row if null_rows else _missing_values(selection)
-        work = _listed(_or_missing(selection.values(view), missing))
-        found = self._sources.rows("job", view, Request(ids or None, selection.names))
-        parts = then(found, lambda jobs: self._slices.run(jobs, selection.weight, work))
-        return then(parts, _flat)
+        return then(self._jobs(selection, ids, missing, _listed), _flat)
+
+    def answer_jobs(
+        self, ids: Sequence[int] | None, fields: Sequence[str]
+    ) -> Encoded | Deferred[Encoded]:
+        """Returns what :meth:`query_jobs` does as JSON, encoded in slices too."""
+        selection = _known(select("job", fields))
+        parts = self._jobs(selection, ids, _missing_values(selection), _bytes)
+        return then(parts, lambda made: Encoded(b"[%b]" % _joined(made)))
+
+    def _jobs(
+        self,
+        selection: Selection,
+        ids: Sequence[int] | None,
+        missing: Callable[[int], Any],
+        parts_of: Callable[[RowMaker], PartMaker[P]],
+    ) -> list[P] | Deferred[list[P]]:
+        view = View(self._snapshot())
+        work = parts_of(_or_missing(selection.values(view), missing))
+        return self._sources.work(
+            "job",
+            view,
+            Request(ids or None, selection.names),
+            lambda jobs: self._slices.run(jobs, selection.weight, work),
+        )
 
     def cluster_info(self) -> Encoded:
         """Returns the answer to QueryClusterInfo; made once for each configuration."""
@@ -235,8 +255,12 @@ class QueryEngine:
             names = None if resource.key is None else judge.names(resource.fields[resource.key])
             if names is not None:
                 judge = None  # the names say it all
-        found = self._sources.rows(resource.name, view, Request(names, frozenset(looked_at)))
-        return then(found, lambda objects: self._judged(selection, view, objects, judge, work))
+        return self._sources.work(
+            resource.name,
+            view,
+            Request(names, frozenset(looked_at)),
+            lambda objects: self._judged(selection, view, objects, judge, work),
+        )
 
     def _judged(
         self,
@@ -292,6 +316,10 @@ def _listed(row: RowMaker) -> PartMaker[Rows]:
 def _bytes(row: RowMaker) -> PartMaker[bytes]:
     """Rows as JSON without the brackets around them."""
     return lambda part: _encode([row(obj) for obj in part])[1:-1]
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    return b",".join(part for part in parts if part)
 
 
 def _flat(parts: list[list[Any]]) -> list[Any]:

@@ -10,13 +10,13 @@ judge by. So a filter and its negation always part the rows in two.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from ganeti_masterd.errors import ParameterError, prereq
+from ganeti_masterd.patterns import BadPattern, Pattern
 from ganeti_masterd.query.comparisons import (
     COMPARISONS,
     Test,
@@ -139,8 +139,8 @@ def _compared(operator: str, field: Field, value: str | int, where: str) -> Fiel
         if not isinstance(value, str):
             raise _malformed(f"{where}[2]", "expected a regular expression", value)
         try:
-            return FieldTest(field, search(re.compile(value)))
-        except (re.error, OverflowError, RecursionError) as error:
+            return FieldTest(field, search(Pattern(value)))
+        except BadPattern as error:
             raise _malformed(f"{where}[2]", f"bad regular expression ({error})", value)
     if operator == "=[]":
         return FieldTest(field, contains(value))

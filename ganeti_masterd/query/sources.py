@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, inlineCallbacks
 
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
@@ -21,8 +21,13 @@ from ganeti_masterd.query.listings import Export
 from ganeti_masterd.query.names import in_order, natural_key
 from ganeti_masterd.query.slices import then
 
+T = TypeVar("T")
+
 #: The objects of rows. A number among jobs is the id of one that isn't there.
 Found = Sequence[Any]
+
+#: How many jobs are held in memory at a time where archived ones are among those asked for.
+PAGE = 1000
 
 #: Resources that are sections of the configuration: tag kind, and what an error calls them.
 _SECTIONS = {
@@ -39,8 +44,11 @@ class JobSource(Protocol):
     def live(self) -> Mapping[int, Job]:
         """Returns the published jobs that aren't archived, ids ascending."""
 
-    def archived(self, job_ids: Iterable[int] | None, /) -> Deferred[Mapping[int, Job]]:
-        """Fires with those of the jobs that are in the archive, all of it for null."""
+    def archived(self, job_ids: Iterable[int], /) -> Deferred[Mapping[int, Job]]:
+        """Fires with those of the jobs that are in the archive."""
+
+    def archived_ids(self) -> Deferred[list[int]]:
+        """Fires with the ids of all jobs that are in the archive."""
 
 
 class Request(Struct, frozen=True):
@@ -64,20 +72,32 @@ class Sources:
         self._jobs = jobs
         self._locks = locks
 
-    def rows(self, resource: str, view: View, request: Request) -> Found | Deferred[Found]:
-        """Returns the objects of a resource's rows, in the order in which they are shown.
+    def work(
+        self,
+        resource: str,
+        view: View,
+        request: Request,
+        work: Callable[[Found], list[T] | Deferred[list[T]]],
+    ) -> list[T] | Deferred[list[T]]:
+        """Gives ``work`` the objects of a resource's rows, and returns all that it makes of them.
+
+        That is once as a rule. Where jobs of the archive are among them it is page
+        after page, so that never more than a page of jobs is in memory.
 
         Raises ``OpPrereqError`` with ``unknown_entity`` for a name that isn't
         there, but for jobs, whose id then stands in the place, and for
         operating systems and storage providers, which are left out.
         """
+        if resource == "job":
+            return self._work_on_jobs(view, request, work)
+        return then(self._rows(resource, view, request), work)
+
+    def _rows(self, resource: str, view: View, request: Request) -> Found | Deferred[Found]:
         snapshot = view.snapshot
         if resource in _SECTIONS:
             if request.names is None:
                 return in_order(section_of(snapshot, resource))
             return [named(snapshot, resource, name) for name in request.names]
-        if resource == "job":
-            return self._job_rows(view, request)
         if resource == "export":
             return self.exports(snapshot, request.names).addCallback(_chosen, None)
         if resource == "os":
@@ -97,23 +117,43 @@ class Sources:
             nodes = [named(snapshot, "node", name) for name in dict.fromkeys(names)]
         return self._collectors.exports(nodes)
 
-    def _job_rows(self, view: View, request: Request) -> Found | Deferred[Found]:
+    def _work_on_jobs(
+        self,
+        view: View,
+        request: Request,
+        work: Callable[[Found], list[T] | Deferred[list[T]]],
+    ) -> list[T] | Deferred[list[T]]:
         live = self._jobs.live()
         if request.names is None:
             if ARCHIVED not in request.fields:
-                return list(live.values())
-            return self._jobs.archived(None).addCallback(_with_archived, view, live)
+                return work(list(live.values()))
+            return self._jobs.archived_ids().addCallback(
+                lambda ids: self._in_pages(view, sorted({*ids, *live}), False, work)
+            )
         wanted = list(dict.fromkeys(job_id(name) for name in request.names))
-        rest = [one for one in wanted if one not in live]
-        if not rest:
-            return [live[one] for one in wanted]
+        if all(one in live for one in wanted):
+            return work([live[one] for one in wanted])
+        return self._in_pages(view, wanted, True, work)
 
-        def found(archived: Mapping[int, Job]) -> Found:
+    @inlineCallbacks
+    def _in_pages(
+        self,
+        view: View,
+        ids: Sequence[int],
+        missing: bool,
+        work: Callable[[Found], list[T] | Deferred[list[T]]],
+    ) -> Generator[Any, Any, list[T]]:
+        """Works on the jobs of ``ids``; those that are nowhere as numbers, if ``missing``."""
+        # As they are now: a job that is archived meanwhile shows once, and as it was.
+        live = dict(self._jobs.live())
+        made: list[T] = []
+        for start in range(0, len(ids), PAGE):
+            page = ids[start : start + PAGE]
+            archived = yield self._jobs.archived([one for one in page if one not in live])
             view.archived = archived.keys()
-            everything = {**archived, **{one: live[one] for one in wanted if one in live}}
-            return [everything.get(one, one) for one in wanted]
-
-        return then(self._jobs.archived(rest), found)
+            jobs = (live.get(one) or archived.get(one, one if missing else None) for one in page)
+            made += yield work([job for job in jobs if job is not None])
+        return made
 
 
 def section_of(snapshot: Snapshot, resource: str) -> Any:
@@ -140,12 +180,6 @@ def those(snapshot: Snapshot, resource: str, names: Sequence[str]) -> Found:
         return in_order(section_of(snapshot, resource))
     found = {obj.uuid: obj for name in names if (obj := look_up(snapshot, resource, name))}
     return sorted(found.values(), key=lambda obj: natural_key(obj.name))
-
-
-def _with_archived(archived: Mapping[int, Job], view: View, live: Mapping[int, Job]) -> Found:
-    view.archived = archived.keys() - live.keys()
-    everything = {**archived, **live}
-    return [everything[one] for one in sorted(everything)]
 
 
 def _chosen(rows: Sequence[Any], names: Sequence[str] | None) -> Found:

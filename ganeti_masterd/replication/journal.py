@@ -23,7 +23,7 @@ from ganeti_masterd.replication.replication import Publication, Replication
 class ReplicatedJournal:
     """An :class:`IJournal` over another one, replicated to the candidates.
 
-    ``settle`` and ``backlog`` are of the files here. After ``close`` nothing is
+    ``settle``, ``backlog`` and ``files_fault`` are of the files here. After ``close`` nothing is
     replicated; end the replication before.
     """
 
@@ -35,6 +35,11 @@ class ReplicatedJournal:
     def backlog(self) -> int:
         """See :attr:`IJournal.backlog`."""
         return self._local.backlog
+
+    @property
+    def files_fault(self) -> str | None:
+        """See :attr:`IJournal.files_fault`."""
+        return self._local.files_fault
 
     @property
     def reserved(self) -> int:

@@ -64,7 +64,9 @@ def query_jobs(
     daemon: Daemon, peer: Peer, job_ids: JobIds, fields: list[str], *, null_rows: bool = False
 ) -> Any:
     """Answers a row of field values for each job; ``null_rows``: null for a missing one."""
-    return daemon.engine.query_jobs(job_ids, fields, null_rows)
+    if null_rows:
+        return daemon.engine.query_jobs(job_ids, fields, null_rows)
+    return daemon.engine.answer_jobs(job_ids, fields)
 
 
 @method("PickupJob", changes=True)

@@ -26,6 +26,7 @@ class MemoryJournal:
         self.held = held
         self.rows: list[Row] = []
         self.backlog = 0
+        self.files_fault: str | None = None
         self.reserved = 0
         self._pending: list[tuple[list[Row], Callable[[], object] | None, Deferred[None]]] = []
         self._rollbacks: list[Callable[[], object]] = []

@@ -205,7 +205,7 @@ class FaultTests(SynchronousTestCase):
         )
         self.assertEqual(
             str(self.fault("a =~ m/(/")).splitlines()[0],
-            "No regular expression: missing ), unterminated subpattern at position 0",
+            "No regular expression: missing ): (",
         )
         self.assertEqual(
             str(self.fault("a =~ m/x/qi")).splitlines()[0],

@@ -206,6 +206,74 @@ def test_jobs_by_state_are_changed_at_once(gnt: Gnt) -> None:
     assert gnt(f"gnt-job wait {holder}").code == 1
 
 
+TITLES = (
+    "Archived End ID OpCode_end OpCode_exec OpCode_log OpCode_prio OpCode_result OpCodes"
+    " OpCode_start OpCode_status Priority Received Start Status Summary"
+)
+
+
+def test_every_field_of_jobs(gnt: Gnt, ended: int) -> None:
+    """All fields can be listed at once, under the titles that they have with the real daemon."""
+    names = gnt("gnt-job list-fields --no-headers --separator=:").out.splitlines()
+    fields = ",".join(line.split(":")[0] for line in names)
+    said = gnt(f"gnt-job list -o {fields} {ended}")
+    assert (said.code, said.err) == (0, "")
+    titles, _ = said.out.splitlines()
+    assert titles.split() == TITLES.split()
+
+
+def test_a_pattern_for_a_list(gnt: Gnt, ended: int) -> None:
+    """A summary is a list and fits no pattern: the error is luxid's, with the first job's."""
+    said = gnt("""gnt-job list -o id,summary -F 'summary =* "INSTANCE*"'""")
+    assert said.code == 1
+    assert re.fullmatch(
+        "Failure: unknown/wrong parameter name 'Invalid field value used in regexp matching, "
+        r"""expecting string but got '\["TEST_DELAY\(.*\)"\]''\n""",
+        said.err,
+    )
+
+
+def test_locks_of_two_opcodes(gnt: Gnt) -> None:
+    """A job that holds locks, and another kind of job that waits for one of them."""
+    holder = submitted(gnt, "gnt-debug delay --submit -r 600 -n node2 0.1")
+    fields = "--no-headers -o name,mode,owner,pending"
+
+    def held() -> list[list[str]]:
+        said = gnt(f"gnt-debug locks {fields}")
+        assert (said.code, said.err) == (0, "")
+        return sorted(line.split() for line in normal(said.out).splitlines())
+
+    try:
+        waiter = submitted(gnt, "gnt-node modify --submit -D no node2")
+        assert held() == [
+            ["cluster/BGL", "shared", f"{holder},{waiter}", "-"],
+            ["cluster/[lockset]", "-", "-", "-"],
+            ["node/UUID", "exclusive", str(holder), "-"],
+            ["node/UUID", "exclusive", str(holder), f"exclusive:{waiter}"],
+            ["node/[lockset]", "-", "-", "-"],
+        ]
+        assert gnt(f"gnt-job list --no-headers -o status,summary {waiter}") == Said(
+            0, "waiting NODE_SET_PARAMS(node2)\n"
+        )
+        assert gnt(f"gnt-job cancel {waiter}") == Said(0, "Job successfully cancelled\n")
+    finally:
+        gnt(f"gnt-job cancel --kill --yes-do-it {holder}")
+    assert gnt(f"gnt-job wait {holder}").code == 1
+
+
+def test_each_job_by_itself(gnt: Gnt, tmp_path: Path) -> None:
+    """With --each the tool trips over its own code, as with the real daemon; one job is there."""
+    last = submitted(gnt, "gnt-debug delay --submit 0.01")
+    path = tmp_path / "ops.json"
+    path.write_text('[{"OP_ID": "OP_TEST_DELAY", "duration": 0.01}]')
+    said = gnt(f"gnt-debug submit-job --each --job-repeat 2 {path}")
+    assert said.code == 1
+    assert said.err.endswith("TypeError: 'int' object is not subscriptable\n")
+    assert gnt(f"gnt-job wait {last + 1}").code == 0
+    assert gnt(f"gnt-job list --no-headers -o id {last + 2}").out == f"{last + 2}\n"
+    assert gnt(f"gnt-job info {last + 2}") == Said(0, f"- Job ID {last + 2} not found\n")
+
+
 def test_files_that_the_tools_refuse(gnt: Gnt, tmp_path: Path) -> None:
     """What the tools themselves don't take never gets to the daemon."""
     last = gnt("gnt-job list --no-headers -o id").out.split()[-1]

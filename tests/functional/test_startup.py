@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import pwd
+import shlex
 import signal
 import socket
 import subprocess
@@ -327,13 +328,23 @@ def test_a_user_without_rights(real: Site) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     real.folder.chmod(0o755)
-    try:
-        done = real.start(*NO_VOTE, "--user=daemon", "--group=daemon", simulate=False, user=65534)
-    except PermissionError:
-        pytest.skip("another user may not run this Python")
-    assert done.returncode == 1
-    assert "uid 65534" in done.stderr
-    assert f"uid {pwd.getpwnam('daemon').pw_uid}" in done.stderr
+    other, script = real.folder / "as-another", real.folder / "twistd"
+    become = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    other.write_text(f'#!/bin/sh\nexec {become} {shlex.quote(twistd())} "$@"\n')
+    script.write_text(wrapper(other))
+    for each in (other, script):
+        each.chmod(0o755)
+    for how in (FOREGROUND, DETACHED):
+        done = real.start(
+            *(*NO_VOTE, "--user=daemon", "--group=daemon"),
+            how=how,
+            simulate=False,
+            program=str(script),
+        )
+        assert done.returncode == 1
+        assert "uid 65534" in done.stderr
+        assert f"uid {pwd.getpwnam('daemon').pw_uid}" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 # -- logs -------------------------------------------------------------------------------------

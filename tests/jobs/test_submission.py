@@ -92,12 +92,20 @@ class SubmissionTests(QueueScene):
         self.assertEqual(self.successResultOf(done), [1])
 
     def test_full(self) -> None:
-        """A full queue, and files that are too far behind, refuse with what to do."""
+        """A full queue, and files that are too far behind, refuse, and say why."""
         small = Submission(self.queue, max_jobs=1)
         self.successResultOf(small.submit([[delay()]]))
         self.failureResultOf(small.submit([[delay()]]), JobQueueFull)
         self.journal.backlog = 1_000_000
-        self.failureResultOf(self.submission.submit([[delay()]]), JobQueueError)
+        for fault, told in (
+            (None, "as more comes in than the disk takes: submit again in a while"),
+            ("OSError: No space left", "as they can't be written: OSError: No space left"),
+        ):
+            self.journal.files_fault = fault
+            failure = self.failureResultOf(self.submission.submit([[delay()]]), JobQueueError)
+            (text,) = failure.value.args
+            self.assertIn("files are 1000000 changes behind the journal (limit 100000)", text)
+            self.assertIn(told, text)
 
     def test_closing(self) -> None:
         """A daemon that stops takes no jobs."""

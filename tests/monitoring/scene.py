@@ -76,6 +76,7 @@ class FakeJournal:
     def __init__(self) -> None:
         self.backlog = 0
         self.fault: str | None = None
+        self.files_fault: str | None = None
 
 
 class FakePool:

@@ -148,7 +148,29 @@ class StatusTests(MonitoringScene):
             {"master": {"connections": 0, "limit": 4096, "messages": 0}},
         )
         self.assertEqual(status["pools"], {"opcodes": {"busy": 0, "limit": 20}})
-        self.assertEqual(status["journal"], {"backlog": 0, "fault": None})
+        self.assertEqual(status["journal"], {"backlog": 0, "fault": None, "files_fault": None})
+        self.assertEqual(status["replicas"], {})
+
+    def test_status_of_replicas_and_files(self) -> None:
+        """The status says which candidates are behind, and why files are."""
+        self.begin()
+        self.replicas = [
+            Replica("node2", Standing.CURRENT, 1),
+            Replica("node3", Standing.LAGGING, 70),
+        ]
+        self.observed_journal.backlog = 5
+        self.observed_journal.files_fault = "OSError: no room"
+        status = json.loads(self.ask("/status").body)
+        self.assertEqual(
+            status["replicas"],
+            {
+                "node2": {"current": True, "waiting": 1},
+                "node3": {"current": False, "waiting": 70},
+            },
+        )
+        self.assertEqual(
+            status["journal"], {"backlog": 5, "fault": None, "files_fault": "OSError: no room"}
+        )
 
     def test_healthy(self) -> None:
         """A daemon that runs jobs and can write is healthy."""

@@ -99,13 +99,18 @@ class Jobs:
     def __init__(self, live: Iterable[Job] = (), archived: Iterable[Job] = ()) -> None:
         self.jobs = {job.id: job for job in live}
         self.archive = {job.id: job for job in archived}
+        #: How many archived jobs were asked for at a time.
+        self.pages: list[int] = []
 
     def live(self) -> Mapping[int, Job]:
         return self.jobs
 
-    def archived(self, job_ids: Iterable[int] | None, /) -> Deferred[Mapping[int, Job]]:
-        if job_ids is None:
-            return succeed(self.archive)
+    def archived_ids(self) -> Deferred[list[int]]:
+        return succeed(sorted(self.archive))
+
+    def archived(self, job_ids: Iterable[int], /) -> Deferred[Mapping[int, Job]]:
+        job_ids = list(job_ids)
+        self.pages.append(len(job_ids))
         return succeed({one: self.archive[one] for one in job_ids if one in self.archive})
 
 

@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 from msgspec.structs import replace
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.jobs.model import Job, OpState, begin_running, begin_waiting, new_job, succeed
 from ganeti_masterd.query.jobs import job_values, op_summary
 from ganeti_masterd.query.resources import RESOURCES
+from ganeti_masterd.query.sources import PAGE
 from tests.query.scene import Jobs, Scene
 
 
@@ -62,7 +64,10 @@ class JobTests(SynchronousTestCase):
         engine = self.scene.engine
 
         def rows(*args: Any, **rest: Any) -> Any:
-            return self.scene.result(self, engine.query_jobs(*args, **rest))
+            found = self.scene.result(self, engine.query_jobs(*args, **rest))
+            if not rest:
+                self.assertEqual(self.scene.result(self, engine.answer_jobs(*args)), found)
+            return found
 
         self.assertEqual(
             rows([5, 9, 7, 5], ["id", "status"]), [[5, "queued"], [9, "success"], [7, None]]
@@ -73,6 +78,39 @@ class JobTests(SynchronousTestCase):
         self.assertEqual(rows([9, 1], ["archived", "end_ts"]), [[True, [2002, 0]], [False, None]])
         error = self.assertRaises(OpPrereqError, engine.query_jobs, None, ["id", "x", "y"])
         self.assertEqual(error.args, ("Unknown output fields selected: x, y", "wrong_input"))
+
+    def test_pages(self) -> None:
+        """However large the archive, a page of it is read at a time, and every job shows once."""
+        done = self.live[1]
+        archived = [replace(done, id=n) for n in range(10, 2 * PAGE + 30)]
+        scene = Scene(jobs=Jobs([replace(done, id=PAGE), *self.live], archived))
+        rows = scene.result(self, scene.engine.answer_jobs(None, ["id", "archived"]))
+        self.assertEqual(
+            rows,
+            [[n, False] for n in range(1, 6)] + [[n, n != PAGE] for n in range(10, 2 * PAGE + 30)],
+        )
+        self.assertEqual(len(scene.jobs.pages), 3)
+        self.assertLessEqual(max(scene.jobs.pages), PAGE)
+        found = scene.query(self, "job", ["id"], ["&", ["?", "archived"], [">", "id", 2 * PAGE]])
+        self.assertEqual([row[0][1] for row in found], list(range(2 * PAGE + 1, 2 * PAGE + 30)))
+        wanted = [PAGE, 7, *range(2 * PAGE, PAGE, -1)]
+        rows = scene.result(self, scene.engine.answer_jobs(wanted, ["id", "status"]))
+        self.assertEqual([row[0] for row in rows], wanted)
+        self.assertEqual(rows[1], [7, None])
+        self.assertLessEqual(max(scene.jobs.pages), PAGE)
+
+    def test_archived_meanwhile(self) -> None:
+        """A job that is archived while the archive is read shows once, as it was."""
+        jobs = self.scene.jobs
+        reading: Deferred[list[int]] = Deferred()
+        self.patch(jobs, "archived_ids", lambda: reading)
+        answer = self.scene.engine.answer_jobs(None, ["id", "archived"])
+        reading.callback(sorted(jobs.archive))
+        jobs.archive[2] = jobs.jobs.pop(2)
+        self.assertEqual(
+            self.scene.result(self, answer),
+            [*([n, False] for n in range(1, 6)), [8, True], [9, True]],
+        )
 
     def test_values(self) -> None:
         """A job's values are JSON; one unknown field makes all of them null."""

@@ -230,10 +230,24 @@ class LaunchTests(RootTestCase):
 
     def test_leave(self) -> None:
         """Before it has detached: the message on its stream, and the exit code."""
-        ended = self.assertRaises(SystemExit, leave, Refused("Not master", 11, on_stdout=True))
+        silent = Notifier({})
+        not_master = Refused("Not master", 11, on_stdout=True)
+        ended = self.assertRaises(SystemExit, leave, not_master, silent)
         self.assertEqual((ended.code, self.out.getvalue()), (11, "Not master\n"))
-        ended = self.assertRaises(SystemExit, leave, Refused("no name", 12))
+        ended = self.assertRaises(SystemExit, leave, Refused("no name", 12), silent)
         self.assertEqual((ended.code, self.error.getvalue()), (12, "gnt-masterd: no name\n"))
+
+    def test_leave_is_no_failure(self) -> None:
+        """systemd is told that the start is over where this node isn't the master, only there."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.bind(self.root + "/notify")
+            systemd.setblocking(False)
+            notifier = Notifier({"NOTIFY_SOCKET": self.root + "/notify"})
+            self.assertRaises(SystemExit, leave, Refused("no name", 12), notifier)
+            self.assertRaises(SystemExit, leave, Refused("no vote"), notifier)
+            self.assertRaises(BlockingIOError, systemd.recv, 100)
+            self.assertRaises(SystemExit, leave, Refused("Not master", 11), notifier)
+            self.assertEqual(systemd.recv(100), b"READY=1")
 
     def test_foreground(self) -> None:
         """In the foreground nothing is kept."""
