@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench import takeover
 from bench.figures import Limit, Line
 from bench.machine import creation, description
 from bench.process import Daemon, DidNotRun
@@ -23,6 +24,9 @@ DEFAULT_FOLDER = "/var/tmp"
 #: How far a limit may move while a workload runs before its ratio is in doubt.
 STEADY = 1.4
 
+#: All that ``--only`` takes.
+NAMES = (*(workload.name for workload in WORKLOADS), takeover.NAME)
+
 #: From how many seconds for a file on its creation tells in the figures.
 SLOW_CREATION = 0.0002
 
@@ -33,14 +37,14 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bench",
         description="Measures the daemon beside the machine's own limits, in one table. "
         "Ends with 1 if a figure is not as wanted.",
-        epilog="Workloads: " + ", ".join(workload.name for workload in WORKLOADS),
+        epilog="Workloads: " + ", ".join(NAMES),
     )
     parser.add_argument("--quick", action="store_true", help="shorter, and less exact")
     parser.add_argument(
         "--only",
         action="append",
         metavar="NAME",
-        choices=[workload.name for workload in WORKLOADS],
+        choices=NAMES,
         help="this workload only (may be given again)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -156,7 +160,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         for workload in chosen:
             lines += [(workload.about, line) for line in run.workload(workload)]
-    print(table(lines, options.peer is not None))
+        if not options.only or takeover.NAME in options.only:
+            print(f"{takeover.NAME}: {takeover.ABOUT}", file=sys.stderr, flush=True)
+            lines += takeover.measure(options.dir, options.quick, run.remarks)
+    print(table(lines, any(line.peer is not None for _, line in lines)))
     print("\nOn " + ", ".join(f"{key} {value}" for key, value in machine.items()) + ".")
     for limit in dict.fromkeys(line.limit for _, line in lines if line.limit):
         print(f"Limit: {limit}.")

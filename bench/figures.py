@@ -34,6 +34,15 @@ class AtMost(Struct, frozen=True):
         return f"<= {self.bound:g}"
 
 
+class Times(Struct, frozen=True):
+    """The figure is at least so many times the peer's."""
+
+    factor: float
+
+    def __str__(self) -> str:
+        return f">= {self.factor:g} times peer"
+
+
 class Figure(Struct, frozen=True):
     """One line of the table.
 
@@ -45,7 +54,7 @@ class Figure(Struct, frozen=True):
     key: str
     title: str
     unit: str
-    wanted: AtLeast | AtMost | None = None
+    wanted: AtLeast | AtMost | Times | None = None
     limit: bool = False
 
 
@@ -67,6 +76,13 @@ class Line(Struct, frozen=True):
         return self.measured / self.machine
 
     @property
+    def times_peer(self) -> float | None:
+        """How many times the peer's it is."""
+        if self.measured is None or not self.peer:
+            return None
+        return self.measured / self.peer
+
+    @property
     def reached(self) -> bool | None:
         """Whether the figure is as wanted; null where nothing is wanted or measured."""
         wanted = self.figure.wanted
@@ -74,4 +90,6 @@ class Line(Struct, frozen=True):
             return None
         if isinstance(wanted, AtMost):
             return self.measured <= wanted.bound
+        if isinstance(wanted, Times):
+            return None if self.peer is None else self.measured >= wanted.factor * self.peer
         return self.ratio is not None and self.ratio >= wanted.ratio

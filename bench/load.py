@@ -82,9 +82,9 @@ def ask(data: bytes, tally: Tally, more: Callable[[], bool]) -> Script:
             raise Failed(f"the server answered {reply!r}")
 
 
-def submit_and_wait(tally: Tally, until: float) -> Script:
+def submit_and_wait(tally: Tally, until: float, opcode: object = NO_OP) -> Script:
     """Submits a job, waits for its end, and again until the time is up."""
-    submission = request("SubmitJob", [NO_OP])
+    submission = request("SubmitJob", [opcode])
     while perf_counter() < until:
         begun = perf_counter()
         job = int(result((yield submission)))
@@ -219,9 +219,10 @@ def _(load: Beside, crowd: Crowd) -> Measured:
 
 @play.register
 def _(load: Jobs, crowd: Crowd) -> Measured:
+    opcode = {**NO_OP, "on_master": load.on_master}
     tally, begun, cpu = Tally(), perf_counter(), process_time()
     for _ in range(load.clients):
-        crowd.add(submit_and_wait(tally, begun + load.seconds))
+        crowd.add(submit_and_wait(tally, begun + load.seconds, opcode))
     crowd.run()
     return measured(tally, crowd, begun, cpu)
 

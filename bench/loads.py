@@ -41,10 +41,14 @@ class Beside(Struct, frozen=True, tag=True):
 
 
 class Jobs(Struct, frozen=True, tag=True):
-    """Clients that each submit a job that does nothing, wait for its end, and go on."""
+    """Clients that each submit a job that does nothing, wait for its end, and go on.
+
+    ``on_master``: that calls the master's node daemon; else it calls no node.
+    """
 
     clients: int
     seconds: float
+    on_master: bool = True
 
 
 class Burst(Struct, frozen=True, tag=True):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.figures import Line
+from bench.figures import Line, Times
 
 HEAD = ("figure", "measured", "machine's limit", "ratio", "wanted", "verdict")
 
@@ -38,11 +38,12 @@ def table(lines: Sequence[tuple[str, Line]], peer: bool) -> str:
         title = line.figure.title if about == said else f"{about}: {line.figure.title}"
         indent = "  " if about == said else ""
         said = about
+        ratio = line.times_peer if isinstance(line.figure.wanted, Times) else line.ratio
         row = (
             indent + title,
             number(line.measured, unit),
             number(line.machine, unit),
-            f"{line.ratio:.2f}" if line.ratio is not None else "-",
+            f"{ratio:.2f}" if ratio is not None else "-",
             str(line.figure.wanted) if line.figure.wanted else "-",
             verdict(line),
         )
@@ -82,6 +83,7 @@ def as_json(
                 "wanted": str(line.figure.wanted) if line.figure.wanted else None,
                 "reached": line.reached,
                 "peer": finite(line.peer),
+                "times_peer": finite(line.times_peer),
             }
             for _, line in lines
         ],

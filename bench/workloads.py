@@ -341,6 +341,8 @@ WORKLOADS: tuple[Workload, ...] = (
             Figure("job", "QueryJobs of one job, against none", "times", wanted=AtMost(1.25)),
             Figure("start", "first answer after", "s"),
             Figure("rss", "memory", "MiB"),
+            Figure("every", "QueryJobs of all of them", "s"),
+            Figure("peak", "memory that it takes meanwhile", "MiB", wanted=AtMost(64.0)),
         ),
         peer=False,
         # The job that the others wait for runs for hours.

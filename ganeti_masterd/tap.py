@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ganeti_masterd.startup.checks import Passed
     from ganeti_masterd.startup.launch import Launch
     from ganeti_masterd.startup.logs import Logs
+    from ganeti_masterd.startup.notify import Notifier
     from ganeti_masterd.startup.paths import Paths
 
 #: twistd's own PID file where it was given none; it is not locked, so ours does better.
@@ -190,18 +192,20 @@ def make_service(options: Options) -> IService:
     # Late, as importing the service takes a while that --help need not take.
     from ganeti_masterd.startup.checks import Refused
     from ganeti_masterd.startup.launch import leave
+    from ganeti_masterd.startup.notify import notifier
 
+    systemd = notifier(os.environ)
     try:
-        return _checked_service(options)
+        return _checked_service(options, systemd)
     except Refused as refused:
-        leave(refused)
+        leave(refused, systemd)
     except (GenericError, OSError) as error:
-        leave(Refused(str(error)))
+        leave(Refused(str(error)), systemd)
     except KeyboardInterrupt:
-        leave(Refused("Interrupted", _EXIT_INTERRUPTED))
+        leave(Refused("Interrupted", _EXIT_INTERRUPTED), systemd)
 
 
-def _checked_service(options: Options) -> IService:
+def _checked_service(options: Options, systemd: Notifier) -> IService:
     from ganeti_masterd.assembly import Settings
     from ganeti_masterd.replication.acknowledgement import Ack
     from ganeti_masterd.service import MasterService, Surroundings
@@ -210,7 +214,6 @@ def _checked_service(options: Options) -> IService:
     from ganeti_masterd.startup.ending import Ending
     from ganeti_masterd.startup.installation import check_readable, parts
     from ganeti_masterd.startup.launch import Launch
-    from ganeti_masterd.startup.notify import notifier
     from ganeti_masterd.startup.paths import Paths, default_root
 
     simulate: int | None = options["simulate"]
@@ -246,7 +249,7 @@ def _checked_service(options: Options) -> IService:
         ack=Ack(options["ack"]),
         debug=bool(options["debug"]),
     )
-    surroundings = Surroundings(launch, logs, Ending(launch.pid_file), notifier(os.environ))
+    surroundings = Surroundings(launch, logs, Ending(launch.pid_file), systemd)
     return MasterService(reactor, settings, surroundings)
 
 
@@ -287,7 +290,7 @@ def _ask_nodes(options: Options, reactor: Any, paths: Paths, snapshot: Snapshot)
         _confirm(sys.stdin, sys.stdout)
 
     def work() -> Deferred[Report]:
-        timers = Timers(reactor)
+        timers = Timers(reactor, time.time)
         log: Mode | None = "buffered" if options["simulate"] is not None else None
         door = open_door(reactor, timers, paths, snapshot.master.name, simulate_log=log)
 
@@ -367,6 +370,9 @@ def _reactor() -> Any:
     # Here, where twistd has installed the one that it was told to.
     from twisted.internet import reactor  # noqa: TID251
 
+    from ganeti_masterd.timing import steady
+
+    steady(reactor)
     return reactor
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench import takeover
 from bench.clusters import cluster
 from bench.crowd import Crowd, Failed, Script
-from bench.figures import AtLeast, AtMost, Figure, Line
+from bench.figures import AtLeast, AtMost, Figure, Line, Times
 from bench.load import Tally, ask, burst, play, slowest_tenth, submit_and_wait, times
 from bench.loads import Beside, Counted
 from bench.queues import full_queue
@@ -232,6 +233,23 @@ class ReportTests(SynchronousTestCase):
         line = Line(workload="w", figure=figure, measured=1.0)
         self.assertIs(line.reached, False)
 
+    def test_times_of_a_peer(self) -> None:
+        """A factor counts against the peer in the same run; without one there is no verdict."""
+        figure = Figure("rate", "rate", "1/s", wanted=Times(8))
+        for measured, peer, expected in (
+            (16.0, 2.0, True),
+            (15.9, 2.0, False),
+            (16.0, None, None),
+            (None, 2.0, None),
+        ):
+            line = Line("w", figure, measured, peer=peer)
+            self.assertIs(line.reached, expected)
+        shown = table([("work", Line("w", figure, 24.0, peer=2.0))], peer=True).splitlines()[-1]
+        self.assertEqual(
+            " ".join(shown.split()),
+            "work: rate 24.0 1/s - 12.00 >= 8 times peer reached 2.00 1/s",
+        )
+
     def test_table(self) -> None:
         """Each line stands under the head; a description is said once."""
         lines = [("work", self.line(150.0, AtLeast(0.5))), ("work", self.line(9.0, AtLeast(0.5)))]
@@ -253,6 +271,34 @@ class ReportTests(SynchronousTestCase):
         """Numbers keep the digits that mean something."""
         shown = [number(value) for value in (12345.6, 12.34, 1.234, 0.0123, None, float("inf"))]
         self.assertEqual(shown, ["12,346", "12.3", "1.23", "0.012", "-", "never"])
+
+
+class TakeoverTests(SynchronousTestCase):
+    """What is measured on a real cluster, where there can be one."""
+
+    def test_not_measured(self) -> None:
+        """Without Ganeti there are no figures, and the reader is told why."""
+        self.patch(takeover, "_PROGRAMS", ("no-such-program",))
+        remarks: list[str] = []
+        self.assertEqual(takeover.measure(Path("/nowhere"), True, remarks), [])
+        self.assertEqual(remarks, ["takeover: not measured, as no-such-program is not installed"])
+
+    def test_failure(self) -> None:
+        """A cluster that doesn't come up leaves figures that are not measured, and a remark."""
+
+        def up(cluster: object) -> None:
+            raise AssertionError("gnt-cluster init: 1")
+
+        self.patch(takeover, "missing", lambda: None)
+        self.patch(takeover.RealCluster, "up", up)
+        self.patch(takeover.RealCluster, "close", lambda cluster: None)
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        remarks: list[str] = []
+        lines = takeover.measure(folder, True, remarks)
+        self.assertEqual([line.measured for _, line in lines], [None, None, None])
+        self.assertEqual(remarks, ["takeover: gnt-cluster init: 1"])
+        self.assertEqual(list(folder.iterdir()), [])
 
 
 class WorkloadTests(SynchronousTestCase):

@@ -71,7 +71,6 @@ class MailboxTests(SynchronousTestCase):
 
     def test_threads(self) -> None:
         """No letter of many threads is lost or stays, whenever the reactor looks."""
-
         seen: list[list[int]] = [[] for _ in range(4)]
 
         def write(name: int) -> None:

@@ -7,9 +7,10 @@ before each call and read again when they changed, as renew-crypto does it.
 
 Ganeti's own certificates carry no names, so a node must show exactly the
 cluster's certificate: any that is merely signed by it, such as another node's
-``client.pem``, is refused. With ``names`` nodes have certificates of their own
-instead, which must be signed by one in ``server.pem`` and carry the node's name
-or address. Both are decided while OpenSSL verifies, before a byte of the
+``client.pem``, is refused. Where this node's own one, the first in ``server.pem``,
+carries names (subjectAltName), all nodes' must: each then shows a certificate
+that is in ``server.pem`` or signed by one there, and that carries the node's name
+or address. Either is decided while OpenSSL verifies, before a byte of the
 request is sent: what can't be verified fails. (The stock
 ``optionsForClientTLS`` lets a certificate without names through.)
 """
@@ -61,7 +62,7 @@ Peers = WeakKeyDictionary[SSL.Connection, Peer]
 class Certificates:
     """The TLS settings of all calls, as the files are now. Reactor thread only."""
 
-    def __init__(self, server: str, client: str, *, names: bool = False) -> None:
+    def __init__(self, server: str, client: str) -> None:
         """Takes the paths of ``server.pem`` and ``client.pem``; reads nothing yet.
 
         While there is no ``client.pem``, ``server.pem`` is shown in its place, which
@@ -69,7 +70,6 @@ class Certificates:
         """
         self._server = server
         self._client = client
-        self._names = names
         self._seen: tuple[Any, ...] = ()
         self._context: SSL.Context | None = None
         self._fault: ConfigurationError | None = None
@@ -86,7 +86,7 @@ class Certificates:
             self._seen, self._context, self._fault = seen, None, None
             client = self._client if seen[1] is not None else self._server
             try:
-                self._context = _context(self._server, client, self._names, self._peers)
+                self._context = _context(self._server, client, self._peers)
             except ConfigurationError as error:
                 self._fault = error
         if self._context is None:
@@ -123,8 +123,9 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def _context(server: str, client: str, names: bool, peers: Peers) -> SSL.Context:
+def _context(server: str, client: str, peers: Peers) -> SSL.Context:
     trusted = _trusted(server)
+    names = _carries_names(trusted[0])
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CIPHERS)
@@ -184,6 +185,17 @@ def _verdict(
     if not _named(shown, target):
         return f"shows a certificate that is for neither {target.name} nor {target.address}"
     return None
+
+
+def _carries_names(certificate: x509.Certificate) -> bool:
+    """Whether a certificate says whom it is for; one that can't be read does, and fits nobody."""
+    try:
+        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def _named(shown: x509.Certificate, target: Target) -> bool:

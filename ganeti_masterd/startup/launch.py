@@ -16,10 +16,11 @@ from typing import Any, NoReturn
 from twisted.application.service import IProcess
 from twisted.logger import ILogObserver, Logger
 
-from ganeti_masterd.constants import EXIT_FAILURE
+from ganeti_masterd.constants import EXIT_FAILURE, EXIT_NOTMASTER
 from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.checks import Refused
 from ganeti_masterd.startup.logs import Logs
+from ganeti_masterd.startup.notify import READY, Notifier
 
 log = Logger()
 
@@ -35,8 +36,14 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def leave(refused: Refused) -> NoReturn:
-    """Ends a start that is refused before the daemon has detached."""
+def leave(refused: Refused, notifier: Notifier) -> NoReturn:
+    """Ends a start that is refused before the daemon has detached.
+
+    That this node isn't the master is no failure for systemd, which would call
+    any end of a service that has not told it READY a breach of the protocol.
+    """
+    if refused.code == EXIT_NOTMASTER:
+        notifier.tell(READY)
     if refused.on_stdout:
         sys.stdout.write(f"{refused.message}\n")
         sys.stdout.flush()

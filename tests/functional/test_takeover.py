@@ -14,6 +14,7 @@ import pytest
 from tests.functional.conftest import REQUIRE_PEER, require
 from tests.functional.realcluster import ENSURE_DIRS, NET, RealCluster, until
 from tests.functional.realcommands import INSTANCE, QUICK, outcome
+from tests.functional.transcripts import Recorded, anywhere
 
 VERIFY = "gnt-cluster verify"
 JOBS = "gnt-job list -o id,status,summary,received_ts,start_ts,end_ts,opresult,oplog"
@@ -100,6 +101,12 @@ def test_commands_say_what_they_said(
 ) -> None:
     """Ganeti's own tools end and print the same as under luxid, but for times, ids and sizes."""
     assert outcome(taken_over, command) == before[command]
+
+
+@pytest.mark.parametrize("recorded", [*anywhere()], ids=lambda each: each.name)
+def test_commands_say_what_was_recorded(taken_over: RealCluster, recorded: Recorded) -> None:
+    """Nor does it matter which cluster of 3.0.2 it was under luxid: one that was recorded."""
+    assert recorded.difference(taken_over) is None
 
 
 def test_watcher_leaves_the_daemon_alone(taken_over: RealCluster) -> None:

@@ -198,9 +198,9 @@ class Scene:
         self._peers.append(peer)
         return port.getHost().port
 
-    def nodes(self, port: int, *, names: bool = False, **settings: Any) -> HTTPSNodes:
+    def nodes(self, port: int, **settings: Any) -> HTTPSNodes:
         """Makes a client of the peers on a port. Its time is the scene's clock."""
-        certificates = Certificates(self.server, self.client, names=names)
+        certificates = Certificates(self.server, self.client)
         settings.setdefault("events", self.events)
         nodes = HTTPSNodes(reactor, self.timers, certificates, port=port, **settings)
         self._nodes.append(nodes)

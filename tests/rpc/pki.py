@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 DAY = datetime.timedelta(days=1)
@@ -41,10 +41,15 @@ class Identity:
         digest = hashlib.sha1(self.certificate.public_bytes(Encoding.DER)).hexdigest().upper()
         return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
 
-    def write(self, path: str) -> str:
-        """Writes the PEM to a file as renewing does: replaced in one step; returns the path."""
+    def write(self, path: str, *issuers: Identity) -> str:
+        """Writes the PEM to a file as renewing does: replaced in one step; returns the path.
+
+        The certificates of ``issuers`` come after it.
+        """
         with open(path + ".new", "wb") as file:
             file.write(self.pem)
+            for issuer in issuers:
+                file.write(issuer.certificate.public_bytes(Encoding.PEM))
         os.replace(path + ".new", path)
         return path
 
@@ -54,12 +59,14 @@ def identity(
     issuer: Identity | None = None,
     *,
     names: tuple[str, ...] = (),
+    broken_names: bool = False,
     begins: datetime.datetime = NOW - DAY,
     ends: datetime.datetime = NOW + DAY,
 ) -> Identity:
     """Makes a certificate, signed by itself unless there is an issuer.
 
-    ``names`` are those that it carries, host names or addresses.
+    ``names`` are those that it carries, host names or addresses; with
+    ``broken_names`` it carries what can't be read as names.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -75,6 +82,9 @@ def identity(
     if names:
         carried = [_general(each) for each in names]
         builder = builder.add_extension(x509.SubjectAlternativeName(carried), critical=False)
+    if broken_names:
+        unreadable = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"names")
+        builder = builder.add_extension(unreadable, critical=False)
     if issuer is None:
         # Ganeti's own are of version 1, which may sign others without saying so.
         builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)

@@ -260,25 +260,44 @@ class RenewalTests(TLSCase):
 
 
 class NameTests(TLSCase):
-    """Where nodes have certificates of their own, with names in them."""
+    """Where certificates carry names: the master's own says whether they do."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.authority = pki.identity("authority")
+        own = pki.identity("node1.example.com", self.authority, names=("node1.example.com",))
+        own.write(self.scene.server, self.authority)
 
     @inlineCallbacks
-    def named(self, shown: pki.Identity, **settings: Any) -> Any:
-        node = target("node2.example.com")
-        return (yield self.error(tls(shown), node, names=True))
+    def named(self, shown: pki.Identity) -> Any:
+        return (yield self.error(tls(shown), target("node2.example.com")))
 
     @inlineCallbacks
     def test_good(self) -> Any:
         """The node's name, a wildcard for it, or its address will do."""
         for name in ("node2.example.com", "*.example.com", "127.0.0.1"):
-            shown = pki.identity("any", pki.cluster(), names=("other.example.com", name))
+            shown = pki.identity("any", self.authority, names=("other.example.com", name))
             self.assertIsNone((yield self.named(shown)), name)
+
+    @inlineCallbacks
+    def test_one_for_all(self) -> Any:
+        """One certificate for all nodes has the names of all, and may be signed by itself."""
+        names = ("node1.example.com", "node2.example.com")
+        one = pki.identity("ganeti.example.com", names=names)
+        one.write(self.scene.server)
+        self.assertIsNone((yield self.named(one)))
+        error = yield self.error(tls(one), target("node3.example.com", "127.0.0.1"))
+        self.assertEqual(
+            error,
+            "Node node3.example.com shows a certificate that is for neither "
+            "node3.example.com nor 127.0.0.1",
+        )
 
     @inlineCallbacks
     def test_another_node(self) -> Any:
         """A certificate for another node or address is refused."""
         for names in (("node3.example.com",), ("127.0.0.2",), ("example.com", "*.org")):
-            shown = pki.identity("node2.example.com", pki.cluster(), names=names)
+            shown = pki.identity("node2.example.com", self.authority, names=names)
             self.assertEqual(
                 (yield self.named(shown)),
                 "Node node2.example.com shows a certificate that is for neither "
@@ -288,7 +307,7 @@ class NameTests(TLSCase):
     @inlineCallbacks
     def test_no_names(self) -> Any:
         """One without names is refused: the stock client would let it through."""
-        for shown in (pki.cluster(), pki.identity("node2.example.com", pki.cluster())):
+        for shown in (self.authority, pki.identity("node2.example.com", self.authority)):
             error = yield self.named(shown)
             self.assertIn("shows a certificate that is for neither", error)
 
@@ -296,7 +315,7 @@ class NameTests(TLSCase):
     def test_another_authority(self) -> Any:
         """The right name in a certificate that isn't the cluster's is worth nothing."""
         names = ("node2.example.com",)
-        for issuer in (None, pki.identity("ganeti.example.com")):
+        for issuer in (None, pki.identity("authority"), pki.cluster()):
             shown = pki.identity("node2.example.com", issuer, names=names)
             self.assertEqual(
                 (yield self.named(shown)),
@@ -307,6 +326,28 @@ class NameTests(TLSCase):
     def test_expired(self) -> Any:
         """The right name in an expired certificate is refused."""
         shown = pki.identity(
-            "node2", pki.cluster(), names=("127.0.0.1",), begins=PAST - pki.DAY, ends=PAST
+            "node2", self.authority, names=("127.0.0.1",), begins=PAST - pki.DAY, ends=PAST
         )
         self.assertIn("expired on", (yield self.named(shown)))
+
+    @inlineCallbacks
+    def test_broken_names(self) -> Any:
+        """Names that can't be read are nobody's, in the master's certificate and in a node's."""
+        broken = pki.identity("node2.example.com", self.authority, broken_names=True)
+        self.assertEqual(
+            (yield self.named(broken)),
+            "Node node2.example.com does not hold the cluster's certificate",
+        )
+        broken.write(self.scene.server, self.authority)
+        self.assertIn("is for neither", (yield self.named(broken)))
+
+    @inlineCallbacks
+    def test_pinned(self) -> Any:
+        """While the master's own carries none, names in a node's make it no cluster's one."""
+        pki.cluster().write(self.scene.server)
+        names = ("node2.example.com",)
+        shown = pki.identity("node2.example.com", pki.cluster(), names=names)
+        self.assertEqual(
+            (yield self.named(shown)),
+            "Node node2.example.com does not hold the cluster's certificate",
+        )

@@ -238,7 +238,7 @@ class LaunchTests(RootTestCase):
         self.assertEqual((ended.code, self.error.getvalue()), (12, "gnt-masterd: no name\n"))
 
     def test_leave_is_no_failure(self) -> None:
-        """systemd is told that the start is over where this node isn't the master, only there."""
+        """Where this node isn't the master, only there, systemd is told that the start is over."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.bind(self.root + "/notify")
             systemd.setblocking(False)
