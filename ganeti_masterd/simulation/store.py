@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from ganeti_masterd.simulation.state import EVERYTHING
 
 #: Node, kind, name and JSON; null where the value is gone (name ``*``: every value of the kind).
 Change = tuple[str, str, str, bytes | None]
+
+#: How many values one statement writes; few sizes, so that all stay prepared.
+BLOCKS = (64, 8, 1)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS held (
@@ -54,19 +58,23 @@ class NodeStore:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for node, kind, name, value in changes:
-                if value is None and name == EVERYTHING:
+            kept: list[Change] = []
+            for change in changes:
+                node, kind, name, value = change
+                if value is not None:
+                    kept.append(change)
+                    continue
+                # What was kept before goes first: a later loss is to win.
+                _keep(connection, kept)
+                kept.clear()
+                if name == EVERYTHING:
                     connection.execute("DELETE FROM held WHERE node = ? AND kind = ?", (node, kind))
-                elif value is None:
+                else:
                     connection.execute(
                         "DELETE FROM held WHERE node = ? AND kind = ? AND name = ?",
                         (node, kind, name),
                     )
-                else:
-                    connection.execute(
-                        "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)",
-                        (node, kind, name, value),
-                    )
+            _keep(connection, kept)
         except BaseException:
             connection.execute("ROLLBACK")
             raise
@@ -77,3 +85,15 @@ class NodeStore:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _keep(connection: sqlite3.Connection, rows: Sequence[Change]) -> None:
+    """Writes values, many with one statement: each statement costs the interpreter lock."""
+    start = 0
+    while start < len(rows):
+        size = next(block for block in BLOCKS if block <= len(rows) - start)
+        connection.execute(
+            f"INSERT OR REPLACE INTO held VALUES {', '.join(['(?, ?, ?, ?)'] * size)}",
+            list(chain.from_iterable(rows[start : start + size])),
+        )
+        start += size

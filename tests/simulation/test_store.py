@@ -1,0 +1,52 @@
+"""What simulated nodes keep on disk."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.simulation.state import EVERYTHING
+from ganeti_masterd.simulation.store import BLOCKS, Change, NodeStore
+
+
+class NodeStoreTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = os.path.join(self.mktemp(), "nodes.sqlite")
+        self.store = self.opened()
+
+    def opened(self) -> NodeStore:
+        store = NodeStore(self.path, synced=False)
+        store.load()
+        self.addCleanup(store.close)
+        return store
+
+    def held(self) -> dict[str, bytes]:
+        """What another process reads, by name."""
+        self.store.close()
+        self.store = NodeStore(self.path, synced=False)
+        self.addCleanup(self.store.close)
+        return {name: value for _, _, name, value in self.store.load()}
+
+    def test_many(self) -> None:
+        """Any number of values is kept, whatever blocks it takes."""
+        for count in (1, *BLOCKS, 2 * BLOCKS[0] + BLOCKS[1] + 3):
+            names = [f"{count}-{number}" for number in range(count)]
+            self.store.write([("node1", "file", name, name.encode()) for name in names])
+            held = self.held()
+            self.assertEqual({name: held[name] for name in names}, {n: n.encode() for n in names})
+
+    def test_order(self) -> None:
+        """Of several changes of one name the last one counts, in one write as in several."""
+        changes: list[Change] = [
+            ("node1", "file", "a", b"1"),
+            ("node1", "file", "a", b"2"),
+            ("node1", "file", "b", b"1"),
+            ("node1", "file", "b", None),
+            ("node1", "device", "c", b"1"),
+            ("node1", "device", EVERYTHING, None),
+            ("node1", "device", "d", b"1"),
+            ("node2", "device", "e", b"1"),
+        ]
+        self.store.write(changes)
+        self.assertEqual(self.held(), {"a": b"2", "d": b"1", "e": b"1"})
