@@ -25,6 +25,10 @@ CONFIG_FIELDS = ["cluster_name", "master_node", "drain_flag"]
 #: How long the files of a minute's jobs may take to appear, in seconds.
 FOLLOW_LIMIT = 60.0
 
+#: A cluster without other candidates: simulated ones live in the daemon's own process,
+#: and what they do with each job's file is its CPU. The last of two options counts.
+ALONE = ("--simulate=1",)
+
 Values = Mapping[str, float]
 
 
@@ -191,6 +195,15 @@ WORKLOADS: tuple[Workload, ...] = (
         limit=Limit.DURABLE,
     ),
     Workload(
+        "jobs-16-alone",
+        "no-op jobs, 16 clients, one node",
+        jobs(16),
+        (at_least(0.4), P99, Figure("cpu", "daemon's CPU a job", "ms")),
+        limit=Limit.DURABLE,
+        peer=False,
+        options=ALONE,
+    ),
+    Workload(
         "burst",
         "2,000 no-op jobs at once",
         burst,
@@ -199,6 +212,18 @@ WORKLOADS: tuple[Workload, ...] = (
             at_least(0.6, "rate until all done"),
         ),
         limit=Limit.DURABLE,
+    ),
+    Workload(
+        "burst-alone",
+        "2,000 no-op jobs at once, one node",
+        burst,
+        (
+            Figure("acknowledged", "acknowledged after", "s", wanted=AtMost(0.2)),
+            at_least(0.6, "rate until all done"),
+        ),
+        limit=Limit.DURABLE,
+        peer=False,
+        options=ALONE,
     ),
     Workload(
         "sustained",
