@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -23,7 +20,7 @@ from bench.loads import Counted, Jobs, Query
 from bench.process import DidNotRun
 from bench.site import Site
 from ganeti_masterd.luxi.blocking import BlockingClient
-from tests.functional.realcluster import RealCluster, until
+from tests.functional.realcluster import PROGRAMS, RealCluster, real_cluster, until
 
 NAME = "takeover"
 ABOUT = "a real cluster, luxid the peer"
@@ -45,13 +42,11 @@ SUBMISSIONS = 320
 #: Seconds in which a queue runs empty.
 PATIENCE = 300.0
 
-_PROGRAMS = ("ganeti-noded", "ganeti-luxid", "ip", "sshd", "start-stop-daemon", "unshare")
-
 
 def missing() -> str | None:
     """Returns what a real cluster lacks here, null if nothing."""
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
-    for program in _PROGRAMS:
+    for program in PROGRAMS:
         if shutil.which(program, path=path) is None:
             return f"{program} is not installed"
     return None if os.getuid() == 0 else "a real cluster needs root"
@@ -68,7 +63,8 @@ def measure(folder: Path, quick: bool, remarks: list[str]) -> list[tuple[str, Li
     ours: dict[str, float] = {}
     peers: dict[str, float] = {}
     try:
-        with _cluster(folder) as cluster:
+        # Other users must get at it, so not below the folder of the other workloads.
+        with real_cluster(parent=folder) as cluster:
             peers = {**nodes_and_jobs(cluster, quick, remarks, "peer: ")}
             peers["submissions"] = submissions(cluster, remarks, "peer: ")
             cluster.stop_luxid()
@@ -117,20 +113,6 @@ def _start(cluster: RealCluster, *options: str) -> None:
     before = cluster.log().count(current) if Path(cluster.paths.log).exists() else 0
     cluster.daemon_util(" ".join(["start ganeti-luxid", *options])).checked()
     until(lambda: cluster.log().count(current) == before + 2, "candidates are not up to date")
-
-
-@contextmanager
-def _cluster(folder: Path) -> Iterator[RealCluster]:
-    """A real cluster, which is removed afterwards."""
-    # Other users must get at it, so not below the folder of the other workloads.
-    own = Path(tempfile.mkdtemp(prefix="gnt-", dir=folder))
-    cluster = RealCluster(own)
-    try:
-        cluster.up()
-        yield cluster
-    finally:
-        cluster.close()
-        shutil.rmtree(own)
 
 
 def _empty(cluster: RealCluster) -> None:

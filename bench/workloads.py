@@ -179,6 +179,13 @@ def at_least(ratio: float, title: str = "rate") -> Figure:
     return Figure("rate", title, "1/s", wanted=AtLeast(ratio), limit=True)
 
 
+#: The figures of many clients, and of one large submission, on however many nodes.
+JOBS = (at_least(0.4), P99, Figure("cpu", "daemon's CPU a job", "ms"))
+BURST = (
+    Figure("acknowledged", "acknowledged after", "s", wanted=AtMost(0.2)),
+    at_least(0.6, "rate until all done"),
+)
+
 WORKLOADS: tuple[Workload, ...] = (
     Workload(
         "jobs-1",
@@ -191,14 +198,14 @@ WORKLOADS: tuple[Workload, ...] = (
         "jobs-16",
         "no-op jobs, 16 clients",
         jobs(16),
-        (at_least(0.4), P99, Figure("cpu", "daemon's CPU a job", "ms")),
+        JOBS,
         limit=Limit.DURABLE,
     ),
     Workload(
         "jobs-16-alone",
         "no-op jobs, 16 clients, one node",
         jobs(16),
-        (at_least(0.4), P99, Figure("cpu", "daemon's CPU a job", "ms")),
+        JOBS,
         limit=Limit.DURABLE,
         peer=False,
         options=ALONE,
@@ -207,20 +214,14 @@ WORKLOADS: tuple[Workload, ...] = (
         "burst",
         "2,000 no-op jobs at once",
         burst,
-        (
-            Figure("acknowledged", "acknowledged after", "s", wanted=AtMost(0.2)),
-            at_least(0.6, "rate until all done"),
-        ),
+        BURST,
         limit=Limit.DURABLE,
     ),
     Workload(
         "burst-alone",
         "2,000 no-op jobs at once, one node",
         burst,
-        (
-            Figure("acknowledged", "acknowledged after", "s", wanted=AtMost(0.2)),
-            at_least(0.6, "rate until all done"),
-        ),
+        BURST,
         limit=Limit.DURABLE,
         peer=False,
         options=ALONE,

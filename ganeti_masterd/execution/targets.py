@@ -22,5 +22,5 @@ def targets_of(snapshot: Snapshot, nodes: Iterable[str | Target]) -> list[Target
         node = snapshot.nodes.get(uuid)
         if node is None:
             raise ProgrammerError(f"A call to a node that isn't configured: {uuid}")
-        targets.append(Target(uuid, node.name, node.primary_ip, node.offline))
+        targets.append(Target.of(node))
     return targets

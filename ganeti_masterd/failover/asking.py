@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import ssconf_values
 from ganeti_masterd.failover.holdings import Held, OwnFiles, ids_to_ask
@@ -30,11 +29,6 @@ STOP_PATIENCE = 120.0
 
 class NodeFailed(Exception):
     """A node did not do what it was asked to; the text has its name and what was wrong."""
-
-
-def target_of(node: Node) -> Target:
-    """Returns a node as one to call, marked offline or not."""
-    return Target(key=node.uuid, name=node.name, address=node.primary_ip)
 
 
 async def gather_votes(nodes: INodeRPC, others: Sequence[Target]) -> dict[str, Vote]:

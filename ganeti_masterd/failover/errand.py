@@ -23,14 +23,14 @@ from ganeti_masterd.failover.adoption import (
     queue_held,
     read_own,
 )
-from ganeti_masterd.failover.asking import NodeFailed, target_of
+from ganeti_masterd.failover.asking import NodeFailed
 from ganeti_masterd.failover.fetching import Fetch, FetchFailed
 from ganeti_masterd.failover.holdings import Held, Lacking, OwnFiles, lacking, serial_of
 from ganeti_masterd.failover.newest import Copy, Newest, check_candidate, choose, promoted
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.replication.comparison import sha1
-from ganeti_masterd.rpc.interfaces import INodeRPC
+from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.startup.agreement import Say
 from ganeti_masterd.startup.checks import IMachine, Refused, named_master, refuse_others
 from ganeti_masterd.startup.locks import refuse_held
@@ -187,10 +187,10 @@ class FailOver:
     async def _vote(self, plan: Plan) -> set[str]:
         """Holds the vote; returns the names of the other nodes that answer."""
         try:
-            await asking.answers(self._nodes, target_of(plan.node(plan.own)))
+            await asking.answers(self._nodes, Target.anyway(plan.node(plan.own)))
         except NodeFailed as error:
             raise Refused(f"This node's own node daemon must run: {error}") from None
-        votes = await asking.gather_votes(self._nodes, list(map(target_of, plan.others)))
+        votes = await asking.gather_votes(self._nodes, list(map(Target.anyway, plan.others)))
         reason = voting.refusal(plan.old, plan.own, votes)
         if reason is not None:
             if self._wishes.vote:
@@ -199,7 +199,7 @@ class FailOver:
                     " is down, and stays down, --no-voting goes on all the same"
                 )
             self._warnings.append(f"Without the vote: {reason}")
-        silent = [target_of(node) for node in plan.others if votes[node.name] is None]
+        silent = [Target.anyway(node) for node in plan.others if votes[node.name] is None]
         # One that can't name the master may run its daemon all the same.
         answering = await asking.reachable(self._nodes, silent)
         return answering | {name for name, vote in votes.items() if vote is not None}
@@ -221,7 +221,7 @@ class FailOver:
             return
         self._say(f"Stopping the master daemon on {plan.old}")
         try:
-            await asking.stop_master(self._nodes, target_of(old))
+            await asking.stop_master(self._nodes, Target.anyway(old))
         except NodeFailed as error:
             raise Refused(
                 f"{plan.old} answers, but its master daemon is not stopped for certain: {error}."
@@ -229,7 +229,7 @@ class FailOver:
             ) from None
         self._stopped = plan.old
         try:
-            await asking.give_up_address(self._nodes, target_of(old), plan.snapshot)
+            await asking.give_up_address(self._nodes, Target.anyway(old), plan.snapshot)
         except NodeFailed as error:
             self._warnings.append(f"The master's address may still be up on {error}")
 
@@ -261,7 +261,7 @@ class FailOver:
         try:
             held = await asking.holdings(
                 self._nodes,
-                target_of(node),
+                Target.anyway(node),
                 self._files,
                 plan.snapshot.cluster.cluster_name,
                 own,
@@ -329,7 +329,7 @@ class FailOver:
     async def _tell(self, plan: Plan, snapshot: Snapshot, answering: set[str]) -> None:
         """Tells the nodes of their new master: this one last."""
         targets = [
-            (node, target_of(node))
+            (node, Target.anyway(node))
             for node in snapshot.nodes.values()
             if node.name in answering and not node.offline
         ]
@@ -339,7 +339,7 @@ class FailOver:
         failed = await asking.send_ssconf(self._nodes, [target for _, target in targets], snapshot)
         self._warnings += [f"Not told who is master: {text}" for text in failed]
         own: Sequence[str] = await asking.send_ssconf(
-            self._nodes, [target_of(plan.node(plan.own))], snapshot
+            self._nodes, [Target.anyway(plan.node(plan.own))], snapshot
         )
         if own:
             raise Refused(
@@ -351,7 +351,7 @@ class FailOver:
         self._say(f"Starting the master daemon on {plan.own}")
         try:
             await asking.start_master(
-                self._nodes, target_of(plan.node(plan.own)), no_voting=not self._wishes.vote
+                self._nodes, Target.anyway(plan.node(plan.own)), no_voting=not self._wishes.vote
             )
         except NodeFailed as error:
             self._warnings.append(f"The start of the master daemons: {error}")

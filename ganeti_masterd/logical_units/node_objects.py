@@ -138,13 +138,20 @@ def master_network(cluster: Cluster) -> dict[str, Any]:
         version = ip_address(cluster.master_ip).version
     except ValueError:
         raise ConfigurationError(f"the master's address {cluster.master_ip!r} is no IP address")
+    return master_address(cluster, cluster.master_node, 2 if version == 4 else 10)
+
+
+def master_address(cluster: Cluster, node: str, family: int) -> dict[str, Any]:
+    """Returns the parameters of the master's address on a node, given by its uuid.
+
+    ``family`` is 2 or 10, as the socket interface numbers AF_INET and AF_INET6.
+    """
     return {
-        "uuid": cluster.master_node,
+        "uuid": node,
         "ip": cluster.master_ip,
         "netmask": cluster.master_netmask,
         "netdev": cluster.master_netdev,
-        # As the socket interface numbers them: AF_INET, AF_INET6.
-        "ip_family": 2 if version == 4 else 10,
+        "ip_family": family,
     }
 
 

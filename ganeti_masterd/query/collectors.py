@@ -38,11 +38,6 @@ PATIENCE = 20.0
 _UNIT_TYPES = {"file": "file", "plain": "lvm-vg", "drbd": "lvm-vg"}
 
 
-def target(node: Node) -> Target:
-    """Returns a node as something to call; results are keyed by its uuid."""
-    return Target(node.uuid, node.name, node.primary_ip, node.offline)
-
-
 def failure(result: NodeResult) -> Entry:
     """Returns the status that stands for a failed call (luxid 3.0.2)."""
     return OFFLINE if result.offline else NO_DATA
@@ -105,7 +100,7 @@ class Collectors:
     def _call(
         self, nodes: Sequence[Node], procedure: str, arguments: Any = ()
     ) -> Deferred[Mapping[str, NodeResult]]:
-        targets = [target(node) for node in nodes]
+        targets = [Target.of(node) for node in nodes]
         return self._nodes.call(targets, procedure, arguments, timeout=self._patience)
 
     def _node_info(

@@ -13,7 +13,6 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import ssconf_values
 from ganeti_masterd.errors import JobQueueError
@@ -202,7 +201,7 @@ class Replication:
     def _place(self, snapshot: Snapshot, *, newcomers: bool) -> None:
         """Lets those nodes be sent something that the configuration names."""
         master = snapshot.cluster.master_node
-        online = {n.uuid: _target(n) for n in snapshot.nodes.values() if not n.offline}
+        online = {n.uuid: Target.of(n) for n in snapshot.nodes.values() if not n.offline}
         self._pause.name({uuid: target for uuid, target in online.items() if uuid != master})
         self._pause.send()
         self._ssconf.name(online)
@@ -229,7 +228,3 @@ class Replication:
 
     def _moved(self) -> None:
         self._waiting.moved()
-
-
-def _target(node: Node) -> Target:
-    return Target(node.uuid, node.name, node.primary_ip)

@@ -8,13 +8,33 @@ nodes. Nothing above it knows which.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, Self
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from ganeti_masterd.errors import ECODE_ENVIRON, OpExecError, OpPrereqError
+
+
+class Addressed(Protocol):
+    """What is asked of a node of the configuration in order to call it."""
+
+    @property
+    def uuid(self) -> str:
+        """What results are keyed by."""
+
+    @property
+    def name(self) -> str:
+        """Its host name."""
+
+    @property
+    def primary_ip(self) -> str:
+        """Where its daemon listens."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether it is marked offline."""
 
 
 class Target(Struct, frozen=True):
@@ -24,6 +44,16 @@ class Target(Struct, frozen=True):
     name: str
     address: str
     offline: bool = False
+
+    @classmethod
+    def of(cls, node: Addressed) -> Self:
+        """Returns a node as the configuration has it: marked offline it won't be called."""
+        return cls(node.uuid, node.name, node.primary_ip, node.offline)
+
+    @classmethod
+    def anyway(cls, node: Addressed) -> Self:
+        """Returns a node that is called even if it is marked offline."""
+        return cls(node.uuid, node.name, node.primary_ip)
 
 
 class NodeResult(Struct, frozen=True):

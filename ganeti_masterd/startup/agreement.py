@@ -13,6 +13,7 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.logical_units.node_objects import master_address
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.startup.votes import PAUSE, TRIES, Outcome, Verdict, decide, vote_of
 from ganeti_masterd.timing import Timers
@@ -70,12 +71,8 @@ async def ask_nodes(
 async def hold_vote(nodes: INodeRPC, timers: Timers, snapshot: Snapshot, say: Say) -> Verdict:
     """Asks all other nodes, also offline ones, until there is a verdict other than "again"."""
     master = snapshot.master
-    targets = [
-        # Marked offline it would not be called at all.
-        Target(key=node.uuid, name=node.name, address=node.primary_ip)
-        for node in snapshot.nodes.values()
-        if node.uuid != master.uuid
-    ]
+    others = [node for node in snapshot.nodes.values() if node.uuid != master.uuid]
+    targets = list(map(Target.anyway, others))
     verdict = decide(master.name, [], 0)
     for tries_left in reversed(range(TRIES)):
         votes = await _votes(nodes, targets)
@@ -90,9 +87,8 @@ async def hold_vote(nodes: INodeRPC, timers: Timers, snapshot: Snapshot, say: Sa
 async def bring_up_address(nodes: INodeRPC, snapshot: Snapshot) -> str | None:
     """Has the master itself bring up the master's address; returns what is wrong, if anything."""
     master, cluster = snapshot.master, snapshot.cluster
-    target = Target(key=master.uuid, name=master.name, address=master.primary_ip)
     arguments = address_arguments(snapshot, master.uuid)
-    results = await nodes.call([target], "node_activate_master_ip", arguments)
+    results = await nodes.call([Target.anyway(master)], "node_activate_master_ip", arguments)
     error = results[master.uuid].error
     if error is None:
         return None
@@ -105,13 +101,7 @@ def address_arguments(snapshot: Snapshot, master: str) -> tuple[dict[str, Any], 
     ``master`` is the uuid of the node that has the address, or is to have it.
     """
     cluster = snapshot.cluster
-    parameters = {
-        "uuid": master,
-        "ip": cluster.master_ip,
-        "netmask": cluster.master_netmask,
-        "netdev": cluster.master_netdev,
-        "ip_family": cluster.primary_ip_family,
-    }
+    parameters = master_address(cluster, master, cluster.primary_ip_family)
     return parameters, cluster.use_external_mip_script
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
+from tests.functional.realcluster import PROGRAMS
 
 #: Set where a missing peer or tool is a failure, as in CI.
 REQUIRE_PEER = os.environ.get("GANETI_MASTERD_REQUIRE_PEER") == "1"
@@ -28,6 +29,16 @@ def require(program: str, package: str) -> str:
             pytest.fail(missing)
         pytest.skip(missing)
     return found
+
+
+def need_peer() -> None:
+    """Skips where a real cluster can't be brought up; fails there in CI."""
+    for program, package in PROGRAMS.items():
+        require(program, package)
+    if os.getuid() != 0:
+        if REQUIRE_PEER:
+            pytest.fail("a real cluster needs root")
+        pytest.skip("a real cluster needs root")
 
 
 def _folder() -> Iterator[Path]:

@@ -13,8 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -27,6 +28,16 @@ PROJECT = Path(__file__).resolve().parents[2]
 DAEMON_UTIL = "/usr/lib/ganeti/daemon-util"
 ENSURE_DIRS = "/usr/lib/ganeti/ensure-dirs"
 VCLUSTER_SETUP = "/usr/lib/ganeti/tools/vcluster-setup"
+
+#: What a real cluster needs on this machine, and the Debian packages that have it.
+PROGRAMS = {
+    "ganeti-noded": "ganeti",
+    "ganeti-luxid": "ganeti-haskell-3.0",
+    "ip": "iproute2",
+    "sshd": "openssh-server",
+    "start-stop-daemon": "dpkg",
+    "unshare": "util-linux",
+}
 
 #: The first three parts of all addresses; the namespace has no other network.
 NET = "192.0.2"
@@ -233,6 +244,19 @@ class RealCluster:
         command = ["ip", "netns", "pids", self.namespace]
         found = subprocess.run(command, check=False, capture_output=True, text=True)
         return [int(line) for line in found.stdout.split()]
+
+
+@contextlib.contextmanager
+def real_cluster(nodes: Sequence[str] = NODES, parent: Path | None = None) -> Iterator[RealCluster]:
+    """A cluster that is up, in a folder of its own below ``parent``; both are gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="gnt-", dir=parent))
+    cluster = RealCluster(folder)
+    try:
+        cluster.up(nodes)
+        yield cluster
+    finally:
+        cluster.close()
+        shutil.rmtree(folder)
 
 
 def until(holds: Callable[[], object], otherwise: str, limit: float = PATIENCE) -> None:

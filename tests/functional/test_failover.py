@@ -8,18 +8,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import pytest
 
 from ganeti_masterd.startup.accounts import READERS_GROUP, USER
 from ganeti_masterd.startup.paths import Paths
-from tests.functional.realcluster import NODES, Ran, RealCluster, until
-from tests.functional.test_takeover import need_peer
+from tests.functional.conftest import need_peer
+from tests.functional.realcluster import NODES, Ran, RealCluster, real_cluster, until
 
 JOBS = "gnt-job list --no-headers --separator=, -o id,status"
 
@@ -73,18 +71,12 @@ class Nodes:
 def nodes() -> Iterator[Nodes]:
     """A real cluster of three candidates, gnt-masterd its master daemon on node1."""
     need_peer()
-    folder = Path(tempfile.mkdtemp(prefix="gnt-"))
-    cluster = RealCluster(folder)
-    try:
-        cluster.up()
+    with real_cluster() as cluster:
         cluster.stop_luxid()
         cluster.deploy()
         made = Nodes(cluster)
         made.start("node1").checked()
         yield made
-    finally:
-        cluster.close()
-        rmtree(folder)
 
 
 def test_master_dies(nodes: Nodes) -> None:

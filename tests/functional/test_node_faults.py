@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import pytest
 
-from tests.functional.realcluster import RealCluster, until
-from tests.functional.test_takeover import need_peer
+from tests.functional.conftest import need_peer
+from tests.functional.realcluster import RealCluster, real_cluster, until
 
 CURRENT = "Node node3 holds the queue and the configuration again"
 
@@ -23,10 +20,7 @@ CURRENT = "Node node3 holds the queue and the configuration again"
 def cluster() -> Iterator[RealCluster]:
     """A cluster that gnt-masterd has taken over."""
     need_peer()
-    folder = Path(tempfile.mkdtemp(prefix="gnt-"))
-    made = RealCluster(folder)
-    try:
-        made.up()
+    with real_cluster() as made:
         made.stop_luxid()
         made.deploy()
         made.daemon_util("start ganeti-luxid").checked()
@@ -34,9 +28,6 @@ def cluster() -> Iterator[RealCluster]:
             lambda: made.log().count("holds the queue and the configuration") == 2, "no candidates"
         )
         yield made
-    finally:
-        made.close()
-        rmtree(folder)
 
 
 def send(cluster: RealCluster, node: str, number: signal.Signals) -> None:

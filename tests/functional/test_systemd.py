@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import rmtree
 
 import pytest
 
-from tests.functional.conftest import REQUIRE_PEER, require
-from tests.functional.realcluster import NODES, RealCluster, until
+from tests.functional.conftest import REQUIRE_PEER, need_peer, require
+from tests.functional.realcluster import NODES, RealCluster, real_cluster, until
 from tests.functional.realcommands import outcome
 from tests.functional.systemd import UNIT, Systemd, can_run
-from tests.functional.test_takeover import VERIFY, need_peer
+from tests.functional.test_takeover import VERIFY
 
 STATE = ("ActiveState", "SubState", "Result", "NRestarts", "ExecMainStatus")
 
@@ -31,21 +29,18 @@ def systemd() -> Iterator[Systemd]:
         require("systemctl", "systemd")
     if (missing := can_run()) is not None:
         pytest.skip(missing)
-    folder = Path(tempfile.mkdtemp(prefix="gnt-"))
-    cluster = RealCluster(folder)
-    ends = f"ExecStopPost=/bin/sh -c 'echo $SERVICE_RESULT $EXIT_STATUS >>{folder}/ends'"
-    made = Systemd(cluster, "WatchdogSec=5", "RestartSec=0.1", ends)
-    try:
-        cluster.up()
+    with real_cluster() as cluster:
+        folder = cluster.folder
         folder.joinpath("verify").write_text(str(outcome(cluster, VERIFY)), encoding="utf-8")
         cluster.stop_luxid()
         cluster.deploy()
-        made.start()
-        yield made
-    finally:
-        made.end()
-        cluster.close()
-        rmtree(folder)
+        ends = f"ExecStopPost=/bin/sh -c 'echo $SERVICE_RESULT $EXIT_STATUS >>{folder}/ends'"
+        made = Systemd(cluster, "WatchdogSec=5", "RestartSec=0.1", ends)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.end()
 
 
 @pytest.fixture

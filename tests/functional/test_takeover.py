@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import rmtree
 
 import pytest
 
-from tests.functional.conftest import REQUIRE_PEER, require
-from tests.functional.realcluster import ENSURE_DIRS, NET, RealCluster, until
+from tests.functional.conftest import need_peer
+from tests.functional.realcluster import ENSURE_DIRS, NET, RealCluster, real_cluster, until
 from tests.functional.realcommands import INSTANCE, QUICK, outcome
 from tests.functional.transcripts import Recorded, anywhere
 
@@ -22,36 +20,13 @@ JOBS = "gnt-job list -o id,status,summary,received_ts,start_ts,end_ts,opresult,o
 Outcomes = dict[str, tuple[str, int, list[str], list[str]]]
 
 
-def need_peer() -> None:
-    """Skips where a real cluster can't be brought up; fails there in CI."""
-    for program, package in (
-        ("ganeti-noded", "ganeti"),
-        ("ganeti-luxid", "ganeti-haskell-3.0"),
-        ("ip", "iproute2"),
-        ("sshd", "openssh-server"),
-        ("start-stop-daemon", "dpkg"),
-        ("unshare", "util-linux"),
-    ):
-        require(program, package)
-    if os.getuid() != 0:
-        if REQUIRE_PEER:
-            pytest.fail("a real cluster needs root")
-        pytest.skip("a real cluster needs root")
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RealCluster]:
     """A real cluster with one instance, luxid its master daemon."""
     need_peer()
-    folder = Path(tempfile.mkdtemp(prefix="gnt-"))
-    made = RealCluster(folder)
-    try:
-        made.up()
+    with real_cluster() as made:
         made.run(INSTANCE).checked()
         yield made
-    finally:
-        made.close()
-        rmtree(folder)
 
 
 @pytest.fixture(scope="module")

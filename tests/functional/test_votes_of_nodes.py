@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import rmtree
 
 import pytest
 
-from tests.functional.realcluster import NET, NODES, Ran, RealCluster, until
-from tests.functional.test_takeover import need_peer
+from tests.functional.conftest import need_peer
+from tests.functional.realcluster import NET, NODES, Ran, RealCluster, real_cluster, until
 
 ADDRESS = f"{NET}.1/32"
 
@@ -20,16 +18,10 @@ ADDRESS = f"{NET}.1/32"
 def cluster() -> Iterator[RealCluster]:
     """A cluster without luxid, whose daemon-util starts gnt-masterd."""
     need_peer()
-    folder = Path(tempfile.mkdtemp(prefix="gnt-"))
-    made = RealCluster(folder)
-    try:
-        made.up()
+    with real_cluster() as made:
         made.stop_luxid()
         made.deploy()
         yield made
-    finally:
-        made.close()
-        rmtree(folder)
 
 
 @pytest.fixture(autouse=True)

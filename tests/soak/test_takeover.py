@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.functional.realcluster import NODES, RealCluster, until
+from tests.functional.conftest import need_peer
+from tests.functional.realcluster import NODES, RealCluster, real_cluster, until
 from tests.functional.realcommands import LONG, QUICK, outcome
 
 # Fixtures are found by their names.
-from tests.functional.test_takeover import JOBS, VERIFY, cluster, need_peer
+from tests.functional.test_takeover import JOBS, VERIFY, cluster
 from tests.functional.transcripts import recorded
 
 __all__ = ["cluster"]
@@ -43,17 +44,13 @@ def test_there_and_back(cluster: RealCluster) -> None:
         assert outcome(cluster, command) == expected
 
 
-def test_all_that_was_recorded(folder: Path) -> None:
+def test_all_that_was_recorded() -> None:
     """Every recorded command of five groups, from a cluster of one node on, ends as it did."""
     need_peer()
-    cluster = RealCluster(folder)
-    try:
-        cluster.up(NODES[:1])
+    with real_cluster(NODES[:1]) as cluster:
         take_over(cluster)
         different = [each.difference(cluster) for each in recorded()]
         assert [each for each in different if each is not None] == []
-    finally:
-        cluster.close()
 
 
 def test_renewed_and_moved(cluster: RealCluster) -> None:

@@ -9,10 +9,10 @@ from ganeti_masterd.errors import prereq
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.cluster.master_ip import take_down
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.logical_units.nodes.setup import set_up_switch
 from ganeti_masterd.opcodes.cluster import ClusterDestroy, ClusterPostInit
 from ganeti_masterd.query import parameters
+from ganeti_masterd.rpc.interfaces import Target
 
 
 class PostInit(LogicalUnit[ClusterPostInit], runs=ClusterPostInit):
@@ -65,7 +65,7 @@ class DestroyCluster(LogicalUnit[ClusterDestroy], runs=ClusterDestroy):
     def exec(self, ctx: Context) -> str:
         """Takes the master's address down; returns the master's uuid."""
         snapshot = ctx.snapshot()
-        ctx.run_hooks_early(target(snapshot.master))
+        ctx.run_hooks_early(Target.anyway(snapshot.master))
         answer = take_down(ctx, snapshot.cluster)
         if answer.failed:
             ctx.warning(f"Error disabling the master IP address: {answer.error}")

@@ -40,11 +40,11 @@ from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes import addresses, ancillary, setup
-from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.logical_units.nodes.physical import check_physical_volumes
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
 from ganeti_masterd.opcodes.nodes import NodeAdd
 from ganeti_masterd.query import parameters
+from ganeti_masterd.rpc.interfaces import Target
 
 
 class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
@@ -185,7 +185,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
 
     def _check_version(self, ctx: Context) -> None:
         name = self.node.name
-        answer = ask_one(ctx, target(self.node), "version")
+        answer = ask_one(ctx, Target.anyway(self.node), "version")
         version = answer.require(f"Can't get version information from node {name}", prereq=True)
         if version != PROTOCOL_VERSION:
             raise prereq(

@@ -26,8 +26,8 @@ from ganeti_masterd.errors import (
 )
 from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.opcodes.checks import is_ipv4_address, is_ipv6_address
+from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.rpc.results import checked
 
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,255}")
@@ -116,7 +116,7 @@ def check_holds(ctx: Context, node: Node, address: str, *, prerequisite: bool) -
     Raises ``OpPrereqError`` with ``environment_error`` if ``prerequisite``, else
     ``OpExecError``.
     """
-    answer = ask_one(ctx, target(node), "node_has_ip_address", (address,))
+    answer = ask_one(ctx, Target.anyway(node), "node_has_ip_address", (address,))
     there = answer.require(
         f"Failure checking secondary ip on node {node.name}", prereq=prerequisite
     )

@@ -16,7 +16,6 @@ from typing import Any
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.rpc.wire import file_content
 
@@ -73,8 +72,8 @@ def distribute(ctx: Context, more: Iterable[Node] = ()) -> None:
     nodes = {node.uuid: node for node in snapshot.nodes.values() if not node.offline}
     nodes.update((node.uuid, node) for node in more)
     nodes.pop(snapshot.cluster.master_node, None)
-    everyone = [target(node) for node in nodes.values()]
-    hosts = [target(node) for node in nodes.values() if node.vm_capable]
+    everyone = [Target.anyway(node) for node in nodes.values()]
+    hosts = [Target.anyway(node) for node in nodes.values() if node.vm_capable]
     for path in _for_all(snapshot, ctx.root):
         _upload(ctx, path, everyone)
     for path in _for_hosts(snapshot, ctx.root):

@@ -9,7 +9,6 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural_key
 from ganeti_masterd.errors import ECODE_NOTUNIQUE, OpPrereqError
 from ganeti_masterd.opcodes.targets import NodeOpcode
-from ganeti_masterd.rpc.interfaces import Target
 
 
 def node_of(snapshot: Snapshot, op: NodeOpcode) -> Node:
@@ -37,11 +36,3 @@ def nodes_of(snapshot: Snapshot, names: Iterable[str]) -> tuple[Node, ...]:
 def by_name(nodes: Iterable[Node]) -> list[Node]:
     """Returns nodes in natural order of their names."""
     return sorted(nodes, key=lambda node: natural_key(node.name))
-
-
-def target(node: Node) -> Target:
-    """Returns how to call a node that isn't in the configuration, or not as it is there.
-
-    It is called even where the configuration says that it is offline.
-    """
-    return Target(node.uuid, node.name, node.primary_ip)

@@ -10,8 +10,8 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_ENVIRON, prereq
 from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.query import parameters
+from ganeti_masterd.rpc.interfaces import Target
 
 #: How far the sizes of volumes on a node with exclusive storage may be apart.
 MARGIN = 0.01
@@ -30,7 +30,7 @@ def check_physical_volumes(ctx: Context, snapshot: Snapshot, node: Node) -> None
     if exclusive:
         checks["exclusive-pvs"] = True
     arguments = (checks, cluster.cluster_name, cluster.hvparams)
-    answer = ask_one(ctx, target(node), "node_verify_light", arguments)
+    answer = ask_one(ctx, Target.anyway(node), "node_verify_light", arguments)
     payload = answer.require(f"Can't verify storage of node {node.name}", prereq=True)
     found = faults(payload, exclusive=exclusive)
     if found:

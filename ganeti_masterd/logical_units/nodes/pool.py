@@ -22,9 +22,8 @@ from ganeti_masterd.logical_units.asking import ask
 from ganeti_masterd.logical_units.base import names_of
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.half_done import only_warned_of
-from ganeti_masterd.logical_units.nodes.finding import target
 from ganeti_masterd.logical_units.nodes.setup import add_candidate_key
-from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
 #: How often a transaction is planned anew because the pool moved in between.
 TRIES = 20
@@ -97,7 +96,7 @@ def change_pool(ctx: Context, plan: Plan) -> tuple[Node, ...]:
 
 def ask_digests(ctx: Context, nodes: Iterable[Node]) -> Mapping[str, NodeResult]:
     """Asks nodes for their certificates' digests; returns the answers by uuid."""
-    return ask(ctx, map(target, nodes), "node_crypto_tokens", (DIGEST_REQUEST,))
+    return ask(ctx, map(Target.anyway, nodes), "node_crypto_tokens", (DIGEST_REQUEST,))
 
 
 def digest_of(answer: NodeResult) -> str | None:

@@ -106,7 +106,7 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
     def _let_go(self, ctx: Context, *, modify_ssh: bool) -> None:
         """Runs hooks on the node, and has it forget the cluster; it may be dead already."""
         node = self.node
-        leaving = Target(node.uuid, node.name, node.primary_ip, node.offline)
+        leaving = Target.of(node)
         ctx.run_hooks_early(leaving)
         answer = ask_one(ctx, leaving, "node_leave_cluster", (modify_ssh,))
         if answer.failed:

@@ -13,8 +13,7 @@ from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.logical_units.asking import ask, ask_one
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.nodes.finding import target
-from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.rpc.results import checked
 
 #: What the master says of nodes whose keys it could not change: name and reason.
@@ -150,7 +149,7 @@ def set_up_switch(ctx: Context, params: Mapping[str, Any], node: Node) -> None:
             "No physical interface for OpenvSwitch was given. OpenvSwitch will not have an"
             " outside connection. This might not be what you want."
         )
-    answer = ask_one(ctx, target(node), "node_configure_ovs", (params.get("ovs_name"), link))
+    answer = ask_one(ctx, Target.anyway(node), "node_configure_ovs", (params.get("ovs_name"), link))
     answer.require("Failed to initialize OpenVSwitch on new node")
 
 
