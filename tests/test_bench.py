@@ -278,7 +278,7 @@ class TakeoverTests(SynchronousTestCase):
 
     def test_not_measured(self) -> None:
         """Without Ganeti there are no figures, and the reader is told why."""
-        self.patch(takeover, "_PROGRAMS", ("no-such-program",))
+        self.patch(takeover, "PROGRAMS", ("no-such-program",))
         remarks: list[str] = []
         self.assertEqual(takeover.measure(Path("/nowhere"), True, remarks), [])
         self.assertEqual(remarks, ["takeover: not measured, as no-such-program is not installed"])
@@ -286,7 +286,7 @@ class TakeoverTests(SynchronousTestCase):
     def test_failure(self) -> None:
         """A cluster that doesn't come up leaves figures that are not measured, and a remark."""
 
-        def up(cluster: object) -> None:
+        def up(cluster: object, nodes: object) -> None:
             raise AssertionError("gnt-cluster init: 1")
 
         self.patch(takeover, "missing", lambda: None)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from conftest import REQUIRE_PEER, require
 from msgspec.structs import replace
 from noded import NodeDaemon, free_port
 from twisted.internet.defer import gatherResults
@@ -22,6 +21,7 @@ from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.rpc.wire import file_content
 from ganeti_masterd.timing import Timers
 from tests.config.sample import INSTANCE1, NODE1, sample
+from tests.functional.conftest import REQUIRE_PEER, require
 from tests.rpc import pki
 
 NICS = (Nic(mac="aa:00:00:00:00:01", uuid="a-nic", ip="192.0.2.7"),)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from conftest import REQUIRE_PEER, require
 from noded import NodeDaemon, free_port
 from twisted.internet.defer import Deferred
 
@@ -22,6 +21,7 @@ from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
+from tests.functional.conftest import REQUIRE_PEER, require
 from tests.replication.model import FILES, Model
 from tests.replication.scene import ModelState, configuration
 from tests.rpc import pki
