@@ -1,8 +1,12 @@
 """Clients that wait for a job to change: each costs a Deferred, nothing else.
 
-WaitForJobChange (spec luxi 2) answers as soon as the values of the fields, or
-the log entries newer than a serial, differ from what the client knows; at once
-for a job that has ended; with the unchanged values at the time-out.
+WaitForJobChange (spec luxi 2) answers when the values of the fields, or the log
+entries newer than a serial, differ from what the client knows; at once for a
+job that has ended; with the unchanged values at the time-out.
+
+News of a job that goes on is held back for ``SHORTLY``. Most jobs take many steps in
+less time: their clients hear of the end at once, and not of each step before it, each of
+which they would answer with a request.
 """
 
 from __future__ import annotations
@@ -21,18 +25,35 @@ from ganeti_masterd.timing import Timer, Timers
 #: ``(values, log entries)``, as the answer holds them.
 Change = tuple[list[Any], list[LogEntry]]
 
+#: Seconds that news may be held back while the job has not ended.
+SHORTLY = 0.01
+
 
 class _Waiter:
-    """One client's question about one job."""
+    """One client's question about one job, whose published state is ``job``.
 
-    __slots__ = ("done", "fields", "log_serial", "previous", "timer")
+    ``held``: there is news for it, and ``timer`` is when it is told.
+    """
 
-    def __init__(self, fields: tuple[str, ...], previous: Any, log_serial: int) -> None:
+    __slots__ = ("deadline", "done", "fields", "held", "job", "log_serial", "previous", "timer")
+
+    def __init__(self, job: Job, fields: tuple[str, ...], previous: Any, log_serial: int) -> None:
+        self.job = job
         self.fields = fields
         self.previous = previous
         self.log_serial = log_serial
+        self.held = False
+        self.deadline = 0.0
         self.done: Deferred[Change] | None = None
         self.timer: Timer | None = None
+
+    @property
+    def news(self) -> list[LogEntry]:
+        """The log entries that the client doesn't have."""
+        job, serial = self.job, self.log_serial
+        if job.log_serial <= serial:
+            return []
+        return [entry for op in job.ops for entry in op.log if entry.serial > serial]
 
 
 class JobWatch:
@@ -60,75 +81,84 @@ class JobWatch:
         log_serial: int | None,
         timeout: float,
     ) -> Change | Deferred[Change]:
-        """Returns the change if there is one by now, else a Deferred of it.
+        """Returns the change at once for a job that has ended, else a Deferred of it.
 
         ``previous`` is the values that the client has, or null; ``log_serial``
         the last log entry that it has. ``timeout`` is seconds, capped. The
         Deferred may be cancelled; it fails with ``JobLost`` if the job is
         archived meanwhile.
         """
-        waiter = _Waiter(tuple(fields), previous, log_serial or 0)
-        change = self._change(job, waiter)
-        if change is not None or job.finished:
-            return change if change is not None else (self._values(job, waiter.fields), [])
-        done: Deferred[Change] = Deferred(lambda _: self._forget(job.id, waiter))
-        waiter.done = done
+        waiter = _Waiter(job, tuple(fields), previous, log_serial or 0)
+        if job.finished:
+            return self._change(waiter)
+        waiter.done = Deferred(lambda _: self._forget(waiter))
         delay = min(max(timeout, 0.0), self._cap)
-        waiter.timer = self._timers.later(delay, self._timed_out, job.id, waiter)
+        waiter.deadline = self._timers.seconds() + delay
         self._waiters.setdefault(job.id, {})[waiter] = None
-        return done
+        if self._knows(waiter):
+            waiter.timer = self._timers.later(delay, self._time_out, waiter)
+        else:
+            self._hold(waiter)
+        return waiter.done
 
     def changed(self, job: Job) -> None:
-        """Answers the clients for whom the job's new state is news."""
+        """Tells the clients for whom the job's new state is news: at once if it has ended."""
         waiters = self._waiters.get(job.id)
         if not waiters:
             return
         finished = job.finished
         for waiter in list(waiters):
-            change = self._change(job, waiter)
-            if change is None and finished:
-                change = (self._values(job, waiter.fields), [])
-            if change is not None:
-                self._answer(job.id, waiter, change)
+            waiter.job = job
+            if finished:
+                self._answer(waiter)
+            elif not waiter.held and not self._knows(waiter):
+                self._hold(waiter)
 
     def gone(self, job_id: int) -> None:
         """Tells whoever waits that the job was archived."""
         for waiter in list(self._waiters.get(job_id, ())):
-            self._drop(job_id, waiter).errback(JobLost(f"Job {job_id} was archived"))
+            self._drop(waiter).errback(JobLost(f"Job {job_id} was archived"))
 
     def close(self) -> None:
         """Tells every waiting client that the daemon stops."""
-        for job_id in list(self._waiters):
-            for waiter in list(self._waiters[job_id]):
-                self._drop(job_id, waiter).errback(
+        for waiters in list(self._waiters.values()):
+            for waiter in list(waiters):
+                self._drop(waiter).errback(
                     DaemonStopping("The master daemon stops; ask again once it runs")
                 )
 
-    def _change(self, job: Job, waiter: _Waiter) -> Change | None:
-        values = self._values(job, waiter.fields)
-        news = (
-            [entry for op in job.ops for entry in op.log if entry.serial > waiter.log_serial]
-            if job.log_serial > waiter.log_serial
-            else []
-        )
-        if news or _as_json(values) != waiter.previous:
-            return values, news
-        return None
+    def _knows(self, waiter: _Waiter) -> bool:
+        """Whether the client has the job's state and all of its log."""
+        job = waiter.job
+        if waiter.previous is None or job.log_serial > waiter.log_serial:
+            return False
+        return bool(_as_json(self._values(job, waiter.fields)) == waiter.previous)
 
-    def _answer(self, job_id: int, waiter: _Waiter, change: Change) -> None:
-        self._drop(job_id, waiter).callback(change)
+    def _change(self, waiter: _Waiter) -> Change:
+        return self._values(waiter.job, waiter.fields), waiter.news
 
-    def _timed_out(self, job_id: int, waiter: _Waiter) -> None:
-        self._answer(job_id, waiter, (waiter.previous, []))
+    def _hold(self, waiter: _Waiter) -> None:
+        """Tells the news in a moment."""
+        if waiter.timer is not None:
+            waiter.timer.cancel()
+        waiter.held = True
+        delay = min(SHORTLY, waiter.deadline - self._timers.seconds())
+        waiter.timer = self._timers.later(delay, self._answer, waiter)
 
-    def _forget(self, job_id: int, waiter: _Waiter) -> None:
-        self._drop(job_id, waiter)
+    def _answer(self, waiter: _Waiter) -> None:
+        self._drop(waiter).callback(self._change(waiter))
 
-    def _drop(self, job_id: int, waiter: _Waiter) -> Deferred[Change]:
-        waiters = self._waiters[job_id]
+    def _time_out(self, waiter: _Waiter) -> None:
+        self._drop(waiter).callback((waiter.previous, []))
+
+    def _forget(self, waiter: _Waiter) -> None:
+        self._drop(waiter)
+
+    def _drop(self, waiter: _Waiter) -> Deferred[Change]:
+        waiters = self._waiters[waiter.job.id]
         del waiters[waiter]
         if not waiters:
-            del self._waiters[job_id]
+            del self._waiters[waiter.job.id]
         assert waiter.timer is not None
         waiter.timer.cancel()
         assert waiter.done is not None

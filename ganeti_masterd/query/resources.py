@@ -106,6 +106,14 @@ class Selection(Struct, frozen=True):
     def values(self, view: View) -> RowMaker:
         """Returns the function that makes a row of bare values, null for what isn't there."""
         getters = self._getters(view)
+        if len(getters) == 1:
+            (only,) = getters
+
+            def cell(obj: Any) -> list[Any]:
+                value = only(obj)
+                return [value.value if type(value) is Entry else value]
+
+            return cell
 
         def row(obj: Any) -> list[Any]:
             return [

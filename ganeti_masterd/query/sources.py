@@ -130,10 +130,10 @@ class Sources:
             return self._jobs.archived_ids().addCallback(
                 lambda ids: self._in_pages(view, sorted({*ids, *live}), False, work)
             )
-        wanted = list(dict.fromkeys(job_id(name) for name in request.names))
-        if all(one in live for one in wanted):
-            return work([live[one] for one in wanted])
-        return self._in_pages(view, wanted, True, work)
+        wanted = dict.fromkeys(map(job_id, request.names))
+        if wanted.keys() <= live.keys():
+            return work(list(map(live.__getitem__, wanted)))
+        return self._in_pages(view, list(wanted), True, work)
 
     @inlineCallbacks
     def _in_pages(

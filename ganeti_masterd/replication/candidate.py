@@ -21,7 +21,7 @@ from ganeti_masterd.replication.calls import calls_for
 from ganeti_masterd.replication.comparison import Comparison, difference, digests_told
 from ganeti_masterd.replication.interfaces import Published
 from ganeti_masterd.replication.standing import STREAMING, Standing, step
-from ganeti_masterd.replication.states import ConfigFile, JobFile, State
+from ganeti_masterd.replication.states import ConfigFile, State
 from ganeti_masterd.replication.stream import Stream
 from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
 from ganeti_masterd.timing import Timer, Timers
@@ -36,12 +36,6 @@ COMPARISON_PATIENCE = 60.0
 #: a call given up here may still wait for the queue's lock there (10 s).
 RETRY = 15.0
 RETRY_AT_MOST = 60.0
-
-#: Seconds that a new job is held back where nothing is on its way to a candidate whose
-#: calls take longer than SLOW: most jobs run at once, and then one call does for both
-#: states. It is about what a commit takes.
-GATHERING = 0.005
-SLOW = 0.008
 
 
 class Site(Struct, frozen=True):
@@ -75,10 +69,6 @@ class Candidate:
         self._life = 0
         self._pumping = False
         self._unanswered = 0
-        #: When the calls that are on their way were sent, and how long the last ones took.
-        self._sent = 0.0
-        self._took = 0.0
-        self._gathering: Timer | None = None
         self._fault: str | None = None
         #: Jobs that it holds and nobody knows, as the log has them already.
         self._unknown: set[int] = set()
@@ -107,18 +97,18 @@ class Candidate:
             return self._trusted
         return self.standing is Standing.CURRENT
 
-    def publish(self, number: int, states: Sequence[State]) -> None:
-        """Sends on what was published as ``number``."""
+    def offer(self, number: int, states: Sequence[State]) -> None:
+        """Takes what was published as ``number``; :meth:`send_on` sends it."""
         self._number = number
         if self.standing not in STREAMING:
             return
-        idle = not len(self._stream)
         for state in states:
             self._stream.offer(number, state)
         self._stream.published(number)
-        if idle and self._took > SLOW and all(map(_may_be_followed, states)):
-            self._gathering = self._site.timers.later(GATHERING, self._gathered)
-        elif self._gathering is None:
+
+    def send_on(self) -> None:
+        """Sends what was offered, in order, as the node takes it."""
+        if self.standing in STREAMING:
             self._pump()
 
     def begin(self, number: int) -> None:
@@ -150,10 +140,9 @@ class Candidate:
 
     def _stop(self) -> None:
         self._stream.clear()
-        for timer in (self._timer, self._gathering):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._gathering = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     # Comparing
 
@@ -215,20 +204,19 @@ class Candidate:
 
     # Sending
 
-    def _gathered(self) -> None:
-        self._gathering = None
-        self._pump()
-
     def _pump(self) -> None:
-        """Sends while the answers are there at once."""
+        """Sends while the answers are there at once; tells once how far it came."""
         if self._pumping:
             return
         self._pumping = True
+        held = self._stream.watermark
         try:
             while states := self._stream.take():
                 self._send(states)
         finally:
             self._pumping = False
+        if self._stream.watermark != held:
+            self._moved()
         if not len(self._stream) and self.standing in (Standing.CATCHING_UP, Standing.LAGGING):
             self._caught_up()
 
@@ -236,7 +224,6 @@ class Candidate:
         site, life = self._site, self._life
         calls = calls_for(states, site.files)
         self._unanswered = len(calls)
-        self._sent = site.timers.seconds()
         for procedure, arguments in calls:
             if life != self._life:
                 return
@@ -254,10 +241,10 @@ class Candidate:
             return
         self._unanswered -= 1
         if not self._unanswered:
-            self._took = self._site.timers.seconds() - self._sent
             self._stream.delivered()
-            self._pump()
-            self._moved()
+            if not self._pumping:
+                self._pump()
+                self._moved()
 
     def _caught_up(self) -> None:
         again = " again" if self._fault is not None or self.standing is Standing.LAGGING else ""
@@ -300,8 +287,3 @@ class Candidate:
         self._timer = self._site.timers.later(self._pause, lambda: self.begin(self._number))
         self._pause = min(2 * self._pause, RETRY_AT_MOST)
         self._moved()
-
-
-def _may_be_followed(state: State) -> bool:
-    """Whether another state of the same is likely to be published in a moment."""
-    return isinstance(state, JobFile) and not state.ended

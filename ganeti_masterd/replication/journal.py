@@ -16,7 +16,8 @@ from zope.interface import implementer
 
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rows import Row
-from ganeti_masterd.replication.replication import Publication, Replication
+from ganeti_masterd.replication.publication import Publication
+from ganeti_masterd.replication.replication import Replication
 
 
 @implementer(IJournal)
@@ -30,6 +31,7 @@ class ReplicatedJournal:
     def __init__(self, local: IJournal, replication: Replication) -> None:
         self._local = local
         self._replication = replication
+        local.on_rollback(replication.rolled_back)
 
     @property
     def backlog(self) -> int:

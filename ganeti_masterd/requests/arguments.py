@@ -20,6 +20,10 @@ from ganeti_masterd.opcodes.types import Reason
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
+#: Job ids as most clients send them, by the thousand.
+_Numbers = list[Annotated[int, msgspec.Meta(ge=0)]]
+
+
 class Reading(msgspec.Struct, frozen=True):
     """Marks a type in an ``Annotated`` with the function that reads it."""
 
@@ -39,6 +43,10 @@ def _job_ids(value: Any, where: str) -> list[int] | None:
         return None
     if not isinstance(value, list):
         raise prereq(f"{where}: expected a list of job ids or null, not {shown(value)}")
+    try:
+        return msgspec.convert(value, _Numbers)
+    except msgspec.ValidationError:
+        pass  # some are texts, or wrong: one by one
     return [_job_id(item, f"{where}[{index}]") for index, item in enumerate(value)]
 
 

@@ -16,7 +16,7 @@ class Gathering:
     __slots__ = ("_done", "_missing", "_results")
 
     def __init__(self, targets: Sequence[Target]) -> None:
-        self._results: dict[str, NodeResult | None] = dict.fromkeys(t.key for t in targets)
+        self._results: dict[str, NodeResult | None] = {t.key: None for t in targets}
         self._missing = len(self._results)
         self._done: Deferred[Mapping[str, NodeResult]] | None = None
 

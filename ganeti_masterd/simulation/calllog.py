@@ -19,11 +19,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ganeti_masterd.rpc.declarations import Argument, Call, Form
+from ganeti_masterd.rpc.declarations import Call, Form
 from ganeti_masterd.simulation.store import Change, NodeStore
 from ganeti_masterd.timing import Timer, Timers
 
@@ -37,29 +38,25 @@ Told = Callable[[str | None], None]
 
 def summary(call: Call, arguments: Sequence[Any]) -> list[Any]:
     """Returns the arguments as they may stand in a log."""
-    return [
-        _shown(declared, value) for declared, value in zip(call.arguments, arguments, strict=False)
-    ]
+    show = _ARGUMENTS.get(call.name)
+    if show is None:
+        show = _ARGUMENTS[call.name] = [_SHOWN[declared.form] for declared in call.arguments]
+    return [shown(value) for shown, value in zip(show, arguments, strict=False)]
 
 
-def _shown(declared: Argument, value: Any) -> Any:
-    form = declared.form
-    if form is Form.SECRET:
-        return "(secret)"
-    if form is Form.CONTENT:
-        return _length(value)
-    if form is Form.UPLOAD:
-        return [value[0], _length(value[1])] if isinstance(value, list) and value else None
-    if form is Form.OBJECT:
-        return _names(value)
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
+def _brief(value: Any) -> Any:
     if isinstance(value, str) and len(value) <= 128:
+        return value
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     text = msgspec.json.encode(value)
     if len(text) <= 128:
         return value
     return f"sha256:{hashlib.sha256(text).hexdigest()[:16]}"
+
+
+def _upload(file: Any) -> Any:
+    return [file[0], _length(file[1])] if isinstance(file, list) and file else None
 
 
 def _length(content: Any) -> str:
@@ -72,6 +69,28 @@ def _names(value: Any) -> Any:
     if isinstance(value, list):
         return [_names(item) for item in value]
     return value if isinstance(value, (bool, str)) else None
+
+
+_SHOWN: dict[Form, Callable[[Any], Any]] = {
+    **dict.fromkeys(Form, _brief),
+    Form.SECRET: lambda _: "(secret)",
+    Form.CONTENT: _length,
+    Form.UPLOAD: _upload,
+    Form.OBJECT: _names,
+}
+
+#: How the arguments of the calls that were logged before are shown.
+_ARGUMENTS: dict[str, list[Callable[[Any], Any]]] = {}
+
+
+class Line(Struct, frozen=True):
+    """One line of the log."""
+
+    time: float
+    node: str
+    call: str
+    arguments: list[Any]
+    error: str | None
 
 
 class CallLog:
@@ -116,26 +135,27 @@ class CallLog:
         return self.mode != "off"
 
     def add(
-        self, node: str, call: Call, arguments: Sequence[Any], error: str | None, told: Told
+        self,
+        node: str,
+        call: Call,
+        arguments: Sequence[Any],
+        error: str | None,
+        told: Told | None = None,
     ) -> None:
-        """Notes a call that ended; ``told`` is called when its answer may be given."""
-        self._lines.append(
-            msgspec.json.encode(
-                {
-                    "time": self._timers.now(),
-                    "node": node,
-                    "call": call.name,
-                    "arguments": summary(call, arguments),
-                    "error": error,
-                }
-            )
-        )
-        if self.mode == "synced":
-            self._told.append(told)
-            self._schedule(0.0)
-        else:
+        """Notes a call that ended; ``told`` is called when its answer may be given.
+
+        That is at once unless the mode is ``synced``.
+        """
+        line = Line(self._timers.now(), node, call.name, summary(call, arguments), error)
+        self._lines.append(msgspec.json.encode(line))
+        if self.mode != "synced":
             self._schedule(self.BEHIND)
-            told(None)
+            if told is not None:
+                told(None)
+            return
+        if told is not None:
+            self._told.append(told)
+        self._schedule(0.0)
 
     def changed(self) -> None:
         """Notes that some node holds something else now."""

@@ -84,7 +84,6 @@ class SimulatedNodes:
     ) -> None:
         if root is not None and in_disk_thread is None:
             raise ProgrammerError("Simulated nodes that are kept need a disk thread")
-        self.pending = 0
         self.master = master
         folder = None if root is None else os.path.join(root, "simulation")
         path = None if folder is None else os.path.join(folder, "faults.json")
@@ -118,6 +117,11 @@ class SimulatedNodes:
 
     # The door
 
+    @property
+    def pending(self) -> int:
+        """See :attr:`INodeRPC.pending`."""
+        return len(self.exchanges)
+
     def start(self) -> Deferred[None]:
         """Reads what the nodes held before; errs with what SQLite or the system says."""
         if self._store is None:
@@ -142,22 +146,21 @@ class SimulatedNodes:
         if not self._started:
             raise ProgrammerError("Simulated nodes are called before they are started")
         call = CALLS[procedure]
-        called = [target for target in targets if call.offline_too or not target.offline]
-        values: list[list[Any]]
+        # All are made before any is sent: what isn't JSON is sent to nobody.
+        given: list[list[Any]]
         if callable(arguments):
-            values = [_plain(call, arguments(target)) for target in called]
+            given = [_plain(call, arguments(target)) for target in targets]
         else:
-            values = [_plain(call, arguments)] * len(called)
+            given = [_plain(call, arguments)] * len(targets)
         gathering = Gathering(targets)
-        for target in targets:
+        for target, values in zip(targets, given, strict=True):
             if target.offline and not call.offline_too:
                 gathering.put(target.key, results.offline(target, procedure))
-        for target, given in zip(called, values, strict=True):
-            if self.closed:
+            elif self.closed:
                 gathering.put(target.key, results.given_up(target, procedure))
-                continue
-            seconds = call.seconds(given) if timeout is None else timeout
-            Exchange(self, gathering, target, call, given, seconds).begin()
+            else:
+                seconds = call.seconds(values) if timeout is None else timeout
+                Exchange(self, gathering, target, call, values, seconds).begin()
         return gathering.ready()
 
     def close(self) -> Deferred[None]:

@@ -24,7 +24,6 @@ UNEXPECTED = "Error while executing backend function: "
 class Network(Protocol):
     """What an exchange needs of the cluster."""
 
-    pending: int
     closed: bool
     timers: Timers
     faults: Faults
@@ -88,8 +87,6 @@ class Exchange:
         """Sends the request; the call's time runs from here."""
         nodes = self._nodes
         name = self._target.name
-        nodes.pending += 1
-        nodes.exchanges[self] = None
         self._began = nodes.timers.seconds()
         delay = nodes.delay(name)
         disturbance = nodes.faults.disturb(name, self._call.name, self._began)
@@ -101,6 +98,7 @@ class Exchange:
         else:
             self._arrive()
         if not self._ended:
+            nodes.exchanges[self] = None
             self._timer = nodes.timers.later(self._seconds, self._expire)
 
     def give_up(self) -> None:
@@ -128,9 +126,7 @@ class Exchange:
             return
         if fault is not None and fault.kind == "silent":
             if nodes.log.on:
-                nodes.log.add(
-                    target.name, self._call, self._arguments, "(no answer)", lambda _: None
-                )
+                nodes.log.add(target.name, self._call, self._arguments, "(no answer)")
             return
         function = nodes.implementation(self._call.name)
         if function is None:
@@ -161,18 +157,22 @@ class Exchange:
     def _finish(self, payload: Any, error: str | None) -> None:
         """Gives the answer, after its line is on the disk where that is wanted."""
         target, name, log = self._target, self._call.name, self._nodes.log
-        if log.on and not self._nodes.closed:
+        result = NodeResult(target.name, name, payload, error)
+        if not log.on or self._nodes.closed:
+            self._answer(result)
+        elif log.mode == "buffered":
+            log.add(target.name, self._call, self._arguments, error)
+            self._answer(result)
+        else:
 
             def told(trouble: str | None) -> None:
                 if trouble is None:
-                    self._answer(NodeResult(target.name, name, payload, error))
+                    self._answer(result)
                 else:
                     text = f"simulated node: the disk failed: {trouble}"
                     self._answer(NodeResult(target.name, name, None, text))
 
             log.add(target.name, self._call, self._arguments, error, told)
-        else:
-            self._answer(NodeResult(target.name, name, payload, error))
 
     def _answer(self, result: NodeResult) -> None:
         fault = self._fault
@@ -189,8 +189,7 @@ class Exchange:
         nodes = self._nodes
         if self._timer is not None:
             self._timer.cancel()
-        nodes.pending -= 1
-        del nodes.exchanges[self]
+            del nodes.exchanges[self]
         events = nodes.events
         if events is not None and events.observed(NodeCalled):
             took = nodes.timers.seconds() - self._began

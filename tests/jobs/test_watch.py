@@ -8,6 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from ganeti_masterd.errors import DaemonStopping, JobLost
 from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.watch import SHORTLY
 from tests.jobs.scene import QueueScene, delay
 
 
@@ -26,11 +27,21 @@ class WatchTests(QueueScene):
         assert isinstance(waiting, Deferred)
         return waiting
 
-    def test_news_at_once(self) -> None:
-        """A client that knows nothing, or the past, is answered at once."""
+    def test_news_in_a_moment(self) -> None:
+        """A client that knows nothing, or the past, is answered in a moment."""
         job_id = self.submit_one()
         for previous in (None, ["running", ["running"]], "rubbish", 7):
-            self.assertEqual(self.wait(job_id, previous), (["queued", ["queued"]], []))
+            waiting = self.wait(job_id, previous)
+            self.clock.advance(SHORTLY / 2)
+            self.assertNoResult(waiting)
+            self.clock.advance(SHORTLY / 2)
+            self.assertEqual(self.successResultOf(waiting), (["queued", ["queued"]], []))
+
+    def test_news_without_patience(self) -> None:
+        """A client that does not wait has what is there as soon as others had their turn."""
+        waiting = self.wait(self.submit_one(), None, timeout=0)
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(waiting), (["queued", ["queued"]], []))
 
     def test_change(self) -> None:
         """A change answers the waiting client, once, and leaves nothing behind."""
@@ -38,8 +49,41 @@ class WatchTests(QueueScene):
         waiting = self.parked(job_id)
         self.assertEqual(len(self.watch), 1)
         self.queue.commit([model.begin_running(self.queue.jobs[job_id], 0, 1.0)])
+        self.clock.advance(SHORTLY)
         self.assertEqual(self.successResultOf(waiting), (["running", ["running"]], []))
         self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
+
+    def test_many_steps(self) -> None:
+        """Steps within a moment are one answer, with the last state and every log line."""
+        job_id = self.submit_one()
+        waiting = self.parked(job_id)
+        self.queue.commit([model.begin_running(self.queue.jobs[job_id], 0, 1.0)])
+        self.clock.advance(SHORTLY / 2)
+        for text in ("first", "second"):
+            self.queue.add_log(job_id, 0, "message", text)
+        self.assertNoResult(waiting)
+        self.clock.advance(SHORTLY / 2)
+        values, entries = self.successResultOf(waiting)
+        self.assertEqual(values, ["running", ["running"]])
+        self.assertEqual([entry.message for entry in entries], ["first", "second"])
+
+    def test_end(self) -> None:
+        """The end is told at once, also to those for whom other news was held back."""
+        job_id = self.submit_one()
+        waiting = [self.parked(job_id), self.wait(job_id, None)]
+        self.finish(job_id)
+        for one in waiting:
+            self.assertEqual(self.successResultOf(one), (["success", ["success"]], []))
+        self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
+
+    def test_end_after_the_last_line(self) -> None:
+        """The answer at the end has the log lines that were held back."""
+        job_id = self.submit_one()
+        waiting = self.parked(job_id)
+        self.queue.add_log(job_id, 0, "message", "last words")
+        self.finish(job_id)
+        _, (entry,) = self.successResultOf(waiting)
+        self.assertEqual(entry.message, "last words")
 
     def test_change_of_no_interest(self) -> None:
         """A change of what was not asked for answers nobody."""
@@ -54,10 +98,13 @@ class WatchTests(QueueScene):
         self.queue.add_log(job_id, 0, "message", "first")
         waiting = self.parked(job_id, serial=1)
         self.queue.add_log(job_id, 0, "message", "second")
+        self.clock.advance(SHORTLY)
         values, entries = self.successResultOf(waiting)
         self.assertEqual(values, ["queued", ["queued"]])
         self.assertEqual([(e.serial, e.message) for e in entries], [(2, "second")])
-        self.assertEqual(len(self.wait(job_id, values, 0)[1]), 2)
+        waiting = self.wait(job_id, values, 0)
+        self.clock.advance(SHORTLY)
+        self.assertEqual(len(self.successResultOf(waiting)[1]), 2)
 
     def test_ended(self) -> None:
         """An ended job answers at once, with the values that the client has if need be."""

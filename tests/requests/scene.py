@@ -100,7 +100,7 @@ class RequestScene(QueueScene):
             for _ in range(50):
                 if result.called:
                     break
-                self.clock.advance(0)
+                self.clock.advance(0.001)
             outcome: list[Any] = []
             result.addBoth(outcome.append)
             self.assertTrue(outcome, f"{method} gave no answer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ganeti_masterd.errors import GenericError, JobLost, OpPrereqError
 from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.watch import SHORTLY
 from ganeti_masterd.luxi.dialects import CLASSIC as CLASSIC_DIALECT
 from ganeti_masterd.luxi.dialects import MODERN, SAME, dialect_of
 from ganeti_masterd.luxi.messages import CLASSIC_VERSIONS, VERSIONS, Request
@@ -90,6 +91,7 @@ class AnswerTests(RequestScene):
         self.assertNoResult(waiting)
         self.start()
         self.queue.commit([model.begin_running(self.queue.jobs[1], 0, 1.0)])
+        self.clock.advance(SHORTLY)
         self.assertEqual(self.successResultOf(waiting), (["1", "running"], []))
 
     def test_time_out(self) -> None:

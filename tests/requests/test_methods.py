@@ -9,6 +9,7 @@ from twisted.logger import globalLogPublisher
 
 from ganeti_masterd.errors import GenericError, JobLost, OpPrereqError
 from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.watch import SHORTLY
 from ganeti_masterd.luxi.messages import Request
 from ganeti_masterd.opcodes import decode_opcode
 from ganeti_masterd.requests.registry import METHODS, Answers
@@ -201,7 +202,7 @@ class JobTests(RequestScene):
         return job_id
 
     def test_wait(self) -> None:
-        """Answers what is news at once, later news later, and the same values at the time-out."""
+        """Answers what is news in a moment, later news later, the same values at the time-out."""
         job_id = self.submitted()
         self.assertEqual(
             self.call("WaitForJobChange", str(job_id), ["id", "status"], None, None, 1),
@@ -211,9 +212,11 @@ class JobTests(RequestScene):
         self.assertNoResult(waiting)
         self.start()
         self.queue.commit([model.begin_running(self.queue.jobs[job_id], 0, 1.0)])
+        self.clock.advance(SHORTLY)
         self.assertEqual(list(self.successResultOf(waiting)), [["running"], []])
         waiting = self.ask("WaitForJobChange", job_id, ["status"], ["running"], 0, 10)
         self.queue.add_log(job_id, 0, "message", "hello")
+        self.clock.advance(SHORTLY)
         _, (entry,) = self.successResultOf(waiting)
         self.assertEqual((entry.serial, entry.kind, entry.message), (1, "message", "hello"))
         waiting = self.ask("WaitForJobChange", job_id, ["status"], ["running"], 1, 10)
