@@ -54,6 +54,10 @@ log = Logger()
 #: Descriptors that the daemon needs besides those of its connections.
 SPARE_DESCRIPTORS = 256
 
+#: When the collector looks for cycles (see :func:`gc.set_threshold`). Jobs in the queue stay:
+#: Python's own 700 would have it look at them all the more often the more there is to do.
+GC_THRESHOLDS = (5000, 10, 10)
+
 #: Seconds that opcodes which are given up have to notice it.
 GRACE = 2.0
 
@@ -118,6 +122,7 @@ class MasterService(Service):
         restored.addCallback(lambda _: self._run_jobs()).addErrback(self._not_started)
         super().startService()
         gc.collect()
+        gc.set_threshold(*GC_THRESHOLDS)
         gc.freeze()  # what was loaded stays: no later collection looks at it again
         log.info(
             "Master daemon of cluster {cluster} is up on {path}: {jobs} jobs, {nodes} nodes, "

@@ -92,13 +92,13 @@ class Timers:
     def _start(
         self, timer: Timer, delay: float, function: Callable[..., object], args: tuple[Any, ...]
     ) -> None:
-        def run() -> None:
-            timer._call = None
-            self._pending.discard(timer)
-            self._guarded(function, args)
-
-        timer._call = self._clock.callLater(max(0.0, delay), run)
+        timer._call = self._clock.callLater(max(0.0, delay), self._run, timer, function, args)
         self._pending.add(timer)
+
+    def _run(self, timer: Timer, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        timer._call = None
+        self._pending.discard(timer)
+        self._guarded(function, args)
 
     def _guarded(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
         try:

@@ -22,6 +22,8 @@ from ganeti_masterd.logical_units.base import LogicalUnit
 #: How often the locks of a level are asked for anew because the world moved meanwhile.
 MOVING_WORLD_TRIES = 20
 
+_LEVELS = tuple(Level)
+
 
 class Applicant(Protocol):
     """Who wants the locks."""
@@ -67,8 +69,8 @@ class Acquisition:
     def begin(self, first: Level = Level.CLUSTER) -> None:
         """Asks for the locks of ``first`` and of the levels below it."""
         try:
-            for level in Level:
-                if level >= first and not self._ask(level):
+            for level in _LEVELS[_LEVELS.index(first) :]:
+                if not self._ask(level):
                     self._applicant.locks_awaited()
                     waiting = self._waiting_for
                     assert waiting is not None

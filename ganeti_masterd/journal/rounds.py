@@ -23,12 +23,13 @@ log = Logger()
 class Pace(Struct, frozen=True):
     """How soon the files follow, in seconds.
 
-    ``pause`` lets quick changes of one job become one file; config.data
-    follows once in ``config_interval`` at most, and everything with it, as a
-    job's file must not precede it; after a fault the next try waits ``retry``.
+    ``pause`` lets quick changes of one job become one file, also for most of those that
+    were submitted together; config.data follows once in ``config_interval`` at most, and
+    everything with it, as a job's file must not precede it; after a fault the next try
+    waits ``retry``.
     """
 
-    pause: float = 0.25
+    pause: float = 1.0
     config_interval: float = 1.0
     retry: float = 5.0
 

@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import Struct
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.replication.acknowledgement import Mark
@@ -230,11 +231,16 @@ class Candidate:
             answer: Deferred[Mapping[str, NodeResult]] = site.nodes.call(
                 [self.target], procedure, arguments, timeout=PATIENCE
             )
-            answer.addCallback(self._answered, life).addErrback(self._failed_here, life)
+            answer.addCallbacks(self._answered, self._failed_here, (life,), errbackArgs=(life,))
 
     def _answered(self, results: Mapping[str, NodeResult], life: int) -> None:
-        if life != self._life:
-            return
+        if life == self._life:
+            try:
+                self._note(results)
+            except Exception:
+                self._failed_here(Failure(), life)
+
+    def _note(self, results: Mapping[str, NodeResult]) -> None:
         result = results[self.target.key]
         if result.error is not None:
             self._fail(result)

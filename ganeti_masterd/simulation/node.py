@@ -132,6 +132,7 @@ class SimulatedNode:
         self.master_root = master_root
         self.is_master = is_master
         self._root = root
+        self._prefix = None if not master_root else master_root.rstrip("/") + "/"
 
     @property
     def root(self) -> str | None:
@@ -142,8 +143,8 @@ class SimulatedNode:
         """Returns a path as this node sees it: virtual and rooted paths become plain."""
         if path.startswith(VIRTUAL):
             path = path[len(VIRTUAL) :]
-        elif self.master_root and path.startswith(self.master_root.rstrip("/") + "/"):
-            path = path[len(self.master_root.rstrip("/")) :]
+        elif self._prefix is not None and path.startswith(self._prefix):
+            path = path[len(self._prefix) - 1 :]
         return os.path.normpath(path) if path else path
 
     def real_path(self, path: str) -> str | None:

@@ -170,7 +170,7 @@ class Crashes(RuleBasedStateMachine):
         for _ in range(steps):
             self.scene.thread.step()
 
-    @rule(seconds=st.sampled_from([Pace().pause, 1.0, 5.0]))
+    @rule(seconds=st.sampled_from([0.25, Pace().pause, 5.0]))
     def wait(self, seconds: float) -> None:
         self.scene.clock.advance(seconds)
 

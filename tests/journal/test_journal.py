@@ -276,8 +276,9 @@ class FollowingTests(JournalTestCase):
 
     def test_configuration_once_a_second(self) -> None:
         """While configuration waits for its second, so does every job's file."""
+        self.journal = self.scene.open(pace=Pace(pause=0.25))
         self.commit(ConfigRow("", "v", b"1"))
-        self.follow(PAUSE)
+        self.follow(0.25)
         self.assertEqual(self.scene.images, 1)
         self.commit(ConfigRow("", "v", b"2"), job(1))
         self.follow(0.5)
@@ -289,12 +290,13 @@ class FollowingTests(JournalTestCase):
 
     def test_configuration_that_comes_while_a_round_is_planned(self) -> None:
         """A round already planned sooner waits for the configuration's second too."""
+        self.journal = self.scene.open(pace=Pace(pause=0.25))
         self.commit(ConfigRow("", "v", b"1"))
-        self.follow(PAUSE)
+        self.follow(0.25)
         self.commit(job(1))
         self.thread.run()
         self.commit(ConfigRow("", "v", b"2"), job(1, 1))
-        self.follow(PAUSE + 0.01)
+        self.follow(0.26)
         self.assertEqual((self.scene.images, self.disk.read("/queue/job-1")), (1, None))
         self.follow(1.0)
         self.assertEqual((self.scene.images, self.journal.backlog), (2, 0))
