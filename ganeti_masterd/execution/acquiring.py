@@ -81,6 +81,21 @@ class Acquisition:
             return
         self._applicant.locks_held()
 
+    def at_once(self) -> bool:
+        """Takes the locks of all levels if none has to be waited for; returns whether it did.
+
+        Raises what the opcode says against it. Locks that it took are still held then, and
+        where it returns false.
+        """
+        for level in _LEVELS:
+            if not self._ask(level):
+                waiting = self._waiting_for
+                assert waiting is not None
+                waiting.addErrback(lambda failure: failure.trap(CancelledError))
+                self.give_up()
+                return False
+        return True
+
     def _ask(self, level: Level) -> bool:
         """Asks for one level; returns whether it is held, false for a wait."""
         snapshot = self._store.snapshot

@@ -86,6 +86,25 @@ class JobRun:
         else:
             self._begin()
 
+    def begin_at_once(self, rows: Sequence[Row]) -> Deferred[None] | None:
+        """See ``Runner.begin_at_once``; whatever is in the way is left to :meth:`proceed`."""
+        services = self._services
+        unit = unit_for(self._op)
+        if unit is None or unit.prepares:
+            return None
+        unit.attempt = 0
+        self._unit = unit
+        self._acquisition = Acquisition(self, unit, services.locks, services.store)
+        try:
+            unit.expand(services.store.snapshot)
+            held = self._acquisition.at_once()
+        except Exception:
+            held = False
+        if not held:
+            services.locks.release_all(self.job_id)
+            return None
+        return self._start(rows)
+
     def _job(self) -> Job:
         job = self._services.queue.tip(self.job_id)
         assert job is not None
@@ -151,10 +170,14 @@ class JobRun:
 
     def locks_held(self) -> None:
         """See ``Applicant.locks_held``: the opcode begins once that is durable."""
+        self._start().addErrback(lambda _: None)  # _not_begun has seen to it
+
+    def _start(self, rows: Sequence[Row] = ()) -> Deferred[None]:
+        """Commits that the opcode runs, and runs it once that is durable."""
         self.phase = Phase.STARTING
         services = self._services
         job = model.begin_running(self._job(), self._index, services.timers.now())
-        services.queue.commit([job]).addCallbacks(self._run, self._not_begun)
+        return services.queue.commit([job], rows).addCallbacks(self._run, self._not_begun)
 
     def locks_awaited(self) -> None:
         """See ``Applicant.locks_awaited``."""
@@ -176,10 +199,10 @@ class JobRun:
 
     # The opcode itself
 
-    def _not_begun(self, failure: Failure) -> None:
+    def _not_begun(self, failure: Failure) -> Failure:
         self._leave()
-        if failure.check(DaemonStopping):
-            return
+        if failure.check(DaemonStopping) or self.job_id not in self._services.queue.jobs:
+            return failure  # a job that is not published never was: its client is told
         log.error(
             "The start of job {job} can't be recorded, it waits {pause} s: {error}",
             job=self.job_id,
@@ -187,6 +210,7 @@ class JobRun:
             error=failure.value,
         )
         self._services.timers.later(DISK_PAUSE, self._executor.enqueue, self.job_id)
+        return failure
 
     def _run(self, _: object) -> None:
         self.phase = Phase.RUNNING

@@ -58,6 +58,13 @@ class Admission:
         if decision is not None:
             self._decide(decision)
 
+    def lets_through(self, job: Job) -> bool:
+        """Whether nothing but a slot and locks keeps a new job from running."""
+        if self._queue.wanted_by(job.id):
+            return False
+        verdict = weigh(self._rules, job)
+        return verdict.action not in (Action.PAUSE, Action.REJECT) and not verdict.limits
+
     def readmit(self, job: Job) -> None:
         """Takes a job in again that had been let through and could not be begun."""
         if job.status == STATUS_QUEUED and job.id not in self:

@@ -36,12 +36,6 @@ class PublishedState:
         """See ``Published.body``."""
         return encode_job(self._queue().jobs[job_id])
 
-    def moves_on(self, job_id: int) -> bool:
-        """See ``Published.moves_on``; log lines alone don't count."""
-        queue = self._queue()
-        tip, published = queue.tip(job_id), queue.jobs.get(job_id)
-        return tip is not published and tip is not None and tip.status != queue.status_of(job_id)
-
     def archived(self, job_ids: Iterable[int]) -> Deferred[Mapping[int, bytes]]:
         """See ``Published.archived``."""
 

@@ -44,6 +44,12 @@ class Runner(Protocol):
     def proceed(self, job_id: int) -> None:
         """The job has a slot: begin it, or go on after its wait for locks."""
 
+    def begin_at_once(self, job_id: int, rows: Sequence[Row]) -> Deferred[None] | None:
+        """Commits a new job, which has a slot, as running, together with other rows.
+
+        The Deferred is the commit's. Null: it can't begin right now, nothing was done.
+        """
+
     def cancel_waiting(self, job_id: int) -> bool:
         """Ends the job's wait for locks; false if it does not wait any more."""
 
@@ -172,6 +178,25 @@ class JobQueue:
             self.wake()
 
         return self.journal.commit(all_rows, published)
+
+    def enter(self, job: Job, rows: Sequence[Row]) -> Deferred[None]:
+        """Makes a new job durable with other rows: as running, if nothing keeps it from that.
+
+        Its opcodes are in ``opcodes``. Of most jobs nobody ever sees that they were queued:
+        they begin with their first commit, and a client waits for the disk once less. What
+        the job needs for that (a slot, its locks) it holds before it is published, and gives
+        back if the commit fails.
+        """
+        if self.runner is None or self.closing:
+            return self.commit([job], rows)
+        if self.admission.lets_through(job) and self.scheduler.take_at_once(job.id):
+            self._tip[job.id] = job
+            done = self.runner.begin_at_once(job.id, rows)
+            if done is not None:
+                return done
+            del self._tip[job.id]
+            self.scheduler.discard(job.id)
+        return self.commit([job], rows)
 
     def show(self, job: Job) -> None:
         """Publishes a state that a crash may forget (a wait for locks), in order.

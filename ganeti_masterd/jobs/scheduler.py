@@ -106,6 +106,21 @@ class Scheduler:
         self.running.add(job_id)
         return job_id
 
+    def take_at_once(self, job_id: int) -> bool:
+        """Gives a slot to a job that has no limits of its own, if there is one and nobody waits.
+
+        Returns whether it did; the job then counts as running.
+        """
+        if (
+            len(self.running) >= self.limit
+            or len(self.blocked) >= self.max_blocked
+            or self._ready
+            or self._resuming
+        ):
+            return False
+        self.running.add(job_id)
+        return True
+
     def limit_anew(self, limits_of: Callable[[int], tuple[Limit, ...]]) -> None:
         """Gives every job here the limits that ``limits_of`` says, also those under way."""
         for job_id in list(self._held_at):

@@ -144,7 +144,11 @@ class Submission:
             results, made, rows = self._build(jobs, sender)
         except Exception:
             return fail()
-        return self._queue.commit(made, rows).addCallback(lambda _: results)
+        if len(made) == 1:
+            done = self._queue.enter(made[0], rows)
+        else:
+            done = self._queue.commit(made, rows)
+        return done.addCallback(lambda _: results)
 
     def _build(
         self, jobs: Sequence[Sequence[Opcode] | OpPrereqError], sender: str = ""

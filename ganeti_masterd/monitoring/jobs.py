@@ -76,7 +76,7 @@ class JobMetrics:
         job = self._jobs.get(event.job_id)
         if job is None:
             return
-        if event.before == STATUS_QUEUED:
+        if event.before in (None, STATUS_QUEUED) and event.after != STATUS_QUEUED:
             self._began(job)
         if event.after in STATUSES_FINALIZED:
             self._end(job, event.after)

@@ -26,9 +26,6 @@ class Published(Protocol):
     def body(self, job_id: int) -> bytes:
         """The document of a job in the queue."""
 
-    def moves_on(self, job_id: int) -> bool:
-        """Whether a later state of a job in the queue is being made durable."""
-
     def archived(self, job_ids: Iterable[int]) -> Deferred[Mapping[int, bytes]]:
         """The documents of those of the jobs that are in the archive."""
 

@@ -16,8 +16,7 @@ from zope.interface import implementer
 
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rows import Row
-from ganeti_masterd.replication.publication import Publication
-from ganeti_masterd.replication.replication import Replication
+from ganeti_masterd.replication.replication import Publication, Replication
 
 
 @implementer(IJournal)
@@ -31,7 +30,6 @@ class ReplicatedJournal:
     def __init__(self, local: IJournal, replication: Replication) -> None:
         self._local = local
         self._replication = replication
-        local.on_rollback(replication.rolled_back)
 
     @property
     def backlog(self) -> int:

@@ -26,9 +26,8 @@ from ganeti_masterd.replication.acknowledgement import (
 from ganeti_masterd.replication.broadcast import Broadcast
 from ganeti_masterd.replication.candidate import Candidate, Site
 from ganeti_masterd.replication.interfaces import Published
-from ganeti_masterd.replication.publication import HeldBack, Publication
 from ganeti_masterd.replication.standing import Standing
-from ganeti_masterd.replication.states import DrainFlag, JobFile, State, states_of
+from ganeti_masterd.replication.states import DrainFlag, State, states_of
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.timing import Timers
 
@@ -39,6 +38,13 @@ ACK_PATIENCE = 30.0
 
 #: Seconds that a stop waits for the streams to be empty.
 STOP_PATIENCE = 5.0
+
+
+class Publication(Struct, frozen=True):
+    """What was published: its number, and whether simple configuration changed with it."""
+
+    number: int
+    ssconf: bool = False
 
 
 class Replica(Struct, frozen=True):
@@ -69,7 +75,6 @@ class Replication:
         self._site = Site(nodes, files, timers, published)
         self._candidates: dict[str, Candidate] = {}
         self._number = 0
-        self._held_back = HeldBack()
         self._waiting = Acknowledgements(timers, ACK_PATIENCE, self._reached, self._overdue)
         self._ssconf = Broadcast(nodes, timers, "write_ssconf_files", lambda values: [values])
         self._pause = Broadcast(nodes, timers, "set_watcher_pause", lambda until: [until])
@@ -107,15 +112,8 @@ class Replication:
         states = states_of(rows, self._published.image)
         if not states:
             return None
-        publication = Publication(ssconf=self._ssconf_changed)
-        self._ssconf_changed = False
-        now = [state for state in states if not self._hold_back(state, publication)]
-        publication.number = self._offer(now) if now else self._number
-        if self._held_back:
-            for state in now:
-                if isinstance(state, JobFile):
-                    self._held_back.overtake(state.job_id, publication)
-        return publication
+        ssconf, self._ssconf_changed = self._ssconf_changed, False
+        return Publication(self._offer(states), ssconf)
 
     def acknowledged(self, publication: Publication) -> Deferred[None]:
         """Fires when whoever asked for it may be told that it is done (see :class:`Ack`).
@@ -124,26 +122,10 @@ class Replication:
         reached has it.
         """
         self._send_on()
-        if publication.held_back and self._ack is not Ack.LOCAL:
-            done = publication.done = Deferred()
-        else:
-            done = self._waiting.wait(publication.number)
-        self._tell(publication.earlier)
+        done = self._waiting.wait(publication.number)
         if publication.ssconf and self._ack is not Ack.LOCAL:
             done.addCallback(lambda _: self._ssconf.settled())
         return done
-
-    def rolled_back(self) -> None:
-        """Commits failed: what was held back for states that don't come is sent."""
-        late: list[Publication] = []
-        for state, publications in self._held_back.release():
-            number = self._offer([state])
-            for publication in publications:
-                publication.number = number
-                publication.held_back -= 1
-            late += publications
-        self._send_on()
-        self._tell(late)
 
     def set_drained(self, drained: bool) -> Deferred[None]:
         """Sends the drain flag on; fires as :meth:`acknowledged`."""
@@ -183,7 +165,7 @@ class Replication:
 
         def look() -> None:
             busy = [e for e in self._candidates.values() if e.waiting]
-            if (busy or self._held_back) and self._timers.seconds() < end:
+            if busy and self._timers.seconds() < end:
                 self._timers.later(0.05, look)
                 return
             for each in busy:
@@ -204,33 +186,8 @@ class Replication:
             each.close()
         self._candidates.clear()
         self._waiting.release()
-        for _, publications in self._held_back.release():
-            for publication in publications:
-                if publication.done is not None:
-                    done, publication.done = publication.done, None
-                    done.callback(None)
         self._ssconf.close()
         self._pause.close()
-
-    def _hold_back(self, state: State, publication: Publication) -> bool:
-        """Keeps a state that a later one of the job follows at once; tells whether it did."""
-        if (
-            isinstance(state, JobFile)
-            and not state.ended
-            and self._candidates
-            and self._published.moves_on(state.job_id)
-        ):
-            self._held_back.hold(state, publication)
-            return True
-        return False
-
-    def _tell(self, publications: Sequence[Publication]) -> None:
-        """Lets those who waited for what was held back wait for what goes in its place."""
-        for publication in publications:
-            done = publication.done
-            if done is not None and not publication.held_back:
-                publication.done = None
-                self._waiting.wait(publication.number).chainDeferred(done)
 
     def _offer(self, states: Sequence[State]) -> int:
         self._number += 1

@@ -5,15 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.defer import ensureDeferred, gatherResults
 
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.errors import OpExecError, OpPrereqError, prereq
+from ganeti_masterd.errors import JobQueueError, OpExecError, OpPrereqError, prereq
+from ganeti_masterd.events import JobChanged
 from ganeti_masterd.execution import run
+from ganeti_masterd.jobs.model import decode_job
+from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.opcodes import decode_opcode
 from tests.execution.scene import ExecutionScene, dummy
 
 
@@ -111,6 +116,98 @@ class ResultTests(ExecutionScene):
         tries.clear()
         self.unit(check=lacking, exec=lambda *args: None)
         self.assertEqual((await self.run_job(dummy())).status, "error")
+
+
+class AtOnceTests(ExecutionScene):
+    """Jobs that begin with the commit of their submission."""
+
+    def states(self, job_id: int) -> list[str]:
+        """The states of a job that were committed, in order."""
+        rows = [row for row in self.journal.rows if isinstance(row, JobRow)]
+        return [decode_job(row.body).status for row in rows if row.job_id == job_id]
+
+    async def test_one_commit_less(self) -> None:
+        """Its first state on disk is that it runs; so is the first that is published."""
+        seen: list[str] = []
+        self.events.subscribe(JobChanged, lambda event: seen.append(event.after))
+        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: None)
+        job = await self.run_job(dummy())
+        self.assertEqual(self.states(job.id), ["running", "success"])
+        self.assertEqual(seen[0], "running")
+        self.assertEqual(job.start_timestamp, job.ops[0].exec_timestamp)
+
+    async def test_not_before_it_is_durable(self) -> None:
+        """It runs, and is seen, only once that is on disk; its locks it has before."""
+        ran: list[int] = []
+        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: ran.append(ctx.job_id))
+        self.journal.held = True
+        done = self.submission.submit([[dummy()]])
+        await self.tick()
+        self.assertEqual((ran, dict(self.queue.jobs)), ([], {}))
+        self.assertNotEqual(self.locks.rows(), [])
+        self.journal.held = False
+        self.journal.release()
+        (job_id,) = await done
+        self.assertIsInstance(job_id, int)
+        await self.ends(job_id)
+        self.assertEqual(ran, [job_id])
+
+    async def test_disk_refuses(self) -> None:
+        """Whoever submitted it is told, and nothing of it is left."""
+        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: None)
+        self.journal.held = True
+        done = self.submission.submit([[dummy()]])
+        self.journal.fail()
+        with self.assertRaises(JobQueueError):
+            await done
+        self.assertEqual((dict(self.queue.jobs), self.locks.rows()), ({}, []))
+        self.assertEqual((self.queue.scheduler.running, len(self.executor)), (set(), 0))
+        self.assertIsNone(self.queue.tip(1))
+        self.journal.held = False
+        self.assertEqual((await self.run_job(dummy())).status, "success")
+
+    async def test_locks_of_another(self) -> None:
+        """One that has to wait for locks is queued, as ever, and holds none of them meanwhile."""
+        go = threading.Event()
+        self.addCleanup(go.set)
+        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: go.wait() and None)
+        first = await self.submit(dummy())
+        second = await self.submit(dummy())
+        await self.reaches(second, "waiting")
+        self.assertEqual(self.states(second), ["queued"])
+        self.assertEqual(self.queue.scheduler.running, {first})
+        go.set()
+        self.assertEqual((await self.ends(second)).status, "success")
+
+    async def test_some_of_its_locks(self) -> None:
+        """Locks that it got before one that is held by another are free again."""
+        go = threading.Event()
+        self.addCleanup(go.set)
+        group = next(iter(self.store.snapshot.groups))
+
+        def group_and_node(level: Level, snapshot: Snapshot) -> Wanted | None:
+            return exclusive(group) if level is Level.NODEGROUP else node_lock(level, snapshot)
+
+        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: go.wait() and None)
+        await self.submit(dummy())
+        self.unit(locks=locking(group_and_node), exec=lambda unit, ctx: None)
+        with patch.object(self.executor, "proceed"):  # as if it were not its turn yet
+            second = await self.submit(dummy())
+        self.assertEqual({job for row in self.locks.rows() for job in row.owner}, {"1"})
+        self.executor.proceed(second)
+        go.set()
+        self.assertEqual((await self.ends(second)).status, "success")
+
+    async def test_what_prepares(self) -> None:
+        """What prepares itself in a thread first is queued before."""
+        self.unit(prepares=True, prepare=lambda *args: None, exec=lambda *args: None)
+        job = await self.run_job(dummy())
+        self.assertEqual(self.states(job.id)[0], "queued")
+
+    async def test_what_is_refused(self) -> None:
+        """What is refused before it runs ends in its error, queued before."""
+        job = await self.run_job(decode_opcode({"OP_ID": "OP_TEST_DELAY", "duration": 0}))
+        self.assertEqual((job.status, self.states(job.id)[0]), ("error", "queued"))
 
 
 class LockTests(ExecutionScene):

@@ -146,6 +146,24 @@ class RunningTests(QueueScene):
         self.successResultOf(self.control.cancel(1))
         self.assertEqual(self.status(2), "canceled")
 
+    def test_at_once(self) -> None:
+        """A job that comes alone may begin with its submission; else it begins once published."""
+        self.start()
+        self.submit_one()
+        self.assertEqual((self.runner.asked, self.runner.begun), ([1], [1]))
+        self.submit([delay()], [delay()])
+        self.assertEqual((self.runner.asked, self.runner.begun), ([1], [1, 2]))
+
+    def test_not_at_once(self) -> None:
+        """Not one that waits for a slot, for another job, or for what its reason allows."""
+        self.start()
+        self.submit_one(delay(reason=[["test", "rate-limit:1:few", 1]]))
+        self.submit_one(delay(depends=[[1, []]]))
+        self.submit_one()
+        self.assertEqual(self.runner.asked, [3])
+        self.submit_one()
+        self.assertEqual(self.runner.asked, [3])
+
     def test_opcodes_are_forgotten(self) -> None:
         """Typed opcodes, which may hold secrets, go with the job's end."""
         job_id = self.submit_one()

@@ -147,8 +147,6 @@ class ModelState:
     def __init__(self, model: Model, snapshot: Snapshot) -> None:
         self.model = model
         self.config = snapshot
-        #: Jobs of which a later state is said to be on its way to the disk.
-        self.moving: set[int] = set()
 
     def serial(self) -> int:
         return self.model.reserved
@@ -161,9 +159,6 @@ class ModelState:
 
     def body(self, job_id: int) -> bytes:
         return self.model.jobs[job_id]
-
-    def moves_on(self, job_id: int) -> bool:
-        return job_id in self.moving
 
     def archived(self, job_ids: Iterable[int]) -> Deferred[Mapping[int, bytes]]:
         archive = self.model.archive

@@ -85,32 +85,7 @@ class Candidates(RuleBasedStateMachine):
     @precondition(lambda self: self.scene.model.ids(QUEUED))
     @rule(place=PICK)
     def run(self, place: int) -> None:
-        job_id = self.pick(QUEUED, place)
-        self.scene.state.moving.discard(job_id)
-        self.commit(self.scene.model.run(job_id))
-
-    @rule(count=st.integers(1, 3))
-    def submit_what_begins(self, count: int) -> None:
-        """Jobs that are about to run when they are published."""
-        rows = [row for _ in range(count) for row in self.scene.model.submit()]
-        moving = self.scene.state.moving
-        moving |= {row.job_id for row in rows if isinstance(row, JobRow)}
-        self.commit(rows)
-
-    @precondition(lambda self: self.scene.state.moving)
-    @rule(place=PICK)
-    def begin(self, place: int) -> None:
-        moving = sorted(self.scene.state.moving)
-        job_id = moving[place % len(moving)]
-        self.scene.state.moving.remove(job_id)
-        self.commit(self.scene.model.run(job_id))
-
-    @precondition(lambda self: self.scene.state.moving)
-    @rule()
-    def disk_refuses(self) -> None:
-        """They don't begin after all."""
-        self.scene.state.moving.clear()
-        self.scene.local.fail()
+        self.commit(self.scene.model.run(self.pick(QUEUED, place)))
 
     @precondition(lambda self: self.scene.model.ids(RUNNING))
     @rule(place=PICK)
@@ -163,8 +138,6 @@ class Candidates(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        while self.scene.state.moving:
-            self.begin(0)
         for name in ("node2", "node3"):
             node = self.scene.nodes[name]
             node.mode = UP

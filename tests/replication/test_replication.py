@@ -9,7 +9,6 @@ from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.interfaces import IJournal
-from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.candidate import PATIENCE, RETRY
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
@@ -474,95 +473,3 @@ class EveryNodeTests(Case):
         self.nodes["node3"].release()
         self.successResultOf(done)
         self.assertNotIn(DRAIN, self.nodes["node1"].files)
-
-
-class HeldBackTests(Case):
-    """A job that begins at once."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.start()
-        self.submit()
-        self.node = self.nodes["node2"]
-        self.node.asked.clear()
-
-    def begin(self, job_id: int) -> Deferred[None]:
-        """Publishes a job as queued that is about to run; returns whoever submitted it."""
-        self.scene.state.moving.add(job_id)
-        done = self.submit()
-        self.scene.state.moving.clear()
-        return done
-
-    def test_one_call(self) -> None:
-        """A job that runs at once is one call to each node, and acknowledged with it."""
-        submitted = self.begin(2)
-        self.assertNoResult(submitted)
-        self.assertEqual(self.node.asked, [])
-        self.node.mode = HELD
-        running = self.scene.commit(self.model.run(2))
-        self.assertEqual(self.node.asked, ["jobqueue_update"])
-        self.assertNoResult(submitted)
-        self.node.release()
-        for each in (submitted, running):
-            self.successResultOf(each)
-        self.assertCurrent("node2", "node3")
-
-    def test_others_go_on(self) -> None:
-        """What else is published does not wait for it."""
-        submitted = self.begin(2)
-        self.successResultOf(self.submit())
-        self.assertEqual(self.node.asked, ["jobqueue_update"])
-        self.assertNoResult(submitted)
-
-    def test_some_of_several(self) -> None:
-        """Of many jobs those that wait are sent; the submission is done with the last."""
-        self.scene.state.moving |= {2, 3}
-        rows = [row for _ in range(3) for row in self.model.submit()]
-        submitted = self.scene.commit(rows)
-        self.scene.state.moving.clear()
-        self.assertEqual(self.node.asked, ["jobqueue_update"])
-        self.successResultOf(self.scene.commit(self.model.run(3)))
-        self.assertNoResult(submitted)
-        self.successResultOf(self.scene.commit(self.model.run(2)))
-        self.successResultOf(submitted)
-        self.assertCurrent("node2", "node3")
-
-    def test_disk_refuses(self) -> None:
-        """Where the later state can't be recorded the earlier one goes."""
-        submitted = self.begin(2)
-        self.scene.local.held = True
-        running = self.scene.journal.commit([JobRow(2, b"{}")])
-        self.scene.local.fail()
-        self.failureResultOf(running, JobQueueError)
-        self.successResultOf(submitted)
-        self.assertCurrent("node2", "node3")
-
-    def test_nobody_to_send_to(self) -> None:
-        """Without other candidates nothing is held back."""
-        self.successResultOf(
-            self.scene.configure(node2={"offline": True}, node3={"master_candidate": False})
-        )
-        self.successResultOf(self.begin(2))
-
-    def test_candidates_go(self) -> None:
-        """Whoever waits is told although the candidates went meanwhile."""
-        submitted = self.begin(2)
-        self.scene.configure(node2={"offline": True}, node3={"master_candidate": False})
-        self.successResultOf(self.scene.commit(self.model.run(2)))
-        self.successResultOf(submitted)
-
-    def test_stop(self) -> None:
-        """A stop waits a moment for what follows, and tells whoever waits."""
-        submitted = self.begin(2)
-        done = self.scene.replication.close()
-        self.assertNoResult(done)
-        self.scene.wait(STOP_PATIENCE + 1)
-        self.successResultOf(done)
-        self.successResultOf(submitted)
-
-    def test_local(self) -> None:
-        """With --ack=local a submission is done at once."""
-        self.scene = Scene(Ack.LOCAL)
-        self.model, self.nodes = self.scene.model, self.scene.nodes
-        self.start()
-        self.successResultOf(self.begin(1))
