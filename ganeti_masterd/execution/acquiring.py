@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.keeper import LockKeeper
-from ganeti_masterd.locking.levels import Level, Wanted
+from ganeti_masterd.locking.levels import Level, Wanted, nothing
 from ganeti_masterd.logical_units.base import LogicalUnit
 
 #: How often the locks of a level are asked for anew because the world moved meanwhile.
@@ -100,7 +100,7 @@ class Acquisition:
         """Asks for one level; returns whether it is held, false for a wait."""
         snapshot = self._store.snapshot
         wanted = self._unit.locks(level, snapshot)
-        if wanted.empty:
+        if wanted is nothing or wanted.empty:
             return True
         self._level, self._planned = level, snapshot
         self._taken[level] = wanted

@@ -41,6 +41,9 @@ from ganeti_masterd.locking.levels import BGL, Level, Mode, Wanted, lock_name
 from ganeti_masterd.locking.line import PLACE, Request
 from ganeti_masterd.locking.lockset import LockSet
 
+#: In which order all that is held is released.
+_LAST_FIRST = tuple(reversed(Level))
+
 
 class LockTable:
     """All locks of the cluster. See the module for its rules."""
@@ -163,8 +166,11 @@ class LockTable:
     def release_all(self, owner: int) -> list[Outcome]:
         """Gives up what the owner waits for and frees all that it holds, last taken first."""
         outcomes = self.cancel(owner)
-        for level in reversed(Level):
-            outcomes += self.release(owner, level)
+        record = self._owners.get(owner)
+        if record is not None:
+            for level in _LAST_FIRST:
+                if record.held[level] is not None:
+                    outcomes += self.release(owner, level)
         return outcomes
 
     def downgrade(

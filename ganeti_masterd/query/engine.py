@@ -198,12 +198,15 @@ class QueryEngine:
         parts_of: Callable[[RowMaker], PartMaker[P]],
     ) -> list[P] | Deferred[list[P]]:
         view = View(self._snapshot())
-        work = parts_of(_or_missing(selection.values(view), missing))
+        row = selection.values(view)
+        all_there, some_missing = parts_of(row), parts_of(_or_missing(row, missing))
         return self._sources.work(
             "job",
             view,
             Request(ids or None, selection.names),
-            lambda jobs: self._slices.run(jobs, selection.weight, work),
+            lambda jobs: self._slices.run(
+                jobs, selection.weight, some_missing if int in map(type, jobs) else all_there
+            ),
         )
 
     def cluster_info(self) -> Encoded:
@@ -315,7 +318,7 @@ def _listed(row: RowMaker) -> PartMaker[Rows]:
 
 def _bytes(row: RowMaker) -> PartMaker[bytes]:
     """Rows as JSON without the brackets around them."""
-    return lambda part: _encode([row(obj) for obj in part])[1:-1]
+    return lambda part: _encode(list(map(row, part)))[1:-1]
 
 
 def _joined(parts: list[bytes]) -> bytes:

@@ -130,7 +130,11 @@ class Sources:
             return self._jobs.archived_ids().addCallback(
                 lambda ids: self._in_pages(view, sorted({*ids, *live}), False, work)
             )
-        wanted = dict.fromkeys(map(job_id, request.names))
+        names = request.names
+        if set(map(type, names)) <= {int}:
+            wanted = dict.fromkeys(names)
+        else:
+            wanted = dict.fromkeys(map(job_id, names))
         if wanted.keys() <= live.keys():
             return work(list(map(live.__getitem__, wanted)))
         return self._in_pages(view, list(wanted), True, work)

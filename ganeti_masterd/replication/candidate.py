@@ -24,6 +24,7 @@ from ganeti_masterd.replication.interfaces import Published
 from ganeti_masterd.replication.standing import STREAMING, Standing, step
 from ganeti_masterd.replication.states import ConfigFile, State
 from ganeti_masterd.replication.stream import Stream
+from ganeti_masterd.rpc.gathering import there_at_once
 from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
 from ganeti_masterd.timing import Timer, Timers
 
@@ -69,6 +70,7 @@ class Candidate:
         #: Grows with each new beginning; answers to what was asked before are no news.
         self._life = 0
         self._pumping = False
+        self._delivered = False
         self._unanswered = 0
         self._fault: str | None = None
         #: Jobs that it holds and nobody knows, as the log has them already.
@@ -210,13 +212,13 @@ class Candidate:
         if self._pumping:
             return
         self._pumping = True
-        held = self._stream.watermark
+        self._delivered = False
         try:
             while states := self._stream.take():
                 self._send(states)
         finally:
             self._pumping = False
-        if self._stream.watermark != held:
+        if self._delivered:
             self._moved()
         if not len(self._stream) and self.standing in (Standing.CATCHING_UP, Standing.LAGGING):
             self._caught_up()
@@ -231,7 +233,11 @@ class Candidate:
             answer: Deferred[Mapping[str, NodeResult]] = site.nodes.call(
                 [self.target], procedure, arguments, timeout=PATIENCE
             )
-            answer.addCallbacks(self._answered, self._failed_here, (life,), errbackArgs=(life,))
+            results = there_at_once(answer)
+            if results is not None:
+                self._answered(results, life)
+            else:
+                answer.addCallbacks(self._answered, self._failed_here, (life,), errbackArgs=(life,))
 
     def _answered(self, results: Mapping[str, NodeResult], life: int) -> None:
         if life == self._life:
@@ -248,6 +254,7 @@ class Candidate:
         self._unanswered -= 1
         if not self._unanswered:
             self._stream.delivered()
+            self._delivered = True
             if not self._pumping:
                 self._pump()
                 self._moved()

@@ -151,8 +151,13 @@ class Stream:
         if not waiting:
             return []
         first = waiting[0].state
-        limits: dict[object, int] = {JobFile: self._width, ArchiveMove: self._moves}
-        limit = limits.get(type(first), 1)
+        match first:
+            case JobFile():
+                limit = self._width
+            case ArchiveMove():
+                limit = self._moves
+            case _:
+                limit = 1
         keys: set[object] = set()
         while waiting and len(self._sent) < limit:
             entry = waiting[0]

@@ -26,7 +26,7 @@ from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.simulation import files, hypervisor, storage, system, units, verify
 from ganeti_masterd.simulation.calllog import CallLog, Mode
-from ganeti_masterd.simulation.exchange import Exchange
+from ganeti_masterd.simulation.exchange import Exchange, at_once
 from ganeti_masterd.simulation.faults import Faults
 from ganeti_masterd.simulation.node import Finished, NodeFailure, OSDefinition, SimulatedNode
 from ganeti_masterd.simulation.programs import Programs
@@ -159,9 +159,27 @@ class SimulatedNodes:
             elif self.closed:
                 gathering.put(target.key, results.given_up(target, procedure))
             else:
-                seconds = call.seconds(values) if timeout is None else timeout
-                Exchange(self, gathering, target, call, values, seconds).begin()
+                self._call(gathering, target, call, values, timeout)
         return gathering.ready()
+
+    def _call(
+        self,
+        gathering: Gathering,
+        target: Target,
+        call: Call,
+        arguments: list[Any],
+        timeout: float | None,
+    ) -> None:
+        answer = at_once(self, target, call, arguments)
+        if isinstance(answer, NodeResult):
+            gathering.put(target.key, answer)
+            return
+        seconds = call.seconds(arguments) if timeout is None else timeout
+        exchange = Exchange(self, gathering, target, call, arguments, seconds)
+        if answer is None:
+            exchange.begin()
+        else:
+            exchange.wait_for(answer)
 
     def close(self) -> Deferred[None]:
         """See :meth:`INodeRPC.close`; writes what is not written yet."""

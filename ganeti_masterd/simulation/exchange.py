@@ -47,6 +47,49 @@ class Network(Protocol):
         """The function that answers a call; null if none is built."""
 
 
+def at_once(
+    nodes: Network, target: Target, call: Call, arguments: list[Any]
+) -> NodeResult | Deferred[Any] | None:
+    """Makes a call that nothing delays, disturbs or observes: most calls, thousands a second.
+
+    Returns the answer, or what the node is still at, for :meth:`Exchange.wait_for`. Null:
+    nothing was done, the call needs an :class:`Exchange` from its beginning.
+    """
+    name = target.name
+    function = nodes.implementation(call.name)
+    log = nodes.log
+    if (
+        function is None
+        or log.mode == "synced"
+        or nodes.delay(name) > 0.0
+        or not nodes.reachable(name)
+        or nodes.faults.any(nodes.timers.seconds())
+        or (nodes.events is not None and nodes.events.observed(NodeCalled))
+    ):
+        return None
+    node = nodes.node(name)
+    payload, error = _perform(function, node, arguments)
+    if isinstance(payload, Deferred):
+        return payload
+    if node.state.changes:
+        log.changed()
+    if log.on:
+        log.add(name, call, arguments, error)
+    return NodeResult(name, call.name, payload, error)
+
+
+def _perform(
+    function: Callable[..., Any], node: SimulatedNode, arguments: list[Any]
+) -> tuple[Any, str | None]:
+    """Returns payload (perhaps a Deferred of it) and error."""
+    try:
+        return function(node, *arguments), None
+    except NodeFailure as failure:
+        return None, str(failure)
+    except Exception as error:
+        return None, f"{UNEXPECTED}{error}"
+
+
 class Exchange:
     """One call to one node, from its request to its answer or its end without one."""
 
@@ -97,9 +140,19 @@ class Exchange:
             nodes.later(delay, self._arrive)
         else:
             self._arrive()
+        self._watch()
+
+    def wait_for(self, payload: Deferred[Any]) -> None:
+        """Takes over a call that the node is still at; its time runs from here."""
+        self._began = self._nodes.timers.seconds()
+        self._await(self._nodes.node(self._target.name), payload)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Counts the call as pending, for no longer than its time, unless it has ended."""
         if not self._ended:
-            nodes.exchanges[self] = None
-            self._timer = nodes.timers.later(self._seconds, self._expire)
+            self._nodes.exchanges[self] = None
+            self._timer = self._nodes.timers.later(self._seconds, self._expire)
 
     def give_up(self) -> None:
         """Ends the exchange with no answer because the daemon stops."""
@@ -133,20 +186,17 @@ class Exchange:
             self._finish(None, f"simulated node: {self._call.name} is not built")
             return
         node = nodes.node(target.name)
-        try:
-            payload = function(node, *self._arguments)
-        except NodeFailure as failure:
-            self._did(node, None, str(failure))
-        except Exception as error:
-            self._did(node, None, f"{UNEXPECTED}{error}")
+        payload, error = _perform(function, node, self._arguments)
+        if isinstance(payload, Deferred):
+            self._await(node, payload)
         else:
-            if isinstance(payload, Deferred):
-                payload.addCallbacks(
-                    lambda value: self._did(node, value, None),
-                    lambda failure: self._did(node, None, _text(failure)),
-                )
-            else:
-                self._did(node, payload, None)
+            self._did(node, payload, error)
+
+    def _await(self, node: SimulatedNode, payload: Deferred[Any]) -> None:
+        payload.addCallbacks(
+            lambda value: self._did(node, value, None),
+            lambda failure: self._did(node, None, _text(failure)),
+        )
 
     def _did(self, node: SimulatedNode, payload: Any, error: str | None) -> None:
         """The node is done."""

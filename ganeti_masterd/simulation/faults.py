@@ -115,12 +115,16 @@ class Faults:
         """Takes back all rules set in code."""
         self._own.clear()
 
-    def disturb(self, node: str, call: str, seconds: float) -> Disturbance | None:
-        """Returns what befalls a call that is about to be made at that time, or null."""
+    def any(self, seconds: float) -> bool:
+        """Whether there are rules at that time."""
         if self._path is not None and seconds >= self._look_at:
             self._look_at = seconds + self.LOOK_EVERY
             self._look(self._path)
-        if not self._own and not self._from_file:
+        return bool(self._own or self._from_file)
+
+    def disturb(self, node: str, call: str, seconds: float) -> Disturbance | None:
+        """Returns what befalls a call that is about to be made at that time, or null."""
+        if not self.any(seconds):
             return None
         delay = 0.0
         for rules in (self._own, self._from_file):
