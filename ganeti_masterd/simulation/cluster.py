@@ -146,17 +146,20 @@ class SimulatedNodes:
         if not self._started:
             raise ProgrammerError("Simulated nodes are called before they are started")
         call = CALLS[procedure]
+        called = targets if call.offline_too else [each for each in targets if not each.offline]
         # All are made before any is sent: what isn't JSON is sent to nobody.
         given: list[list[Any]]
         if callable(arguments):
-            given = [_plain(call, arguments(target)) for target in targets]
+            given = [_plain(call, arguments(target)) for target in called]
         else:
-            given = [_plain(call, arguments)] * len(targets)
+            given = [_plain(call, arguments)] * len(called)
         gathering = Gathering(targets)
-        for target, values in zip(targets, given, strict=True):
-            if target.offline and not call.offline_too:
-                gathering.put(target.key, results.offline(target, procedure))
-            elif self.closed:
+        if len(called) < len(targets):
+            for target in targets:
+                if target.offline:
+                    gathering.put(target.key, results.offline(target, procedure))
+        for target, values in zip(called, given, strict=True):
+            if self.closed:
                 gathering.put(target.key, results.given_up(target, procedure))
             else:
                 self._call(gathering, target, call, values, timeout)
