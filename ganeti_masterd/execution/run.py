@@ -103,7 +103,19 @@ class JobRun:
         if not held:
             services.locks.release_all(self.job_id)
             return None
-        return self._start(rows)
+        # A client that goes away cancels what it waits for, but no longer the job.
+        told: Deferred[None] = Deferred()
+
+        def begun(_: None) -> None:
+            self._run(None)
+            told.callback(None)
+
+        def refused(failure: Failure) -> None:
+            self._not_begun(failure)
+            told.errback(failure)
+
+        self._start(rows).addCallbacks(begun, refused)
+        return told
 
     def _job(self) -> Job:
         job = self._services.queue.tip(self.job_id)
@@ -170,14 +182,14 @@ class JobRun:
 
     def locks_held(self) -> None:
         """See ``Applicant.locks_held``: the opcode begins once that is durable."""
-        self._start().addErrback(lambda _: None)  # _not_begun has seen to it
+        self._start().addCallbacks(self._run, self._not_begun)
 
     def _start(self, rows: Sequence[Row] = ()) -> Deferred[None]:
-        """Commits that the opcode runs, and runs it once that is durable."""
+        """Commits that the opcode runs."""
         self.phase = Phase.STARTING
         services = self._services
         job = model.begin_running(self._job(), self._index, services.timers.now())
-        return services.queue.commit([job], rows).addCallbacks(self._run, self._not_begun)
+        return services.queue.commit([job], rows)
 
     def locks_awaited(self) -> None:
         """See ``Applicant.locks_awaited``."""
@@ -199,10 +211,10 @@ class JobRun:
 
     # The opcode itself
 
-    def _not_begun(self, failure: Failure) -> Failure:
+    def _not_begun(self, failure: Failure) -> None:
         self._leave()
         if failure.check(DaemonStopping) or self.job_id not in self._services.queue.jobs:
-            return failure  # a job that is not published never was: its client is told
+            return  # a job that is not published never was: its client is told
         log.error(
             "The start of job {job} can't be recorded, it waits {pause} s: {error}",
             job=self.job_id,
@@ -210,7 +222,6 @@ class JobRun:
             error=failure.value,
         )
         self._services.timers.later(DISK_PAUSE, self._executor.enqueue, self.job_id)
-        return failure
 
     def _run(self, _: object) -> None:
         self.phase = Phase.RUNNING

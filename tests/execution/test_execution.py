@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-from twisted.internet.defer import ensureDeferred, gatherResults
+from twisted.internet.defer import CancelledError, ensureDeferred, gatherResults
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import JobQueueError, OpExecError, OpPrereqError, prereq
@@ -151,6 +151,17 @@ class AtOnceTests(ExecutionScene):
         self.assertIsInstance(job_id, int)
         await self.ends(job_id)
         self.assertEqual(ran, [job_id])
+
+    async def test_client_goes(self) -> None:
+        """A client that goes away before it is answered doesn't take the job with it."""
+        self.unit(exec=lambda unit, ctx: None)
+        self.journal.held = True
+        done = self.submission.submit([[dummy()]])
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        self.journal.held = False
+        self.journal.release()
+        self.assertEqual((await self.ends(1)).status, "success")
 
     async def test_disk_refuses(self) -> None:
         """Whoever submitted it is told, and nothing of it is left."""
