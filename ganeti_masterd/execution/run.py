@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,6 +27,7 @@ from ganeti_masterd.errors import (
 )
 from ganeti_masterd.execution.acquiring import Acquisition
 from ganeti_masterd.execution.context import OpcodeContext, Services
+from ganeti_masterd.execution.sub_jobs import SubJobs
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.journal.rows import Row
@@ -73,8 +73,7 @@ class JobRun:
         self._index = 0
         self._attempt = 0
         self._nap: tuple[Deferred[None], Timer] | None = None
-        self._sub_jobs: list[Job] = []
-        self._sub_rows: list[Row] = []
+        self._sub_jobs = SubJobs(services, job_id)
         self._canceled = False
 
     # From the scheduler
@@ -248,14 +247,14 @@ class JobRun:
                 index=self._index,
                 job=self.job_id,
             )
-        self._drop_sub_jobs()
+        self._sub_jobs.drop()
         self._end(
             model.fail(self._job(), self._index, encode_error(error), self._services.timers.now())
         )
 
     def _wait_for_resources(self) -> None:
         services = self._services
-        self._drop_sub_jobs()
+        self._sub_jobs.drop()
         self._attempt += 1
         services.locks.release_all(self.job_id)
         services.reservations.drop(self.job_id)
@@ -313,9 +312,8 @@ class JobRun:
         recorded.addCallback(lambda _: self._executor.forget(self.job_id))
 
     def _record(self, job: Job) -> Deferred[None]:
-        jobs, rows = [*self._sub_jobs, job], self._sub_rows
-        self._sub_jobs, self._sub_rows = [], []
-        return self._services.queue.commit_surely(jobs, rows)
+        jobs, rows = self._sub_jobs.take()
+        return self._services.queue.commit_surely([*jobs, job], rows)
 
     def _stopped(self, failure: Failure) -> None:
         if not failure.check(DaemonStopping):
@@ -392,30 +390,9 @@ class JobRun:
 
     def submit_with_result(self, index: int, jobs: Sequence[Sequence[Opcode]]) -> list[int]:
         """Gives ids to jobs that come to be with the opcode's success."""
-        parent = self._services.queue.opcodes[self.job_id][index]
-        made, rows = self._services.submission.prepare(
-            [[_inherit(parent, op) for op in ops] for ops in jobs]
-        )
-        self._sub_jobs += made
-        self._sub_rows += rows
-        return [job.id for job in made]
-
-    def _drop_sub_jobs(self) -> None:
-        for job in self._sub_jobs:
-            self._services.queue.opcodes.pop(job.id, None)
-        self._sub_jobs, self._sub_rows = [], []
+        return self._sub_jobs.add(index, jobs)
 
 
 def _error(failure: Failure) -> BaseException:
     assert failure.value is not None
     return failure.value
-
-
-def _inherit(parent: Opcode, op: Opcode) -> Opcode:
-    return replace(
-        op,
-        priority=parent.priority,
-        debug_level=parent.debug_level,
-        reason=(*parent.reason, *op.reason),
-        comment=op.comment or f"Submitted by {parent.op_id}",
-    )

@@ -79,10 +79,10 @@ def recover(
     try:
         disk.sync_directory(directory)
         held = _fitting(store, identity, files, disk, now)
+        _tidy(disk, files)
         if held:
             log.info("The journal holds {rows} rows: the files take them", rows=len(held))
             replay(store, disk, files, held, merge_log=merge_log, merge_config=merge_config)
-        names = _tidied_names(disk, files)
         serial, config = disk.read(files.serial), disk.read(files.config)
         store.adopt(
             Header(identity.cluster, identity.master, (digest_of(config),), (digest_of(serial),))
@@ -90,6 +90,7 @@ def recover(
     except BaseException:
         store.close()
         raise
+    names = disk.names(files.queue)
     present = [number for name in names if (number := job_number(name)) is not None]
     return Recovered(
         store=store,
@@ -197,13 +198,13 @@ def _lawful_digests(held: Entries) -> dict[int, tuple[set[bytes], bool]]:
     }
 
 
-def _tidied_names(disk: IDisk, files: Files) -> list[str]:
-    """Returns the names in the queue, once what a crash left half written is gone."""
+def _tidy(disk: IDisk, files: Files) -> None:
+    """Removes what a crash left half written, before anything is written anew.
+
+    Where the disk lost a part of a renaming, such a name may stand for the very file that
+    has its proper name by now: to write there would be to write into that.
+    """
     disk.unlink(files.config + TEMPORARY_SUFFIX)
-    names = []
     for name in disk.names(files.queue):
         if name.endswith(TEMPORARY_SUFFIX):
             disk.unlink(f"{files.queue}/{name}")
-        else:
-            names.append(name)
-    return names

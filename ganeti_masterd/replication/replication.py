@@ -29,7 +29,7 @@ from ganeti_masterd.replication.interfaces import Published
 from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.replication.states import DrainFlag, State, states_of
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
-from ganeti_masterd.timing import Timers
+from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
@@ -75,6 +75,8 @@ class Replication:
         self._site = Site(nodes, files, timers, published)
         self._candidates: dict[str, Candidate] = {}
         self._number = 0
+        #: What was published is sent then, if nobody asked for its acknowledgement before.
+        self._due: Timer | None = None
         self._waiting = Acknowledgements(timers, ACK_PATIENCE, self._reached, self._overdue)
         self._ssconf = Broadcast(nodes, timers, "write_ssconf_files", lambda values: [values])
         self._pause = Broadcast(nodes, timers, "set_watcher_pause", lambda until: [until])
@@ -105,7 +107,7 @@ class Replication:
         """Takes what a commit published just now; null if there is nothing for others.
 
         It is sent once :meth:`acknowledged` is asked, so all that is published in one
-        turn goes together.
+        turn goes together; in the next turn where whoever waited for it went away.
         """
         if not self._running:
             return None
@@ -113,6 +115,8 @@ class Replication:
         if not states:
             return None
         ssconf, self._ssconf_changed = self._ssconf_changed, False
+        if self._due is None:
+            self._due = self._timers.later(0.0, self._send_on)
         return Publication(self._offer(states), ssconf)
 
     def acknowledged(self, publication: Publication) -> Deferred[None]:
@@ -182,6 +186,9 @@ class Replication:
 
     def _end(self) -> None:
         self._running = False
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         for each in self._candidates.values():
             each.close()
         self._candidates.clear()
@@ -197,6 +204,9 @@ class Replication:
         return number
 
     def _send_on(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         for candidate in tuple(self._candidates.values()):
             candidate.send_on()
 

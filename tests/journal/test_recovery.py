@@ -15,7 +15,7 @@ from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.recovery import Identity, Recovered, misfit, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
 from ganeti_masterd.journal.store import Header
-from ganeti_masterd.testing.disk import ForgetfulDisk, MemoryStore
+from ganeti_masterd.testing.disk import ForgetfulDisk, MemoryStore, PowerCut
 from tests.journal.scene import FILES, IDENTITY, Scene, job, merge_config, merge_log, put
 
 
@@ -137,6 +137,25 @@ class ReplayTests(RecoveryTestCase):
         self.assertRaises(msgspec.DecodeError, self.scene.recover)
         self.assertEqual(len(self.store.load()), 2)
         self.assertEqual(self.disk.read("/queue/job-1"), job(1, 0).body)
+
+    def test_half_a_renaming(self) -> None:
+        """A temporary name that a crash left to a job's own file is not written through."""
+        self.crash_with(job(1, 1))
+        # The new name is on disk, the end of the old one is not: both are one file.
+        put(self.disk, "/queue/job-1.following", job(1, 1).body)
+        self.disk.rename("/queue/job-1.following", "/queue/job-1")
+        kept = iter([1, 0])
+        self.disk.crash(lambda n: next(kept, n - 1))
+        self.assertIn("job-1.following", self.disk.names("/queue"))
+        body = self.disk.read("/queue/job-1")
+        for effects in range(30):
+            self.scene.power.cut_after(effects)
+            try:
+                self.scene.recover()
+            except PowerCut:
+                self.disk.crash(lambda n: n // 2)
+                self.assertEqual(self.disk.read("/queue/job-1"), body)
+        self.scene.power.restore()
 
     def test_half_written_files_go(self) -> None:
         """What a crash left under a temporary name is removed."""

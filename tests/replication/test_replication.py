@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -104,6 +104,18 @@ class CandidateTests(Case):
         done = self.scene.journal.commit(self.model.submit(), lambda: seen.append(1))
         self.assertEqual(seen, [1])
         self.assertNoResult(done)
+
+    def test_client_goes(self) -> None:
+        """What whoever committed it does not wait for any more is sent all the same."""
+        self.start()
+        self.scene.local.held = True
+        done = self.submit()
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        self.scene.local.release()
+        self.scene.clock.advance(0)
+        self.assertCurrent("node2", "node3")
+        self.assertEqual(len(self.scene.timers), 0)
 
     def test_archive(self) -> None:
         """An archived job leaves the queue of candidates, too."""
