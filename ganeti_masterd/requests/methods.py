@@ -119,7 +119,8 @@ class Answers:
     """Answers requests for one daemon: what the LUXI server is given.
 
     With ``read_only`` what changes something is refused. Changes are logged with
-    who asked for them, never with the arguments, which may be secret.
+    who asked for them, never with the arguments, which may be secret. A change that
+    has begun goes on if its client goes away: cancelling its Deferred cancels nothing.
     """
 
     def __init__(self, daemon: Daemon, *, read_only: bool = False) -> None:
@@ -142,8 +143,14 @@ class Answers:
             request.args if form.arguments is None else form.arguments(request.args)
         )
         if form.answer is None:
-            return declared.function(self._daemon, peer, *args, **form.options)
+            return self._call(declared, form, peer, args)
         return self._in_dialect(declared, form, peer, args)
+
+    def _call(self, declared: Method, form: Form, peer: Peer, args: list[Any]) -> Any:
+        result = declared.function(self._daemon, peer, *args, **form.options)
+        if declared.changes and isinstance(result, Deferred):
+            return _shielded(result)
+        return result
 
     def _in_dialect(self, declared: Method, form: Form, peer: Peer, args: list[Any]) -> Any:
         """Answers where the client's dialect wants the answer in a form of its own."""
@@ -154,7 +161,7 @@ class Answers:
             return None if form.null_if_lost and failure.check(JobLost) else failure
 
         try:
-            result = declared.function(self._daemon, peer, *args, **form.options)
+            result = self._call(declared, form, peer, args)
         except JobLost:
             if not form.null_if_lost:
                 raise
@@ -162,6 +169,13 @@ class Answers:
         if isinstance(result, Deferred):
             return result.addCallbacks(lambda value: answer(args, value), failed)
         return answer(args, result)
+
+
+def _shielded(begun: Deferred[Any]) -> Deferred[Any]:
+    """Returns a Deferred that fires as another one, which it does not cancel."""
+    told: Deferred[Any] = Deferred()
+    begun.addCallbacks(told.callback, told.errback)
+    return told
 
 
 def _log(name: str, peer: Peer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import globalLogPublisher
 
 from ganeti_masterd.errors import GenericError, JobLost, OpPrereqError
@@ -283,6 +284,22 @@ class JobTests(RequestScene):
         self.assertIs(self.call("ArchiveJob", job_id), True)
         self.assertIs(self.call("ArchiveJob", job_id), False)
         self.assertIs(self.call("ArchiveJob", 99), False)
+
+    def test_client_goes(self) -> None:
+        """A change that has begun is carried out, once, though its client went away."""
+        job_id = self.submitted()
+        self.start()
+        self.finish(job_id)
+        self.journal.held = True
+        waiting = self.ask("ArchiveJob", job_id)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(self.call("AutoArchiveJobs", -1, 5), [0, 0])
+        self.journal.held = False
+        self.journal.release()
+        archived = [row for row in self.journal.rows if getattr(row, "archived", False)]
+        self.assertEqual([row.job_id for row in archived], [job_id])
+        self.assertNotIn(job_id, self.queue.jobs)
 
     def test_auto_archive(self) -> None:
         """An age in seconds, whole or not; -1 is every job that has ended."""
