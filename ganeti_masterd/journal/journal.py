@@ -31,6 +31,16 @@ from ganeti_masterd.timing import Timers
 log = Logger()
 
 
+#: So many rows the files may be behind before they get their share of the disk: bursts are
+#: over by then, and what never ends must not run away from its files.
+BEHIND = 10_000
+
+#: How many steps of the files run before a row is committed, once they are so far behind;
+#: a job has two rows or more and takes two steps. And at most how many before a batch.
+STEPS_A_ROW = 2
+STEPS_A_BATCH = 64
+
+
 class _Stage(Enum):
     """The life of a journal, in order."""
 
@@ -165,6 +175,8 @@ class Journal:
             self._flying = batch
             rows = [row for commit in batch for row in commit.rows]
             began = self._timers.seconds()
+            if self._rounds.backlog > BEHIND:
+                self._thread.hurry(min(STEPS_A_ROW * len(rows), STEPS_A_BATCH))
             self._thread.do(
                 partial(self._writing.append, rows),
                 lambda result: self._answered(rows, began, result),

@@ -2,7 +2,7 @@
 
 Work (commits, effects) runs in the order in which it came. A round is a
 generator of short steps; one step runs whenever no work waits. So work never
-waits for more than one step.
+waits for more than one step, unless the round is told to hurry.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ class IDiskThread(Interface):
     def follow(steps: Steps, answer: Answer) -> None:
         """Runs a round step by step; answers null at its end. One round at a time."""
 
+    def hurry(steps: int) -> None:
+        """Runs so many steps of the round, if there are, before the work given after this."""
+
     def stop(answer: Answer) -> None:
         """Ends after all that was given before, also the round, then answers null."""
 
@@ -69,6 +72,16 @@ class WorkOrder:
     def work(self, work: Work, answer: Answer) -> tuple[Answer, Any]:
         """Runs urgent work; returns whom to answer, and what."""
         return answer, _result(work)
+
+    def steps(self, count: int) -> tuple[Answer, Any] | None:
+        """Runs steps of the round, if there is one; returns as :meth:`step` at its end."""
+        for _ in range(count):
+            if self._round is None:
+                break
+            ended = self.step()
+            if ended is not None:
+                return ended
+        return None
 
     def step(self) -> tuple[Answer, Any] | None:
         """Runs one step of the round; returns whom to answer, and what, at an end."""
@@ -110,6 +123,10 @@ class DiskThread:
     def follow(self, steps: Steps, answer: Answer) -> None:
         """See :meth:`IDiskThread.follow`."""
         self._items.put(lambda order: order.take_round(steps, answer))
+
+    def hurry(self, steps: int) -> None:
+        """See :meth:`IDiskThread.hurry`."""
+        self._items.put(lambda order: order.steps(steps))
 
     def stop(self, answer: Answer) -> None:
         """See :meth:`IDiskThread.stop`."""

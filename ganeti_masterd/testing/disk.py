@@ -342,6 +342,10 @@ class SteppedThread:
         """See :meth:`IDiskThread.follow`."""
         self._items.append(lambda order: order.take_round(steps, answer))
 
+    def hurry(self, steps: int) -> None:
+        """See :meth:`IDiskThread.hurry`."""
+        self._items.append(lambda order: order.steps(steps))
+
     def stop(self, answer: Answer) -> None:
         """See :meth:`IDiskThread.stop`."""
         self._items.append(lambda order: order.take_stop(answer))

@@ -11,6 +11,7 @@ from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import Committed, Events
+from ganeti_masterd.journal import journal as journal_module
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rounds import Pace
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, SerialRow
@@ -312,6 +313,18 @@ class FollowingTests(JournalTestCase):
         self.thread.step()
         self.successResultOf(done)
         self.assertNotIn("job-49", self.disk.names("/queue"))
+
+    def test_share_of_files_far_behind(self) -> None:
+        """Files that are far behind follow though commits never cease."""
+        self.patch(journal_module, "BEHIND", 20)
+        self.commit(*[job(n) for n in range(1, 30)])
+        self.thread.run()
+        self.scene.clock.advance(PAUSE)
+        for turn in range(60):
+            self.commit(job(100 + turn))
+            while self.journal._flying is not None:
+                self.thread.step()  # as if the next commit were always there before a step
+        self.assertIn("job-29", self.disk.names("/queue"))
 
     def test_newer_rows_stay(self) -> None:
         """What is committed during a round is not dropped with it."""

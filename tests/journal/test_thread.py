@@ -52,6 +52,22 @@ class SteppedThreadTests(SynchronousTestCase):
         self.thread.run()
         self.assertEqual(self.done, ["step 0", "a", "b", "step 1", "step 2", "round"])
 
+    def test_hurry(self) -> None:
+        """A round that is to hurry has so many steps before the work that comes after."""
+        self.thread.start()
+        self.thread.hurry(5)
+        self.thread.run()
+        self.thread.follow(self.steps(4), lambda result: self.done.append("round"))
+        self.work("a")
+        self.thread.hurry(2)
+        self.work("b")
+        self.thread.hurry(9)
+        self.work("c")
+        self.thread.run()
+        self.assertEqual(
+            self.done, ["a", "step 0", "step 1", "b", "step 2", "step 3", "round", "c"]
+        )
+
     def test_faults(self) -> None:
         """A fault is the answer; the thread goes on."""
         self.thread.start()
