@@ -91,11 +91,8 @@ class JobRun:
         unit = unit_for(self._op)
         if unit is None or unit.prepares:
             return None
-        unit.attempt = 0
-        self._unit = unit
-        self._acquisition = Acquisition(self, unit, services.locks, services.store)
         try:
-            unit.expand(services.store.snapshot)
+            self._take_up(unit)
             held = self._acquisition.at_once()
         except Exception:
             held = False
@@ -132,24 +129,28 @@ class JobRun:
         if unit is None:
             self._refused(prereq(f"{self._op.op_id} can't be run by this daemon yet"))
             return
-        services = self._services
-        self._unit = unit
-        unit.attempt = self._attempt
-        self._acquisition = Acquisition(self, unit, services.locks, services.store)
         try:
-            unit.expand(services.store.snapshot)
+            self._take_up(unit)
         except Exception as error:
             self._refused(error)
             return
         if unit.prepares:
             self._show_waiting()
             self.phase = Phase.PREPARING
-            ctx = OpcodeContext(services, self, self._index)
+            ctx = OpcodeContext(self._services, self, self._index)
             self._executor.in_thread(unit.prepare, ctx).addCallbacks(
                 lambda _: self._prepared(), self._not_prepared
             )
         else:
             self._acquisition.begin()
+
+    def _take_up(self, unit: LogicalUnit[Any]) -> None:
+        """Makes ``unit`` the current opcode's; raises what it says against its arguments."""
+        services = self._services
+        self._unit = unit
+        unit.attempt = self._attempt
+        self._acquisition = Acquisition(self, unit, services.locks, services.store)
+        unit.expand(services.store.snapshot)
 
     def _prepared(self) -> None:
         if self._canceled:

@@ -210,19 +210,16 @@ class Exchange:
         result = NodeResult(target.name, name, payload, error)
         if not log.on or self._nodes.closed:
             self._answer(result)
-        elif log.mode == "buffered":
-            log.add(target.name, self._call, self._arguments, error)
-            self._answer(result)
-        else:
+            return
 
-            def told(trouble: str | None) -> None:
-                if trouble is None:
-                    self._answer(result)
-                else:
-                    text = f"simulated node: the disk failed: {trouble}"
-                    self._answer(NodeResult(target.name, name, None, text))
+        def told(trouble: str | None) -> None:
+            if trouble is None:
+                self._answer(result)
+            else:
+                text = f"simulated node: the disk failed: {trouble}"
+                self._answer(NodeResult(target.name, name, None, text))
 
-            log.add(target.name, self._call, self._arguments, error, told)
+        log.add(target.name, self._call, self._arguments, error, told)
 
     def _answer(self, result: NodeResult) -> None:
         fault = self._fault
