@@ -12,11 +12,12 @@ import msgspec
 
 from bench import takeover
 from bench.figures import Limit, Line
+from bench.job_runs import Values
 from bench.machine import creation, description
 from bench.process import Daemon, DidNotRun
 from bench.report import as_json, table
 from bench.site import Limits, Site
-from bench.workloads import WORKLOADS, Values, Workload
+from bench.workloads import WORKLOADS, Workload
 
 #: Where a synced write reaches a disk; /tmp is often memory.
 DEFAULT_FOLDER = "/var/tmp"

@@ -18,11 +18,12 @@ from bench import takeover
 from bench.clusters import cluster
 from bench.crowd import Crowd, Failed, Script
 from bench.figures import AtLeast, AtMost, Figure, Line, Times
+from bench.job_runs import files_behind
 from bench.load import Tally, ask, burst, play, slowest_tenth, submit_and_wait, times
 from bench.loads import Beside, Counted
 from bench.queues import full_queue
 from bench.report import as_json, number, table
-from bench.workloads import WORKLOADS, files_behind
+from bench.workloads import WORKLOADS
 from ganeti_masterd.jobs.files import QueueFolder, load
 from ganeti_masterd.opcodes.validation import load_opcode
 from ganeti_masterd.simulation.faults import Fault
