@@ -49,6 +49,8 @@ class Broadcast:
         self._procedure = procedure
         self._arguments = arguments
         self._recipients: dict[str, _Recipient] = {}
+        #: Nodes that are not named any more while a call to them has not ended.
+        self._leaving: dict[str, _Recipient] = {}
         self._version = 0
         self._value: Any = None
         self._waiters: list[tuple[int, Deferred[None]]] = []
@@ -61,13 +63,18 @@ class Broadcast:
     def name(self, targets: Mapping[str, Target]) -> None:
         """Says which nodes there are, by uuid; :meth:`send` sends to those that are new."""
         for uuid in set(self._recipients) - set(targets):
-            self._forget(self._recipients.pop(uuid))
+            gone = self._recipients.pop(uuid)
+            self._forget(gone)
+            if gone.busy:
+                gone.holds = 0
+                self._leaving[uuid] = gone
         for uuid, target in targets.items():
-            recipient = self._recipients.get(uuid)
+            recipient = self._recipients.get(uuid) or self._leaving.pop(uuid, None)
             if recipient is None:
-                recipient = self._recipients[uuid] = _Recipient(target)
-            else:
-                recipient.target = target
+                recipient = _Recipient(target)
+            # One that comes back gets nothing before the call that is under way has ended.
+            self._recipients[uuid] = recipient
+            recipient.target = target
         self._tell()
 
     def put(self, value: Any) -> None:
@@ -116,6 +123,7 @@ class Broadcast:
     ) -> None:
         recipient.busy = False
         if self._recipients.get(recipient.target.key) is not recipient:
+            self._leaving.pop(recipient.target.key, None)
             return
         error = results[recipient.target.key].error
         if error is not None:

@@ -38,6 +38,8 @@ COMPARISON_PATIENCE = 60.0
 #: a call given up here may still wait for the queue's lock there (10 s).
 RETRY = 15.0
 RETRY_AT_MOST = 60.0
+#: Seconds between two looks whether a node may be sent something again.
+LOOK_AGAIN = 0.5
 
 
 class Site(Struct, frozen=True):
@@ -54,11 +56,18 @@ class Candidate:
 
     ``newcomer``: nobody waits for it before it is up to date; a candidate that was
     one already when the daemon started is waited for while it catches up.
-    ``moved`` is called after each step on.
+    ``moved`` is called after each step on. ``before`` is what the same node was as a
+    candidate not long ago: what that one sent must not be done after what this one sends.
     """
 
     def __init__(
-        self, site: Site, target: Target, moved: Callable[[], object], *, newcomer: bool
+        self,
+        site: Site,
+        target: Target,
+        moved: Callable[[], object],
+        *,
+        newcomer: bool,
+        before: Candidate | None = None,
     ) -> None:
         self.target = target
         self.standing = Standing.STALE
@@ -72,6 +81,10 @@ class Candidate:
         self._pumping = False
         self._delivered = False
         self._unanswered = 0
+        self._before = before
+        #: Calls of any life that have not ended, and until when one that failed may be done.
+        self._in_flight = 0
+        self._quiet_at = float("-inf")
         self._fault: str | None = None
         #: Jobs that it holds and nobody knows, as the log has them already.
         self._unknown: set[int] = set()
@@ -95,6 +108,17 @@ class Candidate:
         return len(self._stream)
 
     @property
+    def quiet(self) -> bool:
+        """Whether nothing that was sent, now or before, can still be done at the node."""
+        if self._before is not None and self._before.quiet:
+            self._before = None
+        return (
+            self._before is None
+            and not self._in_flight
+            and self._site.timers.seconds() >= self._quiet_at
+        )
+
+    @property
     def _awaited(self) -> bool:
         if self.standing in (Standing.COMPARING, Standing.CATCHING_UP):
             return self._trusted
@@ -115,8 +139,11 @@ class Candidate:
             self._pump()
 
     def begin(self, number: int) -> None:
-        """Brings it up to date; ``number`` is that of the last publication."""
+        """Brings it up to date once it is quiet; ``number`` is that of the last publication."""
         self._number = number
+        if not self.quiet:
+            self._timer = self._site.timers.later(LOOK_AGAIN, lambda: self.begin(self._number))
+            return
         self._life += 1
         self.standing = step(self.standing, Standing.COMPARING)
         self._compare(self._life).addErrback(self._failed_here, self._life)
@@ -230,6 +257,7 @@ class Candidate:
         for procedure, arguments in calls:
             if life != self._life:
                 return
+            self._in_flight += 1
             answer: Deferred[Mapping[str, NodeResult]] = site.nodes.call(
                 [self.target], procedure, arguments, timeout=PATIENCE
             )
@@ -237,14 +265,22 @@ class Candidate:
             if results is not None:
                 self._answered(results, life)
             else:
-                answer.addCallbacks(self._answered, self._failed_here, (life,), errbackArgs=(life,))
+                answer.addCallbacks(self._answered, self._lost, (life,), errbackArgs=(life,))
 
     def _answered(self, results: Mapping[str, NodeResult], life: int) -> None:
-        if life == self._life:
-            try:
+        self._in_flight -= 1
+        try:
+            if life == self._life:
                 self._note(results)
-            except Exception:
-                self._failed_here(Failure(), life)
+            elif results[self.target.key].error is not None:
+                self._failed_call()
+        except Exception:
+            self._failed_here(Failure(), life)
+
+    def _lost(self, failure: Failure, life: int) -> None:
+        self._in_flight -= 1
+        self._failed_call()
+        self._failed_here(failure, life)
 
     def _note(self, results: Mapping[str, NodeResult]) -> None:
         result = results[self.target.key]
@@ -274,6 +310,10 @@ class Candidate:
 
     # Failing
 
+    def _failed_call(self) -> None:
+        """Notes that a call failed, perhaps only for want of its answer."""
+        self._quiet_at = self._site.timers.seconds() + RETRY
+
     def _fail(self, result: NodeResult) -> None:
         """It is stale from now on."""
         self._stale(str(result.error), result.procedure)
@@ -284,6 +324,7 @@ class Candidate:
             self._stale(failure.getErrorMessage(), "none")
 
     def _stale(self, fault: str, procedure: str) -> None:
+        self._failed_call()
         self._life += 1
         self._stop()
         self.standing = step(self.standing, Standing.STALE)

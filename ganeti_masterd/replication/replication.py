@@ -74,6 +74,8 @@ class Replication:
         self._published = published
         self._site = Site(nodes, files, timers, published)
         self._candidates: dict[str, Candidate] = {}
+        #: By name, those that are none any more while something sent may still be done there.
+        self._gone: dict[str, Candidate] = {}
         self._number = 0
         #: What was published is sent then, if nobody asked for its acknowledgement before.
         self._due: Timer | None = None
@@ -192,6 +194,7 @@ class Replication:
         for each in self._candidates.values():
             each.close()
         self._candidates.clear()
+        self._gone.clear()
         self._waiting.release()
         self._ssconf.close()
         self._pause.close()
@@ -239,10 +242,19 @@ class Replication:
 
     def _choose(self, wanted: dict[str, Target], newcomers: bool) -> None:
         for uuid in [u for u, each in self._candidates.items() if each.target != wanted.get(u)]:
-            self._candidates.pop(uuid).close()
+            gone = self._candidates.pop(uuid)
+            gone.close()
+            self._gone[gone.target.name] = gone
+        self._gone = {name: each for name, each in self._gone.items() if not each.quiet}
         for uuid, target in wanted.items():
             if uuid not in self._candidates:
-                candidate = Candidate(self._site, target, self._moved, newcomer=newcomers)
+                candidate = Candidate(
+                    self._site,
+                    target,
+                    self._moved,
+                    newcomer=newcomers,
+                    before=self._gone.pop(target.name, None),
+                )
                 self._candidates[uuid] = candidate
                 candidate.begin(self._number)
         self._moved()

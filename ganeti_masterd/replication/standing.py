@@ -35,7 +35,7 @@ TABLE: dict[Standing, tuple[str, frozenset[Standing]]] = {
         frozenset({_CURRENT, _STALE, _GONE}),
     ),
     _STALE: (
-        "failed a call: nothing is sent for a while",
+        "failed a call, or a call of before may still be done: nothing is sent for a while",
         frozenset({_COMPARING, _GONE}),
     ),
     _GONE: ("is no other candidate any more", frozenset()),

@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.replication.acknowledgement import Ack
-from ganeti_masterd.replication.candidate import PATIENCE, RETRY
+from ganeti_masterd.replication.candidate import LOOK_AGAIN, PATIENCE, RETRY
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
 from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.rpc.interfaces import INodeRPC
@@ -302,6 +302,42 @@ class MembershipTests(Case):
         self.assertEqual(self.nodes["node3"].asked.count("node_verify"), 2)
         self.assertCurrent("node2", "node3")
 
+    def test_candidate_again(self) -> None:
+        """What was sent to it before it was demoted can't be done after what is sent now.
+
+        Found by the machine: an old ``serial`` that came last let ids be given twice.
+        """
+        self.start()
+        node = self.nodes["node3"]
+        node.mode = HELD
+        self.submit()
+        self.scene.configure(node3={"master_candidate": False})
+        node.mode = UP
+        for candidate in (True, False, True):
+            self.scene.configure(node3={"master_candidate": candidate})
+            self.submit()
+        self.assertEqual(node.asked.count("node_verify"), 1)
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        node.release()
+        self.scene.wait(LOOK_AGAIN)
+        self.assertCurrent("node2", "node3")
+        self.scene.wait(PATIENCE)
+        self.assertEqual(len(self.scene.timers), 0)
+
+    def test_candidate_again_though_it_hung(self) -> None:
+        """A call that was given up may still be done for a while: nothing is sent till then."""
+        self.start()
+        node = self.nodes["node3"]
+        node.mode = HUNG
+        self.submit()
+        self.scene.configure(node3={"master_candidate": False})
+        node.mode = UP
+        self.scene.configure()
+        self.scene.wait(PATIENCE + RETRY - 1)
+        self.assertEqual(node.asked.count("node_verify"), 1)
+        self.scene.wait(1 + LOOK_AGAIN)
+        self.assertCurrent("node2", "node3")
+
     def test_those_there_at_the_start_are_waited_for(self) -> None:
         """At the start a commit waits until candidates that answer have caught up."""
         self.nodes["node2"].mode = HELD
@@ -414,6 +450,22 @@ class EveryNodeTests(Case):
         self.successResultOf(self.scene.configure(node3={"offline": True}))
         self.assertEqual(self.nodes["node1"].ssconf["offline_nodes"], ["node3"])
         self.assertEqual(self.nodes["node3"].ssconf["offline_nodes"], [])
+
+    def test_online_again(self) -> None:
+        """What was sent to a node before it went offline can't come after what is sent now."""
+        self.start()
+        node = self.nodes["node3"]
+        node.mode = HELD
+        self.scene.configure(node2={"offline": True})
+        self.scene.configure(node2={"offline": True}, node3={"offline": True})
+        node.mode = UP
+        done = self.scene.configure()
+        self.assertNoResult(done)
+        node.release()
+        self.successResultOf(done)
+        self.assertEqual(node.ssconf["offline_nodes"], [])
+        self.scene.configure(node2={"offline": True})
+        self.assertEqual(node.ssconf["offline_nodes"], ["node2"])
 
     def test_only_when_it_changed(self) -> None:
         """A change that is not in it sends nothing to the nodes."""
