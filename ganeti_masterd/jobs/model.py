@@ -60,7 +60,11 @@ def nanoseconds(now: float) -> int:
     return round(now * 1_000_000) * 1000
 
 
-class LogEntry(Struct, frozen=True, array_like=True):
+# What a job consists of is plain data that never refers back to it: with ``gc=False`` the
+# collector, which meets perhaps 100,000 jobs, has fewer objects of each to look at.
+
+
+class LogEntry(Struct, frozen=True, array_like=True, gc=False):
     """A line that an opcode said; serials count from 1 through the whole job."""
 
     serial: int
@@ -69,7 +73,7 @@ class LogEntry(Struct, frozen=True, array_like=True):
     message: Any
 
 
-class OpState(Struct, frozen=True):
+class OpState(Struct, frozen=True, gc=False):
     """One opcode of a job: its parameters as on disk, and how far it is."""
 
     input: dict[str, Any]
@@ -87,7 +91,7 @@ class OpState(Struct, frozen=True):
         return self.status in STATUSES_FINALIZED
 
 
-class Job(Struct, frozen=True):
+class Job(Struct, frozen=True, gc=False):
     """A list of opcodes that run one after another, and where they stand.
 
     ``livelock`` and ``process_id`` are luxid's, kept as found and never set.
