@@ -37,7 +37,7 @@ from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.startup.ending import Ending
 from ganeti_masterd.startup.launch import Launch, dress
-from ganeti_masterd.startup.locks import Locks
+from ganeti_masterd.startup.locks import Locks, patiently
 from ganeti_masterd.startup.logs import Logs
 from ganeti_masterd.startup.notify import ALIVE, READY, STOPPING, Notifier
 from ganeti_masterd.startup.ownership import groups_of
@@ -157,7 +157,7 @@ class MasterService(Service):
     def _lock(self) -> None:
         paths = self._settings.paths
         self._locks.take_pid_file(paths.pid)
-        self._locks.take(paths.queue_lock)
+        patiently(lambda: self._locks.take(paths.queue_lock))
         if self._settings.simulate_log is None:
             # luxid and wconfd can't be started beside this daemon.
             for path in paths.peers_pids:

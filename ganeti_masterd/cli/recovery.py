@@ -19,7 +19,7 @@ from ganeti_masterd.journal.faults import JournalSetAside
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.setaside import Decision, resolve
-from ganeti_masterd.startup.locks import LockedFile
+from ganeti_masterd.startup.locks import LockedFile, patiently
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import read_config
 
@@ -50,7 +50,7 @@ def put_in_order(paths: Paths, keep: Decision | None) -> PutInOrder:
 @contextlib.contextmanager
 def _nobody_else(paths: Paths) -> Iterator[None]:
     """Holds what a running master daemon holds."""
-    lock = LockedFile(paths.queue_lock)
+    lock = patiently(lambda: LockedFile(paths.queue_lock))
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ from ganeti_masterd.journal.files import (
 from ganeti_masterd.journal.setaside import resolve, set_aside, standing
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.startup.checks import Refused
-from ganeti_masterd.startup.locks import LockedFile
+from ganeti_masterd.startup.locks import LockedFile, patiently
 from ganeti_masterd.startup.paths import Paths
 
 
@@ -38,7 +38,7 @@ def queue_held(paths: Paths) -> Iterator[None]:
     Raises :class:`Refused` while another process holds it.
     """
     try:
-        lock = LockedFile(paths.queue_lock)
+        lock = patiently(lambda: LockedFile(paths.queue_lock))
     except PidFileLockError as error:
         raise Refused(f"{error}; stop the master daemon on this node first") from None
     try:

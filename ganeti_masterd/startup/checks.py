@@ -23,7 +23,7 @@ from ganeti_masterd.journal.disk import Disk
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.recovery import Identity, check_journal
 from ganeti_masterd.startup.accounts import Account, find_account
-from ganeti_masterd.startup.locks import Locks, refuse_held
+from ganeti_masterd.startup.locks import Locks, patiently, refuse_held
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import read_config
 
@@ -153,9 +153,10 @@ def check_may_become(account: Account, uid: int) -> None:
 
 def refuse_others(paths: Paths, *, simulated: bool) -> None:
     """Raises ``PidFileLockError`` while another master daemon lives: one of ours, or luxid."""
-    refuse_held([paths.pid, paths.queue_lock])
+    refuse_held([paths.pid])
     if not simulated:
         refuse_held(paths.peers_pids)
+    patiently(lambda: refuse_held([paths.queue_lock]))
 
 
 def check_master(paths: Paths, machine: IMachine) -> None:
@@ -195,7 +196,7 @@ def _check_files(paths: Paths) -> Snapshot:
     configuration = read_config(paths)
     locks = Locks()
     try:
-        locks.take(paths.queue_lock)
+        patiently(lambda: locks.take(paths.queue_lock))
         check_journal(
             paths.journal,
             identity=Identity(configuration.cluster.uuid, configuration.master.name),

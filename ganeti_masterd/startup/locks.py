@@ -12,11 +12,20 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from ganeti_masterd.errors import PidFileLockError
 
 _HELD = (errno.EACCES, errno.EAGAIN)
+
+#: How often the queue's lock is tried, and the seconds between: noded holds it for each call
+#: that writes a job's file, and this node may just now be sent one by the master before.
+TRIES = 100
+PAUSE = 0.05
+
+T = TypeVar("T")
 
 
 class LockedFile:
@@ -65,6 +74,19 @@ class Locks:
         while self._held:
             file, remove = self._held.pop()
             file.release(remove=remove)
+
+
+def patiently(take: Callable[[], T], sleep: Callable[[float], object] = time.sleep) -> T:
+    """Takes the queue's lock, or looks at it, again and again while noded may hold it.
+
+    Blocks for a few seconds at most; raises ``PidFileLockError`` as ``take`` does then.
+    """
+    for _ in range(TRIES):
+        try:
+            return take()
+        except PidFileLockError:
+            sleep(PAUSE)
+    return take()
 
 
 def refuse_held(paths: Iterable[str]) -> None:

@@ -23,7 +23,7 @@ from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.writing import Writing
-from ganeti_masterd.startup import simulated_root
+from ganeti_masterd.startup import locks, simulated_root
 from ganeti_masterd.startup.locks import LockedFile
 from ganeti_masterd.startup.paths import Paths
 
@@ -152,6 +152,7 @@ class RecoverTests(SynchronousTestCase):
 
     def test_daemon_runs(self) -> None:
         """While a master daemon holds the queue nothing is touched."""
+        self.patch(locks, "TRIES", 0)
         self.put(self.job(1, "running"))
         script = (
             "import sys; from ganeti_masterd.startup.locks import LockedFile; "

@@ -16,6 +16,7 @@ from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.writing import Writing
+from ganeti_masterd.startup import locks
 from ganeti_masterd.startup.locks import LockedFile
 from ganeti_masterd.testing.nodes import Failed
 from tests.failover.scene import DOWN, NOW, SceneTestCase, config_of, ended, queued, running
@@ -392,6 +393,7 @@ class RefusedTests(SceneTestCase):
 
     def test_daemon_runs_here(self) -> None:
         """A master daemon on this node, ours or luxid, must be stopped first."""
+        self.patch(locks, "TRIES", 0)
         for path in (self.own.paths.pid, *self.own.paths.peers_pids, self.own.paths.queue_lock):
             lock = LockedFile(path)
             self.refused("A master daemon runs on this node")
@@ -432,9 +434,10 @@ class RefusedTests(SceneTestCase):
 
     def test_daemon_starts_meanwhile(self) -> None:
         """A daemon that takes the queue while the old one is stopped keeps it."""
-        locks: list[LockedFile] = []
-        self.nodes.answers["node1", "node_stop_master"] = lambda *_: locks.append(
+        self.patch(locks, "TRIES", 0)
+        held: list[LockedFile] = []
+        self.nodes.answers["node1", "node_stop_master"] = lambda *_: held.append(
             LockedFile(self.own.paths.queue_lock)
         )
         self.refused("stop the master daemon on this node first")
-        locks[0].release()
+        held[0].release()

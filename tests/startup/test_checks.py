@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import json
 
 from ganeti_masterd.errors import PidFileLockError
+from ganeti_masterd.startup import locks
 from ganeti_masterd.startup.checks import (
     Machine,
     Passed,
@@ -92,6 +93,7 @@ class CheckTests(RootTestCase):
 
     def test_living_daemons(self) -> None:
         """Each file, with each kind of lock, keeps a second daemon from starting."""
+        self.patch(locks, "TRIES", 0)
         files = (self.paths.pid, self.paths.queue_lock, *self.paths.peers_pids)
         for path in files:
             for kind in ("flock", "lockf"):
@@ -103,6 +105,26 @@ class CheckTests(RootTestCase):
                 self.assertIn(f"{path} is locked by another process", refused.message)
                 self.assertIn("4711", refused.message)
                 os.unlink(path)
+
+    def test_noded_at_work(self) -> None:
+        """What noded holds for a call, such as one from the master before, is waited for."""
+        held = LockedFile(self.paths.queue_lock)
+        tries: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            tries.append(seconds)
+            if len(tries) == 3:
+                held.release()
+
+        def take() -> LockedFile:
+            # flock counts for each opening, so this process can't have it twice either
+            return LockedFile(self.paths.queue_lock)
+
+        locks.patiently(take, sleep).release()
+        self.assertEqual(tries, [locks.PAUSE] * 3)
+        held = take()
+        self.addCleanup(held.release)
+        self.assertRaises(PidFileLockError, locks.patiently, take, lambda _: None)
 
     def test_living_luxid_beside_simulation(self) -> None:
         """A simulation doesn't care for luxid."""
