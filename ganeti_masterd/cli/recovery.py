@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -19,7 +17,7 @@ from ganeti_masterd.journal.faults import JournalSetAside
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.setaside import Decision, resolve
-from ganeti_masterd.startup.locks import LockedFile, patiently
+from ganeti_masterd.startup.locks import queue_locked
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import read_config
 
@@ -40,21 +38,11 @@ def put_in_order(paths: Paths, keep: Decision | None) -> PutInOrder:
     ``keep`` is null, ``PidFileLockError`` if a master daemon runs, other classes of
     Ganeti's errors for files that make no sense, ``OSError``.
     """
-    with _nobody_else(paths):
+    with queue_locked(paths.queue_lock):  # a running master daemon holds it
         _become_owner(paths)
         replayed, dropped = _journal_into_files(paths, keep)
         done = hand_back(QueueFolder(paths.queue), Disk(), time.time(), is_locked)
     return PutInOrder(replayed, dropped, done)
-
-
-@contextlib.contextmanager
-def _nobody_else(paths: Paths) -> Iterator[None]:
-    """Holds what a running master daemon holds."""
-    lock = patiently(lambda: LockedFile(paths.queue_lock))
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _become_owner(paths: Paths) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from ganeti_masterd.config.document import apply_rows, encode
 from ganeti_masterd.config.snapshot import Snapshot
@@ -27,7 +27,7 @@ from ganeti_masterd.journal.files import (
 from ganeti_masterd.journal.setaside import resolve, set_aside, standing
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.startup.checks import Refused
-from ganeti_masterd.startup.locks import LockedFile, patiently
+from ganeti_masterd.startup.locks import queue_locked
 from ganeti_masterd.startup.paths import Paths
 
 
@@ -37,14 +37,12 @@ def queue_held(paths: Paths) -> Iterator[None]:
 
     Raises :class:`Refused` while another process holds it.
     """
-    try:
-        lock = patiently(lambda: LockedFile(paths.queue_lock))
-    except PidFileLockError as error:
-        raise Refused(f"{error}; stop the master daemon on this node first") from None
-    try:
+    with ExitStack() as held:
+        try:
+            held.enter_context(queue_locked(paths.queue_lock))
+        except PidFileLockError as error:
+            raise Refused(f"{error}; stop the master daemon on this node first") from None
         yield
-    finally:
-        lock.release()
 
 
 def read_own(paths: Paths) -> OwnFiles:

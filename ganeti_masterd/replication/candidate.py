@@ -80,9 +80,9 @@ class Candidate:
         self._life = 0
         self._pumping = False
         self._delivered = False
-        self._unanswered = 0
         self._before = before
-        #: Calls of any life that have not ended, and until when one that failed may be done.
+        #: Calls that have not ended, and until when one that failed may still be done. A life
+        #: begins without any, so they are those of one group of states.
         self._in_flight = 0
         self._quiet_at = float("-inf")
         self._fault: str | None = None
@@ -253,11 +253,11 @@ class Candidate:
     def _send(self, states: Sequence[State]) -> None:
         site, life = self._site, self._life
         calls = calls_for(states, site.files)
-        self._unanswered = len(calls)
-        for procedure, arguments in calls:
+        self._in_flight = len(calls)
+        for sent, (procedure, arguments) in enumerate(calls):
             if life != self._life:
+                self._in_flight -= len(calls) - sent
                 return
-            self._in_flight += 1
             answer: Deferred[Mapping[str, NodeResult]] = site.nodes.call(
                 [self.target], procedure, arguments, timeout=PATIENCE
             )
@@ -270,10 +270,10 @@ class Candidate:
     def _answered(self, results: Mapping[str, NodeResult], life: int) -> None:
         self._in_flight -= 1
         try:
+            if results[self.target.key].error is not None:
+                self._failed_call()
             if life == self._life:
                 self._note(results)
-            elif results[self.target.key].error is not None:
-                self._failed_call()
         except Exception:
             self._failed_here(Failure(), life)
 
@@ -287,8 +287,7 @@ class Candidate:
         if result.error is not None:
             self._fail(result)
             return
-        self._unanswered -= 1
-        if not self._unanswered:
+        if not self._in_flight:
             self._stream.delivered()
             self._delivered = True
             if not self._pumping:
@@ -324,7 +323,6 @@ class Candidate:
             self._stale(failure.getErrorMessage(), "none")
 
     def _stale(self, fault: str, procedure: str) -> None:
-        self._failed_call()
         self._life += 1
         self._stop()
         self.standing = step(self.standing, Standing.STALE)

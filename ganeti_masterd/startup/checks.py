@@ -23,7 +23,7 @@ from ganeti_masterd.journal.disk import Disk
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.recovery import Identity, check_journal
 from ganeti_masterd.startup.accounts import Account, find_account
-from ganeti_masterd.startup.locks import Locks, patiently, refuse_held
+from ganeti_masterd.startup.locks import patiently, queue_locked, refuse_held
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import read_config
 
@@ -194,9 +194,7 @@ def _check_files(paths: Paths) -> Snapshot:
     if not os.path.isdir(paths.queue):
         raise ConfigurationError(f"{paths.queue}, the folder of the job queue, is missing")
     configuration = read_config(paths)
-    locks = Locks()
-    try:
-        patiently(lambda: locks.take(paths.queue_lock))
+    with queue_locked(paths.queue_lock):
         check_journal(
             paths.journal,
             identity=Identity(configuration.cluster.uuid, configuration.master.name),
@@ -204,6 +202,4 @@ def _check_files(paths: Paths) -> Snapshot:
             disk=Disk(),
             now=time.time,
         )
-    finally:
-        locks.release()
     return configuration

@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from ganeti_masterd.errors import PidFileLockError
@@ -87,6 +87,16 @@ def patiently(take: Callable[[], T], sleep: Callable[[float], object] = time.sle
         except PidFileLockError:
             sleep(PAUSE)
     return take()
+
+
+@contextlib.contextmanager
+def queue_locked(path: str) -> Iterator[None]:
+    """Holds the queue's lock meanwhile; raises as :func:`patiently` where it can't be had."""
+    lock = patiently(lambda: LockedFile(path))
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def refuse_held(paths: Iterable[str]) -> None:
