@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec import Struct
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
-from twisted.python.threadpool import ThreadPool
 
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
@@ -18,6 +17,7 @@ from ganeti_masterd.events import Events
 from ganeti_masterd.execution.context import Services
 from ganeti_masterd.execution.executor import Executor
 from ganeti_masterd.execution.hops import Hops
+from ganeti_masterd.execution.threads import OpcodeThreads
 from ganeti_masterd.jobs.control import JobControl
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.published import PublishedState
@@ -144,7 +144,7 @@ class Assembly:
         )
         submission = Submission(self.queue, refusal=self.replication.refusal)
         self.hops = Hops(mailbox)
-        self.pool = ThreadPool(1, limit, "opcodes")
+        self.threads = OpcodeThreads(limit)
         services = Services(
             queue=self.queue,
             submission=submission,
@@ -157,7 +157,7 @@ class Assembly:
             timers=self.timers,
             root=paths.root,
         )
-        self.executor = Executor(mailbox, self.pool, services, paths.data)
+        self.executor = Executor(mailbox, self.threads, services, paths.data)
         self.store.on_change(self.replication.configured)
         self.store.on_change(self._configuration_changed)
         daemon = Daemon(
@@ -215,7 +215,7 @@ class Assembly:
             queue=self.queue,
             journal=self.journal,
             listeners={listener.name: listener.factory for listener in self.listeners},
-            pools={"opcodes": self.pool},
+            pools={"opcodes": self.threads},
             replicas=lambda: self.replication.replicas,
         )
         server = serverFromString(self._reactor, local(endpoint))

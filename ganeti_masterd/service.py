@@ -209,7 +209,7 @@ class MasterService(Service):
     def _start_threads(self) -> None:
         """Nothing should fail from here on, and nothing blocks."""
         surroundings = self._surroundings
-        self._parts.pool.start()
+        self._parts.threads.start()
         self._parts.door.start_threads()
         self._parts.replication.start()
         self._parts.journal.start()
@@ -309,7 +309,7 @@ class MasterService(Service):
         parts.timers.cancel_all()
         self._timers.cancel_all()
         if not self._surroundings.ending.stuck:
-            parts.pool.stop()
+            parts.threads.stop()
         self._locks.release()
         log.info("The master daemon has stopped")
         self._surroundings.ending.arrange(self._reactor)

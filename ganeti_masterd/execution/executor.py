@@ -1,9 +1,9 @@
-"""All jobs that are under way, and the thread pool that their opcodes block in."""
+"""All jobs that are under way, and the threads that their opcodes block in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
@@ -12,6 +12,7 @@ from twisted.python.threadpool import ThreadPool
 
 from ganeti_masterd.execution.context import OpcodeContext, Services
 from ganeti_masterd.execution.run import JobRun
+from ganeti_masterd.execution.threads import OpcodeThreads
 from ganeti_masterd.execution.unit import run_unit
 from ganeti_masterd.jobs.model import reprioritize
 from ganeti_masterd.journal.rows import Row
@@ -21,14 +22,18 @@ from ganeti_masterd.logical_units.base import LogicalUnit
 class Executor:
     """Implements :class:`~ganeti_masterd.jobs.queue.Runner`. Reactor thread only.
 
-    ``pool`` is for opcodes alone and as large as the limit of running jobs.
+    ``threads`` are for opcodes alone and as many as the limit of running jobs.
     """
 
     def __init__(
-        self, reactor: IReactorFromThreads, pool: ThreadPool, services: Services, data_dir: str
+        self,
+        reactor: IReactorFromThreads,
+        threads: OpcodeThreads,
+        services: Services,
+        data_dir: str,
     ) -> None:
         self._reactor = reactor
-        self._pool = pool
+        self._threads = threads
         self._services = services
         self._data_dir = data_dir
         self._runs: dict[int, JobRun] = {}
@@ -41,7 +46,7 @@ class Executor:
         """Lets at most ``limit`` jobs run from now on; those that run go on."""
         queue = self._services.queue
         queue.scheduler.limit = limit
-        self._pool.adjustPoolsize(min(self._pool.min, limit), limit)
+        self._threads.set_limit(limit)
         queue.wake()
 
     # From the queue
@@ -87,7 +92,9 @@ class Executor:
 
     def in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Runs something that blocks in a pool thread."""
-        return deferToThreadPool(self._reactor, self._pool, function, *args)
+        # Of a pool this needs no more than callInThreadWithCallback.
+        pool = cast(ThreadPool, self._threads)
+        return deferToThreadPool(self._reactor, pool, function, *args)
 
     def run_in_thread(self, unit: LogicalUnit[Any] | None, ctx: OpcodeContext) -> Deferred[Any]:
         """Runs an opcode's blocking stretch in a pool thread."""

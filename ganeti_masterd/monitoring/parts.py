@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -44,11 +44,13 @@ class Listener(Protocol):
 class Pool(Protocol):
     """A thread pool."""
 
-    max: int
+    @property
+    def limit(self) -> int:
+        """The most threads that there may be."""
 
     @property
-    def working(self) -> Sized:
-        """The threads at work."""
+    def busy(self) -> int:
+        """How many threads are at work."""
 
 
 class Parts(Struct, frozen=True):

@@ -75,5 +75,5 @@ class Readings:
         pools = self._parts.pools.items()
         yield metrics.BACKLOG.family({(): journal.backlog})
         yield metrics.WRITABLE.family({(): journal.fault is None})
-        yield metrics.THREADS.family({(name,): pool.max for name, pool in pools})
-        yield metrics.THREADS_BUSY.family({(name,): len(pool.working) for name, pool in pools})
+        yield metrics.THREADS.family({(name,): pool.limit for name, pool in pools})
+        yield metrics.THREADS_BUSY.family({(name,): pool.busy for name, pool in pools})

@@ -133,8 +133,6 @@ class StatusReport:
                 each.node: ReplicaStatus(each.standing is Standing.CURRENT, each.waiting)
                 for each in parts.replicas()
             },
-            pools={
-                name: PoolStatus(len(pool.working), pool.max) for name, pool in parts.pools.items()
-            },
+            pools={name: PoolStatus(pool.busy, pool.limit) for name, pool in parts.pools.items()},
             reactor_latency=self._latency.last,
         )

@@ -8,7 +8,6 @@ from threading import Event
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 
 from ganeti_masterd.config.newcluster import new_cluster
@@ -18,6 +17,7 @@ from ganeti_masterd.events import Events
 from ganeti_masterd.execution.context import Services
 from ganeti_masterd.execution.executor import Executor
 from ganeti_masterd.execution.hops import Hops
+from ganeti_masterd.execution.threads import OpcodeThreads
 from ganeti_masterd.jobs.control import JobControl
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job
@@ -80,7 +80,7 @@ class ExecutionScene(TestCase):
         self.submission = Submission(self.queue)
         self.control = JobControl(self.queue)
         self.hops = Hops(reactor)
-        self.pool = ThreadPool(0, self.limit, "test")
+        self.threads = OpcodeThreads(self.limit)
         self.reservations = Reservations()
         services = Services(
             queue=self.queue,
@@ -93,14 +93,14 @@ class ExecutionScene(TestCase):
             hops=self.hops,
             timers=self.timers,
         )
-        self.executor = Executor(reactor, self.pool, services, "/data")
-        self.pool.start()
+        self.executor = Executor(reactor, self.threads, services, "/data")
+        self.threads.start()
         self.addCleanup(self._end)
         self.queue.run_with(self.executor)
 
     def _end(self) -> None:
         self.hops.close()
-        self.pool.stop()
+        self.threads.stop()
         self.timers.cancel_all()
         leftovers = (self.locks.rows(), len(self.reservations), len(self.hops))
         self.assertEqual(leftovers, ([], 0, 0), "locks, reservations or hops are left over")

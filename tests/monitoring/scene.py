@@ -83,8 +83,8 @@ class FakePool:
     """What monitoring sees of a thread pool."""
 
     def __init__(self, limit: int) -> None:
-        self.max = limit
-        self.working: list[None] = []
+        self.limit = limit
+        self.busy = 0
 
 
 class MonitoringScene(QueueScene):

@@ -100,7 +100,7 @@ class MetricsTests(MonitoringScene):
     def test_daemon(self) -> None:
         """Backlog, threads, and whether the journal can be written."""
         self.observed_journal.backlog = 12
-        self.pool.working = [None, None]
+        self.pool.busy = 2
         found = self.metrics()
         self.assertEqual(found["ganeti_journal_backlog_rows", ()], 12)
         self.assertEqual(found["ganeti_journal_writable", ()], 1)
