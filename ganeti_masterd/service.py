@@ -134,6 +134,7 @@ class MasterService(Service):
             seconds=time.monotonic() - began,
         )
         self._surroundings.launch.succeeded()
+        self._surroundings.logs.gather(lambda write: self._timers.later(0.0, write))
 
     def _undo(self, recovered: Recovered | None, listening: list[Listener]) -> None:
         """Takes back what a start that fails has done so far; no thread runs yet."""
@@ -257,6 +258,7 @@ class MasterService(Service):
     def stopService(self) -> Deferred[None]:
         """Stops every part in order; fires once all that was acknowledged is in the files."""
         super().stopService()
+        self._surroundings.logs.promptly()
         log.info("The master daemon stops")
         self._surroundings.notifier.tell(STOPPING)
         self._stopping = Stopping(self, Timers(self._reactor), self._settings.stop_timeout)

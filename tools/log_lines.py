@@ -148,6 +148,10 @@ MEANINGS = {
     "Opcode {index} of job {job} could not be begun": "As above, before it ran.",
     "Job {job} is stuck": "A fault of the daemon: the job can't go on. It ends in error at the "
     "next start.",
+    "A thread for opcodes can't be made: {error}": "The system lets this process have no more "
+    "threads: jobs share those that there are. See ``ulimit -u`` and ``TasksMax``.",
+    "The end of a call in an opcode's thread can't be told": "A fault of the daemon: the job is "
+    "stuck.",
     "The new priority of job {job} was lost": "A fault of the daemon; the job waits on with the "
     "priority that it had.",
     # journal and files

@@ -25,7 +25,7 @@ Told = Callable[[bool, Any], object]
 class _Call(Struct, gc=False):
     """What one thread is to run."""
 
-    told: Told | None
+    told: Told
     function: Callable[..., Any]
     args: tuple[Any, ...]
     named: dict[str, Any]
@@ -83,7 +83,7 @@ class OpcodeThreads:
             self._grow()
 
     def callInThreadWithCallback(
-        self, onResult: Told | None, func: Callable[..., Any], *args: Any, **kw: Any
+        self, onResult: Told, func: Callable[..., Any], *args: Any, **kw: Any
     ) -> None:
         """See ``ThreadPool.callInThreadWithCallback``: ``onResult`` is called in the thread."""
         self._calls.put(_Call(onResult, func, args, kw))
@@ -126,10 +126,7 @@ class OpcodeThreads:
         # First, so that whoever hears of the result finds the thread free.
         with self._lock:
             self._load -= 1
-        if call.told is not None:
-            try:
-                call.told(good, result)
-            except Exception:
-                log.failure("The end of a call in an opcode's thread can't be told")
-        elif not good:
-            log.failure("What an opcode's thread ran failed", result)
+        try:
+            call.told(good, result)
+        except Exception:
+            log.failure("The end of a call in an opcode's thread can't be told")

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import syslog
+from collections import deque
+from collections.abc import Callable
+from threading import RLock, get_ident
 from typing import IO, Any, Literal
 
 import msgspec
 from twisted.logger import (
-    FileLogObserver,
     ILogObserver,
     LogEvent,
     LogLevel,
@@ -40,6 +42,9 @@ _PRIORITIES = {
     LogLevel.critical: syslog.LOG_CRIT,
 }
 
+
+#: Levels whose lines may wait for others.
+_PATIENT = (LogLevel.info, LogLevel.debug)
 
 #: What only Twisted's own formatter knows how to write.
 _UNUSUAL = frozenset({"log_failure", "log_system", "log_flattened"})
@@ -77,6 +82,59 @@ class LogFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.path, flags, LOG_PERMS)
         return open(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+
+@implementer(ILogObserver)
+class FileObserver:
+    """Writes events to a file that has ``write`` and ``flush``, as lines of ``form``.
+
+    After :meth:`gather`, what the reactor thread logs in one turn is written together:
+    a busy daemon has a line for each request, and each write costs it a system call
+    and the interpreter lock. Warnings and worse, and what other threads log, are
+    written at once, with all that waits.
+    """
+
+    def __init__(self, file: Any, form: Callable[[LogEvent], str | None]) -> None:
+        self._file = file
+        self._form = form
+        self._lines: deque[str] = deque()
+        self._later: Callable[[Callable[[], object]], object] | None = None
+        self._thread = 0
+        self._due = False
+        # What the collector ends may log while a line is written.
+        self._lock = RLock()
+
+    def gather(self, later: Callable[[Callable[[], object]], object]) -> None:
+        """Lets lines wait until ``later`` runs what it is given. Reactor thread."""
+        self._thread = get_ident()
+        self._later = later
+
+    def promptly(self) -> None:
+        """Writes what waits, and all from now on at once."""
+        self._later = None
+        self._write()
+
+    def __call__(self, event: LogEvent) -> None:
+        """See ``ILogObserver``."""
+        line = self._form(event)
+        if not line:
+            return
+        self._lines.append(line)
+        later = self._later
+        if later is None or event.get("log_level") not in _PATIENT or get_ident() != self._thread:
+            self._write()
+        elif not self._due:
+            self._due = True
+            later(self._write)
+
+    def _write(self) -> None:
+        with self._lock:
+            self._due = False
+            lines = self._lines
+            text = "".join([lines.popleft() for _ in range(len(lines))])
+            if text:
+                self._file.write(text)
+                self._file.flush()
 
 
 @implementer(ILogObserver)
@@ -179,8 +237,10 @@ class Logs:
         self.file = LogFile(path) if path is not None and to_syslog != "only" else None
         observers: list[Any] = []
         out: Any = self.file if self.file is not None else stream
+        self._lines: FileObserver | None = None
         if out is not None and to_syslog != "only":
-            observers.append(FileLogObserver(out, as_json if json else TextLines()))
+            self._lines = FileObserver(out, as_json if json else TextLines())
+            observers.append(self._lines)
         if to_syslog != "no":
             observers.append(SyslogObserver(syslog_name))
         self.observer: ILogObserver = Everywhere(observers, debug)
@@ -189,3 +249,13 @@ class Logs:
         """Opens the log file again by its name; raises ``OSError`` if that can't be done."""
         if self.file is not None:
             self.file.reopen()
+
+    def gather(self, later: Callable[[Callable[[], object]], object]) -> None:
+        """Lets lines of one turn be written together; see :meth:`FileObserver.gather`."""
+        if self._lines is not None:
+            self._lines.gather(later)
+
+    def promptly(self) -> None:
+        """Writes each line at once from now on, as before :meth:`gather`."""
+        if self._lines is not None:
+            self._lines.promptly()

@@ -7,7 +7,9 @@ import json
 import os
 import stat
 import syslog
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any, cast
 
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEventAsClassicLogText
@@ -15,8 +17,20 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from ganeti_masterd.luxi.peers import Peer
-from ganeti_masterd.startup.logs import Logs, SyslogObserver, TextLines
+from ganeti_masterd.startup.logs import FileObserver, Logs, SyslogObserver, TextLines
 from tests.startup.scene import RootTestCase
+
+
+class FullOnce(io.StringIO):
+    """A file on a disk that is full at first."""
+
+    full = True
+
+    def write(self, text: str) -> int:
+        if self.full:
+            self.full = False
+            raise OSError(28, "No space left on device")
+        return super().write(text)
 
 
 class LogTests(RootTestCase):
@@ -33,6 +47,10 @@ class LogTests(RootTestCase):
         logs = Logs(**{"path": str(self.path), **how})
         verifyObject(ILogObserver, logs.observer)
         return logs, Logger("here", observer=logs.observer)
+
+    def said(self) -> list[str]:
+        """Returns what the lines in the file say."""
+        return [line.rpartition("] ")[2] for line in self.path.read_text().splitlines()]
 
     def test_text(self) -> None:
         """The file is for its owner alone, and appended to."""
@@ -63,6 +81,54 @@ class LogTests(RootTestCase):
         for event in events:
             self.assertEqual(lines(event), formatEventAsClassicLogText(event), event)
         self.assertIn("7 of [1]: a\n\tb\n", lines(events[0]) or "")
+
+    def test_gathered(self) -> None:
+        """What is logged in one turn is written together, by its end."""
+        logs, log = self.log_to()
+        later: list[Callable[[], object]] = []
+        logs.gather(later.append)
+        for text in ("one", "two"):
+            log.info(text)
+        self.assertEqual((self.path.read_text(), len(later)), ("", 1))
+        later.pop()()
+        self.assertEqual(self.said(), ["one", "two"])
+        log.info("three")
+        self.assertEqual((self.said(), len(later)), (["one", "two"], 1))
+
+    def test_what_does_not_wait(self) -> None:
+        """A warning is written at once, after what waits; so is what another thread logs."""
+        logs, log = self.log_to()
+        later: list[Callable[[], object]] = []
+        logs.gather(later.append)
+        log.info("one")
+        log.warn("two")
+        self.assertEqual(self.said(), ["one", "two"])
+        log.info("three")
+        thread = Thread(target=log.info, args=("four",))
+        thread.start()
+        thread.join()
+        self.assertEqual(self.said(), ["one", "two", "three", "four"])
+        for write in later:
+            write()
+        self.assertEqual(self.said(), ["one", "two", "three", "four"])
+
+    def test_promptly(self) -> None:
+        """Once that is over, what waited is written, and each line at once."""
+        logs, log = self.log_to()
+        logs.gather(lambda write: None)
+        log.info("one")
+        logs.promptly()
+        self.assertEqual(self.said(), ["one"])
+        log.info("two")
+        self.assertEqual(self.said(), ["one", "two"])
+
+    def test_disk_is_full(self) -> None:
+        """A line that can't be written is lost; those after it are not."""
+        file = FullOnce()
+        observer = FileObserver(file, lambda event: str(event["log_format"]))
+        self.assertRaises(OSError, observer, {"log_format": "one"})
+        observer({"log_format": "two"})
+        self.assertEqual(file.getvalue(), "two")
 
     def test_mode(self) -> None:
         """A new file has mode 0600 whatever the umask."""
