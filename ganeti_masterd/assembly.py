@@ -26,6 +26,7 @@ from ganeti_masterd.jobs.scheduler import Scheduler
 from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.jobs.watch import JobWatch
+from ganeti_masterd.journal.clerk import Clerk
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.recovery import Recovered
@@ -47,6 +48,7 @@ from ganeti_masterd.requests.wconfd import EchoAnswers
 from ganeti_masterd.simulation.calllog import Mode
 from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.doors import open_door
+from ganeti_masterd.startup.ownership import groups_of
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.socket import MasterSocket
 from ganeti_masterd.startup.tracing import trace, traced
@@ -89,23 +91,36 @@ class Listener(Struct, frozen=True):
 
 
 class Assembly:
-    """The parts of one daemon, from a recovered journal and the configuration."""
+    """The parts of one daemon, from a recovered journal and the configuration.
+
+    ``queue_lock`` is the descriptor that holds the queue's lock.
+    """
 
     def __init__(
-        self, reactor: Any, settings: Settings, recovered: Recovered, snapshot: Snapshot
+        self,
+        reactor: Any,
+        settings: Settings,
+        recovered: Recovered,
+        snapshot: Snapshot,
+        *,
+        queue_lock: int,
     ) -> None:
         paths = settings.paths
         limit = snapshot.cluster.max_running_jobs
         self.events = Events()
         self.timers = Timers(cast(IReactorTime, reactor), time.time)
         mailbox = Mailbox(cast(IReactorFromThreads, reactor))
+        disk_thread = DiskThread(mailbox)
         self.journal = Journal(
             recovered,
-            DiskThread(mailbox),
+            disk_thread,
             self.timers,
             config_image=lambda: self.store.image(),
             exact_serial=lambda: self.queue.last_id,
             events=self.events,
+            job_files=Clerk(
+                disk_thread.resume, groups_of(paths, settings.account), keep=[queue_lock]
+            ),
         )
         self.door = open_door(
             reactor,

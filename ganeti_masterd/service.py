@@ -101,9 +101,11 @@ class MasterService(Service):
         recovered: Recovered | None = None
         listening: list[Listener] = []
         try:
-            self._lock()
+            queue_lock = self._lock()
             recovered, snapshot = self._recover()
-            self._parts = Assembly(self._reactor, self._settings, recovered, snapshot)
+            self._parts = Assembly(
+                self._reactor, self._settings, recovered, snapshot, queue_lock=queue_lock
+            )
             listening = self._parts.listeners
             self._monitoring = self._parts.monitoring()
             restored = self._prepare()
@@ -155,14 +157,16 @@ class MasterService(Service):
         self._surroundings.ending.failed()
         self._surroundings.ending.now()
 
-    def _lock(self) -> None:
+    def _lock(self) -> int:
+        """Takes all locks; returns the descriptor that holds the queue's."""
         paths = self._settings.paths
         self._locks.take_pid_file(paths.pid)
-        patiently(lambda: self._locks.take(paths.queue_lock))
+        queue_lock = patiently(lambda: self._locks.take(paths.queue_lock))
         if self._settings.simulate_log is None:
             # luxid and wconfd can't be started beside this daemon.
             for path in paths.peers_pids:
                 self._locks.take_pid_file(path)
+        return queue_lock.fileno()
 
     def _recover(self) -> tuple[Recovered, Snapshot]:
         """Brings Ganeti's files up to date with the journal, then reads them."""

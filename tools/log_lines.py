@@ -176,6 +176,11 @@ MEANINGS = {
     "journal but not Ganeti's files. Nothing is lost; when too many rows wait, submissions are "
     "refused. Once for each reason.",
     "The files follow the journal again": "The end of the above.",
+    "No process for job files can be had, the daemon writes them itself: {error}": "The system "
+    "lets this process start no other. Nothing is lost, a loaded daemon is slower. Once for each "
+    "reason.",
+    "The process for job files ended with {code}; the daemon writes them itself for now": "It was "
+    "killed, or failed. Nothing is lost; the next large round starts another.",
     "The configuration can't be had for config.data": "A fault of the daemon; it tries again.",
     "An observer of the configuration failed": "A fault of the daemon. The change is durable.",
     # nodes

@@ -17,6 +17,13 @@ TEMPORARY_SUFFIX = ".following"
 
 JOB_PREFIX = "job-"
 
+#: How many job files are written, synced and named together: more would gain little,
+#: and each is open until it is synced.
+GROUP = 32
+
+#: A file that is to be replaced: its path and its new content.
+File = tuple[str, bytes]
+
 
 class Files(Struct, frozen=True):
     """The files that follow the journal, by absolute paths.
@@ -66,7 +73,7 @@ def replace_file(disk: IDisk, path: str, content: bytes) -> None:
         pass
 
 
-def replace_files(disk: IDisk, files: Sequence[tuple[str, bytes]]) -> Iterator[None]:
+def replace_files(disk: IDisk, files: Sequence[File]) -> Iterator[None]:
     """Replaces several files as :func:`replace_file` does, in short steps.
 
     All are written, then synced, then given their names, in the order given:
@@ -90,6 +97,12 @@ def replace_files(disk: IDisk, files: Sequence[tuple[str, bytes]]) -> Iterator[N
             with contextlib.suppress(OSError):
                 disk.unlink(temporary)
         raise
+
+
+def in_groups(disk: IDisk, files: Sequence[File]) -> Iterator[None]:
+    """Replaces any number of files as :func:`replace_files` does, some at a time."""
+    for start in range(0, len(files), GROUP):
+        yield from replace_files(disk, files[start : start + GROUP])
 
 
 def job_number(name: str) -> int | None:

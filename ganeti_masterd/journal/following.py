@@ -8,7 +8,7 @@ configuration or of the serial, whatever the crash.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -16,17 +16,14 @@ from msgspec import Struct
 from ganeti_masterd.journal.digests import digest_of
 from ganeti_masterd.journal.files import (
     ARCHIVE_DIRECTORY_PERMS,
+    File,
     Files,
+    in_groups,
     replace_file,
-    replace_files,
 )
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.store import IStore
-
-#: How many job files are written, synced and named together: more would gain little,
-#: and each is open until it is synced.
-GROUP = 32
 
 
 class Image(Protocol):
@@ -61,16 +58,33 @@ class Round(Struct, frozen=True):
     logs: Sequence[tuple[int, int]]
 
 
+#: Replaces files in steps, as :func:`in_groups` does.
+Replace = Callable[[IDisk, Sequence[File]], Iterator[object]]
+
+
+class JobFiles(Protocol):
+    """Whoever replaces the job files of a round."""
+
+    def replace(self, disk: IDisk, files: Sequence[File]) -> Iterator[object]:
+        """Replaces files in steps, as :func:`in_groups` does."""
+
+    def close(self) -> None:
+        """Ends what it has running."""
+
+
 class Follower:
     """Writes the files of one journal. Disk thread only."""
 
-    def __init__(self, disk: IDisk, store: IStore, files: Files) -> None:
+    def __init__(
+        self, disk: IDisk, store: IStore, files: Files, replace: Replace = in_groups
+    ) -> None:
         self._disk = disk
         self._store = store
         self._files = files
+        self._replace = replace
         self._durable_directories: set[str] = set()
 
-    def steps(self, round_: Round) -> Iterator[None]:
+    def steps(self, round_: Round) -> Iterator[object]:
         """Runs the round; stops between any two files to let others have the disk.
 
         ``OSError`` or ``sqlite3.Error`` where it can't go on: the rows stand
@@ -83,32 +97,31 @@ class Follower:
         config_digest = None if config is None else digest_of(config)
         if serial is not None or config is not None:
             self._store.expect(config_digest, serial_digest)
-            yield
+            yield None
         if serial is not None:
             replace_file(disk, files.serial, serial)
             disk.sync_directory(files.queue)
-            yield
+            yield None
         if config is not None:
             replace_file(disk, files.config, config)
             disk.sync_directory(files.config_directory)
-            yield
+            yield None
         archived = [row for _, row in round_.jobs.values() if row.archived]
         live = [(files.job(n), row.body) for n, (_, row) in round_.jobs.items() if not row.archived]
-        for start in range(0, len(live), GROUP):
-            yield from replace_files(disk, live[start : start + GROUP])
+        yield from self._replace(disk, live)
         directories = set()
         for row in archived:
             directory = files.archive_directory(row.job_id)
             directories.add(directory)
             self._make_durable(directory)
             self._archive(row)
-            yield
+            yield None
         for directory in sorted(directories):
             disk.sync_directory(directory)
-            yield
+            yield None
         if round_.jobs:
             disk.sync_directory(files.queue)
-            yield
+            yield None
         self._store.followed(round_.seq, round_.logs, config_digest, serial_digest)
 
     def _archive(self, row: JobRow) -> None:

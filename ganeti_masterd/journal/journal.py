@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import Committed, Events
-from ganeti_masterd.journal.following import Image
+from ganeti_masterd.journal.following import Image, JobFiles
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.rounds import Pace, Rounds
@@ -67,7 +67,8 @@ class Journal:
 
     ``config_image`` gives the published configuration as a round begins;
     ``exact_serial`` the last job id given, for a clean stop (null leaves the
-    number that the file holds). Work waits until :meth:`start`.
+    number that the file holds). ``job_files`` replaces job files (null: the disk
+    thread does), and is closed with the journal. Work waits until :meth:`start`.
     """
 
     def __init__(
@@ -80,13 +81,14 @@ class Journal:
         exact_serial: Callable[[], int | None],
         events: Events | None = None,
         pace: Pace | None = None,
+        job_files: JobFiles | None = None,
     ) -> None:
         self.reserved = recovered.reserved
         self._thread = thread
         self._timers = timers
         self._exact_serial = exact_serial
         self._events = events if events is not None else Events()
-        self._writing = Writing(recovered)
+        self._writing = Writing(recovered, job_files)
         self._rounds = Rounds(
             thread, timers, self._writing, config_image, pace if pace is not None else Pace()
         )

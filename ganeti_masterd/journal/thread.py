@@ -18,7 +18,10 @@ from zope.interface import Interface, implementer
 
 Work = Callable[[], Any]
 Answer = Callable[[Any], object]
-Steps = Iterator[None]
+
+#: A step of a round yields it when nothing can be done before ``resume``, else null.
+WAITING = object()
+Steps = Iterator[object]
 
 
 class IDiskThread(Interface):
@@ -40,6 +43,9 @@ class IDiskThread(Interface):
     def hurry(steps: int) -> None:
         """Runs so many steps of the round, if there are, before the work given after this."""
 
+    def resume() -> None:
+        """Lets a round that waits go on. For any thread."""
+
     def stop(answer: Answer) -> None:
         """Ends after all that was given before, also the round, then answers null."""
 
@@ -53,12 +59,13 @@ class WorkOrder:
     def __init__(self) -> None:
         self._round: tuple[Steps, Answer] | None = None
         self._last: Answer | None = None
+        self._waiting = False
         self.closed = False
 
     @property
     def between(self) -> bool:
         """Whether a step can run while no work waits."""
-        return self._round is not None or self._last is not None
+        return not self._waiting and (self._round is not None or self._last is not None)
 
     def take_round(self, steps: Steps, answer: Answer) -> None:
         """Takes a round; the one before must have ended."""
@@ -69,6 +76,10 @@ class WorkOrder:
         """Ends after the round, if there is one."""
         self._last = answer
 
+    def resume(self) -> None:
+        """Lets a round that waits go on."""
+        self._waiting = False
+
     def work(self, work: Work, answer: Answer) -> tuple[Answer, Any]:
         """Runs urgent work; returns whom to answer, and what."""
         return answer, _result(work)
@@ -76,7 +87,7 @@ class WorkOrder:
     def steps(self, count: int) -> tuple[Answer, Any] | None:
         """Runs steps of the round, if there is one; returns as :meth:`step` at its end."""
         for _ in range(count):
-            if self._round is None:
+            if self._round is None or self._waiting:
                 break
             ended = self.step()
             if ended is not None:
@@ -88,7 +99,8 @@ class WorkOrder:
         if self._round is not None:
             steps, answer = self._round
             result = _result(lambda: next(steps, _END))
-            if result is None:
+            if result is not _END and not isinstance(result, Failure):
+                self._waiting = result is WAITING
                 return None
             self._round = None
             return answer, None if result is _END else result
@@ -127,6 +139,10 @@ class DiskThread:
     def hurry(self, steps: int) -> None:
         """See :meth:`IDiskThread.hurry`."""
         self._items.put(lambda order: order.steps(steps))
+
+    def resume(self) -> None:
+        """See :meth:`IDiskThread.resume`."""
+        self._items.put(WorkOrder.resume)
 
     def stop(self, answer: Answer) -> None:
         """See :meth:`IDiskThread.stop`."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ganeti_masterd.journal.digests import digest_of
-from ganeti_masterd.journal.following import Follower, Round
+from ganeti_masterd.journal.files import in_groups
+from ganeti_masterd.journal.following import Follower, JobFiles, Round
 from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.replay import fold_logs, last_rows
 from ganeti_masterd.journal.rows import JobRow, Row
@@ -15,11 +16,13 @@ from ganeti_masterd.journal.rows import JobRow, Row
 class Writing:
     """The journal's work on disk. Disk thread only, once the thread runs."""
 
-    def __init__(self, recovered: Recovered) -> None:
+    def __init__(self, recovered: Recovered, job_files: JobFiles | None = None) -> None:
         self._recovered = recovered
+        self._job_files = job_files
         self._store = recovered.store
         self._chain = recovered.chain
-        self._follower = Follower(recovered.disk, recovered.store, recovered.files)
+        replace = in_groups if job_files is None else job_files.replace
+        self._follower = Follower(recovered.disk, recovered.store, recovered.files, replace)
 
     def append(self, rows: Sequence[tuple[int, Row]]) -> None:
         """Makes numbered rows durable, all or none."""
@@ -30,14 +33,14 @@ class Writing:
         """Runs a function on the disk."""
         return function(self._recovered.disk, *args)
 
-    def steps(self, round_: Round) -> Iterator[None]:
+    def steps(self, round_: Round) -> Iterator[object]:
         """Runs a round (see :meth:`Follower.steps`)."""
         yield from self._follower.steps(round_)
         for job_id, (_, row) in round_.jobs.items():
             if row.archived:
                 self._chain.forget(job_id, digest_of(row.body))
 
-    def finish(self, serial: int | None) -> Iterator[None]:
+    def finish(self, serial: int | None) -> Iterator[object]:
         """Runs the last round: log lines that are left, and ``serial`` where not null.
 
         The files hold all rows but log lines before it, and the store is empty after.
@@ -46,7 +49,7 @@ class Writing:
         held = fold_logs(
             self._store, recovered.disk, recovered.files, self._store.load(), recovered.merge_log
         )
-        yield
+        yield None
         jobs = {
             job_id: (entry.seq, JobRow(job_id, entry.body, entry.archived))
             for job_id, entry in last_rows(held).items()
@@ -55,5 +58,9 @@ class Writing:
         yield from self._follower.steps(Round(held.last_seq, serial, None, jobs, logs))
 
     def close(self) -> None:
-        """Closes the store."""
-        self._store.close()
+        """Closes the store, and ends what writes job files."""
+        try:
+            self._store.close()
+        finally:
+            if self._job_files is not None:
+                self._job_files.close()

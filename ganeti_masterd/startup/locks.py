@@ -43,6 +43,10 @@ class LockedFile:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, text.encode(), 0)
 
+    def fileno(self) -> int:
+        """Returns the descriptor; a process that inherits it holds the ``flock`` as well."""
+        return self._fd
+
     def release(self, *, remove: bool = False) -> None:
         """Gives the lock back; ``remove`` takes the file away first. Twice is fine."""
         if self._fd < 0:
@@ -60,9 +64,10 @@ class Locks:
     def __init__(self) -> None:
         self._held: list[tuple[LockedFile, bool]] = []
 
-    def take(self, path: str, mode: int = 0o640) -> None:
+    def take(self, path: str, mode: int = 0o640) -> LockedFile:
         """Locks one more file. Raises as :class:`LockedFile`; those before stay held."""
         self._held.append((LockedFile(path, mode), False))
+        return self._held[-1][0]
 
     def take_pid_file(self, path: str) -> None:
         """Locks a PID file and writes this process's id; it is removed when released."""

@@ -346,6 +346,10 @@ class SteppedThread:
         """See :meth:`IDiskThread.hurry`."""
         self._items.append(lambda order: order.steps(steps))
 
+    def resume(self) -> None:
+        """See :meth:`IDiskThread.resume`."""
+        self._items.append(WorkOrder.resume)
+
     def stop(self, answer: Answer) -> None:
         """See :meth:`IDiskThread.stop`."""
         self._items.append(lambda order: order.take_stop(answer))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -109,6 +110,40 @@ def test_stop_timeout_ends_the_wait_for_running_jobs(make_daemon: MakeDaemon) ->
         assert journal_rows(daemon) == []
         daemon.start()
         assert daemon.client().query_jobs([job], ["status"]) == [["error"]]
+
+
+def clerk_of(daemon: DaemonProcess) -> int | None:
+    """Returns the process that writes the daemon's job files, if there is one."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            command = path.with_name("cmdline").read_bytes()
+            if parent == daemon.pid and b"clerk_process" in command:
+                return int(path.parent.name)
+    return None
+
+
+def test_the_process_for_job_files_may_be_killed(make_daemon: MakeDaemon) -> None:
+    """A large round has a process write its files; without it they are written all the same."""
+    with make_daemon() as daemon:
+        master = daemon.client()
+        jobs: list[int] = []
+        clerks: list[int] = []
+        for dies in (True, True, False):
+            jobs += [job for _, job in master.submit_many_jobs([[delay(0.001)]] * 300)]
+            until(lambda: clerk_of(daemon) not in (None, *clerks), "there is no process")
+            clerks.append(clerk_of(daemon) or 0)
+            if dies:
+                os.kill(clerks[-1], signal.SIGKILL)
+        until(lambda: not unfinished(daemon), "jobs did not run")
+        assert master.query_jobs(jobs, ["status"]) == [["success"]] * len(jobs)
+        assert "The process for job files ended with -9" in daemon.log_text()
+        assert daemon.stop() == STOPPED
+        assert {job_file(daemon, job)["ops"][0]["status"] for job in jobs} == {"success"}
+        assert not Path(f"/proc/{clerks[-1]}").exists()
+        assert journal_rows(daemon) == []
+        queue = Path(daemon.paths.queue)
+        assert [path for path in queue.iterdir() if path.suffix] == []
 
 
 def test_many_finished_jobs_are_no_burden(make_daemon: MakeDaemon) -> None:

@@ -5,6 +5,8 @@ Its arguments: the root directory. Each line: ``job id, n, configuration, reserv
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
 import time
 from typing import Any
@@ -13,6 +15,7 @@ import msgspec
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import react
 
+from ganeti_masterd.journal.clerk import Clerk
 from ganeti_masterd.journal.disk import Disk
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.following import EncodedImage
@@ -38,18 +41,28 @@ def opened(root: str) -> Recovered:
     )
 
 
+def locked(root: str) -> int:
+    """Waits until no process, nor its clerk, has the lock; returns the descriptor that has it."""
+    lock = os.open(f"{root}/lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 @inlineCallbacks
 def commit_for_ever(reactor: Any, root: str) -> Any:
     """Eight committers with a job each, until the process is killed."""
+    lock = locked(root)
     recovered = opened(root)
+    thread = DiskThread(reactor)
     config = msgspec.json.decode(recovered.disk.read(recovered.files.config) or b"{}")
     journal = Journal(
         recovered,
-        DiskThread(reactor),
+        thread,
         Timers(reactor),
         config_image=lambda: EncodedImage(encode_config(config)),
         exact_serial=lambda: None,
         pace=Pace(pause=0.001, config_interval=0.005),
+        job_files=Clerk(thread.resume, keep=[lock], worth=1),
     )
     journal.start()
     count = max(config.values(), default=0)

@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from ganeti_masterd.journal.disk import Disk
 from ganeti_masterd.journal.files import job_number
-from tests.journal.committing import opened
+from tests.journal.committing import locked, opened
 from tests.journal.scene import put
 
 ROUNDS = 20 if os.environ.get("GANETI_MASTERD_SOAK") else 3
@@ -70,8 +70,10 @@ class KillTests(TestCase):
                 if line.endswith("\n"):
                     job_id, n = map(int, line.split())
                     acknowledged[job_id] = n
+            lock = locked(root)
             recovered = opened(root)
             recovered.store.close()
+            os.close(lock)
             self.assertGreater(recovered.replayed, 0)
             self.assertGreaterEqual(recovered.reserved, max(acknowledged))
             found = {}

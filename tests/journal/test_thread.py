@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from ganeti_masterd.journal.thread import DiskThread, IDiskThread
+from ganeti_masterd.journal.thread import WAITING, DiskThread, IDiskThread
 from ganeti_masterd.testing.disk import SteppedThread
 
 
@@ -67,6 +67,37 @@ class SteppedThreadTests(SynchronousTestCase):
         self.assertEqual(
             self.done, ["a", "step 0", "step 1", "b", "step 2", "step 3", "round", "c"]
         )
+
+    def test_waiting(self) -> None:
+        """A round that waits has no step, not even in a hurry, before it may go on; work has."""
+        self.thread.start()
+
+        def waits() -> Iterator[object]:
+            self.done.append("begun")
+            yield WAITING
+            self.done.append("gone on")
+
+        self.thread.follow(waits(), lambda result: self.done.append("round"))
+        self.thread.stop(lambda result: self.done.append("stopped"))
+        self.thread.run()
+        self.thread.hurry(5)
+        self.work("a")
+        self.thread.run()
+        self.assertEqual(self.done, ["begun", "a"])
+        self.thread.resume()
+        self.thread.run()
+        self.assertEqual(self.done, ["begun", "a", "gone on", "round", "stopped"])
+
+    def test_resumed_early(self) -> None:
+        """A resumption that comes before the wait is no harm: the round looks again itself."""
+        self.thread.start()
+        self.thread.resume()
+        self.thread.follow(iter([WAITING]), lambda result: self.done.append("round"))
+        self.thread.run()
+        self.assertEqual(self.done, [])
+        self.thread.resume()
+        self.thread.run()
+        self.assertEqual(self.done, ["round"])
 
     def test_faults(self) -> None:
         """A fault is the answer; the thread goes on."""
@@ -131,6 +162,23 @@ class DiskThreadTests(TestCase):
         self.assertIsInstance(values[5], Failure)
         self.assertIsNone(values[6])
         self.assertEqual([result for result, thread in answers if thread is not here], ["step"])
+
+    @inlineCallbacks
+    def test_resumed_from_another_thread(self) -> Iterator[Deferred[Any]]:
+        """A round that waits lets the thread sleep, until it is resumed from anywhere."""
+        ended: Deferred[Any] = Deferred()
+        waiting = threading.Event()
+
+        def waits() -> Iterator[object]:
+            waiting.set()
+            yield WAITING
+
+        self.thread.follow(waits(), ended.callback)
+        self.thread.start()
+        self.assertTrue(waiting.wait(20))
+        threading.Thread(target=self.thread.resume).start()
+        self.assertIsNone((yield ended))
+        yield self.stopped()
 
     @inlineCallbacks
     def test_stop(self) -> Iterator[Deferred[Any]]:
