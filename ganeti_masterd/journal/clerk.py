@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from threading import Thread
@@ -34,6 +35,8 @@ WINDOW = 2
 WEIGHT = 64 * 1024
 #: Seconds until a clerk that should end is killed.
 PATIENCE = 10.0
+#: Seconds until another is tried after one that never did anything: it may lack a right.
+PAUSE = 60.0
 
 #: The folder that holds this package.
 _PACKAGES = os.path.abspath(__file__).rsplit(os.sep, 3)[0]
@@ -51,6 +54,8 @@ class _Process:
     ) -> None:
         """Starts it; raises ``OSError`` if that can't be done."""
         self.answers: deque[Fault | _Gone | None] = deque()
+        #: Whether it has answered anything.
+        self.served = False
         self._answered = answered
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -107,9 +112,11 @@ class _Process:
             with contextlib.suppress(OSError, msgspec.DecodeError):
                 if data := self._socket.recv(LONGEST):
                     answer = clerk_process.decode_answer(data)
+            gone = isinstance(answer, _Gone)
+            self.served |= not gone
             self.answers.append(answer)
             self._answered()
-            if isinstance(answer, _Gone):
+            if gone:
                 return
 
 
@@ -133,6 +140,7 @@ class Clerk:
         keep: Sequence[int] = (),
         *,
         worth: int = WORTH,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._resume = resume
         self._groups = dict(groups or {})
@@ -140,6 +148,8 @@ class Clerk:
         self._worth = worth
         self._process: _Process | None = None
         self._unstartable: str | None = None
+        self._clock = clock
+        self._not_before = float("-inf")
 
     def replace(self, disk: IDisk, files: Sequence[File]) -> Iterator[object]:
         """Replaces files, in steps; raises ``OSError`` as :func:`in_groups` does."""
@@ -165,7 +175,7 @@ class Clerk:
 
     def _present(self) -> _Process | None:
         """Returns the process, which is started if need be; null if it can't be."""
-        if self._process is None:
+        if self._process is None and self._clock() >= self._not_before:
             try:
                 self._process = _Process(self._groups, self._keep, self._resume)
                 self._unstartable = None
@@ -216,6 +226,8 @@ class Clerk:
 
     def _lost(self, process: _Process) -> None:
         self._process = None
+        if not process.served:
+            self._not_before = self._clock() + PAUSE
         log.warn(
             "The process for job files ended with {code}; the daemon writes them itself for now",
             code=process.end(),

@@ -128,19 +128,31 @@ def test_the_process_for_job_files_may_be_killed(make_daemon: MakeDaemon) -> Non
     with make_daemon() as daemon:
         master = daemon.client()
         jobs: list[int] = []
-        clerks: list[int] = []
-        for dies in (True, True, False):
-            jobs += [job for _, job in master.submit_many_jobs([[delay(0.001)]] * 300)]
-            until(lambda: clerk_of(daemon) not in (None, *clerks), "there is no process")
-            clerks.append(clerk_of(daemon) or 0)
-            if dies:
-                os.kill(clerks[-1], signal.SIGKILL)
+
+        def burst() -> None:
+            jobs.extend(job for _, job in master.submit_many_jobs([[delay(0.001)]] * 300))
+
+        def written() -> bool:
+            path = Path(daemon.paths.queue) / f"job-{jobs[-1]}"
+            return path.exists() and b"success" in path.read_bytes()
+
+        burst()
+        until(written, "the files do not follow")
+        first = clerk_of(daemon)
+        assert first is not None
+        burst()
+        os.kill(first, signal.SIGKILL)
+        until(written, "the files do not follow without the process")
+        burst()
+        until(lambda: clerk_of(daemon) is not None, "there is no other process")
+        second = clerk_of(daemon)
+        assert second not in (None, first)
         until(lambda: not unfinished(daemon), "jobs did not run")
         assert master.query_jobs(jobs, ["status"]) == [["success"]] * len(jobs)
         assert "The process for job files ended with -9" in daemon.log_text()
         assert daemon.stop() == STOPPED
         assert {job_file(daemon, job)["ops"][0]["status"] for job in jobs} == {"success"}
-        assert not Path(f"/proc/{clerks[-1]}").exists()
+        assert not Path(f"/proc/{second}").exists()
         assert journal_rows(daemon) == []
         queue = Path(daemon.paths.queue)
         assert [path for path in queue.iterdir() if path.suffix] == []

@@ -13,12 +13,13 @@ from pathlib import Path
 from select import select
 from threading import Event
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.journal import clerk_process
-from ganeti_masterd.journal.clerk import WEIGHT, Clerk
+from ganeti_masterd.journal.clerk import PAUSE, WEIGHT, Clerk
 from ganeti_masterd.journal.clerk_process import Fault, Orders
 from ganeti_masterd.journal.disk import Disk
 from ganeti_masterd.journal.files import File
@@ -183,10 +184,19 @@ class ClerkTests(SynchronousTestCase):
         self.assert_replaced(self.files(100, b"new"))
 
     def test_not_a_clerk(self) -> None:
-        """A program that ends at once is no harm either."""
-        self.patch(sys, "executable", "/bin/false")
-        self.replace(self.files(100))
+        """A program that ends at once is no harm either; it is not tried again for a minute."""
+        now = 1000.0
+        self.clerk = self.make(clock=lambda: now)
+        with patch.object(sys, "executable", "/bin/false"):
+            self.replace(self.files(100))
         self.assert_replaced(self.files(100))
+        now += PAUSE - 1
+        self.replace(self.files(100))
+        self.assertEqual((self.clerk.process_id, len(self.disk.written)), (None, 200))
+        now += 1
+        self.replace(self.files(100))
+        self.assertIsNotNone(self.clerk.process_id)
+        self.assertEqual(len(self.disk.written), 200)
 
     def test_closed(self) -> None:
         """The process is gone once the clerk is closed; twice is fine."""
