@@ -180,8 +180,8 @@ MEANINGS = {
     "lets this process start no other. Nothing is lost, a loaded daemon is slower. Once for each "
     "reason.",
     "The process for job files ended with {code}; the daemon writes them itself for now": "It was "
-    "killed, or failed. Nothing is lost; the next large round starts another, after a minute if this "
-    "one never did anything: then see whether the daemon's user may read the installation.",
+    "killed, or failed. Nothing is lost; the next large round starts another, after a minute if "
+    "this one never did anything: then see whether the daemon's user may read the installation.",
     "The configuration can't be had for config.data": "A fault of the daemon; it tries again.",
     "An observer of the configuration failed": "A fault of the daemon. The change is durable.",
     # nodes
