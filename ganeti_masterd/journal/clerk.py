@@ -127,7 +127,6 @@ class Clerk:
     - ``groups``: see :class:`~ganeti_masterd.journal.disk.Disk`.
     - ``keep``: descriptors that the process holds as well, such as the queue's lock: should
       it outlive this process for a moment, no other daemon begins before its end.
-
     - ``worth``: from how many files on they are the process's, which is started then.
 
     Whatever it can't do is done here.
@@ -179,7 +178,7 @@ class Clerk:
             try:
                 self._process = _Process(self._groups, self._keep, self._resume)
                 self._unstartable = None
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 if str(error) != self._unstartable:
                     log.warn(
                         "No process for job files can be had, the daemon writes them itself: "
@@ -213,7 +212,7 @@ class Clerk:
                 under_way.append(groups.popleft())
                 try:
                     process.send(under_way[-1])
-                except OSError:
+                except (OSError, UnicodeError):  # such as a path that is no UTF-8
                     lost = True
                 yield None
             else:

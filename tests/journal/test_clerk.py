@@ -198,6 +198,13 @@ class ClerkTests(SynchronousTestCase):
         self.assertIsNotNone(self.clerk.process_id)
         self.assertEqual(len(self.disk.written), 200)
 
+    def test_odd_paths(self) -> None:
+        """Files whose paths are no UTF-8 can't be told to a process: they are written here."""
+        files = [(f"{self.folder}/job-{n}\udcff", b"x") for n in range(100)]
+        self.replace(files)
+        self.assert_replaced(files)
+        self.assertEqual(len(self.disk.written), 100)
+
     def test_closed(self) -> None:
         """The process is gone once the clerk is closed; twice is fine."""
         self.replace(self.files(100))
