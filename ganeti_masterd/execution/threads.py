@@ -38,9 +38,8 @@ class OpcodeThreads:
     threads are at work waits for the first that is free.
     """
 
-    def __init__(self, limit: int, name: str = "opcode") -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._name = name
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._lock = Lock()
         # Below the lock: calls that have not ended, threads that stay, and all that were made.
@@ -67,8 +66,8 @@ class OpcodeThreads:
 
     def stop(self) -> None:
         """Lets the threads end what was handed in, and waits for them."""
-        self._running = False
         with self._lock:
+            self._running = False
             self._leave(self._staying)
         for thread in self._threads:
             thread.join()
@@ -94,7 +93,7 @@ class OpcodeThreads:
     def _grow(self) -> None:
         """Makes the threads that are lacking. Holds the lock."""
         while self._running and self._staying < min(self._load, self._limit):
-            thread = Thread(target=self._work, name=f"{self._name}-{self._staying}")
+            thread = Thread(target=self._work, name=f"opcode-{self._staying}")
             try:
                 thread.start()
             except RuntimeError as error:
