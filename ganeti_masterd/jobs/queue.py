@@ -11,11 +11,11 @@ The queue decides nothing about opcodes: whoever executes them registers with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.logger import Logger
 
 from ganeti_masterd.constants import STATUS_QUEUED, STATUSES_FINALIZED
@@ -111,36 +111,35 @@ class JobQueue:
         job = self._tip.get(job_id)
         return job if job is not None else self.jobs.get(job_id)
 
-    def archived(self, job_ids: Iterable[int]) -> Deferred[Mapping[int, Job]]:
+    @inlineCallbacks
+    def archived(self, job_ids: Iterable[int]) -> Generator[Any, Any, Mapping[int, Job]]:
         """Returns archived jobs from their files, ids ascending.
 
         Those that aren't there, or can't be read, are left out. The disk thread
-        reads them in slices, so that commits go on meanwhile.
+        reads them in slices, so that commits go on meanwhile; cancelled, it reads
+        no more than the slice that it has begun.
         """
         wanted = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self.jobs]
         found = {n: self.just_archived[n] for n in wanted if n in self.just_archived}
         wanted = [n for n in wanted if n not in found and 0 < n <= self.last_id]
-        return self._read_slices(wanted, found) if wanted else succeed(found)
+        for start in range(0, len(wanted), READ_SLICE):
+            part = wanted[start : start + READ_SLICE]
+            found.update((yield self._in_disk_thread(self.folder.read_archived, part)))
+        return dict(sorted(found.items()))
 
-    def archived_ids(self) -> Deferred[list[int]]:
-        """Returns the ids of all archived jobs, ascending."""
-        listing: Deferred[list[int]] = self.journal.effect(lambda disk: self.folder.archived_ids())
-        return listing.addCallback(lambda ids: sorted({*ids, *self.just_archived}))
+    @inlineCallbacks
+    def archived_ids(self) -> Generator[Any, Any, list[int]]:
+        """Returns the ids of all archived jobs, ascending; lists one folder at a time."""
+        found: set[int] = set()
+        folders = yield self._in_disk_thread(self.folder.archive_folders)
+        for folder in folders:
+            # A job that is archived meanwhile may go to a folder that was listed already.
+            found.update(self.just_archived)
+            found.update((yield self._in_disk_thread(self.folder.ids_in, folder)))
+        return sorted({*found, *self.just_archived})
 
-    def _read_slices(self, ids: list[int], found: dict[int, Job]) -> Deferred[Mapping[int, Job]]:
-        done: Deferred[Mapping[int, Job]] = Deferred()
-
-        def go_on(part: dict[int, Job]) -> None:
-            found.update(part)
-            if not ids:
-                done.callback(dict(sorted(found.items())))
-                return
-            head, ids[:] = ids[:READ_SLICE], ids[READ_SLICE:]
-            self.journal.effect(lambda disk: self.folder.read_archived(head)).addCallbacks(
-                go_on, done.errback
-            )
-
-        go_on({})
+    def _in_disk_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        done: Deferred[Any] = self.journal.effect(lambda disk: function(*args))
         return done
 
     # Changing

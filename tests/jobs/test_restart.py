@@ -164,7 +164,7 @@ class FolderTests(SynchronousTestCase):
         """A folder that isn't there holds nothing."""
         folder = QueueFolder(self.mktemp())
         self.assertEqual(folder.live_ids(), [])
-        self.assertEqual(folder.archived_ids(), [])
+        self.assertEqual(folder.archive_folders(), [])
         self.assertEqual((folder.read_serial(), folder.highest_archived()), (0, 0))
         self.assertIsNone(folder.read(1))
 

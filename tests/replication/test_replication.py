@@ -9,7 +9,7 @@ from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.interfaces import IJournal
-from ganeti_masterd.replication import candidate
+from ganeti_masterd.replication import candidate as candidate_module
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.candidate import LOOK_AGAIN, PATIENCE, RETRY
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
@@ -264,7 +264,7 @@ class CandidateTests(Case):
         def broken(*args: object) -> None:
             raise RuntimeError("no such call")
 
-        self.patch(candidate, "calls_for", broken)
+        self.patch(candidate_module, "calls_for", broken)
         self.successResultOf(self.submit())
         self.assertEqual(self.standing("node3"), Standing.STALE)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
