@@ -133,17 +133,15 @@ def _ids_in(folder: str) -> Iterator[int]:
 
 
 class LoadedJobs(msgspec.Struct, frozen=True):
-    """What the queue's folder held: jobs by id with their files' bytes, and bad files."""
+    """What the queue's folder held: jobs by id, and what is wrong with bad files."""
 
     jobs: dict[int, Job]
-    bodies: dict[int, bytes]
     corrupt: dict[int, str]
 
 
 def load(folder: QueueFolder) -> LoadedJobs:
     """Reads every live job file. A bad one is reported, never fatal (spec queue 5)."""
     jobs: dict[int, Job] = {}
-    bodies: dict[int, bytes] = {}
     corrupt: dict[int, str] = {}
     for job_id in folder.live_ids():
         with open(folder.live(job_id), "rb") as file:
@@ -156,8 +154,7 @@ def load(folder: QueueFolder) -> LoadedJobs:
             corrupt[job_id] = str(error)
             continue
         jobs[job_id] = job
-        bodies[job_id] = body
-    return LoadedJobs(jobs, bodies, corrupt)
+    return LoadedJobs(jobs, corrupt)
 
 
 def set_aside(folder: QueueFolder, corrupt: dict[int, str]) -> None:

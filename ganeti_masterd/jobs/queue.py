@@ -12,6 +12,7 @@ The queue decides nothing about opcodes: whoever executes them registers with
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -23,6 +24,7 @@ from ganeti_masterd.errors import DaemonStopping
 from ganeti_masterd.events import Events, JobArchived, JobChanged
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.admission import Admission
+from ganeti_masterd.jobs.endings import Endings
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, LogEntry, encode_job, timestamp
 from ganeti_masterd.jobs.scheduler import Scheduler
@@ -33,6 +35,9 @@ from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.timing import Timers
 
 log = Logger()
+
+#: No final states at all.
+NONE_ENDED: Mapping[int, str] = MappingProxyType({})
 
 #: How many job files are read from the archive in one go of the disk thread.
 READ_SLICE = 50
@@ -80,14 +85,14 @@ class JobQueue:
         self.admission = Admission(self)
         #: Published jobs; read it, never change it.
         self.jobs: dict[int, Job] = {}
-        #: The typed opcodes of jobs that haven't ended, secrets included.
+        #: The typed opcodes of jobs that haven't ended, secrets included; see :meth:`hold`.
         self.opcodes: dict[int, tuple[Opcode, ...]] = {}
         #: Jobs archived so lately that their files may not have moved yet.
         self.just_archived: dict[int, Job] = {}
         # Jobs that are being archived: durable or not yet, a second time would be once too often.
         self._leaving: set[int] = set()
         #: Final states of archived jobs that live ones depend on.
-        self.final_of_archived: dict[int, str] = {}
+        self.endings = Endings()
         self.last_id = 0
         self.reserved = 0
         self.drained = False
@@ -144,6 +149,25 @@ class JobQueue:
 
     # Changing
 
+    def hold(
+        self, job_id: int, ops: tuple[Opcode, ...], ended: Mapping[int, str] = NONE_ENDED
+    ) -> None:
+        """Keeps a job's opcodes until it ends, or until :meth:`let_go`.
+
+        ``ended`` are final states of archived jobs; those that it depends on are kept as long.
+        """
+        self.opcodes[job_id] = ops
+        wanted = self.wanted_by(job_id)
+        self.endings.want(job_id, wanted)
+        for dependency in wanted:
+            if dependency in ended:
+                self.endings.note(dependency, ended[dependency])
+
+    def let_go(self, job_id: int) -> None:
+        """Forgets the opcodes of a job that has ended, or did not come to be."""
+        self.opcodes.pop(job_id, None)
+        self.endings.release(job_id)
+
     def adopt(self, jobs: Iterable[Job]) -> None:
         """Takes in jobs that are on disk, ids ascending, before anything else happens."""
         found = list(jobs)
@@ -163,11 +187,10 @@ class JobQueue:
         ``publish`` runs before the jobs are published: what they say they did
         is to be seen by whoever sees them. Fails as :meth:`IJournal.commit`.
         """
-        all_rows = list(rows)
+        all_rows = [*rows, *(JobRow(job.id, encode_job(job)) for job in changed)]
         for job in changed:
             self._tip[job.id] = job
             self._pending[job.id] = self._pending.get(job.id, 0) + 1
-            all_rows.append(JobRow(job.id, encode_job(job)))
 
         def published() -> None:
             if publish is not None:
@@ -252,7 +275,7 @@ class JobQueue:
         for job_id in dropped:
             job = self.jobs.get(job_id)
             if job is None:
-                self.opcodes.pop(job_id, None)
+                self.let_go(job_id)
             elif job.status == STATUS_QUEUED and job_id not in self.admission:
                 self.admission.admit(job)
 
@@ -283,9 +306,13 @@ class JobQueue:
         return wanted
 
     def status_of(self, job_id: int) -> str | None:
-        """Returns the published status of a live or just archived job; null for any other."""
+        """Returns the published status of a job; null if it isn't known here.
+
+        Known are the live jobs, and of those in the archive the ones that were archived just
+        now or that a live job depends on.
+        """
         job = self.jobs.get(job_id) or self.just_archived.get(job_id)
-        return job.status if job is not None else None
+        return job.status if job is not None else self.endings.of(job_id)
 
     def commit_surely(
         self, jobs: Sequence[Job], rows: Sequence[Row] = (), retry: float = 5.0
@@ -312,7 +339,7 @@ class JobQueue:
         return done
 
     def _ended(self, job: Job, status: str) -> None:
-        self.opcodes.pop(job.id, None)
+        self.let_go(job.id)
         self.admission.ended(job.id, status)
 
     # Archiving
@@ -332,6 +359,7 @@ class JobQueue:
             for job in jobs:
                 if self.jobs.pop(job.id, None) is not None:
                     self.just_archived[job.id] = job
+                    self.endings.note(job.id, job.status)
                     self.watch.gone(job.id)
                     if self._events.observed(JobArchived):
                         self._events.publish(JobArchived(job.id, job.status))
