@@ -351,9 +351,9 @@ class JobQueue:
 
     def archive(self, jobs: Sequence[Job]) -> Deferred[None]:
         """Makes jobs that are :meth:`archivable` leave the queue for the archive."""
+        rows = [JobRow(job.id, encode_job(job), archived=True) for job in jobs]
         leaving = {job.id for job in jobs}
         self._leaving |= leaving
-        rows = [JobRow(job.id, encode_job(job), archived=True) for job in jobs]
 
         def moved() -> None:
             for job in jobs:
