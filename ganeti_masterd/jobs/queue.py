@@ -16,11 +16,11 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from ganeti_masterd.constants import STATUS_QUEUED, STATUSES_FINALIZED
-from ganeti_masterd.errors import DaemonStopping
+from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import Events, JobArchived, JobChanged
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.admission import Admission
@@ -32,7 +32,7 @@ from ganeti_masterd.jobs.watch import JobWatch
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rows import JobRow, LogRow, Row
 from ganeti_masterd.opcodes.base import Opcode
-from ganeti_masterd.timing import Timers
+from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
@@ -100,6 +100,8 @@ class JobQueue:
         self._events = events
         self._tip: dict[int, Job] = {}
         self._pending: dict[int, int] = {}
+        #: Commits that the disk refused and that are tried again, see :meth:`commit_surely`.
+        self._retries: dict[Deferred[None], Timer] = {}
         #: Who executes jobs; null until :meth:`run_with`.
         self.runner: Runner | None = None
         self._waking = False
@@ -317,14 +319,20 @@ class JobQueue:
     def commit_surely(
         self, jobs: Sequence[Job], rows: Sequence[Row] = (), retry: float = 5.0
     ) -> Deferred[None]:
-        """Commits states that must not be lost, again and again until the disk takes them."""
+        """Commits states that must not be lost, again and again until the disk takes them.
+
+        Fails with ``DaemonStopping`` once the journal is closed, see :meth:`give_up`, and with
+        what it is for states that no disk could ever take.
+        """
         done: Deferred[None] = Deferred()
 
         def attempt() -> None:
-            self.commit(jobs, rows).addCallbacks(done.callback, refused)
+            self._retries.pop(done, None)
+            committed: Deferred[None] = maybeDeferred(self.commit, jobs, rows)
+            committed.addCallbacks(done.callback, refused)
 
         def refused(failure: Any) -> None:
-            if failure.check(DaemonStopping):
+            if failure.check(DaemonStopping) or not failure.check(JobQueueError):
                 done.errback(failure)
                 return
             log.error(
@@ -333,10 +341,17 @@ class JobQueue:
                 retry=retry,
                 error=failure.value,
             )
-            self.timers.later(retry, attempt)
+            self._retries[done] = self.timers.later(retry, attempt)
 
         attempt()
         return done
+
+    def give_up(self) -> None:
+        """The journal is closed: ends the wait for what was still to be committed again."""
+        while self._retries:
+            done, timer = self._retries.popitem()
+            timer.cancel()
+            done.errback(DaemonStopping("The master daemon stops, and the disk takes nothing"))
 
     def _ended(self, job: Job, status: str) -> None:
         self.let_go(job.id)
