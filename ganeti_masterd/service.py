@@ -347,7 +347,7 @@ class MasterService(Service):
                 done.callback(None)
 
         timer = self._timers.later(seconds, fire)
-        self._parts.executor.when_idle().addCallback(fire)
+        self._parts.executor.when_idle().addBoth(fire)
         return done
 
     def _record_stuck(self) -> None:

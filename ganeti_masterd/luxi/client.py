@@ -168,7 +168,7 @@ class LuxiClient(Calls):
             if self._wire is None:
                 self._closing.callback(None)
         done: Deferred[None] = Deferred()
-        self._closing.addCallback(lambda _: done.callback(None))
+        self._closing.addBoth(lambda _: done.callback(None))
         return done
 
     # Sending, one by one

@@ -127,7 +127,13 @@ class Broadcast:
             self._procedure,
             lambda _: self._arguments(value),
             timeout=PATIENCE,
-        ).addCallback(self._answered, recipient, version)
+        ).addCallback(self._answered, recipient, version).addErrback(
+            lambda failure: log.failure(
+                "What node {node} answered could not be noted",
+                failure,
+                node=recipient.target.name,
+            )
+        )
 
     def _answered(self, result: NodeResult, recipient: _Recipient, version: int) -> None:
         recipient.busy = False

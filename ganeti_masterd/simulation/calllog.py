@@ -183,7 +183,7 @@ class CallLog:
             else:
                 self.flush().chainDeferred(done)
 
-        writing.addCallback(again)
+        writing.addBoth(again)
         return done
 
     def close(self) -> Deferred[None]:
