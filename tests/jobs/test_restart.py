@@ -101,6 +101,9 @@ class RestartTests(RestartScene):
         self.assertEqual(self.status(3), "error")
         self.finish(1)
         self.assertIn(2, self.runner.begun)
+        self.assertEqual(self.queue.status_of(80), "success")
+        self.finish(4)
+        self.assertEqual((self.queue.status_of(80), len(self.queue.endings)), (None, 0))
 
 
 class IdTests(RestartScene):
