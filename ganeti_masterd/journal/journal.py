@@ -214,7 +214,7 @@ class Journal:
             if commit.publish is not None:
                 _guarded(commit.publish, "What publishes a commit failed: {function}")
         if rows:
-            self._let_follow(rows, rows[-1][0])
+            self._rounds.published(rows, rows[-1][0])
 
     def _fail(self, batch: list[_Commit], failure: Failure) -> None:
         failed, self._gathered = [*batch, *self._gathered], []
@@ -226,14 +226,9 @@ class Journal:
             self._fault = fault
         for rollback in self._rollbacks:
             _guarded(rollback, "What drops a failed commit failed itself: {function}")
-        self._let_follow([], self._numbered)
+        self._rounds.published([], self._numbered)
         for commit in failed:
             commit.done.errback(JobQueueError(fault))
-
-    def _let_follow(self, rows: list[tuple[int, Row]], decided: int) -> None:
-        """Tells the files of what is published; those who committed it are told in any case."""
-        published = partial(self._rounds.published, rows, decided)
-        _guarded(published, "The files could not be told of a commit: {function}")
 
     def _follow_when_idle(self) -> None:
         if self._stage is _Stage.CLOSING and self._flying is None and not self._gathered:

@@ -393,21 +393,22 @@ class FollowingTests(JournalTestCase):
         self.assertEqual(journal.backlog, 0)
 
     def test_fault_in_the_plan(self) -> None:
-        """Whoever commits is told though the plan for the files fails; commits go on."""
+        """Whoever commits is told though no round can be planned; the next one has all."""
 
-        def broken(rows: object, decided: int) -> None:
+        def broken() -> None:
             raise ValueError("no plan")
 
-        published = self.journal._rounds.published
-        self.patch(self.journal._rounds, "published", broken)
+        plan = self.journal._rounds._plan
+        self.patch(self.journal._rounds, "_plan", broken)
         first = self.commit(job(1))
-        self.scene.thread.run()
+        self.thread.run()
         self.successResultOf(first)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
-        self.patch(self.journal._rounds, "published", published)
+        self.patch(self.journal._rounds, "_plan", plan)
         second = self.commit(job(2))
-        self.scene.thread.run()
+        self.follow(PAUSE)
         self.successResultOf(second)
+        self.assertEqual(self.disk.names("/queue"), ["job-1", "job-2"])
 
     def test_many_archive_directories(self) -> None:
         """Of the archive's directories no more than some are remembered, and all are durable."""

@@ -70,7 +70,7 @@ class Client(threading.Thread):
                     batches += 1
                     if batches % SWEEP == 0:
                         master.auto_archive_jobs(-1, 60)
-                        self._archived = self._ended[: 10 * SWEEP]
+                        self._archived = self._ended[::2]
                         self._ended.clear()
                     self._ended += jobs
         except Exception as error:
@@ -92,9 +92,9 @@ class Client(threading.Thread):
             "on_nodes": [self._random.choice(NODES)] if roll < 0.1 else [],
             "no_locks": roll > 0.2,
         }
-        if roll > 0.7 and not first:
+        if roll > 0.8 and not first:
             op["depends"] = [[-1, []]]
-        elif roll > 0.6 and self._archived:
+        elif roll > 0.4 and self._archived:
             op["depends"] = [[self._archived.pop(), ["success"]]]
         return op
 
