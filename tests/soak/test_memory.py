@@ -26,8 +26,8 @@ JOBS = int(os.environ.get("GANETI_MASTERD_SOAK_JOBS", "300000"))
 WARM = min(30_000, JOBS // 3)
 SAMPLES = 20
 
-#: MiB that the daemon may grow by after that: with 300,000 jobs 32 bytes a job would be more.
-ALLOWANCE = 8.0
+#: MiB that the daemon may grow by after that: with 300,000 jobs 16 bytes a job would be more.
+ALLOWANCE = 4.0
 
 MIB = 1 << 20
 CLIENTS = 3
