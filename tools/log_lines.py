@@ -103,6 +103,9 @@ MEANINGS = {
     "They are recorded as after a crash.",
     "Not every part could be ended in order": "A fault of the daemon. What was acknowledged is in "
     "the journal; start it again.",
+    "At the stop, {part} could not be ended in order": "A fault of the daemon. All other parts "
+    "were ended.",
+    "A socket could not be closed": "A fault of the daemon, while it stops.",
     "The last steps hang: the process ends without them": "As above; a disk may not answer.",
     "The master daemon has stopped": "The last line of a stop in order.",
     "{error}": "While it stops: the files could not be brought up to date. The journal keeps the "
@@ -165,6 +168,8 @@ MEANINGS = {
     "The journal can be written again": "The end of the above.",
     "The journal could not take a batch": "A fault of the daemon; the changes were refused.",
     "What publishes a commit failed: {function}": "A fault of the daemon. The change is durable.",
+    "The next round of the files can't be planned": "A fault of the daemon. The change is durable, "
+    "and the files follow after the next one.",
     "What drops a failed commit failed itself: {function}": "A fault of the daemon. Restart it: "
     "what is durable is right, what is in memory may not be.",
     "The last job id is not known: serial stays as it is": "A fault of the daemon while it stops. "
@@ -187,8 +192,11 @@ MEANINGS = {
     # nodes
     "Call {event.procedure} to {event.node} took {event.seconds:.4f} s: {how}": "With --debug: "
     "each call to a node daemon.",
-    "Call {call} to node {node} was answered, and reading that failed: {kind}": "A fault of the "
-    "daemon, or an answer that no noded gives. The call counts as failed.",
+    "Call {call} to node {node} could not be sent, or its answer not read: {kind}": "A fault of "
+    "the daemon, or an answer that no noded gives. The call counts as failed.",
+    "Call {procedure} to node {node} failed on this side": "A fault of the daemon. The call counts "
+    "as failed, and is tried again.",
+    "What node {node} answered could not be noted": "A fault of the daemon.",
     "Node {node} holds the queue and the configuration{again}": "A master candidate is up to date.",
     "Node {node} is slow: {count} files behind; jobs no longer wait for it": "A candidate takes "
     "files later than jobs come. It gets them; see its load.",
@@ -212,6 +220,7 @@ MEANINGS = {
     "The faults in {path} make no sense: {error}": "With --simulate: the rules stay as they were.",
     "Simulated nodes can't be written: {error}": "With --simulate: the disk doesn't take their "
     "state; it is tried again.",
+    "The end of a simulated call can't be told": "With --simulate: a fault of the daemon.",
     # the rest
     "An observer failed on {event}": "A fault of the daemon, in metrics or status. Nothing else "
     "suffers.",

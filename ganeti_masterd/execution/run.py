@@ -310,7 +310,7 @@ class JobRun:
         """
         self._let_go()
         recorded = self._record(job).addErrback(self._stopped)
-        recorded.addCallback(lambda _: self._executor.forget(self.job_id))
+        recorded.addBoth(lambda _: self._executor.forget(self.job_id))
 
     def _record(self, job: Job) -> Deferred[None]:
         jobs, rows = self._sub_jobs.take()

@@ -91,11 +91,12 @@ class JobWatch:
         waiter = _Waiter(job, tuple(fields), previous, log_serial or 0)
         if job.finished:
             return self._change(waiter)
+        knows = self._knows(waiter)
         waiter.done = Deferred(lambda _: self._forget(waiter))
         delay = min(max(timeout, 0.0), self._cap)
         waiter.deadline = self._timers.seconds() + delay
         self._waiters.setdefault(job.id, {})[waiter] = None
-        if self._knows(waiter):
+        if knows:
             waiter.timer = self._timers.later(delay, self._time_out, waiter)
         else:
             self._hold(waiter)
@@ -111,7 +112,7 @@ class JobWatch:
             waiter.job = job
             if finished:
                 self._answer(waiter)
-            elif not waiter.held and not self._knows(waiter):
+            elif not waiter.held and self._is_news(waiter):
                 self._hold(waiter)
 
     def gone(self, job_id: int) -> None:
@@ -134,6 +135,12 @@ class JobWatch:
             return False
         return bool(_as_json(self._values(job, waiter.fields)) == waiter.previous)
 
+    def _is_news(self, waiter: _Waiter) -> bool:
+        try:
+            return not self._knows(waiter)
+        except Exception:  # its client is to hear of it, and nobody else
+            return True
+
     def _change(self, waiter: _Waiter) -> Change:
         return self._values(waiter.job, waiter.fields), waiter.news
 
@@ -146,7 +153,13 @@ class JobWatch:
         waiter.timer = self._timers.later(delay, self._answer, waiter)
 
     def _answer(self, waiter: _Waiter) -> None:
-        self._drop(waiter).callback(self._change(waiter))
+        done = self._drop(waiter)
+        try:
+            change = self._change(waiter)
+        except Exception:
+            done.errback()
+        else:
+            done.callback(change)
 
     def _time_out(self, waiter: _Waiter) -> None:
         self._drop(waiter).callback((waiter.previous, []))

@@ -103,14 +103,19 @@ def _whole(value: Any) -> Any:
 
 
 def check_result(opcode: Opcode, value: Any) -> None:
-    """Checks that a result has the shape that the opcode declares.
+    """Checks that a result has the shape that the opcode declares, and a form in JSON.
 
-    Raises ``OpResultError``, which says what is wrong where.
+    Raises ``OpResultError``, which says what is wrong where. A job whose result can't be
+    written down could never end.
     """
     try:
         msgspec.convert(value, opcode.RESULT)
     except ValidationError as error:
         raise OpResultError(f"{opcode.op_id}: the result is not as declared: {error}") from None
+    try:
+        msgspec.json.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise OpResultError(f"{opcode.op_id}: the result has no form in JSON: {error}") from None
 
 
 def _class_of(raw: object, where: str) -> tuple[type[Opcode], dict[str, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -243,6 +243,8 @@ class Candidate:
         try:
             while states := self._stream.take():
                 self._send(states)
+        except Exception:
+            self._failed_here(Failure(), self._life)
         finally:
             self._pumping = False
         if self._delivered:
@@ -258,8 +260,8 @@ class Candidate:
             if life != self._life:
                 self._in_flight -= len(calls) - sent
                 return
-            answer: Deferred[Mapping[str, NodeResult]] = site.nodes.call(
-                [self.target], procedure, arguments, timeout=PATIENCE
+            answer: Deferred[Mapping[str, NodeResult]] = maybeDeferred(
+                site.nodes.call, [self.target], procedure, arguments, timeout=PATIENCE
             )
             results = there_at_once(answer)
             if results is not None:

@@ -9,8 +9,11 @@ import socket
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorSocket
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 
 from ganeti_masterd.luxi.prompt import send_promptly
+
+log = Logger()
 
 #: How many connections may wait to be accepted.
 BACKLOG = 4096
@@ -61,7 +64,9 @@ class MasterSocket:
         if port is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
-            maybeDeferred(port.stopListening).addCallback(lambda _: self._remove_folder())
+            maybeDeferred(port.stopListening).addErrback(
+                lambda failure: log.failure("A socket could not be closed", failure)
+            ).addBoth(lambda _: self._remove_folder())
 
     def _remove_folder(self) -> None:
         with contextlib.suppress(OSError):

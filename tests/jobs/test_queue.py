@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ganeti_masterd.errors import JobQueueError
+from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import JobChanged
 from ganeti_masterd.jobs import model
 from ganeti_masterd.journal.rows import JobRow, LogRow, SerialRow
@@ -105,6 +105,28 @@ class PublishingTests(QueueScene):
         self.clock.advance(5)
         self.successResultOf(done)
         self.assertEqual(self.status(job_id), "success")
+
+    def test_stop_while_the_disk_refuses(self) -> None:
+        """At the stop, what the disk has refused up to then is given up, and nothing is left."""
+        job_id = self.submit_one()
+        self.journal.held = True
+        running = model.begin_running(self.queue.jobs[job_id], 0, 1.0)
+        done = self.queue.commit_surely([model.succeed(running, 0, None, 2.0)])
+        self.journal.fail()
+        self.queue.give_up()
+        self.failureResultOf(done, DaemonStopping)
+        self.assertEqual(len(self.timers), 0)
+        self.queue.give_up()
+
+    def test_an_end_that_no_disk_takes(self) -> None:
+        """A state that can't be written down fails at once, and leaves the job as it was."""
+        job_id = self.submit_one()
+        running = model.begin_running(self.queue.jobs[job_id], 0, 1.0)
+        done = self.queue.commit_surely([model.succeed(running, 0, object(), 2.0)])
+        self.failureResultOf(done, TypeError)
+        self.assertEqual(self.queue.tip(job_id), self.queue.jobs[job_id])
+        self.finish(job_id)
+        self.assertEqual((self.queue._tip, self.queue._pending), ({}, {}))
 
 
 class RunningTests(QueueScene):

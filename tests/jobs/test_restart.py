@@ -101,6 +101,9 @@ class RestartTests(RestartScene):
         self.assertEqual(self.status(3), "error")
         self.finish(1)
         self.assertIn(2, self.runner.begun)
+        self.assertEqual(self.queue.status_of(80), "success")
+        self.finish(4)
+        self.assertEqual((self.queue.status_of(80), len(self.queue.endings)), (None, 0))
 
 
 class IdTests(RestartScene):
@@ -164,7 +167,7 @@ class FolderTests(SynchronousTestCase):
         """A folder that isn't there holds nothing."""
         folder = QueueFolder(self.mktemp())
         self.assertEqual(folder.live_ids(), [])
-        self.assertEqual(folder.archived_ids(), [])
+        self.assertEqual(folder.archive_folders(), [])
         self.assertEqual((folder.read_serial(), folder.highest_archived()), (0, 0))
         self.assertIsNone(folder.read(1))
 

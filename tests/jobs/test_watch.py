@@ -53,6 +53,43 @@ class WatchTests(QueueScene):
         self.assertEqual(self.successResultOf(waiting), (["running", ["running"]], []))
         self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
 
+    def test_values_that_cannot_be_had(self) -> None:
+        """A client whose values can't be computed is told so; the others get theirs."""
+        job_id = self.submit_one()
+        bad, good = self.parked(job_id), self.parked(job_id)
+        at_once = self.parked(job_id)
+        broken = {id(waiter) for waiter in list(self.watch._waiters[job_id])[:1]}
+        change = self.watch._change
+
+        def failing(waiter: Any) -> Any:
+            if id(waiter) in broken:
+                raise ValueError("no such value")
+            return change(waiter)
+
+        self.patch(self.watch, "_change", failing)
+        self.finish(job_id)
+        self.failureResultOf(bad, ValueError)
+        self.assertEqual(self.successResultOf(good)[0], ["success", ["success"]])
+        self.assertEqual(self.successResultOf(at_once)[0], ["success", ["success"]])
+        self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
+
+    def test_values_that_cannot_be_compared(self) -> None:
+        """What can't be computed refuses the question, and holds up no change of a job."""
+        job_id = self.submit_one()
+        waiting = self.parked(job_id)
+
+        def failing(job: Any, fields: Any) -> Any:
+            raise ValueError("no such value")
+
+        self.patch(self.watch, "_values", failing)
+        self.assertRaises(ValueError, self.parked, job_id)
+        self.assertEqual(len(self.watch), 1)
+        self.queue.commit([model.begin_running(self.queue.jobs[job_id], 0, 1.0)])
+        self.assertEqual(self.status(job_id), "running")
+        self.clock.advance(SHORTLY)
+        self.failureResultOf(waiting, ValueError)
+        self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
+
     def test_many_steps(self) -> None:
         """Steps within a moment are one answer, with the last state and every log line."""
         job_id = self.submit_one()

@@ -9,6 +9,7 @@ from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.interfaces import IJournal
+from ganeti_masterd.replication import candidate as candidate_module
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.candidate import LOOK_AGAIN, PATIENCE, RETRY
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
@@ -237,6 +238,36 @@ class CandidateTests(Case):
         self.assertEqual(self.standing("node3"), Standing.STALE)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.successResultOf(self.submit())
+
+    def test_door_raises(self) -> None:
+        """A call that raises makes its candidate stale and nobody else; it catches up later."""
+        self.start()
+        node = self.nodes["node3"]
+        works = node.do
+
+        def broken(procedure: str, arguments: object) -> None:
+            raise RuntimeError("the door is broken")
+
+        node.do = broken  # type: ignore[method-assign]
+        self.successResultOf(self.submit())
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node2"), Standing.CURRENT)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        node.do = works  # type: ignore[method-assign]
+        self.scene.wait(RETRY + 1)
+        self.assertCurrent("node2", "node3")
+
+    def test_calls_that_cannot_be_made(self) -> None:
+        """States that can't be turned into calls fail the stream, not who published them."""
+        self.start()
+
+        def broken(*args: object) -> None:
+            raise RuntimeError("no such call")
+
+        self.patch(candidate_module, "calls_for", broken)
+        self.successResultOf(self.submit())
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
 
     def test_archived_while_compared(self) -> None:
         """A job that is archived while a candidate is compared is found all the same."""

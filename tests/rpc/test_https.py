@@ -549,6 +549,20 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(self.nodes._turns, {})
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_that_cannot_be_sent(self) -> None:
+        """A call that can't even be sent has a result, and the next one its turn."""
+        certificates = self.nodes._line.certificates
+
+        def broken(exchange: object) -> None:
+            raise RuntimeError("no creator")
+
+        self.patch(certificates, "creator", broken)
+        for _ in range(3):
+            found = self.successResultOf(self.call("version"))
+            self.assertEqual(found[target().key].error, "RPC layer error: RuntimeError")
+        self.assertEqual((self.nodes.pending, self.nodes._turns), (0, {}))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_called_from_a_result(self) -> None:
         """A result's receiver may call again at once, also the same node."""
         nodes = HTTPSNodes(

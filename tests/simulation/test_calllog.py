@@ -152,6 +152,54 @@ class SyncedTests(LogCase):
         self.assertEqual(len(self.lines()), 2)
         self.assertEqual(len(self.timers), 0)
 
+    def test_close_on_a_full_disk(self) -> None:
+        """Closing ends also where nothing can be written."""
+        self.nodes.call([target("a")], "instance_start", [instance(), False, []])
+        self.clock.advance(0)
+
+        def full(changes: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        self.patch(self.nodes._store, "write", full)
+        closed = self.nodes.close()
+        for _ in range(10):
+            self.disk.release()
+        self.successResultOf(closed)
+        self.assertEqual(len(self.timers), 0)
+
+    def test_no_disk_thread(self) -> None:
+        """A disk thread that takes nothing fails the call; later ones are written."""
+        self.disk.held = False
+        run = self.disk.run
+
+        def refuse(function: object, *args: object) -> None:
+            raise RuntimeError("no thread")
+
+        self.patch(self.nodes.log, "_in_disk_thread", refuse)
+        done = self.nodes.call([target("a")], "version")
+        self.clock.advance(0)
+        self.assertIn("no thread", str(self.successResultOf(done)["uuid-a"].error))
+        self.patch(self.nodes.log, "_in_disk_thread", run)
+        self.ask_later("a")
+
+    def test_one_who_cannot_be_told(self) -> None:
+        """Who fails on being told keeps nobody else from it."""
+        self.disk.held = False
+
+        def fail(error: str | None) -> None:
+            raise ValueError("deaf")
+
+        self.nodes.log.add("b", CALLS["version"], [], None, fail)
+        self.ask_later("a")
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.ask_later("a")
+
+    def ask_later(self, name: str) -> None:
+        """Calls a node and lets the line of that be written."""
+        done = self.nodes.call([target(name)], "version")
+        self.clock.advance(0)
+        self.assertIsNone(self.successResultOf(done)[f"uuid-{name}"].error)
+
 
 class BufferedTests(LogCase):
     def test_behind(self) -> None:
