@@ -225,7 +225,7 @@ class LockTests(ExecutionScene):
     """Locks around opcodes."""
 
     async def test_one_at_a_time(self) -> None:
-        """Two opcodes on one node run one after the other, on two nodes side by side."""
+        """Opcodes on one node run one after the other."""
         inside = threading.Semaphore(1)
         clashes: list[bool] = []
 
@@ -238,6 +238,23 @@ class LockTests(ExecutionScene):
         jobs = [await self.submit(dummy()) for _ in range(4)]
         await gatherResults([ensureDeferred(self.ends(job_id)) for job_id in jobs])
         self.assertEqual(clashes, [False] * 4)
+
+    async def test_two_nodes(self) -> None:
+        """Opcodes on two nodes run side by side: each waits until the other is there."""
+        meeting = threading.Barrier(2, timeout=10)
+
+        def locks(unit: Any, level: Level, snapshot: Snapshot) -> Wanted:
+            if level is Level.NODE:
+                return exclusive(snapshot.node(unit.op.messages).uuid)
+            return LogicalUnit.locks(unit, level, snapshot)
+
+        def meet(unit: Any, ctx: Context) -> None:
+            meeting.wait()
+
+        self.unit(locks=locks, exec=meet)
+        jobs = [await self.submit(dummy(messages=name)) for name in ("node2", "node3")]
+        for job_id in jobs:
+            self.assertEqual((await self.ends(job_id)).status, "success")
 
     async def test_waiting_is_seen_and_costs_no_slot(self) -> None:
         """A job that waits for a lock shows it, and others use its slot."""
@@ -478,17 +495,6 @@ class KillTests(ExecutionScene):
         self.assertEqual([op.status for op in job.ops], ["success", "error", "error"])
         self.assertEqual(job.ops[1].result[0], "OpExecError")
         self.assertIn("killed", job.ops[1].result[1][0])
-
-    async def test_during_a_call(self) -> None:
-        """A kill waits for the answer of a call, then ends the opcode."""
-
-        def call(unit: Any, ctx: Context) -> None:
-            ctx.call([ctx.snapshot().master.uuid], "test_delay", (0.05,))
-
-        self.unit(exec=call)
-        job_id = await self.submit(dummy())
-        await self.kill(job_id)
-        self.assertEqual((await self.ends(job_id)).status, "error")
 
     async def test_shielded(self) -> None:
         """Clean-up that is shielded is finished."""
