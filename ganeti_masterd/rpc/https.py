@@ -123,7 +123,7 @@ class HTTPSNodes:
                 gathering.put(key, results.given_up(target, procedure))
             else:
                 self._add(gathering, Exchange(self._line, target, call, *bodies[key], self._ended))
-        for address in {_address(chosen[key]) for key in bodies}:
+        for address in dict.fromkeys(_address(chosen[key]) for key in bodies):
             self._proceed(address)
         return gathering.ready(procedure, self._abandon)
 

@@ -26,14 +26,6 @@ class HookedContext(SynchronousContext):
         self.wrote_config = True
         return super().change(*args, **kwargs)
 
-    def call_unattended(self, nodes: Any, procedure: str, arguments: Any = ()) -> None:
-        with self.shielded():
-            self.call(nodes, procedure, arguments)
-
-    @property
-    def killed(self) -> bool:
-        return self.kill_after is not None and self.kill_after < 0
-
 
 class Rename(LogicalUnit[Any]):
     """Stands for an opcode that has hooks and changes something."""

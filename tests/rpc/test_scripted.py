@@ -61,8 +61,8 @@ class ScriptedTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """A held call that nobody waits for any more is gone; it names the nodes."""
-        nodes = ScriptedNodes({"version": 1}, held=True)
-        first, second = (nodes.call([ONE, TWO, GONE], "version") for _ in range(2))
+        nodes = ScriptedNodes({"vg_list": {}}, held=True)
+        first, second = (nodes.call([ONE, TWO, GONE], "vg_list") for _ in range(2))
         first.cancel()
         abandoned = self.failureResultOf(first, CallAbandoned).value
         self.assertEqual((abandoned.nodes, nodes.pending), (("node1", "node2"), 3))
