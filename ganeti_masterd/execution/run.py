@@ -9,7 +9,6 @@ a thread (DESIGN, "How a request travels").
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -28,6 +27,7 @@ from ganeti_masterd.errors import (
 from ganeti_masterd.execution.acquiring import Acquisition
 from ganeti_masterd.execution.context import OpcodeContext, Services
 from ganeti_masterd.execution.killing import KillSwitch, Stretch
+from ganeti_masterd.execution.phases import KILLABLE, WAITING, Phase, step
 from ganeti_masterd.execution.sub_jobs import SubJobs
 from ganeti_masterd.execution.unit import run_unit
 from ganeti_masterd.jobs import model
@@ -46,25 +46,6 @@ log = Logger()
 RESOURCES_PAUSE = 5.0
 #: Seconds until a job whose start could not be recorded is begun again.
 DISK_PAUSE = 5.0
-
-
-class Phase(Enum):
-    """Where a job's current opcode stands."""
-
-    IDLE = "idle"
-    PREPARING = "preparing"
-    BLOCKED = "blocked"
-    GRANTED = "granted"
-    RESUMING = "resuming"
-    STARTING = "starting"
-    RUNNING = "running"
-    ENDED = "ended"
-
-
-#: Where a job waits without a thread of its own: it may be cancelled, or left for a stop.
-WAITING = frozenset({Phase.BLOCKED, Phase.GRANTED, Phase.RESUMING})
-#: Where a kill ends a job that runs, or is about to.
-KILLABLE = frozenset({Phase.PREPARING, Phase.STARTING, Phase.RUNNING})
 
 
 class JobRun:
@@ -91,8 +72,13 @@ class JobRun:
         """The job has a slot: begins its next opcode, or goes on with its locks."""
         if self.phase is Phase.GRANTED:
             self._acquisition.resume()
-        else:
-            self._begin()
+            return
+        if self.phase is Phase.RESUMING:
+            self._go(Phase.IDLE)
+        self._begin()
+
+    def _go(self, phase: Phase) -> None:
+        self.phase = step(self.phase, phase)
 
     def begin_at_once(self, rows: Sequence[Row]) -> Deferred[None] | None:
         """See ``Runner.begin_at_once``; whatever is in the way is left to :meth:`proceed`."""
@@ -133,7 +119,6 @@ class JobRun:
 
     def _begin(self) -> None:
         self._index = self._job().current
-        self.phase = Phase.IDLE
         if self.kills.killed:
             self._refused(self.kills.error())
             return
@@ -148,7 +133,7 @@ class JobRun:
             return
         if unit.prepares:
             self._show_waiting()
-            self.phase = Phase.PREPARING
+            self._go(Phase.PREPARING)
             ctx = OpcodeContext(self._services, self, self._index)
             self._in_thread(unit.prepare, ctx).addCallbacks(
                 lambda _: self._prepared(), self._not_prepared
@@ -198,21 +183,21 @@ class JobRun:
 
     def _start(self, rows: Sequence[Row] = ()) -> Deferred[None]:
         """Commits that the opcode runs."""
-        self.phase = Phase.STARTING
+        self._go(Phase.STARTING)
         services = self._services
         job = model.begin_running(self._job(), self._index, services.timers.now())
         return services.queue.commit([job], rows)
 
     def locks_awaited(self) -> None:
         """See ``Applicant.locks_awaited``."""
-        self.phase = Phase.BLOCKED
+        self._go(Phase.BLOCKED)
         self._show_waiting()
         self._services.queue.scheduler.block(self.job_id)
         self._services.queue.wake()
 
     def locks_granted(self) -> None:
         """See ``Applicant.locks_granted``."""
-        self.phase = Phase.GRANTED
+        self._go(Phase.GRANTED)
         queue = self._services.queue
         queue.scheduler.resume(self.job_id, self.priority())
         queue.wake()
@@ -243,7 +228,7 @@ class JobRun:
         self._services.timers.later(DISK_PAUSE, self._executor.enqueue, self.job_id)
 
     def _run(self, _: object) -> None:
-        self.phase = Phase.RUNNING
+        self._go(Phase.RUNNING)
         if self.kills.killed:
             self._failed(Failure(self.kills.error()))
             return
@@ -298,14 +283,14 @@ class JobRun:
         services.locks.release_all(self.job_id)
         services.reservations.drop(self.job_id)
         services.queue.show(model.wait_again(self._job(), self._index))
-        self.phase = Phase.BLOCKED
+        self._go(Phase.BLOCKED)
         services.queue.scheduler.block(self.job_id)
         services.timers.later(RESOURCES_PAUSE, self._try_again)
         services.queue.wake()
 
     def _try_again(self) -> None:
         if self.phase is Phase.BLOCKED:
-            self.phase = Phase.RESUMING
+            self._go(Phase.RESUMING)
             queue = self._services.queue
             queue.scheduler.resume(self.job_id, self._job().priority)
             queue.wake()
@@ -338,7 +323,11 @@ class JobRun:
         services = self._services
         self._attempt = 0
         services.locks.release_all(self.job_id)
-        self._record(job).addCallbacks(lambda _: self._begin(), self._stopped)
+        self._record(job).addCallbacks(self._go_on, self._stopped)
+
+    def _go_on(self, _: object) -> None:
+        self._go(Phase.IDLE)
+        self._begin()
 
     def _end(self, job: Job) -> None:
         """Records the end of the job. Its locks are free at once, its slot once it is durable.
@@ -359,7 +348,7 @@ class JobRun:
             log.failure("Job {job} is stuck", failure, job=self.job_id)
 
     def _let_go(self) -> None:
-        self.phase = Phase.ENDED
+        self._go(Phase.ENDED)
         self._services.locks.release_all(self.job_id)
         self._services.reservations.drop(self.job_id)
 

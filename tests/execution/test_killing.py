@@ -13,7 +13,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.execution import run
 from ganeti_masterd.execution.killing import KillSwitch, Stretch
-from ganeti_masterd.execution.run import Phase
+from ganeti_masterd.execution.phases import Phase
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
