@@ -447,6 +447,20 @@ class ContextTests(ExecutionScene):
         self.assertEqual(child.input["comment"], "Submitted by OP_TEST_DUMMY")
         self.assertEqual(list(child.input["reason"][0]), ["a", "b", 1])
 
+    async def test_ids_of_jobs_of_a_job(self) -> None:
+        """Their ids are reserved on disk in the commit that makes them: none is given twice."""
+
+        def execute(unit: Any, ctx: Context) -> None:
+            if unit.op.messages is None:
+                ctx.submit([[dummy(messages="child")]])
+
+        self.unit(exec=execute)
+        await self.run_job(dummy())
+        self.queue.last_id = self.queue.reserved - 1
+        last = (await self.run_job(dummy())).id + 1
+        self.assertEqual((await self.ends(last)).status, "success")
+        self.assertGreaterEqual(self.journal.reserved, last)
+
     async def test_reservations_end_with_the_job(self) -> None:
         """What a job reserved is refused to others until it ends."""
 

@@ -27,6 +27,6 @@ class PhaseTests(SynchronousTestCase):
             self.assertEqual(Phase.ENDED in following, phase is not Phase.ENDED)
 
     def test_killed_in_each(self) -> None:
-        """A job under way is cancelled or killed in every phase but those of no time of their own."""
+        """A job is cancelled or killed in every phase that takes time."""
         self.assertEqual(WAITING | KILLABLE, set(Phase) - {Phase.IDLE, Phase.ENDED})
         self.assertEqual(WAITING & KILLABLE, set())

@@ -427,10 +427,11 @@ class SilenceTests(TestCase):
         abandoned = self.failureResultOf(called, CallAbandoned).value
         self.assertEqual((abandoned.procedure, abandoned.nodes), ("version", ("node2",)))
         self.assertEqual((nodes.pending, nodes._turns), (0, {}))
+        closed = nodes.close()
+        self.assertNoResult(closed)
+        yield closed
         yield self.peer.alone()
         self.assertEqual(len(self.peer.requests), 1)
-        yield nodes.close()
-        self.assertEqual(nodes._leaving, set())
 
     @inlineCallbacks
     def test_cancel_one_of_several(self) -> Any:
