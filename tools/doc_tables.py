@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from ganeti_masterd.constants import STATUSES_FINALIZED
+from ganeti_masterd.execution.phases import TABLE as PHASES
 from ganeti_masterd.jobs.model import STEPS
 from ganeti_masterd.logical_units.registry import UNITS
 from ganeti_masterd.monitoring.declarations import METRICS
@@ -124,6 +125,24 @@ def _followers(status: str, following: frozenset[str]) -> str:
     return ", ".join(f"``{name}``" for name in sorted(following, key=order.index))
 
 
+def phases() -> str:
+    """Returns where a job under way may stand, and what may follow."""
+    order = list(PHASES)
+    return table(
+        ("Phase", "The job's current opcode", "Then"),
+        (14, 50, 36),
+        (
+            (
+                f"``{phase.name}``",
+                meaning,
+                ", ".join(f"``{each.name}``" for each in sorted(following, key=order.index))
+                or "nothing",
+            )
+            for phase, (meaning, following) in PHASES.items()
+        ),
+    )
+
+
 def candidate() -> str:
     """Returns where a master candidate may stand, and what may follow."""
     order = list(CANDIDATE)
@@ -207,6 +226,7 @@ TABLES: dict[str, Callable[[], str]] = {
         units,
         unbuilt,
         steps,
+        phases,
         candidate,
         shutdown,
         metrics,

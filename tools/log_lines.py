@@ -190,6 +190,12 @@ MEANINGS = {
     "The configuration can't be had for config.data": "A fault of the daemon; it tries again.",
     "An observer of the configuration failed": "A fault of the daemon. The change is durable.",
     # nodes
+    "What job {job} waited for as it was killed came late: {result}": "With --debug: an answer "
+    "that a killed job doesn't get any more.",
+    "Call {call} of job {job} to node {node} failed: {error}": "Hooks after a change of the "
+    "configuration, for which a killed job didn't wait.",
+    "Node {node} answers {call} when nobody waits for it any more": "With --debug: a simulated "
+    "node's late answer; the job was killed, or the call's time is over.",
     "Call {event.procedure} to {event.node} took {event.seconds:.4f} s: {how}": "With --debug: "
     "each call to a node daemon.",
     "Call {call} to node {node} could not be sent, or its answer not read: {kind}": "A fault of "

@@ -23,6 +23,9 @@ from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.rpc.results import checked
 
+#: The call that runs scripts.
+CALL = "hooks_runner"
+
 #: What a node says of a script: its name, its status, its output.
 Outcome = tuple[str, int, str]
 
@@ -81,13 +84,30 @@ class HooksRun:
         return answers
 
     def config_update(self) -> None:
-        """Runs what follows every change of the configuration, on the master only."""
+        """Runs what follows every change of the configuration, on the master only.
+
+        A job that was killed doesn't wait for it: its locks are to be free at once.
+        """
         master = (self._ctx.snapshot().master.uuid,)
-        self._warn(self._run(master, HOOKS_NAME_CFGUPDATE, HOOKS_PHASE_POST, self._before))
+        arguments = self._arguments(HOOKS_NAME_CFGUPDATE, HOOKS_PHASE_POST, self._before)
+        if self._ctx.killed:
+            self._ctx.call_unattended(master, CALL, arguments)
+            return
+        with self._ctx.shielded():
+            self._warn(self._call(master, arguments))
 
     def _run(
         self, nodes: Iterable[str | Target], path: str, phase: str, own: Mapping[str, str]
     ) -> Mapping[str, NodeResult]:
+        return self._call(nodes, self._arguments(path, phase, own))
+
+    def _call(
+        self, nodes: Iterable[str | Target], arguments: tuple[Any, ...]
+    ) -> Mapping[str, NodeResult]:
+        answers = self._ctx.call(nodes, CALL, arguments)
+        return {key: checked(answer, list[Outcome]) for key, answer in answers.items()}
+
+    def _arguments(self, path: str, phase: str, own: Mapping[str, str]) -> tuple[Any, ...]:
         snapshot = self._ctx.snapshot()
         environment = {
             "PATH": HOOKS_PATH,
@@ -101,8 +121,7 @@ class HooksRun:
             "GANETI_MASTER": snapshot.master.name,
             **own,
         }
-        answers = self._ctx.call_shielded(nodes, "hooks_runner", (path, phase, environment))
-        return {key: checked(answer, list[Outcome]) for key, answer in answers.items()}
+        return path, phase, environment
 
     def _mention(self, name: str, answer: NodeResult) -> None:
         if answer.failed and not answer.offline:

@@ -60,6 +60,11 @@ class Hops:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the daemon ends: every hop fails."""
+        return self._closed
+
     @overload
     def wait(self, function: Callable[..., Deferred[T]], *args: Any) -> T: ...
 

@@ -54,7 +54,7 @@ class JobControl:
                 lambda _: (True, "Job successfully cancelled")
             )
         if kill and runner.kill(job_id):
-            return succeed((True, f"Job {job_id} is stopped at its next step"))
+            return succeed((True, f"Job {job_id} is being killed"))
         return succeed((False, "Job no longer waiting, can't cancel (informed it anyway)"))
 
     def _dequeue(self, job: Job) -> Deferred[Answer]:

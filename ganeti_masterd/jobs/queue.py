@@ -59,7 +59,7 @@ class Runner(Protocol):
         """Ends the job's wait for locks; false if it does not wait any more."""
 
     def kill(self, job_id: int) -> bool:
-        """Asks a running job to stop at its next step; false if it doesn't run."""
+        """Ends a running job, at once where it only waits; false if it doesn't run."""
 
     def reprioritize(self, job_id: int, priority: int) -> None:
         """The priority of a job that may be waiting for locks changed."""

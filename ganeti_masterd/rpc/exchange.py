@@ -142,6 +142,15 @@ class Exchange:
         """Ends the call because the daemon stops; fires when its connection is gone."""
         return self._end(results.given_up(self.target, self.call.name))
 
+    def abandon(self) -> Deferred[None]:
+        """Ends the call because nobody waits for it; fires when its connection is gone."""
+        return self._end(results.abandoned(self.target, self.call.name))
+
+    @property
+    def reached(self) -> bool:
+        """Whether there is a connection, so that the node may have got the request."""
+        return self._connection is not None
+
     # The connection: as Agent wants it
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:

@@ -163,7 +163,15 @@ class SimulatedNodes:
                 gathering.put(target.key, results.given_up(target, procedure))
             else:
                 self._call(gathering, target, call, values, timeout)
-        return gathering.ready()
+        return gathering.ready(procedure, self._abandon)
+
+    def _abandon(self, gathering: Gathering) -> list[str]:
+        """Gives up what has no result yet; returns the names of the nodes that go on with it."""
+        return [
+            exchange.abandon()
+            for exchange in list(self.exchanges)
+            if exchange.is_part_of(gathering)
+        ]
 
     def _call(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ganeti_masterd.events import Events, NodeCalled
@@ -17,6 +18,8 @@ from ganeti_masterd.simulation.calllog import CallLog
 from ganeti_masterd.simulation.faults import Fault, Faults
 from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode
 from ganeti_masterd.timing import Timer, Timers
+
+log = Logger()
 
 UNEXPECTED = "Error while executing backend function: "
 
@@ -158,6 +161,15 @@ class Exchange:
         """Ends the exchange with no answer because the daemon stops."""
         self._end(results.given_up(self._target, self._call.name))
 
+    def is_part_of(self, gathering: Gathering) -> bool:
+        """Whether its result is one of those that are collected there."""
+        return self._gathering is gathering
+
+    def abandon(self) -> str:
+        """Ends the exchange because nobody waits for it; returns the node, which goes on."""
+        self._end(results.abandoned(self._target, self._call.name))
+        return self._target.name
+
     def _expire(self) -> None:
         self._end(results.timed_out(self._target, self._call.name, self._seconds))
 
@@ -231,6 +243,11 @@ class Exchange:
 
     def _end(self, result: NodeResult) -> None:
         if self._ended:
+            log.debug(
+                "Node {node} answers {call} when nobody waits for it any more",
+                node=result.node,
+                call=result.procedure,
+            )
             return
         self._ended = True
         nodes = self._nodes

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
-from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
+from ganeti_masterd.rpc.interfaces import Arguments, CallAbandoned, INodeRPC, NodeResult, Target
 
 
 class Failed(Struct, frozen=True):
@@ -68,7 +68,14 @@ class ScriptedNodes:
             found[target.key] = self._answer(target, procedure, given)
         if not self.held:
             return succeed(found)
-        done: Deferred[Mapping[str, NodeResult]] = Deferred()
+
+        def canceled(done: Deferred[Mapping[str, NodeResult]]) -> None:
+            self._waiting.remove((done, found))
+            self.pending -= len(found)
+            nodes = [result.node for result in found.values() if not result.offline]
+            done.errback(CallAbandoned(procedure, nodes))
+
+        done: Deferred[Mapping[str, NodeResult]] = Deferred(canceled)
         self._waiting.append((done, found))
         self.pending += len(found)
         return done

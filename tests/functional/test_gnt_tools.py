@@ -232,7 +232,7 @@ DIFFERENT = (
         "gnt-job cancel --kill --yes-do-it 999999",
         "Job 999999 not found in queue",
         Said(1, "Job 999999 not found in queue\n"),
-        'a running job is asked to stop ("is stopped at its next step"), not its process killed '
+        'a running job is told to end ("is being killed"), not its process killed '
         '("SIGKILL send to the process"): there is none (spec queue 4)',
     ),
     Difference(
@@ -537,7 +537,7 @@ def test_a_running_job_is_killed_only_on_demand(gnt: Gnt, holder: int) -> None:
     )
     assert gnt(f"gnt-job list --no-headers -o status {holder}") == Said(0, "running\n")
     said = gnt(f"gnt-job cancel --kill --yes-do-it {holder}")
-    assert said == Said(0, f"Job {holder} is stopped at its next step\n")
+    assert said == Said(0, f"Job {holder} is being killed\n")
     assert gnt(f"gnt-job wait {holder}").code == 1
     assert gnt(f"gnt-job list --no-headers -o status {holder}") == Said(0, "error\n")
     assert "kill" in gnt(f"gnt-job list --no-headers -o opresult {holder}").out.lower()

@@ -13,8 +13,8 @@ from ganeti_masterd.errors import (
     prereq,
 )
 from ganeti_masterd.jobs import model
-from ganeti_masterd.jobs.submission import Submission
-from ganeti_masterd.journal.rows import JobRow
+from ganeti_masterd.jobs.submission import SERIAL_BLOCK, Submission
+from ganeti_masterd.journal.rows import JobRow, SerialRow
 from ganeti_masterd.opcodes import decode_opcode
 from tests.jobs.scene import QueueScene, delay
 
@@ -136,3 +136,24 @@ class SubmissionTests(QueueScene):
         self.queue.commit(made, rows)
         self.assertEqual(sorted(self.queue.jobs), [1, 2])
         self.assertRaises(OpPrereqError, self.submission.prepare, [[delay(depends=[[99, []]])]])
+
+    def test_ids_of_jobs_of_a_job(self) -> None:
+        """Ids that an opcode's jobs get are reserved on disk with them: none is given twice."""
+        self.submit_one()
+        before = self.queue.reserved
+        self.queue.last_id = before - 1
+        made, rows = self.submission.prepare([[delay()]])
+        self.assertEqual(([job.id for job in made], rows), ([before], []))
+        made, rows = self.submission.prepare([[delay()]])
+        self.assertEqual([job.id for job in made], [before + 1])
+        self.assertEqual(rows, [SerialRow(before + 1 + SERIAL_BLOCK)])
+
+    def test_jobs_of_a_job_refused(self) -> None:
+        """A queue that stops or is full takes no jobs of an opcode; a drained one does."""
+        self.queue.drained = True
+        self.submission.prepare([[delay()]])
+        full = Submission(self.queue, max_jobs=1)
+        self.assertRaises(JobQueueFull, full.prepare, [[delay()], [delay()]])
+        self.queue.close()
+        self.assertRaises(DaemonStopping, self.submission.prepare, [[delay()]])
+        self.assertEqual((self.queue.last_id, list(self.queue.opcodes)), (1, [1]))

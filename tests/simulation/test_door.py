@@ -7,8 +7,9 @@ from zope.interface.verify import verifyClass, verifyObject
 from ganeti_masterd.errors import ProgrammerError
 from ganeti_masterd.events import Events, NodeCalled
 from ganeti_masterd.rpc.calls import CALLS
-from ganeti_masterd.rpc.interfaces import INodeRPC
+from ganeti_masterd.rpc.interfaces import CallAbandoned, INodeRPC
 from ganeti_masterd.simulation.cluster import BUILT, SimulatedNodes
+from ganeti_masterd.simulation.faults import Fault
 from tests.simulation.nodes import SimulationCase, instance, target
 
 
@@ -145,12 +146,26 @@ class DoorTests(SimulationCase):
         self.assertEqual((self.nodes.pending, len(self.timers)), (0, 0))
 
     def test_cancelled(self) -> None:
-        """Giving up a call's Deferred leaves the node at its work and breaks nothing."""
-        done = self.nodes.call([target("a")], "test_delay", [1])
-        done.addErrback(lambda _: None)
+        """A call that nobody waits for fails with the nodes that go on; late answers do nothing."""
+        self.nodes.faults.add(Fault(kind="error", node="b"))
+        done = self.nodes.call([target("a"), target("b"), target("c")], "test_delay", [1])
+        other = self.nodes.call([target("a")], "test_delay", [1])
         done.cancel()
+        abandoned = self.failureResultOf(done, CallAbandoned).value
+        self.assertEqual(abandoned.nodes, ("a", "c"))
+        self.assertEqual(abandoned.still_under_way(), "test_delay may still be under way at a, c")
+        self.assertEqual(self.nodes.pending, 1)
         self.clock.advance(1)
-        self.assertEqual(self.nodes.pending, 0)
+        self.assertEqual((self.nodes.pending, len(self.timers)), (0, 0))
+        self.assertFalse(self.successResultOf(other)["uuid-a"].failed)
+
+    def test_cancelled_and_lost(self) -> None:
+        """Also one that the node has taken in without a word."""
+        self.nodes.faults.add(Fault(kind="silent"))
+        done = self.nodes.call([target("a")], "version")
+        done.cancel()
+        self.assertEqual(self.failureResultOf(done, CallAbandoned).value.nodes, ("a",))
+        self.assertEqual((self.nodes.pending, len(self.timers)), (0, 0))
 
     def test_events(self) -> None:
         """Who observes calls is told how each ended and how long it took."""
