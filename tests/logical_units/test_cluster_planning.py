@@ -33,7 +33,6 @@ WRONG_ARGUMENTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"file_storage_dir": "x"}, "'file_storage_dir' must be an absolute path, not 'x'"),
     ({"shared_file_storage_dir": "./x/"}, "must be an absolute path, not 'x'"),
     ({"enabled_hypervisors": []}, "At least one hypervisor must be enabled"),
-    ({"enabled_disk_templates": []}, "At least one disk template must be enabled"),
     ({"reserved_lvs": ["("]}, "Invalid pattern of reserved volumes '('"),
     ({"hidden_os": [["attach", "x"]]}, "Invalid modification 'attach'"),
     ({"compression_tools": ["gzip", "a b"]}, "The tools 'a b' contain illegal characters"),
@@ -134,6 +133,14 @@ class PlanningTests(SynchronousTestCase):
                 self.assertEqual(
                     replace(after, **{field: getattr(self.cluster, field)}), self.cluster, name
                 )
+
+    def test_empty(self) -> None:
+        """No disk templates, and parameters of NICs that are null, change nothing."""
+        for parameters in (
+            {"enabled_disk_templates": []},
+            {"nicparams": {"link": None, "mode": None}},
+        ):
+            self.assertEqual(self.change(**parameters).cluster, self.cluster)
 
     def test_nothing(self) -> None:
         """An opcode without parameters changes nothing."""

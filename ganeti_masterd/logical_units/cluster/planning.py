@@ -43,7 +43,6 @@ _PLAIN = (
     "reserved_lvs",
     "use_external_mip_script",
     "enabled_user_shutdown",
-    "enabled_disk_templates",
     "install_image",
     "zeroing_image",
     "instance_communication_network",
@@ -53,8 +52,8 @@ _PLAIN = (
 #: Paths of storage, which are set in their normal form; an empty one unsets.
 STORAGE_FOLDERS = ("file_storage_dir", "shared_file_storage_dir", "gluster_storage_dir")
 
-#: Those that are taken if they are more than an empty text or zero.
-_PLAIN_IF_SET = ("master_netdev", "master_netmask")
+#: Those that are taken if they are more than an empty text, an empty list or zero.
+_PLAIN_IF_SET = ("enabled_disk_templates", "master_netdev", "master_netmask")
 
 _TOOL = re.compile(r"[-_a-zA-Z0-9]+")
 
@@ -145,8 +144,6 @@ def _check_paths(op: ClusterSetParams) -> None:
 def _check_lists(op: ClusterSetParams) -> None:
     if op.enabled_hypervisors is not None and not op.enabled_hypervisors:
         raise prereq("At least one hypervisor must be enabled")
-    if op.enabled_disk_templates is not None and not op.enabled_disk_templates:
-        raise prereq("At least one disk template must be enabled")
     for pattern in op.reserved_lvs or ():
         try:
             Pattern(pattern)
@@ -196,7 +193,9 @@ def _defaults(cluster: Cluster, op: ClusterSetParams) -> dict[str, Any]:
     if op.ipolicy:
         new["ipolicy"] = updated_policy(cluster.ipolicy, op.ipolicy)
     if op.nicparams:
-        filled = {**cluster.nicparams.get("default", {}), **enforce(op.nicparams, NIC)}
+        # null is a parameter that isn't given
+        given = {name: value for name, value in op.nicparams.items() if value is not None}
+        filled = {**cluster.nicparams.get("default", {}), **enforce(given, NIC)}
         check_nic(filled)
         new["nicparams"] = {**cluster.nicparams, "default": filled}
     if op.diskparams:
