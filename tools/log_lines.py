@@ -155,8 +155,7 @@ MEANINGS = {
     "The journal can be written again": "The end of the above.",
     "The journal could not take a batch": "A fault of the daemon; the changes were refused.",
     "What publishes a commit failed: {function}": "A fault of the daemon. The change is durable.",
-    "What publishes jobs failed: {function}": "A fault of the daemon. Their states are "
-    "durable.",
+    "What publishes jobs failed: {function}": "A fault of the daemon. Their states are durable.",
     "The last job id is not known: serial stays as it is": "A fault of the daemon while it stops. "
     "Ids go on above those reserved.",
     "The files are not complete, {fault}": "While it stops: the journal keeps what the files "
