@@ -18,9 +18,6 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ganeti_masterd"
 #: Methods of a logger that log at the level of their name; ``failure`` adds a traceback.
 _LEVELS = ("debug", "info", "warn", "error", "critical", "failure")
 
-#: Functions that hand one of their arguments to ``log.failure``: its position.
-_FORWARDING = {"_guarded": 1}
-
 
 class LogLine(Struct, frozen=True, order=True):
     """A kind of line: the module that logs it, its level, its text."""
@@ -44,23 +41,14 @@ def log_lines(package: Path = PACKAGE) -> list[LogLine]:
 
 
 def _calls(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
-    forwarded = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef) and function.name in _FORWARDING
-        for node in ast.walk(function)
-        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Name)
-    }
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or id(node) in forwarded:
+        if not isinstance(node, ast.Call):
             continue
         match node.func:
             case ast.Attribute(value=ast.Name(id="log"), attr=level) if level in _LEVELS:
                 yield "critical" if level == "failure" else level, _text(node, 0, module)
             case ast.Attribute(value=ast.Name(id="log"), attr="emit"):
                 yield "any", _text(node, 1, module)
-            case ast.Name(id=name) if name in _FORWARDING:
-                yield "critical", _text(node, _FORWARDING[name], module)
             case _:
                 continue
 
@@ -117,6 +105,8 @@ MEANINGS = {
     "{error}": "What a client sent is no request. It was told so and disconnected.",
     "Answering connection {connection} failed": "A fault of the daemon. The client has an error "
     "for an answer; the daemon goes on.",
+    "Connection {number} gave up badly": "A fault of the daemon, as it closed a connection.",
+    "What an opcode waits for can't be cancelled": "A fault of the daemon, while it stops.",
     "An answer could not be cancelled": "A fault of the daemon, after a client went away.",
     "Request {method} on connection {peer.connection} (uid {peer.uid}, pid {peer.pid}): {how} "
     "after {took:.4f} s": "With --debug: each request.",
@@ -170,8 +160,7 @@ MEANINGS = {
     "What publishes a commit failed: {function}": "A fault of the daemon. The change is durable.",
     "The next round of the files can't be planned": "A fault of the daemon. The change is durable, "
     "and the files follow after the next one.",
-    "What drops a failed commit failed itself: {function}": "A fault of the daemon. Restart it: "
-    "what is durable is right, what is in memory may not be.",
+    "What publishes jobs failed: {function}": "A fault of the daemon. Their states are durable.",
     "The last job id is not known: serial stays as it is": "A fault of the daemon while it stops. "
     "Ids go on above those reserved.",
     "The files are not complete, {fault}": "While it stops: the journal keeps what the files "
@@ -188,12 +177,12 @@ MEANINGS = {
     "killed, or failed. Nothing is lost; the next large round starts another, after a minute if "
     "this one never did anything: then see whether the daemon's user may read the installation.",
     "The configuration can't be had for config.data": "A fault of the daemon; it tries again.",
-    "An observer of the configuration failed": "A fault of the daemon. The change is durable.",
     # nodes
     "What job {job} waited for as it was killed came late: {result}": "With --debug: an answer "
     "that a killed job doesn't get any more.",
     "Call {call} of job {job} to node {node} failed: {error}": "Hooks after a change of the "
     "configuration, for which a killed job didn't wait.",
+    "Call {call} of job {job} failed on this side": "A fault of the daemon; nobody waited for it.",
     "Node {node} answers {call} when nobody waits for it any more": "With --debug: a simulated "
     "node's late answer; the job was killed, or the call's time is over.",
     "Call {event.procedure} to {event.node} took {event.seconds:.4f} s: {how}": "With --debug: "
@@ -226,9 +215,10 @@ MEANINGS = {
     "The faults in {path} make no sense: {error}": "With --simulate: the rules stay as they were.",
     "Simulated nodes can't be written: {error}": "With --simulate: the disk doesn't take their "
     "state; it is tried again.",
-    "The end of a simulated call can't be told": "With --simulate: a fault of the daemon.",
+    "A simulated node's answer can't be given": "With --simulate: a fault of the daemon.",
     # the rest
-    "An observer failed on {event}": "A fault of the daemon, in metrics or status. Nothing else "
+    "{observer} failed, told of {what}": "A fault of the daemon. After a commit that failed, "
+    "restart it: what is durable is right, what is in memory may not be. Otherwise nothing else "
     "suffers.",
     "A delayed call failed: {function}": "A fault of the daemon. Nothing else suffers.",
     "What another thread handed in failed: {function}": "A fault of the daemon. Nothing else "

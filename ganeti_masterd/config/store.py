@@ -11,7 +11,6 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ganeti_masterd.config.base import ConfigObject
@@ -20,9 +19,8 @@ from ganeti_masterd.config.document import Image
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rows import ConfigRow
+from ganeti_masterd.observers import Observers
 from ganeti_masterd.timing import Timers
-
-log = Logger()
 
 Observer = Callable[[Snapshot, Snapshot], object]
 
@@ -64,7 +62,7 @@ class ConfigStore:
         self._tip = snapshot
         self._journal = journal
         self._timers = timers
-        self._observers: list[Observer] = []
+        self._observers: Observers[Snapshot, Snapshot] = Observers("a change of the configuration")
         journal.on_rollback(self._rollback)
 
     @property
@@ -131,18 +129,13 @@ class ConfigStore:
 
     def on_change(self, observer: Observer) -> Callable[[], None]:
         """Calls ``observer(before, after)`` after each publication; returns what ends that."""
-        self._observers.append(observer)
-        return lambda: self._observers.remove(observer)
+        return self._observers.add(observer)
 
     def _publish(self, after: Snapshot) -> None:
         before, self._published = self._published, after
         if before is after:
             return
-        for observer in tuple(self._observers):
-            try:
-                observer(before, after)
-            except Exception:
-                log.failure("An observer of the configuration failed")
+        self._observers.call(before, after)
 
     def _rollback(self) -> None:
         self._tip = self._published

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ganeti_masterd.allocation import scripts
 from ganeti_masterd.config.changes import Change
@@ -131,9 +132,18 @@ class OpcodeContext:
                         error=answer.error,
                     )
 
+        def failed(failure: Failure) -> None:
+            log.failure(
+                "Call {call} of job {job} failed on this side",
+                failure,
+                call=procedure,
+                job=self.job_id,
+            )
+
         def call() -> None:
             if not self._services.hops.closed:
-                self._services.nodes.call(targets, procedure, arguments).addCallback(note)
+                answers = self._services.nodes.call(targets, procedure, arguments)
+                answers.addCallback(note).addErrback(failed)
 
         self._services.hops.tell(call)
 

@@ -195,10 +195,11 @@ class JobQueue:
             self._pending[job.id] = self._pending.get(job.id, 0) + 1
 
         def published() -> None:
+            # Whatever one of these raises, the states are durable: all of them are published.
             if publish is not None:
-                publish()
+                _guarded(publish)
             for job in changed:
-                self._committed(job)
+                _guarded(self._committed, job)
             self.wake()
 
         return self.journal.commit(all_rows, published)
@@ -407,3 +408,10 @@ class JobQueue:
     def unfinished(self) -> list[int]:
         """Returns the ids of jobs that hold or await locks, or run."""
         return sorted(self.scheduler.running | self.scheduler.blocked)
+
+
+def _guarded(function: Callable[..., object], *args: Any) -> None:
+    try:
+        function(*args)
+    except Exception:
+        log.failure("What publishes jobs failed: {function}", function=function)

@@ -59,7 +59,7 @@ class Submission:
     ) -> Deferred[list[Submitted]]:
         """Queues jobs, each a list of opcodes; fires with an id or an error for each.
 
-        A job given as an error (it could not be decoded) passes through, and so
+        A job given as an error (it can't be run here) passes through, and so
         do jobs that depend on it or on an id that was never given: one bad job
         doesn't keep out the others. Fails as a whole when the queue is drained
         or full, the daemon stops, or the disk refuses. ``sender`` ("uid=0;pid=7")
@@ -209,7 +209,7 @@ class Submission:
         self, job_id: int, ops: Sequence[Opcode], fresh: Collection[int], ended: Mapping[int, str]
     ) -> tuple[Opcode, ...]:
         if not ops:
-            raise prereq(f"Job {job_id} has no opcodes")
+            raise prereq("A job needs at least one opcode")
         return tuple(self._resolve_one(job_id, op, fresh, ended) for op in ops)
 
     def _resolve_one(

@@ -180,7 +180,10 @@ class LockKeeper:
             failing.append(waiter)
             self._record(self._withdraw(waiter))
         for waiter in reversed(failing):
-            waiter.deferred.errback(Failure(DaemonStopping("The daemon stops, no lock is given")))
+            # One that was told before may have cancelled it.
+            if not waiter.deferred.called:
+                error = DaemonStopping("The daemon stops, no lock is given")
+                waiter.deferred.errback(Failure(error))
 
     # Within
 

@@ -99,7 +99,7 @@ def method(
             function,
             tuple(
                 Argument(
-                    parameter.name,
+                    parameter.name.rstrip("_"),
                     reader(hints[parameter.name]),
                     parameter.default is inspect.Parameter.empty,
                     describe(hints[parameter.name]),

@@ -222,7 +222,7 @@ class CallLog:
                 try:
                     tell(error)
                 except Exception:
-                    log.failure("The end of a simulated call can't be told")
+                    log.failure("A simulated node's answer can't be given")
             if self._lines or self._behind:
                 self._schedule(0.0 if self.mode == "synced" else self.BEHIND)
             writing.callback(None)

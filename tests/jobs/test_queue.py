@@ -40,6 +40,27 @@ class PublishingTests(QueueScene):
         self.journal.held = False
         self.assertEqual(self.submit_one(), 2)
 
+    def test_one_that_fails_to_publish(self) -> None:
+        """What raises as a commit is published keeps no job of it from being seen."""
+        first, second = self.submit_one(), self.submit_one()
+
+        def bad() -> None:
+            raise ZeroDivisionError
+
+        real = self.queue.admission.ended
+
+        def ended(job_id: int, status: str) -> None:
+            real(job_id, status)
+            if job_id == first:
+                raise ZeroDivisionError
+
+        self.patch(self.queue.admission, "ended", ended)
+        jobs = [model.cancel(self.queue.jobs[job_id], 1.0) for job_id in (first, second)]
+        self.successResultOf(self.queue.commit(jobs, publish=bad))
+        self.assertEqual([self.status(job_id) for job_id in (first, second)], ["canceled"] * 2)
+        self.assertEqual(self.queue.tip(second), self.queue.jobs[second])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
     def test_everything_pending_fails_together(self) -> None:
         """A failed commit takes those along that were built on it."""
         job_id = self.submit_one()

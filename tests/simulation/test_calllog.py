@@ -127,6 +127,18 @@ class SyncedTests(LogCase):
         after = self.kept()
         self.assertIn("web", after.node("a").state.instances)
 
+    def test_one_that_raises(self) -> None:
+        """One that is told of a write and raises keeps no other from its answer, nor the close."""
+        heard: list[str | None] = []
+        for told in (heard.append, lambda _: 1 // 0, heard.append):
+            self.nodes.log.add("a", CALLS["version"], [], None, told)
+        self.clock.advance(0)
+        self.disk.release()
+        self.assertEqual(heard, [None, None])
+        self.disk.held = False
+        self.successResultOf(self.nodes.close())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_failures_and_silence(self) -> None:
         """Failed calls have their text; silent nodes are in the log, unreachable ones not."""
         self.disk.held = False
