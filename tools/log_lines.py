@@ -190,6 +190,8 @@ MEANINGS = {
     "Call {call} to node {node} was answered, and reading that failed: {kind}": "A fault of the "
     "daemon, or an answer that no noded gives. The call counts as failed.",
     "Node {node} holds the queue and the configuration{again}": "A master candidate is up to date.",
+    "A flush of the configuration no longer waits for nodes {nodes}": "Candidates took too long, "
+    "and the command that asked for it went on. They get the files; see their load.",
     "Node {node} is slow: {count} files behind; jobs no longer wait for it": "A candidate takes "
     "files later than jobs come. It gets them; see its load.",
     "Node {node} does not get the queue and the configuration any more: {fault} (call "
