@@ -14,12 +14,13 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import RS_NORMAL
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.listing import LockRow
 from ganeti_masterd.luxi.messages import Encoded
 from ganeti_masterd.query.cluster import ClusterState, cluster_info, config_values
 from ganeti_masterd.query.collectors import PATIENCE, Collectors
-from ganeti_masterd.query.entries import RS_NORMAL, UNAVAILABLE, UNKNOWN, Entry
+from ganeti_masterd.query.entries import UNAVAILABLE, UNKNOWN, Entry
 from ganeti_masterd.query.fields import View
 from ganeti_masterd.query.filters import Filter, compile_filter
 from ganeti_masterd.query.resources import RowMaker, Selection, describe, select
