@@ -7,7 +7,7 @@ big configuration is written by joining bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 from msgspec import DecodeError, Raw, ValidationError
@@ -77,28 +77,21 @@ def parse(content: bytes, source: str = "config.data") -> Snapshot:
     return Snapshot(header, cluster, sections, () if keys == usual else keys)
 
 
-class Entry(NamedTuple):
-    """An object of a section in the document's outline, with what stands before its key."""
-
-    before: bytes
-    uuid: str
-    obj: ConfigObject
-
-
 def image(snapshot: Snapshot) -> list[bytes]:
     """Returns config.data in pieces, to be joined or written one after the other."""
     return pieces(outline(snapshot))
 
 
-def outline(snapshot: Snapshot) -> list[bytes | Entry]:
+def outline(snapshot: Snapshot) -> list[bytes | ConfigObject]:
     """Returns the parts of config.data in order, with objects that are still to be encoded.
 
-    Cheap, also where there are very many objects; :func:`pieces` encodes any run of parts.
+    An object stands for itself, its key, and the comma before that. Cheap, also where
+    there are very many objects; :func:`pieces` encodes any run of parts.
     """
     header = msgspec.json.decode(snapshot.header.encoded, type=dict[str, Raw])
     order = snapshot.order or (*USUAL_ORDER, *snapshot.header.rest)
     late = [key for key in SECTIONS if key not in order and snapshot.section(key)]
-    parts: list[bytes | Entry] = []
+    parts: list[bytes | ConfigObject] = []
     separator = b"{"
     for key in (*order, *late):
         parts.append(separator + msgspec.json.encode(key) + b":")
@@ -113,15 +106,15 @@ def outline(snapshot: Snapshot) -> list[bytes | Entry]:
     return parts
 
 
-def pieces(parts: Sequence[bytes | Entry]) -> list[bytes]:
+def pieces(parts: Sequence[bytes | ConfigObject]) -> list[bytes]:
     """Returns parts of an outline as the bytes that the file has there."""
     written: list[bytes] = []
     for part in parts:
         if isinstance(part, bytes):
             written.append(part)
         else:
-            written.append(part.before + msgspec.json.encode(part.uuid) + b":")
-            written.append(part.obj.encoded)
+            written.append(b"," + _key(part))
+            written.append(part.encoded)
     return written
 
 
@@ -179,15 +172,16 @@ def _joined(parts: dict[str, bytes]) -> bytes:
     return b"{" + b",".join(msgspec.json.encode(k) + b":" + v for k, v in parts.items()) + b"}"
 
 
-def _section_parts(section: Section[Any]) -> list[bytes | Entry]:
+def _section_parts(section: Section[Any]) -> list[bytes | ConfigObject]:
     if not section:
         return [b"{}"]
-    parts: list[bytes | Entry] = [Entry(b",", uuid, obj) for uuid, obj in section.items()]
-    first = parts[0]
-    assert isinstance(first, Entry)
-    parts[0] = first._replace(before=b"{")
-    parts.append(b"}")
-    return parts
+    first, *others = section.values()
+    return [b"{" + _key(first), first.encoded, *others, b"}"]
+
+
+def _key(obj: Any) -> bytes:
+    """Returns what stands before an object of a section: it is kept by its own uuid."""
+    return msgspec.json.encode(obj.uuid) + b":"
 
 
 def _split(content: bytes | Raw, where: str) -> dict[str, Raw]:
