@@ -25,6 +25,7 @@ from ganeti_masterd.logical_units.registry import UNITS
 from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.requests.registry import METHODS
+from ganeti_masterd.requests.wconfd import WCONFD_METHODS
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
 from ganeti_masterd.startup.shutdown import State
@@ -96,7 +97,7 @@ class TablesFromCodeTests(SynchronousTestCase):
         }
         self.assertEqual(named, set(TABLES))
         reference = text("reference.rst")
-        for name in ("options", "methods", "units", "unbuilt", "resources", "log"):
+        for name in ("options", "methods", "wconfd", "units", "unbuilt", "resources", "log"):
             self.assertIn(f".. from-code:: {name}\n", reference)
 
     def test_options(self) -> None:
@@ -116,12 +117,14 @@ class TablesFromCodeTests(SynchronousTestCase):
             self.assertRegex(guide, rf"(?m)^``.*--{name}\b")
 
     def test_methods(self) -> None:
-        """Every LUXI method is shown with each of its arguments."""
-        shown = {quoted(row[0])[0]: row[1] for row in rows(TABLES["methods"]())[1:]}
-        self.assertEqual(set(shown), set(METHODS))
-        for name, method in METHODS.items():
-            for argument in method.arguments:
-                self.assertIn(f"``{argument.name.rstrip('_')}``: {argument.expected}", shown[name])
+        """Every method of LUXI and of wconfd is shown with each of its arguments."""
+        for table, methods in (("methods", METHODS), ("wconfd", WCONFD_METHODS)):
+            shown = {quoted(row[0])[0]: row[1] for row in rows(TABLES[table]())[1:]}
+            self.assertEqual(set(shown), set(methods))
+            for name, method in methods.items():
+                for argument in method.arguments:
+                    where = f"``{argument.name.rstrip('_')}``: {argument.expected}"
+                    self.assertIn(where, shown[name])
 
     def test_opcodes(self) -> None:
         """Every opcode is shown: with its logical unit, or as one that can't be run."""

@@ -19,8 +19,6 @@ from zope.interface.verify import verifyObject
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "ganeti_masterd"
 
-#: A module is one thing: looked at again past 400 lines, refused past this.
-MAX_LINES = 420
 
 #: Imports every module in a process of its own and tells what that did.
 IMPORT_ALL = """
@@ -138,15 +136,6 @@ class ModuleTests(SynchronousTestCase):
         ]:
             seen = any(map(imports_reactor, run_on_import(ast.parse(text))))
             self.assertEqual(seen, expected, text)
-
-    def test_size(self) -> None:
-        """No module has grown past what one thing needs."""
-        long = {
-            str(path.relative_to(PROJECT)): lines
-            for path in modules(PACKAGE, PROJECT / "bench")
-            if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
-        }
-        self.assertEqual(long, {})
 
     def test_importing_does_nothing(self) -> None:
         """Importing every module installs no reactor, starts no thread and prints nothing."""

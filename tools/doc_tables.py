@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from ganeti_masterd.constants import STATUSES_FINALIZED
@@ -21,6 +21,7 @@ from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.replication.standing import TABLE as CANDIDATE
 from ganeti_masterd.requests.methods import Method
 from ganeti_masterd.requests.registry import METHODS
+from ganeti_masterd.requests.wconfd import WCONFD_METHODS
 from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
 from ganeti_masterd.tap import Options
 from tools.log_lines import MEANINGS, log_lines
@@ -65,12 +66,21 @@ def _default(value: object) -> str:
 
 def methods() -> str:
     """Returns every LUXI method: its arguments with their types, what it does."""
+    return _methods(METHODS)
+
+
+def wconfd() -> str:
+    """Returns every method of wconfd's socket, as :func:`methods` does."""
+    return _methods(WCONFD_METHODS)
+
+
+def _methods(declared: Mapping[str, Method]) -> str:
     return table(
         ("Method", "Arguments", "What it does"),
         (22, 40, 38),
         (
             (f"``{name}``", _arguments(method), _first_sentence(method.function))
-            for name, method in sorted(METHODS.items())
+            for name, method in sorted(declared.items())
         ),
     )
 
@@ -222,6 +232,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for function in (
         options,
         methods,
+        wconfd,
         resources,
         units,
         unbuilt,

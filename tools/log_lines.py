@@ -193,6 +193,8 @@ MEANINGS = {
     "as failed, and is tried again.",
     "What node {node} answered could not be noted": "A fault of the daemon.",
     "Node {node} holds the queue and the configuration{again}": "A master candidate is up to date.",
+    "A flush of the configuration no longer waits for nodes {nodes}": "Candidates took too long, "
+    "and the command that asked for it went on. They get the files; see their load.",
     "Node {node} is slow: {count} files behind; jobs no longer wait for it": "A candidate takes "
     "files later than jobs come. It gets them; see its load.",
     "Node {node} does not get the queue and the configuration any more: {fault} (call "

@@ -16,10 +16,8 @@ from ganeti_masterd.allocation import results
 from ganeti_masterd.config.base import EMPTY
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import DRBD_META_SIZE
 from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, prereq
-
-#: What DRBD's own data takes beside each disk.
-DRBD_META_SIZE = 128
 
 #: Disk templates whose two copies the cluster keeps itself, on two nodes.
 INTERNALLY_MIRRORED = frozenset({"drbd"})

@@ -6,7 +6,7 @@ big configuration is written by joining bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -79,22 +79,43 @@ def parse(content: bytes, source: str = "config.data") -> Snapshot:
 
 def image(snapshot: Snapshot) -> list[bytes]:
     """Returns config.data in pieces, to be joined or written one after the other."""
+    return pieces(outline(snapshot))
+
+
+def outline(snapshot: Snapshot) -> list[bytes | ConfigObject]:
+    """Returns the parts of config.data in order, with objects that are still to be encoded.
+
+    An object stands for itself, its key, and the comma before that. Cheap, also where
+    there are very many objects; :func:`pieces` encodes any run of parts.
+    """
     header = msgspec.json.decode(snapshot.header.encoded, type=dict[str, Raw])
     order = snapshot.order or (*USUAL_ORDER, *snapshot.header.rest)
     late = [key for key in SECTIONS if key not in order and snapshot.section(key)]
-    pieces: list[bytes] = []
+    parts: list[bytes | ConfigObject] = []
     separator = b"{"
     for key in (*order, *late):
-        pieces.append(separator + msgspec.json.encode(key) + b":")
+        parts.append(separator + msgspec.json.encode(key) + b":")
         separator = b","
         if key == "cluster":
-            pieces.append(snapshot.cluster.encoded)
+            parts.append(snapshot.cluster.encoded)
         elif key in SECTIONS:
-            pieces += _section_pieces(snapshot.section(key))
+            parts += _section_parts(snapshot.section(key))
         else:
-            pieces.append(bytes(header[key]))
-    pieces.append(b"}")
-    return pieces
+            parts.append(bytes(header[key]))
+    parts.append(b"}")
+    return parts
+
+
+def pieces(parts: Sequence[bytes | ConfigObject]) -> list[bytes]:
+    """Returns parts of an outline as the bytes that the file has there."""
+    written: list[bytes] = []
+    for part in parts:
+        if isinstance(part, bytes):
+            written.append(part)
+        else:
+            written.append(b"," + _key(part))
+            written.append(part.encoded)
+    return written
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -151,17 +172,16 @@ def _joined(parts: dict[str, bytes]) -> bytes:
     return b"{" + b",".join(msgspec.json.encode(k) + b":" + v for k, v in parts.items()) + b"}"
 
 
-def _section_pieces(section: Section[Any]) -> list[bytes]:
+def _section_parts(section: Section[Any]) -> list[bytes | ConfigObject]:
     if not section:
         return [b"{}"]
-    pieces: list[bytes] = []
-    separator = b"{"
-    for uuid, obj in section.items():
-        pieces.append(separator + msgspec.json.encode(uuid) + b":")
-        pieces.append(obj.encoded)
-        separator = b","
-    pieces.append(b"}")
-    return pieces
+    first, *others = section.values()
+    return [b"{" + _key(first), first.encoded, *others, b"}"]
+
+
+def _key(obj: Any) -> bytes:
+    """Returns what stands before an object of a section: it is kept by its own uuid."""
+    return msgspec.json.encode(obj.uuid) + b":"
 
 
 def _split(content: bytes | Raw, where: str) -> dict[str, Raw]:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.addresspool import pool_of
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import LAST_DRBD_PORT
 from ganeti_masterd.errors import (
     ECODE_EXISTS,
     ECODE_NORES,
@@ -24,9 +25,6 @@ from ganeti_masterd.errors import (
     ProgrammerError,
     ReservationError,
 )
-
-#: The last port that DRBD or a console may get.
-LAST_PORT = 14999
 
 _ATTEMPTS = 64
 
@@ -177,13 +175,13 @@ class Reservations:
         """
         cluster = snapshot.cluster
         used = _ports(snapshot)
-        fresh = range(cluster.highest_used_port + 1, LAST_PORT + 1)
+        fresh = range(cluster.highest_used_port + 1, LAST_DRBD_PORT + 1)
         for candidates in (sorted(cluster.tcpudp_port_pool), fresh):
             for port in candidates:
                 if port not in used and ("port", port) not in self._owners:
                     self._take(job_id, "port", port)
                     return port
-        raise OpPrereqError(f"all ports up to {LAST_PORT} are in use", ECODE_NORES)
+        raise OpPrereqError(f"all ports up to {LAST_DRBD_PORT} are in use", ECODE_NORES)
 
     def generate_minors(self, job_id: int, nodes: Sequence[str], snapshot: Snapshot) -> list[int]:
         """Reserves a DRBD minor on each of ``nodes`` (uuids), the lowest that is free there."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ganeti_masterd.constants import (
+    HKR_FAIL,
     HOOKS_NAME_CFGUPDATE,
     HOOKS_PATH,
     HOOKS_PHASE_POST,
@@ -28,9 +29,6 @@ CALL = "hooks_runner"
 
 #: What a node says of a script: its name, its status, its output.
 Outcome = tuple[str, int, str]
-
-#: The status of a script in ``hooks_runner``'s answer that means failure.
-SCRIPT_FAILED = 1
 
 
 class HooksRun:
@@ -141,6 +139,4 @@ def _strings(prefix: str, variables: Mapping[str, object]) -> dict[str, str]:
 def _failed(answer: NodeResult) -> list[tuple[str, str]]:
     if answer.failed:
         return []
-    return [
-        (script, output) for script, status, output in answer.payload if status == SCRIPT_FAILED
-    ]
+    return [(script, output) for script, status, output in answer.payload if status == HKR_FAIL]

@@ -80,6 +80,9 @@ class Replication:
         #: What was published is sent then, if nobody asked for its acknowledgement before.
         self._due: Timer | None = None
         self._waiting = Acknowledgements(timers, ACK_PATIENCE, self._reached, self._overdue)
+        self._flushing = Acknowledgements(timers, ACK_PATIENCE, self._flushed, self._not_flushed)
+        #: Up to this publication nobody waits for a flush any more: it took too long.
+        self._given_up = 0
         self._ssconf = Broadcast(nodes, timers, "write_ssconf_files", lambda values: [values])
         self._pause = Broadcast(nodes, timers, "set_watcher_pause", lambda until: [until])
         self._values: dict[str, list[str]] = {}
@@ -132,6 +135,18 @@ class Replication:
         if publication.ssconf and self._ack is not Ack.LOCAL:
             done.addCallback(lambda _: self._ssconf.settled())
         return done
+
+    def flushed(self) -> Deferred[None]:
+        """Fires when every node that can be reached has all that was published before the call.
+
+        Whatever :class:`Ack` says: candidates have the queue and config.data, also those
+        that still catch up, and all nodes the simple configuration. A candidate that
+        takes more than :data:`ACK_PATIENCE` is given up, with a line in the log.
+        """
+        if not self._running:
+            return succeed(None)
+        self._send_on()
+        return self._flushing.wait(self._number).addCallback(lambda _: self._ssconf.settled())
 
     def set_drained(self, drained: bool) -> Deferred[None]:
         """Sends the drain flag on; fires as :meth:`acknowledged`."""
@@ -196,6 +211,7 @@ class Replication:
         self._candidates.clear()
         self._gone.clear()
         self._waiting.release()
+        self._flushing.release()
         self._ssconf.close()
         self._pause.close()
 
@@ -221,6 +237,25 @@ class Replication:
             candidate.give_up_waiting(number)
         if self._ack is Ack.MAJORITY and not self._reached(number):
             log.error("Jobs wait for a majority of the master candidates (--ack=majority)")
+
+    def _behind(self, number: int) -> list[str]:
+        """Returns the candidates that can be reached and lack a publication."""
+        return [
+            each.target.name
+            for each in self._candidates.values()
+            if each.reachable and not each.mark.holds(number)
+        ]
+
+    def _flushed(self, number: int) -> bool:
+        return number <= self._given_up or not self._behind(number)
+
+    def _not_flushed(self, number: int) -> None:
+        log.warn(
+            "A flush of the configuration no longer waits for nodes {nodes}",
+            nodes=", ".join(sorted(self._behind(number))),
+        )
+        self._given_up = number
+        self._flushing.moved()
 
     def _place(self, snapshot: Snapshot, *, newcomers: bool) -> None:
         """Lets those nodes be sent something that the configuration names."""
@@ -261,3 +296,4 @@ class Replication:
 
     def _moved(self) -> None:
         self._waiting.moved()
+        self._flushing.moved()

@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 from zope.interface import implementer
 
+from ganeti_masterd.constants import DEFAULT_NODED_PORT
 from ganeti_masterd.events import Events, NodeCalled
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
@@ -28,7 +29,7 @@ from ganeti_masterd.rpc.wire import VirtualPaths, request_body
 from ganeti_masterd.timing import Timers
 
 #: Where node daemons listen unless /etc/services says otherwise.
-PORT = 1811
+PORT = DEFAULT_NODED_PORT
 
 #: Seconds that a connection may take, TLS included.
 PATIENCE = 5.0

@@ -28,6 +28,7 @@ def make_folders(paths: Paths) -> None:
         (paths.queue + "/archive", 0o750),
         (paths.run, 0o775),
         (paths.sockets, 0o770),
+        (paths.live_locks, 0o750),
         (os.path.dirname(paths.log), 0o770),
         (paths.hooks, 0o755),
     ):

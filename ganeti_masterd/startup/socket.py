@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IReactorSocket
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
@@ -58,15 +58,21 @@ class MasterSocket:
             # The reactor has a duplicate of its own.
             sock.close()
 
-    def close(self) -> None:
-        """Stops accepting and removes the socket; connections stay as they are."""
+    def close(self) -> Deferred[None]:
+        """Stops accepting and removes the socket; connections stay as they are.
+
+        Fires when its private folder is gone too.
+        """
         port, self._port = self._port, None
-        if port is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
-            maybeDeferred(port.stopListening).addErrback(
-                lambda failure: log.failure("A socket could not be closed", failure)
-            ).addBoth(lambda _: self._remove_folder())
+        if port is None:
+            return succeed(None)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        return (
+            maybeDeferred(port.stopListening)
+            .addErrback(lambda failure: log.failure("A socket could not be closed", failure))
+            .addCallback(lambda _: self._remove_folder())
+        )
 
     def _remove_folder(self) -> None:
         with contextlib.suppress(OSError):

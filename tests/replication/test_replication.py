@@ -10,6 +10,7 @@ from zope.interface.verify import verifyObject
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.replication import candidate as candidate_module
+from ganeti_masterd.replication import replication
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.candidate import LOOK_AGAIN, PATIENCE, RETRY
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
@@ -568,3 +569,103 @@ class EveryNodeTests(Case):
         self.nodes["node3"].release()
         self.successResultOf(done)
         self.assertNotIn(DRAIN, self.nodes["node1"].files)
+
+
+class FlushTests(Case):
+    """A flush of the configuration, which waits for all that can be reached."""
+
+    def test_nothing_new(self) -> None:
+        """Where all is sent, or nothing is replicated yet, it is done at once."""
+        self.successResultOf(self.scene.replication.flushed())
+        self.start()
+        self.successResultOf(self.scene.replication.flushed())
+
+    def test_waits_for_candidates(self) -> None:
+        """All that was published before is there when it is done, and no later."""
+        self.start()
+        self.nodes["node2"].mode = self.nodes["node3"].mode = HELD
+        self.scene.commit(self.model.change(0))
+        done = self.scene.replication.flushed()
+        self.nodes["node2"].release()
+        self.assertNoResult(done)
+        self.nodes["node3"].release()
+        self.successResultOf(done)
+        self.assertCurrent("node2", "node3")
+
+    def test_waits_for_simple_configuration(self) -> None:
+        """Nodes that are no candidates have the simple configuration when it is done."""
+        self.start()
+        self.scene.configure(node3={"master_candidate": False})
+        self.nodes["node3"].mode = HELD
+        self.scene.configure(node2={"master_candidate": False}, node3={"master_candidate": False})
+        done = self.scene.replication.flushed()
+        self.assertNoResult(done)
+        self.nodes["node3"].release()
+        self.successResultOf(done)
+
+    def test_waits_for_newcomers(self) -> None:
+        """A node that has just become a candidate is waited for till it holds everything."""
+        self.scene.state.config = configuration(node3={"master_candidate": False})
+        self.start()
+        self.nodes["node3"].mode = HELD
+        self.scene.configure()
+        done = self.scene.replication.flushed()
+        for _ in range(20):
+            self.assertNoResult(done)
+            self.nodes["node3"].release()
+            if self.standing("node3") is Standing.CURRENT:
+                break
+        self.nodes["node3"].release()
+        self.successResultOf(done)
+        self.assertCurrent("node2", "node3")
+
+    def test_no_node_that_is_down(self) -> None:
+        """A candidate that can't be reached is not waited for, also one that just failed."""
+        self.start()
+        self.nodes["node2"].mode, self.nodes["node3"].mode = DOWN, HUNG
+        self.scene.commit(self.model.change(0))
+        done = self.scene.replication.flushed()
+        self.assertNoResult(done)
+        self.scene.wait(PATIENCE)
+        self.successResultOf(done)
+
+    def test_slow_candidate(self) -> None:
+        """One that takes too long is given up; the next flush waits for it again."""
+        self.patch(replication, "ACK_PATIENCE", PATIENCE / 2)
+        self.setUp()
+        lines: list[LogEvent] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        self.start()
+        self.nodes["node2"].mode = HELD
+        self.scene.commit(self.model.change(0))
+        done = self.scene.replication.flushed()
+        self.scene.wait(PATIENCE / 2 - 1)
+        self.assertNoResult(done)
+        self.scene.wait(1)
+        self.successResultOf(done)
+        text = "A flush of the configuration no longer waits for nodes node2"
+        self.assertEqual([formatEvent(line) for line in lines].count(text), 1)
+        self.nodes["node2"].release()
+        self.scene.commit(self.model.change(1))
+        again = self.scene.replication.flushed()
+        self.assertNoResult(again)
+        while self.nodes["node2"].held:
+            self.nodes["node2"].release()
+        self.successResultOf(again)
+
+    def test_ends_with_the_daemon(self) -> None:
+        """Whoever waits is told when the daemon ends."""
+        self.start()
+        self.nodes["node2"].mode = HUNG
+        self.scene.commit(self.model.change(0))
+        done = self.scene.replication.flushed()
+        self.scene.replication.close()
+        self.scene.wait(STOP_PATIENCE + 1)
+        self.successResultOf(done)
+
+
+class LocalFlushTests(FlushTests):
+    """A flush waits for others also where commits don't."""
+
+    ack = Ack.LOCAL

@@ -492,10 +492,22 @@ class BodyTests(SynchronousTestCase):
 
     def test_stopped(self) -> None:
         """After the request has ended nothing is written."""
-        body = exchange._Body(b"x")
-        body.pauseProducing()
+        transport = StringTransport()
+        body = exchange._Body(bytes(3 * exchange.CHUNK))
+        written: list[bytes] = []
+
+        def write(data: bytes) -> None:
+            written.append(data)
+            body.pauseProducing()
+
+        transport.write = write  # type: ignore[method-assign]
+        done = body.startProducing(transport)
+        self.assertEqual(len(written), 1)
         body.stopProducing()
-        body.resumeProducing()
+        for _ in range(3):
+            body.resumeProducing()
+        self.assertEqual(len(written), 1)
+        self.assertNoResult(done)
 
 
 class LimitTests(SynchronousTestCase):
