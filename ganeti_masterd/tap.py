@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Any
 
 from twisted.application.service import IService
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 #: twistd's own PID file where it was given none; it is not locked, so ours does better.
 _TWISTD_PID_FILE = "twistd.pid"
 
+#: A file mode as people write it, without special bits.
+_OCTAL_MODE = re.compile("(?:0|0o)?[0-7]{3}")
+
 #: As shells have it for a program that ends by SIGINT.
 _EXIT_INTERRUPTED = 130
 
@@ -40,33 +45,58 @@ Type YES, in capital letters, to go on: """
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("must be at least 1")
-    return number
-
-
-_positive.coerceDoc = "Must be a whole number, 1 or more."  # type: ignore[attr-defined]
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ValueError("must be a whole number, 1 or more")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
     if not 0 <= number < float("inf"):
-        raise ValueError("must be 0 or more")
+        raise ValueError("must be a number of seconds, 0 or more")
     return number
 
 
-_seconds.coerceDoc = "Must be a number of seconds, 0 or more."  # type: ignore[attr-defined]
-
-
-def _mode(text: str) -> int:
-    mode = int(text, 8)
-    if not 0 <= mode <= 0o777:
-        raise ValueError("must be from 0 to 777")
+def _socket_mode(text: str) -> int:
+    """Returns the file mode that an octal number such as 660 or 0660 stands for."""
+    if not _OCTAL_MODE.fullmatch(text):
+        raise ValueError("must be an octal file mode such as 0660")
+    mode = int(text.removeprefix("0o"), 8)
+    if mode & 0o600 != 0o600:
+        raise ValueError("would keep out even the user whom the daemon runs as")
+    if mode & 0o002:
+        raise ValueError("would let every user of this host connect")
     return mode
 
 
-_mode.coerceDoc = "Must be an octal file mode such as 660."  # type: ignore[attr-defined]
+def _one_of(*words: str) -> Callable[[str], str]:
+    def word(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return word
+
+
+def _parameter(
+    name: str, default: str | None, doc: str, value_of: Callable[[str], object] = str
+) -> list[Any]:
+    """Returns an entry of ``optParameters``.
+
+    ``default`` is the text that somebody would type, as help shows it; ``value_of`` turns
+    such a text into the value, or raises ``ValueError``, which is reported with the option.
+    """
+
+    def value(text: str) -> object:
+        try:
+            return value_of(text)
+        except ValueError as error:
+            raise usage.UsageError(f"--{name} {text}: {error}") from None
+
+    return [name, None, default, doc, value]
 
 
 class Options(usage.Options):
@@ -85,78 +115,91 @@ class Options(usage.Options):
         ["json-log", None, "Log one JSON object a line."],
     ]
     optParameters = [
-        [
+        _parameter(
             "root",
-            None,
             None,
             "Folder below which all of Ganeti's paths lie. Default: GANETI_ROOTDIR; with "
             "--simulate else a folder of the user's own.",
-        ],
-        [
+        ),
+        _parameter(
             "simulate",
-            None,
             None,
             "Run on simulated nodes. A root without a cluster gets one of that many.",
             _positive,
-        ],
-        [
+        ),
+        _parameter(
             "simulate-log",
-            None,
             "buffered",
             "How simulated nodes log calls: off, buffered, or synced (durable before the answer).",
-        ],
-        [
+            _one_of("off", "buffered", "synced"),
+        ),
+        _parameter(
             "user",
             None,
-            None,
             "Run as this user. Default: gnt-masterd; with --simulate whoever starts it.",
-        ],
-        [
+        ),
+        _parameter(
             "group",
-            None,
             None,
             "Run as this group, which may connect. Default: gnt-daemons; with --simulate that "
             "of the user.",
-        ],
-        ["syslog", None, "no", "Log to syslog: no, yes (besides the file), only (no file)."],
-        ["max-connections", None, MAX_CONNECTIONS, "The most clients at a time.", _positive],
-        [
+        ),
+        _parameter(
+            "syslog",
+            "no",
+            "Log to syslog: no, yes (besides the file), only (no file).",
+            _one_of("no", "yes", "only"),
+        ),
+        _parameter(
+            "max-connections", str(MAX_CONNECTIONS), "The most clients at a time.", _positive
+        ),
+        _parameter(
             "max-message-size",
-            None,
-            MAX_MESSAGE_SIZE,
+            str(MAX_MESSAGE_SIZE),
             "The most bytes that one request may have.",
             _positive,
-        ],
-        ["socket-mode", None, 0o660, "File mode of the master socket, octal.", _mode],
-        [
+        ),
+        _parameter("socket-mode", "0660", "File mode of the master socket, octal.", _socket_mode),
+        _parameter(
             "monitor-socket",
             None,
-            None,
             "Path of a second socket, on which clients can ask but not change anything.",
-        ],
-        ["monitor-socket-mode", None, 0o660, "File mode of the second socket, octal.", _mode],
-        [
+        ),
+        _parameter(
+            "monitor-socket-mode", "0660", "File mode of the second socket, octal.", _socket_mode
+        ),
+        _parameter(
             "monitoring",
-            None,
             None,
             "Serve metrics and status on this Twisted endpoint, such as "
             "tcp:19100 (local, unless it names an interface) or unix:PATH.",
-        ],
-        [
+        ),
+        _parameter(
             "ack",
-            None,
             "candidates",
             "When a change counts as done: local (durable here), candidates (every master "
             "candidate that can be reached has it too) or majority (most of all have it).",
-        ],
-        [
+            _one_of("local", "candidates", "majority"),
+        ),
+        _parameter(
             "stop-timeout",
-            None,
             None,
             "Seconds after which a stop no longer waits for running jobs. Default: no bound.",
             _seconds,
-        ],
+        ),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Help shows the texts; what nobody typed is the value that such a text stands for.
+        for name, _, default, _, value in self.optParameters:
+            if default is not None:
+                self[name] = value(default)
+
+    def opt_version(self) -> None:
+        """Display the daemon's version and exit."""
+        sys.stdout.write(f"gnt-masterd {version('ganeti-masterd')}\n")
+        raise SystemExit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Reads the command line; a wrong one ends the process: usage on stderr, exit code 1."""
@@ -172,13 +215,7 @@ class Options(usage.Options):
             raise usage.UsageError(f"This program takes no arguments, but got: {' '.join(args)}")
 
     def postOptions(self) -> None:
-        """Checks what can't be checked one by one."""
-        if self["simulate-log"] not in ("off", "buffered", "synced"):
-            raise usage.UsageError("--simulate-log takes off, buffered or synced")
-        if self["ack"] not in ("local", "candidates", "majority"):
-            raise usage.UsageError("--ack takes local, candidates or majority")
-        if self["syslog"] not in ("no", "yes", "only"):
-            raise usage.UsageError("--syslog takes no, yes or only")
+        """Has twistd write no PID file unless it was given one."""
         if self.parent is not None and self.parent.get("pidfile") == _TWISTD_PID_FILE:
             self.parent["pidfile"] = ""
 

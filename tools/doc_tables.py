@@ -47,8 +47,7 @@ def options() -> str:
     parameters = cast(list[list[Any]], Options.optParameters)
     declared = [(_option(name, short), "", text) for name, short, text in flags]
     for name, short, default, text, *_ in parameters:
-        shown = f"{default:o}" if name.endswith("-mode") else default
-        declared.append((_option(name, short, value=True), _default(shown), text))
+        declared.append((_option(name, short, value=True), _default(default), text))
     declared.sort(key=lambda item: item[0].rpartition("--")[2])
     return "\n".join(f"{names}\n    {text}{default}\n" for names, default, text in declared)
 
