@@ -44,7 +44,7 @@ def table(header: Sequence[str], widths: Sequence[int], rows: Iterable[Sequence[
 def options() -> str:
     """Returns what may stand after ``gnt-masterd`` on the command line."""
     flags = cast(list[list[Any]], Options.optFlags)
-    parameters = cast(list[list[Any]], Options.optParameters)
+    parameters = Options.optParameters
     declared = [(_option(name, short), "", text) for name, short, text in flags]
     for name, short, default, text, *_ in parameters:
         declared.append((_option(name, short, value=True), _default(default), text))
