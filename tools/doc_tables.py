@@ -46,11 +46,10 @@ def table(header: Sequence[str], widths: Sequence[int], rows: Iterable[Sequence[
 def options() -> str:
     """Returns what may stand after ``gnt-masterd`` on the command line."""
     flags = cast(list[list[Any]], Options.optFlags)
-    parameters = cast(list[list[Any]], Options.optParameters)
+    parameters = Options.optParameters
     declared = [(_option(name, short), "", text) for name, short, text in flags]
     for name, short, default, text, *_ in parameters:
-        shown = f"{default:o}" if name.endswith("-mode") else default
-        declared.append((_option(name, short, value=True), _default(shown), text))
+        declared.append((_option(name, short, value=True), _default(default), text))
     declared.sort(key=lambda item: item[0].rpartition("--")[2])
     return "\n".join(f"{names}\n    {text}{default}\n" for names, default, text in declared)
 

@@ -202,6 +202,8 @@ MEANINGS = {
     "again, don't fail over to it.",
     "Node {node} holds job {job}, which nobody knows here: it goes to its archive": "Left by an "
     "earlier master.",
+    "Node {node} got {count} files late from a daemon that ended before this one began: they are "
+    "put right": "Nothing to do.",
     "Node {node} can't be sent anything": "A fault of the daemon; it tries again.",
     "Node {node} is {count} files behind as the daemon stops": "It is brought up to date by the "
     "next start; until then don't fail over to it.",

@@ -24,7 +24,7 @@ from ganeti_masterd.replication.acknowledgement import (
     acknowledged,
 )
 from ganeti_masterd.replication.broadcast import Broadcast
-from ganeti_masterd.replication.candidate import Candidate, Site
+from ganeti_masterd.replication.candidate import SETTLED, Candidate, Site
 from ganeti_masterd.replication.interfaces import Published
 from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.replication.states import DrainFlag, State, states_of
@@ -88,10 +88,13 @@ class Replication:
         self._values: dict[str, list[str]] = {}
         self._ssconf_changed = False
         self._running = False
+        #: From when on nothing that a daemon before this one sent can still be done.
+        self._settled = float("-inf")
 
     def start(self) -> None:
         """Begins to bring every other node up to date."""
         self._running = True
+        self._settled = self._timers.seconds() + SETTLED
         self._place(self._published.snapshot(), newcomers=False)
         self._ssconf_changed = False
 
@@ -289,6 +292,7 @@ class Replication:
                     self._moved,
                     newcomer=newcomers,
                     before=self._gone.pop(target.name, None),
+                    settled=self._settled,
                 )
                 self._candidates[uuid] = candidate
                 candidate.begin(self._number)

@@ -67,6 +67,11 @@ class DrainFlag(Struct, frozen=True):
 State = SerialFile | JobFile | ArchiveMove | ConfigFile | DrainFlag
 
 
+def subject(state: State) -> object:
+    """Returns what a state is of: a job's id, or the kind of a file that there is once."""
+    return state.job_id if isinstance(state, (JobFile, ArchiveMove)) else type(state)
+
+
 class _End(Struct):
     end_timestamp: Any = None
 

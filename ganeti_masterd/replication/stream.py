@@ -181,6 +181,10 @@ class Stream:
             self._late = [entry for entry in self._late if entry not in self._sent]
         self._sent.clear()
 
+    def unsent(self) -> list[State]:
+        """Returns the states that wait, of which nothing is on its way."""
+        return [entry.state for entry in self._waiting if entry.state is not None]
+
     def clear(self) -> None:
         """Forgets all that waits or is on its way."""
         self._waiting.clear()

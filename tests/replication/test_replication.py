@@ -12,7 +12,7 @@ from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.replication import candidate as candidate_module
 from ganeti_masterd.replication import replication
 from ganeti_masterd.replication.acknowledgement import Ack
-from ganeti_masterd.replication.candidate import LOOK_AGAIN, PATIENCE, RETRY
+from ganeti_masterd.replication.candidate import LOOK_AGAIN, PATIENCE, RETRY, SETTLED
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
 from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.rpc.interfaces import INodeRPC
@@ -110,6 +110,7 @@ class CandidateTests(Case):
     def test_client_goes(self) -> None:
         """What whoever committed it does not wait for any more is sent all the same."""
         self.start()
+        self.scene.wait(SETTLED)
         self.scene.local.held = True
         done = self.submit()
         done.cancel()
@@ -353,7 +354,7 @@ class MembershipTests(Case):
         node.release()
         self.scene.wait(LOOK_AGAIN)
         self.assertCurrent("node2", "node3")
-        self.scene.wait(PATIENCE)
+        self.scene.wait(SETTLED)
         self.assertEqual(len(self.scene.timers), 0)
 
     def test_candidate_again_though_it_hung(self) -> None:
@@ -407,6 +408,144 @@ class MembershipTests(Case):
         self.successResultOf(done)
         self.successResultOf(self.submit())
         self.scene.wait(PATIENCE)
+        self.assertEqual(len(self.scene.timers), 0)
+
+
+class RepeatedComparisonTests(Case):
+    """A daemon was killed just before: what it sent may be done after the first comparison."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.logged: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            self.logged.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        for _ in range(3):
+            self.submit()
+        self.start()
+        self.node = self.nodes["node3"]
+
+    def done_late(self, *paths: str) -> None:
+        """Lets the node do what a killed daemon asked for: older files."""
+        for path in paths:
+            self.node.files[path] = b"{}"
+
+    def compared(self) -> int:
+        return self.node.asked.count("node_verify")
+
+    def test_late_write(self) -> None:
+        """What was written after the first comparison is put right, with one line in the log."""
+        self.scene.wait(10)
+        self.done_late(FILES.job(1), FILES.serial, FILES.config, FILES.job(99))
+        self.scene.wait(SETTLED - 10)
+        self.assertCurrent("node2", "node3")
+        self.assertEqual(self.node.files[FILES.archived_job(99)], b"{}")
+        self.assertEqual(len([line for line in self.logged if "got 4 files late" in line]), 1)
+        compared = self.compared()
+        self.scene.wait(10 * SETTLED)
+        self.assertEqual(self.compared(), compared)
+        self.assertEqual(len(self.scene.timers), 0)
+
+    def test_quiet(self) -> None:
+        """Where all is as it should be, no file is sent and nothing is logged."""
+        before = len(self.node.asked), len(self.logged)
+        self.scene.wait(SETTLED)
+        self.assertEqual(self.node.asked[before[0] :], ["node_verify", "jobqueue_set_drain_flag"])
+        self.assertEqual(len(self.logged), before[1])
+        self.assertCurrent("node2", "node3")
+
+    def test_beside_the_stream(self) -> None:
+        """Commits go on meanwhile, and what they change is not taken for a late write."""
+        self.scene.wait(SETTLED - 0.5)
+        self.done_late(FILES.job(3))
+        self.node.mode = HELD
+        self.scene.wait(0.5)
+        self.assertEqual(self.node.asked[-1], "node_verify")
+        verify, self.node.held = self.node.held, []
+        self.node.mode = UP
+        self.successResultOf(self.scene.commit(self.model.run(1)))
+        self.successResultOf(self.scene.commit(self.model.end(1)))
+        self.successResultOf(self.scene.commit(self.model.put_away(1)))
+        self.successResultOf(self.submit())
+        for work in verify:
+            work()
+        self.assertCurrent("node2", "node3")
+        self.assertEqual(len([line for line in self.logged if "got 1 files late" in line]), 1)
+
+    def test_waits_for_what_is_in_flight(self) -> None:
+        """With a call in flight it begins when that has ended."""
+        self.scene.wait(SETTLED - 0.5)
+        self.node.mode = HELD
+        self.submit()
+        self.done_late(FILES.job(2))
+        self.scene.wait(1)
+        self.assertEqual(self.compared(), 1)
+        self.node.mode = UP
+        self.node.release()
+        self.assertEqual(self.compared(), 2)
+        self.assertCurrent("node2", "node3")
+
+    def test_demoted(self) -> None:
+        """A candidate that is demoted before or meanwhile is not looked at again."""
+        self.scene.wait(SETTLED - 1)
+        self.scene.configure(node2={"master_candidate": False})
+        self.node.mode = HELD
+        self.scene.wait(1)
+        self.assertEqual(self.compared(), 2)
+        none = {"master_candidate": False}
+        self.scene.configure(node2=none, node3=none)
+        self.done_late(FILES.job(1))
+        self.node.mode = UP
+        self.node.release()
+        self.assertEqual(self.node.files[FILES.job(1)], b"{}")
+        self.assertEqual(self.nodes["node2"].asked.count("node_verify"), 1)
+        self.scene.wait(60)
+        self.assertEqual(len(self.scene.timers), 0)
+
+    def test_fails(self) -> None:
+        """A question that fails makes it stale, and it is compared in full later."""
+        self.node.mode = DOWN
+        self.done_late(FILES.job(1))
+        self.scene.wait(SETTLED)
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.node.mode = UP
+        self.scene.wait(RETRY + LOOK_AGAIN)
+        self.assertCurrent("node2", "node3")
+        self.assertEqual(self.compared(), 3)
+
+    def test_stale_when_it_is_due(self) -> None:
+        """One that is compared in full after that time is not compared twice."""
+        self.scene.wait(5)
+        self.node.mode = DOWN
+        self.submit()
+        self.node.mode = UP
+        self.scene.wait(60)
+        self.assertCurrent("node2", "node3")
+        self.assertEqual(self.compared(), 2)
+
+    def test_promoted_early(self) -> None:
+        """One that becomes a candidate within that time is compared again as well."""
+        self.scene.configure(node3={"master_candidate": False})
+        self.scene.wait(5)
+        self.scene.configure()
+        self.done_late(FILES.job(1))
+        self.scene.wait(SETTLED - 5)
+        self.assertCurrent("node2", "node3")
+
+    def test_stop(self) -> None:
+        """A stop before or meanwhile leaves nothing that waits."""
+        self.node.mode = HELD
+        self.scene.wait(SETTLED)
+        self.successResultOf(self.scene.replication.close())
+        self.node.release()
+        self.scene.wait(60)
+        self.assertEqual(len(self.scene.timers), 0)
+        self.scene = Scene()
+        self.scene.replication.start()
+        self.successResultOf(self.scene.replication.close())
         self.assertEqual(len(self.scene.timers), 0)
 
 
