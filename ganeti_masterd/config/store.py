@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from ganeti_masterd.config.base import ConfigObject
 from ganeti_masterd.config.changes import Add, Change, Remove, Update, draft
 from ganeti_masterd.config.document import Image
+from ganeti_masterd.config.pages import Pages
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rows import ConfigRow
@@ -65,6 +66,7 @@ class ConfigStore:
         self._journal = journal
         self._timers = timers
         self._observers: list[Observer] = []
+        self._pages = Pages()
         journal.on_rollback(self._rollback)
 
     @property
@@ -79,7 +81,7 @@ class ConfigStore:
 
     def image(self) -> Image:
         """Returns config.data as it is published now, to be encoded in any thread."""
-        return Image(self._published)
+        return Image(self._published, self._pages)
 
     def change(
         self, uuid: str, function: Callable[[Any], ConfigObject], serial: int | None = None
