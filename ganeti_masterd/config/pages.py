@@ -88,6 +88,8 @@ class Pages:
 
     def __init__(self) -> None:
         self._parts: dict[str, _Part] = {}
+        #: What stands around the sections, by its content.
+        self._around: dict[bytes, Page] = {}
 
     def content(self, snapshot: Snapshot) -> bytes:
         """Returns the file as it is."""
@@ -113,6 +115,7 @@ class Pages:
         order = snapshot.order or (*USUAL_ORDER, *snapshot.header.rest)
         late = [key for key in SECTIONS if key not in order and snapshot.section(key)]
         pages: list[Page] = []
+        around: dict[bytes, Page] = {}
         between = b"{"
         for key in (*order, *late):
             between += msgspec.json.encode(key) + b":"
@@ -122,11 +125,17 @@ class Pages:
                 between += bytes(header[key])
             else:
                 own = self._pages(key, snapshot.section(key))
-                pages += (Page(between + b"{"), *own)
+                pages += (self._page(between + b"{", around), *own)
                 between = b"}"
             between += b","
-        pages.append(Page(between[:-1] + b"}"))
+        pages.append(self._page(between[:-1] + b"}", around))
+        self._around = around
         return pages
+
+    def _page(self, content: bytes, around: dict[bytes, Page]) -> Page:
+        """Returns a page around sections, an old one if there is one; notes it in ``around``."""
+        page = around[content] = self._around.get(content) or Page(content)
+        return page
 
     def _pages(self, key: str, section: Section[Any]) -> list[Page]:
         """Returns the objects of a section in pages, with commas in between."""

@@ -52,8 +52,12 @@ class NodeStore:
         connection.execute(SCHEMA)
         rows = connection.execute(
             "SELECT node, kind, name, value FROM held WHERE kind != 'archive'"
-        ).fetchall()
-        return [(node, kind, name, bytes(value)) for node, kind, name, value in rows]
+        )
+        # Many nodes hold the same, much of it long.
+        held: dict[bytes, bytes] = {}
+        return [
+            (node, kind, name, held.setdefault(value, value)) for node, kind, name, value in rows
+        ]
 
     def write(self, changes: Iterable[Change]) -> None:
         """Writes the changes in one transaction; raises ``sqlite3.Error`` if none was."""
