@@ -78,6 +78,13 @@ def _of_cluster(snapshot: Snapshot) -> dict[str, list[str]]:
 
 
 def _of_nodes(snapshot: Snapshot) -> dict[str, list[str]]:
+    """The values that depend on nodes; remembered with them, for the groups that there were."""
+    groups, params = snapshot.groups, snapshot.cluster.ndparams
+    known = snapshot.nodes.cached("ssconf", lambda: (groups, params, _nodes_lines(snapshot)))
+    return known[2] if known[0] is groups and known[1] is params else _nodes_lines(snapshot)
+
+
+def _nodes_lines(snapshot: Snapshot) -> dict[str, list[str]]:
     nodes = [snapshot.nodes[uuid] for uuid in snapshot.nodes.ordered(natural_key).uuids]
     candidates = snapshot.candidates()
     port = _ssh_port(snapshot.cluster.ndparams, 22)

@@ -26,7 +26,18 @@ from ganeti_masterd.errors import ConfigurationError
 from ganeti_masterd.journal.digests import digest_of
 from ganeti_masterd.query.names import in_order
 
-from .sample import EXAMPLES, INSTANCE1, NODE1, NODE2, NODE3, big, sample, uuid
+from .sample import (
+    CLUSTER,
+    EXAMPLES,
+    GROUP,
+    INSTANCE1,
+    NODE1,
+    NODE2,
+    NODE3,
+    big,
+    sample,
+    uuid,
+)
 
 NODES = [NODE1, NODE2, NODE3]
 NUMBERS = st.integers(0, 7)
@@ -82,6 +93,11 @@ CHANGES = st.one_of(
         st.sampled_from(NODES),
         st.booleans(),
         st.booleans(),
+    ),
+    st.builds(
+        lambda who, port: Update(who, lambda old: replace(old, ndparams={"ssh_port": port})),
+        st.sampled_from([CLUSTER, GROUP, NODE2]),
+        NUMBERS,
     ),
     st.builds(
         lambda who, tag: Update(who, tags(f"t{tag}")),
