@@ -338,14 +338,12 @@ class StreamTests(SynchronousTestCase):
     def test_no_job_before_its_serial(self) -> None:
         """A job whose serial waits behind a configuration doesn't go before that."""
         first, second = ConfigFile(Bytes(b"1")), ConfigFile(Bytes(b"2"))
-        self.offer(first, job(1), second, SerialFile(9))
-        self.stream.take()
+        ended = job(2, ended=True)
+        self.offer(first, ended, job(1), second, SerialFile(9))
+        self.assertEqual(self.stream.take(), [first])
+        self.offer(job(7))
         self.stream.delivered()
-        self.assertEqual(self.stream.take(), [second])
-        newer = ConfigFile(Bytes(b"3"))
-        self.offer(job(7), newer, job(7, ended=True))
-        self.stream.delivered()
-        order = [[SerialFile(9)], [job(7)], [newer], [job(7, ended=True)]]
+        order = [[ended], [job(1)], [second], [SerialFile(9)], [job(7)]]
         self.assertEqual(self.all(), order)
 
     def test_never_put_off_for_ever(self) -> None:
