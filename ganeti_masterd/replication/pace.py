@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.python.failure import Failure
 
 from ganeti_masterd.replication.states import ConfigFile
 
@@ -51,8 +50,6 @@ class Preparing:
         self._in_thread(lambda: file.travelling).addBoth(self._ended, file)
         return done
 
-    def _ended(self, result: Any, file: ConfigFile) -> None:
-        if isinstance(result, Failure):
-            result.trap(Exception)
+    def _ended(self, _: object, file: ConfigFile) -> None:
         for done in self._waiting.pop(file):
             done.callback(None)
