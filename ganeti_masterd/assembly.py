@@ -137,8 +137,11 @@ class Assembly:
             self.door.nodes,
             Files(queue=paths.queue, config=paths.config),
             self.timers,
-            PublishedState(lambda: self.queue, lambda: self.store.snapshot),
+            PublishedState(
+                lambda: self.queue, lambda: self.store.snapshot, lambda: self.store.image()
+            ),
             settings.ack,
+            disk_thread.run,
         )
         replicated = ReplicatedJournal(self.journal, self.replication)
         self.store = ConfigStore(snapshot, replicated, self.timers)

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from ganeti_masterd.config.base import ConfigObject
 from ganeti_masterd.config.changes import Add, Change, Remove, Update, draft
 from ganeti_masterd.config.document import Image
+from ganeti_masterd.config.pages import Pages
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rows import ConfigRow
@@ -63,6 +64,7 @@ class ConfigStore:
         self._journal = journal
         self._timers = timers
         self._observers: Observers[Snapshot, Snapshot] = Observers("a change of the configuration")
+        self._pages = Pages()
         journal.on_rollback(self._rollback)
 
     @property
@@ -77,7 +79,7 @@ class ConfigStore:
 
     def image(self) -> Image:
         """Returns config.data as it is published now, to be encoded in any thread."""
-        return Image(self._published)
+        return Image(self._published, self._pages)
 
     def change(
         self, uuid: str, function: Callable[[Any], ConfigObject], serial: int | None = None

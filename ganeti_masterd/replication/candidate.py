@@ -21,6 +21,7 @@ from ganeti_masterd.replication.acknowledgement import Mark
 from ganeti_masterd.replication.calls import calls_for
 from ganeti_masterd.replication.comparison import Comparison, difference, digests_told
 from ganeti_masterd.replication.interfaces import Published
+from ganeti_masterd.replication.pace import Preparing, pause
 from ganeti_masterd.replication.standing import STREAMING, Standing, step
 from ganeti_masterd.replication.states import ConfigFile, DrainFlag, State, subject
 from ganeti_masterd.replication.stream import Stream
@@ -53,12 +54,17 @@ _CAUGHT_UP = (Standing.CURRENT, Standing.LAGGING)
 
 
 class Site(Struct, frozen=True):
-    """What all candidates share."""
+    """What all candidates share.
+
+    ``awaiting``: whether anybody waits for candidates at all.
+    """
 
     nodes: INodeRPC
     files: Files
     timers: Timers
     published: Published
+    preparing: Preparing
+    awaiting: bool
 
 
 class Candidate:
@@ -112,6 +118,9 @@ class Candidate:
         left = settled - site.timers.seconds()
         if left > 0:
             self._settling = site.timers.later(left, self._repeat_comparison)
+        #: The config.data that is under way and since when.
+        self._config: tuple[ConfigFile, float] | None = None
+        self._config_timer: Timer | None = None
 
     @property
     def mark(self) -> Mark:
@@ -198,10 +207,12 @@ class Candidate:
 
     def _stop(self) -> None:
         self._stream.clear()
+        self._config = None
         self._sent_since = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._config_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._config_timer = None
 
     # Comparing
 
@@ -328,6 +339,25 @@ class Candidate:
             self._caught_up()
 
     def _send(self, states: Sequence[State]) -> None:
+        (first, *_) = states
+        if not isinstance(first, ConfigFile):
+            self._call(states)
+            return
+        self._config = first, self._site.timers.seconds()
+        self._in_flight = 1
+        self._site.preparing.prepare(first).addCallback(
+            self._prepared, states, self._life
+        ).addErrback(self._failed_here, self._life)
+
+    def _prepared(self, _: None, states: Sequence[State], life: int) -> None:
+        self._in_flight -= 1
+        if life == self._life:
+            try:
+                self._call(states)
+            except Exception:
+                self._failed_here(Failure(), life)
+
+    def _call(self, states: Sequence[State]) -> None:
         site, life = self._site, self._life
         calls = calls_for(states, site.files)
         self._in_flight = len(calls)
@@ -365,12 +395,29 @@ class Candidate:
             self._fail(result)
             return
         if not self._in_flight:
-            self._stream.delivered()
+            self._stream.delivered(hold=self._rests_from_config())
             self._delivered = True
             self._repeat_if_idle()
             if not self._pumping:
                 self._pump()
                 self._moved()
+
+    def _rests_from_config(self) -> bool:
+        """Whether no other config.data is to go for a while, after one that has just been taken."""
+        if self._config is None:
+            return False
+        (file, began), self._config = self._config, None
+        timers = self._site.timers
+        awaited = self._site.awaiting and self._awaited
+        seconds = pause(file.large, timers.seconds() - began, awaited)
+        if seconds:
+            self._config_timer = timers.later(seconds, self._config_due)
+        return seconds > 0
+
+    def _config_due(self) -> None:
+        self._config_timer = None
+        self._stream.release()
+        self.send_on()
 
     def _caught_up(self) -> None:
         again = " again" if self._fault is not None or self.standing is Standing.LAGGING else ""

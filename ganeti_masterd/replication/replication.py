@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.config.ssconf import ssconf_values
+from ganeti_masterd.config.ssconf import same_ssconf, ssconf_values
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.rows import Row
@@ -26,6 +26,7 @@ from ganeti_masterd.replication.acknowledgement import (
 from ganeti_masterd.replication.broadcast import Broadcast
 from ganeti_masterd.replication.candidate import SETTLED, Candidate, Site
 from ganeti_masterd.replication.interfaces import Published
+from ganeti_masterd.replication.pace import InThread, Preparing
 from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.replication.states import DrainFlag, State, states_of
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
@@ -68,11 +69,15 @@ class Replication:
         timers: Timers,
         published: Published,
         ack: Ack = Ack.CANDIDATES,
+        in_thread: InThread = maybeDeferred,
     ) -> None:
+        """``in_thread`` is where config.data is made ready to be sent."""
         self._ack = ack
         self._timers = timers
         self._published = published
-        self._site = Site(nodes, files, timers, published)
+        self._site = Site(
+            nodes, files, timers, published, Preparing(in_thread), ack is not Ack.LOCAL
+        )
         self._candidates: dict[str, Candidate] = {}
         #: By name, those that are none any more while something sent may still be done there.
         self._gone: dict[str, Candidate] = {}
@@ -108,7 +113,7 @@ class Replication:
 
     def configured(self, before: Snapshot, after: Snapshot) -> None:
         """The configuration changed: other nodes may be candidates now, or gone."""
-        if self._running:
+        if self._running and not same_ssconf(before, after):
             self._place(after, newcomers=True)
 
     def publish(self, rows: Sequence[Row]) -> Publication | None:

@@ -21,7 +21,6 @@ import msgspec
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
-from ganeti_masterd.config.document import outline, pieces
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.config.verify import CHECKS
 from ganeti_masterd.errors import ConfigVerifyError, GenericError, OpPrereqError, prereq
@@ -32,9 +31,6 @@ from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.query.slices import WEIGHT, Slices, then
 from ganeti_masterd.requests.arguments import Reading, shown
 from ganeti_masterd.requests.methods import Method, method
-
-#: The weight of an object of the configuration among slices: it is copied, not computed.
-_COPIED = 3
 
 #: Up to so many nodes and instances are verified in one turn of the reactor; of more, each
 #: check has a turn of its own.
@@ -121,14 +117,12 @@ def echo(parts: WconfdParts, peer: Peer, text: str) -> str:
 
 
 @_wconfd_method("readConfig")
-def read_config(parts: WconfdParts, peer: Peer) -> Encoded | Deferred[Encoded]:
-    """Answers the whole configuration as it is published, also after OP_CLUSTER_DESTROY."""
+def read_config(parts: WconfdParts, peer: Peer) -> Encoded:
+    """Answers the whole configuration as it is published, also after OP_CLUSTER_DESTROY.
 
-    def joined(part: Sequence[Any]) -> bytes:
-        return b"".join(pieces(part))
-
-    parted = parts.slices.run(outline(parts.store.snapshot), _COPIED, joined)
-    return then(parted, lambda chunks: Encoded(b"".join(chunks)))
+    Joined from the pages that config.data was last written from.
+    """
+    return Encoded(parts.store.image().encode())
 
 
 @_wconfd_method("flushConfig")

@@ -8,12 +8,14 @@ change replaces the value on its shelf.
 from __future__ import annotations
 
 import base64
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 V = TypeVar("V")
 
@@ -58,6 +60,10 @@ class Device(Struct, frozen=True):
     networked: bool = True
 
 
+#: From so many characters on a text is held once, however many nodes have such a file.
+SHARED = 4096
+
+
 class StoredFile(Struct, frozen=True):
     """A file as it came: the two parts of its content on the wire, and its mode."""
 
@@ -67,6 +73,10 @@ class StoredFile(Struct, frozen=True):
     owner: str = "gnt-masterd"
     group: str = "gnt-daemons"
     mtime: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.data) >= SHARED:
+            force_setattr(self, "data", sys.intern(self.data))
 
     @property
     def content(self) -> bytes:
@@ -161,19 +171,18 @@ class NodeState:
             )
         }
 
-    def take_changes(self) -> list[tuple[str, str, bytes | None]]:
-        """Returns kind, name and JSON (null: gone) of all that changed since the last time."""
-        rows: list[tuple[str, str, bytes | None]] = []
+    def take_changes(self) -> list[tuple[str, str, Any]]:
+        """Returns kind, name and value (None: gone) of all that changed since the last time."""
+        rows: list[tuple[str, str, Any]] = []
         for kind, name in self.changes:
-            value = self._shelves[kind].get(name)
-            rows.append((kind, name, None if value is None else msgspec.json.encode(value)))
+            rows.append((kind, name, self._shelves[kind].get(name)))
             if kind == "archive":
                 self.archive.forget(name)
         self.changes.clear()
         return rows
 
     def restore(self, kind: str, name: str, value: bytes) -> None:
-        """Puts back a value that :meth:`take_changes` gave out, after a restart."""
+        """Puts back the JSON of a value that :meth:`take_changes` gave out, after a restart."""
         shelf = self._shelves[kind]
         shelf.restore(name, msgspec.json.decode(value, type=shelf.shape))
 
