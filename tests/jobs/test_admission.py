@@ -225,6 +225,34 @@ class RateLimitTests(AdmissionScene):
         self.queue.wake()
         self.assertEqual(self.runner.begun, [jobs[0], jobs[0]])
 
+    def test_waiting_for_locks_counts_for_new_rules(self) -> None:
+        """A job that waited for locks when the rule came counts for it."""
+        self.start()
+        (blocked,) = self.submit_some(1)
+        self.queue.scheduler.block(blocked)
+        self.rules(rule(["RATE_LIMIT", 1]))
+        (held,) = self.submit_some(1)
+        self.assertEqual(self.runner.begun, [blocked])
+        self.queue.scheduler.resume(blocked, 0)
+        self.queue.wake()
+        self.finish(blocked)
+        self.assertEqual(self.runner.begun, [blocked, blocked, held])
+
+    def test_waiting_for_a_slot_counts_for_new_rules(self) -> None:
+        """A job that had its locks and no slot when the rule came counts for it."""
+        self.start()
+        (resuming,) = self.submit_some(1)
+        self.queue.scheduler.block(resuming)
+        self.queue.scheduler.limit = 0
+        self.queue.scheduler.resume(resuming, 0)
+        self.rules(rule(["RATE_LIMIT", 1]))
+        (held,) = self.submit_some(1)
+        self.queue.scheduler.limit = 10
+        self.queue.wake()
+        self.assertEqual(self.runner.begun, [resuming, resuming])
+        self.finish(resuming)
+        self.assertEqual(self.runner.begun, [resuming, resuming, held])
+
     def test_reason(self) -> None:
         """A reason limits the jobs that have it, without any rule."""
         self.start()
