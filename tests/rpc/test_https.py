@@ -458,10 +458,19 @@ class BodyTests(SynchronousTestCase):
 
     def test_stopped(self) -> None:
         """After the request has ended nothing is written."""
-        body = exchange._Body(b"x")
-        body.pauseProducing()
+        body = exchange._Body(bytes(1 << 20))
+        written: list[bytes] = []
+
+        class Full:
+            def write(self, chunk: bytes) -> None:
+                written.append(chunk)
+                body.pauseProducing()
+
+        done = body.startProducing(Full())  # type: ignore[arg-type]
         body.stopProducing()
         body.resumeProducing()
+        self.assertEqual(len(written), 1)
+        self.assertNoResult(done)
 
 
 class LimitTests(SynchronousTestCase):
