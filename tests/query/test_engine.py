@@ -6,6 +6,7 @@ import gc
 import json
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -85,6 +86,23 @@ class AskingTests(SynchronousTestCase):
             [name for ((_, name),) in rows],
             ["web1.example.com", "web2.example.com", "web10.example.com"],
         )
+
+    def test_late_answers_are_not_kept(self) -> None:
+        """An answer that is made while the configuration changes isn't given after the change."""
+        scene = self.scene
+        slices = scene.engine._slices
+        run, making = slices.run, Deferred()
+        self.patch(slices, "run", lambda *given: making.addCallback(lambda _: run(*given)))
+        late = scene.engine.answer("group", ["name"])
+        self.patch(slices, "run", run)
+        before = scene.snapshot
+        group = min(before.groups.values(), key=lambda each: each.name)
+        scene.snapshot = before.with_object("nodegroups", replace(group, name="renamed"))
+        names = scene.query(self, "group", ["name"])
+        making.callback(None)
+        self.assertIn([[0, group.name]], scene.result(self, late)["data"])
+        self.assertEqual(scene.query(self, "group", ["name"]), names)
+        self.assertIn([[0, "renamed"]], names)
 
     def test_hypervisors(self) -> None:
         """Nodes are asked for the hypervisors of the instances in question."""
