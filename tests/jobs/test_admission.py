@@ -77,6 +77,17 @@ class PauseTests(AdmissionScene):
         self.rules()
         self.assertEqual((self.runner.begun, self.status(job_id)), ([], STATUS_CANCELED))
 
+    def test_not_at_once(self) -> None:
+        """A job that is paused or under a limit does not begin with its submission either."""
+        self.start()
+        for rules in ([rule("PAUSE")], [rule(["RATE_LIMIT", 1])], [rule("REJECT")]):
+            self.rules(*rules)
+            self.submit_some(1)
+            self.assertEqual(self.runner.asked, [])
+        self.rules(rule("ACCEPT"))
+        (accepted,) = self.submit_some(1)
+        self.assertEqual(self.runner.asked, [accepted])
+
     def test_cancel_that_fails(self) -> None:
         """A held job whose cancelling could not be recorded is still held."""
         self.start()

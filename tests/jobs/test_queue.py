@@ -171,6 +171,25 @@ class RunningTests(QueueScene):
         self.submit_one()
         self.assertEqual(self.runner.asked, [3])
 
+    def test_slot_of_a_job_that_never_was(self) -> None:
+        """A job that could not begin at once, and was then refused by the disk, has no slot."""
+        self.start()
+        self.journal.held = True
+        done = self.submission.submit([[delay()]])
+        self.assertEqual(self.runner.asked, [1])
+        self.journal.fail()
+        self.failureResultOf(done, JobQueueError)
+        self.assertEqual(self.queue.scheduler.running, set())
+
+    def test_not_at_once_while_closing(self) -> None:
+        """A job that comes in as the queue closes is not begun with its commit."""
+        self.start()
+        self.queue.close()
+        self.queue.opcodes[1] = (delay(),)
+        job = model.new_job(1, [{"OP_ID": "OP_TEST_DELAY", "duration": 1}], 1.0)
+        self.successResultOf(self.queue.enter(job, []))
+        self.assertEqual((self.runner.asked, self.runner.begun), ([], []))
+
     def test_opcodes_are_forgotten(self) -> None:
         """Typed opcodes, which may hold secrets, go with the job's end."""
         job_id = self.submit_one()
