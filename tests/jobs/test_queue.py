@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import JobChanged
 from ganeti_masterd.jobs import model
 from ganeti_masterd.journal.rows import JobRow, LogRow, SerialRow
+from ganeti_masterd.query.fields import View
+from ganeti_masterd.query.jobs import ARCHIVED
+from ganeti_masterd.query.sources import Request, Sources
 from tests.jobs.scene import QueueScene, delay
+from tests.query.scene import rich_snapshot
 
 
 class PublishingTests(QueueScene):
@@ -207,6 +214,25 @@ class RunningTests(QueueScene):
         self.submit_one()
         self.assertEqual(self.runner.asked, [3])
 
+    def test_slot_of_a_job_that_never_was(self) -> None:
+        """A job that could not begin at once, and was then refused by the disk, has no slot."""
+        self.start()
+        self.journal.held = True
+        done = self.submission.submit([[delay()]])
+        self.assertEqual(self.runner.asked, [1])
+        self.journal.fail()
+        self.failureResultOf(done, JobQueueError)
+        self.assertEqual(self.queue.scheduler.running, set())
+
+    def test_not_at_once_while_closing(self) -> None:
+        """A job that comes in as the queue closes is not begun with its commit."""
+        self.start()
+        self.queue.close()
+        self.queue.opcodes[1] = (delay(),)
+        job = model.new_job(1, [{"OP_ID": "OP_TEST_DELAY", "duration": 1}], 1.0)
+        self.successResultOf(self.queue.enter(job, []))
+        self.assertEqual((self.runner.asked, self.runner.begun), ([], []))
+
     def test_opcodes_are_forgotten(self) -> None:
         """Typed opcodes, which may hold secrets, go with the job's end."""
         job_id = self.submit_one()
@@ -263,6 +289,57 @@ class ArchiveTests(QueueScene):
             self.archived_file(job_id, model.encode_job(model.new_job(job_id, [{"OP_ID": "X"}], 1)))
         self.queue.last_id = 200
         self.assertEqual(len(self.successResultOf(self.queue.archived(range(1, 150)))), 120)
+
+
+class LeavingTests(QueueScene):
+    """A job that is archived, before its file has moved."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.settled: Deferred[None] = Deferred()
+        self.patch(self.journal, "settle", lambda: self.settled)
+        self.start()
+        self.job_id = self.submit_one()
+        self.finish(self.job_id)
+        self.assertTrue(self.successResultOf(self.control.archive(self.job_id)))
+
+    def queried(self) -> list[tuple[int, bool]]:
+        """Returns the ids that a query of all jobs finds, and whether they are archived."""
+        view = View(rich_snapshot())
+        nothing: Any = None
+        return self.successResultOf(
+            maybeDeferred(
+                Sources(nothing, self.queue, list).work,
+                "job",
+                view,
+                Request(None, {ARCHIVED}),
+                lambda jobs: [(job.id, job.id in view.archived) for job in jobs],
+            )
+        )
+
+    def test_is_in_the_archive_at_once(self) -> None:
+        """It isn't live any more, and there is no moment at which it is nowhere."""
+        self.assertNotIn(self.job_id, self.queue.live())
+        self.assertEqual(list(self.successResultOf(self.queue.archived([self.job_id]))), [1])
+        self.assertEqual(self.successResultOf(self.queue.archived_ids()), [1])
+        self.assertEqual(self.queried(), [(1, True)])
+
+    def test_others_may_depend_on_it(self) -> None:
+        """A job that depends on it is taken, and begins."""
+        self.assertEqual(self.queue.status_of(self.job_id), "success")
+        dependant = self.submit_one(delay(depends=[[self.job_id, []]]))
+        self.assertEqual(self.runner.begun, [self.job_id, dependant])
+
+    def test_is_read_from_its_file_then(self) -> None:
+        """Once the files have followed, it is no longer kept in memory."""
+        self.settled.callback(None)
+        self.assertEqual(self.successResultOf(self.queue.archived([self.job_id])), {})
+        self.assertIsNone(self.queue.status_of(self.job_id))
+
+    def test_files_that_cannot_follow(self) -> None:
+        """A journal that ends with files behind keeps nothing in memory either."""
+        self.settled.errback(DaemonStopping("the journal is closed"))
+        self.assertIsNone(self.queue.status_of(self.job_id))
 
 
 class SerialTests(QueueScene):

@@ -42,6 +42,15 @@ class RestartScene(QueueScene):
 class RestartTests(RestartScene):
     """States (spec masterd 7)."""
 
+    def test_drained(self) -> None:
+        """A queue that was drained stays drained, and one that wasn't stays open."""
+        self.restart()
+        self.assertFalse(self.queue.drained)
+        with open(self.folder.drain, "wb"):
+            pass
+        self.restart()
+        self.assertTrue(self.queue.drained)
+
     def test_states(self) -> None:
         """Waiting jobs are queued again, running ones end in error, ended ones stay."""
         self.found(1, "queued")

@@ -112,6 +112,23 @@ class SubmissionTests(QueueScene):
         self.queue.close()
         self.failureResultOf(self.submission.submit([[delay()]]), DaemonStopping)
 
+    def test_others_may_refuse(self) -> None:
+        """What stands behind the queue, such as a lack of majority, may refuse every job."""
+        reasons = [JobQueueError("no majority")]
+        submission = Submission(self.queue, refusal=lambda: reasons[0] if reasons else None)
+        failure = self.failureResultOf(submission.submit([[delay()]]), JobQueueError)
+        self.assertEqual(failure.getErrorMessage(), "no majority")
+        self.assertEqual((self.journal.rows, self.queue.last_id), ([], 0))
+        self.assertRaises(JobQueueError, submission.prepare, [[delay()]])
+        reasons.clear()
+        self.assertEqual(self.successResultOf(submission.submit([[delay()]])), [1])
+
+    def test_bad_jobs_of_a_job_leave_nothing(self) -> None:
+        """Where one job of an opcode is bad none is made, and no opcode stays in memory."""
+        jobs = [[delay()], [delay(depends=[[99, []]])]]
+        self.assertRaises(OpPrereqError, self.submission.prepare, jobs)
+        self.assertEqual((self.queue.opcodes, self.journal.rows), ({}, []))
+
     def test_no_opcodes(self) -> None:
         """A job without opcodes is refused."""
         (refused,) = self.submit([])

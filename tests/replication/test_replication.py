@@ -586,6 +586,17 @@ class MajorityTests(Case):
         self.successResultOf(done)
         self.assertIsNone(self.scene.replication.refusal())
 
+    def test_half_is_none(self) -> None:
+        """Of two candidates the master alone is no majority, as the other may say the same."""
+        self.start()
+        self.scene.configure(node3={"offline": True})
+        self.successResultOf(self.submit())
+        self.nodes["node2"].mode = DOWN
+        done = self.submit()
+        self.scene.wait(PATIENCE + ACK_PATIENCE)
+        self.assertNoResult(done)
+        self.assertIn("Only 1 of 2", str(self.scene.replication.refusal()))
+
     def test_catching_up_holds_nothing(self) -> None:
         """Before all is there that it lacks, a candidate counts for no commit, however old."""
         self.nodes["node2"].mode = HELD

@@ -80,9 +80,11 @@ class HypervisorTests(SynchronousTestCase):
             self.assertIn(text, str(error))
 
     def test_right(self) -> None:
-        """What is unusual but can be is taken."""
+        """What is unusual but can be is taken, as it is."""
         for name, change in RIGHT:
-            check_hypervisor(name, {**HVPARAMS[name], **change})
+            params = {**HVPARAMS[name], **change}
+            check_hypervisor(name, params)
+            self.assertEqual(params, {**HVPARAMS[name], **change})
 
     def test_missing(self) -> None:
         """A set of parameters has to be complete."""
