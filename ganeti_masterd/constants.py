@@ -83,3 +83,15 @@ HOOKS_PHASE_PRE: Final = "pre"
 HOOKS_PHASE_POST: Final = "post"
 HOOKS_NAME_CFGUPDATE: Final = "config-update"
 HOOKS_PATH: Final = "/sbin:/bin:/usr/sbin:/usr/bin"
+HKR_SKIP: Final = 0
+HKR_FAIL: Final = 1
+HKR_SUCCESS: Final = 2
+
+# Operating systems
+OS_API_V20: Final = 20
+
+# State of a device's local data
+LDS_OKAY: Final = 1
+LDS_SYNC: Final = 2
+LDS_UNKNOWN: Final = 3
+LDS_FAULTY: Final = 4

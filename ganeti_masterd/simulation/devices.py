@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ganeti_masterd.constants import LDS_OKAY, LDS_SYNC
 from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode
 from ganeti_masterd.simulation.state import Device
 
@@ -18,10 +19,6 @@ Disk = Mapping[str, Any]
 FILE_TYPES = frozenset({"file", "gluster", "sharedfile"})
 DRBD = "drbd"
 PLAIN = "plain"
-
-# State of a device's local data.
-OKAY = 1
-SYNCING = 4
 
 LVM_MAJOR = 253
 DRBD_MAJOR = 147
@@ -125,7 +122,7 @@ def sync_percent(node: SimulatedNode, device: Device) -> float:
 
 def status(node: SimulatedNode, path: str, device: Device) -> dict[str, Any]:
     """Returns the state of a device as ``blockdev_find`` shows it."""
-    seen: dict[str, Any] = {"dev_path": path, "is_degraded": False, "ldisk_status": OKAY}
+    seen: dict[str, Any] = {"dev_path": path, "is_degraded": False, "ldisk_status": LDS_OKAY}
     if device.kind == PLAIN:
         seen.update(major=LVM_MAJOR, minor=device.minor)
     elif device.kind == DRBD:
@@ -134,7 +131,7 @@ def status(node: SimulatedNode, path: str, device: Device) -> dict[str, Any]:
         if percent < 100.0:
             seen.update(
                 is_degraded=True,
-                ldisk_status=SYNCING,
+                ldisk_status=LDS_SYNC,
                 sync_percent=percent,
                 estimated_time=round(device.synced_at - node.world.now(), 1),
             )

@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from ganeti_masterd.constants import HKR_FAIL, HKR_SKIP, HKR_SUCCESS
 from ganeti_masterd.simulation.node import Finished, Implementations, NodeFailure, SimulatedNode
 from ganeti_masterd.simulation.programs import executable
 
@@ -25,10 +26,6 @@ COMMANDS_DIR = "/etc/ganeti/restricted-commands"
 ALLOCATOR_DIRS = ("/usr/local/lib/ganeti/iallocators", "/usr/lib/ganeti/iallocators")
 REFUSAL_DELAY = 10.0
 NAME = re.compile("^[a-zA-Z0-9_-]+$")
-
-SKIPPED = 0
-FAILED = 1
-SUCCEEDED = 2
 
 #: What noded gives to every program besides what it was sent.
 MINIMAL = {"LC_ALL": "C", "PATH": "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"}
@@ -74,15 +71,15 @@ def _run_hooks(
     for name in names:
         script = os.path.join(where, name)
         if NAME.match(name) is None or not executable(script):
-            rows.append([f"{folder}/{name}", SKIPPED, ""])
+            rows.append([f"{folder}/{name}", HKR_SKIP, ""])
             continue
         ended: Finished = yield node.world.run([script], environment)
         try:
             output = ended.output.decode("utf-8").strip()
         except UnicodeDecodeError as error:
-            rows.append([f"{folder}/{name}", FAILED, escaped(f"Hook script error: {error}")])
+            rows.append([f"{folder}/{name}", HKR_FAIL, escaped(f"Hook script error: {error}")])
             continue
-        status = SUCCEEDED if ended.reason is None else FAILED
+        status = HKR_SUCCESS if ended.reason is None else HKR_FAIL
         rows.append([f"{folder}/{name}", status, escaped(output)])
     return rows
 

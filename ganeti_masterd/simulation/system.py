@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from ganeti_masterd.constants import PROTOCOL_VERSION
+from ganeti_masterd.constants import OS_API_V20, PROTOCOL_VERSION
 from ganeti_masterd.simulation import scripts
 from ganeti_masterd.simulation.hypervisor import known
 from ganeti_masterd.simulation.node import (
@@ -34,7 +34,6 @@ PAUSE_FILE = DATA_DIR + "/watcher.pause"
 PAUSE_KEPT = 3600.0
 DAEMONS = frozenset({"ganeti-kvmd"})
 OS_CHECKS = frozenset({"parameters"})
-OS_API_WITH_PARAMETERS = 20
 
 
 def certificate_digest(node: SimulatedNode) -> str:
@@ -255,7 +254,7 @@ def os_validate(
         return False
     if not force_variant:
         _check_variant(system, name)
-    if max(system.api_versions) >= OS_API_WITH_PARAMETERS and "parameters" in checks:
+    if max(system.api_versions) >= OS_API_V20 and "parameters" in checks:
         wrong = sorted(set(parameters) - {parameter for parameter, _ in system.parameters})
         if wrong:
             raise NodeFailure(

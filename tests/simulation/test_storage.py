@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ganeti_masterd.constants import LDS_SYNC
 from ganeti_masterd.simulation.devices import describe
 from ganeti_masterd.simulation.state import Hardware
 from tests.simulation.nodes import SimulationCase, file_disk, instance, mirror, volume
@@ -257,7 +258,7 @@ class MirrorTests(StorageCase):
         found = self.find(disk)
         self.assertEqual(
             (found["sync_percent"], found["estimated_time"], found["ldisk_status"]),
-            (50.0, 5.0, 4),
+            (50.0, 5.0, LDS_SYNC),
         )
         self.assertEqual(self.ask("a", "drbd_wait_sync", [disk]), [False, 50.0])
         self.clock.advance(5)
