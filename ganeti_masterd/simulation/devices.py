@@ -97,11 +97,27 @@ def need(node: SimulatedNode, disk: Disk) -> tuple[str, Device]:
     return found
 
 
-def open_devices(node: SimulatedNode, disks: Sequence[Disk]) -> None:
-    """Makes the disks of an instance ready for it; raises :class:`DeviceError`."""
+def open_devices(node: SimulatedNode, disks: Sequence[Disk]) -> tuple[str, ...]:
+    """Makes the disks of an instance ready for it; returns their paths.
+
+    Raises :class:`DeviceError` if one isn't set up.
+    """
+    paths: list[str] = []
     for disk in disks:
-        if find(node, disk) is None:
+        found = find(node, disk)
+        if found is None:
             raise DeviceError(f"Block device '{describe(disk)}' is not set up.")
+        paths.append(found[0])
+    return tuple(paths)
+
+
+def held_open(node: SimulatedNode) -> set[str]:
+    """Returns the paths of the devices that running instances and active mirrors hold open."""
+    held = {path for _, instance in node.state.instances.items() for path in instance.disks}
+    for _, device in node.state.devices.items():
+        if device.active:
+            held.update(device.stands_on)
+    return held
 
 
 def room(node: SimulatedNode, kind: str) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from ganeti_masterd.simulation.devices import DeviceError, device_path, open_devices
 from ganeti_masterd.simulation.node import Implementations, NodeFailure, SimulatedNode
 from ganeti_masterd.simulation.state import Instance
@@ -117,8 +119,7 @@ def instance_start(
     try:
         if instance_info(node, instance["name"], instance["hypervisor"], {}):
             return
-        open_devices(node, instance["disks_info"])
-        _mark_up(node, instance)
+        _mark_up(node, instance, open_devices(node, instance["disks_info"]))
     except DeviceError as error:
         raise NodeFailure(f"Block device error: {error}")
     except HypervisorError as error:
@@ -166,7 +167,7 @@ def instance_balloon_memory(node: SimulatedNode, instance: Mapping[str, Any], me
             f"Failed to balloon instance memory: Failed to balloon memory for"
             f" {instance['name']}: not enough memory"
         )
-    node.state.instances[instance["name"]] = Instance(running.hypervisor, memory, running.vcpus)
+    node.state.instances[instance["name"]] = replace(running, memory=memory)
 
 
 @calls("instance_migratable")
@@ -228,7 +229,8 @@ def instance_finalize_migration_dst(
         node.state.instances.pop(instance["name"])
         return
     try:
-        _mark_up(node, instance)
+        disks = [device_path(disk) for disk in instance["disks_info"]]
+        _mark_up(node, instance, tuple(filter(None, disks)))
     except HypervisorError as error:
         raise NodeFailure(f"Failed to finalize migration on the target node: {error}")
 
@@ -265,8 +267,8 @@ def _info(instance: Instance) -> dict[str, Any]:
     return {"memory": instance.memory, "vcpus": instance.vcpus, "state": RUNNING, "time": 0}
 
 
-def _mark_up(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
-    """Makes an instance run, with as much of its memory as there is."""
+def _mark_up(node: SimulatedNode, instance: Mapping[str, Any], disks: tuple[str, ...]) -> None:
+    """Makes an instance run, with as much of its memory as there is and its disks open."""
     name = instance["name"]
     parameters = instance["beparams"]
     free = free_memory(node)
@@ -280,5 +282,5 @@ def _mark_up(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
             f" ({parameters['minmem']} MiB needed, {free} MiB free)"
         )
     node.state.instances[name] = Instance(
-        known(instance["hypervisor"]), memory, int(parameters["vcpus"])
+        known(instance["hypervisor"]), memory, int(parameters["vcpus"]), disks
     )

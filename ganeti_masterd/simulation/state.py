@@ -38,15 +38,19 @@ class Hardware(Struct, frozen=True):
 
 
 class Instance(Struct, frozen=True):
-    """An instance that runs here."""
+    """An instance that runs here; ``disks`` are the paths of the devices that it holds open."""
 
     hypervisor: str
     memory: int
     vcpus: int
+    disks: tuple[str, ...] = ()
 
 
 class Device(Struct, frozen=True):
-    """A block device by its path; ``size`` in MiB, times in seconds since the epoch."""
+    """A block device by its path; ``size`` in MiB, times in seconds since the epoch.
+
+    ``stands_on`` are the paths of the volumes that a mirror uses.
+    """
 
     kind: str
     size: int
@@ -56,6 +60,7 @@ class Device(Struct, frozen=True):
     active: bool = True
     synced_at: float = 0.0
     networked: bool = True
+    stands_on: tuple[str, ...] = ()
 
 
 class StoredFile(Struct, frozen=True):

@@ -64,7 +64,13 @@ def blockdev_create(
     except DeviceError as error:
         raise NodeFailure(f"Can't create block device: {error}")
     node.state.devices[path] = Device(
-        kind, size, owner, info, _minor(node, disk), synced_at=synced_at
+        kind,
+        size,
+        owner,
+        info,
+        _minor(node, disk),
+        synced_at=synced_at,
+        stands_on=tuple(filter(None, map(device_path, disk.get("children") or []))),
     )
     return list(disk["logical_id"])
 

@@ -16,6 +16,7 @@ from ganeti_masterd.simulation.devices import (
     PLAIN,
     Disk,
     find,
+    held_open,
     need,
     room,
     sync_percent,
@@ -37,11 +38,13 @@ def boot_id(node: SimulatedNode) -> str:
 
 
 def volumes(node: SimulatedNode) -> dict[str, list[Any]]:
-    """Returns the logical volumes as ``lv_list`` shows them."""
+    """Returns the logical volumes as ``lv_list`` shows them: size, inactive, held open."""
+    held = held_open(node)
     found: dict[str, list[Any]] = {}
     for path, device in node.state.devices.items():
         if device.kind == PLAIN:
-            found[path.removeprefix("/dev/")] = [f"{device.size}.00", not device.active, False]
+            row = [f"{device.size}.00", not device.active, path in held]
+            found[path.removeprefix("/dev/")] = row
     return found
 
 

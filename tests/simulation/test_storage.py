@@ -165,6 +165,24 @@ class VolumeTests(StorageCase):
         self.ask("a", "blockdev_remove", volume("other"))
         self.assertEqual(self.ask("a", "lv_list", []), {})
 
+    def test_held_open(self) -> None:
+        """A volume is open while a running instance or an assembled mirror uses it."""
+        disk, mirrored = volume("data"), mirror(1)
+        for made in (disk, *mirrored["children"], mirrored):
+            self.create(made)
+        web = instance(disks_info=[disk])
+        self.assertEqual(self.held(), ["xenvg/data1", "xenvg/meta1"])
+        self.ask("a", "instance_start", web, False, [])
+        self.assertEqual(self.held(), ["xenvg/data", "xenvg/data1", "xenvg/meta1"])
+        self.ask("a", "blockdev_shutdown", mirrored)
+        self.assertEqual(self.held(), ["xenvg/data"])
+        self.ask("a", "instance_shutdown", web, 5, [])
+        self.assertEqual(self.held(), [])
+
+    def held(self) -> list[str]:
+        """The volumes that lv_list calls open."""
+        return sorted(name for name, row in self.ask("a", "lv_list", []).items() if row[2])
+
     def test_refused(self) -> None:
         """Volumes need their group, their own name, and room."""
         self.assertIn("vg none", self.refused(volume("data", group="none")))
