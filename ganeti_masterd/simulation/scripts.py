@@ -16,7 +16,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from ganeti_masterd.constants import HKR_FAIL, HKR_SKIP, HKR_SUCCESS
-from ganeti_masterd.simulation.node import Finished, Implementations, NodeFailure, SimulatedNode
+from ganeti_masterd.simulation.node import (
+    Finished,
+    Implementations,
+    NodeFailure,
+    SimulatedNode,
+    Unexpected,
+)
 from ganeti_masterd.simulation.programs import executable
 
 calls = Implementations()
@@ -131,5 +137,27 @@ def _run_command(node: SimulatedNode, command: str, program: str | None) -> Any:
     if ended.reason is not None:
         raise NodeFailure(
             f"Restricted command '{command}' failed: {ended.reason}; output: {output}"
+        )
+    return output
+
+
+@calls("run_oob")
+def run_oob(
+    node: SimulatedNode, program: str, command: str, remote: str, timeout: float
+) -> Deferred[str]:
+    """Runs the program that powers nodes on and off; returns what it says."""
+    where = node.real_path(program)
+    if where is None or not executable(where):
+        raise Unexpected(f"[Errno 2] No such file or directory: '{program}'")
+    return _run_oob(node, where, program, command, remote)
+
+
+@inlineCallbacks
+def _run_oob(node: SimulatedNode, where: str, program: str, command: str, remote: str) -> Any:
+    ended: Finished = yield node.world.run([where, command, remote], MINIMAL)
+    output = ended.output.decode("utf-8", "replace")
+    if ended.reason is not None:
+        raise NodeFailure(
+            f"'{program} {command} {remote}' failed with reason '{ended.reason}'; output: {output}"
         )
     return output

@@ -11,10 +11,13 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from ganeti_masterd.simulation.state import EVERYTHING
+from ganeti_masterd.simulation.shelves import EVERYTHING
 
 #: Node, kind, name and JSON; null where the value is gone (name ``*``: every value of the kind).
 Change = tuple[str, str, str, bytes | None]
+
+#: As the name of a node: what joins the nodes.
+CLUSTER = ""
 
 #: How many values one statement writes; few sizes, so that all stay prepared.
 BLOCKS = (64, 8, 1)

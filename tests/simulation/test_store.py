@@ -6,7 +6,7 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.simulation.state import EVERYTHING
+from ganeti_masterd.simulation.shelves import EVERYTHING
 from ganeti_masterd.simulation.store import BLOCKS, Change, NodeStore
 
 

@@ -1,0 +1,145 @@
+"""Logical volumes of a simulated node: where they lie on its physical volumes."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ganeti_masterd.simulation.node import SimulatedNode
+from ganeti_masterd.simulation.state import Device
+
+#: Size of an extent, in MiB.
+EXTENT = 4
+
+KIND = "plain"
+
+
+class LvmError(Exception):
+    """A program of LVM refuses; the text is what it prints."""
+
+
+def of_node(node: SimulatedNode) -> list[tuple[str, Device]]:
+    """Returns the logical volumes of a node with their paths."""
+    return [(path, dev) for path, dev in node.state.devices.items() if dev.kind == KIND]
+
+
+def used(node: SimulatedNode, physical: str) -> int:
+    """Returns how many MiB of a physical volume are taken."""
+    return sum(
+        size for _, device in of_node(node) for name, size in device.segments if name == physical
+    )
+
+
+def usable(node: SimulatedNode, physical: str) -> bool:
+    """Whether new volumes may be put on a physical volume."""
+    return physical not in (node.state.facts.get("unallocatable") or [])
+
+
+def free(node: SimulatedNode, group: str, *, usable_only: bool = False) -> int:
+    """Returns how many MiB of a volume group are left; 0 where there is no such group."""
+    return sum(left for left, name in _room(node, group) if not usable_only or usable(node, name))
+
+
+def make(
+    node: SimulatedNode,
+    group: str,
+    name: str,
+    size: int,
+    *,
+    owner: str = "",
+    info: str = "",
+    origin: str | None = None,
+) -> None:
+    """Makes a volume of at least that many MiB; with ``origin`` a snapshot of another."""
+    path = f"/dev/{group}/{name}"
+    if path in node.state.devices:
+        raise LvmError(f'  Logical Volume "{name}" already exists in volume group "{group}"\n')
+    whole = _whole(size)
+    segments = _place(node, group, whole)
+    if segments is None:
+        raise LvmError(
+            f'  Volume group "{group}" has insufficient free space'
+            f" ({free(node, group) // EXTENT} extents): {whole // EXTENT} required.\n"
+        )
+    taken = {device.minor for _, device in of_node(node)}
+    source = None if origin is None else node.state.devices[origin]
+    node.state.devices[path] = Device(
+        KIND,
+        whole,
+        owner if source is None else source.owner,
+        info if source is None else source.info,
+        next(minor for minor in range(len(taken) + 1) if minor not in taken),
+        segments=segments,
+        origin=origin,
+        content=() if source is None else source.content,
+    )
+
+
+def extend(node: SimulatedNode, path: str, amount: int, *, dry_run: bool) -> None:
+    """Makes a volume larger."""
+    group = path.split("/")[2]
+    device = node.state.devices[path]
+    whole = _whole(amount)
+    segments = _place(node, group, whole)
+    if segments is None:
+        raise LvmError(
+            f"  Insufficient free space: {whole // EXTENT} extents needed,"
+            f" but only {free(node, group) // EXTENT} available\n"
+        )
+    if not dry_run:
+        node.state.devices[path] = replace(
+            device, size=device.size + whole, segments=_joined(device.segments, segments)
+        )
+
+
+def rename(node: SimulatedNode, old: str, new: str) -> None:
+    """Renames a volume, in use or not; a mirror on it follows."""
+    group, name = new.split("/")[2:]
+    if new in node.state.devices:
+        raise LvmError(f'  Logical volume "{name}" already exists in volume group "{group}"\n')
+    device = node.state.devices.pop(old)
+    assert device is not None
+    node.state.devices[new] = device
+    for path, other in of_node(node):
+        if other.origin == old:
+            node.state.devices[path] = replace(other, origin=new)
+    node.world.mirrors.rename_volume(node.name, old, new)
+
+
+def remove(node: SimulatedNode, path: str) -> None:
+    """Removes a volume with its snapshots, whatever uses them; a missing one is fine."""
+    for other, device in of_node(node):
+        if device.origin == path:
+            remove(node, other)
+    node.state.devices.pop(path)
+    node.world.mirrors.forget_volume(node.name, path)
+
+
+def _whole(size: int) -> int:
+    return -(-size // EXTENT) * EXTENT
+
+
+def _room(node: SimulatedNode, name: str) -> list[tuple[int, str]]:
+    group = node.hardware.group(name)
+    if group is None:
+        return []
+    return [(volume.size - used(node, volume.name), volume.name) for volume in group.volumes]
+
+
+def _place(node: SimulatedNode, group: str, size: int) -> tuple[tuple[str, int], ...] | None:
+    """Takes room from the emptiest physical volume first; None: there isn't enough."""
+    segments: list[tuple[str, int]] = []
+    for left, name in sorted(_room(node, group), key=lambda room: (-room[0], room[1])):
+        part = min(left, size)
+        if part > 0 and usable(node, name):
+            segments.append((name, part))
+            size -= part
+    return tuple(segments) if size <= 0 else None
+
+
+def _joined(
+    segments: tuple[tuple[str, int], ...], more: tuple[tuple[str, int], ...]
+) -> tuple[tuple[str, int], ...]:
+    sizes: dict[str, int] = {}
+    for name, size in (*segments, *more):
+        sizes[name] = sizes.get(name, 0) + size
+    return tuple(sizes.items())
