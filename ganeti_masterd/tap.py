@@ -20,6 +20,7 @@ from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 if TYPE_CHECKING:
     from ganeti_masterd.config.snapshot import Snapshot
     from ganeti_masterd.simulation.calllog import Mode
+    from ganeti_masterd.simulation.description import Description
     from ganeti_masterd.startup.agreement import Report
     from ganeti_masterd.startup.checks import Passed
     from ganeti_masterd.startup.launch import Launch
@@ -45,6 +46,15 @@ def _positive(text: str) -> int:
         raise ValueError("must be at least 1")
     return number
 
+
+def _cluster(text: str) -> int | str:
+    """Takes a number of nodes, or the path of a file that describes them."""
+    if not text:
+        raise ValueError("must not be empty")
+    return _positive(text) if text.lstrip("+-").isdecimal() else text
+
+
+_cluster.coerceDoc = "Must be a whole number, 1 or more, or a file."  # type: ignore[attr-defined]
 
 _positive.coerceDoc = "Must be a whole number, 1 or more."  # type: ignore[attr-defined]
 
@@ -96,8 +106,9 @@ class Options(usage.Options):
             "simulate",
             None,
             None,
-            "Run on simulated nodes. A root without a cluster gets one of that many.",
-            _positive,
+            "Run on simulated nodes. A root without a cluster gets one of that many, or the one "
+            "that a file describes.",
+            _cluster,
         ],
         [
             "simulate-log",
@@ -216,12 +227,11 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     from ganeti_masterd.startup.launch import Launch
     from ganeti_masterd.startup.paths import Paths, default_root
 
-    simulate: int | None = options["simulate"]
-    simulated = simulate is not None
+    simulated = options["simulate"] is not None
     paths = Paths(options["root"] or default_root(os.environ, simulate=simulated))
     paths.socket  # noqa: B018 - a root that is too long is refused before anything else
-    if simulate is not None:
-        simulated_root.prepare(paths, simulate)
+    if simulated:
+        simulated_root.prepare(paths, _described(options) or options["simulate"])
     user, group = _wanted_account(options, simulated)
     wanted = Wanted(paths, simulated, user, group)
     machine = SimulatedMachine(os.environ, paths) if simulated else Machine(os.environ)
@@ -238,6 +248,7 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     settings = Settings(
         paths=paths,
         simulate_log=options["simulate-log"] if simulated else None,
+        description=_described(options),
         account=passed.account,
         max_connections=options["max-connections"],
         max_message_size=options["max-message-size"],
@@ -251,6 +262,20 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     )
     surroundings = Surroundings(launch, logs, Ending(launch.pid_file), systemd)
     return MasterService(reactor, settings, surroundings)
+
+
+def _described(options: Options) -> Description | None:
+    """Returns the simulated cluster that a file describes; None where there is no file."""
+    from ganeti_masterd.errors import ConfigurationError
+    from ganeti_masterd.simulation.description import DescriptionError, read
+
+    path = options["simulate"]
+    if not isinstance(path, str):
+        return None
+    try:
+        return read(path)
+    except DescriptionError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def _wanted_account(options: Options, simulated: bool) -> tuple[str | None, str | None]:
@@ -292,7 +317,10 @@ def _ask_nodes(options: Options, reactor: Any, paths: Paths, snapshot: Snapshot)
     def work() -> Deferred[Report]:
         timers = Timers(reactor, time.time)
         log: Mode | None = "buffered" if options["simulate"] is not None else None
-        door = open_door(reactor, timers, paths, snapshot.master.name, simulate_log=log)
+        described = _described(options)
+        door = open_door(
+            reactor, timers, paths, snapshot.master.name, simulate_log=log, description=described
+        )
 
         async def errand() -> Report:
             await door.start()

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from msgspec import Struct
 
-from ganeti_masterd.simulation.mirrors import Pace
+from ganeti_masterd.simulation.ends import Pace
 from ganeti_masterd.simulation.node import Failing, OSDefinition, StorageProvider
 from ganeti_masterd.simulation.state import Hardware, PhysicalVolume, VolumeGroup
 
@@ -101,6 +101,8 @@ def parse(document: Mapping[str, Any], path: str) -> Description:
         if name in nodes:
             table.fail("name", f"there are two nodes {name!r}")
         nodes[name] = _node(table, default)
+    if not nodes:
+        top.fail("node", "is missing: a cluster has at least one [[node]]")
     systems = [_system(table) for table in top.tables("os")]
     providers = [_provider(table) for table in top.tables("storage_provider")]
     cluster = top.optional_table("cluster")
@@ -117,7 +119,9 @@ def parse(document: Mapping[str, Any], path: str) -> Description:
                 settings[key] = cluster.texts(key)
         if "candidate_pool_size" in cluster:
             settings["candidate_pool_size"] = cluster.number("candidate_pool_size", least=1)
-        shared = cluster.texts("shared_paths", SHARED_PATHS)
+        place = settings.get("shared_file_storage_dir")
+        usual = SHARED_PATHS if place is None else (*SHARED_PATHS, place)
+        shared = cluster.texts("shared_paths", usual)
         transfer = cluster.rate("transfer_speed")
         migration = cluster.rate("migration_speed")
         cluster.finish()

@@ -8,7 +8,7 @@ from typing import Any
 from ganeti_masterd.constants import LDS_FAULTY, LDS_OKAY, LDS_SYNC, LDS_UNKNOWN
 from ganeti_masterd.simulation.blocks import DRBD_MAJOR, Block, DeviceError, LogicalVolume
 from ganeti_masterd.simulation.describing import Disk
-from ganeti_masterd.simulation.mirrors import (
+from ganeti_masterd.simulation.ends import (
     DISKLESS,
     UP_TO_DATE,
     Backing,

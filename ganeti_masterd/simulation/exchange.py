@@ -88,6 +88,8 @@ def _perform(
 ) -> tuple[Any, str | None]:
     """Returns payload (perhaps a Deferred of it) and error."""
     try:
+        # Copies that are over by now come before what this call sees or removes.
+        node.world.transfers.settle()
         return function(node, *arguments), None
     except Exception:
         return None, _text(node, call, Failure())

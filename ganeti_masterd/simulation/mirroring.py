@@ -11,7 +11,7 @@ from ganeti_masterd.simulation.blocks import DeviceError
 from ganeti_masterd.simulation.describing import Disk
 from ganeti_masterd.simulation.devices import looked_up, need
 from ganeti_masterd.simulation.drbd import Mirror
-from ganeti_masterd.simulation.mirrors import DISKLESS, STANDALONE, UP_TO_DATE, EndStatus
+from ganeti_masterd.simulation.ends import DISKLESS, STANDALONE, UP_TO_DATE, EndStatus
 from ganeti_masterd.simulation.node import Implementations, NodeFailure, SimulatedNode, Unexpected
 
 calls = Implementations()

@@ -15,8 +15,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from ganeti_masterd.simulation.ends import End, Metadata
 from ganeti_masterd.simulation.migrations import Migration
-from ganeti_masterd.simulation.mirrors import End, Metadata
 from ganeti_masterd.simulation.shelves import Shelf, Shelves
 from ganeti_masterd.simulation.transfers import Transfer
 

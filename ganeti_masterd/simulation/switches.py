@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.simulation import volumes
 from ganeti_masterd.simulation.describing import DRBD
-from ganeti_masterd.simulation.mirrors import End, Pace
+from ganeti_masterd.simulation.ends import End, Pace
 from ganeti_masterd.simulation.node import SimulatedNode
 from ganeti_masterd.simulation.state import Device
 from ganeti_masterd.simulation.system import restart
@@ -290,14 +290,16 @@ def show_export(cluster: Cluster, name: str, export: str) -> str:
 
 @_switch("wipe")
 def wipe(cluster: Cluster) -> None:
-    """Every mirror and volume is gone, every link and node up, speeds as described."""
+    """Every mirror and volume but files is gone, links and nodes are up, speeds as described."""
     world = cluster.world
     for node in cluster.nodes():
         for minor in world.mirrors.of_node(node.name):
             world.mirrors.lose(node.name, minor)
         for path, _ in volumes.of_node(node):
             volumes.remove(node, path)
-    world.cluster.volumes.clear()
+    for path, device in world.cluster.volumes.items():
+        if device.kind in ("ext", "rbd"):
+            world.cluster.volumes.pop(path)
     for fact in ("cut", "off", "pace", "failing_migrations"):
         world.cluster.facts.pop(fact)
 

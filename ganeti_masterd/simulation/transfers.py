@@ -124,6 +124,8 @@ class Transfers:
 
     def settle(self) -> None:
         """Brings all daemons up to now."""
+        if not len(self._shelf):
+            return
         now = self._wires.now()
         for name, transfer in self._shelf.items():
             if transfer.mode == EXPORT and transfer.ended is None:

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from ganeti_masterd.simulation.backups import deliver
 from ganeti_masterd.simulation.description import Description
-from ganeti_masterd.simulation.mirrors import Mirrors, Pace
+from ganeti_masterd.simulation.ends import Pace
+from ganeti_masterd.simulation.mirrors import Mirrors
 from ganeti_masterd.simulation.node import SimulatedNode
 from ganeti_masterd.simulation.state import ClusterState
 from ganeti_masterd.simulation.transfers import Transfer, Transfers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.simulation.description import Description
-from ganeti_masterd.simulation.mirrors import Pace
+from ganeti_masterd.simulation.ends import Pace
 from tests.simulation.nodes import SimulationCase, instance, mirror, target, volume
 
 NODES = ("a", "b")

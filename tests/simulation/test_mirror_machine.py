@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.simulation.mirrors import Link, Pace
+from ganeti_masterd.simulation.ends import Link, Pace
 from ganeti_masterd.simulation.switches import throw
 from tests.simulation.mirrored import NODES, MirroredCase
 

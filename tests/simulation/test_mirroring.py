@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ganeti_masterd.constants import LDS_FAULTY, LDS_OKAY, LDS_SYNC
-from ganeti_masterd.simulation.mirrors import Pace
+from ganeti_masterd.simulation.ends import Pace
 from ganeti_masterd.simulation.switches import throw
 from tests.simulation.mirrored import MirroredCase
 from tests.simulation.nodes import instance, mirror, target, volume
