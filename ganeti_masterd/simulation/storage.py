@@ -78,6 +78,10 @@ def _remove(node: SimulatedNode, disk: Disk) -> str | None:
     """Removes one device; returns why that can't be done, or None."""
     try:
         block = find(node, disk)
+    except DeviceError:
+        # What can't be looked up is taken as gone.
+        return None
+    try:
         if block is not None:
             block.remove()
     except DeviceError as error:

@@ -24,9 +24,7 @@ def of_node(node: SimulatedNode) -> list[tuple[str, Device]]:
 
 def used(node: SimulatedNode, physical: str) -> int:
     """Returns how many MiB of a physical volume are taken."""
-    return sum(
-        size for _, device in of_node(node) for name, size in device.segments if name == physical
-    )
+    return _taken(node).get(physical, 0)
 
 
 def usable(node: SimulatedNode, physical: str) -> bool:
@@ -114,6 +112,15 @@ def remove(node: SimulatedNode, path: str) -> None:
     node.world.mirrors.forget_volume(node.name, path)
 
 
+def _taken(node: SimulatedNode) -> dict[str, int]:
+    """Returns how many MiB of each physical volume are taken."""
+    taken: dict[str, int] = {}
+    for _, device in of_node(node):
+        for name, size in device.segments:
+            taken[name] = taken.get(name, 0) + size
+    return taken
+
+
 def _whole(size: int) -> int:
     return -(-size // EXTENT) * EXTENT
 
@@ -122,7 +129,8 @@ def _room(node: SimulatedNode, name: str) -> list[tuple[int, str]]:
     group = node.hardware.group(name)
     if group is None:
         return []
-    return [(volume.size - used(node, volume.name), volume.name) for volume in group.volumes]
+    taken = _taken(node)
+    return [(volume.size - taken.get(volume.name, 0), volume.name) for volume in group.volumes]
 
 
 def _place(node: SimulatedNode, group: str, size: int) -> tuple[tuple[str, int], ...] | None:
