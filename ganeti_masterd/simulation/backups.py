@@ -48,7 +48,8 @@ def export_list(node: SimulatedNode) -> list[str]:
     """The exports that are here."""
     if not _has_exports(node):
         raise NodeFailure("No exports directory")
-    return sorted(name for name in node.state.exports if not name.startswith("."))
+    names = {*node.state.exports, *_bare(node)}
+    return sorted(name for name in names if not name.startswith("."))
 
 
 @calls("export_info")
@@ -63,7 +64,10 @@ def export_info(node: SimulatedNode, path: str) -> str:
 @calls("export_remove")
 def export_remove(node: SimulatedNode, name: str) -> None:
     """Removes an export."""
-    if node.state.exports.pop(name) is None:
+    bare = _bare(node)
+    if name in bare:
+        node.state.facts["exports"] = [each for each in bare if each != name]
+    elif node.state.exports.pop(name) is None:
         error = FileNotFoundError(2, "No such file or directory", f"{EXPORT_DIR}/{name}")
         raise NodeFailure(f"Error while removing the export: {error}")
 
@@ -229,7 +233,7 @@ def _check_end(
         folder = local.rpartition("/")[0].removeprefix(EXPORT_DIR + "/")
         dump = local.rpartition("/")[2]
         if folder not in node.state.exports:
-            node.state.facts["exports"] = True
+            node.state.facts["exports"] = _bare(node)
             node.state.exports[folder] = Export()
         held = node.state.exports[folder].dumps.get(dump)
         return 0 if held is None or mode == IMPORT else held.size
@@ -257,7 +261,12 @@ def _device(node: SimulatedNode, disk: Disk) -> Block:
 
 def _has_exports(node: SimulatedNode) -> bool:
     """Whether there is a directory of exports; it stays when the last of them goes."""
-    return node.hardware.exports or bool(node.state.facts.get("exports"))
+    return node.hardware.exports or node.state.facts.get("exports") is not None
+
+
+def _bare(node: SimulatedNode) -> list[str]:
+    """Returns the names of exports that have nothing in them."""
+    return list(node.state.facts.get("exports") or [])
 
 
 def _export_name(node: SimulatedNode, path: str) -> str | None:

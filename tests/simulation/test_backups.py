@@ -240,6 +240,13 @@ class ExportTests(TransferCase):
         self.ask("b", "export_remove", "web")
         self.assertIn("Error while removing the export", self.fault("b", "export_remove", "web"))
 
+    def test_bare(self) -> None:
+        """Exports of which only the names are known are listed, and removed."""
+        self.nodes.node("b").state.facts["exports"] = ["mail", "web"]
+        self.assertEqual(self.ask("b", "export_list"), ["mail", "web"])
+        self.ask("b", "export_remove", "mail")
+        self.assertEqual(self.ask("b", "export_list"), ["web"])
+
     def test_nothing_to_finalize(self) -> None:
         """An export that was never begun can't be finalized."""
         error = self.fault("b", "finalize_export", self.web, [])
