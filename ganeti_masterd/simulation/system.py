@@ -4,9 +4,8 @@ Facts that a node keeps (:attr:`NodeState.facts`): ``master_address``, the
 master's address that is up here; ``watcher_pause``, when the watcher's pause
 ends; ``starts``, how often the machine was started anew; ``unallocatable``,
 physical volumes that take no new volumes; ``keys``, certificates by name;
-``exports``, names of exports without
-content, there once the directory of exports is;
-``switches``, Open vSwitches with their links.
+``exports``, names of exports without content, there once the directory of exports
+is; ``switches``, Open vSwitches with their links.
 """
 
 from __future__ import annotations

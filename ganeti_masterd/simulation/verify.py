@@ -72,6 +72,11 @@ def _files(node: SimulatedNode, paths: Sequence[str]) -> dict[str, str]:
     return digests
 
 
+def _reaches(node: SimulatedNode, name: str) -> bool:
+    """Whether packets of this node come to another."""
+    return node.world.reachable(name) and node.world.joined(node.name, name)
+
+
 def _nodes(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
     """Which nodes can't be reached by ssh; only candidates look."""
     everyone, by_node, candidates = value
@@ -81,7 +86,7 @@ def _nodes(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
     return {
         name: "ssh problem: exited with exit code 255 (no output)"
         for name in others
-        if not node.world.reachable(name)
+        if not _reaches(node, name)
     }
 
 
@@ -97,7 +102,7 @@ def _network(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
         + (" and secondary" if secondary != primary else "")
         + " interface(s)"
         for name, primary, secondary in everyone
-        if not node.world.reachable(name)
+        if not _reaches(node, name)
     }
 
 

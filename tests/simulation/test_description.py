@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import tomllib
 from importlib.resources import files
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -106,6 +108,14 @@ class DescriptionTests(SynchronousTestCase):
         machine = cluster.nodes["node5"].hardware
         self.assertEqual([group.size for group in machine.groups], [102392, 20476])
         self.assertEqual(machine.bridges, ("br0", "br1"))
+
+    def test_documented(self) -> None:
+        """The example in the documentation describes a cluster."""
+        page = (Path(__file__).parents[2] / "docs" / "simulate.rst").read_text(encoding="utf-8")
+        block = page.partition("A short one::\n")[2].partition("\nSizes are")[0]
+        cluster = described(textwrap.dedent(block))
+        self.assertEqual(list(cluster.nodes), ["alpha", "beta"])
+        self.assertEqual(cluster.nodes["beta"].group, "rack2")
 
     def test_inherited(self) -> None:
         """What a node leaves out it has from every_node, and that from the default."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ganeti_masterd.constants import LDS_FAULTY, LDS_OKAY, LDS_SYNC
 from ganeti_masterd.simulation.ends import Pace
+from ganeti_masterd.simulation.state import StoredFile
 from ganeti_masterd.simulation.switches import throw
 from tests.simulation.mirrored import MirroredCase
 from tests.simulation.nodes import instance, mirror, target, volume
@@ -234,6 +235,58 @@ class BreakingTests(MirroredCase):
             self.ask("a", "blockdev_pause_resume_sync", [gone], True),
             [[False, "Cannot change sync for device disk/0: device not found"]],
         )
+
+
+class ContentTests(MirroredCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.create_mirror()
+        for node in ("a", "b"):
+            files = self.nodes.node(node).state.files
+            for name in ("one", "two"):
+                files[f"/{name}"] = StoredFile(0, name)
+
+    def write(self, node: str, image: str) -> None:
+        self.ask(node, "blockdev_image", self.disks[node], f"/{image}", 1)
+
+    def held(self) -> list[tuple[str, ...]]:
+        """What is on the data volume of each node."""
+        path = "/dev/xenvg/data1"
+        return [self.nodes.node(node).state.devices[path].content for node in ("a", "b")]
+
+    def test_both(self) -> None:
+        """What is written at the primary is at once at the other end."""
+        self.write("a", "one")
+        self.assertEqual(self.held(), [("image /one",)] * 2)
+
+    def test_behind(self) -> None:
+        """What is written while the other end is away comes when it is back."""
+        self.write("a", "one")
+        self.ask("b", "blockdev_shutdown", self.disks["b"])
+        self.write("a", "two")
+        self.assertEqual(self.held(), [("image /two",), ("image /one",)])
+        self.assemble("b", primary=False)
+        self.assertEqual(self.held(), [("image /two",)] * 2)
+
+    def test_written_apart(self) -> None:
+        """Ends that were parted on purpose are split once both were written to."""
+        self.both("drbd_disconnect_net")
+        self.write("a", "one")
+        self.both("drbd_attach_net", False)
+        self.assertEqual(self.held(), [("image /one",)] * 2)
+        self.both("drbd_disconnect_net")
+        self.write("a", "two")
+        self.assemble("b", primary=True)
+        self.assertEqual(self.held(), [("image /two",), ("image /one",)])
+        self.assertIn("StandAlone", self.state("a"))
+
+    def test_served_by_the_peer(self) -> None:
+        """An end without a disk writes at its peer."""
+        throw(self.nodes, ["detach", "a", "web"])
+        self.write("a", "one")
+        self.assertEqual(self.held(), [(), ("image /one",)])
+        self.assemble("a", primary=True)
+        self.assertEqual(self.held(), [("image /one",)] * 2)
 
 
 class NetworkTests(MirroredCase):

@@ -97,6 +97,18 @@ class SwitchTests(MirroredCase):
         self.assemble("b", primary=False)
         self.assertFalse(self.find("b")["is_degraded"])
 
+    def test_reach(self) -> None:
+        """Nodes that can't be reached are told by those that verify the network."""
+        checks = {
+            "nodelist": [["b", "c"], {}, ["a"]],
+            "node-net-test": [[[name, "192.0.2.1", "192.0.2.1"] for name in "abc"], ["a"]],
+        }
+        for command, lost in (("net a b down", ["b"]), ("power c off", ["b", "c"])):
+            self.throw(command)
+            found = self.ask("a", "node_verify", checks, "cluster", {})
+            for check in checks:
+                self.assertEqual(sorted(found[check]), lost)
+
     def test_instances(self) -> None:
         """Instances crash, one or all."""
         for name in ("web", "mail", "news"):
