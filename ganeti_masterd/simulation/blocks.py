@@ -98,7 +98,7 @@ class Block:
         """Removes it for good."""
         self.shelf.pop(self.path)
 
-    def grow(self, amount: int, *, dry_run: bool, backing: bool) -> None:
+    def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
         """Makes the backing store larger, or the device on top of it."""
 
     def rename(self, unique: Sequence[Any]) -> None:
@@ -164,12 +164,18 @@ class LogicalVolume(Block):
             raise DeviceError(f"Can't lvremove: exited with exit code 5 - {text}")
         volumes.remove(self.node, self.path)
 
-    def grow(self, amount: int, *, dry_run: bool, backing: bool) -> None:
+    def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
         """Takes more of its volume group."""
         if not backing:
             return
+        room = volumes.room_to_grow(self.node, self.path)
+        if exclusive and amount > room:
+            raise DeviceError(
+                f"Not enough free space to grow {self.path}: {amount} MiB required,"
+                f" {room} available"
+            )
         try:
-            volumes.extend(self.node, self.path, amount, dry_run=dry_run)
+            volumes.extend(self.node, self.path, amount, dry_run=dry_run, exclusive=exclusive)
         except volumes.LvmError as error:
             raise DeviceError(f"Can't grow LV {self.path}: {error}")
 
@@ -211,7 +217,7 @@ class FileDevice(Block):
         """See :attr:`Block.shelf`."""
         return file_shelf(self.node, self.disk["dev_type"])
 
-    def grow(self, amount: int, *, dry_run: bool, backing: bool) -> None:
+    def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
         """Makes the file larger."""
         if not backing or dry_run:
             return
@@ -265,7 +271,7 @@ class ExternalVolume(Block):
         run_provider(self.node, self.disk, "remove")
         super().remove()
 
-    def grow(self, amount: int, *, dry_run: bool, backing: bool) -> None:
+    def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
         """Has the provider make it larger."""
         if backing and not dry_run:
             run_provider(self.node, self.disk, "grow")
@@ -302,7 +308,7 @@ class RadosVolume(ExternalVolume):
         """Removes it."""
         self.shelf.pop(self.path)
 
-    def grow(self, amount: int, *, dry_run: bool, backing: bool) -> None:
+    def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
         """Makes it larger."""
         if backing and not dry_run:
             self.change(size=self.size + amount)
@@ -329,7 +335,7 @@ class AdoptedDevice(Block):
     def change(self, **changes: Any) -> None:
         """Keeps nothing: what is on it is nobody's."""
 
-    def grow(self, amount: int, *, dry_run: bool, backing: bool) -> None:
+    def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
         """Refuses."""
         if backing:
             raise DeviceError("Grow is not supported for PersistentBlockDev storage")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -100,12 +101,18 @@ def assemble(node: SimulatedNode, disk: Disk, on_primary: bool) -> Block | None:
 
 
 def create(
-    node: SimulatedNode, disk: Disk, size: int, owner: str, on_primary: bool, info: str
+    node: SimulatedNode,
+    disk: Disk,
+    size: int,
+    owner: str,
+    on_primary: bool,
+    info: str,
+    exclusive: bool,
 ) -> Block:
     """Makes a disk's device; raises :class:`DeviceError`, ``NodeFailure`` for its children."""
     kind = disk["dev_type"]
     if kind == DRBD:
-        return _create_mirror(node, disk, on_primary)
+        return _create_mirror(node, disk, on_primary, exclusive)
     path = device_path(node, disk)
     if kind in FILE_TYPES:
         _check_file(node, kind, path, size)
@@ -113,12 +120,19 @@ def create(
     elif kind == PLAIN:
         group, name = disk["logical_id"]
         if node.hardware.group(group) is None:
-            raise DeviceError(f"Can't compute PV info for vg {group}")
-        left = volumes.free(node, group, usable_only=True)
-        if left < size:
-            raise DeviceError(f"Not enough free space: required {size}, available {float(left)}")
+            text = f"Can't compute PV info for vg {group}"
+            raise DeviceError("No (empty) PVs found" if exclusive else text)
+        only: list[str] = []
+        if exclusive:
+            only = _whole_volumes(node, group, size, disk.get("spindles"))
+        else:
+            left = volumes.free(node, group, usable_only=True)
+            if left < size:
+                raise DeviceError(
+                    f"Not enough free space: required {size}, available {float(left)}"
+                )
         try:
-            volumes.make(node, group, name, size, owner=owner, info=info)
+            volumes.make(node, group, name, size, owner=owner, info=info, only=only)
         except volumes.LvmError as error:
             raise DeviceError(f"LV create failed (exited with exit code 5): {error}")
     elif kind in ("ext", "rbd"):
@@ -204,7 +218,7 @@ def _known(node: SimulatedNode, disk: Disk) -> Block:
     )
 
 
-def _create_mirror(node: SimulatedNode, disk: Disk, on_primary: bool) -> Block:
+def _create_mirror(node: SimulatedNode, disk: Disk, on_primary: bool, exclusive: bool) -> Block:
     children: list[Block | None] = []
     for child in disk.get("children") or []:
         try:
@@ -213,12 +227,36 @@ def _create_mirror(node: SimulatedNode, disk: Disk, on_primary: bool) -> Block:
             raise NodeFailure(f"Can't assemble device {described(child)}: {error}")
     if len(children) != 2:
         raise Unexpected("Invalid setup for the drbd device")
+    if exclusive:
+        raise Unexpected("DRBD device requested with exclusive_storage")
     if "local-minor" not in (disk.get("dynamic_params") or {}):
         dynamic = disk.get("dynamic_params") or {}
         raise Unexpected(f"Invalid dynamic params for drbd device {dynamic}")
     mirror = Mirror(node, disk, children)
     mirror.create()
     return mirror
+
+
+def _whole_volumes(node: SimulatedNode, group: str, size: int, spindles: int | None) -> list[str]:
+    """Returns the physical volumes that a volume gets for itself, with exclusive storage."""
+    if spindles is None:
+        raise DeviceError(
+            "Unspecified number of spindles: this is requiredwhen exclusive storage is"
+            " enabled, try running gnt-cluster repair-disk-sizes"
+        )
+    least = math.ceil(size / max(1, volumes.standard_size(node, group)))
+    if spindles < least:
+        raise DeviceError(
+            f"Requested number of spindles ({spindles}) is not enough for a disk of {size} MB"
+            f" (at least {least} spindles needed)"
+        )
+    found = volumes.empty(node, group)[:spindles]
+    if len(found) < spindles:
+        raise DeviceError(
+            f"Not enough empty PVs (spindles) to create a disk of {size} MB:"
+            f" {len(found)} available, {spindles} needed"
+        )
+    return found
 
 
 def _check_file(node: SimulatedNode, kind: str, path: str, size: int) -> None:

@@ -257,11 +257,11 @@ class Mirror(Block):
         except Refused as refused:
             raise DeviceError(f"drbd{self.minor}: can't detach local disk: {refused.output}")
 
-    def grow(self, amount: int, *, dry_run: bool, backing: bool) -> None:
+    def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
         """Makes its data volume larger, or itself as large as that."""
         if not self.children:
             raise DeviceError(f"drbd{self.minor}: cannot grow diskless device")
-        self.children[0].grow(amount, dry_run=dry_run, backing=backing)
+        self.children[0].grow(amount, dry_run=dry_run, backing=backing, exclusive=exclusive)
         if dry_run or backing:
             return
         size = int(self.disk["size"]) + amount

@@ -28,7 +28,7 @@ def blockdev_grow(
     """Grows the backing store, or (``backing`` false) the mirror on it."""
     block = _found(node, disk)
     try:
-        block.grow(amount, dry_run=dry_run, backing=backing)
+        block.grow(amount, dry_run=dry_run, backing=backing, exclusive=exclusive)
     except DeviceError as error:
         raise NodeFailure(f"Failed to grow block device: {error}")
 

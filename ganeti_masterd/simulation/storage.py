@@ -31,7 +31,7 @@ def blockdev_create(
 ) -> Any:
     """Makes a device, activates it, and opens it on the primary."""
     try:
-        block = create(node, disk, size, owner, on_primary, info)
+        block = create(node, disk, size, owner, on_primary, info, exclusive)
     except DeviceError as error:
         raise NodeFailure(f"Can't create block device: {error}")
     if on_primary or block.on_secondaries:

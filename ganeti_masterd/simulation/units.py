@@ -252,10 +252,12 @@ def _storage_space(
             size = free = 0
             if group is not None and parameters[0]:
                 size = len(group.volumes)
-                free = sum(not lvm.used(node, volume.name) for volume in group.volumes)
+                free = len(lvm.empty(node, name))
         else:
             size = None if group is None else group.size
             free = None if group is None else lvm.free(node, name)
+            if group is not None and parameters[0]:
+                free = lvm.standard_size(node, name) * len(lvm.empty(node, name))
     else:
         raise Unexpected("")
     return {"type": kind, "name": name, "storage_free": free, "storage_size": size}

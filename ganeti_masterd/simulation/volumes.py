@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from ganeti_masterd.simulation.node import SimulatedNode
@@ -9,6 +11,9 @@ from ganeti_masterd.simulation.state import Device
 
 #: Size of an extent, in MiB.
 EXTENT = 4
+
+#: How much larger than what counts a physical volume is, with exclusive storage.
+STANDARD_PART = 1.03
 
 KIND = "plain"
 
@@ -46,13 +51,17 @@ def make(
     owner: str = "",
     info: str = "",
     origin: str | None = None,
+    only: Sequence[str] = (),
 ) -> None:
-    """Makes a volume of at least that many MiB; with ``origin`` a snapshot of another."""
+    """Makes a volume of at least that many MiB; with ``origin`` a snapshot of another.
+
+    With ``only`` it is spread over just these physical volumes.
+    """
     path = f"/dev/{group}/{name}"
     if path in node.state.devices:
         raise LvmError(f'  Logical Volume "{name}" already exists in volume group "{group}"\n')
     whole = _whole(size)
-    segments = _place(node, group, whole)
+    segments = _spread(whole, only) if only else _place(node, group, whole)
     if segments is None:
         raise LvmError(
             f'  Volume group "{group}" has insufficient free space'
@@ -72,12 +81,15 @@ def make(
     )
 
 
-def extend(node: SimulatedNode, path: str, amount: int, *, dry_run: bool) -> None:
-    """Makes a volume larger."""
+def extend(
+    node: SimulatedNode, path: str, amount: int, *, dry_run: bool, exclusive: bool = False
+) -> None:
+    """Makes a volume larger; with exclusive storage on its own physical volumes."""
     group = path.split("/")[2]
     device = node.state.devices[path]
     whole = _whole(amount)
-    segments = _place(node, group, whole)
+    own = [name for name, _ in device.segments]
+    segments = _spread(whole, own) if exclusive else _place(node, group, whole)
     if segments is None:
         raise LvmError(
             f"  Insufficient free space: {whole // EXTENT} extents needed,"
@@ -119,6 +131,34 @@ def _taken(node: SimulatedNode) -> dict[str, int]:
         for name, size in device.segments:
             taken[name] = taken.get(name, 0) + size
     return taken
+
+
+def standard_size(node: SimulatedNode, group: str) -> int:
+    """Returns what counts as the size of a physical volume with exclusive storage, in MiB."""
+    found = node.hardware.group(group)
+    sizes = [] if found is None else [each.size for each in found.volumes]
+    return int(min(sizes, default=0) // STANDARD_PART)
+
+
+def empty(node: SimulatedNode, group: str) -> list[str]:
+    """Returns the physical volumes of a group that nothing is on and that may be used."""
+    found, taken = node.hardware.group(group), _taken(node)
+    names = [] if found is None else [each.name for each in found.volumes]
+    return [name for name in names if not taken.get(name) and usable(node, name)]
+
+
+def room_to_grow(node: SimulatedNode, path: str) -> int:
+    """Returns how much a volume can grow on its own physical volumes, in MiB."""
+    group = path.split("/")[2]
+    own = {name for name, _ in node.state.devices[path].segments}
+    taken = _taken(node)
+    return sum(standard_size(node, group) - taken.get(name, 0) for name in own)
+
+
+def _spread(size: int, names: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """Spreads a volume evenly."""
+    extents, more = divmod(size // EXTENT, len(names))
+    return tuple((name, (extents + (at < more)) * EXTENT) for at, name in enumerate(names))
 
 
 def _whole(size: int) -> int:

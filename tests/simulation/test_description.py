@@ -194,6 +194,33 @@ class DescribedNodesTests(SimulationCase):
         error = self.fault("a", "blockdev_create", disk, 600, "web", True, "i", False)
         self.assertIn("Not enough free space: required 600, available 500.0", error)
 
+    def test_exclusive(self) -> None:
+        """With exclusive storage a volume has its physical volumes for itself."""
+        self.ask("a", "blockdev_remove", volume("there", group="big"))
+        units = [["lvm-vg", "big", [True]], ["lvm-pv", "big", [True]]]
+        rows = self.ask("a", "node_info", units, None)[1]
+        # 485 is what counts of the smaller one, 500 MiB, twice.
+        self.assertEqual([row["storage_free"] for row in rows], [970, 2])
+        disk = {**volume("own", 600, "big"), "spindles": 2}
+        for fault, wrong in (
+            ("Unspecified number of spindles", {**disk, "spindles": None}),
+            ("(at least 2 spindles needed)", {**disk, "spindles": 1}),
+            ("2 available, 3 needed", {**disk, "spindles": 3}),
+            ("No (empty) PVs found", {**disk, "logical_id": ["none", "own"]}),
+        ):
+            error = self.fault("a", "blockdev_create", wrong, 600, "web", True, "i", True)
+            self.assertIn(fault, error)
+        self.ask("a", "blockdev_create", disk, 600, "web", True, "i", True)
+        self.assertEqual(self.ask("a", "blockdev_getdimensions", [disk]), [[600 << 20, 2]])
+        rows = self.ask("a", "node_info", units, None)[1]
+        self.assertEqual([row["storage_free"] for row in rows], [0, 0])
+        self.assertIn(
+            "400 MiB required, 370 available",
+            self.fault("a", "blockdev_grow", disk, 400, False, True, True),
+        )
+        self.ask("a", "blockdev_grow", disk, 200, False, True, True)
+        self.assertEqual(self.ask("a", "blockdev_getdimensions", [disk]), [[800 << 20, 2]])
+
     def test_bridges(self) -> None:
         """Bridges that aren't described aren't there."""
         self.ask("a", "bridges_exist", ["br0"])

@@ -41,6 +41,16 @@ class LifeTests(MirroredCase):
             error = self.fault("a", "blockdev_create", disk, 1024, "web", True, "i", False)
             self.assertIn(fault, error)
 
+    def test_exclusive(self) -> None:
+        """A mirror has no place on exclusive storage."""
+        for child in self.disks["a"]["children"]:
+            self.create("a", child, primary=True)
+        arguments = (self.disks["a"], 1024, "web", True, "i", True)
+        self.assertEqual(
+            self.fault("a", "blockdev_create", *arguments),
+            "Error while executing backend function: DRBD device requested with exclusive_storage",
+        )
+
     def test_alone(self) -> None:
         """A mirror whose other end doesn't exist waits for it, and is degraded."""
         for child in self.disks["a"]["children"]:
