@@ -267,7 +267,8 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
 def _described(options: Options) -> Description | None:
     """Returns the simulated cluster that a file describes; None where there is no file."""
     from ganeti_masterd.errors import ConfigurationError
-    from ganeti_masterd.simulation.description import DescriptionError, read
+    from ganeti_masterd.simulation.description import read
+    from ganeti_masterd.simulation.tables import DescriptionError
 
     path = options["simulate"]
     if not isinstance(path, str):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from msgspec import Struct
 
 from ganeti_masterd.simulation.ends import Pace
 from ganeti_masterd.simulation.node import Failing, OSDefinition, StorageProvider
 from ganeti_masterd.simulation.state import Hardware, PhysicalVolume, VolumeGroup
+from ganeti_masterd.simulation.tables import DescriptionError, Table
 
 DEFAULT_SYSTEMS = (OSDefinition("noop", api_versions=(5, 10)),)
 
@@ -34,10 +35,6 @@ PROVIDER_ACTIONS = (
     "setinfo",
     "snapshot",
 )
-
-
-class DescriptionError(Exception):
-    """A description that makes no sense; the text says where and why."""
 
 
 class DescribedVolume(Struct, frozen=True):
@@ -92,7 +89,7 @@ def read(path: str) -> Description:
 
 def parse(document: Mapping[str, Any], path: str) -> Description:
     """Makes a description of a TOML document; ``path`` is for messages."""
-    top = _Table(path, "", document)
+    top = Table(path, "", document)
     pace = _pace(top)
     default = _default_node(top)
     nodes: dict[str, DescribedNode] = {}
@@ -114,9 +111,9 @@ def parse(document: Mapping[str, Any], path: str) -> Description:
         for key in CLUSTER_TEXTS:
             if key in cluster:
                 settings[key] = cluster.text(key)
-        for key in CLUSTER_LISTS:
+        for key, known in CLUSTER_LISTS.items():
             if key in cluster:
-                settings[key] = cluster.texts(key)
+                settings[key] = cluster.choices(key, known)
         if "candidate_pool_size" in cluster:
             settings["candidate_pool_size"] = cluster.number("candidate_pool_size", least=1)
         place = settings.get("shared_file_storage_dir")
@@ -142,120 +139,33 @@ def parse(document: Mapping[str, Any], path: str) -> Description:
 
 
 CLUSTER_TEXTS = ("name", "volume_group", "file_storage_dir", "shared_file_storage_dir")
-CLUSTER_LISTS = ("disk_templates", "hypervisors")
+
+#: Lists of a new cluster's settings, with what may be in them.
+CLUSTER_LISTS: Mapping[str, frozenset[str]] = {
+    "disk_templates": frozenset(
+        {
+            "blockdev",
+            "diskless",
+            "drbd",
+            "ext",
+            "file",
+            "gluster",
+            "plain",
+            "rbd",
+            "sharedfile",
+        }
+    ),
+    "hypervisors": frozenset({"chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm"}),
+}
 
 
-class _Table:
-    """A table of the file; each key that is asked for is known, all others are faults."""
-
-    def __init__(self, path: str, name: str, values: Mapping[str, Any]) -> None:
-        self._path = path
-        self._name = name
-        self._values = values
-        self._asked: set[str] = set()
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
-
-    def fail(self, key: str, fault: str) -> NoReturn:
-        """Raises the error about a key of this table."""
-        place = f"table [{self._name}]" if self._name else "the top of the file"
-        raise DescriptionError(f"{self._path}: {place}, key {key!r}: {fault}")
-
-    def asked(self, *keys: str) -> None:
-        """Takes keys as known that were only looked for."""
-        self._asked.update(keys)
-
-    def finish(self) -> None:
-        """Refuses keys that mean nothing."""
-        for key in self._values:
-            if key not in self._asked:
-                known = ", ".join(sorted(self._asked))
-                self.fail(key, f"there is no such key (there are: {known})")
-
-    def take(self, key: str, kind: Any, shape: str, default: Any = None) -> Any:
-        """Returns a value of a kind; ``default`` where it is left out."""
-        self._asked.add(key)
-        if key not in self._values:
-            return default
-        value = self._values[key]
-        if isinstance(value, bool) and kind is not bool:
-            self.fail(key, f"must be {shape}, is {value!r}")
-        if not isinstance(value, kind):
-            self.fail(key, f"must be {shape}, is {value!r}")
-        return value
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """Returns a text that isn't empty."""
-        value = self.take(key, str, "a text", default)
-        if not value:
-            self.fail(key, "is missing" if value is None else "is empty")
-        return str(value)
-
-    def optional_text(self, key: str) -> str | None:
-        """Returns a text, or None where it is left out."""
-        value = self.take(key, str, "a text")
-        return None if value is None else str(value)
-
-    def texts(self, key: str, default: Sequence[str] = ()) -> list[str]:
-        """Returns a list of texts."""
-        values = self.take(key, list, "a list of texts", list(default))
-        for value in values:
-            if not isinstance(value, str):
-                self.fail(key, f"must be a list of texts, has {value!r}")
-        return list(values)
-
-    def number(self, key: str, default: int | None = None, *, least: int = 0) -> int:
-        """Returns a whole number, not below ``least``."""
-        value = self.take(key, int, "a whole number", default)
-        if value is None:
-            self.fail(key, "is missing")
-        if value < least:
-            self.fail(key, f"must be at least {least}, is {value}")
-        return int(value)
-
-    def rate(self, key: str) -> float | None:
-        """Returns a number above zero, None where it is left out."""
-        value = self.take(key, (int, float), "a number")
-        if value is not None and not value > 0:
-            self.fail(key, f"must be above zero, is {value}")
-        return None if value is None else float(value)
-
-    def flag(self, key: str, default: bool) -> bool:
-        """Returns true or false."""
-        return bool(self.take(key, bool, "true or false", default))
-
-    def tables(self, key: str) -> list[_Table]:
-        """Returns an array of tables."""
-        values = self.take(key, list, f"an array of tables: [[{key}]]", [])
-        for value in values:
-            if not isinstance(value, dict):
-                self.fail(key, f"must be an array of tables: [[{key}]]")
-        name = f"{self._name}.{key}" if self._name else key
-        return [_Table(self._path, f"{name}[{at + 1}]", value) for at, value in enumerate(values)]
-
-    def optional_table(self, key: str) -> _Table | None:
-        """Returns a table, or None where it is left out."""
-        value = self.take(key, dict, f"a table: [{key}]")
-        name = f"{self._name}.{key}" if self._name else key
-        return None if value is None else _Table(self._path, name, value)
-
-    def mapping(self, key: str) -> tuple[tuple[str, str], ...]:
-        """Returns the pairs of a table of texts."""
-        value = self.take(key, dict, "a table of texts", {})
-        for name, text in value.items():
-            if not isinstance(text, str):
-                self.fail(key, f"{name!r} must be a text, is {text!r}")
-        return tuple(value.items())
-
-
-def _check_unique(top: _Table, table: str, names: Sequence[str]) -> None:
+def _check_unique(top: Table, table: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             top.fail(table, f"there are two of the name {name!r}")
 
 
-def _pace(top: _Table) -> Pace:
+def _pace(top: Table) -> Pace:
     table = top.optional_table("sync")
     if table is None:
         return Pace()
@@ -269,19 +179,23 @@ def _pace(top: _Table) -> Pace:
     return Pace(speed, seconds, quick or 0.0)
 
 
-def _default_node(top: _Table) -> DescribedNode:
+def _default_node(top: Table) -> DescribedNode:
     table = top.optional_table("every_node")
     return DescribedNode() if table is None else _node(table, DescribedNode(), named=False)
 
 
-def _node(table: _Table, default: DescribedNode, *, named: bool = True) -> DescribedNode:
+def _node(table: Table, default: DescribedNode, *, named: bool = True) -> DescribedNode:
     if named:
         table.text("name")
     machine = default.hardware
     groups = tuple(_group(each) for each in table.tables("volume_group"))
-    for group in groups:
-        if sum(other.name == group.name for other in groups) > 1:
-            table.fail("volume_group", f"there are two volume groups {group.name!r}")
+    for names in (
+        [group.name for group in groups],
+        [each.name for group in groups for each in group.volumes],
+    ):
+        for name in names:
+            if names.count(name) > 1:
+                table.fail("volume_group", f"there are two of the name {name!r}")
     hardware = Hardware(
         memory=table.number("memory", machine.memory, least=1),
         memory_dom0=table.number("memory_dom0", machine.memory_dom0),
@@ -300,7 +214,7 @@ def _node(table: _Table, default: DescribedNode, *, named: bool = True) -> Descr
     return DescribedNode(hardware, group_name, volumes or default.volumes)
 
 
-def _group(table: _Table) -> VolumeGroup:
+def _group(table: Table) -> VolumeGroup:
     name = table.text("name")
     physical = [_physical(each) for each in table.tables("physical_volume")]
     if not physical:
@@ -309,13 +223,13 @@ def _group(table: _Table) -> VolumeGroup:
     return VolumeGroup(name, tuple(physical))
 
 
-def _physical(table: _Table) -> PhysicalVolume:
+def _physical(table: Table) -> PhysicalVolume:
     made = PhysicalVolume(table.text("name"), table.number("size", least=4))
     table.finish()
     return made
 
 
-def _volume(table: _Table, hardware: Hardware) -> DescribedVolume:
+def _volume(table: Table, hardware: Hardware) -> DescribedVolume:
     made = DescribedVolume(
         table.text("volume_group"), table.text("name"), table.number("size", least=1)
     )
@@ -325,7 +239,7 @@ def _volume(table: _Table, hardware: Hardware) -> DescribedVolume:
     return made
 
 
-def _failing(table: _Table, scripts: Sequence[str]) -> Failing:
+def _failing(table: Table, scripts: Sequence[str]) -> Failing:
     script = table.text("script")
     if script not in scripts:
         table.fail("script", f"{script!r} is none of {', '.join(scripts)}")
@@ -347,7 +261,7 @@ def _failing(table: _Table, scripts: Sequence[str]) -> Failing:
     return made
 
 
-def _system(table: _Table) -> OSDefinition:
+def _system(table: Table) -> OSDefinition:
     versions = table.take("api_versions", list, "a list of numbers", [20])
     if not versions or not all(type(version) is int for version in versions):
         table.fail("api_versions", f"must be a list of numbers, is {versions!r}")
@@ -378,7 +292,7 @@ def _system(table: _Table) -> OSDefinition:
     return made
 
 
-def _provider(table: _Table) -> StorageProvider:
+def _provider(table: Table) -> StorageProvider:
     made = StorageProvider(
         name=table.text("name"),
         parameters=table.mapping("parameters"),

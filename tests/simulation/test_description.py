@@ -10,13 +10,20 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.simulation.description import Description, DescriptionError, parse, read
+from ganeti_masterd.simulation.description import Description, parse, read
 from ganeti_masterd.simulation.ends import Pace
+from ganeti_masterd.simulation.tables import DescriptionError
 from tests.simulation.nodes import SimulationCase, instance, volume
 
 RECORDED = files("ganeti_masterd") / "simulation" / "clusters" / "recorded.toml"
 
 NODE = '[[node]]\nname = "one"\n'
+
+GROUP = """
+[[node.volume_group]]
+name = "{name}"
+physical_volume = [{{name = "{disk}", size = 8}}]
+"""
 
 #: What is wrong with a file, and what is said after the file's name.
 FAULTS = (
@@ -69,6 +76,19 @@ FAULTS = (
         "table [storage_provider[1]], key 'device': must have {name} in it",
     ),
     ("[cluster]\nhypervisors = 5\n" + NODE, "table [cluster], key 'hypervisors': must be a list"),
+    ("[cluster]\nhypervisors = []\n" + NODE, "table [cluster], key 'hypervisors': is empty"),
+    (
+        '[cluster]\ndisk_templates = ["tape"]\n' + NODE,
+        "table [cluster], key 'disk_templates': 'tape' is none of blockdev, diskless,",
+    ),
+    (
+        NODE + GROUP.format(name="x", disk="/a") + GROUP.format(name="x", disk="/b"),
+        "table [node[1]], key 'volume_group': there are two of the name 'x'",
+    ),
+    (
+        NODE + GROUP.format(name="x", disk="/a") + GROUP.format(name="y", disk="/a"),
+        "table [node[1]], key 'volume_group': there are two of the name '/a'",
+    ),
     ("cluster = 5\n" + NODE, "key 'cluster': must be a table: [cluster]"),
 )
 
