@@ -95,3 +95,26 @@ LDS_OKAY: Final = 1
 LDS_SYNC: Final = 2
 LDS_UNKNOWN: Final = 3
 LDS_FAULTY: Final = 4
+
+# Disks
+CLASSIC_DRBD_SYNC_SPEED: Final = 61440
+DRBD_META_SIZE: Final = 128
+DISK_REMOVE_RETRY_INTERVAL: Final = 3
+DISK_REMOVE_RETRY_TIMEOUT: Final = 30
+PART_MARGIN: Final = 0.01
+PART_RESERVED: Final = 0.02
+
+# Migrations
+HV_MIGRATION_ACTIVE: Final = "active"
+HV_MIGRATION_COMPLETED: Final = "completed"
+HV_MIGRATION_FAILED: Final = "failed"
+
+# Imports and exports
+DISK_TRANSFER_CONNECT_TIMEOUT: Final = 60
+EXPORT_CONF_FILE: Final = "config.ini"
+IEIO_FILE: Final = "file"
+IEIO_RAW_DISK: Final = "raw"
+IEIO_SCRIPT: Final = "script"
+IEM_EXPORT: Final = "export"
+IEM_IMPORT: Final = "import"
+RIE_CONNECT_RETRIES: Final = 10

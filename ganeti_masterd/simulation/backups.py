@@ -10,7 +10,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ganeti_masterd.constants import EXPORT_VERSION
+from ganeti_masterd.constants import (
+    EXPORT_CONF_FILE,
+    EXPORT_VERSION,
+    IEIO_FILE,
+    IEIO_RAW_DISK,
+    IEIO_SCRIPT,
+    IEM_EXPORT,
+    IEM_IMPORT,
+)
 from ganeti_masterd.simulation.blocks import Block, DeviceError
 from ganeti_masterd.simulation.describing import Disk, described
 from ganeti_masterd.simulation.devices import looked_up
@@ -25,7 +33,7 @@ from ganeti_masterd.simulation.node import (
 )
 from ganeti_masterd.simulation.state import Dump, Export
 from ganeti_masterd.simulation.systems import installed, os_parameters
-from ganeti_masterd.simulation.transfers import EXPORT, EXPORT_PATIENCE, IMPORT, Transfer, options
+from ganeti_masterd.simulation.transfers import EXPORT_PATIENCE, Transfer, options
 
 calls = Implementations()
 
@@ -34,10 +42,6 @@ KEYS_DIR = "/var/run/ganeti/crypto"
 
 #: How a directory of an export is called until it is finalized.
 UNFINISHED = ".new"
-
-FILE = "file"
-RAW = "raw"
-SCRIPT = "script"
 
 #: What a node's certificate is valid for at most, in seconds.
 LONGEST_VALIDITY = 7 * 86400
@@ -78,7 +82,7 @@ def finalize_export(node: SimulatedNode, instance: Mapping[str, Any], disks: Seq
     name = member(instance, "name")
     held = node.state.exports.pop(name + UNFINISHED)
     if held is None:
-        path = f"{EXPORT_DIR}/{name}{UNFINISHED}/config.ini"
+        path = f"{EXPORT_DIR}/{name}{UNFINISHED}/{EXPORT_CONF_FILE}"
         raise Unexpected(str(FileNotFoundError(2, "No such file or directory", path)))
     node.state.exports[name] = replace(held, config=_config(node, instance, disks))
 
@@ -92,7 +96,7 @@ def import_start(
     dest: Sequence[Any],
 ) -> str:
     """Starts a daemon that takes a disk from another node; returns its name."""
-    return _start(node, IMPORT, opts, None, None, instance, component, dest)
+    return _start(node, IEM_IMPORT, opts, None, None, instance, component, dest)
 
 
 @calls("export_start")
@@ -108,7 +112,7 @@ def export_start(
     """Starts a daemon that sends a disk to a daemon that listens; returns its name."""
     if host is None or port is None:
         raise NodeFailure("Host and port must be specified for an export")
-    return _start(node, EXPORT, opts, host, port, instance, component, source)
+    return _start(node, IEM_EXPORT, opts, host, port, instance, component, source)
 
 
 @calls("impexp_status")
@@ -160,7 +164,7 @@ def deliver(node: Callable[[str], SimulatedNode], source: Transfer, target: Tran
     """Puts at a transfer's target what its source reads; what is gone meanwhile is lost."""
     origin, place = node(source.node), node(target.node)
     content: tuple[str, ...] = ()
-    if source.io == FILE:
+    if source.io == IEIO_FILE:
         export, _, dump = source.where[0].rpartition("/")
         held = origin.state.exports.get(_export_name(origin, export) or "")
         if held is not None and dump in held.dumps:
@@ -168,7 +172,7 @@ def deliver(node: Callable[[str], SimulatedNode], source: Transfer, target: Tran
     else:
         block = looked_up(origin, source.where[0])
         content = () if block is None else block.read()
-    if target.io == FILE:
+    if target.io == IEIO_FILE:
         folder, _, dump = place.local_path(target.where[0]).rpartition("/")
         name = folder.rpartition("/")[2]
         export = place.state.exports.get(name) or Export()
@@ -211,7 +215,7 @@ def _start(
         size=size,
         magic=magic,
         port=port or 0,
-        patience=patience if mode == IMPORT else EXPORT_PATIENCE,
+        patience=patience if mode == IEM_IMPORT else EXPORT_PATIENCE,
     )
     node.world.transfers.start(name, transfer)
     return name
@@ -221,7 +225,7 @@ def _check_end(
     node: SimulatedNode, mode: str, io: str, where: Sequence[Any], instance: Mapping[str, Any]
 ) -> int:
     """Returns the size in MiB of what a daemon reads (0 where it writes); or refuses."""
-    if io == FILE:
+    if io == IEIO_FILE:
         path = str(where[0])
         local = node.local_path(path)
         if path != re.sub("/+", "/", path) or not path.startswith("/"):
@@ -236,15 +240,15 @@ def _check_end(
             node.state.facts["exports"] = _bare(node)
             node.state.exports[folder] = Export()
         held = node.state.exports[folder].dumps.get(dump)
-        return 0 if held is None or mode == IMPORT else held.size
-    if io == RAW:
+        return 0 if held is None or mode == IEM_IMPORT else held.size
+    if io == IEIO_RAW_DISK:
         return _device(node, where[0]).size
-    if io == SCRIPT:
+    if io == IEIO_SCRIPT:
         system = installed(node, member(instance, "os"))
         failed = failing(system.fails, mode, os_parameters(instance))
         if failed is not None:
             raise NodeFailure(f"OS {mode} script failed: {failed[1]}")
-        return _device(node, where[0]).size if mode == EXPORT else 0
+        return _device(node, where[0]).size if mode == IEM_EXPORT else 0
     raise NodeFailure(f"Invalid {mode} I/O mode {io!r}")
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ganeti_masterd.constants import LDS_FAULTY, LDS_OKAY, LDS_SYNC, LDS_UNKNOWN
+from ganeti_masterd.constants import (
+    CLASSIC_DRBD_SYNC_SPEED,
+    DRBD_META_SIZE,
+    LDS_FAULTY,
+    LDS_OKAY,
+    LDS_SYNC,
+    LDS_UNKNOWN,
+)
 from ganeti_masterd.simulation.blocks import DRBD_MAJOR, Block, DeviceError, LogicalVolume
 from ganeti_masterd.simulation.describing import Disk
 from ganeti_masterd.simulation.ends import (
@@ -20,7 +27,7 @@ from ganeti_masterd.simulation.ends import (
 from ganeti_masterd.simulation.node import SimulatedNode, Unexpected
 
 #: The size of a meta volume in MiB: at least, and at most.
-META_SIZES = (128, 1024)
+META_SIZES = (DRBD_META_SIZE, 1024)
 
 DYNAMIC = ("local-ip", "remote-ip", "local-minor", "remote-minor")
 
@@ -133,7 +140,7 @@ class Mirror(Block):
         """Brings it up; one that is up is made to fit, as far as that does no harm."""
         end = self.end
         if end is None:
-            rate = (self.disk.get("params") or {}).get("resync-rate") or 61440
+            rate = (self.disk.get("params") or {}).get("resync-rate") or CLASSIC_DRBD_SYNC_SPEED
             self.node.world.mirrors.allocate(self.node.name, self.minor, int(rate))
             if self.children:
                 self.attach(self.children)

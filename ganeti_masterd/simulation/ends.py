@@ -14,6 +14,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ganeti_masterd.constants import CLASSIC_DRBD_SYNC_SPEED
+
 STANDALONE = "StandAlone"
 WAITING = "WFConnection"
 CONNECTED = "Connected"
@@ -140,7 +142,7 @@ class End(Struct, frozen=True):
     connection: str = STANDALONE
     paused: bool = False
     filling: Filling | None = None
-    rate: int = 61440
+    rate: int = CLASSIC_DRBD_SYNC_SPEED
 
     @property
     def configured(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from ganeti_masterd.constants import HV_MIGRATION_COMPLETED
 from ganeti_masterd.simulation.blocks import DeviceError
 from ganeti_masterd.simulation.devices import device_path, open_devices
 from ganeti_masterd.simulation.migrations import Migration
@@ -251,7 +252,7 @@ def instance_get_migration_status(
     _expected(instance["hypervisor"])
     migration = node.world.cluster.migrations.get(instance["name"])
     if migration is None or migration.source != node.name:
-        return {"status": "completed"}
+        return {"status": HV_MIGRATION_COMPLETED}
     if migration.target is not None and not node.world.joined(node.name, migration.target):
         migration = replace(migration, broken=True)
         node.world.cluster.migrations[instance["name"]] = migration

@@ -6,9 +6,11 @@ from typing import Any
 
 from msgspec import Struct
 
-ACTIVE = "active"
-COMPLETED = "completed"
-FAILED = "failed"
+from ganeti_masterd.constants import (
+    HV_MIGRATION_ACTIVE,
+    HV_MIGRATION_COMPLETED,
+    HV_MIGRATION_FAILED,
+)
 
 MEBIBYTE = 1048576
 
@@ -38,12 +40,12 @@ class Migration(Struct, frozen=True):
         """Returns what ``instance_get_migration_status`` shows."""
         percent = self.percent(now)
         if self.broken or (self.fails_at is not None and percent >= self.fails_at):
-            return {"status": FAILED}
+            return {"status": HV_MIGRATION_FAILED}
         if percent >= 100.0:
-            return {"status": COMPLETED}
+            return {"status": HV_MIGRATION_COMPLETED}
         total = self.memory * MEBIBYTE
         return {
-            "status": ACTIVE,
+            "status": HV_MIGRATION_ACTIVE,
             "transferred_ram": int(total * percent / 100.0),
             "total_ram": total,
         }

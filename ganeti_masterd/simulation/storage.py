@@ -7,16 +7,13 @@ from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
 
+from ganeti_masterd.constants import DISK_REMOVE_RETRY_INTERVAL, DISK_REMOVE_RETRY_TIMEOUT
 from ganeti_masterd.simulation.blocks import Block, DeviceError
 from ganeti_masterd.simulation.describing import DRBD, Disk, described
 from ganeti_masterd.simulation.devices import assemble, create, find, looked_up, need
 from ganeti_masterd.simulation.node import RUN_DIR, Implementations, NodeFailure, SimulatedNode
 
 calls = Implementations()
-
-#: How often, in seconds, and how long noded tries to remove what is in use.
-REMOVE_EVERY = 3.0
-REMOVE_FOR = 30.0
 
 
 @calls("blockdev_create")
@@ -60,11 +57,11 @@ def blockdev_remove(node: SimulatedNode, disk: Disk) -> Any:
     faults: list[str] = []
     waited = 0.0
     while fault := _remove(node, disk):
-        if waited > REMOVE_FOR:
+        if waited > DISK_REMOVE_RETRY_TIMEOUT:
             faults.append(fault)
             break
-        yield node.world.wait(REMOVE_EVERY)
-        waited += REMOVE_EVERY
+        yield node.world.wait(DISK_REMOVE_RETRY_INTERVAL)
+        waited += DISK_REMOVE_RETRY_INTERVAL
     for child in disk.get("children") or []:
         try:
             yield blockdev_remove(node, child)

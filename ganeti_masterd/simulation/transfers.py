@@ -14,19 +14,22 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ganeti_masterd.constants import (
+    DISK_TRANSFER_CONNECT_TIMEOUT,
+    IEM_EXPORT,
+    IEM_IMPORT,
+    RIE_CONNECT_RETRIES,
+)
 from ganeti_masterd.simulation.shelves import Shelf
-
-IMPORT = "import"
-EXPORT = "export"
 
 #: Seconds until a daemon has written its first status.
 STARTUP = 0.5
 
-#: Seconds after which an export gives up that finds nobody listening.
-EXPORT_PATIENCE = 10.0
+#: Seconds after which an export gives up that finds nobody listening: it tries once a second.
+EXPORT_PATIENCE = float(RIE_CONNECT_RETRIES)
 
 #: Seconds that an import waits for its export, if it isn't told.
-IMPORT_PATIENCE = 60.0
+IMPORT_PATIENCE = float(DISK_TRANSFER_CONNECT_TIMEOUT)
 
 FIRST_PORT = 40000
 PORTS = 20000
@@ -83,8 +86,8 @@ class Transfers:
 
     def start(self, name: str, transfer: Transfer) -> None:
         """Starts a daemon."""
-        if transfer.mode == IMPORT:
-            taken = {each.port for _, each in self._shelf.items() if each.mode == IMPORT}
+        if transfer.mode == IEM_IMPORT:
+            taken = {each.port for _, each in self._shelf.items() if each.mode == IEM_IMPORT}
             port = next(FIRST_PORT + at for at in range(PORTS) if FIRST_PORT + at not in taken)
             transfer = replace(transfer, port=port)
         self._shelf[name] = transfer
@@ -128,7 +131,7 @@ class Transfers:
             return
         now = self._wires.now()
         for name, transfer in self._shelf.items():
-            if transfer.mode == EXPORT and transfer.ended is None:
+            if transfer.mode == IEM_EXPORT and transfer.ended is None:
                 self._settle_export(name, transfer, now)
         for name, transfer in self._shelf.items():
             if transfer.ended is None and transfer.connected is None:
@@ -157,7 +160,7 @@ class Transfers:
     def _connect(self, name: str, export: Transfer, now: float) -> None:
         """Two daemons meet, if the import listens in time."""
         for other, listening in self._shelf.items():
-            if listening.mode != IMPORT or listening.port != export.port:
+            if listening.mode != IEM_IMPORT or listening.port != export.port:
                 continue
             at = max(export.started, listening.started) + STARTUP
             until = listening.started + STARTUP + listening.patience
@@ -190,7 +193,7 @@ class Transfers:
 
 def _shown(transfer: Transfer, now: float) -> dict[str, Any]:
     shown: dict[str, Any] = {"recent_output": []}
-    if transfer.mode == IMPORT:
+    if transfer.mode == IEM_IMPORT:
         shown["listen_port"] = transfer.port
     if transfer.connected is not None and now >= transfer.connected:
         shown["connected"] = True
@@ -199,11 +202,11 @@ def _shown(transfer: Transfer, now: float) -> dict[str, Any]:
         if transfer.length and transfer.status != 0:
             part = min(1.0, (until - transfer.connected) / transfer.length)
         shown["progress_mbytes"] = int(transfer.size * part)
-        if transfer.mode == EXPORT:
+        if transfer.mode == IEM_EXPORT:
             shown["progress_percent"] = int(100 * part)
         if transfer.ended is None and transfer.length:
             shown["progress_throughput"] = transfer.size / transfer.length
-            if transfer.mode == EXPORT:
+            if transfer.mode == IEM_EXPORT:
                 shown["progress_eta"] = transfer.length * (1.0 - part)
     if transfer.ended is not None:
         shown["exit_status"] = transfer.status

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from ganeti_masterd.constants import PART_MARGIN, PART_RESERVED
 from ganeti_masterd.simulation.node import SimulatedNode
 from ganeti_masterd.simulation.state import Device
 
@@ -13,7 +14,7 @@ from ganeti_masterd.simulation.state import Device
 EXTENT = 4
 
 #: How much larger than what counts a physical volume is, with exclusive storage.
-STANDARD_PART = 1.03
+STANDARD_PART = 1 + PART_MARGIN + PART_RESERVED
 
 KIND = "plain"
 
