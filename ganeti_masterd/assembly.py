@@ -49,6 +49,7 @@ from ganeti_masterd.requests.observed import ObservedAnswers
 from ganeti_masterd.requests.registry import METHODS, Answers
 from ganeti_masterd.requests.wconfd import WCONFD_METHODS, WconfdAnswers, WconfdParts
 from ganeti_masterd.simulation.calllog import Mode
+from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.doors import open_door
 from ganeti_masterd.startup.ownership import groups_of
@@ -64,7 +65,8 @@ if TYPE_CHECKING:
 class Settings(Struct, frozen=True):
     """What the daemon was started with.
 
-    ``simulate_log`` is null for real nodes, ``account`` where the daemon stays
+    ``simulate_log`` is null for real nodes, ``description`` unless a file describes
+    the simulated ones, ``account`` where the daemon stays
     the user that started it, ``monitor_socket`` without such a socket,
     ``monitoring`` (a Twisted endpoint) without such pages; ``stop_timeout`` is
     in seconds, null for no bound.
@@ -72,6 +74,7 @@ class Settings(Struct, frozen=True):
 
     paths: Paths
     simulate_log: Mode | None = None
+    description: Description | None = None
     account: Account | None = None
     max_connections: int = MAX_CONNECTIONS
     max_message_size: int = MAX_MESSAGE_SIZE
@@ -131,6 +134,7 @@ class Assembly:
             paths,
             snapshot.master.name,
             simulate_log=settings.simulate_log,
+            description=settings.description,
             events=self.events,
         )
         self.replication = Replication(

@@ -84,6 +84,11 @@ HOOKS_PHASE_PRE: Final = "pre"
 HOOKS_PHASE_POST: Final = "post"
 HOOKS_NAME_CFGUPDATE: Final = "config-update"
 HOOKS_PATH: Final = "/sbin:/bin:/usr/sbin:/usr/bin"
+HKR_SKIP: Final = 0
+HKR_SUCCESS: Final = 2
+
+# Operating systems
+OS_API_V20: Final = 20
 
 # Statuses of values in queries
 RS_NORMAL: Final = 0
@@ -107,6 +112,26 @@ LDS_OKAY: Final = 1
 LDS_SYNC: Final = 2
 LDS_UNKNOWN: Final = 3
 LDS_FAULTY: Final = 4
-DRBD_META_SIZE: Final = 128
 MIN_VG_SIZE: Final = 20480
 LAST_DRBD_PORT: Final = 14999
+CLASSIC_DRBD_SYNC_SPEED: Final = 61440
+DRBD_META_SIZE: Final = 128
+DISK_REMOVE_RETRY_INTERVAL: Final = 3
+DISK_REMOVE_RETRY_TIMEOUT: Final = 30
+PART_MARGIN: Final = 0.01
+PART_RESERVED: Final = 0.02
+
+# Migrations
+HV_MIGRATION_ACTIVE: Final = "active"
+HV_MIGRATION_COMPLETED: Final = "completed"
+HV_MIGRATION_FAILED: Final = "failed"
+
+# Imports and exports
+DISK_TRANSFER_CONNECT_TIMEOUT: Final = 60
+EXPORT_CONF_FILE: Final = "config.ini"
+IEIO_FILE: Final = "file"
+IEIO_RAW_DISK: Final = "raw"
+IEIO_SCRIPT: Final = "script"
+IEM_EXPORT: Final = "export"
+IEM_IMPORT: Final = "import"
+RIE_CONNECT_RETRIES: Final = 10

@@ -27,6 +27,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _cluster(text: str) -> int | str:
+    """Returns a number of nodes, or the path of a file that describes them."""
+    if not text:
+        raise ValueError("must be a whole number, 1 or more, or a file")
+    return _positive(text) if text.lstrip("+-").isdecimal() else text
+
+
 def _seconds(text: str) -> float:
     try:
         number = float(text)
@@ -102,8 +109,9 @@ class Options(usage.Options):
         _parameter(
             "simulate",
             None,
-            "Run on simulated nodes. A root without a cluster gets one of that many.",
-            _positive,
+            "Run on simulated nodes. A root without a cluster gets one of that many, or the one "
+            "that a file describes.",
+            _cluster,
         ),
         _parameter(
             "simulate-log",

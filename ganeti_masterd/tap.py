@@ -17,6 +17,7 @@ from ganeti_masterd.options import Options
 if TYPE_CHECKING:
     from ganeti_masterd.config.snapshot import Snapshot
     from ganeti_masterd.simulation.calllog import Mode
+    from ganeti_masterd.simulation.description import Description
     from ganeti_masterd.startup.agreement import Report, Wishes
     from ganeti_masterd.startup.checks import IMachine, Passed, Wanted
     from ganeti_masterd.startup.launch import Launch
@@ -67,8 +68,7 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     from ganeti_masterd.startup.launch import Launch
     from ganeti_masterd.startup.paths import Paths, default_root
 
-    simulate: int | None = options["simulate"]
-    simulated = simulate is not None
+    simulated = options["simulate"] is not None
     paths = Paths(options["root"] or default_root(os.environ, simulate=simulated))
     paths.socket  # noqa: B018 - a root that is too long is refused before anything else
     user, group = _wanted_account(options, simulated)
@@ -76,8 +76,9 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     machine = SimulatedMachine(os.environ, paths) if simulated else Machine(os.environ)
     if options["check-only"]:
         _check_only(options, wanted, machine)
-    if simulate is not None:
-        simulated_root.prepare(paths, simulate)
+    description = _described(options)
+    if simulated:
+        simulated_root.prepare(paths, description or options["simulate"])
     passed = check(wanted, machine)
     if passed.account is not None:
         check_readable(passed.account, parts())
@@ -88,7 +89,9 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     )
     if not wishes.vote and not options["yes-do-it"]:
         _confirm(sys.stdin, sys.stdout)
-    report = _ask_nodes(reactor, paths, passed.snapshot, wishes, simulated=simulated)
+    report = _ask_nodes(
+        reactor, paths, passed.snapshot, wishes, simulated=simulated, description=description
+    )
     _set_ownership(paths, passed, simulated)
     launch = Launch(options.parent)
     logs = _logs(options, launch, paths, passed)
@@ -96,6 +99,7 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     settings = Settings(
         paths=paths,
         simulate_log=options["simulate-log"] if simulated else None,
+        description=description,
         account=passed.account,
         max_connections=options["max-connections"],
         max_message_size=options["max-message-size"],
@@ -109,6 +113,21 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     )
     surroundings = Surroundings(launch, logs, Ending(launch.pid_file), systemd)
     return MasterService(reactor, settings, surroundings)
+
+
+def _described(options: Options) -> Description | None:
+    """Returns the simulated cluster that a file describes; None where there is no file."""
+    from ganeti_masterd.errors import ConfigurationError
+    from ganeti_masterd.simulation.description import read
+    from ganeti_masterd.simulation.tables import DescriptionError
+
+    path = options["simulate"]
+    if not isinstance(path, str):
+        return None
+    try:
+        return read(path)
+    except DescriptionError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def _wanted_account(options: Options, simulated: bool) -> tuple[str | None, str | None]:
@@ -140,8 +159,12 @@ def _check_only(options: Options, wanted: Wanted, machine: IMachine) -> NoReturn
     from ganeti_masterd.startup.rehearsal import copied_simulation, rehearse
 
     paths, simulated = wanted.paths, wanted.simulated
+    description = _described(options)
     if simulated and not os.path.exists(paths.config):
-        say(f"{paths.root} has no cluster: one of {options['simulate']} nodes would be made")
+        cluster = f"of {options['simulate']} nodes"
+        if description is not None:
+            cluster = f"described by {options['simulate']}"
+        say(f"{paths.root} has no cluster: one {cluster} would be made")
     else:
         rehearsed = rehearse(wanted, machine)
         passed = rehearsed.passed
@@ -156,7 +179,14 @@ def _check_only(options: Options, wanted: Wanted, machine: IMachine) -> NoReturn
         else:
             reach = copied_simulation(paths) if simulated else contextlib.nullcontext(paths)
             with reach as nodes:
-                report = _ask_nodes(_reactor(), nodes, passed.snapshot, wishes, simulated=simulated)
+                report = _ask_nodes(
+                    _reactor(),
+                    nodes,
+                    passed.snapshot,
+                    wishes,
+                    simulated=simulated,
+                    description=description,
+                )
             for line in report.lines:
                 say(line.text)
     say("All checks passed; nothing was changed")
@@ -164,7 +194,13 @@ def _check_only(options: Options, wanted: Wanted, machine: IMachine) -> NoReturn
 
 
 def _ask_nodes(
-    reactor: Any, paths: Paths, snapshot: Snapshot, wishes: Wishes, *, simulated: bool
+    reactor: Any,
+    paths: Paths,
+    snapshot: Snapshot,
+    wishes: Wishes,
+    *,
+    simulated: bool,
+    description: Description | None,
 ) -> Report:
     """Holds the vote and brings up the master's address, as wished, in a child process."""
     from ganeti_masterd.startup.agreement import Report, ask_nodes
@@ -177,7 +213,9 @@ def _ask_nodes(
     def work() -> Deferred[Report]:
         timers = Timers(reactor, time.time)
         log: Mode | None = "buffered" if simulated else None
-        door = open_door(reactor, timers, paths, snapshot.master.name, simulate_log=log)
+        door = open_door(
+            reactor, timers, paths, snapshot.master.name, simulate_log=log, description=description
+        )
 
         async def errand() -> Report:
             await door.start()

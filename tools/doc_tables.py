@@ -22,6 +22,8 @@ from ganeti_masterd.replication.standing import TABLE as CANDIDATE
 from ganeti_masterd.requests.methods import Method
 from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.requests.wconfd import WCONFD_METHODS
+from ganeti_masterd.simulation.ends import MEETING
+from ganeti_masterd.simulation.switches import SWITCHES
 from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
 from ganeti_masterd.tap import Options
 from tools.log_lines import MEANINGS, log_lines
@@ -203,6 +205,30 @@ def metrics() -> str:
     )
 
 
+def switches() -> str:
+    """Returns every command that disturbs simulated nodes."""
+    return table(
+        ("Command", "What it does"),
+        (40, 60),
+        (
+            (f"``{' '.join((name, *switch.words))}``", switch.does)
+            for name, switch in SWITCHES.items()
+        ),
+    )
+
+
+def meetings() -> str:
+    """Returns what two ends of a simulated mirror do when they meet."""
+    return table(
+        ("One end", "The other", "Then the first"),
+        (30, 30, 40),
+        (
+            (one.value, other.value, "is compared by generation" if what is None else what.value)
+            for (one, other), what in MEETING.items()
+        ),
+    )
+
+
 def log() -> str:
     """Returns every kind of line in the log, by the part that writes it, and what it means."""
     return table(
@@ -240,6 +266,8 @@ TABLES: dict[str, Callable[[], str]] = {
         candidate,
         shutdown,
         metrics,
+        switches,
+        meetings,
         log,
     )
 }

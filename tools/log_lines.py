@@ -214,6 +214,11 @@ MEANINGS = {
     "Node {node} takes {procedure} again": "The end of the above.",
     "Node {node} can't tell of {what}: {error}": "Asked for its disks, for a verification.",
     # simulated nodes
+    "Bug in the simulation of {call} on {node}": "A simulated node's own code failed: the caller"
+    " gets an error that names the bug, and no node is to blame.",
+    "Bug in the switch {command}": "A command that disturbs simulated nodes failed by a fault of"
+    " its own; whoever sent it is told so.",
+    "Switch of the simulation: {command}": "A command for simulated nodes was carried out.",
     "{count} faults from {path}": "With --simulate: the rules of faults.json hold now.",
     "The faults can't be read: {error}": "With --simulate: the rules stay as they were.",
     "The faults in {path} make no sense: {error}": "With --simulate: the rules stay as they were.",

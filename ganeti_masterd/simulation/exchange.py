@@ -16,7 +16,8 @@ from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.simulation.calllog import CallLog
 from ganeti_masterd.simulation.faults import Fault, Faults
-from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode
+from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode, Unexpected
+from ganeti_masterd.simulation.state import ClusterState
 from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
@@ -33,6 +34,7 @@ class Network(Protocol):
     log: CallLog
     events: Events | None
     exchanges: dict[Exchange, None]
+    cluster: ClusterState
 
     def delay(self, name: str) -> float:
         """Seconds that a request takes to a node."""
@@ -71,10 +73,10 @@ def at_once(
     ):
         return None
     node = nodes.node(name)
-    payload, error = _perform(function, node, arguments)
+    payload, error = _perform(function, node, call, arguments)
     if isinstance(payload, Deferred):
         return payload
-    if node.state.changes:
+    if node.state.changes or nodes.cluster.changes:
         log.changed()
     if log.on:
         log.add(name, call, arguments, error)
@@ -82,15 +84,15 @@ def at_once(
 
 
 def _perform(
-    function: Callable[..., Any], node: SimulatedNode, arguments: list[Any]
+    function: Callable[..., Any], node: SimulatedNode, call: Call, arguments: list[Any]
 ) -> tuple[Any, str | None]:
     """Returns payload (perhaps a Deferred of it) and error."""
     try:
+        # Copies that are over by now come before what this call sees or removes.
+        node.world.transfers.settle()
         return function(node, *arguments), None
-    except NodeFailure as failure:
-        return None, str(failure)
-    except Exception as error:
-        return None, f"{UNEXPECTED}{error}"
+    except Exception:
+        return None, _text(node, call, Failure())
 
 
 class Exchange:
@@ -198,7 +200,7 @@ class Exchange:
             self._finish(None, f"simulated node: {self._call.name} is not built")
             return
         node = nodes.node(target.name)
-        payload, error = _perform(function, node, self._arguments)
+        payload, error = _perform(function, node, self._call, self._arguments)
         if isinstance(payload, Deferred):
             self._await(node, payload)
         else:
@@ -207,12 +209,12 @@ class Exchange:
     def _await(self, node: SimulatedNode, payload: Deferred[Any]) -> None:
         payload.addCallbacks(
             lambda value: self._did(node, value, None),
-            lambda failure: self._did(node, None, _text(failure)),
+            lambda failure: self._did(node, None, _text(node, self._call, failure)),
         )
 
     def _did(self, node: SimulatedNode, payload: Any, error: str | None) -> None:
         """The node is done."""
-        if node.state.changes:
+        if node.state.changes or self._nodes.cluster.changes:
             self._nodes.log.changed()
         self._finish(payload, error)
 
@@ -261,7 +263,15 @@ class Exchange:
         self._gathering.put(self._target.key, result)
 
 
-def _text(failure: Failure) -> str:
-    """Says what went wrong as noded does."""
+def _text(node: SimulatedNode, call: Call, failure: Failure) -> str:
+    """Says what went wrong as noded does; a bug of the simulation is logged as one."""
     text = str(failure.value)
-    return text if failure.check(NodeFailure) else f"{UNEXPECTED}{text}"
+    if failure.check(NodeFailure):
+        return text
+    # Real files of a node (the master's root, scripts) fail as they would on a real one.
+    if failure.check(Unexpected, OSError):
+        return f"{UNEXPECTED}{text}"
+    log.failure(
+        "Bug in the simulation of {call} on {node}", failure, call=call.name, node=node.name
+    )
+    return f"simulated node: {call.name}: a bug in the simulation: {failure.getErrorMessage()}"

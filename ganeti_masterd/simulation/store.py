@@ -14,11 +14,14 @@ from typing import Any
 
 import msgspec
 
-from ganeti_masterd.simulation.state import EVERYTHING
+from ganeti_masterd.simulation.shelves import EVERYTHING
 
 #: Node, kind, name and the value or its JSON; None where the value is gone (name ``*``:
 #: every value of the kind).
 Change = tuple[str, str, str, Any]
+
+#: As the name of a node: what joins the nodes.
+CLUSTER = ""
 
 #: How many values one statement writes; few sizes, so that all stay prepared.
 BLOCKS = (64, 8, 1)

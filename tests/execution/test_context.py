@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.execution.context import OpcodeContext
+from ganeti_masterd.execution.killing import KillSwitch
 from ganeti_masterd.logical_units.context import JobKilled
 
 
@@ -16,18 +17,29 @@ class ContextTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.naps: list[tuple[float, bool]] = []
+        self.kills = KillSwitch(7, lambda text: None)
+        self.hopped: list[Any] = []
         self.reserved: list[tuple[Any, ...]] = []
         self.run_: Any = SimpleNamespace(
             job_id=7,
-            killed=False,
-            nap=lambda seconds, interruptible: self.naps.append((seconds, interruptible)),
+            kills=self.kills,
+            nap=self.nap,
         )
         services: Any = SimpleNamespace(
-            hops=SimpleNamespace(wait=lambda function, *args: function(*args)),
+            hops=SimpleNamespace(wait=self.hop),
             store=SimpleNamespace(snapshot="published", tip="pending"),
             reservations=SimpleNamespace(reserve=lambda *given: self.reserved.append(given)),
         )
         self.ctx = OpcodeContext(services, self.run_, 0)
+
+    def nap(self, seconds: float) -> None:
+        """Notes how long is slept, and whether the hop went by the kill switch."""
+        self.naps.append((seconds, self.hopped[-1] == self.kills.wait))
+
+    def hop(self, function: Any, *args: Any) -> Any:
+        """Runs a hop at once."""
+        self.hopped.append(function)
+        return function(*args)
 
     def test_reserves_beside_what_is_pending(self) -> None:
         """A reservation is weighed against changes that aren't durable yet, too."""
@@ -39,7 +51,7 @@ class ContextTests(SynchronousTestCase):
         self.ctx.sleep(1.0)
         with self.ctx.shielded():
             self.ctx.sleep(2.0)
-            self.run_.killed = True
+            self.kills.kill()
             with self.ctx.shielded():
                 self.ctx.sleep(3.0)
             self.ctx.checkpoint()

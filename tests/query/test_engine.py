@@ -90,7 +90,7 @@ class AskingTests(SynchronousTestCase):
     def test_late_answers_are_not_kept(self) -> None:
         """An answer that is made while the configuration changes isn't given after the change."""
         scene = self.scene
-        slices = scene.engine._slices
+        slices = scene.engine.slices
         run, making = slices.run, Deferred()
         self.patch(slices, "run", lambda *given: making.addCallback(lambda _: run(*given)))
         late = scene.engine.answer("group", ["name"])

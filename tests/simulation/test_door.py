@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyClass, verifyObject
 
 from ganeti_masterd.errors import ProgrammerError
@@ -10,6 +11,7 @@ from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.interfaces import CallAbandoned, INodeRPC
 from ganeti_masterd.simulation.cluster import BUILT, SimulatedNodes
 from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.node import SimulatedNode
 from tests.simulation.nodes import SimulationCase, instance, target
 
 
@@ -46,13 +48,14 @@ class DoorTests(SimulationCase):
         self.assertRaises(ProgrammerError, self.nodes.call, one, "set_watcher_pause", [object()])
         self.assertEqual(self.nodes.pending, 0)
 
+    def test_every_call(self) -> None:
+        """Every node call that an opcode makes is answered."""
+        self.assertEqual({call.name for call in CALLS} - set(BUILT), set())
+
     def test_not_built(self) -> None:
         """A call that is not built fails by its name."""
-        self.assertNotIn("x509_cert_create", BUILT)
-        self.assertEqual(
-            self.fault("a", "x509_cert_create", 60),
-            "simulated node: x509_cert_create is not built",
-        )
+        self.patch(self.nodes, "implementation", lambda name: None)
+        self.assertEqual(self.fault("a", "version"), "simulated node: version is not built")
 
     def test_offline(self) -> None:
         """Offline nodes are not called, but for the two calls that are for them."""
@@ -64,11 +67,30 @@ class DoorTests(SimulationCase):
         found = self.successResultOf(self.nodes.call(targets, "version"))
         self.assertEqual(found["uuid-b"].payload, 3000000)
 
+    def test_bug(self) -> None:
+        """An error in the simulation's own code is no node's failure: it is logged as a bug."""
+
+        def broken(node: SimulatedNode) -> None:
+            raise KeyError("oops")
+
+        async def later(node: SimulatedNode) -> None:
+            raise LookupError("late")
+
+        for function, kind in (
+            (broken, KeyError),
+            (lambda node: Deferred.fromCoroutine(later(node)), LookupError),
+        ):
+            self.patch(self.nodes, "implementation", lambda name, it=function: it)
+            error = self.fault("a", "version")
+            self.assertTrue(error.startswith("simulated node: version: a bug in the simulation:"))
+            self.assertEqual(len(self.flushLoggedErrors(kind)), 1)
+
     def test_unexpected(self) -> None:
-        """Arguments of the wrong type give noded's text of an unexpected failure."""
-        prefix = "Error while executing backend function: "
-        self.assertTrue(self.fault("a", "instance_start", None, False, []).startswith(prefix))
-        self.assertTrue(self.fault("a", "node_info", 5, None).startswith(prefix))
+        """What noded doesn't expect comes with its usual words, and is no bug."""
+        self.assertEqual(
+            self.fault("a", "node_info", [["ext", "x", []]], None),
+            "Error while executing backend function: ",
+        )
 
     def test_arguments_of_each(self) -> None:
         """Arguments may be made for each node."""

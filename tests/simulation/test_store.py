@@ -7,7 +7,8 @@ import os
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.simulation.state import EVERYTHING, SHARED, StoredFile
+from ganeti_masterd.simulation.shelves import EVERYTHING
+from ganeti_masterd.simulation.state import SHARED, StoredFile
 from ganeti_masterd.simulation.store import BLOCKS, Change, NodeStore
 
 

@@ -51,6 +51,15 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(options["simulate"], 5)
         self.assertTrue(options["debug"])
 
+    def test_simulate(self) -> None:
+        """Simulated nodes are a number or the path of a file."""
+        self.assertEqual(self.parsed("--simulate=3")["simulate"], 3)
+        self.assertEqual(self.parsed("--simulate=a.toml")["simulate"], "a.toml")
+        self.assertEqual(self.parsed("--simulate=/3")["simulate"], "/3")
+        for wrong in ("0", "-1", ""):
+            said = self.refused(f"--simulate={wrong}")
+            self.assertIn("must be a whole number, 1 or more", said)
+
     def test_positional(self) -> None:
         """Positional arguments are refused: usage on standard error, exit code 1."""
         said = self.refused("foo", "bar")
