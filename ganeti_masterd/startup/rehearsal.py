@@ -10,6 +10,7 @@ import contextlib
 import glob
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -90,13 +91,23 @@ def copied_simulation(paths: Paths) -> Iterator[Paths]:
     """Gives a root elsewhere with a copy of the simulated nodes, which write as they answer."""
     with tempfile.TemporaryDirectory(prefix="gnt-masterd-") as root:
         with contextlib.suppress(FileNotFoundError):
-            shutil.copytree(f"{paths.root}/simulation", f"{root}/simulation")
+            shutil.copytree(f"{paths.root}/simulation", f"{root}/simulation", ignore=_not_files)
         copy = Paths(root)
         os.makedirs(copy.data)
         # What a node was not sent yet, it has as the master has it.
         for path in glob.glob(glob.escape(paths.ssconf("")) + "*"):
             shutil.copy(path, copy.data)
         yield copy
+
+
+def _not_files(folder: str, names: list[str]) -> set[str]:
+    """Names what can't be copied, such as the socket that a killed daemon left."""
+    return {
+        name
+        for name in names
+        if not stat.S_ISREG(mode := os.lstat(os.path.join(folder, name)).st_mode)
+        and not stat.S_ISDIR(mode)
+    }
 
 
 def _held(path: str, *, patient: bool = False) -> str | None:
