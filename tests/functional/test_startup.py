@@ -490,10 +490,10 @@ def test_a_socket_for_monitors_is_read_only(make_daemon: MakeDaemon, folder: Pat
     """On --monitor-socket everything may be asked and nothing changed; the other takes changes."""
     path = folder / "monitor"
     with (
-        make_daemon(f"--monitor-socket={path}", "--monitor-socket-mode=0606") as daemon,
+        make_daemon(f"--monitor-socket={path}", "--monitor-socket-mode=0600") as daemon,
         BlockingClient(str(path)) as client,
     ):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o606
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert client.config_values(["cluster_name", "drain_flag"]) == ["cluster", False]
         assert client.query_jobs(None, ["id"]) == []
         opcodes = [{"OP_ID": "OP_TEST_DELAY", "duration": 0.0}]
