@@ -30,6 +30,13 @@ class _Recipient:
         self.fault: str | None = None
         self.pause = RETRY
         self.timer: Timer | None = None
+        #: Until then (by the timers' clock) a call that failed may still be done there.
+        self.unsafe_until = float("-inf")
+
+    @property
+    def away(self) -> bool:
+        """Whether nothing is sent to it for now, and nobody waits for it."""
+        return self.fault is not None or (self.timer is not None and self.timer.active)
 
 
 class Broadcast:
@@ -50,7 +57,7 @@ class Broadcast:
         self._procedure = procedure
         self._arguments = arguments
         self._recipients: dict[str, _Recipient] = {}
-        #: Nodes that are not named any more while a call to them has not ended.
+        #: Nodes that are not named any more while a call to them may still be done.
         self._leaving: dict[str, _Recipient] = {}
         self._version = 0
         self._value: Any = None
@@ -63,20 +70,32 @@ class Broadcast:
 
     def name(self, targets: Mapping[str, Target]) -> None:
         """Says which nodes there are, by uuid; :meth:`send` sends to those that are new."""
+        now = self._timers.seconds()
         for uuid in set(self._recipients) - set(targets):
             gone = self._recipients.pop(uuid)
             self._forget(gone)
-            if gone.busy:
-                gone.holds = 0
-                self._leaving[uuid] = gone
+            gone.holds = 0
+            self._leaving[uuid] = gone
+        self._leaving = {u: r for u, r in self._leaving.items() if r.busy or r.unsafe_until > now}
         for uuid, target in targets.items():
-            recipient = self._recipients.get(uuid) or self._leaving.pop(uuid, None)
+            recipient = self._recipients.get(uuid)
             if recipient is None:
-                recipient = _Recipient(target)
-            # One that comes back gets nothing before the call that is under way has ended.
-            self._recipients[uuid] = recipient
+                recipient = self._recipients[uuid] = self._joining(uuid, target, now)
             recipient.target = target
         self._tell()
+
+    def _joining(self, uuid: str, target: Target, now: float) -> _Recipient:
+        """Returns a node that is new, or one that comes back.
+
+        That one gets nothing while a call made before it left may still be done there.
+        """
+        recipient = self._leaving.pop(uuid, None)
+        if recipient is None:
+            return _Recipient(target)
+        if recipient.busy:
+            return recipient
+        recipient.timer = self._timers.later(recipient.unsafe_until - now, self._send, recipient)
+        return recipient
 
     def put(self, value: Any) -> None:
         """Makes a value the newest one and sends it."""
@@ -87,8 +106,13 @@ class Broadcast:
     def send(self) -> None:
         """Sends the newest value to those that don't hold it; nothing before there is one."""
         for recipient in list(self._recipients.values()):
-            if recipient.fault is None:
+            if not recipient.away:
                 self._send(recipient)
+
+    def repeat(self) -> None:
+        """Sends the newest value once more to every node, if there is one."""
+        if self._version:
+            self.put(self._value)
 
     def settled(self) -> Deferred[None]:
         """Fires when every node that can be reached holds the value that is newest now.
@@ -137,8 +161,9 @@ class Broadcast:
 
     def _answered(self, result: NodeResult, recipient: _Recipient, version: int) -> None:
         recipient.busy = False
+        if result.error is not None:
+            recipient.unsafe_until = self._timers.seconds() + RETRY
         if self._recipients.get(recipient.target.key) is not recipient:
-            self._leaving.pop(recipient.target.key, None)
             return
         if result.error is not None:
             self._failed(recipient, result.error)
@@ -167,7 +192,7 @@ class Broadcast:
         recipient.pause = min(2 * recipient.pause, RETRY_AT_MOST)
 
     def _reached(self, version: int) -> bool:
-        return all(r.fault is not None or r.holds >= version for r in self._recipients.values())
+        return all(r.away or r.holds >= version for r in self._recipients.values())
 
     def _tell(self) -> None:
         ready = [done for version, done in self._waiters if self._reached(version)]

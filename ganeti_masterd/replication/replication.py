@@ -95,11 +95,14 @@ class Replication:
         self._running = False
         #: From when on nothing that a daemon before this one sent can still be done.
         self._settled = float("-inf")
+        #: What such a daemon sent of the simple configuration is overwritten then.
+        self._repeat: Timer | None = None
 
     def start(self) -> None:
         """Begins to bring every other node up to date."""
         self._running = True
         self._settled = self._timers.seconds() + SETTLED
+        self._repeat = self._timers.later(SETTLED, self._ssconf.repeat)
         self._place(self._published.snapshot(), newcomers=False)
         self._ssconf_changed = False
 
@@ -214,6 +217,9 @@ class Replication:
         if self._due is not None:
             self._due.cancel()
             self._due = None
+        if self._repeat is not None:
+            self._repeat.cancel()
+            self._repeat = None
         for each in self._candidates.values():
             each.close()
         self._candidates.clear()

@@ -180,4 +180,34 @@ class BroadcastTests(SynchronousTestCase):
         self.door.behaviour = None
         self.broadcast.name({"u1": ONE, "u2": TWO})
         self.broadcast.send()
+        # The call that was lost may still be done there.
+        self.assertEqual(self.broadcast.behind, ("node1",))
+        self.successResultOf(self.broadcast.settled())
+        self.clock.advance(RETRY)
+        self.assertEqual(self.broadcast.behind, ())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_leaves_after_a_failure(self) -> None:
+        """So does one that left after its call had failed; one long gone gets it at once."""
+        self.door.behaviour = raises
+        for seconds, behind in ((RETRY / 2, ("node1",)), (RETRY, ())):
+            self.door.behaviour = raises
+            self.broadcast.put(seconds)
+            self.flushLoggedErrors(RuntimeError)
+            self.broadcast.name({"u2": TWO})
+            self.door.behaviour = None
+            self.clock.advance(seconds)
+            self.broadcast.name({"u1": ONE, "u2": TWO})
+            self.broadcast.send()
+            self.assertEqual(self.broadcast.behind, behind)
+            self.clock.advance(RETRY)
+            self.assertEqual(self.broadcast.behind, ())
+
+    def test_repeat(self) -> None:
+        """The newest value goes to every node once more; before there is one, nothing does."""
+        self.broadcast.repeat()
+        self.assertEqual(self.door.got, [])
+        self.broadcast.put(1)
+        self.broadcast.repeat()
+        self.assertEqual(self.door.got, [("node1", 1), ("node2", 1)] * 2)
         self.assertEqual(self.broadcast.behind, ())

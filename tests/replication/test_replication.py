@@ -450,10 +450,13 @@ class RepeatedComparisonTests(Case):
         self.assertEqual(len(self.scene.timers), 0)
 
     def test_quiet(self) -> None:
-        """Where all is as it should be, no file is sent and nothing is logged."""
+        """Where all is as it should be only ssconf is sent once more, and nothing is logged."""
         before = len(self.node.asked), len(self.logged)
         self.scene.wait(SETTLED)
-        self.assertEqual(self.node.asked[before[0] :], ["node_verify", "jobqueue_set_drain_flag"])
+        self.assertEqual(
+            self.node.asked[before[0] :],
+            ["write_ssconf_files", "node_verify", "jobqueue_set_drain_flag"],
+        )
         self.assertEqual(len(self.logged), before[1])
         self.assertCurrent("node2", "node3")
 
