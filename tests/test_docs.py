@@ -23,13 +23,13 @@ from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.registry import UNITS
 from ganeti_masterd.opcodes import OPCODES
+from ganeti_masterd.options import Options
 from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.requests.wconfd import WCONFD_METHODS
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
 from ganeti_masterd.startup.shutdown import State
-from ganeti_masterd.tap import Options
 from tools.doc_tables import TABLES
 from tools.log_lines import MEANINGS, log_lines
 

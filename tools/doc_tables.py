@@ -17,6 +17,7 @@ from ganeti_masterd.jobs.model import STEPS
 from ganeti_masterd.logical_units.registry import UNITS
 from ganeti_masterd.monitoring.declarations import METRICS
 from ganeti_masterd.opcodes import OPCODES
+from ganeti_masterd.options import Options
 from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.replication.standing import TABLE as CANDIDATE
 from ganeti_masterd.requests.methods import Method
@@ -25,7 +26,6 @@ from ganeti_masterd.requests.wconfd import WCONFD_METHODS
 from ganeti_masterd.simulation.ends import MEETING
 from ganeti_masterd.simulation.switches import SWITCHES
 from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
-from ganeti_masterd.tap import Options
 from tools.log_lines import MEANINGS, log_lines
 
 #: Where a docstring says that a rule comes from: nothing for readers.

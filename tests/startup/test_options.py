@@ -10,8 +10,9 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd import __version__
+from ganeti_masterd.options import Options
 from ganeti_masterd.startup.checks import Refused
-from ganeti_masterd.tap import Options, _confirm
+from ganeti_masterd.startup.preflight import confirm
 
 
 class OptionsTests(SynchronousTestCase):
@@ -140,8 +141,8 @@ class OptionsTests(SynchronousTestCase):
     def test_confirm(self) -> None:
         """Only an uppercase YES starts a daemon without a vote."""
         terminal = io.StringIO()
-        _confirm(io.StringIO("YES\n"), terminal)
+        confirm(io.StringIO("YES\n"), terminal)
         self.assertIn("Type YES", terminal.getvalue())
         for answer in ("yes\n", "Yes\n", "Y\n", "\n", "", "YES!\n", "NO\nYES\n"):
-            refused = self.assertRaises(Refused, _confirm, io.StringIO(answer), terminal)
+            refused = self.assertRaises(Refused, confirm, io.StringIO(answer), terminal)
             self.assertEqual(refused.code, 1)

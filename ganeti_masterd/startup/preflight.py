@@ -1,0 +1,198 @@
+"""All that comes before the process detaches: options to a start that may go on, or a refusal.
+
+The order is that of docs/protocol/startup.rst, Checks before the start. :func:`rehearse_start`
+goes the same way for ``--check-only`` and changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import IO, Any, NoReturn
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred, ensureDeferred
+
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.simulation.calllog import Mode
+from ganeti_masterd.simulation.description import Description, read
+from ganeti_masterd.simulation.tables import DescriptionError
+from ganeti_masterd.startup import simulated_root
+from ganeti_masterd.startup.accounts import GROUP, USER
+from ganeti_masterd.startup.agreement import Report, Wishes, ask_nodes
+from ganeti_masterd.startup.checks import (
+    IMachine,
+    Machine,
+    Passed,
+    Refused,
+    SimulatedMachine,
+    Wanted,
+    check,
+)
+from ganeti_masterd.startup.child import ChildFailed, in_child
+from ganeti_masterd.startup.doors import open_door
+from ganeti_masterd.startup.installation import check_readable, parts
+from ganeti_masterd.startup.launch import say
+from ganeti_masterd.startup.ownership import give_tree, set_right
+from ganeti_masterd.startup.paths import Paths, default_root
+from ganeti_masterd.startup.rehearsal import copied_simulation, rehearse
+from ganeti_masterd.timing import Timers
+
+#: What the operator is asked before a start without a vote.
+NO_VOTING = """\
+The other nodes are not asked whether this node is the master (--no-voting). If another
+one is, both will change the cluster, and instances and their data may be lost.
+Type YES, in capital letters, to go on: """
+
+
+class Cleared(Struct, frozen=True):
+    """A start that may go on: where, with what, and what the other nodes said."""
+
+    paths: Paths
+    description: Description | None
+    passed: Passed
+    report: Report
+
+
+def clear_start(options: Mapping[str, Any], reactor: Any) -> Cleared:
+    """Checks what must hold, holds the vote, brings up the master's address, sets owners.
+
+    ``reactor`` isn't run, only given to a child process. Raises ``Refused``,
+    ``GenericError`` or ``OSError`` where the daemon must not start.
+    """
+    wanted, machine = _wanted(options)
+    description = described(options)
+    if wanted.simulated:
+        simulated_root.prepare(wanted.paths, description or options["simulate"])
+    passed = check(wanted, machine)
+    if passed.account is not None:
+        check_readable(passed.account, parts())
+    wishes = Wishes(
+        vote=not options["no-voting"], require_master_ip=bool(options["require-master-ip"])
+    )
+    if not wishes.vote and not options["yes-do-it"]:
+        confirm(sys.stdin, sys.stdout)
+    report = _ask_nodes(
+        reactor,
+        wanted.paths,
+        passed.snapshot,
+        wishes,
+        simulated=wanted.simulated,
+        description=description,
+    )
+    if passed.account is not None and os.geteuid() == 0:
+        if wanted.simulated:
+            give_tree(wanted.paths.root, passed.account)
+        else:
+            set_right(wanted.paths, passed.account)
+    return Cleared(wanted.paths, description, passed, report)
+
+
+def rehearse_start(options: Mapping[str, Any], reactor: Any) -> NoReturn:
+    """Says whether a start would succeed and ends the process; raises as :func:`clear_start`."""
+    wanted, machine = _wanted(options)
+    paths, simulated = wanted.paths, wanted.simulated
+    description = described(options)
+    if simulated and not os.path.exists(paths.config):
+        cluster = f"of {options['simulate']} nodes"
+        if description is not None:
+            cluster = f"described by {options['simulate']}"
+        say(f"{paths.root} has no cluster: one {cluster} would be made")
+    else:
+        rehearsed = rehearse(wanted, machine)
+        passed = rehearsed.passed
+        if passed.account is not None:
+            check_readable(passed.account, parts())
+        for note in rehearsed.notes:
+            say(note)
+        wishes = Wishes(vote=not options["no-voting"], master_ip=False)
+        if simulated and rehearsed.own:
+            say("The simulated nodes belong to the daemon that runs: they are not asked")
+        else:
+            reach = copied_simulation(paths) if simulated else contextlib.nullcontext(paths)
+            with reach as nodes:
+                report = _ask_nodes(
+                    reactor,
+                    nodes,
+                    passed.snapshot,
+                    wishes,
+                    simulated=simulated,
+                    description=description,
+                )
+            for line in report.lines:
+                say(line.text)
+    say("All checks passed; nothing was changed")
+    raise SystemExit(0)
+
+
+def described(options: Mapping[str, Any]) -> Description | None:
+    """Returns the simulated cluster that a file describes; None where there is no file.
+
+    Raises ``ConfigurationError`` that names what is wrong in the file.
+    """
+    path = options["simulate"]
+    if not isinstance(path, str):
+        return None
+    try:
+        return read(path)
+    except DescriptionError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def confirm(answers: IO[str], terminal: IO[str]) -> None:
+    """Asks whether to start without a vote; raises ``Refused`` for anything but YES."""
+    terminal.write(NO_VOTING)
+    terminal.flush()
+    if answers.readline().strip() != "YES":
+        raise Refused("Aborted: the daemon is not started")
+
+
+def _wanted(options: Mapping[str, Any]) -> tuple[Wanted, IMachine]:
+    simulated = options["simulate"] is not None
+    paths = Paths(options["root"] or default_root(os.environ, simulate=simulated))
+    paths.socket  # noqa: B018 - a root that is too long is refused before anything else
+    user, group = options["user"], options["group"]
+    if not simulated:
+        user, group = user or USER, group or GROUP
+    machine = SimulatedMachine(os.environ, paths) if simulated else Machine(os.environ)
+    return Wanted(paths, simulated, user, group), machine
+
+
+def _ask_nodes(
+    reactor: Any,
+    paths: Paths,
+    snapshot: Snapshot,
+    wishes: Wishes,
+    *,
+    simulated: bool,
+    description: Description | None,
+) -> Report:
+    """Holds the vote and brings up the master's address, as wished, in a child process."""
+
+    def work() -> Deferred[Report]:
+        timers = Timers(reactor, time.time)
+        log: Mode | None = "buffered" if simulated else None
+        door = open_door(
+            reactor, timers, paths, snapshot.master.name, simulate_log=log, description=description
+        )
+
+        async def errand() -> Report:
+            await door.start()
+            try:
+                return await ask_nodes(door.nodes, timers, snapshot, wishes, say)
+            finally:
+                await door.close()
+
+        return ensureDeferred(errand())
+
+    try:
+        report = in_child(reactor, work, Report)
+    except ChildFailed as error:
+        raise Refused(f"The other nodes can't be asked: {error}") from None
+    if report.refusal is not None:
+        raise Refused(report.refusal)
+    return report
