@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
@@ -18,6 +18,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.constants import ELOG_MESSAGE
 from ganeti_masterd.execution.hops import Hops
+from ganeti_masterd.execution.killing import KillSwitch
 from ganeti_masterd.execution.targets import targets_of
 from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.jobs.submission import Submission
@@ -27,9 +28,6 @@ from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.timing import Timers
-
-if TYPE_CHECKING:
-    from ganeti_masterd.execution.run import JobRun
 
 T = TypeVar("T")
 
@@ -51,10 +49,27 @@ class Services(Struct, frozen=True):
     root: str = ""
 
 
+class RunningJob(Protocol):
+    """The job that an opcode belongs to, as far as its context needs it. Reactor thread only."""
+
+    job_id: int
+    #: Threads may use this one.
+    kills: KillSwitch
+
+    def nap(self, seconds: float, /) -> Deferred[None]:
+        """Returns a Deferred that fires after that time."""
+
+    def log(self, index: int, kind: str, message: Any, /) -> None:
+        """Adds an entry to the log of the opcode with that index."""
+
+    def submit_with_result(self, index: int, jobs: Sequence[Sequence[Opcode]], /) -> list[int]:
+        """Gives ids to jobs that come to be with the success of the opcode with that index."""
+
+
 class OpcodeContext:
     """Implements :class:`~ganeti_masterd.logical_units.context.Context` for one opcode."""
 
-    def __init__(self, services: Services, run: JobRun, index: int) -> None:
+    def __init__(self, services: Services, run: RunningJob, index: int) -> None:
         self._services = services
         self._run = run
         self._index = index

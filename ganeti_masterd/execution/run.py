@@ -9,7 +9,7 @@ a thread (DESIGN, "How a request travels").
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -37,9 +37,6 @@ from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.registry import unit_for
 from ganeti_masterd.opcodes.base import Opcode
 
-if TYPE_CHECKING:
-    from ganeti_masterd.execution.executor import Executor
-
 log = Logger()
 
 #: Seconds until an opcode that lacked resources tries again.
@@ -48,14 +45,29 @@ RESOURCES_PAUSE = 5.0
 DISK_PAUSE = 5.0
 
 
+class Workplace(Protocol):
+    """Where jobs are run: threads for what blocks, and who is under way. Reactor thread only."""
+
+    data_dir: str
+
+    def in_thread(self, function: Callable[..., Any], /, *args: Any) -> Deferred[Any]:
+        """Runs something that blocks in a pool thread."""
+
+    def enqueue(self, job_id: int, /) -> None:
+        """Lets a job begin again that could not be begun."""
+
+    def forget(self, job_id: int, /) -> None:
+        """Notes that a job is not under way any more."""
+
+
 class JobRun:
     """Runs one job. Reactor thread only, but for what threads may use of ``kills``."""
 
-    def __init__(self, services: Services, executor: Executor, job_id: int) -> None:
+    def __init__(self, services: Services, workplace: Workplace, job_id: int) -> None:
         self.job_id = job_id
         self.phase = Phase.IDLE
         self._services = services
-        self._executor = executor
+        self._workplace = workplace
         self._unit: LogicalUnit[Any]
         self._acquisition: Acquisition
         self._index = 0
@@ -225,7 +237,7 @@ class JobRun:
             pause=DISK_PAUSE,
             error=failure.value,
         )
-        self._services.timers.later(DISK_PAUSE, self._executor.enqueue, self.job_id)
+        self._services.timers.later(DISK_PAUSE, self._workplace.enqueue, self.job_id)
 
     def _run(self, _: object) -> None:
         self._go(Phase.RUNNING)
@@ -233,7 +245,7 @@ class JobRun:
             self._failed(Failure(self.kills.error()))
             return
         ctx = OpcodeContext(self._services, self, self._index)
-        done = self._in_thread(run_unit, self._unit, ctx, self._executor.data_dir)
+        done = self._in_thread(run_unit, self._unit, ctx, self._workplace.data_dir)
         done.addCallbacks(self._succeeded, self._failed)
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
@@ -247,7 +259,7 @@ class JobRun:
                 done.callback(result)
 
         self._stretch_done = done
-        self._executor.in_thread(stretch.run).addBoth(ended)
+        self._workplace.in_thread(stretch.run).addBoth(ended)
         return done
 
     def _succeeded(self, result: Any) -> None:
@@ -337,7 +349,7 @@ class JobRun:
         """
         self._let_go()
         recorded = self._record(job).addErrback(self._stopped)
-        recorded.addBoth(lambda _: self._executor.forget(self.job_id))
+        recorded.addBoth(lambda _: self._workplace.forget(self.job_id))
 
     def _record(self, job: Job) -> Deferred[None]:
         jobs, rows = self._sub_jobs.take()
@@ -355,7 +367,7 @@ class JobRun:
     def _leave(self) -> None:
         """Leaves the job as it is on disk, without locks and without a slot."""
         self._let_go()
-        self._executor.forget(self.job_id)
+        self._workplace.forget(self.job_id)
         self._services.queue.scheduler.discard(self.job_id)
 
     # From clients

@@ -8,9 +8,10 @@ and costs nothing until then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ganeti_masterd.config.objects import FilterRule
@@ -20,18 +21,42 @@ from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.dependencies import Decision, Dependencies, Outcome
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.jobs.rules import Action, Rule, Verdict, in_order, weigh
-from ganeti_masterd.jobs.scheduler import Limit
-
-if TYPE_CHECKING:
-    from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.jobs.scheduler import Limit, Scheduler
+from ganeti_masterd.timing import Timers
 
 log = Logger()
+
+
+class QueueOfJobs(Protocol):
+    """The queue whose jobs are let through, as far as that needs it."""
+
+    timers: Timers
+    scheduler: Scheduler
+
+    @property
+    def jobs(self) -> Mapping[int, Job]:
+        """The published jobs that aren't archived."""
+
+    def tip(self, job_id: int, /) -> Job | None:
+        """Returns a job with what is pending."""
+
+    def status_of(self, job_id: int, /) -> str | None:
+        """Returns the published status of a live or just archived job; None for any other."""
+
+    def wanted_by(self, job_id: int, /) -> Mapping[int, frozenset[str]]:
+        """Returns the ids, with the final states, that a job's opcodes depend on."""
+
+    def wake(self) -> None:
+        """Hands jobs to the runner while there are slots."""
+
+    def commit_surely(self, jobs: Sequence[Job], /) -> Deferred[Any]:
+        """Commits states again and again until the disk takes them."""
 
 
 class Admission:
     """Lets the queued jobs of one queue through to its scheduler."""
 
-    def __init__(self, queue: JobQueue) -> None:
+    def __init__(self, queue: QueueOfJobs) -> None:
         self._queue = queue
         self._dependencies = Dependencies()
         self._rules: list[Rule] = []

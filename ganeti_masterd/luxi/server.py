@@ -8,7 +8,9 @@ that the client has gone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import typing
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
@@ -21,11 +23,8 @@ from ganeti_masterd.constants import LUXI_EOM
 from ganeti_masterd.errors import GenericError, LuxiError, ProgrammerError
 from ganeti_masterd.luxi.documents import ProtocolError
 from ganeti_masterd.luxi.framing import Framer, MessageTooLarge
-from ganeti_masterd.luxi.messages import decode_request, encode_error, encode_reply
+from ganeti_masterd.luxi.messages import Request, decode_request, encode_error, encode_reply
 from ganeti_masterd.luxi.peers import Peer, hung_up, peer_of
-
-if TYPE_CHECKING:
-    from ganeti_masterd.luxi.factory import LuxiFactory
 
 log = Logger()
 
@@ -37,6 +36,36 @@ PEER_CHECK = 5.0
 _NEVER = float("inf")
 #: From here on a reply is not copied to get its end byte.
 _LARGE = 16384
+
+
+class Connections(typing.Protocol):
+    """All connections of one socket, as far as each of them needs the others."""
+
+    max_message_size: int
+    #: Seconds, infinity for never.
+    idle_timeout: float
+    #: How many messages came in.
+    requests: int
+
+    @property
+    def answer(self) -> Callable[[Request, Peer], Any]:
+        """What is called for every request; its result, or a Deferred of it, is the answer."""
+
+    @property
+    def seconds(self) -> Callable[[], float]:
+        """The clock of deadlines."""
+
+    def expect(self, at: float, /) -> None:
+        """Calls :meth:`LuxiServer.overdue` of connections whose deadline has passed by then."""
+
+    def connection_made(self, connection: LuxiServer, /) -> None:
+        """Registers a connection, or refuses it."""
+
+    def connection_refused(self, connection: LuxiServer, /) -> None:
+        """Notes that a connection only waits for its client to read the error."""
+
+    def connection_lost(self, connection: LuxiServer, /) -> None:
+        """Forgets a connection."""
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -68,11 +97,11 @@ class LuxiServer(Protocol):
 
     delimiter = LUXI_EOM
 
-    factory: LuxiFactory
+    factory: Connections
     transport: Any
     connected: int
 
-    def __init__(self, factory: LuxiFactory, connection: int) -> None:
+    def __init__(self, factory: Connections, connection: int) -> None:
         self.factory = factory
         self.transport = None
         self.connected = 0
