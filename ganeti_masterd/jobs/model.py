@@ -250,16 +250,6 @@ def _unfinished(job: Job, change: Callable[[OpState], OpState]) -> tuple[OpState
     return tuple(op if op.finished else change(op) for op in job.ops)
 
 
-def begin_canceling(job: Job) -> Job:
-    """A waiting job is asked to stop."""
-
-    def canceling(op: OpState) -> OpState:
-        _step(op, STATUS_CANCELING)
-        return replace(op, status=STATUS_CANCELING)
-
-    return replace(job, ops=_unfinished(job, canceling))
-
-
 def cancel(job: Job, now: float, result: Any = None) -> Job:
     """Every opcode that has not ended is cancelled; a dequeued one has no result."""
 

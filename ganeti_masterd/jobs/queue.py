@@ -393,21 +393,10 @@ class JobQueue:
 
     # Counting
 
-    def count(self, statuses: Iterable[str] | None = None) -> int:
-        """Returns how many live jobs have one of the statuses (all for null)."""
-        if statuses is None:
-            return len(self.jobs)
-        wanted = frozenset(statuses)
-        return sum(1 for job in self.jobs.values() if job.status in wanted)
-
     def close(self) -> None:
         """From now on no job begins and none is accepted."""
         self.closing = True
         self.watch.close()
-
-    def unfinished(self) -> list[int]:
-        """Returns the ids of jobs that hold or await locks, or run."""
-        return sorted(self.scheduler.running | self.scheduler.blocked)
 
 
 def _guarded(function: Callable[..., object], *args: Any) -> None:

@@ -34,7 +34,6 @@ calls = Implementations()
 calls.functions.update(scripts.calls.functions)
 
 PAUSE_FILE = DATA_DIR + "/watcher.pause"
-PAUSE_KEPT = 3600.0
 DAEMONS = frozenset({"ganeti-kvmd"})
 
 

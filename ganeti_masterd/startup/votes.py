@@ -51,10 +51,6 @@ class Tally(Struct, frozen=True):
         """How many votes there are."""
         return sum(count for _, count in self.ranks)
 
-    def votes_for(self, name: Vote) -> int:
-        """Returns how many votes are for ``name``."""
-        return dict(self.ranks).get(name, 0)
-
 
 def vote_of(answer: Any) -> Vote:
     """Returns the vote that a node's answer is; anything but a name is one for nobody."""
