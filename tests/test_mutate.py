@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import select
+import signal
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -203,6 +208,72 @@ class CommandTests(ProjectCase):
         self.assertEqual(code, 1)
         self.assertIn("the tests don't pass on unchanged code", output)
         self.assertNotIn("survived", output)
+
+
+#: Runs the command with copies in a folder of the test's.
+RUN = """
+import sys
+from pathlib import Path
+from tools import mutate
+mutate.COPIES = Path(sys.argv[1])
+sys.exit(mutate.main([], Path(sys.argv[2])))
+"""
+
+#: A test that hangs when the mutation is there, in a process and in its child.
+HANGING = """
+import subprocess
+import sys
+from unittest import TestCase
+
+from project.counter import unused
+
+
+class HangTests(TestCase):
+    def test_hang(self):
+        if unused() == 2:
+            with open({pipe!r}, "w") as pipe:
+                code = "print('hangs', end='', flush=True); import signal; signal.pause()"
+                subprocess.run([sys.executable, "-c", code], stdout=pipe)
+"""
+
+
+class SignalTests(ProjectCase):
+    """A run that is interrupted."""
+
+    def test_leaves_nothing(self) -> None:
+        """Copies and tests, with the processes that these began, are gone; it isn't a verdict."""
+        pipe = f"{self.root}.pipe"
+        os.mkfifo(pipe)
+        (self.root / "checks/test_counter.py").write_text(HANGING.format(pipe=pipe))
+        self.list_of(entry(*SURVIVOR))
+        copies = self.root.with_name("copies")
+        copies.mkdir()
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            hanging = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+            self.addCleanup(os.close, hanging)
+            command = subprocess.Popen(
+                [sys.executable, "-c", RUN, str(copies), str(self.root)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+            )
+            self.addCleanup(command.communicate)
+            self.addCleanup(command.kill)
+            self.assertEqual(self.read(hanging), b"hangs")
+            self.assertEqual(len(list(copies.iterdir())), 1)
+            command.send_signal(each)
+            # The end of the pipe comes once everybody who has it open is gone.
+            self.assertEqual(self.read(hanging), b"")
+            self.assertEqual(command.communicate(timeout=60)[0], b"")
+            self.assertEqual(command.returncode, 128 + each)
+            self.assertEqual(list(copies.iterdir()), [])
+            self.unchanged()
+
+    def read(self, pipe: int) -> bytes:
+        """Returns what comes next in a pipe, nothing for its end."""
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        self.assertTrue(poll.poll(60_000))
+        return os.read(pipe, 100)
 
 
 class ListTests(SynchronousTestCase):

@@ -27,14 +27,26 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
+from types import FrameType
+from typing import Any
 
 from msgspec import Struct
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = Path("tests", "mutations")
 
+#: Where the copies of the code are made: on a disk, as some tests sync files.
+COPIES = Path("/var/tmp")
+
+#: Signals that end a run early; what it made is removed first.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 #: Seconds for the tests of one mutation; those that take longer hang, and so have noticed.
 LIMIT = 120.0
+
+#: Where tests make their temporary files, below their copy: what killed ones leave goes with it.
+TEMPORARY = "_tmp"
 
 #: What is not copied: nothing that tests read, and nothing compiled from unchanged code.
 NOT_COPIED = shutil.ignore_patterns(
@@ -44,6 +56,57 @@ NOT_COPIED = shutil.ignore_patterns(
 
 class Stale(Exception):
     """The list doesn't fit the code any more, or its tests don't pass on unchanged code."""
+
+
+class Interrupted(BaseException):
+    """One of the signals ``ENDING`` came."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Processes:
+    """The tests under way, each in a process group of its own. For use in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._running: set[int] = set()
+        self._ended = False
+
+    @contextlib.contextmanager
+    def started(self, command: Sequence[str], **how: Any) -> Iterator[subprocess.Popen[str]]:
+        """Starts a process, which is killed with its children when the body is left.
+
+        Raises ``RuntimeError`` after :meth:`end`, also where that comes during the body:
+        how a process ended then says nothing.
+        """
+        with self._lock:
+            self._check()
+            process: subprocess.Popen[str] = subprocess.Popen(
+                command, start_new_session=True, **how
+            )
+            self._running.add(process.pid)
+        try:
+            yield process
+        finally:
+            with self._lock:
+                # Children too, also those that outlived their tests.
+                _kill(process.pid)
+                self._running.discard(process.pid)
+            process.wait()
+            self._check()
+
+    def _check(self) -> None:
+        if self._ended:
+            raise RuntimeError("the run is over")
+
+    def end(self) -> None:
+        """Kills all that are under way; no other is started."""
+        with self._lock:
+            self._ended = True
+            for pid in self._running:
+                _kill(pid)
 
 
 class Mutation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,14 +185,23 @@ def chosen(mutations: Sequence[Mutation], words: Sequence[str]) -> list[Mutation
 @contextlib.contextmanager
 def copies(root: Path, count: int) -> Iterator[list[Path]]:
     """Yields so many copies of the tree, which are removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="mutations-", dir="/var/tmp") as folder:
+    folder = tempfile.mkdtemp(prefix="mutations-", dir=COPIES)
+    try:
         trees = [Path(folder, str(number)) for number in range(count)]
         for tree in trees:
             shutil.copytree(root, tree, ignore=NOT_COPIED)
+            (tree / TEMPORARY).mkdir()
         yield trees
+    finally:
+        # A signal that comes now waits until they are gone.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        shutil.rmtree(folder)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def attempt(tree: Path, mutation: Mutation, limit: float = LIMIT) -> Verdict:
+def attempt(
+    tree: Path, mutation: Mutation, limit: float = LIMIT, processes: Processes | None = None
+) -> Verdict:
     """Runs a mutation's tests on a copy of the tree that has it; the copy is as before after."""
     path = tree / mutation.file
     before = path.read_text(encoding="utf-8")
@@ -137,7 +209,7 @@ def attempt(tree: Path, mutation: Mutation, limit: float = LIMIT) -> Verdict:
     try:
         _rewrite(path, after)
         for test in mutation.tests:
-            passed = run_tests(tree, [test], limit)[0]
+            passed = run_tests(tree, [test], limit, processes)[0]
             if passed is None:
                 return Verdict.HUNG
             if not passed:
@@ -147,71 +219,77 @@ def attempt(tree: Path, mutation: Mutation, limit: float = LIMIT) -> Verdict:
         _rewrite(path, before)
 
 
-def run_tests(tree: Path, tests: Sequence[str], limit: float) -> tuple[bool | None, str]:
+def run_tests(
+    tree: Path, tests: Sequence[str], limit: float, processes: Processes | None = None
+) -> tuple[bool | None, str]:
     """Runs tests in a tree up to the first that fails; returns whether all passed, and the output.
 
     None for tests that took longer than ``limit`` seconds; they are killed with their children.
     """
     command = [sys.executable, "-m", "twisted.trial", "--exitfirst", "--reporter=text"]
     environment = {**os.environ, "PYTHONPATH": str(tree)}
+    if (tree / TEMPORARY).is_dir():
+        environment["TMPDIR"] = str(tree / TEMPORARY)
     environment.pop("GANETI_MASTERD_SOAK", None)
+    passed: bool | None = None
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        process = subprocess.Popen(
-            [*command, f"--temp-directory={tree / '_trial_temp'}", *tests],
-            cwd=tree,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        passed: bool | None = None
-        try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                passed = process.wait(limit) == 0
-        finally:
-            # Children too, also those that outlived their tests.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with (
+            (processes or Processes()).started(
+                [*command, f"--temp-directory={tree / '_trial_temp'}", *tests],
+                cwd=tree,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            ) as process,
+            contextlib.suppress(subprocess.TimeoutExpired),
+        ):
+            passed = process.wait(limit) == 0
         output.seek(0)
         return passed, output.read()
 
 
 def check_unchanged(
-    trees: Sequence[Path], mutations: Sequence[Mutation], limit: float = LIMIT
+    pool: ThreadPoolExecutor,
+    trees: Sequence[Path],
+    mutations: Sequence[Mutation],
+    limit: float,
+    processes: Processes,
 ) -> None:
     """Raises :class:`Stale` if the tests fail without any mutation: they would tell nothing."""
     named = {test for mutation in mutations for test in mutation.tests}
     # None twice in one run: not those within a folder or module that is named as well.
     tests = sorted(t for t in named if not any(t.startswith(f"{other}.") for other in named))
     shares = [tests[number :: len(trees)] for number in range(len(trees))]
-    with ThreadPoolExecutor(len(trees)) as pool:
-        for passed, output in pool.map(
-            lambda tree, share: run_tests(tree, share, limit) if share else (True, ""),
-            trees,
-            shares,
-        ):
-            if not passed:
-                raise Stale(f"the tests don't pass on unchanged code:\n{output[-4000:]}")
+    for passed, output in pool.map(
+        lambda tree, share: run_tests(tree, share, limit, processes) if share else (True, ""),
+        trees,
+        shares,
+    ):
+        if not passed:
+            raise Stale(f"the tests don't pass on unchanged code:\n{output[-4000:]}")
 
 
 def run(
     root: Path, mutations: Sequence[Mutation], *, jobs: int = 2, limit: float = LIMIT
 ) -> list[Mutation]:
-    """Tries mutations, ``jobs`` at a time, and prints what became of each; returns survivors."""
+    """Tries mutations, ``jobs`` at a time, and prints what became of each; returns survivors.
+
+    Raises :class:`Interrupted`, with nothing left behind, if a signal ends it.
+    """
     survivors: list[Mutation] = []
-    with copies(root, jobs) as trees, ThreadPoolExecutor(jobs) as pool:
+    processes = Processes()
+    with _interruptible(), copies(root, jobs) as trees, _threads(jobs, processes) as pool:
         free: SimpleQueue[Path] = SimpleQueue()
         for tree in trees:
             free.put(tree)
-        check_unchanged(trees, mutations, limit * 5)
+        check_unchanged(pool, trees, mutations, limit * 5, processes)
 
         def judge(mutation: Mutation) -> None:
             tree = free.get()
             began = time.monotonic()
             try:
-                verdict = attempt(tree, mutation, limit)
+                verdict = attempt(tree, mutation, limit, processes)
             finally:
                 free.put(tree)
             print(f"{verdict.value:14} {time.monotonic() - began:6.1f} s  {mutation.name}")
@@ -222,6 +300,36 @@ def run(
         for _ in pool.map(judge, mutations):
             pass
     return sorted(survivors, key=mutations.index)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raises :class:`Interrupted` where the body is when a signal comes, once."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # What is cleaned up now is not to be cut short by another.
+        for each in ENDING:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {each: signal.signal(each, interrupt) for each in ENDING}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def _threads(count: int, processes: Processes) -> Iterator[ThreadPoolExecutor]:
+    """Yields a pool; if the body raises, what its threads wait for is killed, and they end."""
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.end()
+            raise
 
 
 def shown(root: Path, mutation: Mutation) -> str:
@@ -253,10 +361,18 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     except Stale as fault:
         print(f"The list of mutations has to be mended:\n{fault}")
         return 1
+    except Interrupted as signalled:
+        return 128 + signalled.number
     for mutation in survivors:
         print(f"\n{shown(root, mutation)}", end="")
     print(f"\n{len(mutations)} mutations, {len(survivors)} survived")
     return 1 if survivors else 0
+
+
+def _kill(group: int) -> None:
+    """Kills a process group, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def _missing_tests(root: Path, mutation: Mutation) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -335,6 +336,32 @@ class LeavingTests(QueueScene):
         self.settled.callback(None)
         self.assertEqual(self.successResultOf(self.queue.archived([self.job_id])), {})
         self.assertIsNone(self.queue.status_of(self.job_id))
+
+    def listed(self, *meanwhile: Callable[[], object]) -> list[int]:
+        """Returns the ids of the archive; each of its folders is empty, then something happens."""
+        steps = dict(zip("ab", meanwhile, strict=False))
+
+        def ids_in(folder: str) -> list[int]:
+            steps[folder]()
+            return []
+
+        self.patch(self.folder, "archive_folders", lambda: list(steps))
+        self.patch(self.folder, "ids_in", ids_in)
+        ids: list[int] = self.successResultOf(self.queue.archived_ids())
+        return ids
+
+    def test_archived_once_its_folder_is_listed(self) -> None:
+        """One that is archived after a look at the last folder is in the list."""
+        other = self.submit_one()
+        self.finish(other)
+        ids = self.listed(lambda: None, lambda: self.control.archive(other))
+        self.assertEqual(ids, [self.job_id, other])
+
+    def test_moved_once_its_folder_is_listed(self) -> None:
+        """So is one whose file moves after the look at its folder."""
+        self.assertEqual(
+            self.listed(lambda: self.settled.callback(None), lambda: None), [self.job_id]
+        )
 
     def test_files_that_cannot_follow(self) -> None:
         """A journal that ends with files behind keeps nothing in memory either."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,6 +12,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.startup import simulated_root
 from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.paths import Paths
+
+#: Holds a lock of one kind on a file until its standard input ends.
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "a+")
+getattr(fcntl, sys.argv[2])(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 class Host:
@@ -44,3 +55,17 @@ class RootTestCase(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.root)
         self.paths = Paths(self.root)
         simulated_root.prepare(self.paths, 3)
+
+    def hold(self, path: str, kind: str) -> None:
+        """Lets another process hold a lock until the test ends."""
+        other = subprocess.Popen(
+            [sys.executable, "-c", HOLD, path, kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert other.stdin is not None
+        assert other.stdout is not None
+        self.addCleanup(other.wait)
+        self.addCleanup(other.stdout.close)
+        self.addCleanup(other.stdin.close)
+        other.stdout.readline()

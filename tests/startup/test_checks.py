@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from msgspec import json
@@ -24,15 +22,6 @@ from ganeti_masterd.startup.checks import (
 from ganeti_masterd.startup.locks import LockedFile
 from tests.startup.scene import Host, RootTestCase
 
-#: Holds a lock of one kind on a file until its standard input ends.
-HOLD = """
-import fcntl, sys
-file = open(sys.argv[1], "a+")
-getattr(fcntl, sys.argv[2])(file, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
 
 class CheckTests(RootTestCase):
     """One thing is wrong at a time, and more: then the first one counts."""
@@ -49,20 +38,6 @@ class CheckTests(RootTestCase):
     def refused(self) -> Refused:
         """Runs the checks, which must not pass."""
         return self.assertRaises(Refused, check, self.wanted, self.host)
-
-    def hold(self, path: str, kind: str) -> None:
-        """Lets another process hold a lock until the test ends."""
-        other = subprocess.Popen(
-            [sys.executable, "-c", HOLD, path, kind],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert other.stdin is not None
-        assert other.stdout is not None
-        self.addCleanup(other.wait)
-        self.addCleanup(other.stdout.close)
-        self.addCleanup(other.stdin.close)
-        other.stdout.readline()
 
     def test_passes(self) -> None:
         """A good start finds the configuration and the account, and changes nothing."""
