@@ -14,18 +14,16 @@ from msgspec import Struct
 
 from ganeti_masterd.allocation.requests import Request, taken_by, template_of
 from ganeti_masterd.config.objects import Cluster, Instance, Node, NodeGroup
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.errors import OpExecError
-from ganeti_masterd.query import parameters
 from ganeti_masterd.query.collectors import storage_units
 from ganeti_masterd.rpc.interfaces import NodeResult
 from ganeti_masterd.rpc.results import NodeInfo, RunningInstance, parse
 
 #: The version of the format.
 VERSION = 2
-
-#: Which storage a disk template lives on, of those that tell their room.
-_STORAGE = {"drbd": "lvm-vg", "file": "file", "plain": "lvm-vg"}
 
 
 class Questions(Struct, frozen=True):
@@ -97,8 +95,8 @@ def document(
 
 def _units(snapshot: Snapshot, node: Node, template: str) -> list[list[Any]]:
     """The node's storage units of a template, with spindles where they are given whole."""
-    wanted = {_STORAGE.get(template)}
-    if "lvm-vg" in wanted and parameters.of_node(snapshot, node).get("exclusive_storage"):
+    wanted = {template_named(template).storage}
+    if "lvm-vg" in wanted and effective.of_node(snapshot, node).get("exclusive_storage"):
         wanted.add("lvm-pv")
     return [unit for unit in storage_units(snapshot, node) if unit[0] in wanted]
 
@@ -108,7 +106,7 @@ def _group(cluster: Cluster, group: NodeGroup) -> dict[str, Any]:
         "name": group.name,
         "alloc_policy": group.alloc_policy,
         "networks": list(group.networks),
-        "ipolicy": parameters.instance_policy(cluster, group),
+        "ipolicy": effective.instance_policy(cluster, group),
         "tags": list(group.tags),
     }
 
@@ -124,7 +122,7 @@ def _static(snapshot: Snapshot, node: Node) -> dict[str, Any]:
         "group": node.group,
         "master_capable": node.master_capable,
         "vm_capable": node.vm_capable,
-        "ndparams": parameters.of_node(snapshot, node),
+        "ndparams": effective.of_node(snapshot, node),
     }
 
 
@@ -155,11 +153,11 @@ def _storage(node: Node, template: str, said: NodeInfo) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(
         ("total_disk", "free_disk", "total_spindles", "free_spindles"), 0
     )
-    kind = _STORAGE.get(template)
-    if kind is None:
+    facts = template_named(template)
+    if not facts.reports_room:
         return found
     for unit in said.storage or ():
-        if unit.type == kind:
+        if unit.type == facts.storage:
             found |= {"total_disk": unit.storage_size, "free_disk": unit.storage_free}
             break
     else:
@@ -182,7 +180,7 @@ def _memory(
     """
     found = {"all": 0, "up": 0, "missing": 0}
     for instance in snapshot.instances_on(node):
-        most = parameters.backend(snapshot.cluster, instance)["maxmem"]
+        most = effective.backend(snapshot.cluster, instance)["maxmem"]
         found["all"] += most
         if instance.admin_state == "up" and not instance.forthcoming:
             found["up"] += most
@@ -192,11 +190,11 @@ def _memory(
 
 
 def _instance(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
-    backend = parameters.backend(snapshot.cluster, instance)
+    backend = effective.backend(snapshot.cluster, instance)
     disks = snapshot.disks_of(instance)
     nics = []
     for nic in instance.nics:
-        params = parameters.of_nic(snapshot.cluster, nic)
+        params = effective.of_nic(snapshot.cluster, nic)
         described = {
             "mac": nic.mac,
             "ip": nic.ip,

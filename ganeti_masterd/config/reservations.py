@@ -71,8 +71,8 @@ def _volumes(snapshot: Snapshot) -> frozenset[Hashable]:
         while waiting:
             disk = waiting.pop()
             waiting += disk.children
-            if disk.dev_type == "plain" and disk.logical_id:
-                found.add("/".join(map(str, disk.logical_id[:2])))
+            if disk.volume is not None:
+                found.add(disk.volume)
         return frozenset(found)
 
     return snapshot.disks.cached("volumes", collect)

@@ -13,8 +13,9 @@ import msgspec
 from twisted.internet.defer import Deferred, gatherResults
 
 from ganeti_masterd.config.objects import Cluster, Instance, Node
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.query import parameters
+from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.query.entries import NO_DATA, OFFLINE, Entry
 from ganeti_masterd.query.fields import Need
 from ganeti_masterd.query.instances import Running, Sighting
@@ -33,9 +34,6 @@ from ganeti_masterd.rpc.results import Console, NodeInfo, OSRow, RunningInstance
 
 #: How long one node may hold an answer, in seconds.
 PATIENCE = 20.0
-
-#: Storage units that nodes report, by the disk template that uses them.
-_UNIT_TYPES = {"file": "file", "plain": "lvm-vg", "drbd": "lvm-vg"}
 
 
 def failure(result: NodeResult) -> Entry:
@@ -188,15 +186,17 @@ def storage_units(snapshot: Snapshot, node: Node) -> list[list[Any]]:
     """
     cluster = snapshot.cluster
     group = cluster.volume_group_name
-    merged = parameters.of_node(snapshot, node)
+    merged = effective.of_node(snapshot, node)
     exclusive = [bool(merged.get("exclusive_storage", False))]
     units: dict[str, list[Any]] = {}
-    for template in cluster.enabled_disk_templates:
-        kind = _UNIT_TYPES.get(template)
-        if kind == "file":
-            units[kind] = [kind, cluster.file_storage_dir, []]
-        elif kind is not None and group is not None:
-            units[kind] = [kind, group, exclusive]
+    for name in cluster.enabled_disk_templates:
+        facts = template_named(name)
+        if not facts.reports_room:
+            continue
+        if facts.directory is not None:
+            units[facts.storage] = [facts.storage, getattr(cluster, facts.directory), []]
+        elif group is not None:
+            units[facts.storage] = [facts.storage, group, exclusive]
     if group is not None:
         units["lvm-pv"] = ["lvm-pv", group, exclusive]
     return list(units.values())
@@ -238,6 +238,6 @@ def _console_request(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
         "instance": msgspec.json.decode(instance.encoded),
         "node": msgspec.json.decode(node.encoded),
         "group": msgspec.json.decode(snapshot.group_of(node).encoded),
-        "hvParams": parameters.hypervisor(snapshot.cluster, instance),
-        "beParams": parameters.backend(snapshot.cluster, instance),
+        "hvParams": effective.hypervisor(snapshot.cluster, instance),
+        "beParams": effective.backend(snapshot.cluster, instance),
     }

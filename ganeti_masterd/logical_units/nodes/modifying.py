@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.candidates import pool
 from ganeti_masterd.config.changes import Update
 from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.parameters.merging import (
     NODE_GLOBALS,
     disk_state,
@@ -38,7 +39,6 @@ from ganeti_masterd.logical_units.nodes.pool import PoolChange, PoolMoved, chang
 from ganeti_masterd.logical_units.nodes.roles import FLAGS, Decision, Role
 from ganeti_masterd.logical_units.nodes.secondary import affected_instances, check_change
 from ganeti_masterd.opcodes.nodes import NodeSetParams
-from ganeti_masterd.query import parameters
 
 #: Parameters of the opcode that ask for a change, as the real daemon counts them.
 REQUESTS = (
@@ -87,7 +87,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         node = self._current(snapshot)
         roles.check_request(snapshot, node, op)
         roles.check_pool(snapshot, node, op)
-        oob_program = parameters.of_node(snapshot, node).get("oob_program")
+        oob_program = effective.of_node(snapshot, node).get("oob_program")
         roles.check_power(node, op, oob_program or "")
         self.decision = roles.decide(snapshot, node, op)
         for line in self.decision.lines:

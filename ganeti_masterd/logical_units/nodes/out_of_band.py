@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_STATE, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive, exclusive
@@ -21,7 +22,6 @@ from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
 from ganeti_masterd.opcodes.nodes import OobCommand
-from ganeti_masterd.query import parameters
 
 # Statuses of values (spec luxi 3).
 NORMAL = 0
@@ -119,7 +119,7 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
 
     def _run(self, ctx: Context, node: Node) -> Cell:
         snapshot, command = ctx.snapshot(), self.op.command
-        program = parameters.of_node(snapshot, node).get("oob_program")
+        program = effective.of_node(snapshot, node).get("oob_program")
         if not program:
             return UNAVAILABLE, None
         arguments = (program, command, node.name, self.op.timeout)
@@ -155,7 +155,7 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
 
 
 def _advice(snapshot: Snapshot, master: Node, command: str) -> str:
-    program = parameters.of_node(snapshot, master).get("oob_program")
+    program = effective.of_node(snapshot, master).get("oob_program")
     if not program:
         return "it does not support out-of-band operations"
     return (

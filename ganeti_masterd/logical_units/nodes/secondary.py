@@ -24,7 +24,7 @@ def affected_instances(snapshot: Snapshot, node: str) -> tuple[Instance, ...]:
     return tuple(
         instance
         for instance in on_node.values()
-        if any(disk.dev_type == "drbd" for disk in snapshot.disks_of(instance))
+        if any(disk.template.internal for disk in snapshot.disks_of(instance))
     )
 
 

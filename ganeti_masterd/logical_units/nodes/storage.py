@@ -8,6 +8,7 @@ from typing import Any
 from ganeti_masterd.config.objects import Cluster, Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
+from ganeti_masterd.config.templates import TEMPLATES, template_named
 from ganeti_masterd.errors import ECODE_ENVIRON, ECODE_STATE, OpPrereqError, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_shared, exclusive, shared
 from ganeti_masterd.logical_units import node_objects
@@ -20,19 +21,6 @@ from ganeti_masterd.opcodes.os_storage import (
     NodeQueryStorage,
     RepairNodeStorage,
 )
-
-#: The kind of storage that disks of each template lie on.
-STORAGE_OF_TEMPLATE: Mapping[str, str] = {
-    "blockdev": "blockdev",
-    "diskless": "diskless",
-    "drbd": "lvm-vg",
-    "ext": "ext",
-    "file": "file",
-    "gluster": "gluster",
-    "plain": "lvm-vg",
-    "rbd": "rados",
-    "sharedfile": "sharedfile",
-}
 
 #: Kinds that nodes can tell about, in the order in which the real daemon lists them.
 REPORTED = ("sharedfile", "lvm-vg", "lvm-pv", "file", "gluster")
@@ -52,7 +40,7 @@ def check_enabled(cluster: Cluster, kind: str) -> None:
 
     Physical volumes go with their group. The real daemon gives no error code here.
     """
-    used = {STORAGE_OF_TEMPLATE.get(name) for name in cluster.enabled_disk_templates}
+    used = {template_named(name).storage for name in cluster.enabled_disk_templates}
     wanted = "lvm-vg" if kind == "lvm-pv" else kind
     if wanted not in used:
         raise OpPrereqError(
@@ -64,9 +52,9 @@ def check_enabled(cluster: Cluster, kind: str) -> None:
 def arguments_of(cluster: Cluster, kind: str) -> list[Any]:
     """Returns what a node has to know of the cluster to find units of a kind."""
     directories = {
-        "file": cluster.file_storage_dir,
-        "sharedfile": cluster.shared_file_storage_dir,
-        "gluster": cluster.gluster_storage_dir,
+        template.storage: getattr(cluster, template.directory)
+        for template in TEMPLATES.values()
+        if template.directory is not None
     }
     return [[directories[kind]]] if kind in directories else []
 
@@ -109,7 +97,7 @@ class ListStorage(LogicalUnit[NodeQueryStorage], runs=NodeQueryStorage):
             check_enabled(cluster, self.op.storage_type)
             self.kind = self.op.storage_type
             return
-        self.kind = STORAGE_OF_TEMPLATE[cluster.enabled_disk_templates[0]]
+        self.kind = template_named(cluster.enabled_disk_templates[0]).storage
         if self.kind not in REPORTED:
             # The real daemon gives no error code here.
             raise OpPrereqError(

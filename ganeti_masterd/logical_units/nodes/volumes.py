@@ -42,9 +42,8 @@ def volume_owners(snapshot: Snapshot) -> dict[tuple[str, str], str]:
     owners: dict[tuple[str, str], str] = {}
 
     def collect(disk: Disk, nodes: tuple[str, ...], name: str) -> None:
-        if disk.dev_type == "plain" and disk.logical_id is not None:
-            volume = "/".join(map(str, disk.logical_id[:2]))
-            owners.update(((node, volume), name) for node in nodes)
+        if disk.volume is not None:
+            owners.update(((node, disk.volume), name) for node in nodes)
         for child in disk.children:
             collect(child, nodes, name)
 

@@ -119,7 +119,7 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
         owners: dict[str, str] = {}
         for instance in instances:
             for disk in snapshot.disks_of(instance):
-                if disk.dev_type == "drbd":
+                if disk.template.internal:
                     owners[disk.uuid] = instance.name
                     for uuid in snapshot.nodes_of(instance):
                         on_node.setdefault(uuid, []).append((instance, disk))

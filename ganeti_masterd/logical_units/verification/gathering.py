@@ -15,7 +15,6 @@ from ganeti_masterd.logical_units import node_objects
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.verification import asking
 from ganeti_masterd.logical_units.verification.files import Files
-from ganeti_masterd.logical_units.verification.instances import MIRRORED_INSIDE
 from ganeti_masterd.logical_units.verification.pictures import Picture
 from ganeti_masterd.logical_units.verification.report import Finding, Report
 from ganeti_masterd.logical_units.verification.shape import well_formed
@@ -60,7 +59,7 @@ def outside_nodes(group: Group) -> list[str]:
     found = {
         uuid: None
         for instance in group.instances
-        if any(disk.dev_type in MIRRORED_INSIDE for disk in snapshot.disks_of(instance))
+        if any(disk.template.internal for disk in snapshot.disks_of(instance))
         for uuid in snapshot.nodes_of(instance)
         if uuid in snapshot.nodes and snapshot.nodes[uuid].group != group.group.uuid
     }

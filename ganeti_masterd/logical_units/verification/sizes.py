@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.locking.levels import (
     Level,
@@ -22,7 +23,6 @@ from ganeti_masterd.logical_units import node_objects
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.verification import ClusterRepairDiskSizes
-from ganeti_masterd.query import parameters
 from ganeti_masterd.rpc.interfaces import Target
 
 _MIB = 1048576
@@ -38,7 +38,7 @@ class Place(Struct, frozen=True):
 
 def with_child_sizes(disk: Disk) -> Disk:
     """Returns a disk whose data volume is not smaller than itself (DRBD's)."""
-    if disk.dev_type != "drbd" or not disk.children:
+    if not disk.template.children or not disk.children:
         return disk
     first, *others = disk.children
     if first.size < disk.size:
@@ -113,7 +113,7 @@ class RepairDiskSizes(LogicalUnit[ClusterRepairDiskSizes], runs=ClusterRepairDis
                 ctx.warning(f"Invalid result from node {answer.node}, ignoring node results")
                 continue
             node = snapshot.nodes[uuid]
-            counts = bool(parameters.of_node(snapshot, node).get("exclusive_storage"))
+            counts = bool(effective.of_node(snapshot, node).get("exclusive_storage"))
             for place, told in zip(places[uuid], answer.payload, strict=True):
                 changed += self._correct(ctx, place, told, counts=counts)
         return changed
