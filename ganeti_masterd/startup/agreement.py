@@ -13,7 +13,7 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.logical_units.node_objects import master_address
+from ganeti_masterd.logical_units.steps.node_objects import master_address
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.startup.votes import PAUSE, TRIES, Outcome, Verdict, decide, vote_of
 from ganeti_masterd.timing import Timers

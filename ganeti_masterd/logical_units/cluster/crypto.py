@@ -15,8 +15,8 @@ from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes.pool import ask_digests, digest_of
+from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.cluster import ClusterRenewCrypto
 
 #: How often a node is asked that doesn't tell its digest.

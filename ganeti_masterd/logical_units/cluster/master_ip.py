@@ -5,7 +5,7 @@ from __future__ import annotations
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.node_objects import master_network
+from ganeti_masterd.logical_units.steps.node_objects import master_network
 from ganeti_masterd.opcodes.cluster import ClusterActivateMasterIp, ClusterDeactivateMasterIp
 from ganeti_masterd.rpc.interfaces import NodeResult
 

@@ -19,8 +19,8 @@ from ganeti_masterd.logical_units.cluster.node_checks import check_on_nodes
 from ganeti_masterd.logical_units.cluster.planning import changed, check_arguments
 from ganeti_masterd.logical_units.cluster.pool_size import resize_pool
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.followups import with_jobs
 from ganeti_masterd.logical_units.nodes.setup import ensure_kvm_daemon
+from ganeti_masterd.logical_units.steps.followups import with_jobs
 from ganeti_masterd.opcodes.cluster import ClusterSetParams
 
 #: Where allocator scripts lie, the first that has one counts.

@@ -36,13 +36,13 @@ from ganeti_masterd.errors import (
     prereq,
 )
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes import addresses, ancillary, setup
 from ganeti_masterd.logical_units.nodes.physical import check_physical_volumes
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
+from ganeti_masterd.logical_units.steps.asking import ask_one
+from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.nodes import NodeAdd
 from ganeti_masterd.rpc.interfaces import Target
 

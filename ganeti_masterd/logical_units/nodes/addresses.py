@@ -24,8 +24,8 @@ from ganeti_masterd.errors import (
     OpPrereqError,
     prereq,
 )
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps.asking import ask_one
 from ganeti_masterd.opcodes.checks import is_ipv4_address, is_ipv6_address
 from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.rpc.results import checked

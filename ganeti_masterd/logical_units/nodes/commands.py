@@ -6,10 +6,10 @@ from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
-from ganeti_masterd.logical_units.asking import ask, ask_one
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import node_of
+from ganeti_masterd.logical_units.steps.asking import ask, ask_one
 from ganeti_masterd.opcodes.nodes import NodePowercycle, RestrictedCommand
 
 

@@ -28,16 +28,16 @@ from ganeti_masterd.config.parameters.types import NODE, enforce
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_STATE, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes import roles, setup
 from ganeti_masterd.logical_units.nodes.addresses import check_secondary
 from ganeti_masterd.logical_units.nodes.finding import node_of
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, PoolMoved, change_pool
 from ganeti_masterd.logical_units.nodes.roles import FLAGS, Decision, Role
 from ganeti_masterd.logical_units.nodes.secondary import affected_instances, check_change
+from ganeti_masterd.logical_units.steps.asking import ask_one
+from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.nodes import NodeSetParams
 
 #: Parameters of the opcode that ask for a change, as the real daemon counts them.

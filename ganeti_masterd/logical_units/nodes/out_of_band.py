@@ -17,10 +17,10 @@ from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_STATE, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive, exclusive
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
+from ganeti_masterd.logical_units.steps.asking import ask_one
 from ganeti_masterd.opcodes.nodes import OobCommand
 
 # Statuses of values (spec luxi 3).

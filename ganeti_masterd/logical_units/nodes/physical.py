@@ -9,8 +9,8 @@ from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_ENVIRON, prereq
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps.asking import ask_one
 from ganeti_masterd.rpc.interfaces import Target
 
 #: How far the sizes of volumes on a node with exclusive storage may be apart.

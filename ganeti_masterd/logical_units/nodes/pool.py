@@ -18,11 +18,11 @@ from ganeti_masterd.config.changes import Change, Update
 from ganeti_masterd.config.objects import Cluster, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ConfigurationError, OpExecError
-from ganeti_masterd.logical_units.asking import ask
 from ganeti_masterd.logical_units.base import names_of
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import only_warned_of
 from ganeti_masterd.logical_units.nodes.setup import add_candidate_key
+from ganeti_masterd.logical_units.steps.asking import ask
+from ganeti_masterd.logical_units.steps.half_done import only_warned_of
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
 #: How often a transaction is planned anew because the pool moved in between.

@@ -12,13 +12,13 @@ from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes import ancillary, setup
 from ganeti_masterd.logical_units.nodes.finding import node_of
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
+from ganeti_masterd.logical_units.steps.asking import ask_one
+from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.nodes import NodeRemove
 from ganeti_masterd.rpc.interfaces import Target
 

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from ganeti_masterd.config.objects import Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_NOTUNIQUE, ECODE_STATE, OpPrereqError, prereq
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.addresses import check_holds, check_reachable
+from ganeti_masterd.logical_units.steps.asking import ask_one
 
 #: ``state`` of an instance that is known to the hypervisor but shut down (spec rpc 6).
 SHUT_DOWN = 1

@@ -11,8 +11,8 @@ from typing import Any
 
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.logical_units.asking import ask, ask_one
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps.asking import ask, ask_one
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.rpc.results import checked
 

@@ -11,11 +11,11 @@ from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.config.templates import TEMPLATES, template_named
 from ganeti_masterd.errors import ECODE_ENVIRON, ECODE_STATE, OpPrereqError, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_shared, exclusive, shared
-from ganeti_masterd.logical_units import node_objects
-from ganeti_masterd.logical_units.asking import ask, ask_one
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, node_of, nodes_of
+from ganeti_masterd.logical_units.steps import node_objects
+from ganeti_masterd.logical_units.steps.asking import ask, ask_one
 from ganeti_masterd.opcodes.os_storage import (
     NodeModifyStorage,
     NodeQueryStorage,

@@ -9,10 +9,10 @@ from ganeti_masterd.config.objects import Disk, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_shared, shared
-from ganeti_masterd.logical_units.asking import ask
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
+from ganeti_masterd.logical_units.steps.asking import ask
 from ganeti_masterd.opcodes.os_storage import NodeQueryVols
 
 Volume = Mapping[str, str]

@@ -11,9 +11,9 @@ from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.locking.levels import Level, Wanted, shared
-from ganeti_masterd.logical_units import node_objects
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.verification.pictures import volumes_by_node
 from ganeti_masterd.opcodes.verification import GroupVerifyDisks
 from ganeti_masterd.rpc.interfaces import Target

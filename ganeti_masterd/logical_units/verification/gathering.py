@@ -11,8 +11,8 @@ from msgspec import Struct
 from ganeti_masterd.config.objects import Disk, Instance, Node, NodeGroup
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural_key
-from ganeti_masterd.logical_units import node_objects
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.verification import asking
 from ganeti_masterd.logical_units.verification.files import Files
 from ganeti_masterd.logical_units.verification.pictures import Picture

@@ -19,9 +19,9 @@ from ganeti_masterd.locking.levels import (
     exclusive,
     shared,
 )
-from ganeti_masterd.logical_units import node_objects
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.opcodes.verification import ClusterRepairDiskSizes
 from ganeti_masterd.rpc.interfaces import Target
 

@@ -8,7 +8,7 @@ from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, nothing
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.notification import Notification
+from ganeti_masterd.logical_units.trials.notification import Notification
 from ganeti_masterd.opcodes.tests import TestDelay
 
 
