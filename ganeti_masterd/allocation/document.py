@@ -20,7 +20,7 @@ from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.query.collectors import storage_units
 from ganeti_masterd.rpc.interfaces import NodeResult
-from ganeti_masterd.rpc.results import NodeInfo, RunningInstance, parse
+from ganeti_masterd.rpc.results import NodeInfo, RunningInstance
 
 #: The version of the format.
 VERSION = 2
@@ -63,8 +63,8 @@ def document(
     snapshot: Snapshot,
     request: Request,
     asked: Questions,
-    info: Mapping[str, NodeResult],
-    instances: Mapping[str, NodeResult],
+    info: Mapping[str, NodeResult[NodeInfo]],
+    instances: Mapping[str, NodeResult[dict[str, RunningInstance]]],
 ) -> dict[str, Any]:
     """Returns the document, with what nodes answered to ``asked`` (by uuid).
 
@@ -127,15 +127,14 @@ def _static(snapshot: Snapshot, node: Node) -> dict[str, Any]:
 
 
 def _live(
-    snapshot: Snapshot, node: Node, template: str, info: NodeResult, instances: NodeResult
+    snapshot: Snapshot, node: Node, template: str, info: NodeResult[Any], instances: NodeResult[Any]
 ) -> dict[str, Any]:
-    payload = info.require(f"Can't get data for node {node.name}")
+    said = info.require(f"Can't get data for node {node.name}")
     running = instances.require(f"Can't get node instance info from node {node.name}")
-    said = parse(payload, NodeInfo, "node_info")
     if not said.hypervisors:
         raise OpExecError(f"Node '{node.name}' told nothing of its hypervisor")
     room = said.hypervisors[0]
-    memory = _memory(snapshot, node, parse(running, dict[str, RunningInstance], "instances"))
+    memory = _memory(snapshot, node, running)
     return {
         "total_memory": room.memory_total,
         "reserved_memory": room.memory_dom0,

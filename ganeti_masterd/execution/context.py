@@ -24,12 +24,16 @@ from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.rpc.calls import IALLOCATOR_RUNNER
+from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.door import call_nodes
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.timing import Timers
 
 if TYPE_CHECKING:
     from ganeti_masterd.execution.run import JobRun
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -96,32 +100,44 @@ class OpcodeContext:
     def call(
         self,
         nodes: Iterable[str | Target],
-        procedure: str,
+        call: Call[P],
         arguments: Arguments = (),
         *,
         timeout: float | None = None,
-    ) -> Mapping[str, NodeResult]:
+    ) -> Mapping[str, NodeResult[P]]:
         """See ``Context.call``."""
         self.checkpoint()
-        answers = self.call_shielded(nodes, procedure, arguments, timeout)
+        answers = self.call_shielded(nodes, call, arguments, timeout)
         self.checkpoint()
         return answers
+
+    def call_one(
+        self,
+        node: str | Target,
+        call: Call[P],
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> NodeResult[P]:
+        """See ``Context.call_one``."""
+        (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
+        return answer
 
     def call_shielded(
         self,
         nodes: Iterable[str | Target],
-        procedure: str,
+        call: Call[P],
         arguments: Arguments = (),
         timeout: float | None = None,
-    ) -> Mapping[str, NodeResult]:
+    ) -> Mapping[str, NodeResult[P]]:
         """Calls nodes whether the job was killed or not."""
         targets = targets_of(self.snapshot(), nodes)
         services = self._services
 
-        def call() -> Deferred[Mapping[str, NodeResult]]:
-            return services.nodes.call(targets, procedure, arguments, timeout=timeout)
+        def send() -> Deferred[Mapping[str, NodeResult[P]]]:
+            return call_nodes(services.nodes, targets, call, arguments, timeout=timeout)
 
-        return services.hops.wait(call)
+        return services.hops.wait(send)
 
     def run_hooks_early(self, node: Target) -> None:
         """See ``Context.run_hooks_early``."""
@@ -138,7 +154,7 @@ class OpcodeContext:
         master = snapshot.master.uuid
         defaults = snapshot.cluster.default_iallocator_params
         arguments = scripts.arguments(name, document, defaults, options or {})
-        return scripts.output(name, self.call((master,), scripts.CALL, arguments)[master])
+        return scripts.output(name, self.call_one(master, IALLOCATOR_RUNNER, arguments))
 
     # Reservations and locks
 

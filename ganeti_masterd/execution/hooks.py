@@ -20,11 +20,9 @@ from ganeti_masterd.constants import (
 from ganeti_masterd.errors import HooksAbort
 from ganeti_masterd.execution.context import OpcodeContext
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
+from ganeti_masterd.rpc.calls import HOOKS_RUNNER
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
-from ganeti_masterd.rpc.results import checked
-
-#: What a node says of a script: its name, its status, its output.
-Outcome = tuple[str, int, str]
+from ganeti_masterd.rpc.results import HookResult
 
 #: The status of a script in ``hooks_runner``'s answer that means failure.
 SCRIPT_FAILED = 1
@@ -57,7 +55,7 @@ class HooksRun:
         if failures:
             raise HooksAbort(failures)
 
-    def after(self) -> Mapping[str, NodeResult]:
+    def after(self) -> Mapping[str, NodeResult[list[HookResult]]]:
         """Runs the post phase; what fails in it becomes a warning in the job's log.
 
         Returns the nodes' answers, by uuid.
@@ -70,7 +68,7 @@ class HooksRun:
         with self._ctx.shielded():
             self._after([node])
 
-    def _after(self, nodes: Sequence[str | Target]) -> Mapping[str, NodeResult]:
+    def _after(self, nodes: Sequence[str | Target]) -> Mapping[str, NodeResult[list[HookResult]]]:
         if self._hooks is None:
             return {}
         environment = dict(self._before)
@@ -87,7 +85,7 @@ class HooksRun:
 
     def _run(
         self, nodes: Iterable[str | Target], path: str, phase: str, own: Mapping[str, str]
-    ) -> Mapping[str, NodeResult]:
+    ) -> Mapping[str, NodeResult[list[HookResult]]]:
         snapshot = self._ctx.snapshot()
         environment = {
             "PATH": HOOKS_PATH,
@@ -101,14 +99,13 @@ class HooksRun:
             "GANETI_MASTER": snapshot.master.name,
             **own,
         }
-        answers = self._ctx.call_shielded(nodes, "hooks_runner", (path, phase, environment))
-        return {key: checked(answer, list[Outcome]) for key, answer in answers.items()}
+        return self._ctx.call_shielded(nodes, HOOKS_RUNNER, (path, phase, environment))
 
-    def _mention(self, name: str, answer: NodeResult) -> None:
+    def _mention(self, name: str, answer: NodeResult[list[HookResult]]) -> None:
         if answer.failed and not answer.offline:
             self._ctx.warning(f"Hooks could not be run on node {name}: {answer.error}")
 
-    def _warn(self, answers: Mapping[str, NodeResult]) -> None:
+    def _warn(self, answers: Mapping[str, NodeResult[list[HookResult]]]) -> None:
         for answer in answers.values():
             self._mention(answer.node, answer)
             for script, output in _failed(answer):
@@ -119,9 +116,7 @@ def _strings(prefix: str, variables: Mapping[str, object]) -> dict[str, str]:
     return {prefix + name: str(value) for name, value in variables.items()}
 
 
-def _failed(answer: NodeResult) -> list[tuple[str, str]]:
+def _failed(answer: NodeResult[list[HookResult]]) -> list[tuple[str, str]]:
     if answer.failed:
         return []
-    return [
-        (script, output) for script, status, output in answer.payload if status == SCRIPT_FAILED
-    ]
+    return [(one.script, one.output) for one in answer.payload if one.status == SCRIPT_FAILED]

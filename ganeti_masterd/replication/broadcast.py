@@ -113,13 +113,13 @@ class Broadcast:
         if recipient.busy or recipient.holds == version:
             return
         recipient.busy = True
-        answer: Deferred[Mapping[str, NodeResult]] = self._nodes.call(
+        answer: Deferred[Mapping[str, NodeResult[Any]]] = self._nodes.call(
             [recipient.target], self._procedure, self._arguments(self._value), timeout=PATIENCE
         )
         answer.addCallback(self._answered, recipient, version)
 
     def _answered(
-        self, results: Mapping[str, NodeResult], recipient: _Recipient, version: int
+        self, results: Mapping[str, NodeResult[Any]], recipient: _Recipient, version: int
     ) -> None:
         recipient.busy = False
         if self._recipients.get(recipient.target.key) is not recipient:

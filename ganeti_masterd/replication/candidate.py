@@ -184,7 +184,7 @@ class Candidate:
         while not comparison.complete:
             cluster = published.snapshot().cluster.cluster_name
             arguments = [{"filelist": comparison.paths()}, cluster, {}]
-            results: Mapping[str, NodeResult] = yield site.nodes.call(
+            results: Mapping[str, NodeResult[Any]] = yield site.nodes.call(
                 [self.target], "node_verify", arguments, timeout=COMPARISON_PATIENCE
             )
             if life != self._life:
@@ -258,7 +258,7 @@ class Candidate:
             if life != self._life:
                 self._in_flight -= len(calls) - sent
                 return
-            answer: Deferred[Mapping[str, NodeResult]] = site.nodes.call(
+            answer: Deferred[Mapping[str, NodeResult[Any]]] = site.nodes.call(
                 [self.target], procedure, arguments, timeout=PATIENCE
             )
             results = there_at_once(answer)
@@ -267,7 +267,7 @@ class Candidate:
             else:
                 answer.addCallbacks(self._answered, self._lost, (life,), errbackArgs=(life,))
 
-    def _answered(self, results: Mapping[str, NodeResult], life: int) -> None:
+    def _answered(self, results: Mapping[str, NodeResult[Any]], life: int) -> None:
         self._in_flight -= 1
         try:
             if results[self.target.key].error is not None:
@@ -282,7 +282,7 @@ class Candidate:
         self._failed_call()
         self._failed_here(failure, life)
 
-    def _note(self, results: Mapping[str, NodeResult]) -> None:
+    def _note(self, results: Mapping[str, NodeResult[Any]]) -> None:
         result = results[self.target.key]
         if result.error is not None:
             self._fail(result)
@@ -313,7 +313,7 @@ class Candidate:
         """Notes that a call failed, perhaps only for want of its answer."""
         self._quiet_at = self._site.timers.seconds() + RETRY
 
-    def _fail(self, result: NodeResult) -> None:
+    def _fail(self, result: NodeResult[Any]) -> None:
         """It is stale from now on."""
         self._stale(str(result.error), result.procedure)
 

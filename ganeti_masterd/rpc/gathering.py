@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -16,18 +16,18 @@ class Gathering:
     __slots__ = ("_done", "_missing", "_results")
 
     def __init__(self, targets: Sequence[Target]) -> None:
-        self._results: dict[str, NodeResult | None] = {t.key: None for t in targets}
+        self._results: dict[str, NodeResult[Any] | None] = {t.key: None for t in targets}
         self._missing = len(self._results)
-        self._done: Deferred[Mapping[str, NodeResult]] | None = None
+        self._done: Deferred[Mapping[str, NodeResult[Any]]] | None = None
 
-    def put(self, key: str, result: NodeResult) -> None:
+    def put(self, key: str, result: NodeResult[Any]) -> None:
         """Takes the result of a key that has none yet; the last one makes it fire."""
         self._results[key] = result
         self._missing -= 1
         if self._missing == 0 and self._done is not None:
             self._done.callback(self._complete())
 
-    def ready(self) -> Deferred[Mapping[str, NodeResult]]:
+    def ready(self) -> Deferred[Mapping[str, NodeResult[Any]]]:
         """Fires when no result is missing; to be asked for once.
 
         Cancelling it changes nothing: what was sent is carried out by the nodes.
@@ -37,17 +37,17 @@ class Gathering:
         self._done = Deferred()
         return self._done
 
-    def _complete(self) -> Mapping[str, NodeResult]:
-        return cast(Mapping[str, NodeResult], self._results)
+    def _complete(self) -> Mapping[str, NodeResult[Any]]:
+        return cast(Mapping[str, NodeResult[Any]], self._results)
 
 
 def there_at_once(
-    answer: Deferred[Mapping[str, NodeResult]],
-) -> Mapping[str, NodeResult] | None:
+    answer: Deferred[Mapping[str, NodeResult[Any]]],
+) -> Mapping[str, NodeResult[Any]] | None:
     """Returns the results of a call that has them already, null for any other.
 
     Simulated nodes answer most calls at once; callbacks would cost as much as the call.
     """
     if answer.called and not answer.paused and isinstance(answer.result, dict):
-        return cast(Mapping[str, NodeResult], answer.result)
+        return cast(Mapping[str, NodeResult[Any]], answer.result)
     return None

@@ -48,8 +48,8 @@ class Network(Protocol):
 
 
 def at_once(
-    nodes: Network, target: Target, call: Call, arguments: list[Any]
-) -> NodeResult | Deferred[Any] | None:
+    nodes: Network, target: Target, call: Call[Any], arguments: list[Any]
+) -> NodeResult[Any] | Deferred[Any] | None:
     """Makes a call that nothing delays, disturbs or observes: most calls, thousands a second.
 
     Returns the answer, or what the node is still at, for :meth:`Exchange.wait_for`. Null:
@@ -111,7 +111,7 @@ class Exchange:
         nodes: Network,
         gathering: Gathering,
         target: Target,
-        call: Call,
+        call: Call[Any],
         arguments: list[Any],
         seconds: float,
     ) -> None:
@@ -221,7 +221,7 @@ class Exchange:
 
         log.add(target.name, self._call, self._arguments, error, told)
 
-    def _answer(self, result: NodeResult) -> None:
+    def _answer(self, result: NodeResult[Any]) -> None:
         fault = self._fault
         if fault is not None and fault.kind == "lost":
             return
@@ -229,7 +229,7 @@ class Exchange:
             result = NodeResult(result.node, result.procedure, fault.payload)
         self._end(result)
 
-    def _end(self, result: NodeResult) -> None:
+    def _end(self, result: NodeResult[Any]) -> None:
         if self._ended:
             return
         self._ended = True

@@ -13,6 +13,9 @@ from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 
+#: The results of one call.
+_Results = Mapping[str, NodeResult[Any]]
+
 
 class Failed(Struct, frozen=True):
     """As an answer: the node fails with this text."""
@@ -45,7 +48,7 @@ class ScriptedNodes:
         self.held = held
         self.asked: list[Asked] = []
         self.pending = 0
-        self._waiting: list[tuple[Deferred[Mapping[str, NodeResult]], dict[str, NodeResult]]] = []
+        self._waiting: list[tuple[Deferred[_Results], dict[str, NodeResult[Any]]]] = []
 
     def call(
         self,
@@ -54,10 +57,10 @@ class ScriptedNodes:
         arguments: Arguments = (),
         *,
         timeout: float | None = None,
-    ) -> Deferred[Mapping[str, NodeResult]]:
+    ) -> Deferred[Mapping[str, NodeResult[Any]]]:
         """See :meth:`INodeRPC.call`."""
         call = CALLS[procedure]
-        found: dict[str, NodeResult] = {}
+        found: dict[str, NodeResult[Any]] = {}
         for target in targets:
             if target.offline and not call.offline_too:
                 found[target.key] = results.offline(target, procedure)
@@ -68,7 +71,7 @@ class ScriptedNodes:
             found[target.key] = self._answer(target, procedure, given)
         if not self.held:
             return succeed(found)
-        done: Deferred[Mapping[str, NodeResult]] = Deferred()
+        done: Deferred[Mapping[str, NodeResult[Any]]] = Deferred()
         self._waiting.append((done, found))
         self.pending += len(found)
         return done
@@ -96,7 +99,7 @@ class ScriptedNodes:
         self.release()
         return succeed(None)
 
-    def _answer(self, target: Target, procedure: str, arguments: list[Any]) -> NodeResult:
+    def _answer(self, target: Target, procedure: str, arguments: list[Any]) -> NodeResult[Any]:
         answer = self.answers.get((target.name, procedure), self.answers.get(procedure))
         if callable(answer):
             answer = answer(target, arguments)

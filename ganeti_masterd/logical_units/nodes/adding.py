@@ -41,9 +41,9 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes import addresses, ancillary, setup
 from ganeti_masterd.logical_units.nodes.physical import check_physical_volumes
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
-from ganeti_masterd.logical_units.steps.asking import ask_one
 from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.nodes import NodeAdd
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
 
 
@@ -185,7 +185,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
 
     def _check_version(self, ctx: Context) -> None:
         name = self.node.name
-        answer = ask_one(ctx, Target.anyway(self.node), "version")
+        answer = ctx.call_one(Target.anyway(self.node), calls.VERSION)
         version = answer.require(f"Can't get version information from node {name}", prereq=True)
         if version != PROTOCOL_VERSION:
             raise prereq(

@@ -36,9 +36,9 @@ from ganeti_masterd.logical_units.nodes.finding import node_of
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, PoolMoved, change_pool
 from ganeti_masterd.logical_units.nodes.roles import FLAGS, Decision, Role
 from ganeti_masterd.logical_units.nodes.secondary import affected_instances, check_change
-from ganeti_masterd.logical_units.steps.asking import ask_one
 from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.nodes import NodeSetParams
+from ganeti_masterd.rpc import calls
 
 #: Parameters of the opcode that ask for a change, as the real daemon counts them.
 REQUESTS = (
@@ -105,7 +105,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         return snapshot.node(self.node.uuid)
 
     def _check_alive(self, ctx: Context, node: Node) -> None:
-        answer = ask_one(ctx, node.uuid, "version")
+        answer = ctx.call_one(node.uuid, calls.VERSION)
         if answer.failed:
             raise prereq(
                 f"Node {node.name} is being de-offlined but fails to report its version:"

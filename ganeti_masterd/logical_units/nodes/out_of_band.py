@@ -20,8 +20,8 @@ from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive, exclusiv
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
-from ganeti_masterd.logical_units.steps.asking import ask_one
 from ganeti_masterd.opcodes.nodes import OobCommand
+from ganeti_masterd.rpc import calls
 
 # Statuses of values (spec luxi 3).
 NORMAL = 0
@@ -123,7 +123,7 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
         if not program:
             return UNAVAILABLE, None
         arguments = (program, command, node.name, self.op.timeout)
-        answer = ask_one(ctx, snapshot.master.uuid, "run_oob", arguments)
+        answer = ctx.call_one(snapshot.master.uuid, calls.RUN_OOB, arguments)
         if answer.failed:
             ctx.warning(f"Out-of-band RPC failed on node '{node.name}': {answer.error}")
             return NO_DATA, None

@@ -10,7 +10,7 @@ from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_ENVIRON, prereq
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.steps.asking import ask_one
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
 
 #: How far the sizes of volumes on a node with exclusive storage may be apart.
@@ -30,7 +30,7 @@ def check_physical_volumes(ctx: Context, snapshot: Snapshot, node: Node) -> None
     if exclusive:
         checks["exclusive-pvs"] = True
     arguments = (checks, cluster.cluster_name, cluster.hvparams)
-    answer = ask_one(ctx, Target.anyway(node), "node_verify_light", arguments)
+    answer = ctx.call_one(Target.anyway(node), calls.NODE_VERIFY_LIGHT, arguments)
     payload = answer.require(f"Can't verify storage of node {node.name}", prereq=True)
     found = faults(payload, exclusive=exclusive)
     if found:

@@ -15,12 +15,12 @@ from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, node_of, nodes_of
 from ganeti_masterd.logical_units.steps import node_objects
-from ganeti_masterd.logical_units.steps.asking import ask, ask_one
 from ganeti_masterd.opcodes.os_storage import (
     NodeModifyStorage,
     NodeQueryStorage,
     RepairNodeStorage,
 )
+from ganeti_masterd.rpc import calls
 
 #: Kinds that nodes can tell about, in the order in which the real daemon lists them.
 REPORTED = ("sharedfile", "lvm-vg", "lvm-pv", "file", "gluster")
@@ -113,7 +113,7 @@ class ListStorage(LogicalUnit[NodeQueryStorage], runs=NodeQueryStorage):
         nodes = by_name(snapshot.nodes[uuid] for uuid in ctx.owned(Level.NODE))
         fields = ["name", *(f for f in self.op.output_fields if f not in ("name", "node", "type"))]
         arguments = (self.kind, arguments_of(snapshot.cluster, self.kind), self.op.name, fields)
-        answers = ask(ctx, [node.uuid for node in nodes], "storage_list", arguments)
+        answers = ctx.call([node.uuid for node in nodes], calls.STORAGE_LIST, arguments)
         rows = []
         for node in nodes:
             answer = answers[node.uuid]
@@ -160,7 +160,7 @@ class ModifyStorage(LogicalUnit[NodeModifyStorage], runs=NodeModifyStorage):
         op = self.op
         kind_arguments = arguments_of(ctx.snapshot().cluster, op.storage_type)
         arguments = (op.storage_type, kind_arguments, op.name, op.changes)
-        answer = ask_one(ctx, self.node.uuid, "storage_modify", arguments)
+        answer = ctx.call_one(self.node.uuid, calls.STORAGE_MODIFY, arguments)
         answer.require(f"Failed to modify storage unit '{op.name}' on {self.node.name}")
 
 
@@ -198,7 +198,7 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
             node_objects.disk(snapshot, disk, instance, node.uuid)
             for disk in snapshot.disks_of(instance)
         ]
-        answer = ask_one(ctx, node.uuid, "blockdev_getmirrorstatus", (disks,))
+        answer = ctx.call_one(node.uuid, calls.BLOCKDEV_GETMIRRORSTATUS, (disks,))
         if answer.failed:
             text = f"Failed to get disk status from node {node.name}: {answer.error}"
             code = ECODE_ENVIRON
@@ -217,5 +217,5 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
         ctx.feedback(f"Repairing storage unit '{op.name}' on {self.node.name} ...")
         kind_arguments = arguments_of(ctx.snapshot().cluster, op.storage_type)
         arguments = (op.storage_type, kind_arguments, op.name, "fix-consistency")
-        answer = ask_one(ctx, self.node.uuid, "storage_execute", arguments)
+        answer = ctx.call_one(self.node.uuid, calls.STORAGE_EXECUTE, arguments)
         answer.require(f"Failed to repair storage unit '{op.name}' on {self.node.name}")

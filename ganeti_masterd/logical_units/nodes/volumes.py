@@ -12,8 +12,8 @@ from ganeti_masterd.locking.levels import Level, Wanted, all_shared, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
-from ganeti_masterd.logical_units.steps.asking import ask
 from ganeti_masterd.opcodes.os_storage import NodeQueryVols
+from ganeti_masterd.rpc import calls
 
 Volume = Mapping[str, str]
 
@@ -75,7 +75,7 @@ class ListVolumes(LogicalUnit[NodeQueryVols], runs=NodeQueryVols):
         """Returns a row of texts for each volume; nodes that fail are only named in the log."""
         snapshot = ctx.snapshot()
         nodes = by_name(snapshot.nodes[uuid] for uuid in ctx.owned(Level.NODE))
-        answers = ask(ctx, [node.uuid for node in nodes], "node_volumes")
+        answers = ctx.call([node.uuid for node in nodes], calls.NODE_VOLUMES)
         owners = volume_owners(snapshot)
         rows: list[list[Any]] = []
         for node in nodes:

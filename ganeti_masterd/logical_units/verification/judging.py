@@ -54,7 +54,7 @@ class Judgement:
         self._exclusive = asking.exclusive_storage(group.snapshot, group.nodes)
         self._bridges = asking.bridges_of(group.snapshot, group.instances)
         self._reference: Picture | None = None
-        self._outside: Mapping[str, NodeResult] = {}
+        self._outside: Mapping[str, NodeResult[Any]] = {}
         self._digests: dict[str, Any] = {}
 
     def gather(self) -> None:
@@ -104,7 +104,7 @@ class Judgement:
 
     # Files and certificates
 
-    def _note_digests(self, answers: Mapping[str, NodeResult]) -> None:
+    def _note_digests(self, answers: Mapping[str, NodeResult[Any]]) -> None:
         for uuid, answer in answers.items():
             told = answer.payload
             if answer.failed or not isinstance(told, Mapping):
