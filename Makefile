@@ -17,7 +17,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --config-settings editable_mode=c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo run test unit unit-pytest functional check lint types layers docs \
-	fragments bench soak wheel clean
+	fragments bench soak mutations wheel clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile \
@@ -74,10 +74,14 @@ functional: $(VENV)/.installed-test ## Run the tests that start a daemon
 		$(BIN)/python -m pytest --override-ini addopts= tests/functional; \
 	else echo 'tests/functional: none yet'; fi
 
-soak: $(VENV)/.installed-test ## Run the long profiles of fuzzing, crashing and mixed load
+soak: $(VENV)/.installed-test ## Run the long profiles of fuzzing, crashing, mixed load; mutations
 	GANETI_MASTERD_SOAK=1 $(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial tests
 	@if test -d tests/soak; then set -x; GANETI_MASTERD_SOAK=1 \
 		$(BIN)/python -m pytest --override-ini addopts= tests/soak; fi
+	$(BIN)/python -m tools.mutate
+
+mutations: $(VENV)/.installed-test ## Break the code in chosen ways, and see tests notice (ARGS=WORD)
+	$(BIN)/python -m tools.mutate $(ARGS)
 
 bench: $(VENV)/.installed ## Measure, beside the machine's own limits (ARGS=--quick)
 	$(BIN)/python -m bench $(ARGS)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import gc
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import singledispatch
+from itertools import cycle, repeat
 from statistics import median
 from time import perf_counter, process_time
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import msgspec
 
 from bench.crowd import Crowd, Failed, Script
-from bench.loads import Beside, Burst, Counted, Idle, Jobs, Load, Measured, Query, Waiters
+from bench.loads import Beside, Burst, Changes, Counted, Idle, Jobs, Load, Measured, Query, Waiters
 
 FINAL = frozenset({"success", "error", "canceled"})
 #: A job that does nothing: the shortest delay that luxid takes, run on the master.
@@ -82,10 +83,16 @@ def ask(data: bytes, tally: Tally, more: Callable[[], bool]) -> Script:
             raise Failed(f"the server answered {reply!r}")
 
 
-def submit_and_wait(tally: Tally, until: float, opcode: object = NO_OP) -> Script:
-    """Submits a job, waits for its end, and again until the time is up."""
-    submission = request("SubmitJob", [opcode])
+def tags(instance: str) -> Iterator[object]:
+    """Yields opcodes without end that give an instance a tag and take it away again."""
+    opcode = {"kind": "instance", "name": instance, "tags": ["bench"], "reason": []}
+    return cycle([{"OP_ID": "OP_TAGS_SET", **opcode}, {"OP_ID": "OP_TAGS_DEL", **opcode}])
+
+
+def submit_and_wait(tally: Tally, until: float, opcodes: Iterator[object]) -> Script:
+    """Submits the next opcode as a job, waits for its end, and again until the time is up."""
     while perf_counter() < until:
+        submission = request("SubmitJob", [next(opcodes)])
         begun = perf_counter()
         job = int(result((yield submission)))
         tally.last_job = max(tally.last_job, job)
@@ -222,7 +229,16 @@ def _(load: Jobs, crowd: Crowd) -> Measured:
     opcode = {**NO_OP, "on_master": load.on_master}
     tally, begun, cpu = Tally(), perf_counter(), process_time()
     for _ in range(load.clients):
-        crowd.add(submit_and_wait(tally, begun + load.seconds, opcode))
+        crowd.add(submit_and_wait(tally, begun + load.seconds, repeat(opcode)))
+    crowd.run()
+    return measured(tally, crowd, begun, cpu)
+
+
+@play.register
+def _(load: Changes, crowd: Crowd) -> Measured:
+    tally, begun, cpu = Tally(), perf_counter(), process_time()
+    for number in range(1, load.clients + 1):
+        crowd.add(submit_and_wait(tally, begun + load.seconds, tags(f"instance{number}")))
     crowd.run()
     return measured(tally, crowd, begun, cpu)
 

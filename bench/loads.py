@@ -51,6 +51,16 @@ class Jobs(Struct, frozen=True, tag=True):
     on_master: bool = True
 
 
+class Changes(Struct, frozen=True, tag=True):
+    """Clients that each give an instance a tag and take it away again, job after job.
+
+    Client N changes ``instanceN``, so that none waits for another's lock.
+    """
+
+    clients: int
+    seconds: float
+
+
 class Burst(Struct, frozen=True, tag=True):
     """One submission of many jobs that do nothing, then a look at all each 50 ms.
 
@@ -82,7 +92,7 @@ class Waiters(Struct, frozen=True, tag=True):
     settle: float = 2.0
 
 
-Load = Query | Counted | Beside | Jobs | Burst | Idle | Waiters
+Load = Query | Counted | Beside | Jobs | Changes | Burst | Idle | Waiters
 
 
 class Measured(Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from bench.job_runs import Values, burst, jobs, sustained
 from bench.loads import Beside, Burst, Query
 from bench.queues import full_queue
 from bench.site import Site
+from bench.sizes import SIZES, changes, large_cluster
 from bench.standing import Idlers, Parked, live_memory, million, rest, start
 from bench.standing import full_queue as beside_full_queue
 
@@ -166,6 +167,27 @@ WORKLOADS: tuple[Workload, ...] = (
         peer=False,
     ),
     Workload(
+        "changes",
+        "a tag of an instance, job after job",
+        changes,
+        (
+            *(
+                Figure(f"{clients}-{instances}", f"{clients} {who}, {instances:,} instances", "1/s")
+                for clients, who in ((1, "client"), (8, "clients"))
+                for instances, _ in SIZES
+            ),
+            Figure("times-1", "1 client: 10 against 10,000", "times", wanted=AtMost(2.0)),
+            Figure("times-8", "8 clients: 10 against 10,000", "times", wanted=AtMost(2.0)),
+            Figure("cpu-10", "daemon's CPU a job, 10 instances", "ms"),
+            Figure("cpu-10000", "daemon's CPU a job, 10,000 instances", "ms"),
+            Figure("sent", "a change to 10 candidates, 10,000 instances", "MiB"),
+            Figure("made", "CPU to make that", "ms"),
+        ),
+        peer=False,
+        options=("--simulate-log=off",),
+        prepare=cluster(500, 10000),
+    ),
+    Workload(
         "info-1",
         "QueryClusterInfo, 1 client",
         ask("QueryClusterInfo", [], 1),
@@ -259,6 +281,25 @@ WORKLOADS: tuple[Workload, ...] = (
         ),
         limit=Limit.START,
         peer=False,
+    ),
+    Workload(
+        "large",
+        "10,000 instances, 500 nodes, 5,000 jobs",
+        large_cluster,
+        (
+            Figure("start", "first answer after", "s", wanted=AtMost(6.0), limit=True),
+            Figure("rss", "memory then", "MiB"),
+            Figure("after", "memory after 200 listings", "MiB"),
+            Figure(
+                "instance",
+                "what an instance adds to it",
+                "KiB",
+                wanted=AtMost(25.0),
+            ),
+        ),
+        limit=Limit.START,
+        peer=False,
+        prepare=cluster(500, 10000),
     ),
     Workload(
         "idle",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 
@@ -43,9 +46,10 @@ from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.observed import ObservedAnswers
-from ganeti_masterd.requests.registry import Answers
-from ganeti_masterd.requests.wconfd import EchoAnswers
+from ganeti_masterd.requests.registry import METHODS, Answers
+from ganeti_masterd.requests.wconfd import WCONFD_METHODS, WconfdAnswers, WconfdParts
 from ganeti_masterd.simulation.calllog import Mode
+from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.doors import open_door
 from ganeti_masterd.startup.ownership import groups_of
@@ -61,7 +65,8 @@ if TYPE_CHECKING:
 class Settings(Struct, frozen=True):
     """What the daemon was started with.
 
-    ``simulate_log`` is null for real nodes, ``account`` where the daemon stays
+    ``simulate_log`` is null for real nodes, ``description`` unless a file describes
+    the simulated ones, ``account`` where the daemon stays
     the user that started it, ``monitor_socket`` without such a socket,
     ``monitoring`` (a Twisted endpoint) without such pages; ``stop_timeout`` is
     in seconds, null for no bound.
@@ -69,6 +74,7 @@ class Settings(Struct, frozen=True):
 
     paths: Paths
     simulate_log: Mode | None = None
+    description: Description | None = None
     account: Account | None = None
     max_connections: int = MAX_CONNECTIONS
     max_message_size: int = MAX_MESSAGE_SIZE
@@ -128,14 +134,18 @@ class Assembly:
             paths,
             snapshot.master.name,
             simulate_log=settings.simulate_log,
+            description=settings.description,
             events=self.events,
         )
         self.replication = Replication(
             self.door.nodes,
             Files(queue=paths.queue, config=paths.config),
             self.timers,
-            PublishedState(lambda: self.queue, lambda: self.store.snapshot),
+            PublishedState(
+                lambda: self.queue, lambda: self.store.snapshot, lambda: self.store.image()
+            ),
             settings.ack,
+            disk_thread.run,
         )
         replicated = ReplicatedJournal(self.journal, self.replication)
         self.store = ConfigStore(snapshot, replicated, self.timers)
@@ -186,23 +196,38 @@ class Assembly:
         self._reactor = reactor
         self._settings = settings
         self.listeners = [
-            self._listener("master", Answers(daemon), paths.socket, settings.socket_mode)
+            self._listener("master", Answers(daemon), METHODS, paths.socket, settings.socket_mode)
         ]
         if settings.monitor_socket is not None:
             asking = Answers(daemon, read_only=True)
             path, mode = settings.monitor_socket, settings.monitor_socket_mode
-            self.listeners.append(self._listener("monitor", asking, path, mode))
-        if settings.simulate_log is None:
-            path, mode = paths.wconfd_socket, WCONFD_SOCKET_PERMS
-            self.listeners.append(self._listener("wconfd", EchoAnswers(), path, mode))
+            self.listeners.append(self._listener("monitor", asking, METHODS, path, mode))
+        wconfd = WconfdAnswers(
+            WconfdParts(
+                store=self.store,
+                locks=self.locks.states,
+                flushed=self._flushed,
+                slices=self.engine.slices,
+                lock_file=paths.pid,
+                pid=os.getpid(),
+            )
+        )
+        path, mode = paths.wconfd_socket, WCONFD_SOCKET_PERMS
+        self.listeners.append(self._listener("wconfd", wconfd, WCONFD_METHODS, path, mode))
         if settings.debug:
             trace(self.events)
         self._add_locks(snapshot)
         self.queue.admission.set_rules(snapshot.filters.values())
 
-    def _listener(self, name: str, answers: Answer, path: str, mode: int) -> Listener:
+    def _flushed(self) -> Deferred[None]:
+        """Fires when the files here and those of the candidates hold all that is published."""
+        return self.journal.settle().addCallback(lambda _: self.replication.flushed())
+
+    def _listener(
+        self, name: str, answers: Answer, methods: Container[str], path: str, mode: int
+    ) -> Listener:
         settings, seconds = self._settings, self.timers.seconds
-        answer: Answer = ObservedAnswers(answers, self.events, seconds)
+        answer: Answer = ObservedAnswers(answers, methods, self.events, seconds)
         factory = LuxiFactory(
             traced(answer, seconds) if settings.debug else answer,
             self.timers,

@@ -79,7 +79,59 @@ MAX_TAGS_PER_OBJ: Final = 4096
 
 # Hooks
 HOOKS_VERSION: Final = 2
+HKR_FAIL: Final = 1
 HOOKS_PHASE_PRE: Final = "pre"
 HOOKS_PHASE_POST: Final = "post"
 HOOKS_NAME_CFGUPDATE: Final = "config-update"
 HOOKS_PATH: Final = "/sbin:/bin:/usr/sbin:/usr/bin"
+HKR_SKIP: Final = 0
+HKR_SUCCESS: Final = 2
+
+# Operating systems
+OS_API_V20: Final = 20
+
+# Statuses of values in queries
+RS_NORMAL: Final = 0
+RS_UNKNOWN: Final = 1
+RS_NODATA: Final = 2
+RS_UNAVAIL: Final = 3
+RS_OFFLINE: Final = 4
+
+# Calls to nodes, seconds
+RPC_TMO_URGENT: Final = 60.0
+RPC_TMO_FAST: Final = 300.0
+RPC_TMO_NORMAL: Final = 900.0
+RPC_TMO_SLOW: Final = 3600.0
+RPC_TMO_4HRS: Final = 14400.0
+RPC_TMO_1DAY: Final = 86400.0
+DEFAULT_NODED_PORT: Final = 1811
+NODE_MAX_CLOCK_SKEW: Final = 150
+
+# Disks: a local disk's status, sizes in MiB, ports
+LDS_OKAY: Final = 1
+LDS_SYNC: Final = 2
+LDS_UNKNOWN: Final = 3
+LDS_FAULTY: Final = 4
+MIN_VG_SIZE: Final = 20480
+LAST_DRBD_PORT: Final = 14999
+CLASSIC_DRBD_SYNC_SPEED: Final = 61440
+DRBD_META_SIZE: Final = 128
+DISK_REMOVE_RETRY_INTERVAL: Final = 3
+DISK_REMOVE_RETRY_TIMEOUT: Final = 30
+PART_MARGIN: Final = 0.01
+PART_RESERVED: Final = 0.02
+
+# Migrations
+HV_MIGRATION_ACTIVE: Final = "active"
+HV_MIGRATION_COMPLETED: Final = "completed"
+HV_MIGRATION_FAILED: Final = "failed"
+
+# Imports and exports
+DISK_TRANSFER_CONNECT_TIMEOUT: Final = 60
+EXPORT_CONF_FILE: Final = "config.ini"
+IEIO_FILE: Final = "file"
+IEIO_RAW_DISK: Final = "raw"
+IEIO_SCRIPT: Final = "script"
+IEM_EXPORT: Final = "export"
+IEM_IMPORT: Final = "import"
+RIE_CONNECT_RETRIES: Final = 10

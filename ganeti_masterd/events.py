@@ -7,14 +7,12 @@ raises is logged and changes nothing for the others.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from msgspec import Struct
-from twisted.logger import Logger
 
-log = Logger()
+from ganeti_masterd.observers import Observers
 
 E = TypeVar("E")
 
@@ -73,21 +71,20 @@ class Events:
     """A bus of typed events, reactor thread only."""
 
     def __init__(self) -> None:
-        self._observers: dict[type[Any], list[Callable[[Any], object]]] = defaultdict(list)
+        self._observers: dict[type[Any], Observers[Any]] = {}
 
     def subscribe(self, kind: type[E], observer: Callable[[E], object]) -> Callable[[], None]:
         """Calls ``observer`` with each event of ``kind``; returns what ends that."""
-        self._observers[kind].append(observer)
-        return lambda: self._observers[kind].remove(observer)
+        if kind not in self._observers:
+            self._observers[kind] = Observers(kind.__name__)
+        return self._observers[kind].add(observer)
 
     def observed(self, kind: type[Any]) -> bool:
         """Whether anyone listens, so that a hot path need not build the event."""
         return bool(self._observers.get(kind))
 
     def publish(self, event: object) -> None:
-        """Tells every observer of the event's class."""
-        for observer in tuple(self._observers.get(type(event), ())):
-            try:
-                observer(event)
-            except Exception:
-                log.failure("An observer failed on {event}", event=event)
+        """Tells every observer of the event's class (see :class:`Observers`)."""
+        observers = self._observers.get(type(event))
+        if observers is not None:
+            observers.call(event)

@@ -44,6 +44,7 @@ from ganeti_masterd.startup.ownership import groups_of
 from ganeti_masterd.startup.signals import Signals
 from ganeti_masterd.startup.simulated_root import read_config
 from ganeti_masterd.startup.stopping import Stopping
+from ganeti_masterd.startup.teardown import end_in_order
 from ganeti_masterd.timing import Timers
 
 if TYPE_CHECKING:
@@ -294,31 +295,41 @@ class MasterService(Service):
     @inlineCallbacks
     def tear_down(self, abandon: bool) -> Any:
         """See ``Stoppable.tear_down``."""
-        parts = self._parts
-        if self._monitoring is not None:
-            yield self._monitoring.close()
-        parts.queue.close()
-        parts.locks.close()
-        parts.hops.close(STOPPED_UNCLEANLY)
-        if abandon:
-            yield self._idle_or(GRACE)
-        yield DeferredList([listener.factory.close() for listener in parts.listeners])
-        parts.engine.close()
-        yield parts.replication.close()
-        yield parts.door.close()
-        self._record_stuck()
-        try:
-            yield parts.journal.close()
-        except Exception as error:
-            log.error("{error}", error=error)
+        parts, monitoring = self._parts, self._monitoring
+        failed: list[str] = yield end_in_order(
+            [
+                ("monitoring", monitoring.close if monitoring is not None else lambda: None),
+                ("the queue", parts.queue.close),
+                ("the locks", parts.locks.close),
+                ("the hops", lambda: parts.hops.close(STOPPED_UNCLEANLY)),
+                ("the jobs", lambda: self._idle_or(GRACE) if abandon else None),
+                ("the connections", self._close_connections),
+                ("the queries", parts.engine.close),
+                ("replication", parts.replication.close),
+                ("the nodes", parts.door.close),
+                ("the record of stuck jobs", self._record_stuck),
+                ("the journal", parts.journal.close),
+                ("commits to be tried again", parts.queue.give_up),
+                ("the timers", self._cancel_timers),
+                ("the threads", self._stop_threads),
+                ("the file locks", self._locks.release),
+            ]
+        )
+        if failed:
             self._surroundings.ending.failed()
-        parts.timers.cancel_all()
-        self._timers.cancel_all()
-        if not self._surroundings.ending.stuck:
-            parts.threads.stop()
-        self._locks.release()
         log.info("The master daemon has stopped")
         self._surroundings.ending.arrange(self._reactor)
+
+    def _close_connections(self) -> Deferred[Any]:
+        return DeferredList([listener.factory.close() for listener in self._parts.listeners])
+
+    def _cancel_timers(self) -> None:
+        self._parts.timers.cancel_all()
+        self._timers.cancel_all()
+
+    def _stop_threads(self) -> None:
+        if not self._surroundings.ending.stuck:
+            self._parts.threads.stop()
 
     def cut_short(self) -> None:
         """See ``Stoppable.cut_short``; what was acknowledged is in the journal."""
@@ -336,7 +347,7 @@ class MasterService(Service):
                 done.callback(None)
 
         timer = self._timers.later(seconds, fire)
-        self._parts.executor.when_idle().addCallback(fire)
+        self._parts.executor.when_idle().addBoth(fire)
         return done
 
     def _record_stuck(self) -> None:

@@ -1,34 +1,29 @@
-"""What twistd calls: the options of ``twistd gnt-masterd`` and the service they make."""
+"""What twistd calls: the service that the options of ``twistd gnt-masterd`` make."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.python import usage
 
-from ganeti_masterd.constants import EXIT_FAILURE
 from ganeti_masterd.errors import GenericError
-from ganeti_masterd.luxi.factory import MAX_CONNECTIONS
-from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
+from ganeti_masterd.options import Options
 
 if TYPE_CHECKING:
     from ganeti_masterd.config.snapshot import Snapshot
     from ganeti_masterd.simulation.calllog import Mode
-    from ganeti_masterd.startup.agreement import Report
-    from ganeti_masterd.startup.checks import Passed
+    from ganeti_masterd.simulation.description import Description
+    from ganeti_masterd.startup.agreement import Report, Wishes
+    from ganeti_masterd.startup.checks import IMachine, Passed, Wanted
     from ganeti_masterd.startup.launch import Launch
     from ganeti_masterd.startup.logs import Logs
     from ganeti_masterd.startup.notify import Notifier
     from ganeti_masterd.startup.paths import Paths
-
-#: twistd's own PID file where it was given none; it is not locked, so ours does better.
-_TWISTD_PID_FILE = "twistd.pid"
 
 #: As shells have it for a program that ends by SIGINT.
 _EXIT_INTERRUPTED = 130
@@ -37,150 +32,6 @@ _NO_VOTING = """\
 The other nodes are not asked whether this node is the master (--no-voting). If another
 one is, both will change the cluster, and instances and their data may be lost.
 Type YES, in capital letters, to go on: """
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("must be at least 1")
-    return number
-
-
-_positive.coerceDoc = "Must be a whole number, 1 or more."  # type: ignore[attr-defined]
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise ValueError("must be 0 or more")
-    return number
-
-
-_seconds.coerceDoc = "Must be a number of seconds, 0 or more."  # type: ignore[attr-defined]
-
-
-def _mode(text: str) -> int:
-    mode = int(text, 8)
-    if not 0 <= mode <= 0o777:
-        raise ValueError("must be from 0 to 777")
-    return mode
-
-
-_mode.coerceDoc = "Must be an octal file mode such as 660."  # type: ignore[attr-defined]
-
-
-class Options(usage.Options):
-    """The command line after ``gnt-masterd``; see ``docs/reference.rst``."""
-
-    synopsis = "[options]"
-    longdesc = (
-        "The master daemon of a Ganeti cluster. With --simulate it runs on simulated nodes, "
-        "needs no rights and no cluster."
-    )
-    optFlags = [
-        ["debug", "d", "Log every request and what becomes of it, jobs' steps, calls to nodes."],
-        ["no-voting", None, "Don't ask the other nodes whether this one is the master."],
-        ["yes-do-it", None, "With --no-voting: don't ask on the terminal either."],
-        ["require-master-ip", None, "Don't start if the master's address can't be brought up."],
-        ["json-log", None, "Log one JSON object a line."],
-    ]
-    optParameters = [
-        [
-            "root",
-            None,
-            None,
-            "Folder below which all of Ganeti's paths lie. Default: GANETI_ROOTDIR; with "
-            "--simulate else a folder of the user's own.",
-        ],
-        [
-            "simulate",
-            None,
-            None,
-            "Run on simulated nodes. A root without a cluster gets one of that many.",
-            _positive,
-        ],
-        [
-            "simulate-log",
-            None,
-            "buffered",
-            "How simulated nodes log calls: off, buffered, or synced (durable before the answer).",
-        ],
-        [
-            "user",
-            None,
-            None,
-            "Run as this user. Default: gnt-masterd; with --simulate whoever starts it.",
-        ],
-        [
-            "group",
-            None,
-            None,
-            "Run as this group, which may connect. Default: gnt-daemons; with --simulate that "
-            "of the user.",
-        ],
-        ["syslog", None, "no", "Log to syslog: no, yes (besides the file), only (no file)."],
-        ["max-connections", None, MAX_CONNECTIONS, "The most clients at a time.", _positive],
-        [
-            "max-message-size",
-            None,
-            MAX_MESSAGE_SIZE,
-            "The most bytes that one request may have.",
-            _positive,
-        ],
-        ["socket-mode", None, 0o660, "File mode of the master socket, octal.", _mode],
-        [
-            "monitor-socket",
-            None,
-            None,
-            "Path of a second socket, on which clients can ask but not change anything.",
-        ],
-        ["monitor-socket-mode", None, 0o660, "File mode of the second socket, octal.", _mode],
-        [
-            "monitoring",
-            None,
-            None,
-            "Serve metrics and status on this Twisted endpoint, such as "
-            "tcp:19100 (local, unless it names an interface) or unix:PATH.",
-        ],
-        [
-            "ack",
-            None,
-            "candidates",
-            "When a change counts as done: local (durable here), candidates (every master "
-            "candidate that can be reached has it too) or majority (most of all have it).",
-        ],
-        [
-            "stop-timeout",
-            None,
-            None,
-            "Seconds after which a stop no longer waits for running jobs. Default: no bound.",
-            _seconds,
-        ],
-    ]
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Reads the command line; a wrong one ends the process: usage on stderr, exit code 1."""
-        try:
-            super().parseOptions(options)
-        except usage.UsageError as error:
-            sys.stderr.write(f"{self}\ngnt-masterd: {error}\n")
-            raise SystemExit(EXIT_FAILURE)
-
-    def parseArgs(self, *args: str) -> None:
-        """Refuses positional arguments."""
-        if args:
-            raise usage.UsageError(f"This program takes no arguments, but got: {' '.join(args)}")
-
-    def postOptions(self) -> None:
-        """Checks what can't be checked one by one."""
-        if self["simulate-log"] not in ("off", "buffered", "synced"):
-            raise usage.UsageError("--simulate-log takes off, buffered or synced")
-        if self["ack"] not in ("local", "candidates", "majority"):
-            raise usage.UsageError("--ack takes local, candidates or majority")
-        if self["syslog"] not in ("no", "yes", "only"):
-            raise usage.UsageError("--syslog takes no, yes or only")
-        if self.parent is not None and self.parent.get("pidfile") == _TWISTD_PID_FILE:
-            self.parent["pidfile"] = ""
 
 
 def make_service(options: Options) -> IService:
@@ -210,27 +61,37 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     from ganeti_masterd.replication.acknowledgement import Ack
     from ganeti_masterd.service import MasterService, Surroundings
     from ganeti_masterd.startup import simulated_root
+    from ganeti_masterd.startup.agreement import Wishes
     from ganeti_masterd.startup.checks import Machine, SimulatedMachine, Wanted, check
     from ganeti_masterd.startup.ending import Ending
     from ganeti_masterd.startup.installation import check_readable, parts
     from ganeti_masterd.startup.launch import Launch
     from ganeti_masterd.startup.paths import Paths, default_root
 
-    simulate: int | None = options["simulate"]
-    simulated = simulate is not None
+    simulated = options["simulate"] is not None
     paths = Paths(options["root"] or default_root(os.environ, simulate=simulated))
     paths.socket  # noqa: B018 - a root that is too long is refused before anything else
-    if simulate is not None:
-        simulated_root.prepare(paths, simulate)
     user, group = _wanted_account(options, simulated)
     wanted = Wanted(paths, simulated, user, group)
     machine = SimulatedMachine(os.environ, paths) if simulated else Machine(os.environ)
+    if options["check-only"]:
+        _check_only(options, wanted, machine)
+    description = _described(options)
+    if simulated:
+        simulated_root.prepare(paths, description or options["simulate"])
     passed = check(wanted, machine)
     if passed.account is not None:
         check_readable(passed.account, parts())
     reactor = _reactor()
     _check_endpoint(options["monitoring"])
-    report = _ask_nodes(options, reactor, paths, passed.snapshot)
+    wishes = Wishes(
+        vote=not options["no-voting"], require_master_ip=bool(options["require-master-ip"])
+    )
+    if not wishes.vote and not options["yes-do-it"]:
+        _confirm(sys.stdin, sys.stdout)
+    report = _ask_nodes(
+        reactor, paths, passed.snapshot, wishes, simulated=simulated, description=description
+    )
     _set_ownership(paths, passed, simulated)
     launch = Launch(options.parent)
     logs = _logs(options, launch, paths, passed)
@@ -238,6 +99,7 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     settings = Settings(
         paths=paths,
         simulate_log=options["simulate-log"] if simulated else None,
+        description=description,
         account=passed.account,
         max_connections=options["max-connections"],
         max_message_size=options["max-message-size"],
@@ -251,6 +113,21 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     )
     surroundings = Surroundings(launch, logs, Ending(launch.pid_file), systemd)
     return MasterService(reactor, settings, surroundings)
+
+
+def _described(options: Options) -> Description | None:
+    """Returns the simulated cluster that a file describes; None where there is no file."""
+    from ganeti_masterd.errors import ConfigurationError
+    from ganeti_masterd.simulation.description import read
+    from ganeti_masterd.simulation.tables import DescriptionError
+
+    path = options["simulate"]
+    if not isinstance(path, str):
+        return None
+    try:
+        return read(path)
+    except DescriptionError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def _wanted_account(options: Options, simulated: bool) -> tuple[str | None, str | None]:
@@ -274,25 +151,71 @@ def _check_endpoint(endpoint: str | None) -> None:
             raise Refused(f"--monitoring {endpoint} is no endpoint: {error}") from None
 
 
-def _ask_nodes(options: Options, reactor: Any, paths: Paths, snapshot: Snapshot) -> Report:
-    """Holds the vote and brings up the master's address, in a child process."""
-    from ganeti_masterd.startup.agreement import Report, Wishes, ask_nodes
+def _check_only(options: Options, wanted: Wanted, machine: IMachine) -> NoReturn:
+    """Says whether a start would succeed and ends the process; raises ``Refused`` if not."""
+    from ganeti_masterd.startup.agreement import Wishes
+    from ganeti_masterd.startup.installation import check_readable, parts
+    from ganeti_masterd.startup.launch import say
+    from ganeti_masterd.startup.rehearsal import copied_simulation, rehearse
+
+    paths, simulated = wanted.paths, wanted.simulated
+    description = _described(options)
+    if simulated and not os.path.exists(paths.config):
+        cluster = f"of {options['simulate']} nodes"
+        if description is not None:
+            cluster = f"described by {options['simulate']}"
+        say(f"{paths.root} has no cluster: one {cluster} would be made")
+    else:
+        rehearsed = rehearse(wanted, machine)
+        passed = rehearsed.passed
+        if passed.account is not None:
+            check_readable(passed.account, parts())
+        _check_endpoint(options["monitoring"])
+        for note in rehearsed.notes:
+            say(note)
+        wishes = Wishes(vote=not options["no-voting"], master_ip=False)
+        if simulated and rehearsed.own:
+            say("The simulated nodes belong to the daemon that runs: they are not asked")
+        else:
+            reach = copied_simulation(paths) if simulated else contextlib.nullcontext(paths)
+            with reach as nodes:
+                report = _ask_nodes(
+                    _reactor(),
+                    nodes,
+                    passed.snapshot,
+                    wishes,
+                    simulated=simulated,
+                    description=description,
+                )
+            for line in report.lines:
+                say(line.text)
+    say("All checks passed; nothing was changed")
+    raise SystemExit(0)
+
+
+def _ask_nodes(
+    reactor: Any,
+    paths: Paths,
+    snapshot: Snapshot,
+    wishes: Wishes,
+    *,
+    simulated: bool,
+    description: Description | None,
+) -> Report:
+    """Holds the vote and brings up the master's address, as wished, in a child process."""
+    from ganeti_masterd.startup.agreement import Report, ask_nodes
     from ganeti_masterd.startup.checks import Refused
     from ganeti_masterd.startup.child import ChildFailed, in_child
     from ganeti_masterd.startup.doors import open_door
     from ganeti_masterd.startup.launch import say
     from ganeti_masterd.timing import Timers
 
-    wishes = Wishes(
-        vote=not options["no-voting"], require_master_ip=bool(options["require-master-ip"])
-    )
-    if not wishes.vote and not options["yes-do-it"]:
-        _confirm(sys.stdin, sys.stdout)
-
     def work() -> Deferred[Report]:
         timers = Timers(reactor, time.time)
-        log: Mode | None = "buffered" if options["simulate"] is not None else None
-        door = open_door(reactor, timers, paths, snapshot.master.name, simulate_log=log)
+        log: Mode | None = "buffered" if simulated else None
+        door = open_door(
+            reactor, timers, paths, snapshot.master.name, simulate_log=log, description=description
+        )
 
         async def errand() -> Report:
             await door.start()
@@ -377,3 +300,5 @@ def _reactor() -> Any:
 
 
 makeService = make_service
+
+__all__ = ["Options", "makeService", "make_service"]

@@ -7,6 +7,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable
+from itertools import islice, repeat
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -19,12 +20,13 @@ from bench.clusters import cluster
 from bench.crowd import Crowd, Failed, Script
 from bench.figures import AtLeast, AtMost, Figure, Line, Times
 from bench.job_runs import files_behind
-from bench.load import Tally, ask, burst, play, slowest_tenth, submit_and_wait, times
+from bench.load import Tally, ask, burst, play, slowest_tenth, submit_and_wait, tags, times
 from bench.loads import Beside, Counted
 from bench.queues import full_queue
 from bench.report import as_json, number, table
 from bench.workloads import WORKLOADS
 from ganeti_masterd.jobs.files import QueueFolder, load
+from ganeti_masterd.opcodes.tags import TagsDel, TagsSet
 from ganeti_masterd.opcodes.validation import load_opcode
 from ganeti_masterd.simulation.faults import Fault
 from ganeti_masterd.simulation.store import NodeStore
@@ -175,13 +177,21 @@ class ScriptTests(SynchronousTestCase):
     def test_job_is_followed_to_its_end(self) -> None:
         """A client waits on from the status that it was told, over time-outs of both forms."""
         tally = Tally()
-        script = submit_and_wait(tally, float("inf"))
+        script = submit_and_wait(tally, float("inf"), repeat({}))
         next(script)
         self.assertEqual(self.answer(script, 7)["args"], [7, ["status"], None, -1, 25])
         self.assertEqual(self.answer(script, [["running"], []])["args"][2], ["running"])
         self.assertEqual(self.answer(script, "nochange")["args"][2], ["running"])
         self.assertEqual(self.answer(script, [["error"], []])["method"], "SubmitJob")
         self.assertEqual((tally.last_job, tally.failed, len(tally.latencies)), (7, 1, 1))
+
+    def test_tag_comes_and_goes(self) -> None:
+        """A client of changes gives its instance a tag, then takes it away: valid opcodes all."""
+        first, second, third = map(load_opcode, islice(tags("instance3"), 3))
+        assert isinstance(first, TagsSet)
+        assert isinstance(second, TagsDel)
+        self.assertEqual((first.name, second.name), ("instance3", "instance3"))
+        self.assertEqual((first.tags, third), (second.tags, first))
 
     def test_burst_counts_what_failed(self) -> None:
         """A burst ends when all jobs have, and tells those without success."""
@@ -361,7 +371,8 @@ class QueueTests(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, root)
         full_queue(5, 6)(root)
         folder = QueueFolder(Paths(str(root)).queue)
-        self.assertEqual(folder.archived_ids(), list(range(1, 6)))
+        (archive,) = folder.archive_folders()
+        self.assertEqual(sorted(folder.ids_in(archive)), list(range(1, 6)))
         self.assertEqual(folder.read_serial(), 11)
         loaded = load(folder)
         self.assertEqual(loaded.corrupt, {})

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -19,8 +19,6 @@ from zope.interface.verify import verifyObject
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "ganeti_masterd"
 
-#: A module is one thing: looked at again past 400 lines, refused past this.
-MAX_LINES = 420
 
 #: Imports every module in a process of its own and tells what that did.
 IMPORT_ALL = """
@@ -72,6 +70,60 @@ def imports_reactor(node: ast.AST) -> bool:
         case ast.ImportFrom(module="twisted.internet.reactor"):
             return True
     return False
+
+
+#: What fails a test, beside unittest's assertions, by the last part of its name.
+ASSERTING = frozenset(
+    {
+        "fail",
+        "failureResultOf",
+        "successResultOf",
+        "raises",
+        "run_state_machine_as_test",
+        "verifyClass",
+        "verifyObject",
+    }
+)
+
+
+def called_in(function: ast.AST) -> set[str]:
+    """Returns the last parts of the names that a function calls; "assert" for the statement."""
+    found = set()
+    for node in ast.walk(function):
+        match node:
+            case ast.Assert():
+                found.add("assert")
+            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)):
+                found.add(name)
+    return found
+
+
+def asserts_nothing(texts: Iterable[str]) -> list[str]:
+    """Returns the names of the tests in modules' texts that assert nothing.
+
+    Nor do the functions of these modules that they call, by whatever way. Functions are told
+    apart by their names alone, so one that asserts nothing may hide behind a namesake.
+    """
+    functions: dict[str, set[str]] = {}
+    tests: list[tuple[str, set[str]]] = []
+    for text in texts:
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                called = called_in(node)
+                functions.setdefault(node.name, set()).update(called)
+                if node.name.startswith("test"):
+                    tests.append((f"{node.name}, line {node.lineno}", called))
+    asserting = {
+        name
+        for called in functions.values()
+        for name in called
+        if name.startswith("assert") or name in ASSERTING
+    }
+    while more := {
+        name for name, called in functions.items() if name not in asserting and called & asserting
+    }:
+        asserting |= more
+    return [name for name, called in tests if not called & asserting]
 
 
 class PluginTests(SynchronousTestCase):
@@ -139,14 +191,32 @@ class ModuleTests(SynchronousTestCase):
             seen = any(map(imports_reactor, run_on_import(ast.parse(text))))
             self.assertEqual(seen, expected, text)
 
-    def test_size(self) -> None:
-        """No module has grown past what one thing needs."""
-        long = {
-            str(path.relative_to(PROJECT)): lines
-            for path in modules(PACKAGE, PROJECT / "bench")
-            if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
-        }
-        self.assertEqual(long, {})
+    def test_tests_assert(self) -> None:
+        """Every test asserts something, itself or by what it calls."""
+        texts = [path.read_text("utf-8") for path in modules(PROJECT / "tests")]
+        self.assertEqual(asserts_nothing(texts), [])
+
+    def test_tests_that_assert_nothing_are_seen(self) -> None:
+        """The check above knows each way to assert, also in a helper of another module."""
+        helpers = (
+            "def refused(self):\n    self.assertRaises(E, run)\n"
+            "def indeed(self):\n    self.refused()\n"
+        )
+        for body, expected in [
+            ("run()", False),
+            ("with suppress(E):\n        run()", False),
+            ("self.helper()", False),
+            ("assert run()", True),
+            ("self.assertTrue(run())", True),
+            ("self.successResultOf(run())", True),
+            ("with pytest.raises(E):\n        run()", True),
+            ("self.refused()", True),
+            ("self.indeed()", True),
+            ("def inner():\n        self.fail()\n    run(inner)", True),
+        ]:
+            for kind in ("def", "async def"):
+                found = asserts_nothing([helpers, f"{kind} test_it(self):\n    {body}\n"])
+                self.assertEqual(found, [] if expected else ["test_it, line 1"], body)
 
     def test_importing_does_nothing(self) -> None:
         """Importing every module installs no reactor, starts no thread and prints nothing."""

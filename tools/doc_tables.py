@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from ganeti_masterd.constants import STATUSES_FINALIZED
+from ganeti_masterd.execution.phases import TABLE as PHASES
 from ganeti_masterd.jobs.model import STEPS
 from ganeti_masterd.logical_units.registry import UNITS
 from ganeti_masterd.monitoring.declarations import METRICS
@@ -20,6 +21,9 @@ from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.replication.standing import TABLE as CANDIDATE
 from ganeti_masterd.requests.methods import Method
 from ganeti_masterd.requests.registry import METHODS
+from ganeti_masterd.requests.wconfd import WCONFD_METHODS
+from ganeti_masterd.simulation.ends import MEETING
+from ganeti_masterd.simulation.switches import SWITCHES
 from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
 from ganeti_masterd.tap import Options
 from tools.log_lines import MEANINGS, log_lines
@@ -44,11 +48,10 @@ def table(header: Sequence[str], widths: Sequence[int], rows: Iterable[Sequence[
 def options() -> str:
     """Returns what may stand after ``gnt-masterd`` on the command line."""
     flags = cast(list[list[Any]], Options.optFlags)
-    parameters = cast(list[list[Any]], Options.optParameters)
+    parameters = Options.optParameters
     declared = [(_option(name, short), "", text) for name, short, text in flags]
     for name, short, default, text, *_ in parameters:
-        shown = f"{default:o}" if name.endswith("-mode") else default
-        declared.append((_option(name, short, value=True), _default(shown), text))
+        declared.append((_option(name, short, value=True), _default(default), text))
     declared.sort(key=lambda item: item[0].rpartition("--")[2])
     return "\n".join(f"{names}\n    {text}{default}\n" for names, default, text in declared)
 
@@ -64,12 +67,21 @@ def _default(value: object) -> str:
 
 def methods() -> str:
     """Returns every LUXI method: its arguments with their types, what it does."""
+    return _methods(METHODS)
+
+
+def wconfd() -> str:
+    """Returns every method of wconfd's socket, as :func:`methods` does."""
+    return _methods(WCONFD_METHODS)
+
+
+def _methods(declared: Mapping[str, Method]) -> str:
     return table(
         ("Method", "Arguments", "What it does"),
         (22, 40, 38),
         (
             (f"``{name}``", _arguments(method), _first_sentence(method.function))
-            for name, method in sorted(METHODS.items())
+            for name, method in sorted(declared.items())
         ),
     )
 
@@ -124,6 +136,24 @@ def _followers(status: str, following: frozenset[str]) -> str:
     return ", ".join(f"``{name}``" for name in sorted(following, key=order.index))
 
 
+def phases() -> str:
+    """Returns where a job under way may stand, and what may follow."""
+    order = list(PHASES)
+    return table(
+        ("Phase", "The job's current opcode", "Then"),
+        (14, 50, 36),
+        (
+            (
+                f"``{phase.name}``",
+                meaning,
+                ", ".join(f"``{each.name}``" for each in sorted(following, key=order.index))
+                or "nothing",
+            )
+            for phase, (meaning, following) in PHASES.items()
+        ),
+    )
+
+
 def candidate() -> str:
     """Returns where a master candidate may stand, and what may follow."""
     order = list(CANDIDATE)
@@ -175,6 +205,30 @@ def metrics() -> str:
     )
 
 
+def switches() -> str:
+    """Returns every command that disturbs simulated nodes."""
+    return table(
+        ("Command", "What it does"),
+        (40, 60),
+        (
+            (f"``{' '.join((name, *switch.words))}``", switch.does)
+            for name, switch in SWITCHES.items()
+        ),
+    )
+
+
+def meetings() -> str:
+    """Returns what two ends of a simulated mirror do when they meet."""
+    return table(
+        ("One end", "The other", "Then the first"),
+        (30, 30, 40),
+        (
+            (one.value, other.value, "is compared by generation" if what is None else what.value)
+            for (one, other), what in MEETING.items()
+        ),
+    )
+
+
 def log() -> str:
     """Returns every kind of line in the log, by the part that writes it, and what it means."""
     return table(
@@ -203,13 +257,17 @@ TABLES: dict[str, Callable[[], str]] = {
     for function in (
         options,
         methods,
+        wconfd,
         resources,
         units,
         unbuilt,
         steps,
+        phases,
         candidate,
         shutdown,
         metrics,
+        switches,
+        meetings,
         log,
     )
 }

@@ -18,9 +18,6 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ganeti_masterd"
 #: Methods of a logger that log at the level of their name; ``failure`` adds a traceback.
 _LEVELS = ("debug", "info", "warn", "error", "critical", "failure")
 
-#: Functions that hand one of their arguments to ``log.failure``: its position.
-_FORWARDING = {"_guarded": 1}
-
 
 class LogLine(Struct, frozen=True, order=True):
     """A kind of line: the module that logs it, its level, its text."""
@@ -44,23 +41,14 @@ def log_lines(package: Path = PACKAGE) -> list[LogLine]:
 
 
 def _calls(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
-    forwarded = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef) and function.name in _FORWARDING
-        for node in ast.walk(function)
-        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Name)
-    }
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or id(node) in forwarded:
+        if not isinstance(node, ast.Call):
             continue
         match node.func:
             case ast.Attribute(value=ast.Name(id="log"), attr=level) if level in _LEVELS:
                 yield "critical" if level == "failure" else level, _text(node, 0, module)
             case ast.Attribute(value=ast.Name(id="log"), attr="emit"):
                 yield "any", _text(node, 1, module)
-            case ast.Name(id=name) if name in _FORWARDING:
-                yield "critical", _text(node, _FORWARDING[name], module)
             case _:
                 continue
 
@@ -103,6 +91,9 @@ MEANINGS = {
     "They are recorded as after a crash.",
     "Not every part could be ended in order": "A fault of the daemon. What was acknowledged is in "
     "the journal; start it again.",
+    "At the stop, {part} could not be ended in order": "A fault of the daemon. All other parts "
+    "were ended.",
+    "A socket could not be closed": "A fault of the daemon, while it stops.",
     "The last steps hang: the process ends without them": "As above; a disk may not answer.",
     "The master daemon has stopped": "The last line of a stop in order.",
     "{error}": "While it stops: the files could not be brought up to date. The journal keeps the "
@@ -114,6 +105,8 @@ MEANINGS = {
     "{error}": "What a client sent is no request. It was told so and disconnected.",
     "Answering connection {connection} failed": "A fault of the daemon. The client has an error "
     "for an answer; the daemon goes on.",
+    "Connection {number} gave up badly": "A fault of the daemon, as it closed a connection.",
+    "What an opcode waits for can't be cancelled": "A fault of the daemon, while it stops.",
     "An answer could not be cancelled": "A fault of the daemon, after a client went away.",
     "Request {method} on connection {peer.connection} (uid {peer.uid}, pid {peer.pid}): {how} "
     "after {took:.4f} s": "With --debug: each request.",
@@ -165,8 +158,9 @@ MEANINGS = {
     "The journal can be written again": "The end of the above.",
     "The journal could not take a batch": "A fault of the daemon; the changes were refused.",
     "What publishes a commit failed: {function}": "A fault of the daemon. The change is durable.",
-    "What drops a failed commit failed itself: {function}": "A fault of the daemon. Restart it: "
-    "what is durable is right, what is in memory may not be.",
+    "The next round of the files can't be planned": "A fault of the daemon. The change is durable, "
+    "and the files follow after the next one.",
+    "What publishes jobs failed: {function}": "A fault of the daemon. Their states are durable.",
     "The last job id is not known: serial stays as it is": "A fault of the daemon while it stops. "
     "Ids go on above those reserved.",
     "The files are not complete, {fault}": "While it stops: the journal keeps what the files "
@@ -183,13 +177,24 @@ MEANINGS = {
     "killed, or failed. Nothing is lost; the next large round starts another, after a minute if "
     "this one never did anything: then see whether the daemon's user may read the installation.",
     "The configuration can't be had for config.data": "A fault of the daemon; it tries again.",
-    "An observer of the configuration failed": "A fault of the daemon. The change is durable.",
     # nodes
+    "What job {job} waited for as it was killed came late: {result}": "With --debug: an answer "
+    "that a killed job doesn't get any more.",
+    "Call {call} of job {job} to node {node} failed: {error}": "Hooks after a change of the "
+    "configuration, for which a killed job didn't wait.",
+    "Call {call} of job {job} failed on this side": "A fault of the daemon; nobody waited for it.",
+    "Node {node} answers {call} when nobody waits for it any more": "With --debug: a simulated "
+    "node's late answer; the job was killed, or the call's time is over.",
     "Call {event.procedure} to {event.node} took {event.seconds:.4f} s: {how}": "With --debug: "
     "each call to a node daemon.",
-    "Call {call} to node {node} was answered, and reading that failed: {kind}": "A fault of the "
-    "daemon, or an answer that no noded gives. The call counts as failed.",
+    "Call {call} to node {node} could not be sent, or its answer not read: {kind}": "A fault of "
+    "the daemon, or an answer that no noded gives. The call counts as failed.",
+    "Call {procedure} to node {node} failed on this side": "A fault of the daemon. The call counts "
+    "as failed, and is tried again.",
+    "What node {node} answered could not be noted": "A fault of the daemon.",
     "Node {node} holds the queue and the configuration{again}": "A master candidate is up to date.",
+    "A flush of the configuration no longer waits for nodes {nodes}": "Candidates took too long, "
+    "and the command that asked for it went on. They get the files; see their load.",
     "Node {node} is slow: {count} files behind; jobs no longer wait for it": "A candidate takes "
     "files later than jobs come. It gets them; see its load.",
     "Node {node} does not get the queue and the configuration any more: {fault} (call "
@@ -197,6 +202,8 @@ MEANINGS = {
     "again, don't fail over to it.",
     "Node {node} holds job {job}, which nobody knows here: it goes to its archive": "Left by an "
     "earlier master.",
+    "Node {node} got {count} files late from a daemon that ended before this one began: they are "
+    "put right": "Nothing to do.",
     "Node {node} can't be sent anything": "A fault of the daemon; it tries again.",
     "Node {node} is {count} files behind as the daemon stops": "It is brought up to date by the "
     "next start; until then don't fail over to it.",
@@ -207,13 +214,20 @@ MEANINGS = {
     "Node {node} takes {procedure} again": "The end of the above.",
     "Node {node} can't tell of {what}: {error}": "Asked for its disks, for a verification.",
     # simulated nodes
+    "Bug in the simulation of {call} on {node}": "A simulated node's own code failed: the caller"
+    " gets an error that names the bug, and no node is to blame.",
+    "Bug in the switch {command}": "A command that disturbs simulated nodes failed by a fault of"
+    " its own; whoever sent it is told so.",
+    "Switch of the simulation: {command}": "A command for simulated nodes was carried out.",
     "{count} faults from {path}": "With --simulate: the rules of faults.json hold now.",
     "The faults can't be read: {error}": "With --simulate: the rules stay as they were.",
     "The faults in {path} make no sense: {error}": "With --simulate: the rules stay as they were.",
     "Simulated nodes can't be written: {error}": "With --simulate: the disk doesn't take their "
     "state; it is tried again.",
+    "A simulated node's answer can't be given": "With --simulate: a fault of the daemon.",
     # the rest
-    "An observer failed on {event}": "A fault of the daemon, in metrics or status. Nothing else "
+    "{observer} failed, told of {what}": "A fault of the daemon. After a commit that failed, "
+    "restart it: what is durable is right, what is in memory may not be. Otherwise nothing else "
     "suffers.",
     "A delayed call failed: {function}": "A fault of the daemon. Nothing else suffers.",
     "What another thread handed in failed: {function}": "A fault of the daemon. Nothing else "

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from ganeti_masterd.cli.words import json_text, minute, printable
+from ganeti_masterd.constants import RS_NODATA, RS_NORMAL, RS_OFFLINE, RS_UNAVAIL, RS_UNKNOWN
 from ganeti_masterd.errors import LuxiError
-from ganeti_masterd.query.entries import RS_NODATA, RS_NORMAL, RS_OFFLINE, RS_UNAVAIL, RS_UNKNOWN
 
 #: How sizes are shown: each in the unit that suits it, or all as plain numbers of one.
 Units = Literal["h", "m", "g", "t"]

@@ -120,7 +120,7 @@ def drain(session: Session, state: str) -> None:
     "time_",
     metavar="[DURATION|off|status]",
     type=Seconds(off=_OFF, status=_STATUS),
-    default=_STATUS,
+    default="status",
 )
 @pass_session
 def pause_watcher(session: Session, time_: float) -> None:

@@ -44,8 +44,8 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
-    default=float(LUXI_DEF_RWTO),
-    show_default=f"{LUXI_DEF_RWTO}",
+    default=str(LUXI_DEF_RWTO),
+    show_default=True,
     metavar="SECONDS",
     help="How long the daemon may take over one answer.",
 )

@@ -152,16 +152,9 @@ class _Work:
         self._moved(change.section)
 
     def finish(self) -> Draft:
-        """Moves the serials on, and returns the result with its rows."""
+        """Moves on the serials of cluster and document; returns the result with its rows."""
         if not self.touched:
             return Draft(self.before, [])
-        for section, uuid in self.touched:
-            current = self.after.section(section).get(uuid) if section != "cluster" else None
-            original = self.before.section(section).get(uuid) if section != "cluster" else None
-            if current is not None and original is not None and hasattr(original, "serial_no"):
-                serial = original.serial_no + 1
-                moved = replace(current, serial_no=serial, mtime=self.now)
-                self.after = self.after.with_object(section, moved)
         if self.cluster_serial:
             cluster = replace(
                 self.after.cluster,
@@ -182,6 +175,10 @@ class _Work:
         return Draft(self.after, rows)
 
     def _put(self, section: str, obj: ConfigObject) -> None:
+        """Puts an object into the configuration; one that was there has its serial moved on."""
+        original = None if section == "cluster" else self.before.section(section).get(_uuid(obj))
+        if original is not None and hasattr(original, "serial_no"):
+            obj = replace(obj, serial_no=original.serial_no + 1, mtime=self.now)
         self.after = self.after.with_object(section, obj)
         self.touched[section, _uuid(obj)] = None
 

@@ -1,7 +1,8 @@
 """config.data: from bytes to a :class:`Snapshot` and back.
 
-An object that wasn't changed is written with the bytes that were read, so a
-big configuration is written by joining bytes.
+An object that wasn't changed is written with the bytes that were read, and what was
+written before is remembered in pages (:mod:`ganeti_masterd.config.pages`), so a big
+configuration is written by joining bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from msgspec import DecodeError, Raw, ValidationError
 
 from ganeti_masterd.config.base import ConfigObject, load
 from ganeti_masterd.config.objects import Cluster
+from ganeti_masterd.config.pages import USUAL_ORDER, Pages
 from ganeti_masterd.config.section import Section
 from ganeti_masterd.config.snapshot import SECTIONS, Header, Snapshot
 from ganeti_masterd.constants import CONFIG_VERSION, CONFIG_VERSION_NEXT
@@ -23,9 +25,6 @@ from ganeti_masterd.journal.rows import ConfigRow
 #: Versions that the daemon can work with: 3.0 and 3.1 differ in two hypervisor
 #: parameters only.
 VERSIONS = (CONFIG_VERSION, CONFIG_VERSION_NEXT)
-
-#: The document's keys in the real file's order.
-USUAL_ORDER = ("version", "cluster", *SECTIONS, "ctime", "mtime", "serial_no")
 
 _raws = msgspec.json.Decoder(dict[str, Raw])
 
@@ -77,42 +76,34 @@ def parse(content: bytes, source: str = "config.data") -> Snapshot:
     return Snapshot(header, cluster, sections, () if keys == usual else keys)
 
 
-def image(snapshot: Snapshot) -> list[bytes]:
-    """Returns config.data in pieces, to be joined or written one after the other."""
-    header = msgspec.json.decode(snapshot.header.encoded, type=dict[str, Raw])
-    order = snapshot.order or (*USUAL_ORDER, *snapshot.header.rest)
-    late = [key for key in SECTIONS if key not in order and snapshot.section(key)]
-    pieces: list[bytes] = []
-    separator = b"{"
-    for key in (*order, *late):
-        pieces.append(separator + msgspec.json.encode(key) + b":")
-        separator = b","
-        if key == "cluster":
-            pieces.append(snapshot.cluster.encoded)
-        elif key in SECTIONS:
-            pieces += _section_pieces(snapshot.section(key))
-        else:
-            pieces.append(bytes(header[key]))
-    pieces.append(b"}")
-    return pieces
-
-
 def encode(snapshot: Snapshot) -> bytes:
     """Returns the whole of config.data."""
-    return b"".join(image(snapshot))
+    return Pages().content(snapshot)
 
 
 class Image:
-    """config.data as it is to be, encoded when asked, in any thread."""
+    """config.data as it is to be, made when asked, in any thread.
 
-    __slots__ = ("_snapshot",)
+    ``pages`` has what an image before this one was made of, so that this one is had cheaply.
+    """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    __slots__ = ("_pages", "_snapshot")
+
+    def __init__(self, snapshot: Snapshot, pages: Pages | None = None) -> None:
         self._snapshot = snapshot
+        self._pages = Pages() if pages is None else pages
 
     def encode(self) -> bytes:
         """Returns the content of the file."""
-        return encode(self._snapshot)
+        return self._pages.content(self._snapshot)
+
+    def size(self) -> int:
+        """Returns how many bytes the content has."""
+        return self._pages.size(self._snapshot)
+
+    def compressed(self) -> str:
+        """Returns the content as a zlib stream in base64."""
+        return self._pages.compressed(self._snapshot)
 
 
 def apply_rows(content: bytes, rows: Iterable[ConfigRow]) -> bytes:
@@ -149,19 +140,6 @@ def apply_rows(content: bytes, rows: Iterable[ConfigRow]) -> bytes:
 
 def _joined(parts: dict[str, bytes]) -> bytes:
     return b"{" + b",".join(msgspec.json.encode(k) + b":" + v for k, v in parts.items()) + b"}"
-
-
-def _section_pieces(section: Section[Any]) -> list[bytes]:
-    if not section:
-        return [b"{}"]
-    pieces: list[bytes] = []
-    separator = b"{"
-    for uuid, obj in section.items():
-        pieces.append(separator + msgspec.json.encode(uuid) + b":")
-        pieces.append(obj.encoded)
-        separator = b","
-    pieces.append(b"}")
-    return pieces
 
 
 def _split(content: bytes | Raw, where: str) -> dict[str, Raw]:

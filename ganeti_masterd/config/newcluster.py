@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 from uuid import uuid4
 
@@ -26,12 +26,14 @@ MASTER_ADDRESS = "192.0.2.1"
 #: the one for benchmarks (RFC 2544).
 NODE_NETWORKS = ("198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15")
 
+DEFAULT_GROUP = "default"
+
 DISK_TEMPLATES = ("diskless", "drbd", "file", "plain")
 
 
 def new_cluster(
     name: str,
-    nodes: int,
+    nodes: int | Mapping[str, str],
     now: float,
     *,
     uuids: Callable[[], str] = lambda: str(uuid4()),
@@ -40,36 +42,46 @@ def new_cluster(
     candidate_pool_size: int = CANDIDATE_POOL_SIZE,
     volume_group: str = "xenvg",
     file_storage_dir: str = "/srv/ganeti/file-storage",
+    shared_file_storage_dir: str = "/srv/ganeti/shared-file-storage",
 ) -> Snapshot:
-    """Returns a valid configuration: node1 (the master) to node``nodes`` in the group "default".
+    """Returns a valid configuration.
 
-    ``now`` is seconds since the epoch. Parameters have Ganeti's own defaults, but
-    that an instance may have no disk and small ones, so that simulated
-    instances are cheap. Raises ``OpPrereqError`` for fewer nodes than one or
-    more than there are addresses.
+    ``nodes`` says how many there are, node1 (the master) and so on in the group
+    "default"; or it gives the group of each by its name, the master first. ``now`` is
+    seconds since the epoch. Parameters have Ganeti's own defaults, but that an
+    instance may have no disk and small ones, so that simulated instances are cheap.
+    Raises ``OpPrereqError`` for fewer nodes than one or more than there are addresses.
     """
-    if nodes < 1:
+    if isinstance(nodes, int):
+        nodes = {f"node{number}": DEFAULT_GROUP for number in range(1, nodes + 1)}
+    if not nodes:
         raise OpPrereqError("a cluster needs at least one node", ECODE_INVAL)
-    group = NodeGroup(name="default", ctime=now, mtime=now, uuid=uuids())
+    groups = {
+        name: NodeGroup(name=name, ctime=now, mtime=now, uuid=uuids())
+        for name in dict.fromkeys((DEFAULT_GROUP, *nodes.values()))
+    }
     made = sorted(
         (
             Node(
-                name=f"node{number}",
+                name=name,
                 primary_ip=address,
                 secondary_ip=address,
                 master_candidate=number <= candidate_pool_size,
-                group=group.uuid,
+                group=groups[group].uuid,
                 ctime=now,
                 mtime=now,
                 uuid=uuids(),
             )
-            for number, address in zip(range(1, nodes + 1), _addresses(), strict=False)
+            for (number, (name, group)), address in zip(
+                enumerate(nodes.items(), 1), _addresses(), strict=False
+            )
         ),
         key=lambda node: node.uuid,
     )
-    if len(made) < nodes:
+    if len(made) < len(nodes):
         raise OpPrereqError(f"there are addresses for {len(made)} nodes only", ECODE_INVAL)
-    master = next(node for node in made if node.name == "node1")
+    first = next(iter(nodes))
+    master = next(node for node in made if node.name == first)
     cluster = Cluster(
         highest_used_port=HIGHEST_USED_PORT,
         mac_prefix="aa:00:00",
@@ -81,7 +93,7 @@ def new_cluster(
         master_netmask=32,
         cluster_name=name,
         file_storage_dir=file_storage_dir,
-        shared_file_storage_dir="/srv/ganeti/shared-file-storage",
+        shared_file_storage_dir=shared_file_storage_dir,
         gluster_storage_dir="/var/run/ganeti/gluster",
         enabled_hypervisors=tuple(hypervisors),
         hvparams=defaults.HVPARAMS,
@@ -106,7 +118,7 @@ def new_cluster(
         cluster,
         {
             "nodes": Section({node.uuid: node for node in made}),
-            "nodegroups": Section({group.uuid: group}),
+            "nodegroups": Section({group.uuid: group for group in groups.values()}),
         },
     )
 

@@ -7,14 +7,18 @@ each call gets the configuration to compare with (the tip, where there is one).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from random import Random, SystemRandom
+from typing import Any
 
 from msgspec.structs import replace
 
 from ganeti_masterd.config.addresspool import pool_of
-from ganeti_masterd.config.objects import Cluster
+from ganeti_masterd.config.indexes import names
+from ganeti_masterd.config.objects import Cluster, Disk, Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import LAST_DRBD_PORT
 from ganeti_masterd.errors import (
     ECODE_EXISTS,
     ECODE_NORES,
@@ -25,91 +29,74 @@ from ganeti_masterd.errors import (
     ReservationError,
 )
 
-#: The last port that DRBD or a console may get.
-LAST_PORT = 14999
-
 _ATTEMPTS = 64
 
 
-def _macs(snapshot: Snapshot) -> frozenset[Hashable]:
-    return snapshot.instances.cached(
-        "macs",
-        lambda: frozenset(
-            nic.mac.lower() for instance in snapshot.instances.values() for nic in instance.nics
-        ),
-    )
+#: What the configuration has of a kind: its keys.
+Used = Mapping[Any, object]
 
 
-def _addresses(snapshot: Snapshot) -> frozenset[Hashable]:
+def _macs_of(instance: Instance) -> list[str]:
+    return [nic.mac.lower() for nic in instance.nics]
+
+
+def _addresses_of_node(node: Node) -> tuple[str, str]:
+    return node.primary_ip, node.secondary_ip
+
+
+def _addresses_of(instance: Instance) -> list[Hashable]:
+    return [(nic.network, nic.ip) if nic.network else nic.ip for nic in instance.nics if nic.ip]
+
+
+def _volumes_of(disk: Disk) -> list[str]:
+    found: list[str] = []
+    waiting = [disk]
+    while waiting:
+        each = waiting.pop()
+        waiting += each.children
+        if each.volume is not None:
+            found.append(each.volume)
+    return found
+
+
+def _ports_of(instance: Instance) -> list[int]:
+    return [instance.network_port] if instance.network_port else []
+
+
+def _macs(snapshot: Snapshot) -> Used:
+    return snapshot.instances.grouped(_macs_of)
+
+
+def _addresses(snapshot: Snapshot) -> Used:
     """Addresses of the master, of nodes, and of NICs: on a network as (network uuid, address)."""
-    nodes = snapshot.nodes.cached(
-        "addresses",
-        lambda: frozenset(
-            address
-            for node in snapshot.nodes.values()
-            for address in (node.primary_ip, node.secondary_ip)
-        ),
+    return ChainMap[Any, tuple[str, ...]](
+        {snapshot.cluster.master_ip: ()},
+        snapshot.nodes.grouped(_addresses_of_node),
+        snapshot.instances.grouped(_addresses_of),
     )
-    nics = snapshot.instances.cached(
-        "addresses",
-        lambda: frozenset(
-            (nic.network, nic.ip) if nic.network else nic.ip
-            for instance in snapshot.instances.values()
-            for nic in instance.nics
-            if nic.ip
-        ),
-    )
-    return nodes | nics | {snapshot.cluster.master_ip}
 
 
-def _volumes(snapshot: Snapshot) -> frozenset[Hashable]:
+def _volumes(snapshot: Snapshot) -> Used:
     """Volumes as ``group/volume``, also those under a drbd disk."""
-
-    def collect() -> frozenset[Hashable]:
-        found: set[Hashable] = set()
-        waiting = list(snapshot.disks.values())
-        while waiting:
-            disk = waiting.pop()
-            waiting += disk.children
-            if disk.volume is not None:
-                found.add(disk.volume)
-        return frozenset(found)
-
-    return snapshot.disks.cached("volumes", collect)
+    return snapshot.disks.grouped(_volumes_of)
 
 
-def _ports(snapshot: Snapshot) -> frozenset[Hashable]:
-    disks = snapshot.disks.cached(
-        "ports",
-        lambda: frozenset(port for disk in snapshot.disks.values() for port in disk.ports()),
-    )
-    consoles = snapshot.instances.cached(
-        "ports",
-        lambda: frozenset(
-            instance.network_port
-            for instance in snapshot.instances.values()
-            if instance.network_port
-        ),
-    )
-    return disks | consoles
+def _ports(snapshot: Snapshot) -> Used:
+    disks = snapshot.disks.grouped(Disk.ports)
+    return ChainMap[Any, tuple[str, ...]](disks, snapshot.instances.grouped(_ports_of))
 
 
-def _minors(snapshot: Snapshot) -> frozenset[Hashable]:
+def _minors(snapshot: Snapshot) -> Used:
     """DRBD minors as (node uuid, minor)."""
-    return snapshot.disks.cached(
-        "minors",
-        lambda: frozenset(pair for disk in snapshot.disks.values() for pair in disk.minors()),
-    )
+    return snapshot.disks.grouped(Disk.minors)
 
 
-def _names(key: str) -> Callable[[Snapshot], frozenset[Hashable]]:
-    return lambda snapshot: snapshot.section(key).cached(
-        "reserved names", lambda: frozenset(obj.name for obj in snapshot.section(key).values())
-    )
+def _names(key: str) -> Callable[[Snapshot], Used]:
+    return lambda snapshot: snapshot.section(key).grouped(names)
 
 
 #: What can be reserved: how it is called, and what the configuration has of it.
-KINDS: dict[str, tuple[str, Callable[[Snapshot], frozenset[Hashable]]]] = {
+KINDS: dict[str, tuple[str, Callable[[Snapshot], Used]]] = {
     "node": ("node name", _names("nodes")),
     "nodegroup": ("node group name", _names("nodegroups")),
     "instance": ("instance name", _names("instances")),
@@ -177,13 +164,13 @@ class Reservations:
         """
         cluster = snapshot.cluster
         used = _ports(snapshot)
-        fresh = range(cluster.highest_used_port + 1, LAST_PORT + 1)
+        fresh = range(cluster.highest_used_port + 1, LAST_DRBD_PORT + 1)
         for candidates in (sorted(cluster.tcpudp_port_pool), fresh):
             for port in candidates:
                 if port not in used and ("port", port) not in self._owners:
                     self._take(job_id, "port", port)
                     return port
-        raise OpPrereqError(f"all ports up to {LAST_PORT} are in use", ECODE_NORES)
+        raise OpPrereqError(f"all ports up to {LAST_DRBD_PORT} are in use", ECODE_NORES)
 
     def generate_minors(self, job_id: int, nodes: Sequence[str], snapshot: Snapshot) -> list[int]:
         """Reserves a DRBD minor on each of ``nodes`` (uuids), the lowest that is free there."""
@@ -205,7 +192,7 @@ class Reservations:
         """
         pool = pool_of(snapshot.networks[network])
         taken = {value for kind, value in self._owners if kind == "address"}
-        taken |= _addresses(snapshot)
+        taken.update(_addresses(snapshot))
         besides = {value[1] for value in taken if isinstance(value, tuple) and value[0] == network}
         try:
             address = pool.first_free(besides)
@@ -250,7 +237,7 @@ def without_ports(cluster: Cluster, ports: Sequence[int]) -> Cluster:
     return replace(cluster, tcpudp_port_pool=tuple(sorted(pool)))
 
 
-def _kind(kind: str) -> tuple[str, Callable[[Snapshot], frozenset[Hashable]]]:
+def _kind(kind: str) -> tuple[str, Callable[[Snapshot], Used]]:
     try:
         return KINDS[kind]
     except KeyError:

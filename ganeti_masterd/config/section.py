@@ -1,29 +1,43 @@
 """A section of the configuration: objects of one kind by uuid, and by name.
 
-Sections are immutable. Indexes are made when first asked for, and go along
-to a changed section when no name changed, so a change in a big cluster is cheap.
+Sections are immutable. Indexes (:mod:`ganeti_masterd.config.indexes`) are made when
+first asked for; a changed section has them brought up to date, so a change in a big
+cluster is cheap.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Generic, TypeVar
 
 from ganeti_masterd.config.base import ConfigObject
+from ganeti_masterd.config.indexes import (
+    Groups,
+    Index,
+    Order,
+    names,
+    short_names,
+    uuid_of,
+    whole_names,
+)
 
 T = TypeVar("T", bound=ConfigObject)
 V = TypeVar("V")
+I = TypeVar("I", bound=Index)  # noqa: E741
 
 
 class Section(Mapping[str, T], Generic[T]):
     """Objects by uuid, in the order of the file; usable from any thread."""
 
-    __slots__ = ("_cache", "_objects")
+    __slots__ = ("_cache", "_indexes", "_objects")
 
     def __init__(self, objects: Mapping[str, T]) -> None:
         self._objects: dict[str, T] = dict(objects)
+        #: Made from this section alone; a changed section begins without it.
         self._cache: dict[str, Any] = {}
+        #: By what they are made with; a changed section has them brought up to date.
+        self._indexes: dict[Any, Index] = {}
 
     def __getitem__(self, uuid: str) -> T:
         return self._objects[uuid]
@@ -62,38 +76,29 @@ class Section(Mapping[str, T], Generic[T]):
 
         A new object stands where its uuid belongs, as the real daemon sorts by uuid.
         """
-        uuid = _uuid(obj)
-        changed = self._empty()
+        uuid = uuid_of(obj)
         before = self._objects.get(uuid)
-        if before is None:
-            keys = list(self._objects)
-            place = bisect_left(keys, uuid)
-            objects = list(self._objects.values())
-            keys.insert(place, uuid)
-            objects.insert(place, obj)
-            changed._objects = dict(zip(keys, objects, strict=True))
-            names: dict[str, str] | None = self._cache.get("names")
-            if names is not None and (name := _name(obj)):
-                changed._cache["names"] = {**names, name: uuid}
+        if before is not None:
+            objects = self._objects.copy()
+            objects[uuid] = obj
         else:
-            changed._objects = {**self._objects, uuid: obj}
-            if _name(before) == _name(obj):
-                changed._cache = {
-                    key: value for key, value in self._cache.items() if key in _BY_NAME
-                }
-        return changed
+            keys = list(self._objects)
+            values = list(self._objects.values())
+            place = bisect_left(keys, uuid)
+            keys.insert(place, uuid)
+            values.insert(place, obj)
+            objects = dict(zip(keys, values, strict=True))
+        return self._changed(objects, before, obj)
 
     def without(self, uuid: str) -> Section[T]:
         """Returns the section without an object; raises ``KeyError`` if it isn't there."""
-        changed = self._empty()
-        changed._objects = dict(self._objects)
-        del changed._objects[uuid]
-        return changed
+        objects = self._objects.copy()
+        return self._changed(objects, objects.pop(uuid), None)
 
     def named(self, name: str) -> T | None:
         """Returns the object that is called exactly ``name``."""
-        uuid = self.cached("names", self._names).get(name)
-        return None if uuid is None else self._objects[uuid]
+        uuids = self.grouped(names).get(name)
+        return None if uuids is None else self._objects[uuids[-1]]
 
     def expanded(self, name: str) -> T | None:
         """Returns the object that ``name`` means: its name, or the beginning of it up to a dot.
@@ -105,40 +110,40 @@ class Section(Mapping[str, T], Generic[T]):
         exact = self.named(name)
         if exact is not None:
             return exact
-        whole, short = self.cached("short names", self._short_names)
         key = name.lower()
-        for uuids in (whole.get(key, ()), short.get(key, ())):
+        for keys in (whole_names, short_names):
+            uuids = self.grouped(keys).get(key, ())
             if len(uuids) == 1:
                 return self._objects[uuids[0]]
         return None
 
-    def _names(self) -> dict[str, str]:
-        return {name: uuid for uuid, obj in self._objects.items() if (name := _name(obj))}
+    def ordered(self, key: Callable[[str], Any]) -> Order:
+        """Returns the objects' order by ``key`` of their names, made once for each ``key``.
 
-    def _short_names(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        whole: dict[str, list[str]] = {}
-        short: dict[str, list[str]] = {}
-        for name, uuid in self.cached("names", self._names).items():
-            key = name.lower()
-            whole.setdefault(key, []).append(uuid)
-            short.setdefault(key, []).append(uuid)
-            dot = key.find(".")
-            while dot != -1:
-                short.setdefault(key[:dot], []).append(uuid)
-                dot = key.find(".", dot + 1)
-        return whole, short
+        The very same order is returned until a name changes, comes or goes.
+        """
+        return self._index(key, lambda: Order.of(key, self.values()))
 
-    def _empty(self) -> Section[T]:
-        return Section({})
+    def grouped(self, keys: Callable[[T], Iterable[Any]]) -> dict[Any, tuple[str, ...]]:
+        """Returns uuids by what the objects belong to, as ``keys`` says; made once for each.
 
+        ``keys`` is a function that stays, such as one of a module. Don't change the dictionary.
+        """
+        return self._index(keys, lambda: Groups.of(keys, self.values())).uuids
 
-_BY_NAME = frozenset({"names", "short names"})
+    def _index(self, key: Any, make: Callable[[], I]) -> I:
+        index: Any = self._indexes.get(key)
+        if index is None:
+            index = self._indexes[key] = make()
+        made: I = index
+        return made
 
-
-def _name(obj: ConfigObject) -> str | None:
-    return getattr(obj, "name", None)
-
-
-def _uuid(obj: ConfigObject) -> str:
-    uuid: str = obj.uuid  # type: ignore[attr-defined]
-    return uuid
+    def _changed(self, objects: dict[str, T], before: T | None, after: T | None) -> Section[T]:
+        changed: Section[T] = Section.__new__(Section)
+        changed._objects = objects
+        changed._cache = {}
+        # A copy, as a reader in another thread may add an index meanwhile.
+        changed._indexes = {
+            key: index.with_change(before, after) for key, index in self._indexes.copy().items()
+        }
+        return changed

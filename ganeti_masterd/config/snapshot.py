@@ -67,7 +67,6 @@ class Snapshot:
     """The configuration at one moment."""
 
     __slots__ = (
-        "_cache",
         "cluster",
         "disks",
         "filters",
@@ -99,7 +98,6 @@ class Snapshot:
         self.networks: Section[Network] = sections.get("networks") or Section(EMPTY)
         self.disks: Section[Disk] = sections.get("disks") or Section(EMPTY)
         self.filters: Section[FilterRule] = sections.get("filters") or Section(EMPTY)
-        self._cache: dict[str, Any] = {}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Snapshot):
@@ -202,28 +200,31 @@ class Snapshot:
             )
 
     def members(self, group: NodeGroup | str) -> tuple[Node, ...]:
-        """Returns the nodes of a group (itself or its uuid)."""
-        uuid = group if isinstance(group, str) else group.uuid
-        return self.nodes.cached("by group", self._by_group).get(uuid, ())
+        """Returns the nodes of a group (itself or its uuid), by uuid."""
+        uuids = self.nodes.grouped(_group).get(_uuid(group), ())
+        return tuple(self.nodes[uuid] for uuid in uuids)
 
     def candidates(self) -> tuple[Node, ...]:
-        """Returns the master candidates, the master among them."""
-        return self.nodes.cached(
-            "candidates", lambda: tuple(n for n in self.nodes.values() if n.master_candidate)
-        )
+        """Returns the master candidates by uuid, the master among them."""
+        uuids = self.nodes.grouped(_candidate).get(True, ())
+        return tuple(self.nodes[uuid] for uuid in uuids)
 
     def instances_on(self, node: Node | str) -> tuple[Instance, ...]:
-        """Returns the instances whose primary node it is (itself or its uuid)."""
-        uuid = node if isinstance(node, str) else node.uuid
-        return self.instances.cached("by primary", self._by_primary).get(uuid, ())
+        """Returns the instances whose primary node it is (itself or its uuid), by uuid."""
+        uuids = self.instances.grouped(_primary).get(_uuid(node), ())
+        return tuple(self.instances[uuid] for uuid in uuids)
 
     def secondaries_on(self, node: Node | str) -> tuple[Instance, ...]:
-        """Returns the instances that have a secondary node there."""
-        uuid = node if isinstance(node, str) else node.uuid
-        if "by secondary" not in self._cache:
-            self._cache["by secondary"] = self._by_secondary()
-        found: tuple[Instance, ...] = self._cache["by secondary"].get(uuid, ())
-        return found
+        """Returns the instances that have a secondary node there, by uuid."""
+        node = _uuid(node)
+        owners = self.instances.grouped(_disks)
+        found = {
+            uuid
+            for disk in self.disks.grouped(Disk.all_nodes).get(node, ())
+            for uuid in owners.get(disk, ())
+        }
+        instances = (self.instances[uuid] for uuid in sorted(found))
+        return tuple(each for each in instances if each.primary_node != node)
 
     def disks_of(self, instance: Instance) -> tuple[Disk, ...]:
         """Returns an instance's disks in order; those that the configuration lacks are left out."""
@@ -264,7 +265,6 @@ class Snapshot:
         changed.order = self.order
         for _, name in SECTIONS.values():
             setattr(changed, name, getattr(self, name))
-        changed._cache = {}
         return changed
 
     def _with_section(self, key: str, section: Section[Any]) -> Snapshot:
@@ -272,21 +272,25 @@ class Snapshot:
         setattr(changed, SECTIONS[key][1], section)
         return changed
 
-    def _by_group(self) -> dict[str, tuple[Node, ...]]:
-        found: dict[str, list[Node]] = {}
-        for node in self.nodes.values():
-            found.setdefault(node.group, []).append(node)
-        return {uuid: tuple(nodes) for uuid, nodes in found.items()}
 
-    def _by_primary(self) -> dict[str, tuple[Instance, ...]]:
-        found: dict[str, list[Instance]] = {}
-        for instance in self.instances.values():
-            found.setdefault(instance.primary_node, []).append(instance)
-        return {uuid: tuple(instances) for uuid, instances in found.items()}
+def _uuid(obj: Node | NodeGroup | str) -> str:
+    return obj if isinstance(obj, str) else obj.uuid
 
-    def _by_secondary(self) -> dict[str, tuple[Instance, ...]]:
-        found: dict[str, list[Instance]] = {}
-        for instance in self.instances.values():
-            for uuid in self.nodes_of(instance)[1:]:
-                found.setdefault(uuid, []).append(instance)
-        return {uuid: tuple(instances) for uuid, instances in found.items()}
+
+# What objects belong to, for `Section.grouped`.
+
+
+def _group(node: Node) -> tuple[str]:
+    return (node.group,)
+
+
+def _candidate(node: Node) -> tuple[bool]:
+    return (node.master_candidate,)
+
+
+def _primary(instance: Instance) -> tuple[str]:
+    return (instance.primary_node,)
+
+
+def _disks(instance: Instance) -> tuple[str, ...]:
+    return instance.disks

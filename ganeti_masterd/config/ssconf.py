@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from ganeti_masterd.config.section import Section
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import RELEASE_VERSION
 
@@ -18,11 +20,35 @@ def ssconf_values(snapshot: Snapshot) -> dict[str, list[str]]:
     """Returns the lines of all 34 files by key, as ``write_ssconf_files`` takes them (spec rpc 5).
 
     Lists of nodes and instances are in natural order; candidates, as in the
-    real files, by uuid.
+    real files, by uuid. Don't change the lists: the next call may return them again.
     """
+    values = {
+        **_of_cluster(snapshot),
+        **_of_nodes(snapshot),
+        "instance_list": snapshot.instances.ordered(natural_key).names,
+        "networks": _named(snapshot.networks),
+        "nodegroups": _named(snapshot.groups),
+    }
+    return dict(sorted(values.items()))
+
+
+def same_ssconf(before: Snapshot, after: Snapshot) -> bool:
+    """Whether two configurations have the same values for sure, by what is the very same.
+
+    Takes no time, however many objects there are. False where only
+    :func:`ssconf_values` can tell.
+    """
+    return (
+        before.cluster is after.cluster
+        and before.nodes is after.nodes
+        and before.networks is after.networks
+        and before.groups is after.groups
+        and before.instances.ordered(natural_key) is after.instances.ordered(natural_key)
+    )
+
+
+def _of_cluster(snapshot: Snapshot) -> dict[str, list[str]]:
     cluster = snapshot.cluster
-    nodes = sorted(snapshot.nodes.values(), key=lambda node: natural_key(node.name))
-    candidates = sorted(snapshot.candidates(), key=lambda node: node.uuid)
     values = {
         "cluster_name": [cluster.cluster_name],
         "cluster_tags": list(cluster.tags),
@@ -30,38 +56,17 @@ def ssconf_values(snapshot: Snapshot) -> dict[str, list[str]]:
         "file_storage_dir": [cluster.file_storage_dir],
         "gluster_storage_dir": [cluster.gluster_storage_dir],
         "hypervisor_list": list(cluster.enabled_hypervisors),
-        "instance_list": natural(instance.name for instance in snapshot.instances.values()),
         "maintain_node_health": [str(cluster.maintain_node_health)],
-        "master_candidates": [node.name for node in candidates],
         "master_candidates_certs": [
             f"{uuid}={digest}" for uuid, digest in sorted(cluster.candidate_certs.items())
         ],
-        "master_candidates_ips": [node.primary_ip for node in candidates],
         "master_ip": [cluster.master_ip],
         "master_netdev": [cluster.master_netdev],
         "master_netmask": [str(cluster.master_netmask)],
         "master_node": [snapshot.master.name],
-        "networks": natural(f"{net.uuid} {net.name}" for net in snapshot.networks.values()),
-        "node_list": [node.name for node in nodes],
-        "node_primary_ips": [f"{node.name} {node.primary_ip}" for node in nodes],
-        "node_secondary_ips": [f"{node.name} {node.secondary_ip}" for node in nodes],
-        "node_vm_capable": [f"{node.name}={node.vm_capable}" for node in nodes],
-        "nodegroups": natural(f"{group.uuid} {group.name}" for group in snapshot.groups.values()),
-        "offline_nodes": [node.name for node in nodes if node.offline],
-        "online_nodes": [node.name for node in nodes if not node.offline],
         "primary_ip_family": [str(cluster.primary_ip_family)],
         "release_version": [RELEASE_VERSION],
         "shared_file_storage_dir": [cluster.shared_file_storage_dir],
-        "ssh_ports": [
-            f"{node.name}={port}"
-            for node in nodes
-            for group in (snapshot.groups.get(node.group),)
-            for port in (
-                {**cluster.ndparams, **(group.ndparams if group else {}), **node.ndparams}.get(
-                    "ssh_port", 22
-                ),
-            )
-        ],
         "uid_pool": [
             str(low) if low == high else f"{low}-{high}" for low, high in cluster.uid_pool
         ],
@@ -69,7 +74,42 @@ def ssconf_values(snapshot: Snapshot) -> dict[str, list[str]]:
     for hypervisor in HYPERVISORS:
         params = cluster.hvparams.get(hypervisor, {})
         values[f"hvparams_{hypervisor}"] = [f"{key}={params[key]}" for key in sorted(params)]
-    return dict(sorted(values.items()))
+    return values
+
+
+def _of_nodes(snapshot: Snapshot) -> dict[str, list[str]]:
+    """The values that depend on nodes; remembered with them, for the groups that there were."""
+    groups, params = snapshot.groups, snapshot.cluster.ndparams
+    known = snapshot.nodes.cached("ssconf", lambda: (groups, params, _nodes_lines(snapshot)))
+    return known[2] if known[0] is groups and known[1] is params else _nodes_lines(snapshot)
+
+
+def _nodes_lines(snapshot: Snapshot) -> dict[str, list[str]]:
+    nodes = [snapshot.nodes[uuid] for uuid in snapshot.nodes.ordered(natural_key).uuids]
+    candidates = snapshot.candidates()
+    port = _ssh_port(snapshot.cluster.ndparams, 22)
+    ports = {uuid: _ssh_port(group.ndparams, port) for uuid, group in snapshot.groups.items()}
+    return {
+        "master_candidates": [node.name for node in candidates],
+        "master_candidates_ips": [node.primary_ip for node in candidates],
+        "node_list": [node.name for node in nodes],
+        "node_primary_ips": [f"{node.name} {node.primary_ip}" for node in nodes],
+        "node_secondary_ips": [f"{node.name} {node.secondary_ip}" for node in nodes],
+        "node_vm_capable": [f"{node.name}={node.vm_capable}" for node in nodes],
+        "offline_nodes": [node.name for node in nodes if node.offline],
+        "online_nodes": [node.name for node in nodes if not node.offline],
+        "ssh_ports": [
+            f"{node.name}={_ssh_port(node.ndparams, ports.get(node.group, port))}" for node in nodes
+        ],
+    }
+
+
+def _ssh_port(params: Mapping[str, Any], default: Any) -> Any:
+    return params.get("ssh_port", default)
+
+
+def _named(section: Section[Any]) -> list[str]:
+    return natural(f"{obj.uuid} {obj.name}" for obj in section.values())
 
 
 def file_content(lines: Iterable[str]) -> bytes:

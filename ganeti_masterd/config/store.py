@@ -11,18 +11,17 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ganeti_masterd.config.base import ConfigObject
 from ganeti_masterd.config.changes import Add, Change, Remove, Update, draft
 from ganeti_masterd.config.document import Image
+from ganeti_masterd.config.pages import Pages
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rows import ConfigRow
+from ganeti_masterd.observers import Observers
 from ganeti_masterd.timing import Timers
-
-log = Logger()
 
 Observer = Callable[[Snapshot, Snapshot], object]
 
@@ -64,7 +63,8 @@ class ConfigStore:
         self._tip = snapshot
         self._journal = journal
         self._timers = timers
-        self._observers: list[Observer] = []
+        self._observers: Observers[Snapshot, Snapshot] = Observers("a change of the configuration")
+        self._pages = Pages()
         journal.on_rollback(self._rollback)
 
     @property
@@ -79,7 +79,7 @@ class ConfigStore:
 
     def image(self) -> Image:
         """Returns config.data as it is published now, to be encoded in any thread."""
-        return Image(self._published)
+        return Image(self._published, self._pages)
 
     def change(
         self, uuid: str, function: Callable[[Any], ConfigObject], serial: int | None = None
@@ -131,18 +131,13 @@ class ConfigStore:
 
     def on_change(self, observer: Observer) -> Callable[[], None]:
         """Calls ``observer(before, after)`` after each publication; returns what ends that."""
-        self._observers.append(observer)
-        return lambda: self._observers.remove(observer)
+        return self._observers.add(observer)
 
     def _publish(self, after: Snapshot) -> None:
         before, self._published = self._published, after
         if before is after:
             return
-        for observer in tuple(self._observers):
-            try:
-                observer(before, after)
-            except Exception:
-                log.failure("An observer of the configuration failed")
+        self._observers.call(before, after)
 
     def _rollback(self) -> None:
         self._tip = self._published

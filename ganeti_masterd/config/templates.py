@@ -10,8 +10,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-#: The size of a DRBD disk's metadata volume, in MiB.
-DRBD_METADATA = 128
+from ganeti_masterd.constants import DRBD_META_SIZE
 
 
 class Mirroring(Enum):
@@ -112,7 +111,7 @@ TEMPLATES: dict[str, DiskTemplate] = {
             Mirroring.INTERNAL,
             lvm=True,
             children=("data", "meta"),
-            metadata=DRBD_METADATA,
+            metadata=DRBD_META_SIZE,
             port_and_minors=True,
             reports_room=True,
             snapshots=True,

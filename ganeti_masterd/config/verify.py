@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ganeti_masterd.config.changes import describe
@@ -25,23 +25,7 @@ _GLOBAL_NODE_PARAMETERS = frozenset({"exclusive_storage"})
 
 def verify(snapshot: Snapshot) -> list[str]:
     """Returns every fault of the configuration in words; none for a sound one."""
-    return [
-        fault
-        for check in (
-            _objects,
-            _names,
-            _nodes,
-            _candidates,
-            _groups,
-            _instances,
-            _disks,
-            _macs,
-            _ports,
-            _minors,
-            _addresses,
-        )
-        for fault in check(snapshot)
-    ]
+    return [fault for check in CHECKS for fault in check(snapshot)]
 
 
 def candidate_counts(snapshot: Snapshot) -> tuple[int, int]:
@@ -225,3 +209,19 @@ def _addresses(snapshot: Snapshot) -> Iterator[str]:
     for address, names in owners.items():
         if len(names) > 1:
             yield f"IP address {address} is used more than once: {', '.join(names)}"
+
+
+#: Each looks at one matter and yields its faults; :func:`verify` is all of them, in this order.
+CHECKS: tuple[Callable[[Snapshot], Iterator[str]], ...] = (
+    _objects,
+    _names,
+    _nodes,
+    _candidates,
+    _groups,
+    _instances,
+    _disks,
+    _macs,
+    _ports,
+    _minors,
+    _addresses,
+)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ganeti_masterd.allocation import scripts
 from ganeti_masterd.config.changes import Change
@@ -21,7 +23,6 @@ from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import Level
-from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.rpc.calls import IALLOCATOR_RUNNER
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 T = TypeVar("T")
+
+log = Logger()
 
 
 class Services(Struct, frozen=True):
@@ -107,7 +110,12 @@ class OpcodeContext:
     ) -> Mapping[str, NodeResult[P]]:
         """See ``Context.call``."""
         self.checkpoint()
-        answers = self.call_shielded(nodes, call, arguments, timeout)
+        targets = targets_of(self.snapshot(), nodes)
+
+        def send() -> Deferred[Mapping[str, NodeResult[P]]]:
+            return call_nodes(self._services.nodes, targets, call, arguments, timeout=timeout)
+
+        answers = self._wait(send)
         self.checkpoint()
         return answers
 
@@ -123,21 +131,52 @@ class OpcodeContext:
         (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
         return answer
 
-    def call_shielded(
-        self,
-        nodes: Iterable[str | Target],
-        call: Call[P],
-        arguments: Arguments = (),
-        timeout: float | None = None,
-    ) -> Mapping[str, NodeResult[P]]:
-        """Calls nodes whether the job was killed or not."""
+    def call_unattended(
+        self, nodes: Iterable[str | Target], call: Call[Any], arguments: Arguments = ()
+    ) -> None:
+        """Calls nodes without waiting for their answers; what fails is only logged."""
         targets = targets_of(self.snapshot(), nodes)
-        services = self._services
 
-        def send() -> Deferred[Mapping[str, NodeResult[P]]]:
-            return call_nodes(services.nodes, targets, call, arguments, timeout=timeout)
+        def note(answers: Mapping[str, NodeResult[Any]]) -> None:
+            for answer in answers.values():
+                if answer.failed and not answer.offline:
+                    log.warn(
+                        "Call {call} of job {job} to node {node} failed: {error}",
+                        call=call.name,
+                        job=self.job_id,
+                        node=answer.node,
+                        error=answer.error,
+                    )
 
-        return services.hops.wait(send)
+        def failed(failure: Failure) -> None:
+            log.failure(
+                "Call {call} of job {job} failed on this side",
+                failure,
+                call=call.name,
+                job=self.job_id,
+            )
+
+        def send() -> None:
+            if not self._services.hops.closed:
+                answers = call_nodes(self._services.nodes, targets, call, arguments)
+                answers.addCallback(note).addErrback(failed)
+
+        self._services.hops.tell(send)
+
+    @overload
+    def _wait(self, begin: Callable[..., Deferred[T]], *args: Any) -> T: ...
+
+    @overload
+    def _wait(self, begin: Callable[..., T], *args: Any) -> T: ...
+
+    def _wait(self, begin: Callable[..., Any], *args: Any) -> Any:
+        """Runs something in the reactor and waits for it, no longer than until a kill.
+
+        Within :meth:`shielded` a kill doesn't end the wait.
+        """
+        if self._shields:
+            return self._services.hops.wait(begin, *args)
+        return self._services.hops.wait(self._run.kills.wait, begin, *args)
 
     def run_hooks_early(self, node: Target) -> None:
         """See ``Context.run_hooks_early``."""
@@ -230,21 +269,25 @@ class OpcodeContext:
     def ask(self, question: Callable[[QueryEngine], Any]) -> Any:
         """See ``Context.ask``."""
         self.checkpoint()
-        return self._services.hops.wait(question, self._services.engine)
+        return self._wait(question, self._services.engine)
 
     # Waiting and being killed
 
     def sleep(self, seconds: float) -> None:
         """See ``Context.sleep``."""
         self.checkpoint()
-        interruptible = not self._shields
-        self._services.hops.wait(self._run.nap, seconds, interruptible)
+        self._wait(self._run.nap, seconds)
         self.checkpoint()
 
     def checkpoint(self) -> None:
         """See ``Context.checkpoint``."""
-        if self._run.killed and not self._shields:
-            raise JobKilled(f"Job {self.job_id} was killed while this opcode ran")
+        if self.killed and not self._shields:
+            raise self._run.kills.error()
+
+    @property
+    def killed(self) -> bool:
+        """Whether the job was killed, also where that is put off."""
+        return self._run.kills.killed
 
     @contextmanager
     def shielded(self) -> Iterator[None]:

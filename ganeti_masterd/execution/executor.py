@@ -10,13 +10,11 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from ganeti_masterd.execution.context import OpcodeContext, Services
+from ganeti_masterd.execution.context import Services
 from ganeti_masterd.execution.run import JobRun
 from ganeti_masterd.execution.threads import OpcodeThreads
-from ganeti_masterd.execution.unit import run_unit
 from ganeti_masterd.jobs.model import reprioritize
 from ganeti_masterd.journal.rows import Row
-from ganeti_masterd.logical_units.base import LogicalUnit
 
 
 class Executor:
@@ -35,7 +33,7 @@ class Executor:
         self._reactor = reactor
         self._threads = threads
         self._services = services
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._runs: dict[int, JobRun] = {}
         self._idle: list[Deferred[None]] = []
 
@@ -95,11 +93,6 @@ class Executor:
         # Of a pool this needs no more than callInThreadWithCallback.
         pool = cast(ThreadPool, self._threads)
         return deferToThreadPool(self._reactor, pool, function, *args)
-
-    def run_in_thread(self, unit: LogicalUnit[Any] | None, ctx: OpcodeContext) -> Deferred[Any]:
-        """Runs an opcode's blocking stretch in a pool thread."""
-        assert unit is not None
-        return self.in_thread(run_unit, unit, ctx, self._data_dir)
 
     def forget(self, job_id: int) -> None:
         """The job is not under way any more."""

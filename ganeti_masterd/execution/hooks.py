@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ganeti_masterd.constants import (
+    HKR_FAIL,
     HOOKS_NAME_CFGUPDATE,
     HOOKS_PATH,
     HOOKS_PHASE_POST,
@@ -23,9 +24,6 @@ from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.rpc.calls import HOOKS_RUNNER
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.rpc.results import HookResult
-
-#: The status of a script in ``hooks_runner``'s answer that means failure.
-SCRIPT_FAILED = 1
 
 
 class HooksRun:
@@ -79,13 +77,24 @@ class HooksRun:
         return answers
 
     def config_update(self) -> None:
-        """Runs what follows every change of the configuration, on the master only."""
+        """Runs what follows every change of the configuration, on the master only.
+
+        A job that was killed doesn't wait for it: its locks are to be free at once.
+        """
         master = (self._ctx.snapshot().master.uuid,)
-        self._warn(self._run(master, HOOKS_NAME_CFGUPDATE, HOOKS_PHASE_POST, self._before))
+        arguments = self._arguments(HOOKS_NAME_CFGUPDATE, HOOKS_PHASE_POST, self._before)
+        if self._ctx.killed:
+            self._ctx.call_unattended(master, HOOKS_RUNNER, arguments)
+            return
+        with self._ctx.shielded():
+            self._warn(self._ctx.call(master, HOOKS_RUNNER, arguments))
 
     def _run(
         self, nodes: Iterable[str | Target], path: str, phase: str, own: Mapping[str, str]
     ) -> Mapping[str, NodeResult[list[HookResult]]]:
+        return self._ctx.call(nodes, HOOKS_RUNNER, self._arguments(path, phase, own))
+
+    def _arguments(self, path: str, phase: str, own: Mapping[str, str]) -> tuple[Any, ...]:
         snapshot = self._ctx.snapshot()
         environment = {
             "PATH": HOOKS_PATH,
@@ -99,7 +108,7 @@ class HooksRun:
             "GANETI_MASTER": snapshot.master.name,
             **own,
         }
-        return self._ctx.call_shielded(nodes, HOOKS_RUNNER, (path, phase, environment))
+        return path, phase, environment
 
     def _mention(self, name: str, answer: NodeResult[list[HookResult]]) -> None:
         if answer.failed and not answer.offline:
@@ -119,4 +128,4 @@ def _strings(prefix: str, variables: Mapping[str, object]) -> dict[str, str]:
 def _failed(answer: NodeResult[list[HookResult]]) -> list[tuple[str, str]]:
     if answer.failed:
         return []
-    return [(one.script, one.output) for one in answer.payload if one.status == SCRIPT_FAILED]
+    return [(one.script, one.output) for one in answer.payload if one.status == HKR_FAIL]

@@ -13,9 +13,12 @@ from typing import Any, TypeVar, overload
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ganeti_masterd.errors import DaemonStopping, OpExecError
+
+log = Logger()
 
 T = TypeVar("T")
 
@@ -60,6 +63,11 @@ class Hops:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the daemon ends: every hop fails."""
+        return self._closed
+
     @overload
     def wait(self, function: Callable[..., Deferred[T]], *args: Any) -> T: ...
 
@@ -88,7 +96,10 @@ class Hops:
             self._open.discard(hop)
             hop.settle(False, GivenUp(reason))
             if hop.waiting_for is not None:
-                hop.waiting_for.cancel()
+                try:
+                    hop.waiting_for.cancel()
+                except Exception:
+                    log.failure("What an opcode waits for can't be cancelled")
 
     def _run(
         self, hop: _Hop, function: Callable[..., Deferred[Any] | Any], args: tuple[Any, ...]

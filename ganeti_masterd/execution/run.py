@@ -8,15 +8,14 @@ a thread (DESIGN, "How a request travels").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import Enum
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ganeti_masterd.constants import STATUS_QUEUED
+from ganeti_masterd.constants import ELOG_MESSAGE, STATUS_QUEUED
 from ganeti_masterd.errors import (
     ECODE_TEMP_NORES,
     DaemonStopping,
@@ -27,14 +26,16 @@ from ganeti_masterd.errors import (
 )
 from ganeti_masterd.execution.acquiring import Acquisition
 from ganeti_masterd.execution.context import OpcodeContext, Services
+from ganeti_masterd.execution.killing import KillSwitch, Stretch
+from ganeti_masterd.execution.phases import KILLABLE, WAITING, Phase, step
 from ganeti_masterd.execution.sub_jobs import SubJobs
+from ganeti_masterd.execution.unit import run_unit
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.journal.rows import Row
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.registry import unit_for
 from ganeti_masterd.opcodes.base import Opcode
-from ganeti_masterd.timing import Timer
 
 if TYPE_CHECKING:
     from ganeti_masterd.execution.executor import Executor
@@ -47,24 +48,11 @@ RESOURCES_PAUSE = 5.0
 DISK_PAUSE = 5.0
 
 
-class Phase(Enum):
-    """Where a job's current opcode stands."""
-
-    IDLE = "idle"
-    PREPARING = "preparing"
-    BLOCKED = "blocked"
-    GRANTED = "granted"
-    STARTING = "starting"
-    RUNNING = "running"
-    ENDED = "ended"
-
-
 class JobRun:
-    """Runs one job. Reactor thread only, but for ``killed``, which threads read."""
+    """Runs one job. Reactor thread only, but for what threads may use of ``kills``."""
 
     def __init__(self, services: Services, executor: Executor, job_id: int) -> None:
         self.job_id = job_id
-        self.killed = False
         self.phase = Phase.IDLE
         self._services = services
         self._executor = executor
@@ -72,7 +60,9 @@ class JobRun:
         self._acquisition: Acquisition
         self._index = 0
         self._attempt = 0
-        self._nap: tuple[Deferred[None], Timer] | None = None
+        self.kills = KillSwitch(job_id, self._warn_of_calls)
+        #: What a thread does for the current opcode, or is to do.
+        self._stretch: Stretch | None = None
         self._sub_jobs = SubJobs(services, job_id)
         self._canceled = False
 
@@ -82,8 +72,13 @@ class JobRun:
         """The job has a slot: begins its next opcode, or goes on with its locks."""
         if self.phase is Phase.GRANTED:
             self._acquisition.resume()
-        else:
-            self._begin()
+            return
+        if self.phase is Phase.RESUMING:
+            self._go(Phase.IDLE)
+        self._begin()
+
+    def _go(self, phase: Phase) -> None:
+        self.phase = step(self.phase, phase)
 
     def begin_at_once(self, rows: Sequence[Row]) -> Deferred[None] | None:
         """See ``Runner.begin_at_once``; whatever is in the way is left to :meth:`proceed`."""
@@ -124,7 +119,9 @@ class JobRun:
 
     def _begin(self) -> None:
         self._index = self._job().current
-        self.phase = Phase.IDLE
+        if self.kills.killed:
+            self._refused(self.kills.error())
+            return
         unit = unit_for(self._op)
         if unit is None:
             self._refused(prereq(f"{self._op.op_id} can't be run by this daemon yet"))
@@ -136,9 +133,9 @@ class JobRun:
             return
         if unit.prepares:
             self._show_waiting()
-            self.phase = Phase.PREPARING
+            self._go(Phase.PREPARING)
             ctx = OpcodeContext(self._services, self, self._index)
-            self._executor.in_thread(unit.prepare, ctx).addCallbacks(
+            self._in_thread(unit.prepare, ctx).addCallbacks(
                 lambda _: self._prepared(), self._not_prepared
             )
         else:
@@ -186,21 +183,21 @@ class JobRun:
 
     def _start(self, rows: Sequence[Row] = ()) -> Deferred[None]:
         """Commits that the opcode runs."""
-        self.phase = Phase.STARTING
+        self._go(Phase.STARTING)
         services = self._services
         job = model.begin_running(self._job(), self._index, services.timers.now())
         return services.queue.commit([job], rows)
 
     def locks_awaited(self) -> None:
         """See ``Applicant.locks_awaited``."""
-        self.phase = Phase.BLOCKED
+        self._go(Phase.BLOCKED)
         self._show_waiting()
         self._services.queue.scheduler.block(self.job_id)
         self._services.queue.wake()
 
     def locks_granted(self) -> None:
         """See ``Applicant.locks_granted``."""
-        self.phase = Phase.GRANTED
+        self._go(Phase.GRANTED)
         queue = self._services.queue
         queue.scheduler.resume(self.job_id, self.priority())
         queue.wake()
@@ -212,9 +209,16 @@ class JobRun:
     # The opcode itself
 
     def _not_begun(self, failure: Failure) -> None:
+        queue = self._services.queue
+        published = self.job_id in queue.jobs
+        if self.kills.killed and published and not failure.check(DaemonStopping):
+            self._refused(self.kills.error())
+            return
         self._leave()
-        if failure.check(DaemonStopping) or self.job_id not in self._services.queue.jobs:
+        if failure.check(DaemonStopping) or not published:
             return  # a job that is not published never was: its client is told
+        # One that was seen to wait for locks starts over, too.
+        queue.show(model.requeue(self._job()))
         log.error(
             "The start of job {job} can't be recorded, it waits {pause} s: {error}",
             job=self.job_id,
@@ -224,9 +228,27 @@ class JobRun:
         self._services.timers.later(DISK_PAUSE, self._executor.enqueue, self.job_id)
 
     def _run(self, _: object) -> None:
-        self.phase = Phase.RUNNING
+        self._go(Phase.RUNNING)
+        if self.kills.killed:
+            self._failed(Failure(self.kills.error()))
+            return
         ctx = OpcodeContext(self._services, self, self._index)
-        self._executor.run_in_thread(self._unit, ctx).addCallbacks(self._succeeded, self._failed)
+        done = self._in_thread(run_unit, self._unit, ctx, self._executor.data_dir)
+        done.addCallbacks(self._succeeded, self._failed)
+
+    def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Runs something that blocks in a pool thread; a kill calls it off until it begins."""
+        stretch = self._stretch = Stretch(function, *args)
+        done: Deferred[Any] = Deferred()
+
+        def ended(result: Any) -> None:
+            if self._stretch is stretch:
+                self._stretch = None
+                done.callback(result)
+
+        self._stretch_done = done
+        self._executor.in_thread(stretch.run).addBoth(ended)
+        return done
 
     def _succeeded(self, result: Any) -> None:
         now = self._services.timers.now()
@@ -236,6 +258,7 @@ class JobRun:
         error = _error(failure)
         if (
             self._unit.waits_for_resources
+            and not self.kills.killed
             and isinstance(error, OpPrereqError)
             and error.args[1:] == (ECODE_TEMP_NORES,)
         ):
@@ -260,14 +283,14 @@ class JobRun:
         services.locks.release_all(self.job_id)
         services.reservations.drop(self.job_id)
         services.queue.show(model.wait_again(self._job(), self._index))
-        self.phase = Phase.BLOCKED
+        self._go(Phase.BLOCKED)
         services.queue.scheduler.block(self.job_id)
         services.timers.later(RESOURCES_PAUSE, self._try_again)
         services.queue.wake()
 
     def _try_again(self) -> None:
         if self.phase is Phase.BLOCKED:
-            self.phase = Phase.IDLE
+            self._go(Phase.RESUMING)
             queue = self._services.queue
             queue.scheduler.resume(self.job_id, self._job().priority)
             queue.wake()
@@ -300,7 +323,11 @@ class JobRun:
         services = self._services
         self._attempt = 0
         services.locks.release_all(self.job_id)
-        self._record(job).addCallbacks(lambda _: self._begin(), self._stopped)
+        self._record(job).addCallbacks(self._go_on, self._stopped)
+
+    def _go_on(self, _: object) -> None:
+        self._go(Phase.IDLE)
+        self._begin()
 
     def _end(self, job: Job) -> None:
         """Records the end of the job. Its locks are free at once, its slot once it is durable.
@@ -310,7 +337,7 @@ class JobRun:
         """
         self._let_go()
         recorded = self._record(job).addErrback(self._stopped)
-        recorded.addCallback(lambda _: self._executor.forget(self.job_id))
+        recorded.addBoth(lambda _: self._executor.forget(self.job_id))
 
     def _record(self, job: Job) -> Deferred[None]:
         jobs, rows = self._sub_jobs.take()
@@ -321,7 +348,7 @@ class JobRun:
             log.failure("Job {job} is stuck", failure, job=self.job_id)
 
     def _let_go(self) -> None:
-        self.phase = Phase.ENDED
+        self._go(Phase.ENDED)
         self._services.locks.release_all(self.job_id)
         self._services.reservations.drop(self.job_id)
 
@@ -336,9 +363,10 @@ class JobRun:
     def cancel_waiting(self) -> bool:
         """Ends the wait for locks; see ``Runner.cancel_waiting``."""
         if self.phase is Phase.PREPARING:
-            self._canceled = self.killed = True
+            self._canceled = True
+            self._kill()
             return False
-        if self.phase not in (Phase.BLOCKED, Phase.GRANTED):
+        if self.phase not in WAITING:
             return False
         self._acquisition.give_up()
         self._leave()
@@ -346,21 +374,27 @@ class JobRun:
 
     def give_up_waiting(self) -> None:
         """Leaves a job that has not begun its opcode, as the daemon stops."""
-        if self.phase in (Phase.BLOCKED, Phase.GRANTED):
+        if self.phase in WAITING:
             self._acquisition.give_up()
             self._leave()
 
     def kill(self) -> bool:
-        """Asks the opcode to stop at its next step."""
-        if self.phase is not Phase.RUNNING:
+        """See ``Runner.kill``."""
+        if self.phase not in KILLABLE:
             return False
-        self.killed = True
-        if self._nap is not None:
-            done, timer = self._nap
-            self._nap = None
-            timer.cancel()
-            done.callback(None)
+        self._kill()
         return True
+
+    def _kill(self) -> None:
+        """Ends what the thread waits for, or the opcode if no thread has taken it up."""
+        self.kills.kill()
+        stretch = self._stretch
+        if stretch is not None and stretch.call_off():
+            self._stretch = None
+            self._stretch_done.errback(self.kills.error())
+
+    def _warn_of_calls(self, text: str) -> None:
+        self.log(self._index, ELOG_MESSAGE, f" - WARNING: The job is killed; {text}")
 
     def reprioritize(self, priority: int) -> None:
         """A new priority counts in the line for locks and for slots."""
@@ -368,17 +402,10 @@ class JobRun:
 
     # From the opcode's thread, by hops
 
-    def nap(self, seconds: float, interruptible: bool) -> Deferred[None]:
-        """Returns a Deferred that fires after a while, or when the job is killed."""
-        done: Deferred[None] = Deferred()
-
-        def over() -> None:
-            self._nap = None
-            done.callback(None)
-
-        timer = self._services.timers.later(seconds, over)
-        if interruptible:
-            self._nap = (done, timer)
+    def nap(self, seconds: float) -> Deferred[None]:
+        """Returns a Deferred that fires after a while."""
+        done: Deferred[None] = Deferred(lambda _: timer.cancel())
+        timer = self._services.timers.later(seconds, done.callback, None)
         return done
 
     def log(self, index: int, kind: str, message: Any) -> None:

@@ -41,7 +41,7 @@ class SubJobs:
     def drop(self) -> None:
         """Forgets them, as the opcode failed or starts over."""
         for job in self._jobs:
-            self._services.queue.opcodes.pop(job.id, None)
+            self._services.queue.let_go(job.id)
         self._jobs, self._rows = [], []
 
 

@@ -52,9 +52,7 @@ class Admission:
         if not wanted:
             self._place(job)
             return
-        decision = self._dependencies.add(
-            job.id, wanted, lambda n: queue.status_of(n) or queue.final_of_archived.get(n, "")
-        )
+        decision = self._dependencies.add(job.id, wanted, lambda n: queue.status_of(n) or "")
         if decision is not None:
             self._decide(decision)
 

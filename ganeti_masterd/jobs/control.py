@@ -6,9 +6,10 @@ The answers are those of spec queue 4; each is given once its effect is durable.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 
 from ganeti_masterd.constants import (
     OP_PRIO_HIGHEST,
@@ -53,7 +54,7 @@ class JobControl:
                 lambda _: (True, "Job successfully cancelled")
             )
         if kill and runner.kill(job_id):
-            return succeed((True, f"Job {job_id} is stopped at its next step"))
+            return succeed((True, f"Job {job_id} is being killed"))
         return succeed((False, "Job no longer waiting, can't cancel (informed it anyway)"))
 
     def _dequeue(self, job: Job) -> Deferred[Answer]:
@@ -96,9 +97,10 @@ class JobControl:
             return succeed(False)
         return self._queue.archive([job]).addCallback(lambda _: True)
 
+    @inlineCallbacks
     def auto_archive(
         self, age: float, timeout: float, clock: Callable[[], float] | None = None
-    ) -> Deferred[tuple[int, int]]:
+    ) -> Generator[Any, Any, tuple[int, int]]:
         """Archives jobs that ended (else began) more than ``age`` seconds ago.
 
         An age of -1 means every job that has ended. Fires with the number
@@ -110,24 +112,17 @@ class JobControl:
         deadline = seconds() + timeout
         now = queue.timers.now()
         todo = deque(queue.jobs)
-        done: Deferred[tuple[int, int]] = Deferred()
         archived = 0
-
-        def go_on(_: object = None) -> None:
-            nonlocal archived
+        while True:
             old: list[Job] = []
             while todo and len(old) < ARCHIVE_SLICE and seconds() <= deadline:
                 job = queue.archivable(todo.popleft())
                 if job is not None and _is_older(job, now, age):
                     old.append(job)
             if not old:
-                done.callback((archived, len(todo)))
-                return
+                return archived, len(todo)
             archived += len(old)
-            queue.archive(old).addCallbacks(go_on, done.errback)
-
-        go_on()
-        return done
+            yield queue.archive(old)
 
 
 def _is_older(job: Job, now: float, age: float) -> bool:

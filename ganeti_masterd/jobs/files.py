@@ -52,17 +52,17 @@ class QueueFolder:
         """Returns the ids of all jobs that have a file here, in order."""
         return sorted(_ids_in(self.path))
 
-    def archived_ids(self) -> list[int]:
-        """Returns the ids of all archived jobs, in order."""
-        return sorted(job_id for folder in self._archive_folders() for job_id in _ids_in(folder))
-
     def highest_archived(self) -> int:
         """Returns the highest archived id, 0 without any; reads one folder only."""
-        for folder in self._archive_folders():
+        for folder in self.archive_folders():
             highest = max(_ids_in(folder), default=0)
             if highest:
                 return highest
         return 0
+
+    def ids_in(self, folder: str) -> list[int]:
+        """Returns the ids of the jobs that have a file in a folder, in no order."""
+        return list(_ids_in(folder))
 
     def read(self, job_id: int) -> Job | None:
         """Returns a job, archived or not, as its file has it; null where there is none.
@@ -110,7 +110,8 @@ class QueueFolder:
         """Whether the drain flag is set."""
         return os.path.exists(self.drain)
 
-    def _archive_folders(self) -> list[str]:
+    def archive_folders(self) -> list[str]:
+        """Returns the paths of the archive's folders, that of the highest ids first."""
         base = os.path.join(self.path, "archive")
         try:
             names = os.listdir(base)
@@ -132,17 +133,15 @@ def _ids_in(folder: str) -> Iterator[int]:
 
 
 class LoadedJobs(msgspec.Struct, frozen=True):
-    """What the queue's folder held: jobs by id with their files' bytes, and bad files."""
+    """What the queue's folder held: jobs by id, and what is wrong with bad files."""
 
     jobs: dict[int, Job]
-    bodies: dict[int, bytes]
     corrupt: dict[int, str]
 
 
 def load(folder: QueueFolder) -> LoadedJobs:
     """Reads every live job file. A bad one is reported, never fatal (spec queue 5)."""
     jobs: dict[int, Job] = {}
-    bodies: dict[int, bytes] = {}
     corrupt: dict[int, str] = {}
     for job_id in folder.live_ids():
         with open(folder.live(job_id), "rb") as file:
@@ -155,8 +154,7 @@ def load(folder: QueueFolder) -> LoadedJobs:
             corrupt[job_id] = str(error)
             continue
         jobs[job_id] = job
-        bodies[job_id] = body
-    return LoadedJobs(jobs, bodies, corrupt)
+    return LoadedJobs(jobs, corrupt)
 
 
 def set_aside(folder: QueueFolder, corrupt: dict[int, str]) -> None:

@@ -15,9 +15,15 @@ from ganeti_masterd.jobs.queue import JobQueue
 class PublishedState:
     """See :class:`ganeti_masterd.replication.interfaces.Published`."""
 
-    def __init__(self, queue: Callable[[], JobQueue], snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(
+        self,
+        queue: Callable[[], JobQueue],
+        snapshot: Callable[[], Snapshot],
+        image: Callable[[], Image],
+    ) -> None:
         self._queue = queue
         self.snapshot = snapshot
+        self.image = image
 
     def serial(self) -> int:
         """See ``Published.serial``."""
@@ -43,7 +49,3 @@ class PublishedState:
             return {job_id: encode_job(job) for job_id, job in jobs.items()}
 
         return self._queue().archived(job_ids).addCallback(encoded)
-
-    def image(self) -> Image:
-        """See ``Published.image``."""
-        return Image(self.snapshot())

@@ -11,18 +11,20 @@ The queue decides nothing about opcodes: whoever executes them registers with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from ganeti_masterd.constants import STATUS_QUEUED, STATUSES_FINALIZED
-from ganeti_masterd.errors import DaemonStopping
+from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import Events, JobArchived, JobChanged
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.admission import Admission
+from ganeti_masterd.jobs.endings import Endings
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, LogEntry, encode_job, timestamp
 from ganeti_masterd.jobs.scheduler import Scheduler
@@ -30,9 +32,12 @@ from ganeti_masterd.jobs.watch import JobWatch
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rows import JobRow, LogRow, Row
 from ganeti_masterd.opcodes.base import Opcode
-from ganeti_masterd.timing import Timers
+from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
+
+#: No final states at all.
+NONE_ENDED: Mapping[int, str] = MappingProxyType({})
 
 #: How many job files are read from the archive in one go of the disk thread.
 READ_SLICE = 50
@@ -54,7 +59,7 @@ class Runner(Protocol):
         """Ends the job's wait for locks; false if it does not wait any more."""
 
     def kill(self, job_id: int) -> bool:
-        """Asks a running job to stop at its next step; false if it doesn't run."""
+        """Ends a running job, at once where it only waits; false if it doesn't run."""
 
     def reprioritize(self, job_id: int, priority: int) -> None:
         """The priority of a job that may be waiting for locks changed."""
@@ -80,14 +85,14 @@ class JobQueue:
         self.admission = Admission(self)
         #: Published jobs; read it, never change it.
         self.jobs: dict[int, Job] = {}
-        #: The typed opcodes of jobs that haven't ended, secrets included.
+        #: The typed opcodes of jobs that haven't ended, secrets included; see :meth:`hold`.
         self.opcodes: dict[int, tuple[Opcode, ...]] = {}
         #: Jobs archived so lately that their files may not have moved yet.
         self.just_archived: dict[int, Job] = {}
         # Jobs that are being archived: durable or not yet, a second time would be once too often.
         self._leaving: set[int] = set()
         #: Final states of archived jobs that live ones depend on.
-        self.final_of_archived: dict[int, str] = {}
+        self.endings = Endings()
         self.last_id = 0
         self.reserved = 0
         self.drained = False
@@ -95,6 +100,8 @@ class JobQueue:
         self._events = events
         self._tip: dict[int, Job] = {}
         self._pending: dict[int, int] = {}
+        #: Commits that the disk refused and that are tried again, see :meth:`commit_surely`.
+        self._retries: dict[Deferred[None], Timer] = {}
         #: Who executes jobs; null until :meth:`run_with`.
         self.runner: Runner | None = None
         self._waking = False
@@ -111,39 +118,57 @@ class JobQueue:
         job = self._tip.get(job_id)
         return job if job is not None else self.jobs.get(job_id)
 
-    def archived(self, job_ids: Iterable[int]) -> Deferred[Mapping[int, Job]]:
+    @inlineCallbacks
+    def archived(self, job_ids: Iterable[int]) -> Generator[Any, Any, Mapping[int, Job]]:
         """Returns archived jobs from their files, ids ascending.
 
         Those that aren't there, or can't be read, are left out. The disk thread
-        reads them in slices, so that commits go on meanwhile.
+        reads them in slices, so that commits go on meanwhile; cancelled, it reads
+        no more than the slice that it has begun.
         """
         wanted = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self.jobs]
         found = {n: self.just_archived[n] for n in wanted if n in self.just_archived}
         wanted = [n for n in wanted if n not in found and 0 < n <= self.last_id]
-        return self._read_slices(wanted, found) if wanted else succeed(found)
+        for start in range(0, len(wanted), READ_SLICE):
+            part = wanted[start : start + READ_SLICE]
+            found.update((yield self._in_disk_thread(self.folder.read_archived, part)))
+        return dict(sorted(found.items()))
 
-    def archived_ids(self) -> Deferred[list[int]]:
-        """Returns the ids of all archived jobs, ascending."""
-        listing: Deferred[list[int]] = self.journal.effect(lambda disk: self.folder.archived_ids())
-        return listing.addCallback(lambda ids: sorted({*ids, *self.just_archived}))
+    @inlineCallbacks
+    def archived_ids(self) -> Generator[Any, Any, list[int]]:
+        """Returns the ids of all archived jobs, ascending; lists one folder at a time."""
+        found: set[int] = set()
+        folders = yield self._in_disk_thread(self.folder.archive_folders)
+        for folder in folders:
+            # A job that is archived meanwhile may go to a folder that was listed already.
+            found.update(self.just_archived)
+            found.update((yield self._in_disk_thread(self.folder.ids_in, folder)))
+        return sorted({*found, *self.just_archived})
 
-    def _read_slices(self, ids: list[int], found: dict[int, Job]) -> Deferred[Mapping[int, Job]]:
-        done: Deferred[Mapping[int, Job]] = Deferred()
-
-        def go_on(part: dict[int, Job]) -> None:
-            found.update(part)
-            if not ids:
-                done.callback(dict(sorted(found.items())))
-                return
-            head, ids[:] = ids[:READ_SLICE], ids[READ_SLICE:]
-            self.journal.effect(lambda disk: self.folder.read_archived(head)).addCallbacks(
-                go_on, done.errback
-            )
-
-        go_on({})
+    def _in_disk_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        done: Deferred[Any] = self.journal.effect(lambda disk: function(*args))
         return done
 
     # Changing
+
+    def hold(
+        self, job_id: int, ops: tuple[Opcode, ...], ended: Mapping[int, str] = NONE_ENDED
+    ) -> None:
+        """Keeps a job's opcodes until it ends, or until :meth:`let_go`.
+
+        ``ended`` are final states of archived jobs; those that it depends on are kept as long.
+        """
+        self.opcodes[job_id] = ops
+        wanted = self.wanted_by(job_id)
+        self.endings.want(job_id, wanted)
+        for dependency in wanted:
+            if dependency in ended:
+                self.endings.note(dependency, ended[dependency])
+
+    def let_go(self, job_id: int) -> None:
+        """Forgets the opcodes of a job that has ended, or did not come to be."""
+        self.opcodes.pop(job_id, None)
+        self.endings.release(job_id)
 
     def adopt(self, jobs: Iterable[Job]) -> None:
         """Takes in jobs that are on disk, ids ascending, before anything else happens."""
@@ -164,17 +189,17 @@ class JobQueue:
         ``publish`` runs before the jobs are published: what they say they did
         is to be seen by whoever sees them. Fails as :meth:`IJournal.commit`.
         """
-        all_rows = list(rows)
+        all_rows = [*rows, *(JobRow(job.id, encode_job(job)) for job in changed)]
         for job in changed:
             self._tip[job.id] = job
             self._pending[job.id] = self._pending.get(job.id, 0) + 1
-            all_rows.append(JobRow(job.id, encode_job(job)))
 
         def published() -> None:
+            # Whatever one of these raises, the states are durable: all of them are published.
             if publish is not None:
-                publish()
+                _guarded(publish)
             for job in changed:
-                self._committed(job)
+                _guarded(self._committed, job)
             self.wake()
 
         return self.journal.commit(all_rows, published)
@@ -253,7 +278,7 @@ class JobQueue:
         for job_id in dropped:
             job = self.jobs.get(job_id)
             if job is None:
-                self.opcodes.pop(job_id, None)
+                self.let_go(job_id)
             elif job.status == STATUS_QUEUED and job_id not in self.admission:
                 self.admission.admit(job)
 
@@ -284,21 +309,31 @@ class JobQueue:
         return wanted
 
     def status_of(self, job_id: int) -> str | None:
-        """Returns the published status of a live or just archived job; null for any other."""
+        """Returns the published status of a job; null if it isn't known here.
+
+        Known are the live jobs, and of those in the archive the ones that were archived just
+        now or that a live job depends on.
+        """
         job = self.jobs.get(job_id) or self.just_archived.get(job_id)
-        return job.status if job is not None else None
+        return job.status if job is not None else self.endings.of(job_id)
 
     def commit_surely(
         self, jobs: Sequence[Job], rows: Sequence[Row] = (), retry: float = 5.0
     ) -> Deferred[None]:
-        """Commits states that must not be lost, again and again until the disk takes them."""
+        """Commits states that must not be lost, again and again until the disk takes them.
+
+        Fails with ``DaemonStopping`` once the journal is closed, see :meth:`give_up`, and with
+        what it is for states that no disk could ever take.
+        """
         done: Deferred[None] = Deferred()
 
         def attempt() -> None:
-            self.commit(jobs, rows).addCallbacks(done.callback, refused)
+            self._retries.pop(done, None)
+            committed: Deferred[None] = maybeDeferred(self.commit, jobs, rows)
+            committed.addCallbacks(done.callback, refused)
 
         def refused(failure: Any) -> None:
-            if failure.check(DaemonStopping):
+            if failure.check(DaemonStopping) or not failure.check(JobQueueError):
                 done.errback(failure)
                 return
             log.error(
@@ -307,13 +342,20 @@ class JobQueue:
                 retry=retry,
                 error=failure.value,
             )
-            self.timers.later(retry, attempt)
+            self._retries[done] = self.timers.later(retry, attempt)
 
         attempt()
         return done
 
+    def give_up(self) -> None:
+        """The journal is closed: ends the wait for what was still to be committed again."""
+        while self._retries:
+            done, timer = self._retries.popitem()
+            timer.cancel()
+            done.errback(DaemonStopping("The master daemon stops, and the disk takes nothing"))
+
     def _ended(self, job: Job, status: str) -> None:
-        self.opcodes.pop(job.id, None)
+        self.let_go(job.id)
         self.admission.ended(job.id, status)
 
     # Archiving
@@ -325,14 +367,15 @@ class JobQueue:
 
     def archive(self, jobs: Sequence[Job]) -> Deferred[None]:
         """Makes jobs that are :meth:`archivable` leave the queue for the archive."""
+        rows = [JobRow(job.id, encode_job(job), archived=True) for job in jobs]
         leaving = {job.id for job in jobs}
         self._leaving |= leaving
-        rows = [JobRow(job.id, encode_job(job), archived=True) for job in jobs]
 
         def moved() -> None:
             for job in jobs:
                 if self.jobs.pop(job.id, None) is not None:
                     self.just_archived[job.id] = job
+                    self.endings.note(job.id, job.status)
                     self.watch.gone(job.id)
                     if self._events.observed(JobArchived):
                         self._events.publish(JobArchived(job.id, job.status))
@@ -365,3 +408,10 @@ class JobQueue:
     def unfinished(self) -> list[int]:
         """Returns the ids of jobs that hold or await locks, or run."""
         return sorted(self.scheduler.running | self.scheduler.blocked)
+
+
+def _guarded(function: Callable[..., object], *args: Any) -> None:
+    try:
+        function(*args)
+    except Exception:
+        log.failure("What publishes jobs failed: {function}", function=function)

@@ -78,7 +78,7 @@ def restore(queue: JobQueue, loaded: LoadedJobs) -> Deferred[None]:
         job = after_restart(found, now)
         if not job.finished:
             try:
-                queue.opcodes[job_id] = _opcodes_of(job)
+                queue.hold(job_id, _opcodes_of(job))
             except GenericError as error:
                 job = model.fail(job, job.current, encode_error(error), now)
         if job is not found:
@@ -113,15 +113,15 @@ def _without_their_dependencies(queue: JobQueue, loaded: LoadedJobs) -> list[Job
     archived = queue.folder.read_archived(sorted(wanted - set(loaded.jobs)))
     for job in archived.values():
         if job.finished:
-            queue.final_of_archived[job.id] = job.status
+            queue.endings.note(job.id, job.status)
     for job_id in list(queue.opcodes):
         lost = [
             dep
             for dep in queue.wanted_by(job_id)
-            if dep not in loaded.jobs and dep not in queue.final_of_archived
+            if dep not in loaded.jobs and queue.endings.of(dep) is None
         ]
         if lost:
-            del queue.opcodes[job_id]
+            queue.let_go(job_id)
             job = loaded.jobs[job_id]
             error = prereq(f"Job {lost[0]}, on which this one depends, is gone", "unknown_entity")
             job = model.fail(job, job.current, encode_error(error), queue.timers.now())

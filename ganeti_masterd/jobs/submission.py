@@ -7,12 +7,12 @@ durably before any of it is given (DESIGN, journal rule 5).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from typing import Any
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, inlineCallbacks
 
-from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.errors import (
     DaemonStopping,
     GenericError,
@@ -22,7 +22,7 @@ from ganeti_masterd.errors import (
     prereq,
 )
 from ganeti_masterd.jobs.model import Job, nanoseconds, new_job
-from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.jobs.queue import NONE_ENDED, JobQueue
 from ganeti_masterd.journal.rows import Row, SerialRow
 from ganeti_masterd.opcodes import Dependency, Opcode, encode_opcode, strip_secrets, summary
 
@@ -59,7 +59,7 @@ class Submission:
     ) -> Deferred[list[Submitted]]:
         """Queues jobs, each a list of opcodes; fires with an id or an error for each.
 
-        A job given as an error (it could not be decoded) passes through, and so
+        A job given as an error (it can't be run here) passes through, and so
         do jobs that depend on it or on an id that was never given: one bad job
         doesn't keep out the others. Fails as a whole when the queue is drained
         or full, the daemon stops, or the disk refuses. ``sender`` ("uid=0;pid=7")
@@ -69,16 +69,9 @@ class Submission:
         if refused is not None:
             return fail(refused)
         unknown = self._outside(jobs)
-        if not unknown:
-            return self._enter(jobs, sender)
-
-        def found(archived: Mapping[int, Job]) -> Deferred[list[Submitted]]:
-            for job in archived.values():
-                if job.finished:
-                    self._queue.final_of_archived[job.id] = job.status
-            return self._enter(jobs, sender)
-
-        return self._queue.archived(unknown).addCallback(found)
+        if unknown:
+            return self._enter_after_reading(jobs, unknown, sender)
+        return self._enter(jobs, NONE_ENDED, sender)
 
     def prepare(self, jobs: Sequence[Sequence[Opcode]]) -> tuple[list[Job], list[Row]]:
         """Gives ids to jobs that an opcode submits; returns them with the rows they need.
@@ -89,11 +82,11 @@ class Submission:
         refused = self._refusal(len(jobs), True)
         if refused is not None:
             raise refused
-        results, made, rows = self._build(jobs)
+        results, made, rows = self._build(jobs, NONE_ENDED)
         for result in results:
             if isinstance(result, OpPrereqError):
                 for job in made:
-                    self._queue.opcodes.pop(job.id, None)
+                    self._queue.let_go(job.id)
                 raise result
         return made, rows
 
@@ -121,27 +114,47 @@ class Submission:
             )
         return self._refused_elsewhere()
 
-    def _outside(self, jobs: Iterable[Sequence[Opcode] | OpPrereqError]) -> list[int]:
+    def _outside(self, jobs: Iterable[Sequence[Opcode] | OpPrereqError]) -> set[int]:
         """Returns the ids depended upon that only the archive may know."""
         queue = self._queue
-        return sorted(
-            {
-                dependency.job
-                for ops in jobs
-                if not isinstance(ops, OpPrereqError)
-                for op in ops
-                for dependency in op.depends or ()
-                if 0 < dependency.job <= queue.last_id
-                and queue.tip(dependency.job) is None
-                and dependency.job not in queue.final_of_archived
-            }
-        )
+        return {
+            dependency.job
+            for ops in jobs
+            if not isinstance(ops, OpPrereqError)
+            for op in ops
+            for dependency in op.depends or ()
+            if 0 < dependency.job <= queue.last_id
+            and queue.tip(dependency.job) is None
+            and queue.endings.of(dependency.job) is None
+        }
+
+    @inlineCallbacks
+    def _enter_after_reading(
+        self,
+        jobs: Sequence[Sequence[Opcode] | OpPrereqError],
+        unknown: set[int],
+        sender: str,
+    ) -> Generator[Any, Any, list[Submitted]]:
+        """Looks in the archive how jobs that are depended upon ended, then enters the new ones."""
+        ended: dict[int, str] = {}
+        asked: set[int] = set()
+        # While some are read, others may be archived.
+        while unknown:
+            asked |= unknown
+            archived = yield self._queue.archived(sorted(unknown))
+            ended.update({job.id: job.status for job in archived.values() if job.finished})
+            unknown = self._outside(jobs) - asked
+        results: list[Submitted] = yield self._enter(jobs, ended, sender)
+        return results
 
     def _enter(
-        self, jobs: Sequence[Sequence[Opcode] | OpPrereqError], sender: str
+        self,
+        jobs: Sequence[Sequence[Opcode] | OpPrereqError],
+        ended: Mapping[int, str],
+        sender: str,
     ) -> Deferred[list[Submitted]]:
         try:
-            results, made, rows = self._build(jobs, sender)
+            results, made, rows = self._build(jobs, ended, sender)
         except Exception:
             return fail()
         if len(made) == 1:
@@ -151,7 +164,10 @@ class Submission:
         return done.addCallback(lambda _: results)
 
     def _build(
-        self, jobs: Sequence[Sequence[Opcode] | OpPrereqError], sender: str = ""
+        self,
+        jobs: Sequence[Sequence[Opcode] | OpPrereqError],
+        ended: Mapping[int, str],
+        sender: str = "",
     ) -> tuple[list[Submitted], list[Job], list[Row]]:
         queue = self._queue
         if sender:
@@ -160,7 +176,7 @@ class Submission:
         stamp = nanoseconds(now)
         results: list[Submitted] = []
         made: list[Job] = []
-        fresh: set[int] = set()
+        fresh: dict[int, tuple[Opcode, ...]] = {}
         for ops in jobs:
             # A refused job keeps its place, so that relative ids of others stay true.
             job_id = queue.last_id = queue.last_id + 1
@@ -168,7 +184,7 @@ class Submission:
                 results.append(ops)
                 continue
             try:
-                ready = self._resolve(job_id, ops, fresh)
+                ready = self._resolve(job_id, ops, fresh, ended)
             except OpPrereqError as error:
                 results.append(error)
                 continue
@@ -177,23 +193,28 @@ class Submission:
                 source = "gnt:opcode:" + op.op_id[3:].lower()
                 own = (source, f"job={job_id};index={index}{sender}", stamp)
                 entered.append(replace(op, reason=(*op.reason, own)))
-            queue.opcodes[job_id] = tuple(entered)
             inputs = [strip_secrets(encode_opcode(op)) for op in entered]
             made.append(new_job(job_id, inputs, now))
-            fresh.add(job_id)
+            fresh[job_id] = tuple(entered)
             results.append(job_id)
+        for job_id, held in fresh.items():
+            queue.hold(job_id, held, ended)
         rows: list[Row] = []
         if made and queue.last_id > queue.reserved:
             queue.reserved = queue.last_id + SERIAL_BLOCK
             rows.append(SerialRow(queue.reserved))
         return results, made, rows
 
-    def _resolve(self, job_id: int, ops: Sequence[Opcode], fresh: set[int]) -> tuple[Opcode, ...]:
+    def _resolve(
+        self, job_id: int, ops: Sequence[Opcode], fresh: Collection[int], ended: Mapping[int, str]
+    ) -> tuple[Opcode, ...]:
         if not ops:
-            raise prereq(f"Job {job_id} has no opcodes")
-        return tuple(self._resolve_one(job_id, op, fresh) for op in ops)
+            raise prereq("A job needs at least one opcode")
+        return tuple(self._resolve_one(job_id, op, fresh, ended) for op in ops)
 
-    def _resolve_one(self, job_id: int, op: Opcode, fresh: set[int]) -> Opcode:
+    def _resolve_one(
+        self, job_id: int, op: Opcode, fresh: Collection[int], ended: Mapping[int, str]
+    ) -> Opcode:
         dependencies = op.depends
         if not dependencies:
             return op
@@ -201,18 +222,21 @@ class Submission:
         for dependency in dependencies:
             wanted = dependency.job
             target = wanted if wanted > 0 else job_id + wanted
-            self._require(job_id, op, target, wanted, fresh)
+            if target not in ended:
+                self._require(job_id, op, target, wanted, fresh)
             resolved.append(Dependency(target, dependency.states))
         return replace(op, depends=tuple(resolved))
 
-    def _require(self, job_id: int, op: Opcode, target: int, wanted: int, fresh: set[int]) -> None:
+    def _require(
+        self, job_id: int, op: Opcode, target: int, wanted: int, fresh: Collection[int]
+    ) -> None:
         queue = self._queue
         if target == job_id:
             raise prereq(f"{summary(op)}: the job can't depend on itself (job {target})")
         live = queue.tip(target)
         if target in fresh or live is not None:
             return
-        if queue.final_of_archived.get(target) in STATUSES_FINALIZED:
+        if queue.endings.of(target) is not None:
             return
         named = f"job {target}" if wanted > 0 else f"job {target} (given as {wanted})"
         raise prereq(f"{summary(op)}: depends on {named}, which doesn't exist", "unknown_entity")

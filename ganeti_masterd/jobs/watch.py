@@ -1,6 +1,6 @@
 """Clients that wait for a job to change: each costs a Deferred, nothing else.
 
-WaitForJobChange (spec luxi 2) answers when the values of the fields, or the log
+WaitForJobChange answers when the values of the fields, or the log
 entries newer than a serial, differ from what the client knows; at once for a
 job that has ended; with the unchanged values at the time-out.
 
@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
 
 from ganeti_masterd.constants import LUXI_WFJC_TIMEOUT
 from ganeti_masterd.errors import DaemonStopping, JobLost
@@ -57,7 +58,11 @@ class _Waiter:
 
 
 class JobWatch:
-    """All waiting clients, by job. ``values`` computes a job's fields as JSON values."""
+    """All waiting clients, by job. ``values`` computes a job's fields as JSON values.
+
+    What a client's Deferred runs may do anything here: give up the wait of others, wait for
+    a job anew, close it all. Where ``values`` raises, that client alone has the error.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class JobWatch:
         self._values = values
         self._cap = cap
         self._waiters: dict[int, dict[_Waiter, None]] = {}
+        self._closed = False
 
     def __len__(self) -> int:
         return sum(map(len, self._waiters.values()))
@@ -86,16 +92,19 @@ class JobWatch:
         ``previous`` is the values that the client has, or null; ``log_serial``
         the last log entry that it has. ``timeout`` is seconds, capped. The
         Deferred may be cancelled; it fails with ``JobLost`` if the job is
-        archived meanwhile.
+        archived meanwhile, and with ``DaemonStopping`` once this is closed.
         """
         waiter = _Waiter(job, tuple(fields), previous, log_serial or 0)
         if job.finished:
             return self._change(waiter)
+        if self._closed:
+            return fail(_stopping())
+        knows = self._knows(waiter)
         waiter.done = Deferred(lambda _: self._forget(waiter))
         delay = min(max(timeout, 0.0), self._cap)
         waiter.deadline = self._timers.seconds() + delay
         self._waiters.setdefault(job.id, {})[waiter] = None
-        if self._knows(waiter):
+        if knows:
             waiter.timer = self._timers.later(delay, self._time_out, waiter)
         else:
             self._hold(waiter)
@@ -108,6 +117,8 @@ class JobWatch:
             return
         finished = job.finished
         for waiter in list(waiters):
+            if waiter not in waiters:
+                continue  # given up, or told, by one that was told before
             waiter.job = job
             if finished:
                 self._answer(waiter)
@@ -117,22 +128,27 @@ class JobWatch:
     def gone(self, job_id: int) -> None:
         """Tells whoever waits that the job was archived."""
         for waiter in list(self._waiters.get(job_id, ())):
-            self._drop(waiter).errback(JobLost(f"Job {job_id} was archived"))
+            self._fail(waiter, JobLost(f"Job {job_id} was archived"))
 
     def close(self) -> None:
-        """Tells every waiting client that the daemon stops."""
+        """Tells every waiting client that the daemon stops, and those who come later."""
+        self._closed = True
         for waiters in list(self._waiters.values()):
             for waiter in list(waiters):
-                self._drop(waiter).errback(
-                    DaemonStopping("The master daemon stops; ask again once it runs")
-                )
+                self._fail(waiter, _stopping())
 
     def _knows(self, waiter: _Waiter) -> bool:
-        """Whether the client has the job's state and all of its log."""
+        """Whether the client has the job's state and all of its log.
+
+        False too where its values can't be had: the answer says why.
+        """
         job = waiter.job
         if waiter.previous is None or job.log_serial > waiter.log_serial:
             return False
-        return bool(_as_json(self._values(job, waiter.fields)) == waiter.previous)
+        try:
+            return bool(_as_json(self._values(job, waiter.fields)) == waiter.previous)
+        except Exception:
+            return False
 
     def _change(self, waiter: _Waiter) -> Change:
         return self._values(waiter.job, waiter.fields), waiter.news
@@ -146,23 +162,44 @@ class JobWatch:
         waiter.timer = self._timers.later(delay, self._answer, waiter)
 
     def _answer(self, waiter: _Waiter) -> None:
-        self._drop(waiter).callback(self._change(waiter))
+        done = self._leave(waiter)
+        if done is None:
+            return
+        try:
+            change = self._change(waiter)
+        except Exception:
+            done.errback(Failure())
+        else:
+            done.callback(change)
 
     def _time_out(self, waiter: _Waiter) -> None:
-        self._drop(waiter).callback((waiter.previous, []))
+        done = self._leave(waiter)
+        if done is not None:
+            done.callback((waiter.previous, []))
 
     def _forget(self, waiter: _Waiter) -> None:
-        self._drop(waiter)
+        self._leave(waiter)
 
-    def _drop(self, waiter: _Waiter) -> Deferred[Change]:
-        waiters = self._waiters[waiter.job.id]
+    def _fail(self, waiter: _Waiter, error: Exception) -> None:
+        done = self._leave(waiter)
+        if done is not None:
+            done.errback(error)
+
+    def _leave(self, waiter: _Waiter) -> Deferred[Change] | None:
+        """Takes a client out; returns its Deferred, or None if it doesn't wait any more."""
+        waiters = self._waiters.get(waiter.job.id, {})
+        if waiter not in waiters:
+            return None
         del waiters[waiter]
         if not waiters:
             del self._waiters[waiter.job.id]
-        assert waiter.timer is not None
-        waiter.timer.cancel()
-        assert waiter.done is not None
+        if waiter.timer is not None:
+            waiter.timer.cancel()
         return waiter.done
+
+
+def _stopping() -> DaemonStopping:
+    return DaemonStopping("The master daemon stops; ask again once it runs")
 
 
 def _as_json(values: list[Any]) -> Any:

@@ -25,6 +25,9 @@ from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.store import IStore
 
+#: How many directories of the archive are remembered as durable; jobs go to one or two at a time.
+KNOWN_DIRECTORIES = 64
+
 
 class Image(Protocol):
     """The published configuration, as it stood when the image was taken."""
@@ -144,4 +147,6 @@ class Follower:
         self._disk.make_directory(self._files.archive, ARCHIVE_DIRECTORY_PERMS)
         self._disk.make_directory(directory, ARCHIVE_DIRECTORY_PERMS)
         self._disk.sync_directory(self._files.archive)
+        if len(self._durable_directories) >= KNOWN_DIRECTORIES:
+            self._durable_directories.clear()
         self._durable_directories.add(directory)

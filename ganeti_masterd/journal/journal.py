@@ -26,6 +26,7 @@ from ganeti_masterd.journal.rounds import Pace, Rounds
 from ganeti_masterd.journal.rows import Row, SerialRow
 from ganeti_masterd.journal.thread import IDiskThread
 from ganeti_masterd.journal.writing import Writing
+from ganeti_masterd.observers import Observers
 from ganeti_masterd.timing import Timers
 
 log = Logger()
@@ -92,7 +93,7 @@ class Journal:
         self._rounds = Rounds(
             thread, timers, self._writing, config_image, pace if pace is not None else Pace()
         )
-        self._rollbacks: list[Callable[[], object]] = []
+        self._rollbacks: Observers[[]] = Observers("a commit that failed")
         self._gathered: list[_Commit] = []
         self._flying: list[_Commit] | None = None
         self._effects: list[Callable[[], None]] = []
@@ -137,7 +138,7 @@ class Journal:
 
     def on_rollback(self, function: Callable[[], object]) -> None:
         """See :meth:`IJournal.on_rollback`."""
-        self._rollbacks.append(function)
+        self._rollbacks.add(function)
 
     def effect(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """See :meth:`IJournal.effect`; it runs also if the commits before it fail."""
@@ -212,7 +213,7 @@ class Journal:
                 self.reserved = row.reserved
         for commit in batch:
             if commit.publish is not None:
-                _guarded(commit.publish, "What publishes a commit failed: {function}")
+                _guarded(commit.publish)
         if rows:
             self._rounds.published(rows, rows[-1][0])
 
@@ -224,9 +225,9 @@ class Journal:
         if fault != self._fault:
             log.error("Commits fail: {fault}", fault=fault)
             self._fault = fault
-        for rollback in self._rollbacks:
-            _guarded(rollback, "What drops a failed commit failed itself: {function}")
-        self._rounds.published([], self._numbered)
+        numbered = self._numbered  # without what the rollbacks commit
+        self._rollbacks.call()
+        self._rounds.published([], numbered)
         for commit in failed:
             commit.done.errback(JobQueueError(fault))
 
@@ -267,11 +268,11 @@ def _stopping() -> DaemonStopping:
     return DaemonStopping("the journal is closed: the daemon stops")
 
 
-def _guarded(function: Callable[[], object], message: str) -> None:
+def _guarded(function: Callable[[], object]) -> None:
     try:
         function()
     except Exception:
-        log.failure(message, function=function)
+        log.failure("What publishes a commit failed: {function}", function=function)
 
 
 def _noted(result: Any) -> None:

@@ -82,7 +82,11 @@ class Rounds:
         self._decided = decided
         if self._due_since is None and self._backlog.due:
             self._due_since = self._timers.seconds()
-        self._plan()
+        try:
+            self._plan()
+        except Exception:
+            # Those who committed are told all the same; the next commit plans again.
+            log.failure("The next round of the files can't be planned")
 
     def settle(self, seq: int) -> Deferred[None]:
         """Fires when the files hold all rows up to ``seq`` (but open log lines); hurries."""

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
@@ -131,6 +132,12 @@ class DiskThread:
     def do(self, work: Work, answer: Answer) -> None:
         """See :meth:`IDiskThread.do`."""
         self._items.put(lambda order: order.work(work, answer))
+
+    def run(self, work: Work) -> Deferred[Any]:
+        """Runs ``work()`` as :meth:`do` does; fires in the reactor thread with its result."""
+        done: Deferred[Any] = Deferred()
+        self.do(work, done.callback)
+        return done
 
     def follow(self, steps: Steps, answer: Answer) -> None:
         """See :meth:`IDiskThread.follow`."""

@@ -8,7 +8,7 @@ belongs to the reactor thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -19,7 +19,14 @@ from twisted.python.failure import Failure
 from ganeti_masterd.errors import DaemonStopping, LockError
 from ganeti_masterd.events import Events, LockWaited
 from ganeti_masterd.locking.ageing import STEP
-from ganeti_masterd.locking.decisions import Decision, Failed, Granted, NotEnough, Outcome
+from ganeti_masterd.locking.decisions import (
+    Decision,
+    Failed,
+    Granted,
+    LockState,
+    NotEnough,
+    Outcome,
+)
 from ganeti_masterd.locking.levels import Level, Wanted
 from ganeti_masterd.locking.listing import LockRow, lock_rows
 from ganeti_masterd.locking.table import LockTable
@@ -162,6 +169,10 @@ class LockKeeper:
         """How many jobs wait for locks."""
         return len(self._waiters)
 
+    def states(self) -> Iterator[LockState]:
+        """Returns each lock that is held or awaited, see :meth:`LockTable.states`."""
+        return self._table.states()
+
     def rows(self) -> list[LockRow]:
         """Returns what the lock query shows."""
         return lock_rows(self._table.states())
@@ -180,7 +191,10 @@ class LockKeeper:
             failing.append(waiter)
             self._record(self._withdraw(waiter))
         for waiter in reversed(failing):
-            waiter.deferred.errback(Failure(DaemonStopping("The daemon stops, no lock is given")))
+            # One that was told before may have cancelled it.
+            if not waiter.deferred.called:
+                error = DaemonStopping("The daemon stops, no lock is given")
+                waiter.deferred.errback(Failure(error))
 
     # Within
 

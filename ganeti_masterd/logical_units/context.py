@@ -3,7 +3,9 @@
 A logical unit gets one for its blocking stretch and uses nothing else of the
 daemon. Every method may be called in the pool thread only; each hops to the
 reactor where it has to. All but ``feedback`` raise ``DaemonStopping`` when the
-daemon ends, and ``JobKilled`` where the text says so.
+daemon ends, and ``JobKilled`` where the text says so: at once, if the job is killed
+while such a method waits. Only changes of the configuration, locks, reservations and
+jobs submitted are never broken off: they happen, and the opcode learns that they did.
 """
 
 from __future__ import annotations
@@ -72,8 +74,8 @@ class Context(Protocol):
         the results by uuid, with payloads of the type that the call declares. Never
         raises because of a node; see ``INodeRPC.call``.
 
-        A checkpoint before and after it; a kill waits for the answer, as a call
-        that was sent is carried out by the node anyway.
+        A checkpoint before and after it. A kill ends the wait: the ``JobKilled`` names
+        the nodes that have not answered, as these may go on with the call.
         """
         ...
 
@@ -101,7 +103,7 @@ class Context(Protocol):
         document: Mapping[str, Any],
         options: Mapping[str, str | None] | None = None,
     ) -> str:
-        """Runs an allocator script on the master; returns what it wrote.
+        """Runs an allocator script on the master; returns what it wrote. As :meth:`call`.
 
         With the cluster's options for allocators, and ``options`` before them (null:
         one without a value). Raises ``AllocatorMissing`` where there is no such
@@ -113,7 +115,7 @@ class Context(Protocol):
     def ask(self, question: Callable[[QueryEngine], Any]) -> Any:
         """Puts a question to the query engine, in the reactor; returns its answer.
 
-        An answer that comes by Deferred is waited for.
+        An answer that comes by Deferred is waited for; a kill ends that wait.
         """
         ...
 
@@ -193,5 +195,8 @@ class Context(Protocol):
         ...
 
     def shielded(self) -> AbstractContextManager[None]:
-        """Within it a kill is put off: for clean-up that must be finished."""
+        """Within it a kill is put off: for clean-up that must be finished.
+
+        What hangs in it ends with the time-out of the call, not before.
+        """
         ...

@@ -35,7 +35,10 @@ class Calls(ABC):
         return self.call("SubmitJobToDrainedQueue", opcodes)
 
     def submit_many_jobs(self, jobs: Sequence[Sequence[OpCode]]) -> Any:
-        """Submits jobs; for each ``[true, id]`` or ``[false, message]``."""
+        """Submits jobs; for each ``[true, id]`` or ``[false, message]``.
+
+        Fails, and submits none, if one of them can't be read.
+        """
         return self.call("SubmitManyJobs", jobs)
 
     def wait_for_job_change(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Self
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -168,7 +168,7 @@ class LuxiClient(Calls):
             if self._wire is None:
                 self._closing.callback(None)
         done: Deferred[None] = Deferred()
-        self._closing.addCallback(lambda _: done.callback(None))
+        self._closing.addBoth(lambda _: done.callback(None))
         return done
 
     # Sending, one by one
@@ -260,7 +260,9 @@ class LuxiClient(Calls):
 
     def _try(self) -> None:
         self._retry = None
-        attempt = self._endpoint.connect(Factory.forProtocol(lambda: _Wire(self)))
+        attempt: Deferred[Any] = maybeDeferred(
+            self._endpoint.connect, Factory.forProtocol(lambda: _Wire(self))
+        )
         self._attempt = attempt
         left = max(self._tries_end - self._timers.seconds(), FIRST_WAIT)
         self._attempt_limit = self._timers.later(left, attempt.cancel)

@@ -1,8 +1,8 @@
 """The two dialects of LUXI: what 2.x clients send and want where it isn't what 3.x does.
 
-Pure, and the one place that knows (spec luxi 2). The forms of *arguments* are
-accepted from everyone; *answers* are in the classic form for those who say a
-2.x version in their request. Methods that aren't in the table are the same in
+Pure, and the one place that knows. The forms in which jobs are submitted are
+accepted from everyone; all else is for those who say a 2.x version in their
+request. Methods that aren't in the table are the same in
 both.
 
 ========================  ==============================  ============================
@@ -17,6 +17,7 @@ WaitForJobChange          ids as strings in the values    the same; "nochange" w
 QueryJobs                 (the same)                      ids as strings; null for a
                                                           job that isn't there
 QueryExports              (the same)                      {node: [exports] or false}
+QueryTags                 null as the cluster's name      (the same)
 ========================  ==============================  ============================
 """
 
@@ -86,6 +87,10 @@ def _numbered(args: list[Any]) -> list[Any]:
         return args
     job, fields, values, *rest = args
     return [job, fields, _at_ids(fields, values, _number), *rest]
+
+
+def _named(args: list[Any]) -> list[Any]:
+    return [args[0], ""] if len(args) == 2 and args[1] is None else args
 
 
 def _number(value: Any) -> Any:
@@ -164,6 +169,7 @@ CLASSIC = Dialect(
         "WaitForJobChange": Form(_numbered, _change, null_if_lost=True),
         "QueryJobs": Form(answer=_rows, options={"null_rows": True}),
         "QueryExports": Form(answer=_exports),
+        "QueryTags": Form(_named),
     },
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 
 from ganeti_masterd.constants import LUXI_DEF_RWTO
 from ganeti_masterd.errors import LuxiError
@@ -15,6 +16,8 @@ from ganeti_masterd.luxi.messages import Request
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.luxi.server import LuxiServer
 from ganeti_masterd.timing import Timer, Timers
+
+log = Logger()
 
 #: The most clients that are served at once unless told otherwise.
 MAX_CONNECTIONS = 4096
@@ -83,8 +86,7 @@ class LuxiFactory(ServerFactory):
         """
         done: Deferred[None] = Deferred()
         self._closed.append(done)
-        for connection in self._connections():
-            connection.close()
+        self._each(LuxiServer.close)
         self._tell_closed()
         return done
 
@@ -135,15 +137,32 @@ class LuxiFactory(ServerFactory):
         self._sweep = None
         self._sweep_at = float("inf")
         now = self.seconds()
-        for connection in self._connections():
+
+        def look_at(connection: LuxiServer) -> None:
             if connection.deadline <= now:
                 connection.overdue(now)
+
+        self._each(look_at)
         rest = self._connections()
         if rest:
             # A connection that is busy now is idle at the earliest when it was answered.
             soonest = min(now + self.idle_timeout, *(each.deadline for each in rest))
             if soonest < float("inf"):
                 self.expect(max(soonest, now + min(1.0, self.idle_timeout / 100)))
+
+    def _each(self, function: Callable[[LuxiServer], object]) -> None:
+        """Calls the function with each connection that is still there when its turn comes.
+
+        What a connection gives up may raise; that doesn't keep it from the others.
+        """
+        for connection in self._connections():
+            if connection in self._open or connection in self._lingering:
+                try:
+                    function(connection)
+                except Exception:
+                    log.failure(
+                        "Connection {number} gave up badly", number=connection.peer.connection
+                    )
 
     def _connections(self) -> list[LuxiServer]:
         return [*self._open, *self._lingering]

@@ -6,7 +6,7 @@ a parameter is declared in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -22,7 +22,6 @@ class Parameter(Struct, frozen=True):
     """One parameter of an opcode.
 
     ``has_default`` is whether it has one that isn't null, so that null means it.
-    ``integer`` is whether a whole number is all that it takes (but null).
     ``secrecy`` is "private", "secret" or null; ``depth`` is how many objects
     down its hidden values lie. ``opcodes`` is whether its value holds opcodes.
     """
@@ -31,7 +30,6 @@ class Parameter(Struct, frozen=True):
     type: inspect.Type
     required: bool
     has_default: bool
-    integer: bool
     checked: bool
     secrecy: str | None
     depth: int
@@ -88,16 +86,49 @@ def failed_check(kind: inspect.Type, value: Any, path: Path = ()) -> Path | None
     return None
 
 
+def whole(value: Any) -> Any:
+    """Returns a float without a fraction as an integer, anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def with_integers(kind: inspect.Type, value: Any) -> Any:
+    """Returns a value with whole floats as integers wherever the type takes no other number."""
+    kinds = [_unwrap(member)[1] for member in _members(_unwrap(kind)[1])]
+    if isinstance(value, float):
+        takes = {type(member) for member in kinds}
+        return (
+            whole(value) if inspect.IntType in takes and inspect.FloatType not in takes else value
+        )
+    for member in kinds:
+        if isinstance(value, list | tuple):
+            items = _item_types(member, len(value))
+            if items is not None:
+                return [with_integers(item, part) for item, part in zip(items, value, strict=True)]
+        elif isinstance(value, dict) and isinstance(member, inspect.DictType):
+            return {key: with_integers(member.value_type, item) for key, item in value.items()}
+    return value
+
+
+def _item_types(kind: inspect.Type, length: int) -> Sequence[inspect.Type] | None:
+    """The types of the items of a list that is ``length`` long, or None if it can't be one."""
+    items: Sequence[inspect.Type] | None = None
+    if isinstance(kind, inspect.VarTupleType | inspect.ListType):
+        items = [kind.item_type] * length
+    elif isinstance(kind, inspect.TupleType):
+        items = kind.item_types
+    elif isinstance(kind, inspect.StructType) and kind.array_like:
+        items = [field.type for field in kind.fields]
+    return items if items is not None and len(items) == length else None
+
+
 def _parameter(field: inspect.Field) -> Parameter:
     extras = list(_extras(field.type))
     merged: dict[str, Any] = {key: value for extra in extras for key, value in extra.items()}
-    kinds = [kind for kind in _members(field.type) if not isinstance(kind, inspect.NoneType)]
     return Parameter(
         name=field.name,
         type=field.type,
         required=field.required,
         has_default=not field.required and field.default is not None,
-        integer=all(isinstance(kind, inspect.IntType) for kind in kinds),
         checked="check" in merged,
         secrecy=merged.get("secrecy"),
         depth=merged.get("depth", 0),

@@ -6,7 +6,7 @@ have changed since. Both say what is wrong in words that name the parameter.
 
 Leniency that luxid 3.0.2 has and clients may lean on: null stands for the
 default of a parameter that can't be null, and a whole number may be written as
-a float (``60.0``).
+a float (``60.0``), also inside of lists and objects.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from ganeti_masterd.opcodes.parameters import (
     failed_check,
     parameters,
     required_parameters,
+    whole,
+    with_integers,
 )
 from ganeti_masterd.opcodes.registry import OPCODES
 from ganeti_masterd.opcodes.wording import (
@@ -97,20 +99,23 @@ def encode_opcode(opcode: Opcode) -> dict[str, Any]:
 
 def _whole(value: Any) -> Any:
     """A number of seconds that is whole has no fraction, as in luxid's files: 3, not 3.0."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
-        return int(value)
-    return value
+    return whole(value) if isinstance(value, float) and abs(value) < _EXACT else value
 
 
 def check_result(opcode: Opcode, value: Any) -> None:
-    """Checks that a result has the shape that the opcode declares.
+    """Checks that a result has the shape that the opcode declares, and a form in JSON.
 
-    Raises ``OpResultError``, which says what is wrong where.
+    Raises ``OpResultError``, which says what is wrong where. A job whose result can't be
+    written down could never end.
     """
     try:
         msgspec.convert(value, opcode.RESULT)
     except ValidationError as error:
         raise OpResultError(f"{opcode.op_id}: the result is not as declared: {error}") from None
+    try:
+        msgspec.json.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise OpResultError(f"{opcode.op_id}: the result has no form in JSON: {error}") from None
 
 
 def _class_of(raw: object, where: str) -> tuple[type[Opcode], dict[str, Any]]:
@@ -151,13 +156,10 @@ def _mended(cls: type[Opcode], values: dict[str, Any]) -> dict[str, Any]:
     mended = {}
     for name, value in values.items():
         parameter = known.get(name)
-        if parameter is not None:
-            if value is None and parameter.has_default:
-                continue
-            if parameter.integer and isinstance(value, float) and value.is_integer():
-                mended[name] = int(value)
-                continue
-        mended[name] = value
+        if parameter is None:
+            mended[name] = value
+        elif value is not None or not parameter.has_default:
+            mended[name] = with_integers(parameter.type, value)
     return mended
 
 

@@ -14,12 +14,13 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import RS_NORMAL
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.listing import LockRow
 from ganeti_masterd.luxi.messages import Encoded
 from ganeti_masterd.query.cluster import ClusterState, cluster_info, config_values
 from ganeti_masterd.query.collectors import PATIENCE, Collectors
-from ganeti_masterd.query.entries import RS_NORMAL, UNAVAILABLE, UNKNOWN, Entry
+from ganeti_masterd.query.entries import UNAVAILABLE, UNKNOWN, Entry
 from ganeti_masterd.query.fields import View
 from ganeti_masterd.query.filters import Filter, compile_filter
 from ganeti_masterd.query.resources import RowMaker, Selection, describe, select
@@ -63,15 +64,16 @@ class QueryEngine:
     ) -> None:
         self._snapshot = snapshot
         self._state = state
-        self._slices = Slices(timers)
-        self._collectors = Collectors(nodes, self._slices, patience)
+        #: The line of long work, for others that have some too.
+        self.slices = Slices(timers)
+        self._collectors = Collectors(nodes, self.slices, patience)
         self._sources = Sources(self._collectors, jobs, locks)
         self._kept: dict[Any, Encoded] = {}
         self._kept_for: Snapshot | None = None
 
     def close(self) -> None:
         """Gives up long answers: each fails with ``DaemonStopping``."""
-        self._slices.close()
+        self.slices.close()
 
     def query(
         self, resource: str, names: Sequence[str], filter_: Any = None
@@ -204,7 +206,7 @@ class QueryEngine:
             "job",
             view,
             Request(ids or None, selection.names),
-            lambda jobs: self._slices.run(
+            lambda jobs: self.slices.run(
                 jobs, selection.weight, some_missing if int in map(type, jobs) else all_there
             ),
         )
@@ -291,7 +293,7 @@ class QueryEngine:
 
         passed = then(self._filtered(objects, here, view), collect)
         passed = then(passed, lambda known: self._filtered(known, there, view))
-        return then(passed, lambda left: self._slices.run(left, selection.weight, work))
+        return then(passed, lambda left: self.slices.run(left, selection.weight, work))
 
     def _filtered(
         self, objects: Sequence[Any], judge: Filter | None, view: View
@@ -299,7 +301,7 @@ class QueryEngine:
         if judge is None or not objects:
             return objects
         passes = judge.predicate(view)
-        parts = self._slices.run(
+        parts = self.slices.run(
             objects, 1 + judge.weight, lambda part: [obj for obj in part if passes(obj)]
         )
         return then(parts, _flat)

@@ -10,11 +10,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-RS_NORMAL: Final = 0
-RS_UNKNOWN: Final = 1
-RS_NODATA: Final = 2
-RS_UNAVAIL: Final = 3
-RS_OFFLINE: Final = 4
+from ganeti_masterd.constants import RS_NODATA, RS_NORMAL, RS_OFFLINE, RS_UNAVAIL, RS_UNKNOWN
 
 
 class Entry(Struct, frozen=True, array_like=True):

@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ganeti_masterd.constants import RS_NORMAL
 from ganeti_masterd.errors import ParameterError, prereq
 from ganeti_masterd.patterns import BadPattern, Pattern
 from ganeti_masterd.query.comparisons import (
@@ -25,7 +26,7 @@ from ganeti_masterd.query.comparisons import (
     search,
     truth,
 )
-from ganeti_masterd.query.entries import RS_NORMAL, Entry
+from ganeti_masterd.query.entries import Entry
 from ganeti_masterd.query.fields import Field, FieldTable, Matching, View
 
 #: How deep operators may stand in each other.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ganeti_masterd.config.base import ConfigObject
 from ganeti_masterd.config.section import Section
@@ -38,7 +38,9 @@ def natural(names: Iterable[str]) -> list[str]:
 
 def in_order(section: Section[T]) -> Sequence[T]:
     """Returns a section's objects in the natural order of their names; remembered with it."""
-    return section.cached("natural order", lambda: _ordered(section))
+    return section.cached(
+        "natural order", lambda: [section[uuid] for uuid in section.ordered(natural_key).uuids]
+    )
 
 
 def means(given: str, name: str) -> bool:
@@ -46,21 +48,3 @@ def means(given: str, name: str) -> bool:
     if name == given:
         return True
     return name.startswith(given) and name[len(given) : len(given) + 1] == "."
-
-
-#: For each class of objects the names that were sorted last, and their order.
-_last: dict[type[Any], tuple[list[str], list[int]]] = {}
-
-
-def _ordered(section: Section[T]) -> list[T]:
-    objects = list(section.values())
-    if not objects:
-        return []
-    names: list[str] = [obj.name for obj in objects]  # type: ignore[attr-defined]
-    # A changed configuration mostly has the names it had; comparing is far
-    # cheaper than sorting.
-    known = _last.get(type(objects[0]))
-    if known is None or known[0] != names:
-        places = sorted(range(len(names)), key=lambda place: natural_key(names[place]))
-        known = _last[type(objects[0])] = (names, places)
-    return [objects[place] for place in known[1]]

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from ganeti_masterd.constants import RS_NORMAL
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.query.cluster import CLUSTER_FIELDS
-from ganeti_masterd.query.entries import RS_NORMAL, UNAVAILABLE, UNKNOWN, Entry
+from ganeti_masterd.query.entries import UNAVAILABLE, UNKNOWN, Entry
 from ganeti_masterd.query.fields import Field, FieldTable, Need, View, unknown_field
 from ganeti_masterd.query.groups import GROUP_FIELDS
 from ganeti_masterd.query.instances import INSTANCE_FIELDS

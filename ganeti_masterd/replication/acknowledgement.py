@@ -92,10 +92,10 @@ class Acknowledgements:
 
     def moved(self) -> None:
         """Tells those whose publication is acknowledged by now."""
-        waiters = self._waiters
-        while waiters and self._reached(waiters[0].number):
-            waiters.popleft().done.callback(None)
-        if not waiters and self._timer is not None:
+        # What is told may release the rest, or wait anew.
+        while self._waiters and self._reached(self._waiters[0].number):
+            self._waiters.popleft().done.callback(None)
+        if not self._waiters and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
@@ -119,6 +119,8 @@ class Acknowledgements:
         late = [w for w in self._waiters if not w.overdue and w.deadline <= now]
         for waiter in late:
             waiter.overdue = True
-        if late:
-            self._overdue(late[-1].number)
-        self._watch()
+        try:
+            if late:
+                self._overdue(late[-1].number)
+        finally:
+            self._watch()

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from ganeti_masterd.replication.candidate import PATIENCE, RETRY, RETRY_AT_MOST
 from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
+from ganeti_masterd.rpc.single import ask_one
 from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
@@ -90,10 +91,14 @@ class Broadcast:
                 self._send(recipient)
 
     def settled(self) -> Deferred[None]:
-        """Fires when every node that can be reached holds the value that is newest now."""
+        """Fires when every node that can be reached holds the value that is newest now.
+
+        A node whose call fails, for whatever reason, counts as one that can't be reached.
+        Cancelling gives up the wait and nothing else.
+        """
         if self._reached(self._version):
             return succeed(None)
-        done: Deferred[None] = Deferred()
+        done: Deferred[None] = Deferred(self._forget_waiter)
         self._waiters.append((self._version, done))
         return done
 
@@ -104,30 +109,39 @@ class Broadcast:
         self._recipients.clear()
         self._tell()
 
+    def _forget_waiter(self, done: Deferred[None]) -> None:
+        self._waiters = [each for each in self._waiters if each[1] is not done]
+
     def _forget(self, recipient: _Recipient) -> None:
         if recipient.timer is not None:
             recipient.timer.cancel()
 
     def _send(self, recipient: _Recipient) -> None:
-        version = self._version
+        version, value = self._version, self._value
         if recipient.busy or recipient.holds == version:
             return
         recipient.busy = True
-        answer: Deferred[Mapping[str, NodeResult[Any]]] = self._nodes.call(
-            [recipient.target], self._procedure, self._arguments(self._value), timeout=PATIENCE
+        ask_one(
+            self._nodes,
+            recipient.target,
+            self._procedure,
+            lambda _: self._arguments(value),
+            timeout=PATIENCE,
+        ).addCallback(self._answered, recipient, version).addErrback(
+            lambda failure: log.failure(
+                "What node {node} answered could not be noted",
+                failure,
+                node=recipient.target.name,
+            )
         )
-        answer.addCallback(self._answered, recipient, version)
 
-    def _answered(
-        self, results: Mapping[str, NodeResult[Any]], recipient: _Recipient, version: int
-    ) -> None:
+    def _answered(self, result: NodeResult[Any], recipient: _Recipient, version: int) -> None:
         recipient.busy = False
         if self._recipients.get(recipient.target.key) is not recipient:
             self._leaving.pop(recipient.target.key, None)
             return
-        error = results[recipient.target.key].error
-        if error is not None:
-            self._failed(recipient, error)
+        if result.error is not None:
+            self._failed(recipient, result.error)
         else:
             if recipient.fault is not None:
                 log.info(

@@ -41,9 +41,10 @@ def calls_for(states: Sequence[State], files: Files) -> list[tuple[str, list[Any
             case DrainFlag():
                 calls.append(("jobqueue_set_drain_flag", [state.drained]))
             case ConfigFile():
-                content = file_content(state.content)
                 owner = (CONFIG_MODE, CONFIG_OWNER, CONFIG_GROUP)
-                calls.append(("upload_file_single", [files.config, content, *owner, None, None]))
+                calls.append(
+                    ("upload_file_single", [files.config, state.travelling, *owner, None, None])
+                )
             case ArchiveMove():
                 moves.append([files.job(state.job_id), files.archived_job(state.job_id)])
     if moves:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,8 +21,9 @@ from ganeti_masterd.replication.acknowledgement import Mark
 from ganeti_masterd.replication.calls import calls_for
 from ganeti_masterd.replication.comparison import Comparison, difference, digests_told
 from ganeti_masterd.replication.interfaces import Published
+from ganeti_masterd.replication.pace import Preparing, pause
 from ganeti_masterd.replication.standing import STREAMING, Standing, step
-from ganeti_masterd.replication.states import ConfigFile, State
+from ganeti_masterd.replication.states import ConfigFile, DrainFlag, State, subject
 from ganeti_masterd.replication.stream import Stream
 from ganeti_masterd.rpc.gathering import there_at_once
 from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
@@ -38,17 +39,32 @@ COMPARISON_PATIENCE = 60.0
 #: a call given up here may still wait for the queue's lock there (10 s).
 RETRY = 15.0
 RETRY_AT_MOST = 60.0
+#: Seconds after the start of the daemon from which on nothing that a killed one sent before
+#: can still be done: as above.
+SETTLED = RETRY
 #: Seconds between two looks whether a node may be sent something again.
 LOOK_AGAIN = 0.5
 
 
+#: What a candidate holds, and the archived ones among the jobs there.
+_Found = tuple[Comparison, Mapping[int, bytes]]
+
+#: In which a candidate's files are whole, so that they can be compared beside the stream.
+_CAUGHT_UP = (Standing.CURRENT, Standing.LAGGING)
+
+
 class Site(Struct, frozen=True):
-    """What all candidates share."""
+    """What all candidates share.
+
+    ``awaiting``: whether anybody waits for candidates at all.
+    """
 
     nodes: INodeRPC
     files: Files
     timers: Timers
     published: Published
+    preparing: Preparing
+    awaiting: bool
 
 
 class Candidate:
@@ -58,6 +74,8 @@ class Candidate:
     one already when the daemon started is waited for while it catches up.
     ``moved`` is called after each step on. ``before`` is what the same node was as a
     candidate not long ago: what that one sent must not be done after what this one sends.
+    Until ``settled`` (by the timers' clock) calls of a daemon that was killed may still be
+    done there: a comparison begun before is repeated once, beside the stream.
     """
 
     def __init__(
@@ -68,6 +86,7 @@ class Candidate:
         *,
         newcomer: bool,
         before: Candidate | None = None,
+        settled: float = float("-inf"),
     ) -> None:
         self.target = target
         self.standing = Standing.STALE
@@ -90,6 +109,18 @@ class Candidate:
         self._unknown: set[int] = set()
         self._pause = RETRY
         self._timer: Timer | None = None
+        self._settled = settled
+        #: Whether the comparison is to be repeated, as soon as no call is in flight.
+        self._repeat = False
+        #: While it is repeated: what is sent after it began, and so can't be stale there.
+        self._sent_since: set[object] | None = None
+        self._settling: Timer | None = None
+        left = settled - site.timers.seconds()
+        if left > 0:
+            self._settling = site.timers.later(left, self._repeat_comparison)
+        #: The config.data that is under way and since when.
+        self._config: tuple[ConfigFile, float] | None = None
+        self._config_timer: Timer | None = None
 
     @property
     def mark(self) -> Mark:
@@ -132,6 +163,8 @@ class Candidate:
         for state in states:
             self._stream.offer(number, state)
         self._stream.published(number)
+        if self._sent_since is not None:
+            self._sent_since.update(map(subject, states))
 
     def send_on(self) -> None:
         """Sends what was offered, in order, as the node takes it."""
@@ -145,6 +178,7 @@ class Candidate:
             self._timer = self._site.timers.later(LOOK_AGAIN, lambda: self.begin(self._number))
             return
         self._life += 1
+        self._repeat = False
         self.standing = step(self.standing, Standing.COMPARING)
         self._compare(self._life).addErrback(self._failed_here, self._life)
 
@@ -166,18 +200,67 @@ class Candidate:
         """Forgets it; answers that are still to come are ignored."""
         self._life += 1
         self._stop()
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
         self.standing = step(self.standing, Standing.GONE)
 
     def _stop(self) -> None:
         self._stream.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._config = None
+        self._sent_since = None
+        for timer in (self._timer, self._config_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._config_timer = None
 
     # Comparing
 
     @inlineCallbacks
     def _compare(self, life: int) -> Any:
+        found: _Found | None = yield self._ask(life)
+        if found is not None:
+            self._catch_up(*found)
+
+    def _repeat_comparison(self) -> None:
+        """Compares once more, as what a killed daemon sent may have been done meanwhile."""
+        self._settling = None
+        self._repeat = True
+        self._repeat_if_idle()
+
+    def _repeat_if_idle(self) -> None:
+        """Begins the repeated comparison if it is due and no answer is missing.
+
+        What is in flight may be done before a late call or after it; what is sent from now
+        on is done after all of those, so it needs no look.
+        """
+        if self._repeat and not self._in_flight and self.standing in _CAUGHT_UP:
+            self._repeat = False
+            self._sent_since = set(map(subject, self._stream.unsent()))
+            self._compare_again(self._life).addErrback(self._failed_here, self._life)
+
+    @inlineCallbacks
+    def _compare_again(self, life: int) -> Any:
+        found: _Found | None = yield self._ask(life)
+        if found is None:
+            return
+        sent, self._sent_since = self._sent_since or set(), None
+        states = [state for state in self._lacking(*found) if subject(state) not in sent]
+        stale = sum(not isinstance(state, DrainFlag) for state in states)
+        if stale:
+            log.warn(
+                "Node {node} got {count} files late from a daemon that ended before this one "
+                "began: they are put right",
+                node=self.target.name,
+                count=stale,
+            )
+        for state in states:
+            self._stream.offer(self._number, state)
+        self._pump()
+
+    @inlineCallbacks
+    def _ask(self, life: int) -> Any:
+        """Asks what it holds; fires with None if that failed or is no news any more."""
         site = self._site
         published = site.published
         comparison = Comparison(site.files, published.serial())
@@ -188,11 +271,11 @@ class Candidate:
                 [self.target], "node_verify", arguments, timeout=COMPARISON_PATIENCE
             )
             if life != self._life:
-                return
+                return None
             result = results[self.target.key]
             if result.error is not None:
                 self._fail(result)
-                return
+                return None
             comparison.found(digests_told(result.payload))
         archived: dict[int, bytes] = {}
         asked: set[int] = set()
@@ -201,7 +284,7 @@ class Candidate:
             asked |= gone
             documents: Mapping[int, bytes] = yield published.archived(sorted(gone))
             if life != self._life:
-                return
+                return None
             archived.update(documents)
         unknown = asked - set(archived)
         for job_id in sorted(unknown - self._unknown):
@@ -211,11 +294,11 @@ class Candidate:
                 job=job_id,
             )
         self._unknown = unknown
-        self._catch_up(comparison, archived)
+        return comparison, archived
 
-    def _catch_up(self, held: Comparison, archived: Mapping[int, bytes]) -> None:
+    def _lacking(self, held: Comparison, archived: Mapping[int, bytes]) -> list[State]:
         published = self._site.published
-        states = difference(
+        return difference(
             held,
             serial=published.serial(),
             drained=published.drained(),
@@ -224,6 +307,9 @@ class Candidate:
             body=published.body,
             archived=archived,
         )
+
+    def _catch_up(self, held: Comparison, archived: Mapping[int, bytes]) -> None:
+        states = self._lacking(held, archived)
         self._stream.clear()
         for state in states:
             # Below every publication: until these are there it holds none.
@@ -243,6 +329,8 @@ class Candidate:
         try:
             while states := self._stream.take():
                 self._send(states)
+        except Exception:
+            self._failed_here(Failure(), self._life)
         finally:
             self._pumping = False
         if self._delivered:
@@ -251,6 +339,25 @@ class Candidate:
             self._caught_up()
 
     def _send(self, states: Sequence[State]) -> None:
+        (first, *_) = states
+        if not isinstance(first, ConfigFile):
+            self._call(states)
+            return
+        self._config = first, self._site.timers.seconds()
+        self._in_flight = 1
+        self._site.preparing.prepare(first).addCallback(
+            self._prepared, states, self._life
+        ).addErrback(self._failed_here, self._life)
+
+    def _prepared(self, _: None, states: Sequence[State], life: int) -> None:
+        self._in_flight -= 1
+        if life == self._life:
+            try:
+                self._call(states)
+            except Exception:
+                self._failed_here(Failure(), life)
+
+    def _call(self, states: Sequence[State]) -> None:
         site, life = self._site, self._life
         calls = calls_for(states, site.files)
         self._in_flight = len(calls)
@@ -258,8 +365,8 @@ class Candidate:
             if life != self._life:
                 self._in_flight -= len(calls) - sent
                 return
-            answer: Deferred[Mapping[str, NodeResult[Any]]] = site.nodes.call(
-                [self.target], procedure, arguments, timeout=PATIENCE
+            answer: Deferred[Mapping[str, NodeResult[Any]]] = maybeDeferred(
+                site.nodes.call, [self.target], procedure, arguments, timeout=PATIENCE
             )
             results = there_at_once(answer)
             if results is not None:
@@ -288,11 +395,29 @@ class Candidate:
             self._fail(result)
             return
         if not self._in_flight:
-            self._stream.delivered()
+            self._stream.delivered(hold=self._rests_from_config())
             self._delivered = True
+            self._repeat_if_idle()
             if not self._pumping:
                 self._pump()
                 self._moved()
+
+    def _rests_from_config(self) -> bool:
+        """Whether no other config.data is to go for a while, after one that has just been taken."""
+        if self._config is None:
+            return False
+        (file, began), self._config = self._config, None
+        timers = self._site.timers
+        awaited = self._site.awaiting and self._awaited
+        seconds = pause(file.large, timers.seconds() - began, awaited)
+        if seconds:
+            self._config_timer = timers.later(seconds, self._config_due)
+        return seconds > 0
+
+    def _config_due(self) -> None:
+        self._config_timer = None
+        self._stream.release()
+        self.send_on()
 
     def _caught_up(self) -> None:
         again = " again" if self._fault is not None or self.standing is Standing.LAGGING else ""
@@ -306,6 +431,7 @@ class Candidate:
             again=again,
         )
         self._moved()
+        self._repeat_if_idle()
 
     # Failing
 

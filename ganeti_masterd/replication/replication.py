@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.config.ssconf import ssconf_values
+from ganeti_masterd.config.ssconf import same_ssconf, ssconf_values
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.journal.rows import Row
@@ -24,8 +24,9 @@ from ganeti_masterd.replication.acknowledgement import (
     acknowledged,
 )
 from ganeti_masterd.replication.broadcast import Broadcast
-from ganeti_masterd.replication.candidate import Candidate, Site
+from ganeti_masterd.replication.candidate import SETTLED, Candidate, Site
 from ganeti_masterd.replication.interfaces import Published
+from ganeti_masterd.replication.pace import InThread, Preparing
 from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.replication.states import DrainFlag, State, states_of
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
@@ -68,11 +69,15 @@ class Replication:
         timers: Timers,
         published: Published,
         ack: Ack = Ack.CANDIDATES,
+        in_thread: InThread = maybeDeferred,
     ) -> None:
+        """``in_thread`` is where config.data is made ready to be sent."""
         self._ack = ack
         self._timers = timers
         self._published = published
-        self._site = Site(nodes, files, timers, published)
+        self._site = Site(
+            nodes, files, timers, published, Preparing(in_thread), ack is not Ack.LOCAL
+        )
         self._candidates: dict[str, Candidate] = {}
         #: By name, those that are none any more while something sent may still be done there.
         self._gone: dict[str, Candidate] = {}
@@ -80,15 +85,21 @@ class Replication:
         #: What was published is sent then, if nobody asked for its acknowledgement before.
         self._due: Timer | None = None
         self._waiting = Acknowledgements(timers, ACK_PATIENCE, self._reached, self._overdue)
+        self._flushing = Acknowledgements(timers, ACK_PATIENCE, self._flushed, self._not_flushed)
+        #: Up to this publication nobody waits for a flush any more: it took too long.
+        self._given_up = 0
         self._ssconf = Broadcast(nodes, timers, "write_ssconf_files", lambda values: [values])
         self._pause = Broadcast(nodes, timers, "set_watcher_pause", lambda until: [until])
         self._values: dict[str, list[str]] = {}
         self._ssconf_changed = False
         self._running = False
+        #: From when on nothing that a daemon before this one sent can still be done.
+        self._settled = float("-inf")
 
     def start(self) -> None:
         """Begins to bring every other node up to date."""
         self._running = True
+        self._settled = self._timers.seconds() + SETTLED
         self._place(self._published.snapshot(), newcomers=False)
         self._ssconf_changed = False
 
@@ -102,7 +113,7 @@ class Replication:
 
     def configured(self, before: Snapshot, after: Snapshot) -> None:
         """The configuration changed: other nodes may be candidates now, or gone."""
-        if self._running:
+        if self._running and not same_ssconf(before, after):
             self._place(after, newcomers=True)
 
     def publish(self, rows: Sequence[Row]) -> Publication | None:
@@ -132,6 +143,18 @@ class Replication:
         if publication.ssconf and self._ack is not Ack.LOCAL:
             done.addCallback(lambda _: self._ssconf.settled())
         return done
+
+    def flushed(self) -> Deferred[None]:
+        """Fires when every node that can be reached has all that was published before the call.
+
+        Whatever :class:`Ack` says: candidates have the queue and config.data, also those
+        that still catch up, and all nodes the simple configuration. A candidate that
+        takes more than :data:`ACK_PATIENCE` is given up, with a line in the log.
+        """
+        if not self._running:
+            return succeed(None)
+        self._send_on()
+        return self._flushing.wait(self._number).addCallback(lambda _: self._ssconf.settled())
 
     def set_drained(self, drained: bool) -> Deferred[None]:
         """Sends the drain flag on; fires as :meth:`acknowledged`."""
@@ -196,6 +219,7 @@ class Replication:
         self._candidates.clear()
         self._gone.clear()
         self._waiting.release()
+        self._flushing.release()
         self._ssconf.close()
         self._pause.close()
 
@@ -221,6 +245,25 @@ class Replication:
             candidate.give_up_waiting(number)
         if self._ack is Ack.MAJORITY and not self._reached(number):
             log.error("Jobs wait for a majority of the master candidates (--ack=majority)")
+
+    def _behind(self, number: int) -> list[str]:
+        """Returns the candidates that can be reached and lack a publication."""
+        return [
+            each.target.name
+            for each in self._candidates.values()
+            if each.reachable and not each.mark.holds(number)
+        ]
+
+    def _flushed(self, number: int) -> bool:
+        return number <= self._given_up or not self._behind(number)
+
+    def _not_flushed(self, number: int) -> None:
+        log.warn(
+            "A flush of the configuration no longer waits for nodes {nodes}",
+            nodes=", ".join(sorted(self._behind(number))),
+        )
+        self._given_up = number
+        self._flushing.moved()
 
     def _place(self, snapshot: Snapshot, *, newcomers: bool) -> None:
         """Lets those nodes be sent something that the configuration names."""
@@ -254,6 +297,7 @@ class Replication:
                     self._moved,
                     newcomer=newcomers,
                     before=self._gone.pop(target.name, None),
+                    settled=self._settled,
                 )
                 self._candidates[uuid] = candidate
                 candidate.begin(self._number)
@@ -261,3 +305,4 @@ class Replication:
 
     def _moved(self) -> None:
         self._waiting.moved()
+        self._flushing.moved()

@@ -12,13 +12,23 @@ import msgspec
 from msgspec import Struct
 
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, Row, SerialRow
+from ganeti_masterd.rpc.wire import compressed_content, file_content
+
+#: From how many bytes on config.data is large. A new cluster has about 20,000.
+LARGE = 1 << 17
 
 
 class Image(Protocol):
     """A whole config.data."""
 
     def encode(self) -> bytes:
-        """Returns the bytes."""
+        """Returns the bytes; may run in any thread."""
+
+    def size(self) -> int:
+        """Returns how many bytes; may run in any thread."""
+
+    def compressed(self) -> str:
+        """Returns the bytes as a zlib stream in base64; may run in any thread."""
 
 
 class SerialFile(Struct, frozen=True):
@@ -42,20 +52,41 @@ class ArchiveMove(Struct, frozen=True):
 
 
 class ConfigFile:
-    """config.data, encoded once for all candidates."""
+    """config.data, made ready for its way once for all candidates.
 
-    __slots__ = ("_content", "_image")
+    ``large``, known once it is ready: it travels compressed, and not at any time
+    (:class:`~ganeti_masterd.replication.pace.Pace`).
+    """
+
+    __slots__ = ("_image", "_travelling", "large")
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._content: bytes | None = None
+        self._travelling: list[Any] | None = None
+        self.large = False
 
     @property
     def content(self) -> bytes:
         """The bytes of the file."""
-        if self._content is None:
-            self._content = self._image.encode()
-        return self._content
+        return self._image.encode()
+
+    @property
+    def ready(self) -> bool:
+        """Whether :attr:`travelling` is there at once."""
+        return self._travelling is not None
+
+    @property
+    def travelling(self) -> list[Any]:
+        """The file as node daemons take it; may be asked for in any thread."""
+        if self._travelling is None:
+            image = self._image
+            self.large = image.size() > LARGE
+            self._travelling = (
+                compressed_content(image.compressed())
+                if self.large
+                else file_content(image.encode())
+            )
+        return self._travelling
 
 
 class DrainFlag(Struct, frozen=True):
@@ -65,6 +96,11 @@ class DrainFlag(Struct, frozen=True):
 
 
 State = SerialFile | JobFile | ArchiveMove | ConfigFile | DrainFlag
+
+
+def subject(state: State) -> object:
+    """Returns what a state is of: a job's id, or the kind of a file that there is once."""
+    return state.job_id if isinstance(state, (JobFile, ArchiveMove)) else type(state)
 
 
 class _End(Struct):

@@ -12,6 +12,10 @@ What the order promises (DESIGN, "Replication rules"):
 
 A state that was not sent yet gives way to a newer one where that keeps these
 rules. Most take the older one's place, so none is put off for ever.
+
+config.data may be large, so one that goes holds up the next (:attr:`Stream.held`). What
+may go before the one that waits goes before it then, and so all changes meanwhile are
+in that one.
 """
 
 from __future__ import annotations
@@ -36,14 +40,18 @@ MOVES = 500
 
 
 class _Entry:
-    """A state that waits; ``since`` is the lowest publication that it stands for."""
+    """A state that waits; ``since`` is the lowest publication that it stands for.
 
-    __slots__ = ("place", "since", "state")
+    ``ahead`` came later and goes before it.
+    """
+
+    __slots__ = ("ahead", "place", "since", "state")
 
     def __init__(self, place: int, since: int, state: State) -> None:
         self.place = place
         self.since = since
         self.state: State | None = state
+        self.ahead: deque[_Entry] = deque()
 
 
 class Stream:
@@ -57,17 +65,21 @@ class Stream:
         self._newest: dict[object, _Entry] = {}
         self._places = 0
         self._left_out = 0
+        self._ahead = 0
+        #: Whether no config.data goes: from when one is taken until it is delivered, or released.
+        self.held = False
         # Those that stand for a publication before that of an entry ahead of them.
         self._late: list[_Entry] = []
         # The places of the last states of a kind, which newer states may not pass.
         self._last_open = 0
         self._last_ended = 0
         self._last_config = 0
+        self._last_serial = 0
         self.head = 0
 
     def __len__(self) -> int:
         """How many states the candidate does not hold yet."""
-        return len(self._waiting) - self._left_out + len(self._sent)
+        return len(self._waiting) - self._left_out + self._ahead + len(self._sent)
 
     @property
     def watermark(self) -> int:
@@ -89,6 +101,14 @@ class Stream:
         if older is not None and self._in_its_place(older, state):
             older.state = state
             return
+        config = self._newest.get(ConfigFile)
+        if older is None and config is not None and self._may_go_before(config, state):
+            # Of the config's place, so that no state of the job may be left out for a later one.
+            entry = _Entry(config.place, min(number, config.since), state)
+            config.ahead.append(entry)
+            self._ahead += 1
+            self._newest[key] = entry
+            return
         since = number
         if older is not None and self._after_it(older, state):
             older.state = None
@@ -109,10 +129,23 @@ class Stream:
                 self._last_open = entry.place
         elif isinstance(state, ConfigFile):
             self._last_config = entry.place
+        elif isinstance(state, SerialFile):
+            self._last_serial = entry.place
 
     def published(self, number: int) -> None:
         """Notes a publication that has nothing for candidates."""
         self.head = number
+
+    def _may_go_before(self, config: _Entry, newer: State) -> bool:
+        """Whether the newer state may go just before a config.data that can't go now."""
+        match newer:
+            case JobFile():
+                # Its id may be of a block that goes after the config.data.
+                return self.held and not newer.ended and self._last_serial < config.place
+            case SerialFile() | DrainFlag():
+                return self.held
+            case _:
+                return False
 
     def _in_its_place(self, older: _Entry, newer: State) -> bool:
         """Whether the newer state may go as early as the older one would have gone."""
@@ -141,8 +174,9 @@ class Stream:
     def take(self) -> list[State]:
         """Returns what is to be sent now, all of it at once; nothing while some is on its way.
 
-        Job files that go together are of different jobs, and all ended or none;
-        moves to the archive are for one call.
+        Nothing either where the next is a config.data and that is :attr:`held`. Job files
+        that go together are of different jobs, and all ended or none; moves to the archive
+        are for one call.
         """
         if self._sent:
             return []
@@ -150,17 +184,20 @@ class Stream:
         waiting = self._waiting
         if not waiting:
             return []
-        first = waiting[0].state
+        first = self._first().state
         match first:
+            case ConfigFile() if self.held:
+                return []
             case JobFile():
                 limit = self._width
             case ArchiveMove():
                 limit = self._moves
             case _:
                 limit = 1
+        self.held = self.held or isinstance(first, ConfigFile)
         keys: set[object] = set()
         while waiting and len(self._sent) < limit:
-            entry = waiting[0]
+            entry = self._first()
             state = entry.state
             if state is not None:
                 key = _key(state)
@@ -172,14 +209,27 @@ class Stream:
                     del self._newest[key]
             else:
                 self._left_out -= 1
-            waiting.popleft()
+            self._remove_first()
         return [entry.state for entry in self._sent if entry.state is not None]
 
-    def delivered(self) -> None:
-        """The candidate holds what :meth:`take` returned last."""
+    def delivered(self, *, hold: bool = False) -> None:
+        """The candidate holds what :meth:`take` returned last.
+
+        With ``hold`` no config.data goes before :meth:`release`.
+        """
+        if any(isinstance(entry.state, ConfigFile) for entry in self._sent):
+            self.held = hold
         if self._late:
             self._late = [entry for entry in self._late if entry not in self._sent]
         self._sent.clear()
+
+    def unsent(self) -> list[State]:
+        """Returns the states that wait, of which nothing is on its way."""
+        return [entry.state for entry in self._waiting if entry.state is not None]
+
+    def release(self) -> None:
+        """Lets config.data go again."""
+        self.held = False
 
     def clear(self) -> None:
         """Forgets all that waits or is on its way."""
@@ -188,10 +238,24 @@ class Stream:
         self._late.clear()
         self._newest.clear()
         self._left_out = 0
+        self._ahead = 0
+        self.held = False
+
+    def _first(self) -> _Entry:
+        entry = self._waiting[0]
+        return entry.ahead[0] if entry.ahead else entry
+
+    def _remove_first(self) -> None:
+        entry = self._waiting[0]
+        if entry.ahead:
+            entry.ahead.popleft()
+            self._ahead -= 1
+        else:
+            self._waiting.popleft()
 
     def _skip(self) -> None:
-        while self._waiting and self._waiting[0].state is None:
-            self._waiting.popleft()
+        while self._waiting and self._first().state is None:
+            self._remove_first()
             self._left_out -= 1
 
 

@@ -1,7 +1,9 @@
-"""The types of LUXI arguments, and how each is read and refused (spec luxi 2).
+"""The types of LUXI arguments, and how each is read and refused.
 
 A method declares its arguments by annotations; :func:`reader` makes of an
-annotation the function that turns a JSON value into it.
+annotation the function that turns a JSON value into it. Where an integer is
+expected a whole number may be written as a float (``5.0``), as for the real
+daemon 3.0.2.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-from ganeti_masterd.errors import GenericError, OpPrereqError, prereq
+from ganeti_masterd.errors import GenericError, prereq
 from ganeti_masterd.opcodes import Opcode, decode_opcode
+from ganeti_masterd.opcodes.parameters import whole
 from ganeti_masterd.opcodes.types import Reason
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -33,6 +36,7 @@ class Reading(msgspec.Struct, frozen=True):
 def _job_id(value: Any, where: str) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
         value = int(value)
+    value = whole(value)
     if type(value) is not int or value < 0:
         raise prereq(f"{where}: expected a job id, not {shown(value)}")
     return int(value)
@@ -53,21 +57,13 @@ def _job_ids(value: Any, where: str) -> list[int] | None:
 def _opcodes(value: Any, where: str) -> list[Opcode]:
     if not isinstance(value, list):
         raise prereq(f"{where}: expected a list of opcodes, not {shown(value)}")
-    if not value:
-        raise prereq(f"{where}: a job needs at least one opcode")
     return [decode_opcode(raw, f"{where}[{index}]") for index, raw in enumerate(value)]
 
 
-def _many_jobs(value: Any, where: str) -> list[list[Opcode] | OpPrereqError]:
+def _many_jobs(value: Any, where: str) -> list[list[Opcode]]:
     if not isinstance(value, list):
         raise prereq(f"{where}: expected a list of jobs, not {shown(value)}")
-    jobs: list[list[Opcode] | OpPrereqError] = []
-    for index, raw in enumerate(value):
-        try:
-            jobs.append(_opcodes(raw, f"{where}[{index}]"))
-        except OpPrereqError as error:
-            jobs.append(error)
-    return jobs
+    return [_opcodes(raw, f"{where}[{index}]") for index, raw in enumerate(value)]
 
 
 def _uuid(value: Any, where: str) -> str:
@@ -96,8 +92,8 @@ JobId = Annotated[int, Reading(_job_id)]
 JobIds = Annotated[list[int] | None, Reading(_job_ids)]
 #: One job: its opcodes, decoded.
 JobOpcodes = Annotated[list[Opcode], Reading(_opcodes)]
-#: Several jobs; one that can't be decoded is its error instead.
-ManyJobs = Annotated[list[list[Opcode] | OpPrereqError], Reading(_many_jobs)]
+#: Several jobs, decoded. One that can't be decoded refuses the whole argument.
+ManyJobs = Annotated[list[list[Opcode]], Reading(_many_jobs)]
 #: The UUID of a filter rule; anything else is a ``GenericError``, as luxid has it.
 RuleId = Annotated[str, Reading(_uuid)]
 #: The UUID of a filter rule, or null for a new one.
@@ -119,10 +115,11 @@ def reader(annotation: Any) -> Callable[[Any, str], Any]:
     if annotation is Any:
         return lambda value, where: value
     convert, expected = msgspec.convert, describe(annotation)
+    is_integer = int in (annotation, *get_args(annotation))
 
     def read(value: Any, where: str) -> Any:
         try:
-            return convert(value, annotation)
+            return convert(whole(value) if is_integer else value, annotation)
         except msgspec.ValidationError as error:
             raise prereq(f"{where}{_path(error)}: expected {expected}, not {shown(value)}")
 

@@ -17,8 +17,10 @@ def set_drain_flag(daemon: Daemon, peer: Peer, drained: bool) -> Deferred[bool]:
 
 
 @method("SetWatcherPause", changes=True)
-def set_watcher_pause(daemon: Daemon, peer: Peer, until: float | None) -> Deferred[float | None]:
-    """Pauses the watcher until a time (seconds since the epoch); null ends the pause."""
+def set_watcher_pause(
+    daemon: Daemon, peer: Peer, until: float | None = None
+) -> Deferred[float | None]:
+    """Pauses the watcher until a time (seconds since the epoch); null or nothing ends it."""
     if until is not None and until < daemon.queue.timers.now():
         raise prereq("SetWatcherPause: the time given is in the past")
     whole = None if until is None else int(until)

@@ -33,7 +33,7 @@ def wait_for_job_change(
 
 @method("CancelJob", changes=True)
 def cancel_job(daemon: Daemon, peer: Peer, job_id: JobId, kill: bool = False) -> Deferred[Answer]:
-    """Cancels a job that has not begun, or asks a running one to stop (kill)."""
+    """Cancels a job that has not begun, or ends a running one (kill)."""
     return daemon.control.cancel(job_id, kill=kill)
 
 

@@ -1,4 +1,4 @@
-"""The table of LUXI methods: declared by decorator, answered by name.
+"""Tables of methods: declared by decorator, answered by name. That of LUXI is here.
 
 A method is a function ``(daemon, peer, arguments...)``. Its annotations are
 the arguments' types, its defaults make trailing ones optional. A wrong count
@@ -38,7 +38,7 @@ class Argument(Struct, frozen=True):
 
 
 class Method(Struct, frozen=True):
-    """One LUXI method, with how it is read and whether it changes anything."""
+    """One method of a socket, with how it is read and whether it changes anything."""
 
     name: str
     function: Callable[..., Any]
@@ -84,8 +84,9 @@ def method(
     *,
     changes: bool = False,
     any_arguments: bool = False,
+    table: dict[str, Method] = METHODS,
 ) -> Callable[[F], F]:
-    """Declares the decorated function as the answer to a LUXI method.
+    """Declares the decorated function as the answer to a method of ``table``.
 
     ``changes`` marks methods that change something; ``any_arguments`` ignores
     whatever is sent.
@@ -94,12 +95,12 @@ def method(
     def declare(function: F) -> F:
         hints = typing.get_type_hints(function, include_extras=True)
         parameters = list(inspect.signature(function).parameters.values())[2:]
-        METHODS[name] = Method(
+        table[name] = Method(
             name,
             function,
             tuple(
                 Argument(
-                    parameter.name,
+                    parameter.name.rstrip("_"),
                     reader(hints[parameter.name]),
                     parameter.default is inspect.Parameter.empty,
                     describe(hints[parameter.name]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,7 +12,6 @@ from ganeti_masterd.events import Events, RequestAnswered
 from ganeti_masterd.luxi.factory import Answer
 from ganeti_masterd.luxi.messages import Request
 from ganeti_masterd.luxi.peers import Peer
-from ganeti_masterd.requests.registry import METHODS
 
 #: What an event calls a method that there isn't: never the client's own text.
 UNKNOWN = "unknown"
@@ -21,11 +20,19 @@ UNKNOWN = "unknown"
 class ObservedAnswers:
     """Answers as ``answer`` does, and publishes a :class:`RequestAnswered` for each request.
 
-    While nobody observes it only passes on.
+    ``known`` are the names of the methods that there are. While nobody observes it
+    only passes on.
     """
 
-    def __init__(self, answer: Answer, events: Events, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        known: Container[str],
+        events: Events,
+        seconds: Callable[[], float],
+    ) -> None:
         self._answer = answer
+        self._known = known
         self._events = events
         self._seconds = seconds
 
@@ -33,7 +40,7 @@ class ObservedAnswers:
         """Returns what ``answer`` returns; raises what it raises."""
         if not self._events.observed(RequestAnswered):
             return self._answer(request, peer)
-        method = request.method if request.method in METHODS else UNKNOWN
+        method = request.method if request.method in self._known else UNKNOWN
         began = self._seconds()
         try:
             result = self._answer(request, peer)

@@ -16,55 +16,53 @@ _TAG_KINDS = "cluster, node, nodegroup, instance or network"
 
 
 @method("Query")
-def query(daemon: Daemon, peer: Peer, what: str, fields: list[str], filter_: Any = None) -> Any:
-    """Answers ``{"fields", "data"}`` for a resource (spec luxi 3)."""
+def query(daemon: Daemon, peer: Peer, what: str, fields: list[str], filter_: Any) -> Any:
+    """Answers ``{"fields", "data"}`` for a resource; no filter is null."""
     return daemon.engine.answer(what, fields, filter_)
 
 
 @method("QueryFields")
-def query_fields(daemon: Daemon, peer: Peer, what: str, names: list[str] | None = None) -> Any:
+def query_fields(daemon: Daemon, peer: Peer, what: str, names: list[str] | None) -> Any:
     """Answers the definitions of a resource's fields, all of them for null."""
     return daemon.engine.query_fields(what, names)
 
 
 @method("QueryNodes")
 def query_nodes(
-    daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
+    daemon: Daemon, peer: Peer, names: list[str], fields: list[str], locking: bool
 ) -> Any:
     """Answers a row for each node, in the classic form."""
-    return daemon.engine.nodes(names or [], fields, locking)
+    return daemon.engine.nodes(names, fields, locking)
 
 
 @method("QueryInstances")
 def query_instances(
-    daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
+    daemon: Daemon, peer: Peer, names: list[str], fields: list[str], locking: bool
 ) -> Any:
     """Answers a row for each instance, in the classic form."""
-    return daemon.engine.instances(names or [], fields, locking)
+    return daemon.engine.instances(names, fields, locking)
 
 
 @method("QueryGroups")
 def query_groups(
-    daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
+    daemon: Daemon, peer: Peer, names: list[str], fields: list[str], locking: bool
 ) -> Any:
     """Answers a row for each node group, in the classic form."""
-    return daemon.engine.groups(names or [], fields, locking)
+    return daemon.engine.groups(names, fields, locking)
 
 
 @method("QueryNetworks")
 def query_networks(
-    daemon: Daemon, peer: Peer, names: list[str] | None, fields: list[str], locking: bool = False
+    daemon: Daemon, peer: Peer, names: list[str], fields: list[str], locking: bool
 ) -> Any:
     """Answers a row for each network, in the classic form."""
-    return daemon.engine.networks(names or [], fields, locking)
+    return daemon.engine.networks(names, fields, locking)
 
 
 @method("QueryExports")
-def query_exports(
-    daemon: Daemon, peer: Peer, nodes: list[str] | None, locking: bool = False
-) -> Any:
+def query_exports(daemon: Daemon, peer: Peer, nodes: list[str], locking: bool) -> Any:
     """Answers ``[node, export]`` for each export on the nodes."""
-    return daemon.engine.exports(nodes or [], locking)
+    return daemon.engine.exports(nodes, locking)
 
 
 @method("QueryClusterInfo", any_arguments=True)
@@ -80,8 +78,8 @@ def query_config_values(daemon: Daemon, peer: Peer, fields: list[str]) -> Any:
 
 
 @method("QueryTags")
-def query_tags(daemon: Daemon, peer: Peer, kind: str, name: str | None = None) -> Any:
-    """Answers the tags of one object."""
+def query_tags(daemon: Daemon, peer: Peer, kind: str, name: str) -> Any:
+    """Answers the tags of one object; the cluster's whatever the name is."""
     snapshot = daemon.store.snapshot
     if kind == "cluster":
         return sorted(snapshot.cluster.tags)

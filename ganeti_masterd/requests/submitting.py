@@ -49,16 +49,19 @@ def submit_job_to_drained_queue(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> 
 def submit_many_jobs(
     daemon: Daemon, peer: Peer, jobs: ManyJobs
 ) -> Deferred[list[tuple[bool, Any]]]:
-    """Queues several jobs; answers ``[true, id]`` or ``[false, why not]`` for each."""
+    """Queues several jobs; answers ``[true, id]`` or ``[false, why not]`` for each.
+
+    If one of them can't be decoded the call fails and no job is made, as with the real
+    daemon 3.0.2. A job that is refused for another reason doesn't keep out the others.
+    """
     checked: list[list[Opcode] | OpPrereqError] = []
     for job in jobs:
-        if not isinstance(job, OpPrereqError):
-            try:
-                _refuse_unbuilt(job)
-            except OpPrereqError as error:
-                checked.append(error)
-                continue
-        checked.append(job)
+        try:
+            _refuse_unbuilt(job)
+        except OpPrereqError as error:
+            checked.append(error)
+        else:
+            checked.append(job)
 
     def shown(results: list[Submitted]) -> list[tuple[bool, Any]]:
         return [

@@ -1,35 +1,220 @@
-"""What is answered on the socket of wconfd, whose place this daemon takes (spec masterd 10).
+"""What is answered on the socket of wconfd, whose place this daemon takes.
 
-ganeti-watcher asks there whether wconfd is alive, and restarts it if nobody
-answers. Nothing else does so on a cluster that this daemon runs: what Ganeti's
-own job processes ask wconfd for happens inside it. The messages are framed as
-those of LUXI are.
+Ganeti's own job processes would ask wconfd for locks, addresses, ports and changes
+of the configuration. Here jobs are inside the daemon, and only tools are left to
+ask: ganeti-watcher whether wconfd is alive, ``gnt-cluster destroy`` for the
+configuration, ``gnt-debug wconfd`` for locks. Messages are framed as those of LUXI.
+
+The methods are a table as LUXI's are, :data:`WCONFD_METHODS`. Those that real
+wconfd 3.0.2 has besides, :data:`NOT_SERVED`, are refused by name. Errors have its
+form: ``GenericError`` with ``No such method: NAME`` or ``RPC input: ...``. A method
+without a result answers ``[]``, as there.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Annotated, Any
 
-from ganeti_masterd.errors import ECODE_INVAL, OpPrereqError, prereq
-from ganeti_masterd.luxi.messages import Request
+import msgspec
+from msgspec import Struct
+from twisted.internet.defer import Deferred
+
+from ganeti_masterd.config.store import ConfigStore
+from ganeti_masterd.config.verify import CHECKS
+from ganeti_masterd.errors import ConfigVerifyError, GenericError, OpPrereqError, prereq
+from ganeti_masterd.locking.decisions import LockState
+from ganeti_masterd.locking.levels import LOCKSET, lock_name
+from ganeti_masterd.luxi.messages import Encoded, Request
 from ganeti_masterd.luxi.peers import Peer
-from ganeti_masterd.requests.arguments import shown
+from ganeti_masterd.query.slices import WEIGHT, Slices, then
+from ganeti_masterd.requests.arguments import Reading, shown
+from ganeti_masterd.requests.methods import Method, method
 
-#: The one call that is answered, as real clients send it (3.0.2).
-ECHO = "echo"
+#: Up to so many nodes and instances are verified in one turn of the reactor; of more, each
+#: check has a turn of its own.
+_FEW = 500
+
+#: Methods of real wconfd 3.0.2 that change something or serve its job processes.
+NOT_SERVED = frozenset(
+    {
+        *("prepareClusterDestruction", "writeConfig", "lockConfig", "unlockConfig"),
+        *("writeConfigAndUnlock", "flushConfigGroup", "dropAllReservations", "computeDRBDMap"),
+        *("allocateDRBDMinor", "releaseDRBDMinors", "reserveMAC", "generateMAC"),
+        *("generateDRBDSecret", "reserveLV", "reserveIp", "releaseIp", "generateIp"),
+        *("commitTemporaryIps", "commitReleaseTemporaryIp", "listReservedIps"),
+        *("listLocksWaitingStatus", "tryUpdateLocks", "updateLocksWaiting", "freeLocks"),
+        *("freeLocksLevel", "downGradeLocksLevel", "intersectLocks", "opportunisticLockUnion"),
+        *("guardedOpportunisticLockUnion", "hasPendingRequest", "addInstance"),
+        *("addInstanceDisk", "addTcpUdpPort", "allocatePort", "attachInstanceDisk"),
+        *("detachInstanceDisk", "removeInstance", "removeInstanceDisk"),
+        *("setInstancePrimaryNode", "setInstanceStatus", "updateCluster", "updateDisk"),
+        *("updateInstance", "updateNetwork", "updateNode", "updateNodeGroup"),
+    }
+)
 
 
-class EchoAnswers:
-    """Answers ``echo [text]`` with the text; what the LUXI server is given."""
+class Client(Struct, frozen=True):
+    """Who holds locks, as wconfd names it: ``[who, lock file, pid]``.
+
+    ``who`` is a job id, or the text that a tool calls itself. The lock file is
+    locked as long as the process ``pid`` lives.
+    """
+
+    who: int | str
+    lock_file: str
+    pid: int
+
+    @property
+    def sent(self) -> list[int | str]:
+        """The client as it travels."""
+        return [self.who, self.lock_file, self.pid]
+
+
+def _client(value: Any, where: str) -> Client:
+    try:
+        who, lock_file, pid = msgspec.convert(value, tuple[int | str, str, int])
+    except msgspec.ValidationError:
+        raise prereq(f"{where}: malformed client id: {shown(value)}")
+    return Client(who, lock_file, pid)
+
+
+#: A client as it travels.
+ClientId = Annotated[Client, Reading(_client)]
+
+
+class WconfdParts(Struct, frozen=True):
+    """The parts of the daemon that these methods reach; made once, as it is assembled.
+
+    ``locks`` gives the locks that are held or awaited, ``flushed`` fires when the
+    configuration is in config.data here and on the candidates. ``lock_file`` and
+    ``pid`` are the daemon's own: those of the clients that its jobs are.
+    """
+
+    store: ConfigStore
+    locks: Callable[[], Iterator[LockState]]
+    flushed: Callable[[], Deferred[None]]
+    slices: Slices
+    lock_file: str
+    pid: int
+
+    def job(self, job_id: int) -> Client:
+        """Returns a job as a client that holds locks."""
+        return Client(job_id, self.lock_file, self.pid)
+
+
+#: Every method that is answered on wconfd's socket, by its name there.
+WCONFD_METHODS: dict[str, Method] = {}
+
+_wconfd_method = partial(method, table=WCONFD_METHODS)
+
+
+@_wconfd_method("echo")
+def echo(parts: WconfdParts, peer: Peer, text: str) -> str:
+    """Answers the text."""
+    return text
+
+
+@_wconfd_method("readConfig")
+def read_config(parts: WconfdParts, peer: Peer) -> Encoded:
+    """Answers the whole configuration as it is published, also after OP_CLUSTER_DESTROY.
+
+    Joined from the pages that config.data was last written from.
+    """
+    return Encoded(parts.store.image().encode())
+
+
+@_wconfd_method("flushConfig")
+def flush_config(parts: WconfdParts, peer: Peer) -> Deferred[list[Any]]:
+    """Answers once config.data and the candidates that can be reached have the configuration."""
+    return parts.flushed().addCallback(lambda _: [])
+
+
+@_wconfd_method("verifyConfig")
+def verify_config(parts: WconfdParts, peer: Peer) -> list[Any] | Deferred[list[Any]]:
+    """Answers ``[]`` for a sound configuration, else the error ``ConfigVerifyError``."""
+    snapshot = parts.store.snapshot
+
+    def found(checks: Sequence[Any]) -> list[str]:
+        return [fault for check in checks for fault in check(snapshot)]
+
+    def judged(parted: list[list[str]]) -> list[Any]:
+        faults = [fault for part in parted for fault in part]
+        if faults:
+            raise ConfigVerifyError("Validation failed", faults)
+        return []
+
+    each = 1 if len(snapshot.instances) + len(snapshot.nodes) < _FEW else WEIGHT
+    return then(parts.slices.run(CHECKS, each, found), judged)
+
+
+@_wconfd_method("listAllLocks")
+def list_all_locks(parts: WconfdParts, peer: Peer) -> list[str]:
+    """Answers the names of all locks that jobs hold, with the lock set of each level in use."""
+    return [_name(state) for state in _ordered(parts.locks())]
+
+
+@_wconfd_method("listAllLocksOwners")
+def list_all_locks_owners(parts: WconfdParts, peer: Peer) -> list[Any]:
+    """Answers ``[name, [[client, mode], ...]]`` for each lock that :func:`list_all_locks` does."""
+    return [
+        [_name(state), [[parts.job(owner).sent, _mode(state)] for owner in state.owners]]
+        for state in _ordered(parts.locks())
+    ]
+
+
+@_wconfd_method("listLocks")
+def list_locks(parts: WconfdParts, peer: Peer, client: ClientId) -> list[Any]:
+    """Answers ``[name, mode]`` for each lock that the client holds: none unless it is a job."""
+    return [
+        [_name(state), _mode(state)]
+        for state in _ordered(parts.locks())
+        if any(parts.job(owner) == client for owner in state.owners)
+    ]
+
+
+@_wconfd_method("cleanupLocks")
+def cleanup_locks(parts: WconfdParts, peer: Peer) -> list[Any]:
+    """Answers ``[]``: the locks of jobs end with them, so none of a dead process is ever left."""
+    return []
+
+
+class WconfdAnswers:
+    """Answers requests on wconfd's socket; what the LUXI server is given."""
+
+    def __init__(self, parts: WconfdParts) -> None:
+        self._parts = parts
 
     def __call__(self, request: Request, peer: Peer) -> Any:
-        """Returns the text that was sent; raises ``OpPrereqError`` for anything else."""
-        if request.method != ECHO:
-            raise OpPrereqError(
-                f"{shown(request.method)} is not answered here: gnt-masterd runs in the place of"
-                " ganeti-wconfd, and answers no more than whether it is alive",
-                ECODE_INVAL,
-            )
-        if len(request.args) != 1 or not isinstance(request.args[0], str):
-            raise prereq(f"{ECHO}: expected one text, not {shown(request.args)}")
-        return request.args[0]
+        """Returns the result or a Deferred of it; raises ``GenericError``."""
+        declared = WCONFD_METHODS.get(request.method)
+        if declared is None:
+            if request.method in NOT_SERVED:
+                raise GenericError(
+                    f"{request.method} is not answered: gnt-masterd runs in the place of"
+                    " ganeti-wconfd, and here nobody but its own jobs changes the configuration"
+                )
+            raise GenericError(f"No such method: {_short(request.method)}")
+        try:
+            args = declared.read(request.args)
+        except OpPrereqError as error:
+            raise GenericError(f"RPC input: {error.args[0]}") from None
+        return declared.function(self._parts, peer, *args)
+
+
+def _ordered(states: Iterator[LockState]) -> list[LockState]:
+    """Returns locks in the real daemon's order: by level, its lock set first, then by name."""
+    return sorted(states, key=lambda state: (state.level, state.name or ""))
+
+
+def _name(state: LockState) -> str:
+    return lock_name(state.level, LOCKSET if state.name is None else state.name)
+
+
+def _mode(state: LockState) -> str | None:
+    return None if state.mode is None else state.mode.value
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 60 else name[:57] + "..."

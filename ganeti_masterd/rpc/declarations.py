@@ -13,17 +13,25 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from ganeti_masterd.constants import (
+    RPC_TMO_1DAY,
+    RPC_TMO_4HRS,
+    RPC_TMO_FAST,
+    RPC_TMO_NORMAL,
+    RPC_TMO_SLOW,
+    RPC_TMO_URGENT,
+)
 from ganeti_masterd.errors import ProgrammerError
 
 P = TypeVar("P")
 
 # Time-out classes, in seconds over the whole call (spec rpc 1).
-URGENT = 60.0
-FAST = 300.0
-NORMAL = 900.0
-SLOW = 3600.0
-FOUR_HOURS = 14400.0
-DAY = 86400.0
+URGENT = RPC_TMO_URGENT
+FAST = RPC_TMO_FAST
+NORMAL = RPC_TMO_NORMAL
+SLOW = RPC_TMO_SLOW
+FOUR_HOURS = RPC_TMO_4HRS
+DAY = RPC_TMO_1DAY
 
 
 class Reach(Enum):

@@ -129,6 +129,9 @@ class Exchange:
                 results.unreachable(self.target, self.call.name, "this is no address"),
             )
             return
+        except Exception:
+            self._confused(Failure())
+            return
         # It may end at once, so that self has it no more.
         request = self._request
         request.addCallback(self._answering)
@@ -138,6 +141,15 @@ class Exchange:
     def give_up(self) -> Deferred[None]:
         """Ends the call because the daemon stops; fires when its connection is gone."""
         return self._end(results.given_up(self.target, self.call.name))
+
+    def abandon(self) -> Deferred[None]:
+        """Ends the call because nobody waits for it; fires when its connection is gone."""
+        return self._end(results.abandoned(self.target, self.call.name))
+
+    @property
+    def reached(self) -> bool:
+        """Whether there is a connection, so that the node may have got the request."""
+        return self._connection is not None
 
     # The connection: as Agent wants it
 
@@ -215,7 +227,7 @@ class Exchange:
     def _confused(self, failure: Failure) -> None:
         """A fault of ours, which must not leave a caller waiting. What it says may hold a body."""
         log.error(
-            "Call {call} to node {node} was answered, and reading that failed: {kind}",
+            "Call {call} to node {node} could not be sent, or its answer not read: {kind}",
             call=self.call.name,
             node=self.target.name,
             kind=type(failure.value).__name__,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 
-from ganeti_masterd.rpc.interfaces import NodeResult, Target
+from ganeti_masterd.rpc.interfaces import CallAbandoned, NodeResult, Target
 
 
 class Gathering:
@@ -21,20 +21,32 @@ class Gathering:
         self._done: Deferred[Mapping[str, NodeResult[Any]]] | None = None
 
     def put(self, key: str, result: NodeResult[Any]) -> None:
-        """Takes the result of a key that has none yet; the last one makes it fire."""
+        """Takes the result of a key that has none yet; the last one makes it fire.
+
+        After it was cancelled results are dropped.
+        """
         self._results[key] = result
         self._missing -= 1
         if self._missing == 0 and self._done is not None:
             self._done.callback(self._complete())
 
-    def ready(self) -> Deferred[Mapping[str, NodeResult[Any]]]:
+    def ready(
+        self, procedure: str, abandon: Callable[[Gathering], Sequence[str]]
+    ) -> Deferred[Mapping[str, NodeResult[Any]]]:
         """Fires when no result is missing; to be asked for once.
 
-        Cancelling it changes nothing: what was sent is carried out by the nodes.
+        Cancelled, it calls ``abandon``, which gives up what has no result yet and returns
+        the names of the nodes that may carry it out nevertheless, and fails with
+        ``CallAbandoned``.
         """
         if self._missing <= 0:
             return succeed(self._complete())
-        self._done = Deferred()
+
+        def canceled(done: Deferred[Mapping[str, NodeResult[Any]]]) -> None:
+            self._done = None
+            done.errback(CallAbandoned(procedure, abandon(self)))
+
+        self._done = Deferred(canceled)
         return self._done
 
     def _complete(self) -> Mapping[str, NodeResult[Any]]:

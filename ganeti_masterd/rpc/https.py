@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 from zope.interface import implementer
 
+from ganeti_masterd.constants import DEFAULT_NODED_PORT
 from ganeti_masterd.events import Events, NodeCalled
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
@@ -28,7 +29,7 @@ from ganeti_masterd.rpc.wire import VirtualPaths, request_body
 from ganeti_masterd.timing import Timers
 
 #: Where node daemons listen unless /etc/services says otherwise.
-PORT = 1811
+PORT = DEFAULT_NODED_PORT
 
 #: Seconds that a connection may take, TLS included.
 PATIENCE = 5.0
@@ -87,6 +88,8 @@ class HTTPSNodes:
         self._in_flight: dict[Exchange, Gathering] = {}
         self._waiting: dict[Exchange, Gathering] = {}
         self._closed = False
+        #: Connections of abandoned calls that are not gone yet.
+        self._leaving: set[Deferred[None]] = set()
 
     def call(
         self,
@@ -99,7 +102,7 @@ class HTTPSNodes:
         """See :meth:`INodeRPC.call`.
 
         Raises ``ProgrammerError`` also for arguments that are no JSON, or a path
-        that isn't below the root. Cancelling the Deferred stops no call.
+        that isn't below the root.
         """
         call = CALLS[procedure]
         chosen = {target.key: target for target in targets}
@@ -121,9 +124,9 @@ class HTTPSNodes:
                 gathering.put(key, results.given_up(target, procedure))
             else:
                 self._add(gathering, Exchange(self._line, target, call, *bodies[key], self._ended))
-        for address in {_address(chosen[key]) for key in bodies}:
+        for address in dict.fromkeys(_address(chosen[key]) for key in bodies):
             self._proceed(address)
-        return gathering.ready()
+        return gathering.ready(procedure, self._abandon)
 
     def close(self) -> Deferred[None]:
         """See :meth:`INodeRPC.close`; fires when every connection is gone."""
@@ -133,7 +136,25 @@ class HTTPSNodes:
         for exchange in list(self._waiting):
             exchange.give_up()
         gone = [exchange.give_up() for exchange in list(self._in_flight)]
-        return DeferredList(gone, consumeErrors=True).addCallback(lambda _: None)
+        return DeferredList([*gone, *self._leaving], consumeErrors=True).addCallback(lambda _: None)
+
+    def _abandon(self, gathering: Gathering) -> list[str]:
+        """Gives up what has no result yet; returns the names of the nodes that were reached."""
+        for exchange in [each for each, owner in self._waiting.items() if owner is gathering]:
+            self._turns[_address(exchange.target)].discard(exchange.rank, exchange)
+            exchange.abandon()
+        sent = [each for each, owner in self._in_flight.items() if owner is gathering]
+        reached = [exchange.target.name for exchange in sent if exchange.reached]
+        for exchange in sent:
+            self._let_leave(exchange.abandon())
+        return reached
+
+    def _let_leave(self, gone: Deferred[None]) -> None:
+        def left(_: object) -> None:
+            self._leaving.discard(gone)
+
+        self._leaving.add(gone)
+        gone.addBoth(left)
 
     def _add(self, gathering: Gathering, exchange: Exchange) -> None:
         address = _address(exchange.target)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import Attribute, Interface
 
 from ganeti_masterd.errors import ECODE_ENVIRON, OpExecError, OpPrereqError
@@ -90,6 +90,21 @@ class NodeResult(Struct, Generic[P], frozen=True):
         raise OpExecError(message)
 
 
+class CallAbandoned(CancelledError):
+    """Nobody waits for a call any more. ``nodes`` (names) may still carry it out."""
+
+    def __init__(self, procedure: str, nodes: Sequence[str]) -> None:
+        super().__init__(procedure, *nodes)
+        self.procedure = procedure
+        self.nodes = tuple(nodes)
+
+    def still_under_way(self) -> str:
+        """Says in words what goes on and where; empty if no node was reached."""
+        if not self.nodes:
+            return ""
+        return f"{self.procedure} may still be under way at {', '.join(self.nodes)}"
+
+
 #: Positional arguments of a call: the same for all, or made for each node.
 Arguments = Sequence[Any] | Callable[[Target], Sequence[Any]]
 
@@ -117,6 +132,10 @@ class INodeRPC(Interface):
         slow and offline nodes are results with an error. ``timeout`` (seconds)
         replaces the procedure's own. Raises ``ProgrammerError`` at once for a
         procedure that isn't in the table of calls, or a wrong number of arguments.
+
+        Cancelling the Deferred gives up what has no result yet: it fails with
+        ``CallAbandoned``. Requests that were not sent never are, connections are
+        closed; but a node goes on with what it has begun.
         """
 
     def close() -> Deferred[None]:

@@ -226,6 +226,11 @@ def timed_out(target: Target, procedure: str, seconds: float) -> NodeResult[Any]
     return NodeResult(target.name, procedure, None, f"No answer within {seconds:g} seconds")
 
 
+def abandoned(target: Target, procedure: str) -> NodeResult[Any]:
+    """The result, for events alone, of a call that nobody waits for any more."""
+    return NodeResult(target.name, procedure, None, "The call was abandoned by its caller")
+
+
 def given_up(target: Target, procedure: str) -> NodeResult[Any]:
     """The result of a call in flight when the daemon stops."""
     return NodeResult(target.name, procedure, None, "The call was given up: the daemon stops")

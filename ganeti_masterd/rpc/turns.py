@@ -65,6 +65,10 @@ class Turns(Generic[T]):
         """Puts a call behind those of its rank."""
         self._waiting[rank].append(item)
 
+    def discard(self, rank: Rank, item: T) -> None:
+        """Takes out a call that waits."""
+        self._waiting[rank].remove(item)
+
     def take(self) -> T | None:
         """Returns the call whose turn it is and counts it as in flight; null if none may go.
 

@@ -24,14 +24,28 @@ from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
-from ganeti_masterd.simulation import files, hypervisor, storage, system, units, verify
+from ganeti_masterd.simulation import (
+    backups,
+    files,
+    hypervisor,
+    mirroring,
+    reshaping,
+    storage,
+    system,
+    systems,
+    units,
+    verify,
+)
 from ganeti_masterd.simulation.calllog import CallLog, Mode
+from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.exchange import Exchange, at_once
 from ganeti_masterd.simulation.faults import Faults
-from ganeti_masterd.simulation.node import Finished, NodeFailure, OSDefinition, SimulatedNode
+from ganeti_masterd.simulation.node import Finished, NodeFailure, SimulatedNode
 from ganeti_masterd.simulation.programs import Programs
-from ganeti_masterd.simulation.state import Hardware, NodeState
-from ganeti_masterd.simulation.store import Change, NodeStore
+from ganeti_masterd.simulation.state import NodeState
+from ganeti_masterd.simulation.store import CLUSTER, Change, NodeStore
+from ganeti_masterd.simulation.volumes import make as make_volume
+from ganeti_masterd.simulation.world import World
 from ganeti_masterd.timing import Timer, Timers
 
 #: What every simulated node can do, by the name of the call.
@@ -41,6 +55,10 @@ BUILT: Mapping[str, Callable[..., Any]] = {
     **files.calls.functions,
     **hypervisor.calls.functions,
     **storage.calls.functions,
+    **reshaping.calls.functions,
+    **mirroring.calls.functions,
+    **backups.calls.functions,
+    **systems.calls.functions,
     **units.calls.functions,
 }
 
@@ -55,8 +73,7 @@ class SimulatedNodes:
       real files of node N (hooks, restricted commands) in ``simulation/N``.
     - ``master``: the name of the node whose files are the root itself.
     - ``names``: the nodes that exist; null: every name answers.
-    - ``hardware``: of all nodes, or by name.
-    - ``systems``: the operating systems that are installed.
+    - ``description``: the machines, and what is installed on them.
     - ``latency``: seconds before each call begins, of all nodes or by name.
     - ``log``: the mode of the call log (:mod:`ganeti_masterd.simulation.calllog`).
     - ``in_disk_thread``: runs ``(function, *args)`` in the disk thread; needed
@@ -73,8 +90,7 @@ class SimulatedNodes:
         root: str | None = None,
         master: str | None = None,
         names: Collection[str] | None = None,
-        hardware: Hardware | Mapping[str, Hardware] | None = None,
-        systems: Sequence[OSDefinition] = (OSDefinition("noop", api_versions=(5, 10)),),
+        description: Description | None = None,
         latency: float | Mapping[str, float] = 0.0,
         log: Mode = "off",
         faults: Faults | None = None,
@@ -92,8 +108,12 @@ class SimulatedNodes:
         self._root = root
         self._folder = folder
         self._names = names
-        self._hardware = hardware if hardware is not None else Hardware()
-        self._systems = systems
+        self.world = World(description or Description(), timers.now, self.node)
+        self.cluster = self.world.cluster
+        self.mirrors = self.world.mirrors
+        self.transfers = self.world.transfers
+        self.providers = self.world.description.providers
+        self.shared_paths = self.world.description.shared_paths
         self._latency = latency
         self.events = events
         self._in_disk_thread = in_disk_thread
@@ -129,8 +149,11 @@ class SimulatedNodes:
 
         def loaded(rows: list[tuple[str, str, str, bytes]]) -> None:
             for name, kind, key, value in rows:
-                self.node(name).state.restore(kind, key, value)
+                state = self.cluster if name == CLUSTER else self.node(name).state
+                state.restore(kind, key, value)
             self._started = True
+            for node in list(self._nodes.values()):
+                self._furnish(node)
 
         return self.in_disk_thread(self._store.load).addCallback(loaded)
 
@@ -163,7 +186,15 @@ class SimulatedNodes:
                 gathering.put(target.key, results.given_up(target, procedure))
             else:
                 self._call(gathering, target, call, values, timeout)
-        return gathering.ready()
+        return gathering.ready(procedure, self._abandon)
+
+    def _abandon(self, gathering: Gathering) -> list[str]:
+        """Gives up what has no result yet; returns the names of the nodes that go on with it."""
+        return [
+            exchange.abandon()
+            for exchange in list(self.exchanges)
+            if exchange.is_part_of(gathering)
+        ]
 
     def _call(
         self,
@@ -206,20 +237,42 @@ class SimulatedNodes:
         """Returns the node of that name, which comes into being with its first call."""
         node = self._nodes.get(name)
         if node is None:
-            hardware = self._hardware
-            if not isinstance(hardware, Hardware):
-                hardware = hardware.get(name, Hardware())
+            described = self.world.description.node(name)
             node = self._nodes[name] = SimulatedNode(
                 name,
-                hardware,
+                described.hardware,
                 NodeState(),
                 self,
-                systems=self._systems,
+                systems=self.world.description.systems,
                 root=None if self._folder is None else os.path.join(self._folder, _folder(name)),
                 master_root=self._root,
             )
+            if self._started:
+                self._furnish(node)
         node.is_master = name == self.master
         return node
+
+    def _furnish(self, node: SimulatedNode) -> None:
+        """Gives a node that is new the volumes that it has from the beginning."""
+        if node.state.facts.get("furnished"):
+            return
+        described = self.world.description.node(node.name)
+        if described.volumes:
+            node.state.facts["furnished"] = True
+            for volume in described.volumes:
+                make_volume(node, volume.group, volume.name, volume.size)
+
+    def nodes(self) -> list[SimulatedNode]:
+        """All nodes that were ever called."""
+        return list(self._nodes.values())
+
+    def joined(self, one: str, other: str) -> bool:
+        """Whether packets pass between two nodes."""
+        return self.world.joined(one, other)
+
+    def migration_speed(self) -> float | None:
+        """MiB of an instance's memory in a second; None: a migration takes no time."""
+        return self.world.description.migration_speed
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -242,8 +295,9 @@ class SimulatedNodes:
         self._waiting.add(timer)
 
     def reachable(self, name: str) -> bool:
-        """Whether there is a node of that name."""
-        return self._names is None or name in self._names
+        """Whether there is a node of that name, and it has power."""
+        there = self._names is None or name in self._names
+        return there and self.world.powered(name)
 
     def holds_address(self, address: str) -> bool:
         """Whether a node has that address up as the master's."""
@@ -269,7 +323,7 @@ class SimulatedNodes:
 
     def _take_changes(self) -> list[Change]:
         """Returns what changed on all nodes, and takes it as written."""
-        changes: list[Change] = []
+        changes: list[Change] = [(CLUSTER, *change) for change in self.cluster.take_changes()]
         for name, node in self._nodes.items():
             if node.state.changes:
                 changes += [(name, *change) for change in node.state.take_changes()]

@@ -1,143 +1,270 @@
-"""Block devices of simulated nodes: how a disk finds its device, its state, the room left.
-
-A device is known by its path, which its disk's type and logical id give (for
-DRBD the local minor in ``dynamic_params``). Its children are devices of their
-own. Sizes are in MiB.
-"""
+"""From a disk as it travels to the device that it is on a simulated node."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+import os
+from collections.abc import Sequence
 
-from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode
+from ganeti_masterd.simulation import volumes
+from ganeti_masterd.simulation.blocks import (
+    EXISTS,
+    NO_ROOM,
+    NOT_THERE,
+    AdoptedDevice,
+    Block,
+    DeviceError,
+    ExternalVolume,
+    FileDevice,
+    LogicalVolume,
+    RadosVolume,
+    file_room,
+    file_shelf,
+    free_minor,
+    missing,
+    not_creatable,
+    provider,
+    run_provider,
+)
+from ganeti_masterd.simulation.describing import DRBD, PLAIN, Disk, described
+from ganeti_masterd.simulation.drbd import Mirror
+from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode, Unexpected
 from ganeti_masterd.simulation.state import Device
 
-Disk = Mapping[str, Any]
-
 FILE_TYPES = frozenset({"file", "gluster", "sharedfile"})
-DRBD = "drbd"
-PLAIN = "plain"
 
-# State of a device's local data.
-OKAY = 1
-SYNCING = 4
-
-LVM_MAJOR = 253
-DRBD_MAJOR = 147
-
-
-class DeviceError(Exception):
-    """A device is missing or refuses."""
+KINDS: dict[str, type[Block]] = {
+    **dict.fromkeys(FILE_TYPES, FileDevice),
+    PLAIN: LogicalVolume,
+    "ext": ExternalVolume,
+    "rbd": RadosVolume,
+    "blockdev": AdoptedDevice,
+}
 
 
-def describe(disk: Disk) -> str:
-    """Returns a disk as noded's failure texts show it."""
+def device_path(node: SimulatedNode, disk: Disk) -> str:
+    """Returns the path of a disk's device on a node; raises :class:`DeviceError` if it has none."""
     kind = disk["dev_type"]
-    unique = tuple(disk["logical_id"])
-    if kind == PLAIN:
-        text = f"<LogicalVolume(/dev/{unique[0]}/{unique[1]}"
-    elif kind == DRBD:
-        first, second, port, minor_a, minor_b = unique[:5]
-        text = f"<DRBD8(hosts={first}/{minor_a}-{second}/{minor_b}, port={port}, "
-        children = disk.get("children") or []
-        if children:
-            backend, meta = (describe(child) for child in children)
-            text += f"backend={backend}, metadev={meta}"
-        else:
-            text += "no local storage"
-    else:
-        shown = [describe(child) for child in disk.get("children") or []]
-        text = f"<Disk(type={kind}, logical_id={unique}, children={shown}"
-    name = disk.get("iv_name")
-    text += ", not visible" if name is None else f", visible as /dev/{name}"
-    if disk.get("spindles") is not None:
-        text += f", spindles={disk['spindles']}"
-    return f"{text}, size={disk.get('size')}m)>"
-
-
-def device_path(disk: Disk) -> str | None:
-    """Returns the path of a disk's device on this node; null for a mirror of others."""
-    kind = disk["dev_type"]
-    unique = disk["logical_id"]
     if kind == DRBD:
-        minor = (disk.get("dynamic_params") or {}).get("local-minor")
-        return None if minor is None else f"/dev/drbd{minor}"
-    if kind in FILE_TYPES:
-        return str(unique[1])
-    group, name = unique
+        return Mirror(node, disk).path
+    first, second = disk["logical_id"]
+    if kind in FILE_TYPES or kind == "blockdev":
+        return str(second)
     if kind == PLAIN:
-        return f"/dev/{group}/{name}"
+        return f"/dev/{first}/{second}"
     if kind == "rbd":
-        return f"/dev/rbd/rbd/{name}"
+        return f"/dev/rbd/rbd/{second}"
     if kind == "ext":
-        return f"/dev/ext/{group}/{name}"
-    if kind == "blockdev":
-        return str(name)
-    raise ValueError(f"Invalid block device type '{kind}'")
+        return provider(node, first).device.replace("{name}", second)
+    raise _unknown(kind)
 
 
-def find(node: SimulatedNode, disk: Disk) -> tuple[str, Device] | None:
-    """Returns path and device of a disk, or null if it isn't there or is a mirror at rest."""
-    path = device_path(disk)
-    if path is None:
+def find(node: SimulatedNode, disk: Disk) -> Block | None:
+    """Returns a disk's device, or None if it isn't there or is a mirror at rest.
+
+    Raises :class:`DeviceError` where noded's looking itself fails.
+    """
+    if disk["dev_type"] == DRBD:
+        children = [find(node, child) for child in disk.get("children") or []]
+        mirror = Mirror(node, disk, children)
+        return None if mirror.end is None else mirror
+    try:
+        return _known(node, disk)
+    except _NotThere:
         return None
-    device = node.state.devices.get(path)
-    if device is None:
-        if disk["dev_type"] == "blockdev":
-            return path, Device("blockdev", int(disk["size"]), "", "", 0)
-        return None
-    if device.kind == DRBD and not device.active:
-        return None
-    return path, device
 
 
-def need(node: SimulatedNode, disk: Disk) -> tuple[str, Device]:
-    """The same, but a missing one raises :class:`NodeFailure`."""
-    found = find(node, disk)
+def assemble(node: SimulatedNode, disk: Disk, on_primary: bool) -> Block | None:
+    """Activates a disk's device, what it stands on first; opens it on the primary.
+
+    Returns None where there is nothing to be assembled. Raises
+    :class:`DeviceError`; a mirror does without volumes that can't be activated.
+    """
+    kind = disk["dev_type"]
+    block: Block
+    if kind == DRBD:
+        children: list[Block | None] = []
+        for child in disk.get("children") or []:
+            try:
+                children.append(assemble(node, child, on_primary))
+            except DeviceError:
+                children.append(None)
+        block = Mirror(node, disk, children)
+    elif not (on_primary or _class(kind).on_secondaries):
+        return None
+    else:
+        block = _known(node, disk)
+    block.assemble()
+    if on_primary or kind == PLAIN:
+        block.open()
+    return block
+
+
+def create(
+    node: SimulatedNode,
+    disk: Disk,
+    size: int,
+    owner: str,
+    on_primary: bool,
+    info: str,
+    exclusive: bool,
+) -> Block:
+    """Makes a disk's device; raises :class:`DeviceError`, ``NodeFailure`` for its children."""
+    kind = disk["dev_type"]
+    if kind == DRBD:
+        return _create_mirror(node, disk, on_primary, exclusive)
+    path = device_path(node, disk)
+    if kind in FILE_TYPES:
+        _check_file(node, kind, path, size)
+        file_shelf(node, kind)[path] = Device(kind, size, owner, info)
+    elif kind == PLAIN:
+        group, name = disk["logical_id"]
+        if node.hardware.group(group) is None:
+            text = f"Can't compute PV info for vg {group}"
+            raise DeviceError("No (empty) PVs found" if exclusive else text)
+        only: list[str] = []
+        if exclusive:
+            only = _whole_volumes(node, group, size, disk.get("spindles"))
+        else:
+            left = volumes.free(node, group, usable_only=True)
+            if left < size:
+                raise DeviceError(
+                    f"Not enough free space: required {size}, available {float(left)}"
+                )
+        try:
+            volumes.make(node, group, name, size, owner=owner, info=info, only=only)
+        except volumes.LvmError as error:
+            raise DeviceError(f"LV create failed (exited with exit code 5): {error}")
+    elif kind in ("ext", "rbd"):
+        shelf = node.world.cluster.volumes
+        if kind == "ext":
+            run_provider(node, disk, "create")
+        if path in shelf:
+            raise DeviceError(
+                "External storage's create script failed (exited with exit code 1),"
+                " last lines of output:\nvolume exists"
+                if kind == "ext"
+                else f"rbd creation failed (exited with exit code 17): {path} exists"
+            )
+        shelf[path] = Device(kind, size, owner, info, free_minor(shelf, kind))
+    return _known(node, disk)
+
+
+def need(node: SimulatedNode, disk: Disk) -> Block:
+    """Returns a disk's device; a missing one raises :class:`NodeFailure`."""
+    block = looked_up(node, disk)
+    if block is None:
+        raise NodeFailure(f"Can't find device {described(disk)}")
+    return block
+
+
+def looked_up(node: SimulatedNode, disk: Disk) -> Block | None:
+    """The same as :func:`find`, where noded doesn't expect that looking fails."""
+    try:
+        return find(node, disk)
+    except DeviceError as error:
+        raise Unexpected(str(error))
+
+
+def open_devices(node: SimulatedNode, disks: Sequence[Disk]) -> tuple[str, ...]:
+    """Opens the disks of an instance; returns their paths.
+
+    Raises :class:`DeviceError` if one isn't set up or refuses.
+    """
+    paths: list[str] = []
+    for disk in disks:
+        block = find(node, disk)
+        if block is None:
+            raise DeviceError(f"Block device '{described(disk)}' is not set up.")
+        block.open()
+        paths.append(block.path)
+    return tuple(paths)
+
+
+def _class(kind: str) -> type[Block]:
+    found = KINDS.get(kind)
     if found is None:
-        raise NodeFailure(f"Can't find device {describe(disk)}")
+        raise _unknown(kind)
     return found
 
 
-def open_devices(node: SimulatedNode, disks: Sequence[Disk]) -> None:
-    """Makes the disks of an instance ready for it; raises :class:`DeviceError`."""
-    for disk in disks:
-        if find(node, disk) is None:
-            raise DeviceError(f"Block device '{describe(disk)}' is not set up.")
+def _unknown(kind: str) -> Unexpected:
+    return Unexpected(f"Invalid block device type '{kind}'")
 
 
-def room(node: SimulatedNode, kind: str) -> int:
-    """Returns the room that is left for volumes (``plain``) or files, in MiB."""
-    total = node.hardware.disk if kind == PLAIN else node.hardware.file_space
-    kinds = {PLAIN} if kind == PLAIN else FILE_TYPES
-    return total - sum(dev.size for _, dev in node.state.devices.items() if dev.kind in kinds)
+class _NotThere(DeviceError):
+    """A device that is simply missing; the text is for those who want to activate it."""
 
 
-def sync_percent(node: SimulatedNode, device: Device) -> float:
-    """Returns how much of a mirror is filled, in per cent."""
-    left = device.synced_at - node.world.now()
-    rate = node.hardware.sync_rate
-    if left <= 0 or not rate:
-        return 100.0
-    return round(max(0.0, 100.0 - 100.0 * left * rate / max(1, device.size)), 1)
+def _known(node: SimulatedNode, disk: Disk) -> Block:
+    """Returns the device of anything but a mirror."""
+    kind = disk["dev_type"]
+    path = device_path(node, disk)
+    block = _class(kind)(node, disk, path)
+    if kind == "blockdev" or path in block.shelf:
+        return block
+    if kind in FILE_TYPES:
+        raise _NotThere(str(missing(path)))
+    if kind == PLAIN:
+        name = path.removeprefix("/dev/")
+        text = f'  Failed to find logical volume "{name}"\n'
+        raise _NotThere(f"Can't activate lv {path}: {text}")
+    name = disk["logical_id"][1]
+    if kind == "rbd":
+        raise DeviceError(f"rbd map failed (exited with exit code 2): no volume {name}")
+    raise DeviceError(
+        "External storage's attach script failed (exited with exit code 1),"
+        f" last lines of output:\nno volume {name}"
+    )
 
 
-def status(node: SimulatedNode, path: str, device: Device) -> dict[str, Any]:
-    """Returns the state of a device as ``blockdev_find`` shows it."""
-    seen: dict[str, Any] = {"dev_path": path, "is_degraded": False, "ldisk_status": OKAY}
-    if device.kind == PLAIN:
-        seen.update(major=LVM_MAJOR, minor=device.minor)
-    elif device.kind == DRBD:
-        seen.update(major=DRBD_MAJOR, minor=device.minor)
-        percent = sync_percent(node, device)
-        if percent < 100.0:
-            seen.update(
-                is_degraded=True,
-                ldisk_status=SYNCING,
-                sync_percent=percent,
-                estimated_time=round(device.synced_at - node.world.now(), 1),
-            )
-        elif not device.networked:
-            seen.update(is_degraded=True)
-    return seen
+def _create_mirror(node: SimulatedNode, disk: Disk, on_primary: bool, exclusive: bool) -> Block:
+    children: list[Block | None] = []
+    for child in disk.get("children") or []:
+        try:
+            children.append(assemble(node, child, on_primary))
+        except DeviceError as error:
+            raise NodeFailure(f"Can't assemble device {described(child)}: {error}")
+    if len(children) != 2:
+        raise Unexpected("Invalid setup for the drbd device")
+    if exclusive:
+        raise Unexpected("DRBD device requested with exclusive_storage")
+    if "local-minor" not in (disk.get("dynamic_params") or {}):
+        dynamic = disk.get("dynamic_params") or {}
+        raise Unexpected(f"Invalid dynamic params for drbd device {dynamic}")
+    mirror = Mirror(node, disk, children)
+    mirror.create()
+    return mirror
+
+
+def _whole_volumes(node: SimulatedNode, group: str, size: int, spindles: int | None) -> list[str]:
+    """Returns the physical volumes that a volume gets for itself, with exclusive storage."""
+    if spindles is None:
+        raise DeviceError(
+            "Unspecified number of spindles: this is requiredwhen exclusive storage is"
+            " enabled, try running gnt-cluster repair-disk-sizes"
+        )
+    least = math.ceil(size / max(1, volumes.standard_size(node, group)))
+    if spindles < least:
+        raise DeviceError(
+            f"Requested number of spindles ({spindles}) is not enough for a disk of {size} MB"
+            f" (at least {least} spindles needed)"
+        )
+    found = volumes.empty(node, group)[:spindles]
+    if len(found) < spindles:
+        raise DeviceError(
+            f"Not enough empty PVs (spindles) to create a disk of {size} MB:"
+            f" {len(found)} available, {spindles} needed"
+        )
+    return found
+
+
+def _check_file(node: SimulatedNode, kind: str, path: str, size: int) -> None:
+    if not path.startswith("/"):
+        raise Unexpected(f"File storage path must be absolute, got '{path}'")
+    if path in file_shelf(node, kind):
+        raise not_creatable(EXISTS, path)
+    if not node.has_directory(os.path.dirname(path)):
+        raise not_creatable(NOT_THERE, path)
+    if kind == "file" and size > file_room(node):
+        raise not_creatable(NO_ROOM, path)

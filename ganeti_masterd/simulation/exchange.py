@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ganeti_masterd.events import Events, NodeCalled
@@ -15,8 +16,11 @@ from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.simulation.calllog import CallLog
 from ganeti_masterd.simulation.faults import Fault, Faults
-from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode
+from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode, Unexpected
+from ganeti_masterd.simulation.state import ClusterState
 from ganeti_masterd.timing import Timer, Timers
+
+log = Logger()
 
 UNEXPECTED = "Error while executing backend function: "
 
@@ -30,6 +34,7 @@ class Network(Protocol):
     log: CallLog
     events: Events | None
     exchanges: dict[Exchange, None]
+    cluster: ClusterState
 
     def delay(self, name: str) -> float:
         """Seconds that a request takes to a node."""
@@ -68,10 +73,10 @@ def at_once(
     ):
         return None
     node = nodes.node(name)
-    payload, error = _perform(function, node, arguments)
+    payload, error = _perform(function, node, call, arguments)
     if isinstance(payload, Deferred):
         return payload
-    if node.state.changes:
+    if node.state.changes or nodes.cluster.changes:
         log.changed()
     if log.on:
         log.add(name, call, arguments, error)
@@ -79,15 +84,15 @@ def at_once(
 
 
 def _perform(
-    function: Callable[..., Any], node: SimulatedNode, arguments: list[Any]
+    function: Callable[..., Any], node: SimulatedNode, call: Call[Any], arguments: list[Any]
 ) -> tuple[Any, str | None]:
     """Returns payload (perhaps a Deferred of it) and error."""
     try:
+        # Copies that are over by now come before what this call sees or removes.
+        node.world.transfers.settle()
         return function(node, *arguments), None
-    except NodeFailure as failure:
-        return None, str(failure)
-    except Exception as error:
-        return None, f"{UNEXPECTED}{error}"
+    except Exception:
+        return None, _text(node, call, Failure())
 
 
 class Exchange:
@@ -158,6 +163,15 @@ class Exchange:
         """Ends the exchange with no answer because the daemon stops."""
         self._end(results.given_up(self._target, self._call.name))
 
+    def is_part_of(self, gathering: Gathering) -> bool:
+        """Whether its result is one of those that are collected there."""
+        return self._gathering is gathering
+
+    def abandon(self) -> str:
+        """Ends the exchange because nobody waits for it; returns the node, which goes on."""
+        self._end(results.abandoned(self._target, self._call.name))
+        return self._target.name
+
     def _expire(self) -> None:
         self._end(results.timed_out(self._target, self._call.name, self._seconds))
 
@@ -186,7 +200,7 @@ class Exchange:
             self._finish(None, f"simulated node: {self._call.name} is not built")
             return
         node = nodes.node(target.name)
-        payload, error = _perform(function, node, self._arguments)
+        payload, error = _perform(function, node, self._call, self._arguments)
         if isinstance(payload, Deferred):
             self._await(node, payload)
         else:
@@ -195,12 +209,12 @@ class Exchange:
     def _await(self, node: SimulatedNode, payload: Deferred[Any]) -> None:
         payload.addCallbacks(
             lambda value: self._did(node, value, None),
-            lambda failure: self._did(node, None, _text(failure)),
+            lambda failure: self._did(node, None, _text(node, self._call, failure)),
         )
 
     def _did(self, node: SimulatedNode, payload: Any, error: str | None) -> None:
         """The node is done."""
-        if node.state.changes:
+        if node.state.changes or self._nodes.cluster.changes:
             self._nodes.log.changed()
         self._finish(payload, error)
 
@@ -231,6 +245,11 @@ class Exchange:
 
     def _end(self, result: NodeResult[Any]) -> None:
         if self._ended:
+            log.debug(
+                "Node {node} answers {call} when nobody waits for it any more",
+                node=result.node,
+                call=result.procedure,
+            )
             return
         self._ended = True
         nodes = self._nodes
@@ -244,7 +263,15 @@ class Exchange:
         self._gathering.put(self._target.key, result)
 
 
-def _text(failure: Failure) -> str:
-    """Says what went wrong as noded does."""
+def _text(node: SimulatedNode, call: Call[Any], failure: Failure) -> str:
+    """Says what went wrong as noded does; a bug of the simulation is logged as one."""
     text = str(failure.value)
-    return text if failure.check(NodeFailure) else f"{UNEXPECTED}{text}"
+    if failure.check(NodeFailure):
+        return text
+    # Real files of a node (the master's root, scripts) fail as they would on a real one.
+    if failure.check(Unexpected, OSError):
+        return f"{UNEXPECTED}{text}"
+    log.failure(
+        "Bug in the simulation of {call} on {node}", failure, call=call.name, node=node.name
+    )
+    return f"simulated node: {call.name}: a bug in the simulation: {failure.getErrorMessage()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from ganeti_masterd.simulation.node import (
     Implementations,
     NodeFailure,
     SimulatedNode,
+    Unexpected,
 )
 from ganeti_masterd.simulation.state import StoredFile
 
@@ -84,6 +86,11 @@ SSCONF_KEYS = frozenset(
 )
 SSCONF_LIMIT = 131072
 
+#: Up to how many characters compressed content is checked as a whole, and how many are
+#: looked at of more than that; the latter is a multiple of four.
+CHECKED = 1 << 16
+BEGINNING = 1 << 10
+
 
 def stored(
     content: Sequence[Any],
@@ -93,18 +100,32 @@ def stored(
     mtime: float | None = None,
 ) -> StoredFile:
     """Returns a file from content as it travels; raises if that can't be read."""
+    if not isinstance(content, list) or len(content) != 2:
+        raise Unexpected("a file's content must be a form and data")
     form, data = content
     if form not in (0, 1):
-        raise AssertionError("")
+        raise Unexpected("")
     if not isinstance(data, str):
-        raise TypeError("a file's content must be text")
+        raise Unexpected("a file's content must be text")
     file = StoredFile(form, data, mode, owner, group, mtime)
     if form == 1:
         try:
-            _ = file.content
+            _check(data)
         except (ValueError, zlib.error) as error:
-            raise ValueError(str(error))
+            raise Unexpected(str(error))
     return file
+
+
+def _check(data: str) -> None:
+    """Raises ``ValueError`` or ``zlib.error`` if compressed content can't be read.
+
+    Of much of it only the beginning is looked at: all candidates get the whole
+    configuration again and again, in the process that is to be measured.
+    """
+    if len(data) <= CHECKED:
+        _ = StoredFile(1, data).content
+    else:
+        zlib.decompressobj().decompress(base64.b64decode(data[:BEGINNING], validate=True))
 
 
 @calls("upload_file_single")
@@ -142,12 +163,12 @@ def write_ssconf_files(node: SimulatedNode, values: Mapping[str, Any]) -> Deferr
     files: dict[str, StoredFile] = {}
     for key, value in values.items():
         if key not in SSCONF_KEYS:
-            raise ValueError(f"Invalid key requested from SSConf: '{key}'")
+            raise Unexpected(f"Invalid key requested from SSConf: '{key}'")
         text = value if isinstance(value, str) else "\n".join(value)
         if text and not text.endswith("\n"):
             text += "\n"
         if len(text) > SSCONF_LIMIT:
-            raise ValueError(
+            raise Unexpected(
                 f"Value '{key}' has a length of {len(text)} bytes,"
                 f" but only up to {SSCONF_LIMIT} are allowed"
             )
@@ -180,7 +201,8 @@ def jobqueue_rename(
     for source, target in moves:
         file = node.state.files.pop(source)
         if file is None:
-            raise FileNotFoundError(2, "No such file or directory", source, None, target)
+            error = FileNotFoundError(2, "No such file or directory", source, None, target)
+            raise Unexpected(str(error))
         archived = target.startswith(ARCHIVE_DIR + "/")
         (node.state.archive if archived else node.state.files)[target] = file
         done.append(None)
@@ -210,7 +232,7 @@ def get_file_info(node: SimulatedNode, name: str) -> list[Any]:
     content = node.read(node.local_path(name))
     if content is not None:
         return [True, {"size": len(content)}]
-    device = node.state.devices.get(name)
+    device = node.state.devices.get(name) or node.world.cluster.volumes.get(name)
     if device is not None and device.kind in ("file", "sharedfile", "gluster"):
         return [True, {"size": device.size * 1048576}]
     return [False, {}]

@@ -1,8 +1,9 @@
 """Hypervisor calls of simulated nodes: instances that run, start, stop and move.
 
-All hypervisors behave as noded's ``fake`` one, but for memory: an instance
-gets its maximum if the node has it, else what is left down to its minimum, else
-it does not start.
+All hypervisors behave as noded's ``fake`` one, but for two things. An instance
+gets its maximum of memory if the node has it, else what is left down to its
+minimum, else it does not start. And under ``kvm`` a node that accepts an instance
+has it from then on, waiting for its memory; one that doesn't gets nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +11,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ganeti_masterd.simulation.devices import DeviceError, device_path, open_devices
-from ganeti_masterd.simulation.node import Implementations, NodeFailure, SimulatedNode
+from msgspec.structs import replace
+
+from ganeti_masterd.constants import HV_MIGRATION_COMPLETED
+from ganeti_masterd.simulation.blocks import DeviceError
+from ganeti_masterd.simulation.devices import device_path, open_devices
+from ganeti_masterd.simulation.migrations import Migration
+from ganeti_masterd.simulation.node import (
+    Implementations,
+    NodeFailure,
+    SimulatedNode,
+    Unexpected,
+    member,
+)
 from ganeti_masterd.simulation.state import Instance
 
 calls = Implementations()
 
 HYPERVISORS = frozenset({"chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm"})
 RUNNING = 0
+
+#: Under these a node holds an instance from when it accepts it.
+WAITING = frozenset({"kvm"})
 
 
 class HypervisorError(Exception):
@@ -27,7 +42,8 @@ class HypervisorError(Exception):
 def free_memory(node: SimulatedNode) -> int:
     """Returns the memory that no instance uses, in MiB."""
     used = sum(instance.memory for _, instance in node.state.instances.items())
-    return max(0, node.hardware.memory - node.hardware.memory_dom0 - used)
+    hardware = node.hardware
+    return max(0, hardware.memory - hardware.memory_dom0 - hardware.memory_reserved - used)
 
 
 def known(name: str) -> str:
@@ -46,7 +62,7 @@ def space(node: SimulatedNode, hypervisor: str) -> dict[str, int]:
         "memory_dom0": hardware.memory_dom0,
         "memory_free": free_memory(node),
         "cpu_total": hardware.cpus,
-        "cpu_dom0": hardware.cpus,
+        "cpu_dom0": hardware.cpus if hardware.cpus_dom0 is None else hardware.cpus_dom0,
         "cpu_nodes": 1,
         "cpu_sockets": 1,
     }
@@ -65,7 +81,7 @@ def instance_list(
     """Names of all that run under the hypervisors."""
     found: list[str] = []
     for hypervisor in hypervisors:
-        _ = parameters[hypervisor]
+        member(parameters, hypervisor)
         try:
             found += names(node, hypervisor)
         except HypervisorError as error:
@@ -80,8 +96,8 @@ def all_instances_info(
     """What runs under the hypervisors, by name."""
     found: dict[str, Any] = {}
     for hypervisor in hypervisors:
-        _ = parameters[hypervisor]
-        for name in names(node, hypervisor):
+        member(parameters, hypervisor)
+        for name in _names(node, hypervisor):
             found[name] = _info(node.state.instances[name])
     return found
 
@@ -91,7 +107,7 @@ def instance_info(
     node: SimulatedNode, name: str, hypervisor: str, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One instance; an empty dict if it doesn't run."""
-    known(hypervisor)
+    _expected(hypervisor)
     instance = node.state.instances.get(name)
     if instance is None or instance.hypervisor != hypervisor:
         return {}
@@ -115,10 +131,9 @@ def instance_start(
 ) -> None:
     """Starts an instance; one that runs already is fine."""
     try:
-        if instance_info(node, instance["name"], instance["hypervisor"], {}):
+        if instance["name"] in names(node, instance["hypervisor"]):
             return
-        open_devices(node, instance["disks_info"])
-        _mark_up(node, instance)
+        _mark_up(node, instance, open_devices(node, member(instance, "disks_info")))
     except DeviceError as error:
         raise NodeFailure(f"Block device error: {error}")
     except HypervisorError as error:
@@ -130,10 +145,9 @@ def instance_shutdown(
     node: SimulatedNode, instance: Mapping[str, Any], timeout: float, reason: Sequence[Any]
 ) -> None:
     """Stops an instance; one that doesn't run is fine."""
-    known(instance["hypervisor"])
+    _expected(instance["hypervisor"])
+    member(instance, "disks_info")
     node.state.instances.pop(instance["name"])
-    for disk in instance["disks_info"]:
-        device_path(disk)
 
 
 @calls("instance_reboot")
@@ -166,20 +180,20 @@ def instance_balloon_memory(node: SimulatedNode, instance: Mapping[str, Any], me
             f"Failed to balloon instance memory: Failed to balloon memory for"
             f" {instance['name']}: not enough memory"
         )
-    node.state.instances[instance["name"]] = Instance(running.hypervisor, memory, running.vcpus)
+    node.state.instances[instance["name"]] = replace(running, memory=memory)
 
 
 @calls("instance_migratable")
 def instance_migratable(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
     """Fails unless the instance runs here."""
-    if instance["name"] not in names(node, instance["hypervisor"]):
+    if instance["name"] not in _names(node, instance["hypervisor"]):
         raise NodeFailure(f"Instance {instance['name']} is not running")
 
 
 @calls("migration_info")
 def migration_info(node: SimulatedNode, instance: Mapping[str, Any]) -> str:
     """What the target needs to know: nothing."""
-    known(instance["hypervisor"])
+    _expected(instance["hypervisor"])
     return ""
 
 
@@ -188,33 +202,70 @@ def accept_instance(
     node: SimulatedNode, instance: Mapping[str, Any], info: str, target: str
 ) -> None:
     """Makes ready for an instance that comes."""
-    if instance["name"] in names(node, instance["hypervisor"]):
+    if instance["name"] in _names(node, instance["hypervisor"]):
         raise NodeFailure("Failed to accept instance: Can't accept instance, already running")
+    if instance["hypervisor"] not in WAITING:
+        return
+    try:
+        _mark_up(node, instance, open_devices(node, instance["disks_info"]), incoming=True)
+    except (DeviceError, HypervisorError) as error:
+        raise NodeFailure(f"Failed to accept instance: {error}")
 
 
 @calls("instance_migrate")
 def instance_migrate(
     node: SimulatedNode, cluster: str, instance: Mapping[str, Any], target: str, live: bool
 ) -> None:
-    """Sends an instance away; it goes at once."""
-    known(instance["hypervisor"])
+    """Begins to send an instance's memory away; what comes of it the status says."""
+    name, hypervisor = instance["name"], instance["hypervisor"]
+    _expected(hypervisor)
+    world = node.world
+    here = node.state.instances.get(name)
+    if hypervisor in WAITING and (here is None or here.incoming):
+        raise NodeFailure("Failed to migrate instance: Instance not running, cannot migrate")
+    awaiting = _awaiting(node, name)
+    world.cluster.migrations[name] = Migration(
+        source=node.name,
+        target=awaiting,
+        memory=0 if here is None else here.memory,
+        speed=world.migration_speed(),
+        started=world.now(),
+        fails_at=(world.cluster.facts.get("failing_migrations") or {}).get(name),
+        broken=hypervisor in WAITING and awaiting is None,
+    )
+
+
+def _awaiting(node: SimulatedNode, name: str) -> str | None:
+    """Returns the node that has accepted an instance, if it can be reached."""
+    for other in node.world.nodes():
+        held = other.state.instances.get(name)
+        if held is not None and held.incoming and node.world.joined(node.name, other.name):
+            return other.name
+    return None
 
 
 @calls("instance_get_migration_status")
 def instance_get_migration_status(
     node: SimulatedNode, instance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A migration is always complete."""
-    known(instance["hypervisor"])
-    return {"status": "completed"}
+    """How far a migration is; one that nobody knows of is complete, as under ``fake``."""
+    _expected(instance["hypervisor"])
+    migration = node.world.cluster.migrations.get(instance["name"])
+    if migration is None or migration.source != node.name:
+        return {"status": HV_MIGRATION_COMPLETED}
+    if migration.target is not None and not node.world.joined(node.name, migration.target):
+        migration = replace(migration, broken=True)
+        node.world.cluster.migrations[instance["name"]] = migration
+    return migration.status(node.world.now())
 
 
 @calls("instance_finalize_migration_src")
 def instance_finalize_migration_src(
     node: SimulatedNode, instance: Mapping[str, Any], success: bool, live: bool
 ) -> None:
-    """The instance is gone from here, if the migration succeeded."""
-    known(instance["hypervisor"])
+    """The instance is gone from here if the migration succeeded, else it goes on here."""
+    _expected(instance["hypervisor"])
+    node.world.cluster.migrations.pop(instance["name"])
     if success:
         node.state.instances.pop(instance["name"])
 
@@ -223,12 +274,16 @@ def instance_finalize_migration_src(
 def instance_finalize_migration_dst(
     node: SimulatedNode, instance: Mapping[str, Any], info: str, success: bool
 ) -> None:
-    """The instance runs here, if the migration succeeded."""
+    """The instance runs here if the migration succeeded, else nothing is left of it."""
     if not success:
         node.state.instances.pop(instance["name"])
         return
+    held = node.state.instances.get(instance["name"])
+    if held is not None and held.incoming:
+        node.state.instances[instance["name"]] = replace(held, incoming=False)
+        return
     try:
-        _mark_up(node, instance)
+        _mark_up(node, instance, _paths(node, instance["disks_info"]))
     except HypervisorError as error:
         raise NodeFailure(f"Failed to finalize migration on the target node: {error}")
 
@@ -246,7 +301,7 @@ def instance_console_info(
     """Says that there is no console."""
     consoles: dict[str, Any] = {}
     for name, about in instances.items():
-        hypervisor = known(about["instance"]["hypervisor"])
+        hypervisor = _expected(about["instance"]["hypervisor"])
         consoles[name] = {
             "instance": about["instance"]["name"],
             "kind": "msg",
@@ -265,20 +320,49 @@ def _info(instance: Instance) -> dict[str, Any]:
     return {"memory": instance.memory, "vcpus": instance.vcpus, "state": RUNNING, "time": 0}
 
 
-def _mark_up(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
-    """Makes an instance run, with as much of its memory as there is."""
+def _expected(name: str) -> str:
+    """Returns a hypervisor's name where noded doesn't expect that there is none."""
+    try:
+        return known(name)
+    except HypervisorError as error:
+        raise Unexpected(str(error))
+
+
+def _names(node: SimulatedNode, hypervisor: str) -> list[str]:
+    """The same as :func:`names`, where noded doesn't expect an unknown hypervisor."""
+    _expected(hypervisor)
+    return names(node, hypervisor)
+
+
+def _paths(node: SimulatedNode, disks: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Returns the paths of an instance's disks, there or not."""
+    try:
+        return tuple(device_path(node, disk) for disk in disks)
+    except DeviceError as error:
+        raise Unexpected(str(error))
+
+
+def _mark_up(
+    node: SimulatedNode,
+    instance: Mapping[str, Any],
+    disks: tuple[str, ...],
+    *,
+    incoming: bool = False,
+) -> None:
+    """Makes an instance run, with as much of its memory as there is and its disks open."""
     name = instance["name"]
     parameters = instance["beparams"]
     free = free_memory(node)
     here = node.state.instances.get(name)
     if here is not None:
         free += here.memory
-    memory = min(int(parameters["maxmem"]), free)
-    if memory < int(parameters["minmem"]):
+    least = int(parameters["minmem"])
+    memory = max(least, min(int(parameters["maxmem"]), free))
+    if free < least:
         raise HypervisorError(
             f"Failed to start instance {name}: not enough memory"
             f" ({parameters['minmem']} MiB needed, {free} MiB free)"
         )
     node.state.instances[name] = Instance(
-        known(instance["hypervisor"]), memory, int(parameters["vcpus"])
+        known(instance["hypervisor"]), memory, int(parameters["vcpus"]), disks, incoming
     )

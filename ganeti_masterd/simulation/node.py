@@ -9,8 +9,9 @@ A module of calls has one :class:`Implementations` and writes::
 
 The function gets the node and the call's arguments, and returns the payload or
 a Deferred of it. It raises :class:`NodeFailure` for a failure that noded
-expects; any other exception becomes noded's text for an unexpected one.
-It never changes its arguments or keeps them.
+expects, :class:`Unexpected` for one that it doesn't. Any other exception is a
+bug of the simulation: it is logged as one, and no node is blamed. A function
+never changes its arguments or keeps them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
-from ganeti_masterd.simulation.state import Hardware, NodeState, StoredFile
+from ganeti_masterd.simulation.mirrors import Mirrors
+from ganeti_masterd.simulation.shelves import Shelf
+from ganeti_masterd.simulation.state import ClusterState, Hardware, NodeState, StoredFile
+from ganeti_masterd.simulation.transfers import Transfers
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,6 +40,18 @@ SSCONF_PREFIX = DATA_DIR + "/ssconf_"
 
 class NodeFailure(Exception):
     """A failure that noded answers with just this text."""
+
+
+class Unexpected(Exception):
+    """A failure that noded doesn't expect: it puts its usual words before the text."""
+
+
+def member(mapping: Mapping[str, Any], key: str) -> Any:
+    """Returns what noded takes from a dict; a missing key is its ``KeyError``."""
+    try:
+        return mapping[key]
+    except KeyError as error:
+        raise Unexpected(str(error))
 
 
 class Implementations:
@@ -62,22 +78,101 @@ class Finished(Struct, frozen=True):
     reason: str | None
 
 
+class Failing(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a script of an operating system or a storage provider fails.
+
+    It does where ``parameter`` has one of ``values``, or none of ``unless``;
+    with neither, always. ``output`` may have the parameter's ``{value}``.
+    """
+
+    script: str
+    parameter: str | None = None
+    values: tuple[str, ...] | None = None
+    unless: tuple[str, ...] | None = None
+    exit_code: int = 1
+    output: str = ""
+
+    def fails(self, script: str, parameters: Mapping[str, Any]) -> str | None:
+        """Returns what a script prints before it fails; None: it doesn't."""
+        if script != self.script:
+            return None
+        value = "" if self.parameter is None else str(parameters.get(self.parameter) or "")
+        if self.values is not None and value not in self.values:
+            return None
+        if self.unless is not None and value in self.unless:
+            return None
+        return self.output.replace("{value}", value)
+
+
+def failing(
+    rules: Sequence[Failing], script: str, parameters: Mapping[str, Any]
+) -> tuple[int, str] | None:
+    """Returns exit code and output of a script that fails, or None."""
+    for rule in rules:
+        output = rule.fails(script, parameters)
+        if output is not None:
+            return rule.exit_code, output
+    return None
+
+
 class OSDefinition(Struct, frozen=True):
-    """An operating system definition that is installed on simulated nodes."""
+    """An operating system definition that is installed on simulated nodes.
+
+    ``writes`` and ``renames`` are the lines that its create and rename scripts
+    leave on a disk, with names in braces (``{instance}``, ``{index}``, ``{os}``,
+    ``{variant}``, ``{old}``, or a parameter's) for what they are told.
+    """
 
     name: str
     variants: tuple[str, ...] = ()
     parameters: tuple[tuple[str, str], ...] = ()
     api_versions: tuple[int, ...] = (20,)
+    directory: str = "/usr/share/ganeti/os"
+    fails: tuple[Failing, ...] = ()
+    writes: str | None = None
+    renames: str | None = None
 
     @property
     def path(self) -> str:
         """Its directory."""
-        return f"/usr/share/ganeti/os/{self.name}"
+        return f"{self.directory}/{self.name}"
+
+
+class StorageProvider(Struct, frozen=True):
+    """A provider of external storage; ``device`` is where a volume's ``{name}`` appears."""
+
+    name: str
+    parameters: tuple[tuple[str, str], ...] = ()
+    directory: str = "/usr/share/ganeti/extstorage"
+    device: str = "/dev/ext/{name}"
+    fails: tuple[Failing, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Its directory."""
+        return f"{self.directory}/{self.name}"
 
 
 class Surroundings(Protocol):
-    """What a node sees of the world."""
+    """What a node sees of the world: the others, and what it shares with them."""
+
+    cluster: ClusterState
+    mirrors: Mirrors
+    transfers: Transfers
+    providers: tuple[StorageProvider, ...]
+    shared_paths: tuple[str, ...]
+
+    def joined(self, one: str, other: str) -> bool:
+        """Whether packets pass between two nodes."""
+
+    def migration_speed(self) -> float | None:
+        """MiB of an instance's memory in a second; None: a migration takes no time."""
+
+    def node(self, name: str) -> SimulatedNode:
+        """The node of a name."""
+
+    def nodes(self) -> Sequence[SimulatedNode]:
+        """All nodes that were ever called."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -106,7 +201,7 @@ class Surroundings(Protocol):
 class SimulatedNode:
     """A node: its machine, what it holds, and where its real files are, if any.
 
-    ``root`` is a directory for real files of this node (hooks, scripts); null:
+    ``root`` is a directory for real files of this node (hooks, scripts); None:
     there are none. ``master_root`` is the root of the real master node's files:
     the node that ``is_master`` keeps its own files there, the others were set
     up with copies of them.
@@ -138,6 +233,15 @@ class SimulatedNode:
     def root(self) -> str | None:
         """The directory of this node's real files."""
         return self.master_root if self.is_master else self._root
+
+    def directories(self, path: str) -> Shelf[bool]:
+        """Returns where a directory of file storage is kept: here, or where all nodes see it."""
+        shared = any(f"{path}/".startswith(f"{place}/") for place in self.world.shared_paths)
+        return self.world.cluster.directories if shared else self.state.directories
+
+    def has_directory(self, path: str) -> bool:
+        """Whether a directory of file storage is there."""
+        return path in self.directories(path)
 
     def local_path(self, path: str) -> str:
         """Returns a path as this node sees it: virtual and rooted paths become plain."""

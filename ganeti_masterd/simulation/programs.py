@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport, IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -37,7 +38,7 @@ class Programs:
             transport = self._reactor.spawnProcess(
                 program, argv[0], list(argv), env=dict(environment), path=directory
             )
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:  # also of arguments that no program has
             program.ended.callback(Finished(b"", str(error)))
             return program.ended
         program.started(transport)
@@ -65,7 +66,9 @@ class _Program(ProcessProtocol):
 
     def kill(self) -> None:
         if self._process is not None:
-            self._process.signalProcess("KILL")
+            # It may be gone while one that it started still holds its output open.
+            with contextlib.suppress(ProcessExitedAlready):
+                self._process.signalProcess("KILL")
 
     def connectionMade(self) -> None:
         if self.transport is not None:

@@ -15,7 +15,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from ganeti_masterd.simulation.node import Finished, Implementations, NodeFailure, SimulatedNode
+from ganeti_masterd.constants import HKR_FAIL, HKR_SKIP, HKR_SUCCESS
+from ganeti_masterd.simulation.node import (
+    Finished,
+    Implementations,
+    NodeFailure,
+    SimulatedNode,
+    Unexpected,
+)
 from ganeti_masterd.simulation.programs import executable
 
 calls = Implementations()
@@ -25,10 +32,6 @@ COMMANDS_DIR = "/etc/ganeti/restricted-commands"
 ALLOCATOR_DIRS = ("/usr/local/lib/ganeti/iallocators", "/usr/lib/ganeti/iallocators")
 REFUSAL_DELAY = 10.0
 NAME = re.compile("^[a-zA-Z0-9_-]+$")
-
-SKIPPED = 0
-FAILED = 1
-SUCCEEDED = 2
 
 #: What noded gives to every program besides what it was sent.
 MINIMAL = {"LC_ALL": "C", "PATH": "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"}
@@ -74,15 +77,15 @@ def _run_hooks(
     for name in names:
         script = os.path.join(where, name)
         if NAME.match(name) is None or not executable(script):
-            rows.append([f"{folder}/{name}", SKIPPED, ""])
+            rows.append([f"{folder}/{name}", HKR_SKIP, ""])
             continue
         ended: Finished = yield node.world.run([script], environment)
         try:
             output = ended.output.decode("utf-8").strip()
         except UnicodeDecodeError as error:
-            rows.append([f"{folder}/{name}", FAILED, escaped(f"Hook script error: {error}")])
+            rows.append([f"{folder}/{name}", HKR_FAIL, escaped(f"Hook script error: {error}")])
             continue
-        status = SUCCEEDED if ended.reason is None else FAILED
+        status = HKR_SUCCESS if ended.reason is None else HKR_FAIL
         rows.append([f"{folder}/{name}", status, escaped(output)])
     return rows
 
@@ -134,5 +137,27 @@ def _run_command(node: SimulatedNode, command: str, program: str | None) -> Any:
     if ended.reason is not None:
         raise NodeFailure(
             f"Restricted command '{command}' failed: {ended.reason}; output: {output}"
+        )
+    return output
+
+
+@calls("run_oob")
+def run_oob(
+    node: SimulatedNode, program: str, command: str, remote: str, timeout: float
+) -> Deferred[str]:
+    """Runs the program that powers nodes on and off; returns what it says."""
+    where = node.real_path(program)
+    if where is None or not executable(where):
+        raise Unexpected(f"[Errno 2] No such file or directory: '{program}'")
+    return _run_oob(node, where, program, command, remote)
+
+
+@inlineCallbacks
+def _run_oob(node: SimulatedNode, where: str, program: str, command: str, remote: str) -> Any:
+    ended: Finished = yield node.world.run([where, command, remote], MINIMAL)
+    output = ended.output.decode("utf-8", "replace")
+    if ended.reason is not None:
+        raise NodeFailure(
+            f"'{program} {command} {remote}' failed with reason '{ended.reason}'; output: {output}"
         )
     return output

@@ -1,61 +1,121 @@
-"""What a simulated node holds: instances, devices, files, and facts about itself.
+"""What a simulated node, and a simulated cluster, hold.
 
 All of it lives in memory, on shelves that note what changed, so that
 :mod:`ganeti_masterd.simulation.store` writes only that. Values are frozen: a
-change replaces the value on its shelf.
+change replaces the value on its shelf. What belongs to one node is in its
+:class:`NodeState`; what joins nodes (mirrors, volumes that all nodes see,
+migrations, transfers, broken links) is in the one :class:`ClusterState`.
 """
 
 from __future__ import annotations
 
 import base64
+import sys
 import zlib
-from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
-V = TypeVar("V")
+from ganeti_masterd.simulation.ends import End, Metadata
+from ganeti_masterd.simulation.migrations import Migration
+from ganeti_masterd.simulation.shelves import Shelf, Shelves
+from ganeti_masterd.simulation.transfers import Transfer
 
-#: As the name of a value that is gone: all values of its kind are.
-EVERYTHING = "*"
+
+class PhysicalVolume(Struct, frozen=True):
+    """A disk of a volume group; ``size`` in MiB."""
+
+    name: str
+    size: int
+
+
+class VolumeGroup(Struct, frozen=True):
+    """A volume group of a node."""
+
+    name: str
+    volumes: tuple[PhysicalVolume, ...]
+
+    @property
+    def size(self) -> int:
+        """The size of all its physical volumes, in MiB."""
+        return sum(volume.size for volume in self.volumes)
 
 
 class Hardware(Struct, frozen=True):
     """The machine of a simulated node; memory and room in MiB.
 
-    ``sync_rate`` is how fast a new DRBD mirror is filled, in MiB a second; null
-    means at once.
+    ``memory_reserved`` is what neither the node itself nor instances use;
+    ``cpus_dom0`` None: all of them; ``bridges`` None: every bridge is there;
+    ``exports``: whether the directory of exports is there from the beginning.
     """
 
     memory: int = 65536
     memory_dom0: int = 1024
+    memory_reserved: int = 0
     cpus: int = 16
-    disk: int = 1048576
+    cpus_dom0: int | None = None
     file_space: int = 1048576
-    volume_group: str = "xenvg"
-    sync_rate: float | None = None
+    groups: tuple[VolumeGroup, ...] = (
+        VolumeGroup("xenvg", (PhysicalVolume("/dev/sda2", 1048576),)),
+    )
+    bridges: tuple[str, ...] | None = None
+    exports: bool = False
+
+    def group(self, name: str) -> VolumeGroup | None:
+        """Returns the volume group of that name, or None."""
+        return next((group for group in self.groups if group.name == name), None)
 
 
 class Instance(Struct, frozen=True):
-    """An instance that runs here."""
+    """An instance that runs here; ``disks`` are the paths of the devices that it holds open.
+
+    ``incoming``: it only waits for its memory from another node.
+    """
 
     hypervisor: str
     memory: int
     vcpus: int
+    disks: tuple[str, ...] = ()
+    incoming: bool = False
 
 
 class Device(Struct, frozen=True):
-    """A block device by its path; ``size`` in MiB, times in seconds since the epoch."""
+    """A volume or file by its path; ``size`` in MiB.
+
+    ``segments`` says how many MiB are on which physical volume; ``origin`` is the
+    path that a snapshot was made of; ``lost``: what was on it is gone;
+    ``content`` is what was written on it, in lines.
+    """
 
     kind: str
     size: int
     owner: str
     info: str
-    minor: int
+    minor: int = 0
     active: bool = True
-    synced_at: float = 0.0
-    networked: bool = True
+    segments: tuple[tuple[str, int], ...] = ()
+    origin: str | None = None
+    lost: bool = False
+    content: tuple[str, ...] = ()
+
+
+class Dump(Struct, frozen=True):
+    """One disk of an export: size in MiB, and what was on it."""
+
+    size: int
+    content: tuple[str, ...] = ()
+
+
+class Export(Struct, frozen=True):
+    """A directory of exports; ``config`` is its config.ini, None until it is finalized."""
+
+    config: str | None = None
+    dumps: dict[str, Dump] = {}
+
+
+#: From so many characters on a text is held once, however many nodes have such a file.
+SHARED = 4096
 
 
 class StoredFile(Struct, frozen=True):
@@ -68,6 +128,10 @@ class StoredFile(Struct, frozen=True):
     group: str = "gnt-daemons"
     mtime: float | None = None
 
+    def __post_init__(self) -> None:
+        if len(self.data) >= SHARED:
+            force_setattr(self, "data", sys.intern(self.data))
+
     @property
     def content(self) -> bytes:
         """The file's bytes; raises ``ValueError`` or ``zlib.error`` if they make no sense."""
@@ -76,108 +140,42 @@ class StoredFile(Struct, frozen=True):
         return zlib.decompress(base64.b64decode(self.data, validate=True))
 
 
-class Shelf(Generic[V]):
-    """Values of one kind by name; ``changes`` gets (kind, name) of each that changes."""
-
-    __slots__ = ("_changes", "_values", "kind", "shape")
-
-    def __init__(self, kind: str, shape: Any, changes: dict[tuple[str, str], None]) -> None:
-        self.kind = kind
-        self.shape = shape
-        self._values: dict[str, V] = {}
-        self._changes = changes
-
-    def get(self, name: str) -> V | None:
-        """Returns the value, or null."""
-        return self._values.get(name)
-
-    def items(self) -> list[tuple[str, V]]:
-        """Returns all names and values as they are now."""
-        return list(self._values.items())
-
-    def pop(self, name: str) -> V | None:
-        """Takes the value off the shelf; null if it isn't there."""
-        value = self._values.pop(name, None)
-        if value is not None:
-            self._changes[self.kind, name] = None
-        return value
-
-    def forget(self, name: str) -> None:
-        """Lets the value go from memory only: what was written stays written."""
-        self._values.pop(name, None)
-
-    def clear(self) -> None:
-        """Takes all values off the shelf, those that were forgotten too."""
-        self._values.clear()
-        self._changes[self.kind, EVERYTHING] = None
-
-    def restore(self, name: str, value: V) -> None:
-        """Puts back what was read from disk: no change."""
-        self._values[name] = value
-
-    def __getitem__(self, name: str) -> V:
-        return self._values[name]
-
-    def __setitem__(self, name: str, value: V) -> None:
-        self._values[name] = value
-        self._changes[self.kind, name] = None
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._values))
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
-class NodeState:
+class NodeState(Shelves):
     """All that one node holds.
 
     Shelves: ``instances`` by name; ``devices`` by path; ``directories`` of file
-    storage; ``files`` by path on the node; ``archive``, job files that were
-    archived (not held in memory once they are written); ``facts`` (see
-    :mod:`ganeti_masterd.simulation.system`).
+    storage; ``exports`` by directory; ``files`` by path on the node; ``archive``,
+    job files that were archived (not held in memory once they are written);
+    ``facts`` (see :mod:`ganeti_masterd.simulation.system`).
     """
 
     def __init__(self) -> None:
-        self.changes: dict[tuple[str, str], None] = {}
-        self.instances: Shelf[Instance] = Shelf("instance", Instance, self.changes)
-        self.devices: Shelf[Device] = Shelf("device", Device, self.changes)
-        self.directories: Shelf[bool] = Shelf("directory", bool, self.changes)
-        self.files: Shelf[StoredFile] = Shelf("file", StoredFile, self.changes)
-        self.archive: Shelf[StoredFile] = Shelf("archive", StoredFile, self.changes)
-        self.facts: Shelf[Any] = Shelf("fact", Any, self.changes)
-        self._shelves: dict[str, Shelf[Any]] = {
-            shelf.kind: shelf
-            for shelf in (
-                self.instances,
-                self.devices,
-                self.directories,
-                self.files,
-                self.archive,
-                self.facts,
-            )
-        }
+        super().__init__(unheld="archive")
+        self.instances: Shelf[Instance] = self.shelf("instance", Instance)
+        self.devices: Shelf[Device] = self.shelf("device", Device)
+        self.directories: Shelf[bool] = self.shelf("directory", bool)
+        self.exports: Shelf[Export] = self.shelf("export", Export)
+        self.files: Shelf[StoredFile] = self.shelf("file", StoredFile)
+        self.archive: Shelf[StoredFile] = self.shelf("archive", StoredFile)
+        self.facts: Shelf[Any] = self.shelf("fact", Any)
 
-    def take_changes(self) -> list[tuple[str, str, bytes | None]]:
-        """Returns kind, name and JSON (null: gone) of all that changed since the last time."""
-        rows: list[tuple[str, str, bytes | None]] = []
-        for kind, name in self.changes:
-            value = self._shelves[kind].get(name)
-            rows.append((kind, name, None if value is None else msgspec.json.encode(value)))
-            if kind == "archive":
-                self.archive.forget(name)
-        self.changes.clear()
-        return rows
 
-    def restore(self, kind: str, name: str, value: bytes) -> None:
-        """Puts back a value that :meth:`take_changes` gave out, after a restart."""
-        shelf = self._shelves[kind]
-        shelf.restore(name, msgspec.json.decode(value, type=shelf.shape))
+class ClusterState(Shelves):
+    """All that joins nodes.
 
-    def wipe(self) -> None:
-        """Makes the node as empty as a new machine."""
-        for shelf in self._shelves.values():
-            shelf.clear()
+    Shelves: ``ends`` and ``metadata`` of mirrors; ``volumes`` and
+    ``directories`` that every node sees, by path; ``migrations`` by instance;
+    ``transfers`` by the name of the daemon; ``facts``: ``off``, the nodes without
+    power; ``cut``, pairs of nodes without a link; ``generation`` and ``serial``,
+    numbers that were given; ``pace``, how fast mirrors fill, if that was changed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: Shelf[End] = self.shelf("end", End)
+        self.metadata: Shelf[Metadata] = self.shelf("metadata", Metadata)
+        self.volumes: Shelf[Device] = self.shelf("volume", Device)
+        self.directories: Shelf[bool] = self.shelf("directory", bool)
+        self.migrations: Shelf[Migration] = self.shelf("migration", Migration)
+        self.transfers: Shelf[Transfer] = self.shelf("transfer", Transfer)
+        self.facts: Shelf[Any] = self.shelf("fact", Any)

@@ -10,11 +10,18 @@ import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import Any
 
-from ganeti_masterd.simulation.state import EVERYTHING
+import msgspec
 
-#: Node, kind, name and JSON; null where the value is gone (name ``*``: every value of the kind).
-Change = tuple[str, str, str, bytes | None]
+from ganeti_masterd.simulation.shelves import EVERYTHING
+
+#: Node, kind, name and the value or its JSON; None where the value is gone (name ``*``:
+#: every value of the kind).
+Change = tuple[str, str, str, Any]
+
+#: As the name of a node: what joins the nodes.
+CLUSTER = ""
 
 #: How many values one statement writes; few sizes, so that all stay prepared.
 BLOCKS = (64, 8, 1)
@@ -48,8 +55,12 @@ class NodeStore:
         connection.execute(SCHEMA)
         rows = connection.execute(
             "SELECT node, kind, name, value FROM held WHERE kind != 'archive'"
-        ).fetchall()
-        return [(node, kind, name, bytes(value)) for node, kind, name, value in rows]
+        )
+        # Many nodes hold the same, much of it long.
+        held: dict[bytes, bytes] = {}
+        return [
+            (node, kind, name, held.setdefault(value, value)) for node, kind, name, value in rows
+        ]
 
     def write(self, changes: Iterable[Change]) -> None:
         """Writes the changes in one transaction; raises ``sqlite3.Error`` if none was."""
@@ -58,11 +69,15 @@ class NodeStore:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            kept: list[Change] = []
-            for change in changes:
-                node, kind, name, value = change
+            kept: list[tuple[str, str, str, bytes]] = []
+            for node, kind, name, value in changes:
                 if value is not None:
-                    kept.append(change)
+                    # Encoded here: all that a big cluster's nodes hold is much at a time.
+                    encoded = value if isinstance(value, bytes) else msgspec.json.encode(value)
+                    kept.append((node, kind, name, encoded))
+                    if len(kept) == BLOCKS[0]:
+                        _keep(connection, kept)
+                        kept.clear()
                     continue
                 # What was kept before goes first: a later loss is to win.
                 _keep(connection, kept)
@@ -87,7 +102,7 @@ class NodeStore:
             connection.close()
 
 
-def _keep(connection: sqlite3.Connection, rows: Sequence[Change]) -> None:
+def _keep(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, str, bytes]]) -> None:
     """Writes values, many with one statement: each statement costs the interpreter lock."""
     start = 0
     while start < len(rows):

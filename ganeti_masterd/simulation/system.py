@@ -1,9 +1,11 @@
-"""Calls about a simulated node as a member of the cluster, and its operating systems.
+"""Calls about a simulated node as a member of the cluster.
 
 Facts that a node keeps (:attr:`NodeState.facts`): ``master_address``, the
 master's address that is up here; ``watcher_pause``, when the watcher's pause
-ends; ``exports``, the names of exports; ``starts``, how often the machine was
-power-cycled; ``allocatable``, see :mod:`ganeti_masterd.simulation.units`.
+ends; ``starts``, how often the machine was started anew; ``unallocatable``,
+physical volumes that take no new volumes; ``keys``, certificates by name;
+``exports``, names of exports without content, there once the directory of exports
+is; ``switches``, Open vSwitches with their links.
 """
 
 from __future__ import annotations
@@ -15,15 +17,16 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from ganeti_masterd.constants import PROTOCOL_VERSION
-from ganeti_masterd.simulation import scripts
-from ganeti_masterd.simulation.hypervisor import known
+from ganeti_masterd.simulation import scripts, volumes
+from ganeti_masterd.simulation.hypervisor import HypervisorError, known
 from ganeti_masterd.simulation.node import (
     CONFIG_FILE,
     DATA_DIR,
     Implementations,
     NodeFailure,
-    OSDefinition,
     SimulatedNode,
+    Unexpected,
+    member,
 )
 from ganeti_masterd.simulation.state import StoredFile
 
@@ -33,8 +36,6 @@ calls.functions.update(scripts.calls.functions)
 PAUSE_FILE = DATA_DIR + "/watcher.pause"
 PAUSE_KEPT = 3600.0
 DAEMONS = frozenset({"ganeti-kvmd"})
-OS_CHECKS = frozenset({"parameters"})
-OS_API_WITH_PARAMETERS = 20
 
 
 def certificate_digest(node: SimulatedNode) -> str:
@@ -81,7 +82,7 @@ def node_activate_master_ip(
     node: SimulatedNode, parameters: Mapping[str, Any], external: bool
 ) -> None:
     """Brings the master's address up; twice is fine."""
-    address = str(parameters["ip"])
+    address = str(member(parameters, "ip"))
     if master_address(node) != address:
         node.state.facts["master_address"] = address
 
@@ -91,7 +92,7 @@ def node_deactivate_master_ip(
     node: SimulatedNode, parameters: Mapping[str, Any], external: bool
 ) -> None:
     """Takes the master's address down; twice is fine."""
-    _ = parameters["ip"]
+    _ = member(parameters, "ip")
     node.state.facts.pop("master_address")
 
 
@@ -132,9 +133,9 @@ def node_crypto_tokens(node: SimulatedNode, requests: Sequence[Sequence[Any]]) -
     tokens: list[list[str]] = []
     for kind, action, _ in requests:
         if kind not in ("ssl", "ssh"):
-            raise ValueError(f"Token type '{kind}' not supported.")
+            raise Unexpected(f"Token type '{kind}' not supported.")
         if action != "get":
-            raise ValueError(f"Action '{action}' is not supported.")
+            raise Unexpected(f"Action '{action}' is not supported.")
         if kind == "ssl":
             tokens.append([kind, certificate_digest(node)])
     return tokens
@@ -153,18 +154,33 @@ def node_demote_from_mc(node: SimulatedNode) -> None:
 @calls("node_leave_cluster")
 def node_leave_cluster(node: SimulatedNode, modify_ssh: bool) -> str:
     """Forgets everything. The daemon of a simulated node is at hand again at once."""
+    restart(node)
+    for path, _ in volumes.of_node(node):
+        volumes.remove(node, path)
     node.state.wipe()
     return "Shutdown scheduled"
 
 
 @calls("node_powercycle")
 def node_powercycle(node: SimulatedNode, hypervisor: str, parameters: Mapping[str, Any]) -> str:
-    """Restarts the machine: no instance runs, no mirror is active, another boot id."""
-    known(hypervisor)
+    """Restarts the machine."""
+    try:
+        known(hypervisor)
+    except HypervisorError as error:
+        raise Unexpected(str(error))
+    restart(node)
+    return "Reboot scheduled in 5 seconds"
+
+
+def restart(node: SimulatedNode) -> None:
+    """Starts the machine anew: nothing runs, no mirror is up, another boot id."""
+    world = node.world
     for name in node.state.instances:
         node.state.instances.pop(name)
+    for minor in world.mirrors.of_node(node.name):
+        world.mirrors.lose(node.name, minor)
+    world.transfers.lose(node.name)
     node.state.facts["starts"] = (node.state.facts.get("starts") or 0) + 1
-    return "Reboot scheduled in 5 seconds"
 
 
 @calls("set_watcher_pause")
@@ -190,113 +206,70 @@ def get_watcher_pause(node: SimulatedNode) -> int | None:
 
 @calls("bridges_exist")
 def bridges_exist(node: SimulatedNode, bridges: Sequence[str]) -> None:
-    """Every bridge is there."""
+    """Fails if one is missing."""
+    missing = missing_bridges(node, bridges)
+    if missing:
+        raise NodeFailure(f"Missing bridges {', '.join(missing)}")
+
+
+def missing_bridges(node: SimulatedNode, bridges: Sequence[str]) -> list[str]:
+    """Returns those of the bridges that aren't there."""
+    there = node.hardware.bridges
+    switches = node.state.facts.get("switches") or {}
+    return (
+        []
+        if there is None
+        else [name for name in bridges if name not in there and name not in switches]
+    )
 
 
 @calls("etc_hosts_modify")
 def etc_hosts_modify(node: SimulatedNode, mode: str, name: str, address: str | None) -> bool:
     """Takes a change of the hosts file, which a simulated node has no use for."""
     if mode not in ("add", "remove"):
-        raise ValueError("Mode not supported")
+        raise Unexpected("Mode not supported")
     return True
 
 
-@calls("export_list")
-def export_list(node: SimulatedNode) -> list[str]:
-    """The exports that are here."""
-    exports = node.state.facts.get("exports")
-    if exports is None:
-        raise NodeFailure("No exports directory")
-    return sorted(exports)
+@calls("node_configure_ovs")
+def node_configure_ovs(node: SimulatedNode, name: str, link: str | None) -> None:
+    """Makes an Open vSwitch, if need be, and connects it; it is a bridge from then on."""
+    node.state.facts["switches"] = {**(node.state.facts.get("switches") or {}), name: link}
 
 
-@calls("extstorage_diagnose")
-def extstorage_diagnose(node: SimulatedNode) -> list[Any]:
-    """No external storage providers."""
-    return []
-
-
-@calls("os_diagnose")
-def os_diagnose(node: SimulatedNode) -> list[list[Any]]:
-    """The installed operating systems."""
-    return [
-        [
-            system.name,
-            system.path,
-            True,
-            "",
-            list(system.variants),
-            [list(parameter) for parameter in system.parameters],
-            list(system.api_versions),
-            True,
-        ]
-        for system in node.systems
-    ]
-
-
-@calls("os_validate")
-def os_validate(
+@calls("node_ssh_key_add")
+def node_ssh_key_add(
     node: SimulatedNode,
-    required: bool,
+    uuid: str,
     name: str,
-    checks: Sequence[str],
-    parameters: Mapping[str, Any],
-    force_variant: bool,
-) -> bool:
-    """Whether an operating system is here and takes the variant and parameters."""
-    unknown = set(checks) - OS_CHECKS
-    if unknown:
-        raise NodeFailure(f"Unknown checks required for OS {name}: {unknown}")
-    try:
-        system = installed(node, name)
-    except NodeFailure:
-        if required:
-            raise
-        return False
-    if not force_variant:
-        _check_variant(system, name)
-    if max(system.api_versions) >= OS_API_WITH_PARAMETERS and "parameters" in checks:
-        wrong = sorted(set(parameters) - {parameter for parameter, _ in system.parameters})
-        if wrong:
-            raise NodeFailure(
-                "The following parameters are not supported by the OS"
-                f" {system.name}: {', '.join(wrong)}"
-            )
-    return True
-
-
-@calls("instance_os_add")
-def instance_os_add(
-    node: SimulatedNode, instance: Mapping[str, Any], reinstall: bool, debug: int
+    candidates: Sequence[str],
+    to_authorized: bool,
+    to_public: bool,
+    get_public: bool,
 ) -> None:
-    """Installs an operating system, which takes no time and leaves no trace."""
-    installed(node, instance["os"])
-    _ = instance["disks_info"]
+    """Lets a node's key in on all nodes, if it is to be let in."""
+    if to_authorized:
+        _let_in(node, {**_ssh_keys(node), uuid: name})
 
 
-@calls("instance_run_rename")
-def instance_run_rename(
-    node: SimulatedNode, instance: Mapping[str, Any], old_name: str, debug: int
+@calls("node_ssh_key_remove")
+def node_ssh_key_remove(node: SimulatedNode, uuid: str, name: str, *_: Any) -> None:
+    """Lets a node's key in nowhere any more."""
+    _let_in(node, {key: held for key, held in _ssh_keys(node).items() if key != uuid})
+
+
+@calls("node_ssh_keys_renew")
+def node_ssh_keys_renew(
+    node: SimulatedNode, uuids: Sequence[str], names: Sequence[str], *_: Any
 ) -> None:
-    """Tells an operating system its new name."""
-    installed(node, instance["os"])
+    """Gives nodes new keys; those that were let in still are."""
+    if len(uuids) != len(names):
+        raise NodeFailure("List of node UUIDs and node names does not match in length.")
 
 
-def installed(node: SimulatedNode, name: str) -> OSDefinition:
-    """Returns the definition of an operating system (its variant aside), or fails."""
-    plain = name.partition("+")[0]
-    for system in node.systems:
-        if system.name == plain:
-            return system
-    raise NodeFailure(f"Directory for OS {plain} not found in search path")
+def _ssh_keys(node: SimulatedNode) -> dict[str, str]:
+    return dict(node.world.cluster.facts.get("ssh_keys") or {})
 
 
-def _check_variant(system: OSDefinition, name: str) -> None:
-    variant = name.partition("+")[2]
-    if not system.variants:
-        if variant:
-            raise NodeFailure(f"OS '{system.name}' does not support variants ('{variant}' passed)")
-    elif not variant:
-        raise NodeFailure(f"OS name '{name}' must include a variant")
-    elif variant not in system.variants:
-        raise NodeFailure(f"OS '{system.name}' does not support variant '{variant}'")
+def _let_in(node: SimulatedNode, keys: dict[str, str]) -> None:
+    node.world.cluster.facts["ssh_keys"] = keys

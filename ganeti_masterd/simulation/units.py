@@ -8,25 +8,19 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
-from ganeti_masterd.simulation.devices import (
-    DRBD,
-    FILE_TYPES,
-    PLAIN,
-    Disk,
-    find,
-    need,
-    room,
-    sync_percent,
+from ganeti_masterd.simulation import volumes as lvm
+from ganeti_masterd.simulation.blocks import file_room, held_open, os_error
+from ganeti_masterd.simulation.devices import FILE_TYPES
+from ganeti_masterd.simulation.hypervisor import HypervisorError, space
+from ganeti_masterd.simulation.node import (
+    Implementations,
+    NodeFailure,
+    SimulatedNode,
+    Unexpected,
 )
-from ganeti_masterd.simulation.hypervisor import space
-from ganeti_masterd.simulation.node import Implementations, NodeFailure, SimulatedNode
 
 calls = Implementations()
 
-HELPER = "/bin/true"
-PHYSICAL_VOLUME = "/dev/sda2"
 FILE_STORAGE = ("file", "sharedfile", "gluster")
 
 
@@ -37,11 +31,13 @@ def boot_id(node: SimulatedNode) -> str:
 
 
 def volumes(node: SimulatedNode) -> dict[str, list[Any]]:
-    """Returns the logical volumes as ``lv_list`` shows them."""
+    """Returns the logical volumes as ``lv_list`` shows them: size, inactive, held open."""
+    held = held_open(node)
     found: dict[str, list[Any]] = {}
-    for path, device in node.state.devices.items():
-        if device.kind == PLAIN:
-            found[path.removeprefix("/dev/")] = [f"{device.size}.00", not device.active, False]
+    for path, device in lvm.of_node(node):
+        if not device.lost:
+            row = [f"{device.size}.00", not device.active, path in held]
+            found[path.removeprefix("/dev/")] = row
     return found
 
 
@@ -55,40 +51,44 @@ def node_info(
     storage = None
     if storage_units is not None:
         storage = [_storage_space(node, unit[0], unit[1], unit[2]) for unit in storage_units]
-    machines = None if hypervisors is None else [space(node, spec[0]) for spec in hypervisors]
+    try:
+        machines = None if hypervisors is None else [space(node, spec[0]) for spec in hypervisors]
+    except HypervisorError as error:
+        raise Unexpected(str(error))
     return [boot_id(node), storage, machines]
 
 
 @calls("vg_list")
 def vg_list(node: SimulatedNode) -> dict[str, int]:
     """The volume groups and their sizes."""
-    return {node.hardware.volume_group: node.hardware.disk}
+    return {group.name: group.size for group in node.hardware.groups}
 
 
 @calls("lv_list")
 def lv_list(node: SimulatedNode, groups: Sequence[str] | None) -> dict[str, list[Any]]:
     """The logical volumes of the groups (none given: of all)."""
     for group in groups or []:
-        if group != node.hardware.volume_group:
+        if node.hardware.group(group) is None:
             raise NodeFailure(
                 "Failed to list logical volumes, lvs output:"
                 f'   Volume group "{group}" not found\n  Cannot process volume group {group}'
             )
-    return volumes(node)
+    wanted = tuple(f"{group}/" for group in groups or [])
+    found = volumes(node)
+    return {name: row for name, row in found.items() if not wanted or name.startswith(wanted)}
 
 
 @calls("node_volumes")
 def node_volumes(node: SimulatedNode) -> list[dict[str, str]]:
-    """The logical volumes with the physical ones that they are on."""
-    return [
-        {
-            "name": name.partition("/")[2],
-            "size": row[0],
-            "dev": PHYSICAL_VOLUME,
-            "vg": node.hardware.volume_group,
-        }
-        for name, row in volumes(node).items()
-    ]
+    """The logical volumes with the physical ones that they are on, a row for each."""
+    rows: list[dict[str, str]] = []
+    for path, device in sorted(lvm.of_node(node)):
+        group, name = path.removeprefix("/dev/").split("/")
+        rows += [
+            {"name": name, "size": f"{device.size}.00", "dev": physical, "vg": group}
+            for physical, _ in device.segments
+        ]
+    return rows
 
 
 @calls("bdev_sizes")
@@ -109,23 +109,42 @@ def storage_list(
     """Rows of storage units with the fields asked."""
     if kind in FILE_STORAGE:
         return [_row(_directory(node, path), fields) for path in _wanted(arguments, name)]
-    hardware = node.hardware
-    free = room(node, PLAIN)
-    names = {"lvm-vg": hardware.volume_group, "lvm-pv": PHYSICAL_VOLUME}
-    if kind not in names:
-        raise ValueError(f"Unknown storage type: {kind}")
-    if name not in (None, names[kind]):
-        command = "vgs" if kind == "lvm-vg" else "pvs"
-        raise ValueError(f"Failed to run '{command}', command output: {name} not found")
-    allocatable = node.state.facts.get("allocatable")
-    unit = {
-        "name": names[kind],
-        "size": hardware.disk,
-        "used": hardware.disk - free,
-        "free": free,
-        "allocatable": kind == "lvm-vg" or allocatable is not False,
-    }
-    return [_row(unit, fields)]
+    if kind not in ("lvm-vg", "lvm-pv"):
+        raise Unexpected(f"Unknown storage type: {kind}")
+    units = _groups(node) if kind == "lvm-vg" else _physical_volumes(node)
+    if name is not None:
+        units = [unit for unit in units if unit["name"] == name]
+        if not units:
+            command = "vgs" if kind == "lvm-vg" else "pvs"
+            raise Unexpected(f"Failed to run '{command}', command output: {name} not found")
+    return [_row(unit, fields) for unit in units]
+
+
+def _groups(node: SimulatedNode) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": group.name,
+            "size": group.size,
+            "used": group.size - lvm.free(node, group.name),
+            "free": lvm.free(node, group.name),
+            "allocatable": True,
+        }
+        for group in node.hardware.groups
+    ]
+
+
+def _physical_volumes(node: SimulatedNode) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": physical.name,
+            "size": physical.size,
+            "used": lvm.used(node, physical.name),
+            "free": physical.size - lvm.used(node, physical.name),
+            "allocatable": lvm.usable(node, physical.name),
+        }
+        for group in node.hardware.groups
+        for physical in group.volumes
+    ]
 
 
 @calls("storage_modify")
@@ -138,112 +157,84 @@ def storage_modify(
 ) -> None:
     """Changes whether a physical volume may be used; nothing else can be changed."""
     rest = set(changes)
-    if kind == "lvm-pv" and name == PHYSICAL_VOLUME and "allocatable" in rest:
-        node.state.facts["allocatable"] = bool(changes["allocatable"])
+    there = any(name == unit["name"] for unit in _physical_volumes(node))
+    if kind == "lvm-pv" and there and "allocatable" in rest:
+        barred = set(node.state.facts.get("unallocatable") or []) - {name}
+        if not changes["allocatable"]:
+            barred.add(name)
+        node.state.facts["unallocatable"] = sorted(barred)
         rest.discard("allocatable")
     if rest:
-        raise ValueError(f"Unable to modify the followingfields: {sorted(rest)!r}")
+        raise Unexpected(f"Unable to modify the followingfields: {sorted(rest)!r}")
 
 
 @calls("storage_execute")
 def storage_execute(
     node: SimulatedNode, kind: str, arguments: Sequence[Any], name: str, operation: str
 ) -> None:
-    """Repairs a volume group, which is never broken."""
+    """Repairs a volume group: what was lost of it stays lost, the rest is consistent."""
     if kind != "lvm-vg" or operation != "fix-consistency":
-        raise NotImplementedError
+        raise Unexpected("")
 
 
 @calls("file_storage_dir_create")
 def file_storage_dir_create(node: SimulatedNode, path: str) -> None:
     """Makes a directory with those above it; one that is there is fine."""
-    if path in node.state.devices:
+    if _is_file(node, path):
         raise NodeFailure(f"Specified storage dir '{path}' is not a directory")
     while path not in ("", "/"):
-        if path not in node.state.directories:
-            node.state.directories[path] = True
+        if not node.has_directory(path):
+            node.directories(path)[path] = True
         path = os.path.dirname(path)
 
 
 @calls("file_storage_dir_remove")
 def file_storage_dir_remove(node: SimulatedNode, path: str) -> None:
     """Removes a directory that is empty; one that is missing is fine."""
-    if path in node.state.devices:
+    if _is_file(node, path):
         raise NodeFailure(f"Specified Storage directory '{path}' is not a directory")
     if any(inside.startswith(path + "/") for inside in _inside(node)):
-        error = OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+        error = os_error(errno.ENOTEMPTY, path)
         raise NodeFailure(f"Cannot remove file storage directory '{path}': {error}")
-    node.state.directories.pop(path)
+    node.directories(path).pop(path)
 
 
 @calls("file_storage_dir_rename")
 def file_storage_dir_rename(node: SimulatedNode, old: str, new: str) -> None:
     """Renames a directory with all that is in it."""
-    there = new in node.state.directories or new in node.state.devices
-    if old not in node.state.directories:
-        if there and old not in node.state.devices:
+    there = node.has_directory(new) or _is_file(node, new)
+    if not node.has_directory(old):
+        if there and not _is_file(node, old):
             return
         raise NodeFailure(f"Specified storage dir '{old}' is not a directory")
     if there:
         raise NodeFailure(f"Cannot rename '{old}' to '{new}': both locations exist")
-    for path in _inside(node):
-        if path == old or path.startswith(old + "/"):
-            moved = new + path[len(old) :]
-            device = node.state.devices.pop(path)
+    inside = [path for path in _inside(node) if path == old or path.startswith(old + "/")]
+    for path in inside:
+        moved = new + path[len(old) :]
+        if node.directories(path).pop(path):
+            node.directories(moved)[moved] = True
+            continue
+        for shelf in (node.state.devices, node.world.cluster.volumes):
+            device = shelf.pop(path)
             if device is not None:
-                node.state.devices[moved] = device
-            elif node.state.directories.pop(path):
-                node.state.directories[moved] = True
+                shelf[moved] = device
 
 
-@calls("drbd_helper")
-def drbd_helper(node: SimulatedNode) -> str:
-    """The usermode helper of the DRBD module."""
-    return HELPER
-
-
-@calls("drbd_disconnect_net")
-def drbd_disconnect_net(node: SimulatedNode, disks: Sequence[Disk]) -> None:
-    """Makes mirrors stand alone."""
-    _network(node, disks, False)
-
-
-@calls("drbd_attach_net")
-def drbd_attach_net(node: SimulatedNode, disks: Sequence[Disk], multimaster: bool) -> None:
-    """Connects mirrors with their other halves."""
-    _network(node, disks, True)
-
-
-@calls("drbd_wait_sync")
-def drbd_wait_sync(node: SimulatedNode, disks: Sequence[Disk]) -> list[Any]:
-    """Whether all mirrors are full, and the least per cent of them."""
-    least = 100.0
-    for disk in disks:
-        _, device = need(node, disk)
-        least = min(least, sync_percent(node, device))
-    return [least >= 100.0, least]
-
-
-@calls("drbd_needs_activation")
-def drbd_needs_activation(node: SimulatedNode, disks: Sequence[Disk]) -> list[str]:
-    """The uuids of mirrors that stand alone or are not active."""
-    faulty: list[str] = []
-    for disk in disks:
-        found = find(node, disk)
-        if found is None or (found[1].kind == DRBD and not found[1].networked):
-            faulty.append(str(disk["uuid"]))
-    return faulty
-
-
-def _network(node: SimulatedNode, disks: Sequence[Disk], networked: bool) -> None:
-    for path, device in [need(node, disk) for disk in disks]:
-        node.state.devices[path] = msgspec.structs.replace(device, networked=networked)
+def _is_file(node: SimulatedNode, path: str) -> bool:
+    return path in node.state.devices or path in node.world.cluster.volumes
 
 
 def _inside(node: SimulatedNode) -> list[str]:
-    """Returns the paths of all file storage."""
-    files = [path for path, device in node.state.devices.items() if device.kind in FILE_TYPES]
-    return [*node.state.directories, *files]
+    """Returns the paths of all file storage that this node sees."""
+    shared = node.world.cluster
+    files = [
+        path
+        for shelf in (node.state.devices, shared.volumes)
+        for path, device in shelf.items()
+        if device.kind in FILE_TYPES
+    ]
+    return [*node.state.directories, *shared.directories, *files]
 
 
 def _storage_space(
@@ -252,18 +243,23 @@ def _storage_space(
     size: int | None
     free: int | None
     if kind == "file":
-        size, free = node.hardware.file_space, room(node, "file")
+        size, free = node.hardware.file_space, file_room(node)
     elif kind in ("lvm-vg", "lvm-pv"):
         if not (len(parameters) == 1 and isinstance(parameters[0], bool)):
-            raise ValueError(f"Exclusive storage parameter is not boolean: {parameters!r}")
-        there = name == node.hardware.volume_group
+            raise Unexpected(f"Exclusive storage parameter is not boolean: {parameters!r}")
+        group = node.hardware.group(name)
         if kind == "lvm-pv":
-            size = free = int(there and parameters[0])
+            size = free = 0
+            if group is not None and parameters[0]:
+                size = len(group.volumes)
+                free = len(lvm.empty(node, name))
         else:
-            size = node.hardware.disk if there else None
-            free = room(node, PLAIN) if there else None
+            size = None if group is None else group.size
+            free = None if group is None else lvm.free(node, name)
+            if group is not None and parameters[0]:
+                free = lvm.standard_size(node, name) * len(lvm.empty(node, name))
     else:
-        raise NotImplementedError
+        raise Unexpected("")
     return {"type": kind, "name": name, "storage_free": free, "storage_size": size}
 
 
@@ -273,7 +269,7 @@ def _wanted(arguments: Sequence[Any], name: str | None) -> list[str]:
 
 def _directory(node: SimulatedNode, path: str) -> dict[str, Any]:
     if not path.startswith("/"):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        raise Unexpected(str(os_error(errno.ENOENT, path)))
     used = sum(
         device.size
         for name, device in node.state.devices.items()
@@ -283,7 +279,7 @@ def _directory(node: SimulatedNode, path: str) -> dict[str, Any]:
         "name": path,
         "size": node.hardware.file_space,
         "used": used,
-        "free": room(node, "file"),
+        "free": file_room(node),
         "allocatable": True,
     }
 
@@ -291,5 +287,5 @@ def _directory(node: SimulatedNode, path: str) -> dict[str, Any]:
 def _row(unit: Mapping[str, Any], fields: Sequence[str]) -> list[Any]:
     for field in fields:
         if field not in unit:
-            raise ValueError(f"Unknown field: {field!r}")
+            raise Unexpected(f"Unknown field: {field!r}")
     return [unit[field] for field in fields]

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ganeti_masterd.constants import PROTOCOL_VERSION, RELEASE_VERSION
-from ganeti_masterd.simulation.devices import DRBD, PLAIN, room
+from ganeti_masterd.simulation import volumes as lvm
 from ganeti_masterd.simulation.hypervisor import HypervisorError, known, names, space
-from ganeti_masterd.simulation.node import Implementations, SimulatedNode
-from ganeti_masterd.simulation.system import certificate_digest, os_diagnose
-from ganeti_masterd.simulation.units import HELPER, PHYSICAL_VOLUME, vg_list, volumes
+from ganeti_masterd.simulation.mirroring import HELPER
+from ganeti_masterd.simulation.node import Implementations, SimulatedNode, Unexpected
+from ganeti_masterd.simulation.system import certificate_digest, missing_bridges
+from ganeti_masterd.simulation.systems import os_diagnose
+from ganeti_masterd.simulation.units import vg_list, volumes
 
 calls = Implementations()
 
@@ -70,6 +72,11 @@ def _files(node: SimulatedNode, paths: Sequence[str]) -> dict[str, str]:
     return digests
 
 
+def _reaches(node: SimulatedNode, name: str) -> bool:
+    """Whether packets of this node come to another."""
+    return node.world.reachable(name) and node.world.joined(node.name, name)
+
+
 def _nodes(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
     """Which nodes can't be reached by ssh; only candidates look."""
     everyone, by_node, candidates = value
@@ -79,7 +86,7 @@ def _nodes(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
     return {
         name: "ssh problem: exited with exit code 255 (no output)"
         for name in others
-        if not node.world.reachable(name)
+        if not _reaches(node, name)
     }
 
 
@@ -95,7 +102,7 @@ def _network(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
         + (" and secondary" if secondary != primary else "")
         + " interface(s)"
         for name, primary, secondary in everyone
-        if not node.world.reachable(name)
+        if not _reaches(node, name)
     }
 
 
@@ -136,6 +143,14 @@ def _instances(node: SimulatedNode, hypervisors: Sequence[str]) -> list[str] | s
         return str(error)
 
 
+def _space(node: SimulatedNode, hypervisor: str) -> dict[str, int]:
+    """Memory and processors; noded doesn't expect that they can't be told."""
+    try:
+        return space(node, hypervisor)
+    except HypervisorError as error:
+        raise Unexpected(str(error))
+
+
 def _time(node: SimulatedNode, _: Any) -> list[int]:
     """The node's clock, in seconds and microseconds."""
     seconds, micro = divmod(int(node.world.now() * 1000000), 1000000)
@@ -143,25 +158,31 @@ def _time(node: SimulatedNode, _: Any) -> list[int]:
 
 
 def _physical_volumes(node: SimulatedNode, groups: Any) -> list[dict[str, Any]]:
-    """The physical volumes of the groups (null: of all)."""
-    if groups and node.hardware.volume_group not in groups:
-        return []
+    """The physical volumes of the groups (None: of all) that take new volumes."""
     return [
         {
-            "name": PHYSICAL_VOLUME,
-            "vg_name": node.hardware.volume_group,
-            "size": float(node.hardware.disk),
-            "free": float(room(node, PLAIN)),
+            "name": physical.name,
+            "vg_name": group.name,
+            "size": float(physical.size),
+            "free": float(physical.size - lvm.used(node, physical.name)),
             "attributes": "a--",
             "lv_list": [],
         }
+        for group in node.hardware.groups
+        for physical in group.volumes
+        if (not groups or group.name in groups) and lvm.usable(node, physical.name)
     ]
+
+
+def _logical_volumes(node: SimulatedNode, group: Any) -> dict[str, list[Any]]:
+    """The logical volumes of a group."""
+    found = volumes(node)
+    return {name: row for name, row in found.items() if name.startswith(f"{group}/")}
 
 
 def _mirrors(node: SimulatedNode, _: Any) -> list[int]:
     """The minors in use."""
-    devices = node.state.devices.items()
-    return sorted(dev.minor for _, dev in devices if dev.kind == DRBD and dev.active)
+    return sorted(node.world.mirrors.of_node(node.name))
 
 
 def _allowed_paths(node: SimulatedNode, name: str) -> Any:
@@ -172,18 +193,18 @@ def _allowed_paths(node: SimulatedNode, name: str) -> Any:
 #: Each key of a request and what answers it.
 CHECKS: Mapping[str, Check] = {
     "allowed-file-storage-paths": _allowed_paths,
-    "bridges": lambda node, value: [],
+    "bridges": missing_bridges,
     "client-cert": lambda node, value: [None, certificate_digest(node)],
     "drbd-helper": lambda node, value: [True, HELPER],
     "drbd-list": _mirrors,
     "drbd-version": lambda node, value: DRBD_VERSION,
     "filelist": _files,
     "file-storage-path": lambda node, value: NOTHING,
-    "hvinfo": space,
+    "hvinfo": _space,
     "hvparms": _parameters,
     "hypervisor": _hypervisors,
     "instancelist": _instances,
-    "lvlist": lambda node, value: volumes(node),
+    "lvlist": _logical_volumes,
     "master-ip": _master_address,
     "node-net-test": _network,
     "nodelist": _nodes,

@@ -39,16 +39,17 @@ class Report(Struct, frozen=True):
 
 
 class Wishes(Struct, frozen=True):
-    """What is asked for: the vote, and whether the start fails without the master's address."""
+    """What is asked for: the vote, the master's address, and whether the start fails without it."""
 
     vote: bool = True
+    master_ip: bool = True
     require_master_ip: bool = False
 
 
 async def ask_nodes(
     nodes: INodeRPC, timers: Timers, snapshot: Snapshot, wishes: Wishes, say: Say
 ) -> Report:
-    """Holds the vote, then has the master's address brought up.
+    """Holds the vote, then has the master's address brought up, as far as wished.
 
     ``say`` is told of each round of votes that has to be repeated.
     """
@@ -60,6 +61,8 @@ async def ask_nodes(
         lines.append(Line("info", f"This node is the master: {verdict.reason}"))
     else:
         lines.append(Line("warn", "The nodes were not asked whether this one is the master"))
+    if not wishes.master_ip:
+        return Report(lines)
     fault = await bring_up_address(nodes, snapshot)
     if fault is None:
         lines.append(Line("info", f"The master's address {snapshot.cluster.master_ip} is up"))

@@ -121,25 +121,38 @@ class Passed(Struct, frozen=True):
 def check(wanted: Wanted, machine: IMachine) -> Passed:
     """Checks all that needs no other node; raises :class:`Refused`."""
     paths = wanted.paths
-    account: Account | None = None
-    changes = wanted.user is not None or wanted.group is not None
-    if changes:
-        account = machine.account(wanted.user, wanted.group)
-        if account is not None:
-            check_may_become(account, machine.uid())
+    account = wanted_account(wanted, machine)
     try:
         refuse_others(paths, simulated=wanted.simulated)
         check_master(paths, machine)
-        if changes and account is None:
-            raise Refused(
-                f"The user {wanted.user!r} or the group {wanted.group!r}, as which the daemon is"
-                " to run (--user, --group), doesn't exist"
-            )
+        check_account(wanted, account)
         return Passed(_check_files(paths), account)
     except OSError as error:
         raise Refused(f"The daemon can't work below {paths.data}: {error}") from None
     except GenericError as error:
         raise Refused(str(error)) from None
+
+
+def wanted_account(wanted: Wanted, machine: IMachine) -> Account | None:
+    """Returns the account to become; None where there is none, or none is wanted.
+
+    Raises :class:`Refused` unless this user may become it.
+    """
+    if wanted.user is None and wanted.group is None:
+        return None
+    account = machine.account(wanted.user, wanted.group)
+    if account is not None:
+        check_may_become(account, machine.uid())
+    return account
+
+
+def check_account(wanted: Wanted, account: Account | None) -> None:
+    """Raises :class:`Refused` if an account is wanted and doesn't exist."""
+    if account is None and not (wanted.user is None and wanted.group is None):
+        raise Refused(
+            f"The user {wanted.user!r} or the group {wanted.group!r}, as which the daemon is"
+            " to run (--user, --group), doesn't exist"
+        )
 
 
 def check_may_become(account: Account, uid: int) -> None:

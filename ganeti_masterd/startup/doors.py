@@ -6,9 +6,11 @@ the daemon itself open it; nothing else knows which it is.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -18,6 +20,8 @@ from ganeti_masterd.rpc.https import HTTPSNodes, noded_port
 from ganeti_masterd.rpc.interfaces import INodeRPC
 from ganeti_masterd.simulation.calllog import Mode
 from ganeti_masterd.simulation.cluster import SimulatedNodes
+from ganeti_masterd.simulation.control import CONTROL, listen
+from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.timing import Timers
 
@@ -44,12 +48,13 @@ def open_door(
     master: str,
     *,
     simulate_log: Mode | None,
+    description: Description | None = None,
     events: Events | None = None,
 ) -> Door:
-    """Returns the door to simulated nodes, or, with a null ``simulate_log``, to real ones."""
+    """Returns the door to simulated nodes, or, with ``simulate_log`` None, to real ones."""
     if simulate_log is None:
         return RealDoor(reactor, timers, paths, events)
-    return SimulatedDoor(reactor, timers, paths, master, simulate_log, events)
+    return SimulatedDoor(reactor, timers, paths, master, simulate_log, description, events)
 
 
 class RealDoor:
@@ -92,14 +97,18 @@ class SimulatedDoor:
         paths: Paths,
         master: str,
         log: Mode,
+        description: Description | None = None,
         events: Events | None = None,
     ) -> None:
         self._reactor = reactor
+        self._control = os.path.join(paths.root, CONTROL)
+        self._listening: IListeningPort | None = None
         self._pool = ThreadPool(1, 1, "simulation")
         self._simulated = SimulatedNodes(
             timers,
             root=paths.root,
             master=master,
+            description=description,
             log=log,
             in_disk_thread=self._in_disk_thread,
             processes=reactor,
@@ -112,12 +121,16 @@ class SimulatedDoor:
         return self._simulated.start()
 
     def start_threads(self) -> None:
-        """See :meth:`Door.start_threads`."""
+        """See :meth:`Door.start_threads`; from now on switches can be thrown from outside."""
         self._pool.start()
+        self._listening = listen(self._reactor, self._control, self._simulated)
 
     def close(self) -> Deferred[None]:
         """See :meth:`Door.close`."""
-        return self.nodes.close().addBoth(self._ended)
+        stopped = succeed(None)
+        if self._listening is not None:
+            stopped = self._listening.stopListening() or stopped
+        return stopped.addBoth(lambda _: self.nodes.close()).addBoth(self._ended)
 
     def _in_disk_thread(self, function: Any, *args: Any) -> Deferred[Any]:
         if self._pool.started:

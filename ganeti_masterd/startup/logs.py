@@ -154,7 +154,11 @@ class SyslogObserver:
 
 @implementer(ILogObserver)
 class Everywhere:
-    """Gives each event to several observers; those for debugging only with ``debug``."""
+    """Gives each event to several observers; those for debugging only with ``debug``.
+
+    One that raises doesn't keep an event from the others; the first such error is raised
+    then, and Twisted tells of it.
+    """
 
     def __init__(self, observers: list[Any], debug: bool) -> None:
         self.observers = observers
@@ -163,8 +167,14 @@ class Everywhere:
     def __call__(self, event: LogEvent) -> None:
         """See ``ILogObserver``."""
         if self._debug or event.get("log_level") is not LogLevel.debug:
-            for observer in self.observers:
-                observer(event)
+            error: Exception | None = None
+            for observer in tuple(self.observers):
+                try:
+                    observer(event)
+                except Exception as raised:
+                    error = error or raised
+            if error is not None:
+                raise error
 
 
 class TextLines:

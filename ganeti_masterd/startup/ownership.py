@@ -46,6 +46,7 @@ def folders_of(paths: Paths, account: Account) -> list[Place]:
         Place(paths.queue + "/archive", 0o750, account.gid),
         Place(paths.run, 0o775, account.gid),
         Place(paths.sockets, 0o770, account.gid),
+        Place(paths.live_locks, 0o750, account.gid),
         Place(os.path.dirname(paths.log), 0o770, account.gid),
     ]
 

@@ -61,6 +61,11 @@ class Paths:
         return self.run + "/socket"
 
     @property
+    def live_locks(self) -> str:
+        """The folder in which tools lock a file as long as they live, for wconfd to see."""
+        return self.run + "/livelocks"
+
+    @property
     def socket(self) -> str:
         """The socket on which clients look for the master daemon.
 
@@ -77,7 +82,7 @@ class Paths:
 
     @property
     def wconfd_socket(self) -> str:
-        """The socket on which ganeti-watcher asks whether wconfd is alive.
+        """The socket on which tools look for wconfd.
 
         Longer than :attr:`socket` by a byte; the length of a path is checked there.
         """

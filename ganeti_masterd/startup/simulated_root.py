@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from ganeti_masterd.config.document import encode, parse
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import file_content, ssconf_values
 from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.startup import simulated_keys
 from ganeti_masterd.startup.paths import Paths
 
@@ -28,6 +30,7 @@ def make_folders(paths: Paths) -> None:
         (paths.queue + "/archive", 0o750),
         (paths.run, 0o775),
         (paths.sockets, 0o770),
+        (paths.live_locks, 0o750),
         (os.path.dirname(paths.log), 0o770),
         (paths.hooks, 0o755),
     ):
@@ -36,22 +39,18 @@ def make_folders(paths: Paths) -> None:
             os.chmod(folder, mode)
 
 
-def prepare(paths: Paths, nodes: int) -> None:
+def prepare(paths: Paths, simulated: int | Description) -> None:
     """Makes the root ready; a root without a configuration gets a new cluster.
 
-    Raises ``ConfigurationError`` where that can't be done.
+    That has so many nodes, or those that are described. Raises
+    ``ConfigurationError`` where that can't be done.
     """
     paths.socket  # noqa: B018 - a root that is too long is refused before anything is made
     try:
         make_folders(paths)
         if not os.path.exists(paths.config):
             _write(paths.queue + "/version", b"1\n", 0o640)
-            snapshot = new_cluster(
-                CLUSTER_NAME,
-                nodes,
-                time.time(),
-                file_storage_dir=os.path.join(paths.root, "srv/ganeti/file-storage"),
-            )
+            snapshot = _new(paths, simulated)
             write_ssconf(paths, snapshot)
             for name, content, mode in simulated_keys.files(time.time()):
                 _write(f"{paths.data}/{name}", content, mode)
@@ -61,6 +60,21 @@ def prepare(paths: Paths, nodes: int) -> None:
         raise ConfigurationError(
             f"The simulated root {paths.root} can't be made ready: {error}"
         ) from None
+
+
+def _new(paths: Paths, simulated: int | Description) -> Snapshot:
+    """Returns the configuration of a new cluster."""
+    settings: dict[str, Any] = {
+        "name": CLUSTER_NAME,
+        "file_storage_dir": os.path.join(paths.root, "srv/ganeti/file-storage"),
+    }
+    nodes: int | dict[str, str]
+    if isinstance(simulated, Description):
+        settings.update(simulated.settings)
+        nodes = {name: node.group for name, node in simulated.nodes.items()}
+    else:
+        nodes = simulated
+    return new_cluster(settings.pop("name"), nodes, time.time(), **settings)
 
 
 def write_ssconf(paths: Paths, snapshot: Snapshot) -> None:

@@ -6,11 +6,14 @@ import contextlib
 import os
 import socket
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IReactorSocket
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 
 from ganeti_masterd.luxi.prompt import send_promptly
+
+log = Logger()
 
 #: How many connections may wait to be accepted.
 BACKLOG = 4096
@@ -55,13 +58,21 @@ class MasterSocket:
             # The reactor has a duplicate of its own.
             sock.close()
 
-    def close(self) -> None:
-        """Stops accepting and removes the socket; connections stay as they are."""
+    def close(self) -> Deferred[None]:
+        """Stops accepting and removes the socket; connections stay as they are.
+
+        Fires when its private folder is gone too.
+        """
         port, self._port = self._port, None
-        if port is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
-            maybeDeferred(port.stopListening).addCallback(lambda _: self._remove_folder())
+        if port is None:
+            return succeed(None)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        return (
+            maybeDeferred(port.stopListening)
+            .addErrback(lambda failure: log.failure("A socket could not be closed", failure))
+            .addCallback(lambda _: self._remove_folder())
+        )
 
     def _remove_folder(self) -> None:
         with contextlib.suppress(OSError):

@@ -101,7 +101,7 @@ class Stopping:
     def _first_look(self) -> None:
         self._look()
         if self.state is State.DRAINING:
-            self._parts.when_idle().addCallback(lambda _: self._happens(Happening.IDLE))
+            self._parts.when_idle().addBoth(lambda _: self._happens(Happening.IDLE))
 
     def _look_later(self) -> None:
         log.info("Waiting for {jobs} running jobs to end", jobs=self._parts.running_jobs())
@@ -139,7 +139,7 @@ class Stopping:
             log.failure("Not every part could be ended in order", failure)
 
         done = self._parts.tear_down(self._abandon).addErrback(failed)
-        done.addCallback(lambda _: self._happens(Happening.TORN_DOWN))
+        done.addBoth(lambda _: self._happens(Happening.TORN_DOWN))
 
     def _bound(self) -> None:
         if not self._bounded:

@@ -204,6 +204,18 @@ class SynchronousContext:
             if self.kill_after < 0:
                 raise JobKilled(f"Job {self.job_id} was killed")
 
+    @property
+    def killed(self) -> bool:
+        """Whether the kill has arrived."""
+        return self.kill_after is not None and self.kill_after < 0
+
+    def call_unattended(
+        self, nodes: Iterable[str | Target], call: Call[Any], arguments: Arguments = ()
+    ) -> None:
+        """Calls nodes, whether the job was killed or not, and forgets their answers."""
+        with self.shielded():
+            self.call(nodes, call, arguments)
+
     @contextmanager
     def shielded(self) -> Iterator[None]:
         """Puts a kill off."""

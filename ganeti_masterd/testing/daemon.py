@@ -40,7 +40,8 @@ class DaemonProcess:
 
     ``root``'s last part is the host name that Ganeti's tools are to be told
     (``node1``); :attr:`environment` tells them. ``options`` go to ``gnt-masterd``
-    in addition to ``--root`` and ``--simulate``, and ``wrapper`` before the
+    in addition to ``--root`` and ``--simulate`` (``nodes``: how many, or the file that
+    describes them), and ``wrapper`` before the
     whole command (such as ``strace``). All that the process prints is appended
     to ``ROOT.log``, beside the root. Leaving it as a context kills the process.
     """
@@ -49,7 +50,7 @@ class DaemonProcess:
         self,
         root: Path | str,
         *options: str,
-        nodes: int = 3,
+        nodes: int | str = 3,
         wrapper: Sequence[str] = (),
     ) -> None:
         self.root = Path(root)

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rows import Row, SerialRow
+from ganeti_masterd.observers import Observers
 
 
 @implementer(IJournal)
@@ -29,7 +30,7 @@ class MemoryJournal:
         self.files_fault: str | None = None
         self.reserved = 0
         self._pending: list[tuple[list[Row], Callable[[], object] | None, Deferred[None]]] = []
-        self._rollbacks: list[Callable[[], object]] = []
+        self._rollbacks: Observers[[]] = Observers("a commit that failed")
 
     def commit(
         self, rows: Sequence[Row], publish: Callable[[], object] | None = None
@@ -56,14 +57,13 @@ class MemoryJournal:
     def fail(self, message: str = "the journal can't be written: disk full") -> None:
         """Lets the disk refuse every commit that is pending."""
         pending, self._pending = self._pending, []
-        for rollback in self._rollbacks:
-            rollback()
+        self._rollbacks.call()
         for _, _, done in pending:
             done.errback(Failure(JobQueueError(message)))
 
     def on_rollback(self, function: Callable[[], object]) -> None:
         """See :meth:`IJournal.on_rollback`."""
-        self._rollbacks.append(function)
+        self._rollbacks.add(function)
 
     def effect(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Runs nothing on a disk: gives the function null for one."""

@@ -83,8 +83,10 @@ class CheckTests(SynchronousTestCase):
         return str(self.assertRaises(JobFileError, check_jobs, jobs, "f"))
 
     def test_good(self) -> None:
-        """Good ones pass."""
-        check_jobs([[DELAY], [DELAY, DELAY]], "f")
+        """Good ones pass, and stay what they are."""
+        jobs = [[dict(DELAY)], [dict(DELAY), dict(DELAY)]]
+        check_jobs(jobs, "f")
+        self.assertEqual(jobs, [[DELAY], [DELAY, DELAY]])
 
     def test_places(self) -> None:
         """A fault names job and opcode only where there are several."""

@@ -37,6 +37,21 @@ class OptionTests(FolderCase):
                 if isinstance(parameter, click.Option):
                     self.assertTrue(parameter.help, parameter)
 
+    def test_shown_defaults(self) -> None:
+        """To type the default that help shows is to type nothing; the same for every command."""
+        walked = 0
+        for each in (program, *program.commands.values()):
+            context = click.Context(each)
+            for parameter in each.params:
+                if not isinstance(parameter, click.Option) or not parameter.show_default:
+                    continue
+                walked += 1
+                default = parameter.get_default(context)
+                self.assertIsInstance(default, str, parameter.name)
+                self.assertIn(f"[default: {default}", " ".join(each.get_help(context).split()))
+                parameter.type_cast_value(context, default)
+        self.assertTrue(walked)
+
     def test_version(self) -> None:
         """The version alone."""
         self.assertEqual(self.invoke("--version").output, f"gnt-luxi {version('ganeti-masterd')}\n")

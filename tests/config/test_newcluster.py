@@ -19,6 +19,17 @@ from .sample import document, uuid
 
 
 class NewCluster(SynchronousTestCase):
+    def test_groups(self) -> None:
+        """Nodes can be given by name with their groups; the first is the master."""
+        nodes = {"alpha": "racks", "beta": "default", "gamma": "racks"}
+        snapshot = new_cluster("demo", nodes, 1.0)
+        self.assertEqual(verify(snapshot), [])
+        self.assertEqual(snapshot.master.name, "alpha")
+        groups = {group.uuid: group.name for group in snapshot.groups.values()}
+        self.assertEqual(sorted(groups.values()), ["default", "racks"])
+        self.assertEqual({node.name: groups[node.group] for node in snapshot.nodes.values()}, nodes)
+        self.assertRaises(OpPrereqError, new_cluster, "demo", {}, 1.0)
+
     def test_valid(self) -> None:
         """Clusters of any size are sound, and read back as they were made."""
         for nodes in (1, 3, 10, 11, 300):

@@ -10,12 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.config.addresspool import new_pool
 from ganeti_masterd.config.objects import Disk, Instance, Network, Nic
 from ganeti_masterd.config.reservations import (
-    LAST_PORT,
     Reservations,
     with_ports,
     without_ports,
 )
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import LAST_DRBD_PORT
 from ganeti_masterd.errors import OpPrereqError, ProgrammerError, ReservationError
 
 from .sample import NODE1, NODE2, NODE3, sample
@@ -154,7 +154,7 @@ class Generating(SynchronousTestCase):
 
     def test_no_port_left(self) -> None:
         """When all ports are in use, that is an error."""
-        cluster = replace(self.snapshot.cluster, highest_used_port=LAST_PORT)
+        cluster = replace(self.snapshot.cluster, highest_used_port=LAST_DRBD_PORT)
         snapshot = self.snapshot.with_object("cluster", cluster)
         fault = self.assertRaises(OpPrereqError, self.held.generate_port, 1, snapshot)
         self.assertEqual(fault.args[1], "insufficient_resources")

@@ -225,7 +225,7 @@ class LockTests(ExecutionScene):
     """Locks around opcodes."""
 
     async def test_one_at_a_time(self) -> None:
-        """Two opcodes on one node run one after the other, on two nodes side by side."""
+        """Opcodes on one node run one after the other."""
         inside = threading.Semaphore(1)
         clashes: list[bool] = []
 
@@ -238,6 +238,23 @@ class LockTests(ExecutionScene):
         jobs = [await self.submit(dummy()) for _ in range(4)]
         await gatherResults([ensureDeferred(self.ends(job_id)) for job_id in jobs])
         self.assertEqual(clashes, [False] * 4)
+
+    async def test_two_nodes(self) -> None:
+        """Opcodes on two nodes run side by side: each waits until the other is there."""
+        meeting = threading.Barrier(2, timeout=10)
+
+        def locks(unit: Any, level: Level, snapshot: Snapshot) -> Wanted:
+            if level is Level.NODE:
+                return exclusive(snapshot.node(unit.op.messages).uuid)
+            return LogicalUnit.locks(unit, level, snapshot)
+
+        def meet(unit: Any, ctx: Context) -> None:
+            meeting.wait()
+
+        self.unit(locks=locks, exec=meet)
+        jobs = [await self.submit(dummy(messages=name)) for name in ("node2", "node3")]
+        for job_id in jobs:
+            self.assertEqual((await self.ends(job_id)).status, "success")
 
     async def test_waiting_is_seen_and_costs_no_slot(self) -> None:
         """A job that waits for a lock shows it, and others use its slot."""
@@ -430,6 +447,20 @@ class ContextTests(ExecutionScene):
         self.assertEqual(child.input["comment"], "Submitted by OP_TEST_DUMMY")
         self.assertEqual(list(child.input["reason"][0]), ["a", "b", 1])
 
+    async def test_ids_of_jobs_of_a_job(self) -> None:
+        """Their ids are reserved on disk in the commit that makes them: none is given twice."""
+
+        def execute(unit: Any, ctx: Context) -> None:
+            if unit.op.messages is None:
+                ctx.submit([[dummy(messages="child")]])
+
+        self.unit(exec=execute)
+        await self.run_job(dummy())
+        self.queue.last_id = self.queue.reserved - 1
+        last = (await self.run_job(dummy())).id + 1
+        self.assertEqual((await self.ends(last)).status, "success")
+        self.assertGreaterEqual(self.journal.reserved, last)
+
     async def test_reservations_end_with_the_job(self) -> None:
         """What a job reserved is refused to others until it ends."""
 
@@ -478,17 +509,6 @@ class KillTests(ExecutionScene):
         self.assertEqual([op.status for op in job.ops], ["success", "error", "error"])
         self.assertEqual(job.ops[1].result[0], "OpExecError")
         self.assertIn("killed", job.ops[1].result[1][0])
-
-    async def test_during_a_call(self) -> None:
-        """A kill waits for the answer of a call, then ends the opcode."""
-
-        def call(unit: Any, ctx: Context) -> None:
-            ctx.call([ctx.snapshot().master.uuid], "test_delay", (0.05,))
-
-        self.unit(exec=call)
-        job_id = await self.submit(dummy())
-        await self.kill(job_id)
-        self.assertEqual((await self.ends(job_id)).status, "error")
 
     async def test_shielded(self) -> None:
         """Clean-up that is shielded is finished."""

@@ -26,10 +26,6 @@ class HookedContext(SynchronousContext):
         self.wrote_config = True
         return super().change(*args, **kwargs)
 
-    def call_shielded(self, nodes: Any, procedure: str, arguments: Any = ()) -> Any:
-        with self.shielded():
-            return self.call(nodes, procedure, arguments)
-
 
 class Rename(LogicalUnit[Any]):
     """Stands for an opcode that has hooks and changes something."""

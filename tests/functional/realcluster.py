@@ -78,6 +78,7 @@ class RealCluster:
         self.namespace = f"masterd-{folder.name}"
         self.deployed = False
         self.paths = Paths(str(folder / "node1"))
+        self._storage = folder / "file-storage"
         self._etc = Path("/etc/netns") / self.namespace
 
     def up(self, nodes: Sequence[str] = NODES) -> None:
@@ -89,19 +90,22 @@ class RealCluster:
         self._make_namespace()
         setup = [VCLUSTER_SETUP, "-E", "-N", "-c", str(len(NODES)), "-i", "10", "-p", NET]
         self._inside([*setup, "-I", "/bin/true", str(self.folder)], {}).checked()
-        storage = self.folder / "file-storage"
-        storage.mkdir()
+        self._storage.mkdir()
         for node in NODES:
             allowed = self.folder / node / "etc/ganeti/file-storage-paths"
-            allowed.write_text(f"{storage}\n", encoding="utf-8")
-        options = f"--file-storage-dir={storage} --ipolicy-bounds-specs={_BOUNDS}"
+            allowed.write_text(f"{self._storage}\n", encoding="utf-8")
+        self.init()
+        for node in nodes[1:]:
+            self.run(f"gnt-node add --no-ssh-key-check {node}").checked()
+
+    def init(self) -> None:
+        """Makes a cluster of node1, whose roots are there."""
+        options = f"--file-storage-dir={self._storage} --ipolicy-bounds-specs={_BOUNDS}"
         self.run(
             "gnt-cluster init --no-etc-hosts --no-ssh-init --master-netdev=lo "
             "--enabled-disk-templates=diskless,file --enabled-hypervisors=fake "
             f"--nic-parameters mode=routed,link=100 {options} cluster"
         ).checked()
-        for node in nodes[1:]:
-            self.run(f"gnt-node add --no-ssh-key-check {node}").checked()
 
     def close(self) -> None:
         """Ends every process in the namespace, and takes it away."""

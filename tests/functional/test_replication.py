@@ -12,6 +12,8 @@ import pytest_twisted
 from noded import NodeDaemon, free_port
 from twisted.internet.defer import Deferred
 
+from ganeti_masterd.config.document import Image, encode, parse
+from ganeti_masterd.config.pages import Pages
 from ganeti_masterd.journal.files import Files
 from ganeti_masterd.replication import candidate
 from ganeti_masterd.replication.journal import ReplicatedJournal
@@ -21,6 +23,7 @@ from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
+from tests.config.sample import big, uuid
 from tests.functional.conftest import REQUIRE_PEER, require
 from tests.replication.model import FILES, Model
 from tests.replication.scene import ModelState, configuration
@@ -131,6 +134,20 @@ async def cluster(daemons: list[NodeDaemon], monkeypatch: pytest.MonkeyPatch) ->
     made.replication.start()
     yield made
     await made.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_large_configuration(cluster: Cluster, daemons: list[NodeDaemon]) -> None:
+    """Node daemons take a configuration of 3,000 instances made of pages, as it is changed."""
+    snapshot, pages = parse(big(3000)), Pages()
+    for number in range(3):
+        instance = snapshot.instances[uuid(number)]
+        snapshot = snapshot.with_object("instances", instance.with_tags([f"t{number}"]))
+        image = Image(snapshot, pages)
+        cluster.state.image = lambda image=image: image
+        await cluster.journal.commit(cluster.model.change(0))
+        for daemon in daemons[1:]:
+            assert (daemon.data / "config.data").read_bytes() == encode(snapshot)
 
 
 @pytest_twisted.ensureDeferred

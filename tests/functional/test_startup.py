@@ -10,6 +10,7 @@ import pwd
 import shlex
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.startup import simulated_root
 from ganeti_masterd.startup.locks import LockedFile
@@ -482,3 +484,26 @@ def test_systemd_is_told(site: Site) -> None:
             while True:
                 rest.append(systemd.recv(100))
         assert b"STOPPING=1" in rest
+
+
+def test_a_socket_for_monitors_is_read_only(make_daemon: MakeDaemon, folder: Path) -> None:
+    """On --monitor-socket everything may be asked and nothing changed; the other takes changes."""
+    path = folder / "monitor"
+    with (
+        make_daemon(f"--monitor-socket={path}", "--monitor-socket-mode=0606") as daemon,
+        BlockingClient(str(path)) as client,
+    ):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o606
+        assert client.config_values(["cluster_name", "drain_flag"]) == ["cluster", False]
+        assert client.query_jobs(None, ["id"]) == []
+        opcodes = [{"OP_ID": "OP_TEST_DELAY", "duration": 0.0}]
+        for method, *arguments in (
+            ("SubmitJob", opcodes),
+            ("SubmitManyJobs", [opcodes]),
+            ("SetDrainFlag", True),
+            ("SetWatcherPause", None),
+        ):
+            with pytest.raises(OpPrereqError, match="changes something, which this socket doesn't"):
+                client.call(method, *arguments)
+        assert client.config_values(["drain_flag"]) == [False]
+        assert daemon.client().submit_job(opcodes) == 1

@@ -45,6 +45,48 @@ def taken_over(cluster: RealCluster, before: Outcomes) -> RealCluster:
     return cluster
 
 
+def test_back_up_and_restore(cluster: RealCluster, before: Outcomes) -> None:
+    """What the documentation on migration says before anything is switched over."""
+    data = cluster.paths.data
+    archive = cluster.folder / "before.tar.gz"
+    cluster.run("gnt-cluster queue drain").checked()
+    cluster.daemon_util("stop-all").checked()
+    cluster.run(f"tar -C {os.path.dirname(data)} -czpf {archive} ganeti").checked()
+    cluster.daemon_util("start-all").checked()
+    until(lambda: cluster.run("gnt-cluster queue undrain").code == 0, "luxid does not answer")
+    cluster.run("gnt-cluster add-tags lost").checked()
+
+    cluster.daemon_util("stop-all").checked()
+    cluster.run(f"mv {data} {data}.after").checked()
+    cluster.run(f"tar -C {os.path.dirname(data)} -xzpf {archive}").checked()
+    cluster.daemon_util("start-all").checked()
+    until(lambda: cluster.run("gnt-cluster queue undrain").code == 0, "luxid does not answer")
+    cluster.run("gnt-cluster redist-conf").checked()
+    assert cluster.run("gnt-cluster list-tags").checked().out == ""
+    assert outcome(cluster, VERIFY)[1] == before[VERIFY][1]
+
+
+def test_check_only_beside_luxid(cluster: RealCluster, before: Outcomes) -> None:
+    """It passes while luxid and wconfd run, names both and a job that runs, and writes nothing."""
+    cluster.deploy()
+    job = cluster.run("gnt-debug delay --submit --print-jobid -n node2 4").checked().out
+    job_id = int("".join(filter(str.isdigit, job)))
+    listed = f"gnt-job list --no-headers -o status {job_id}"
+    until(lambda: cluster.run(listed).out.strip() == "running", f"job {job_id} does not run")
+    tree = (
+        f"find {cluster.paths.data} {cluster.paths.run} -printf '%p %m %u %g %i %s %C@\\n' | sort"
+    )
+    seen = cluster.run(tree).checked().out
+    done = cluster.run(f"{cluster.folder}/bin/twistd gnt-masterd --check-only").checked()
+    assert cluster.run(tree).checked().out == seen
+    for path in cluster.paths.peers_pids:
+        assert f"To be stopped before the start: {path}" in done.err
+    assert f"To end before the start: job {job_id} (running" in done.err
+    assert "This node is the master: 2 of 2 other nodes agree" in done.err
+    until(lambda: cluster.run(listed).out.strip() == "success", f"job {job_id} does not end")
+    cluster.undeploy()
+
+
 def test_jobs_of_luxid_that_run_refuse_the_take_over(
     cluster: RealCluster, before: Outcomes
 ) -> None:

@@ -77,6 +77,17 @@ class PauseTests(AdmissionScene):
         self.rules()
         self.assertEqual((self.runner.begun, self.status(job_id)), ([], STATUS_CANCELED))
 
+    def test_not_at_once(self) -> None:
+        """A job that is paused or under a limit does not begin with its submission either."""
+        self.start()
+        for rules in ([rule("PAUSE")], [rule(["RATE_LIMIT", 1])], [rule("REJECT")]):
+            self.rules(*rules)
+            self.submit_some(1)
+            self.assertEqual(self.runner.asked, [])
+        self.rules(rule("ACCEPT"))
+        (accepted,) = self.submit_some(1)
+        self.assertEqual(self.runner.asked, [accepted])
+
     def test_cancel_that_fails(self) -> None:
         """A held job whose cancelling could not be recorded is still held."""
         self.start()
@@ -225,6 +236,34 @@ class RateLimitTests(AdmissionScene):
         self.queue.wake()
         self.assertEqual(self.runner.begun, [jobs[0], jobs[0]])
 
+    def test_waiting_for_locks_counts_for_new_rules(self) -> None:
+        """A job that waited for locks when the rule came counts for it."""
+        self.start()
+        (blocked,) = self.submit_some(1)
+        self.queue.scheduler.block(blocked)
+        self.rules(rule(["RATE_LIMIT", 1]))
+        (held,) = self.submit_some(1)
+        self.assertEqual(self.runner.begun, [blocked])
+        self.queue.scheduler.resume(blocked, 0)
+        self.queue.wake()
+        self.finish(blocked)
+        self.assertEqual(self.runner.begun, [blocked, blocked, held])
+
+    def test_waiting_for_a_slot_counts_for_new_rules(self) -> None:
+        """A job that had its locks and no slot when the rule came counts for it."""
+        self.start()
+        (resuming,) = self.submit_some(1)
+        self.queue.scheduler.block(resuming)
+        self.queue.scheduler.limit = 0
+        self.queue.scheduler.resume(resuming, 0)
+        self.rules(rule(["RATE_LIMIT", 1]))
+        (held,) = self.submit_some(1)
+        self.queue.scheduler.limit = 10
+        self.queue.wake()
+        self.assertEqual(self.runner.begun, [resuming, resuming])
+        self.finish(resuming)
+        self.assertEqual(self.runner.begun, [resuming, resuming, held])
+
     def test_reason(self) -> None:
         """A reason limits the jobs that have it, without any rule."""
         self.start()
@@ -254,7 +293,7 @@ class StartTests(AdmissionScene):
         noop = {"OP_ID": "OP_TEST_DELAY", "duration": 1.0, "reason": []}
         jobs = {n: model.new_job(n, [noop], 1.0) for n in (1, 2, 3)}
         jobs[2] = model.begin_waiting(jobs[2], 0, 2.0)
-        self.successResultOf(restore(self.queue, LoadedJobs(jobs, {}, {})))
+        self.successResultOf(restore(self.queue, LoadedJobs(jobs, {})))
         self.start()
         self.assertEqual([self.status(n) for n in (1, 2, 3)], ["canceled", "canceled", "queued"])
         self.assertEqual(self.runner.begun, [])

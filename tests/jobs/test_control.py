@@ -14,6 +14,28 @@ class CancelTests(QueueScene):
     def cancel(self, job_id: int, kill: bool = False) -> tuple[bool, str]:
         return self.successResultOf(self.control.cancel(job_id, kill))
 
+    def test_just_begun(self) -> None:
+        """A job that has its slot and shows as queued yet is not dequeued: it runs."""
+        self.start()
+        job_id = self.submit_one()
+        self.assertEqual((self.runner.begun, self.status(job_id)), ([job_id], "queued"))
+        done, _ = self.successResultOf(self.control.cancel(job_id))
+        self.assertFalse(done)
+        self.assertEqual(self.status(job_id), "queued")
+
+    def test_does_not_begin_while_it_is_dequeued(self) -> None:
+        """A slot that becomes free while the disk records the cancelling is not for this job."""
+        self.start()
+        first, _, third = (self.submit_one() for _ in range(3))
+        self.journal.held = True
+        done = self.control.cancel(third)
+        self.queue.scheduler.discard(first)
+        self.queue.wake()
+        self.assertNotIn(third, self.runner.begun)
+        self.journal.release()
+        self.assertTrue(self.successResultOf(done)[0])
+        self.assertEqual((third in self.runner.begun, self.status(third)), (False, "canceled"))
+
     def test_queued(self) -> None:
         """A queued job is dequeued, its results null."""
         job_id = self.submit_one(delay(), delay())

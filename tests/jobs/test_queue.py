@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from ganeti_masterd.errors import JobQueueError
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import JobChanged
 from ganeti_masterd.jobs import model
 from ganeti_masterd.journal.rows import JobRow, LogRow, SerialRow
+from ganeti_masterd.query.fields import View
+from ganeti_masterd.query.jobs import ARCHIVED
+from ganeti_masterd.query.sources import Request, Sources
 from tests.jobs.scene import QueueScene, delay
+from tests.query.scene import rich_snapshot
 
 
 class PublishingTests(QueueScene):
@@ -39,6 +46,27 @@ class PublishingTests(QueueScene):
         self.assertEqual(self.queue.opcodes, {})
         self.journal.held = False
         self.assertEqual(self.submit_one(), 2)
+
+    def test_one_that_fails_to_publish(self) -> None:
+        """What raises as a commit is published keeps no job of it from being seen."""
+        first, second = self.submit_one(), self.submit_one()
+
+        def bad() -> None:
+            raise ZeroDivisionError
+
+        real = self.queue.admission.ended
+
+        def ended(job_id: int, status: str) -> None:
+            real(job_id, status)
+            if job_id == first:
+                raise ZeroDivisionError
+
+        self.patch(self.queue.admission, "ended", ended)
+        jobs = [model.cancel(self.queue.jobs[job_id], 1.0) for job_id in (first, second)]
+        self.successResultOf(self.queue.commit(jobs, publish=bad))
+        self.assertEqual([self.status(job_id) for job_id in (first, second)], ["canceled"] * 2)
+        self.assertEqual(self.queue.tip(second), self.queue.jobs[second])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_everything_pending_fails_together(self) -> None:
         """A failed commit takes those along that were built on it."""
@@ -106,6 +134,28 @@ class PublishingTests(QueueScene):
         self.successResultOf(done)
         self.assertEqual(self.status(job_id), "success")
 
+    def test_stop_while_the_disk_refuses(self) -> None:
+        """At the stop, what the disk has refused up to then is given up, and nothing is left."""
+        job_id = self.submit_one()
+        self.journal.held = True
+        running = model.begin_running(self.queue.jobs[job_id], 0, 1.0)
+        done = self.queue.commit_surely([model.succeed(running, 0, None, 2.0)])
+        self.journal.fail()
+        self.queue.give_up()
+        self.failureResultOf(done, DaemonStopping)
+        self.assertEqual(len(self.timers), 0)
+        self.queue.give_up()
+
+    def test_an_end_that_no_disk_takes(self) -> None:
+        """A state that can't be written down fails at once, and leaves the job as it was."""
+        job_id = self.submit_one()
+        running = model.begin_running(self.queue.jobs[job_id], 0, 1.0)
+        done = self.queue.commit_surely([model.succeed(running, 0, object(), 2.0)])
+        self.failureResultOf(done, TypeError)
+        self.assertEqual(self.queue.tip(job_id), self.queue.jobs[job_id])
+        self.finish(job_id)
+        self.assertEqual((self.queue._tip, self.queue._pending), ({}, {}))
+
 
 class RunningTests(QueueScene):
     """Who begins, and when."""
@@ -164,6 +214,25 @@ class RunningTests(QueueScene):
         self.submit_one()
         self.assertEqual(self.runner.asked, [3])
 
+    def test_slot_of_a_job_that_never_was(self) -> None:
+        """A job that could not begin at once, and was then refused by the disk, has no slot."""
+        self.start()
+        self.journal.held = True
+        done = self.submission.submit([[delay()]])
+        self.assertEqual(self.runner.asked, [1])
+        self.journal.fail()
+        self.failureResultOf(done, JobQueueError)
+        self.assertEqual(self.queue.scheduler.running, set())
+
+    def test_not_at_once_while_closing(self) -> None:
+        """A job that comes in as the queue closes is not begun with its commit."""
+        self.start()
+        self.queue.close()
+        self.queue.opcodes[1] = (delay(),)
+        job = model.new_job(1, [{"OP_ID": "OP_TEST_DELAY", "duration": 1}], 1.0)
+        self.successResultOf(self.queue.enter(job, []))
+        self.assertEqual((self.runner.asked, self.runner.begun), ([], []))
+
     def test_opcodes_are_forgotten(self) -> None:
         """Typed opcodes, which may hold secrets, go with the job's end."""
         job_id = self.submit_one()
@@ -220,6 +289,57 @@ class ArchiveTests(QueueScene):
             self.archived_file(job_id, model.encode_job(model.new_job(job_id, [{"OP_ID": "X"}], 1)))
         self.queue.last_id = 200
         self.assertEqual(len(self.successResultOf(self.queue.archived(range(1, 150)))), 120)
+
+
+class LeavingTests(QueueScene):
+    """A job that is archived, before its file has moved."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.settled: Deferred[None] = Deferred()
+        self.patch(self.journal, "settle", lambda: self.settled)
+        self.start()
+        self.job_id = self.submit_one()
+        self.finish(self.job_id)
+        self.assertTrue(self.successResultOf(self.control.archive(self.job_id)))
+
+    def queried(self) -> list[tuple[int, bool]]:
+        """Returns the ids that a query of all jobs finds, and whether they are archived."""
+        view = View(rich_snapshot())
+        nothing: Any = None
+        return self.successResultOf(
+            maybeDeferred(
+                Sources(nothing, self.queue, list).work,
+                "job",
+                view,
+                Request(None, {ARCHIVED}),
+                lambda jobs: [(job.id, job.id in view.archived) for job in jobs],
+            )
+        )
+
+    def test_is_in_the_archive_at_once(self) -> None:
+        """It isn't live any more, and there is no moment at which it is nowhere."""
+        self.assertNotIn(self.job_id, self.queue.live())
+        self.assertEqual(list(self.successResultOf(self.queue.archived([self.job_id]))), [1])
+        self.assertEqual(self.successResultOf(self.queue.archived_ids()), [1])
+        self.assertEqual(self.queried(), [(1, True)])
+
+    def test_others_may_depend_on_it(self) -> None:
+        """A job that depends on it is taken, and begins."""
+        self.assertEqual(self.queue.status_of(self.job_id), "success")
+        dependant = self.submit_one(delay(depends=[[self.job_id, []]]))
+        self.assertEqual(self.runner.begun, [self.job_id, dependant])
+
+    def test_is_read_from_its_file_then(self) -> None:
+        """Once the files have followed, it is no longer kept in memory."""
+        self.settled.callback(None)
+        self.assertEqual(self.successResultOf(self.queue.archived([self.job_id])), {})
+        self.assertIsNone(self.queue.status_of(self.job_id))
+
+    def test_files_that_cannot_follow(self) -> None:
+        """A journal that ends with files behind keeps nothing in memory either."""
+        self.settled.errback(DaemonStopping("the journal is closed"))
+        self.assertIsNone(self.queue.status_of(self.job_id))
 
 
 class SerialTests(QueueScene):

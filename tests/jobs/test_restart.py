@@ -42,6 +42,15 @@ class RestartScene(QueueScene):
 class RestartTests(RestartScene):
     """States (spec masterd 7)."""
 
+    def test_drained(self) -> None:
+        """A queue that was drained stays drained, and one that wasn't stays open."""
+        self.restart()
+        self.assertFalse(self.queue.drained)
+        with open(self.folder.drain, "wb"):
+            pass
+        self.restart()
+        self.assertTrue(self.queue.drained)
+
     def test_states(self) -> None:
         """Waiting jobs are queued again, running ones end in error, ended ones stay."""
         self.found(1, "queued")
@@ -101,6 +110,9 @@ class RestartTests(RestartScene):
         self.assertEqual(self.status(3), "error")
         self.finish(1)
         self.assertIn(2, self.runner.begun)
+        self.assertEqual(self.queue.status_of(80), "success")
+        self.finish(4)
+        self.assertEqual((self.queue.status_of(80), len(self.queue.endings)), (None, 0))
 
 
 class IdTests(RestartScene):
@@ -164,7 +176,7 @@ class FolderTests(SynchronousTestCase):
         """A folder that isn't there holds nothing."""
         folder = QueueFolder(self.mktemp())
         self.assertEqual(folder.live_ids(), [])
-        self.assertEqual(folder.archived_ids(), [])
+        self.assertEqual(folder.archive_folders(), [])
         self.assertEqual((folder.read_serial(), folder.highest_archived()), (0, 0))
         self.assertIsNone(folder.read(1))
 

@@ -13,8 +13,8 @@ from ganeti_masterd.errors import (
     prereq,
 )
 from ganeti_masterd.jobs import model
-from ganeti_masterd.jobs.submission import Submission
-from ganeti_masterd.journal.rows import JobRow
+from ganeti_masterd.jobs.submission import SERIAL_BLOCK, Submission
+from ganeti_masterd.journal.rows import JobRow, SerialRow
 from ganeti_masterd.opcodes import decode_opcode
 from tests.jobs.scene import QueueScene, delay
 
@@ -112,6 +112,23 @@ class SubmissionTests(QueueScene):
         self.queue.close()
         self.failureResultOf(self.submission.submit([[delay()]]), DaemonStopping)
 
+    def test_others_may_refuse(self) -> None:
+        """What stands behind the queue, such as a lack of majority, may refuse every job."""
+        reasons = [JobQueueError("no majority")]
+        submission = Submission(self.queue, refusal=lambda: reasons[0] if reasons else None)
+        failure = self.failureResultOf(submission.submit([[delay()]]), JobQueueError)
+        self.assertEqual(failure.getErrorMessage(), "no majority")
+        self.assertEqual((self.journal.rows, self.queue.last_id), ([], 0))
+        self.assertRaises(JobQueueError, submission.prepare, [[delay()]])
+        reasons.clear()
+        self.assertEqual(self.successResultOf(submission.submit([[delay()]])), [1])
+
+    def test_bad_jobs_of_a_job_leave_nothing(self) -> None:
+        """Where one job of an opcode is bad none is made, and no opcode stays in memory."""
+        jobs = [[delay()], [delay(depends=[[99, []]])]]
+        self.assertRaises(OpPrereqError, self.submission.prepare, jobs)
+        self.assertEqual((self.queue.opcodes, self.journal.rows), ({}, []))
+
     def test_no_opcodes(self) -> None:
         """A job without opcodes is refused."""
         (refused,) = self.submit([])
@@ -136,3 +153,24 @@ class SubmissionTests(QueueScene):
         self.queue.commit(made, rows)
         self.assertEqual(sorted(self.queue.jobs), [1, 2])
         self.assertRaises(OpPrereqError, self.submission.prepare, [[delay(depends=[[99, []]])]])
+
+    def test_ids_of_jobs_of_a_job(self) -> None:
+        """Ids that an opcode's jobs get are reserved on disk with them: none is given twice."""
+        self.submit_one()
+        before = self.queue.reserved
+        self.queue.last_id = before - 1
+        made, rows = self.submission.prepare([[delay()]])
+        self.assertEqual(([job.id for job in made], rows), ([before], []))
+        made, rows = self.submission.prepare([[delay()]])
+        self.assertEqual([job.id for job in made], [before + 1])
+        self.assertEqual(rows, [SerialRow(before + 1 + SERIAL_BLOCK)])
+
+    def test_jobs_of_a_job_refused(self) -> None:
+        """A queue that stops or is full takes no jobs of an opcode; a drained one does."""
+        self.queue.drained = True
+        self.submission.prepare([[delay()]])
+        full = Submission(self.queue, max_jobs=1)
+        self.assertRaises(JobQueueFull, full.prepare, [[delay()], [delay()]])
+        self.queue.close()
+        self.assertRaises(DaemonStopping, self.submission.prepare, [[delay()]])
+        self.assertEqual((self.queue.last_id, list(self.queue.opcodes)), (1, [1]))

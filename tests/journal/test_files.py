@@ -9,7 +9,7 @@ import stat
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.disk import MOST_OPEN, Disk
 from ganeti_masterd.journal.files import (
     Files,
     job_number,
@@ -124,6 +124,46 @@ class DiskTests(SynchronousTestCase):
                 (disk.make_directory, (self.path("nowhere/x"), 0o750)),
             ):
                 self.assertRaises(FileNotFoundError, function, *arguments)
+
+    def test_synced(self) -> None:
+        """What is synced reaches the disk: exactly that file, or that directory, and then."""
+        synced: list[str] = []
+        fsync = os.fsync
+
+        def recording(descriptor: int) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            fsync(descriptor)
+
+        self.patch(os, "fsync", recording)
+        self.disk.write(self.path("new"), b"1", 0o640)
+        self.disk.write(self.path("other"), b"1", 0o640)
+        self.assertEqual(synced, [])
+        self.disk.sync(self.path("new"))  # through the descriptor that wrote it
+        self.assertEqual(synced, [self.path("new")])
+        self.disk.sync(self.path("new"))  # opened again
+        self.assertEqual(synced, [self.path("new")] * 2)
+        self.disk.rename(self.path("new"), self.path("job-1"))
+        self.disk.sync_directory(self.root)
+        self.assertEqual(synced[2:], [self.root])
+        # Let go of while many are open: still synced when asked.
+        for number in range(MOST_OPEN + 1):
+            self.disk.write(self.path(f"many-{number}"), b"", 0o640)
+        self.disk.sync(self.path("other"))
+        self.assertEqual(synced[3:], [self.path("other")])
+
+    def test_sync_that_fails(self) -> None:
+        """A fault of the disk is not swallowed, and costs no descriptor."""
+
+        def failing(descriptor: int) -> None:
+            raise OSError(errno.EIO, "disk")
+
+        self.patch(os, "fsync", failing)
+        before = os.listdir("/proc/self/fd")
+        self.disk.write(self.path("one"), b"1", 0o640)
+        self.assertRaises(OSError, self.disk.sync, self.path("one"))
+        self.assertRaises(OSError, self.disk.sync, self.path("one"))
+        self.assertRaises(OSError, self.disk.sync_directory, self.root)
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
 
     def test_modes(self) -> None:
         """Modes are as asked, whatever the umask and the mode before."""

@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import Committed, Events
 from ganeti_masterd.journal import journal as journal_module
+from ganeti_masterd.journal.following import KNOWN_DIRECTORIES
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.rounds import Pace
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, SerialRow
@@ -390,6 +391,39 @@ class FollowingTests(JournalTestCase):
         journal._rounds._config_image = Scene().image
         self.follow(5.0)
         self.assertEqual(journal.backlog, 0)
+
+    def test_fault_in_the_plan(self) -> None:
+        """Whoever commits is told though no round can be planned; the next one has all."""
+
+        def broken() -> None:
+            raise ValueError("no plan")
+
+        plan = self.journal._rounds._plan
+        self.patch(self.journal._rounds, "_plan", broken)
+        first = self.commit(job(1))
+        self.thread.run()
+        self.successResultOf(first)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.patch(self.journal._rounds, "_plan", plan)
+        second = self.commit(job(2))
+        self.follow(PAUSE)
+        self.successResultOf(second)
+        self.assertEqual(self.disk.names("/queue"), ["job-1", "job-2"])
+
+    def test_many_archive_directories(self) -> None:
+        """Of the archive's directories no more than some are remembered, and all are durable."""
+        count = 2 * KNOWN_DIRECTORIES + 1
+        for number in range(count):
+            job_id = 10_000 * number + 1
+            self.commit(job(job_id))
+            self.commit(job(job_id, archived=True))
+            self.follow()
+        known = self.journal._writing._follower._durable_directories
+        self.assertLessEqual(len(known), KNOWN_DIRECTORIES)
+        self.scene.disk.crash(lambda versions: 0)
+        for number in range(count):
+            path = FILES.archived_job(10_000 * number + 1)
+            self.assertIsNotNone(self.scene.disk.read(path), path)
 
     def test_pace(self) -> None:
         """The pauses are options."""

@@ -354,3 +354,13 @@ class CloseTests(KeeperCase):
             waiting.addErrback(lambda _, job: order.append(job), job)
         self.keeper.close()
         self.assertEqual(order, [4, 2, 3])
+
+    def test_cancels_another(self) -> None:
+        """One that is told of the stop may give up for another, who has that as its outcome."""
+        self.gets(1, exclusive("n1"))
+        waiting = [self.waits(job, exclusive("n1")) for job in (2, 3, 4)]
+        waiting[0].addErrback(lambda _: waiting[1].cancel())
+        waiting[2].addErrback(lambda _: self.keeper.release_all(4))
+        self.keeper.close()
+        self.failureResultOf(waiting[1], CancelledError)
+        self.assertEqual((self.keeper.waiting, len(self.timers)), (0, 0))

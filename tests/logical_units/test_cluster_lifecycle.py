@@ -239,7 +239,7 @@ class NetworkTests(UnitScene):
     def test_answers(self) -> None:
         """A machine is there whether or not a node daemon runs on it."""
         with socket.create_server(("127.0.0.1", 0)) as server:
-            self.patch(renaming, "NODED_PORT", server.getsockname()[1])
+            self.patch(renaming, "DEFAULT_NODED_PORT", server.getsockname()[1])
             self.assertTrue(renaming.answers("127.0.0.1"))
         self.assertTrue(renaming.answers("127.0.0.1"))
 

@@ -304,7 +304,7 @@ class EffectTests(ParamsScene):
 
     def test_told(self) -> None:
         """What is as it should be already is said."""
-        self.run_unit(OP, vg_name="xenvg", file_storage_dir=self.cluster.file_storage_dir)
+        self.run_unit(OP, vg_name="xenvg", file_storage_dir=self.cluster.file_storage_dir + "/")
         self.assertEqual(
             self.ctx.lines,
             [

@@ -30,9 +30,9 @@ WRONG_ARGUMENTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"diskparams": {"file": {"stripes": 1}}}, "Provided option keys not supported"),
     ({"install_image": "x"}, "Install image must be an absolute path or a URL"),
     ({"zeroing_image": ""}, "Zeroing image must be an absolute path or a URL"),
-    ({"file_storage_dir": "x"}, "'file_storage_dir' must be an absolute normalized path"),
+    ({"file_storage_dir": "x"}, "'file_storage_dir' must be an absolute path, not 'x'"),
+    ({"shared_file_storage_dir": "./x/"}, "must be an absolute path, not 'x'"),
     ({"enabled_hypervisors": []}, "At least one hypervisor must be enabled"),
-    ({"enabled_disk_templates": []}, "At least one disk template must be enabled"),
     ({"reserved_lvs": ["("]}, "Invalid pattern of reserved volumes '('"),
     ({"hidden_os": [["attach", "x"]]}, "Invalid modification 'attach'"),
     ({"compression_tools": ["gzip", "a b"]}, "The tools 'a b' contain illegal characters"),
@@ -79,6 +79,11 @@ PLAIN: tuple[tuple[str, Any, str, Any], ...] = (
     ("file_storage_dir", "/x", "file_storage_dir", "/x"),
     ("shared_file_storage_dir", "/x", "shared_file_storage_dir", "/x"),
     ("gluster_storage_dir", "/x", "gluster_storage_dir", "/x"),
+    ("file_storage_dir", "/boot/", "file_storage_dir", "/boot"),
+    ("shared_file_storage_dir", "//srv//a/../b/.", "shared_file_storage_dir", "/srv/b"),
+    ("gluster_storage_dir", "/srv/a b/", "gluster_storage_dir", "/srv/a b"),
+    ("file_storage_dir", "/", "file_storage_dir", "/"),
+    ("file_storage_dir", "", "file_storage_dir", ""),
     ("install_image", "/x", "install_image", "/x"),
     ("zeroing_image", "http://x", "zeroing_image", "http://x"),
     ("instance_communication_network", "net", "instance_communication_network", "net"),
@@ -128,6 +133,14 @@ class PlanningTests(SynchronousTestCase):
                 self.assertEqual(
                     replace(after, **{field: getattr(self.cluster, field)}), self.cluster, name
                 )
+
+    def test_empty(self) -> None:
+        """No disk templates, and parameters of NICs that are null, change nothing."""
+        for parameters in (
+            {"enabled_disk_templates": []},
+            {"nicparams": {"link": None, "mode": None}},
+        ):
+            self.assertEqual(self.change(**parameters).cluster, self.cluster)
 
     def test_nothing(self) -> None:
         """An opcode without parameters changes nothing."""

@@ -214,17 +214,9 @@ class _Job(SynchronousContext):
         timeout: float | None = None,
     ) -> Mapping[str, NodeResult]:
         answers = super().call(nodes, procedure, arguments, timeout=timeout)
-        if self.world.meanwhile:
-            self.world.meanwhile.pop(0)()
-        return answers
-
-    def call_shielded(
-        self, nodes: Iterable[str | Target], procedure: str, arguments: Arguments = ()
-    ) -> Mapping[str, NodeResult]:
-        with self.shielded():
-            answers = super().call(nodes, procedure, arguments)
-        if self.world.at_hooks:
-            self.world.at_hooks.pop(0)()
+        happens = self.world.at_hooks if procedure == "hooks_runner" else self.world.meanwhile
+        if happens:
+            happens.pop(0)()
         return answers
 
     @property  # type: ignore[override]

@@ -103,6 +103,21 @@ class CallTests(ClientCase):
         self.assertEqual(self.successResultOf(called), [1])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_endpoint_that_raises(self) -> None:
+        """A client whose endpoint raises tries again as if it had failed, then gives up."""
+
+        def broken(factory: Any) -> Any:
+            self.endpoint.tried += 1
+            raise OSError("no sockets")
+
+        self.patch(self.endpoint, "connect", broken)
+        called = self.client.call("A")
+        for _ in range(200):
+            self.clock.advance(0.1)
+        self.failureResultOf(called, DaemonUnreachable)
+        self.assertGreater(self.endpoint.tried, 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_order(self) -> None:
         """Calls go one by one, in the order they were made."""
         calls = [self.client.call("A", n) for n in range(3)]

@@ -556,6 +556,30 @@ class LimitTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertEqual(line.clock.getDelayedCalls(), [])
 
+    def test_close_one_by_another(self) -> None:
+        """One that is closed may end others, or raise: the rest is closed, and that is told."""
+        line = Line(lambda *_: Deferred(lambda _: end_the_second()))
+
+        class Raising(HalfClosing):
+            def loseConnection(self) -> None:
+                super().loseConnection()
+                raise ZeroDivisionError
+
+        others = [line.connect(transport) for transport in (None, Raising(), None, None)]
+
+        def end_the_second() -> None:
+            others[0][0].connectionLost(GONE)
+
+        line.send(request())
+        done = line.factory.close()
+        for _, transport in others[1:]:
+            self.assertTrue(transport.disconnecting)
+        for server in (line.server, *(server for server, _ in others[1:])):
+            self.assertNoResult(done)
+            server.connectionLost(GONE)
+        self.successResultOf(done)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_close_without_connections(self) -> None:
         """Closing nothing is done at once."""
         line = Line()

@@ -367,6 +367,14 @@ class ResultTests(SynchronousTestCase):
                 )
                 self.assertIn(f"{op_id}: the result is not as declared", error.args[0])
 
+    def test_no_form_in_json(self) -> None:
+        """What can't be written into the job's file is a fault of the opcode, too."""
+        for op_id, result in (("OP_CLUSTER_QUERY", {"a": 1j}), ("OP_NODE_QUERYVOLS", [object()])):
+            error = self.assertRaises(
+                OpResultError, check_result, decode_opcode(minimal(op_id)), result
+            )
+            self.assertIn(f"{op_id}: the result has no form in JSON", error.args[0])
+
     def test_every_type_is_usable(self) -> None:
         """Each opcode's result type is one that msgspec can check."""
         for op_id in OPCODES:

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import OpPrereqError
-from ganeti_masterd.opcodes import decode_opcode
+from ganeti_masterd.opcodes import decode_opcode, encode_opcode
 
 from .facts import FACTS, VALUES, minimal
 
@@ -58,8 +58,7 @@ class RecordedValueTests(SynchronousTestCase):
                     ("String" in kind and value in ([], ["x"], [["x"]]))
                     or value in (1.5, -2.5)
                     or "1.5" in repr(value)
-                    # whole floats inside of lists, 2**70 as 0, null as left out
-                    or value == [[1.0, []]]
+                    # 2**70 as 0, null as left out
                     or (value == _HUGE and kind.startswith(("OneOf 0", "EqualOrGreater")))
                     or (value is not None and "None" in repr(value) and "Disk" in kind)
                     # refused by the job itself, which knows the declared type
@@ -85,6 +84,29 @@ class RecordedValueTests(SynchronousTestCase):
                 ("what", "filter"),
             ],
         )
+
+
+class WholeNumberTests(SynchronousTestCase):
+    def test_inside(self) -> None:
+        """A whole number may be a float, also inside of lists; a fraction is refused."""
+        for op_id, name, good, bad in (
+            ("OP_TEST_DELAY", "reason", [["a", "b", 1e18]], [["a", "b", 1.5]]),
+            ("OP_TEST_DELAY", "depends", [[1.0, ["success"]]], [[1.5, ["success"]]]),
+            ("OP_TEST_DELAY", "repeat", 2.0, 2.5),
+            ("OP_CLUSTER_SET_PARAMS", "uid_pool", [[1.0, 2]], [[1.5, 2]]),
+        ):
+            opcode = decode_opcode(minimal(op_id, **{name: good}))
+            plain = encode_opcode(opcode)[name]
+            self.assertEqual(plain, good)
+            self.assertNotIn(".0", repr(plain))
+            self.assertFalse(accepted(minimal(op_id, **{name: bad})), bad)
+
+    def test_no_other_number(self) -> None:
+        """A number that may have a fraction stays a float; texts and booleans are no numbers."""
+        opcode = decode_opcode(minimal("OP_TEST_DELAY", duration=2.0, reason=[["a", "b", 3.0]]))
+        self.assertIsInstance(getattr(opcode, "duration", None), float)
+        for bad in ("1", True, float("inf"), float("nan")):
+            self.assertFalse(accepted(minimal("OP_TEST_DELAY", repeat=bad)), bad)
 
 
 class AddressTests(SynchronousTestCase):

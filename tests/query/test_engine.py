@@ -6,6 +6,7 @@ import gc
 import json
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,7 +14,7 @@ from ganeti_masterd.errors import DaemonStopping, OpPrereqError
 from ganeti_masterd.query.collectors import PATIENCE
 from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.testing.nodes import ScriptedNodes
-from tests.query.scene import Scene, big_snapshot
+from tests.query.scene import Scene, big_snapshot, recorded, recorded_nodes
 from tests.query.test_slices import Turns
 
 
@@ -72,6 +73,36 @@ class AskingTests(SynchronousTestCase):
             [("node11.example.com", "instance_console_info")],
         )
         self.assertEqual(self.asked("instance", ["status"], ["=", "name", "web2"]), [])
+
+    def test_either_by_configuration_or_live(self) -> None:
+        """An "or" of configuration and live data is judged once the nodes have answered."""
+        scene = Scene(nodes=recorded_nodes(recorded()["nodes"]))
+        either = ["|", ["=", "pnode", "node1"], ["=", "status", "running"]]
+        expected = ["instance5", "instance8", "instance31", "instance32", "web3.example.com"]
+        rows = scene.query(self, "instance", ["name"], either)
+        self.assertEqual([name for ((_, name),) in rows], expected)
+        rows = scene.query(self, "instance", ["name"], ["&", ["!", either], ["=~", "name", "^web"]])
+        self.assertEqual(
+            [name for ((_, name),) in rows],
+            ["web1.example.com", "web2.example.com", "web10.example.com"],
+        )
+
+    def test_late_answers_are_not_kept(self) -> None:
+        """An answer that is made while the configuration changes isn't given after the change."""
+        scene = self.scene
+        slices = scene.engine.slices
+        run, making = slices.run, Deferred()
+        self.patch(slices, "run", lambda *given: making.addCallback(lambda _: run(*given)))
+        late = scene.engine.answer("group", ["name"])
+        self.patch(slices, "run", run)
+        before = scene.snapshot
+        group = min(before.groups.values(), key=lambda each: each.name)
+        scene.snapshot = before.with_object("nodegroups", replace(group, name="renamed"))
+        names = scene.query(self, "group", ["name"])
+        making.callback(None)
+        self.assertIn([[0, group.name]], scene.result(self, late)["data"])
+        self.assertEqual(scene.query(self, "group", ["name"]), names)
+        self.assertIn([[0, "renamed"]], names)
 
     def test_hypervisors(self) -> None:
         """Nodes are asked for the hypervisors of the instances in question."""

@@ -170,6 +170,19 @@ class PropertyTests(SynchronousTestCase):
         if here is not None:
             self.assertNotIn("live", [field.name for field in here.fields()])
 
+    def test_alternatives_stay_together(self) -> None:
+        """Neither side of an "or" is judged alone: all of it waits for live data, or none does."""
+        here, there = compile_filter(["|", ["=", "name", "a"], ["?", "live"]], TABLE).parted()
+        self.assertIsNone(here)
+        assert there is not None
+        self.assertEqual([field.name for field in there.fields()], ["name", "live"])
+        here, there = compile_filter(
+            ["!", ["|", ["=", "name", "a"], ["?", "live"]]], TABLE
+        ).parted()
+        self.assertIsNone(here)
+        here, there = compile_filter(["|", ["=", "name", "a"], ["=", "name", "b"]], TABLE).parted()
+        self.assertIsNone(there)
+
     @given(JSON)
     @settings(deadline=None, max_examples=EXAMPLES)
     def test_anything(self, document: Any) -> None:

@@ -112,6 +112,20 @@ class JobTests(SynchronousTestCase):
             [*([n, False] for n in range(1, 6)), [8, True], [9, True]],
         )
 
+    def test_archived_while_a_page_is_read(self) -> None:
+        """A job that is archived while the archive is read is neither lost nor shown twice."""
+        jobs = self.scene.jobs
+        reading: Deferred[Any] = Deferred()
+        self.patch(jobs, "archived", lambda ids: reading)
+        answer = self.scene.engine.answer_jobs(None, ["id", "archived"])
+        found = dict(jobs.archive)
+        jobs.archive[2] = jobs.jobs.pop(2)
+        reading.callback(found)
+        self.assertEqual(
+            self.scene.result(self, answer),
+            [*([n, False] for n in range(1, 6)), [8, True], [9, True]],
+        )
+
     def test_values(self) -> None:
         """A job's values are JSON; one unknown field makes all of them null."""
         job = self.live[1]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -109,6 +112,68 @@ class SliceTests(SynchronousTestCase):
         self.slices.close()
         self.failureResultOf(done, DaemonStopping)
         self.turns()
+
+    def test_close_for_good(self) -> None:
+        """Once closed it takes no long work; what fits one slice is still done."""
+        self.slices.close()
+        done = self.slices.run(range(30), 10, list)
+        assert isinstance(done, Deferred)
+        self.failureResultOf(done, DaemonStopping)
+        self.assertEqual(self.slices.run(range(2), 10, list), [[0, 1]])
+
+    def test_cancel(self) -> None:
+        """Cancelled work takes no more turns; the rest of the line goes on."""
+        seen: list[int] = []
+        gone = self.slices.run(range(30), 10, seen.extend)
+        stays = self.slices.run(range(30), 10, list)
+        assert isinstance(gone, Deferred)
+        assert isinstance(stays, Deferred)
+        self.reactor.turn()
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        self.turns()
+        self.assertEqual(seen, list(range(8)))
+        self.assertEqual(sum(len(part) for part in self.successResultOf(stays)), 30)
+
+    def test_cancel_within_a_slice(self) -> None:
+        """Work that is cancelled while it has its turn ends with that batch."""
+        seen: list[int] = []
+
+        def cancelling(part: Sequence[int]) -> None:
+            seen.extend(part)
+            done.cancel()
+
+        done: Any = self.slices.run(range(30), 10, cancelling)
+        self.turns()
+        self.failureResultOf(done, CancelledError)
+        self.assertEqual(seen, [0])
+
+    def test_cancel_then_raise(self) -> None:
+        """A fault of work that was cancelled meanwhile is nobody's."""
+
+        def failing(part: Sequence[int]) -> None:
+            done.cancel()
+            raise ValueError("no")
+
+        done: Any = self.slices.run(range(30), 10, failing)
+        self.turns()
+        self.failureResultOf(done, CancelledError)
+
+    def test_cancel_lets_go(self) -> None:
+        """What cancelled work held is free at once."""
+
+        class Row:
+            pass
+
+        rows = [Row() for _ in range(30)]
+        first = weakref.ref(rows[0])
+        done: Any = self.slices.run(rows, 10, list)
+        self.reactor.turn()
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        del rows, done
+        gc.collect()
+        self.assertIsNone(first())
 
     def test_then(self) -> None:
         """What is there goes on at once, what isn't goes on when it is."""

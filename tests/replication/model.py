@@ -7,7 +7,9 @@ candidate's files can say whether they could ever stand beside each other.
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -101,6 +103,12 @@ class Bytes:
 
     def encode(self) -> bytes:
         return self.content
+
+    def size(self) -> int:
+        return len(self.content)
+
+    def compressed(self) -> str:
+        return base64.b64encode(zlib.compress(self.content)).decode()
 
 
 def apply(files: dict[str, bytes], state: State) -> None:

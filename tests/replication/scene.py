@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.task import Clock, deferLater
 from zope.interface import implementer
 
 from ganeti_masterd.config.document import parse
@@ -187,13 +188,23 @@ def configuration(certificates: dict[str, str] | None = None, **nodes: dict[str,
 class Scene:
     """Replication from a model to nodes; everybody is a candidate at first."""
 
-    def __init__(self, ack: Ack = Ack.CANDIDATES, *, held: bool = False) -> None:
+    def __init__(
+        self, ack: Ack = Ack.CANDIDATES, *, held: bool = False, preparing: float = 0.0
+    ) -> None:
+        """``preparing`` are the seconds until config.data is ready to be sent."""
         self.clock = Clock()
         self.timers = Timers(self.clock)
         self.nodes = Nodes(self.timers)
         self.model = Model()
         self.state = ModelState(self.model, configuration())
-        self.replication = Replication(self.nodes, FILES, self.timers, self.state, ack)
+        self.replication = Replication(
+            self.nodes,
+            FILES,
+            self.timers,
+            self.state,
+            ack,
+            partial(deferLater, self.clock, preparing) if preparing else maybeDeferred,
+        )
         self.local = MemoryJournal(held=held)
         self.journal = ReplicatedJournal(self.local, self.replication)
 

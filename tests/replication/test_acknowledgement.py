@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -94,3 +95,35 @@ class WaitingTests(SynchronousTestCase):
         for each in waiting:
             self.successResultOf(each)
         self.assertEqual(len(self.timers), 0)
+
+    def test_release_from_one_that_is_told(self) -> None:
+        """One that is told may release the rest, wait anew, or give up for another."""
+        waiting = [self.waiting.wait(number) for number in (1, 2, 3)]
+        waiting[0].addCallback(lambda _: self.waiting.release())
+        self.done = 3
+        self.waiting.moved()
+        for each in waiting:
+            self.successResultOf(each)
+        self.done = 0
+        again = [self.waiting.wait(number) for number in (4, 5, 6)]
+        again[0].addCallback(lambda _: again[1].cancel())
+        anew: list[Deferred[None]] = []
+        again[2].addCallback(lambda _: anew.append(self.waiting.wait(7)))
+        again[0].addCallback(lambda _: self.waiting.release())
+        self.waiting.release()
+        self.failureResultOf(again[1], CancelledError)
+        self.successResultOf(again[2])
+        self.assertNoResult(anew[0])
+        self.waiting.release()
+        self.assertEqual((len(self.waiting), len(self.timers)), (0, 0))
+
+    def test_report_that_raises(self) -> None:
+        """Those that are late afterwards are reported all the same."""
+        self.patch(self.waiting, "_overdue", lambda number: self.late.append(number) or 1 // 0)
+        self.waiting.wait(1)
+        self.clock.advance(4)
+        self.waiting.wait(2)
+        self.clock.advance(6)
+        self.clock.advance(4)
+        self.assertEqual(self.late, [1, 2])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)

@@ -139,16 +139,26 @@ class CallTests(SynchronousTestCase):
             [JobFile(5, body(5), False), JobFile(4, body(4, ended=True), True), ArchiveMove(3)],
         )
 
-    def test_encoded_once(self) -> None:
-        """A configuration is encoded once, however many candidates there are."""
+    def test_made_ready_once(self) -> None:
+        """A configuration is made ready once, however many candidates there are."""
         images = [b"only once"]
 
         class Image:
             def encode(self) -> bytes:
                 return images.pop()
 
+            def size(self) -> int:
+                return len(images[0])
+
+            def compressed(self) -> str:
+                raise AssertionError("it is short")
+
         config = ConfigFile(Image())
-        self.assertEqual((config.content, config.content), (b"only once", b"only once"))
+        self.assertFalse(config.ready)
+        self.assertEqual(config.travelling, [0, "only once"])
+        self.assertTrue(config.ready)
+        self.assertIs(config.travelling, config.travelling)
+        self.assertFalse(config.large)
 
 
 class StandingTests(SynchronousTestCase):

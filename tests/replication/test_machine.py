@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.journal.rows import JobRow, Row
+from ganeti_masterd.replication import states
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.candidate import RETRY_AT_MOST
 from ganeti_masterd.replication.comparison import SLICE
@@ -37,10 +38,11 @@ class Candidates(RuleBasedStateMachine):
     """Commits as the queue does, with the default kind of acknowledgement."""
 
     ack = Ack.CANDIDATES
+    preparing = 0.0
 
     def __init__(self) -> None:
         super().__init__()
-        self.scene = Scene(self.ack)
+        self.scene = Scene(self.ack, preparing=self.preparing)
         self.waiting: list[Deferred[None]] = []
         self.scene.replication.start()
         assert SLICE > 100, "one slice is enough for all jobs of a run"
@@ -156,11 +158,36 @@ class Candidates(RuleBasedStateMachine):
         assert len(self.scene.timers) == 0
 
 
+class SlowlyMade(Candidates):
+    """A configuration that takes time to be made ready."""
+
+    preparing = 0.7
+
+
+class Paced(SlowlyMade):
+    """And nobody waits for it."""
+
+    ack = Ack.LOCAL
+
+    def check_held(self, name: str, row: JobRow) -> None:
+        """Nothing was promised."""
+
+
 class MachineTests(SynchronousTestCase):
     def test_candidates(self) -> None:
         """Whatever candidates do, in the end they hold what is here, and nobody waits for ever."""
+        self.run_machine(Candidates)
+
+    def test_large_configuration(self) -> None:
+        """The same where config.data is large, so that it takes its time and keeps a pace."""
+        self.patch(states, "LARGE", 0)
+        self.run_machine(SlowlyMade)
+        self.run_machine(Paced)
+
+    def run_machine(self, machine: type[Candidates]) -> None:
+        """Runs many examples of a machine."""
         run_state_machine_as_test(
-            Candidates,
+            machine,
             settings=settings(
                 max_examples=3000 if SOAK else 120,
                 stateful_step_count=40,

@@ -9,8 +9,10 @@ from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.interfaces import IJournal
+from ganeti_masterd.replication import candidate as candidate_module
+from ganeti_masterd.replication import replication
 from ganeti_masterd.replication.acknowledgement import Ack
-from ganeti_masterd.replication.candidate import LOOK_AGAIN, PATIENCE, RETRY
+from ganeti_masterd.replication.candidate import LOOK_AGAIN, PATIENCE, RETRY, SETTLED
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
 from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.rpc.interfaces import INodeRPC
@@ -108,6 +110,7 @@ class CandidateTests(Case):
     def test_client_goes(self) -> None:
         """What whoever committed it does not wait for any more is sent all the same."""
         self.start()
+        self.scene.wait(SETTLED)
         self.scene.local.held = True
         done = self.submit()
         done.cancel()
@@ -238,6 +241,36 @@ class CandidateTests(Case):
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.successResultOf(self.submit())
 
+    def test_door_raises(self) -> None:
+        """A call that raises makes its candidate stale and nobody else; it catches up later."""
+        self.start()
+        node = self.nodes["node3"]
+        works = node.do
+
+        def broken(procedure: str, arguments: object) -> None:
+            raise RuntimeError("the door is broken")
+
+        node.do = broken  # type: ignore[method-assign]
+        self.successResultOf(self.submit())
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node2"), Standing.CURRENT)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        node.do = works  # type: ignore[method-assign]
+        self.scene.wait(RETRY + 1)
+        self.assertCurrent("node2", "node3")
+
+    def test_calls_that_cannot_be_made(self) -> None:
+        """States that can't be turned into calls fail the stream, not who published them."""
+        self.start()
+
+        def broken(*args: object) -> None:
+            raise RuntimeError("no such call")
+
+        self.patch(candidate_module, "calls_for", broken)
+        self.successResultOf(self.submit())
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+
     def test_archived_while_compared(self) -> None:
         """A job that is archived while a candidate is compared is found all the same."""
         self.nodes["node3"].files = {FILES.job(1): b"{}"}
@@ -321,7 +354,7 @@ class MembershipTests(Case):
         node.release()
         self.scene.wait(LOOK_AGAIN)
         self.assertCurrent("node2", "node3")
-        self.scene.wait(PATIENCE)
+        self.scene.wait(SETTLED)
         self.assertEqual(len(self.scene.timers), 0)
 
     def test_candidate_again_though_it_hung(self) -> None:
@@ -378,6 +411,144 @@ class MembershipTests(Case):
         self.assertEqual(len(self.scene.timers), 0)
 
 
+class RepeatedComparisonTests(Case):
+    """A daemon was killed just before: what it sent may be done after the first comparison."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.logged: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            self.logged.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        for _ in range(3):
+            self.submit()
+        self.start()
+        self.node = self.nodes["node3"]
+
+    def done_late(self, *paths: str) -> None:
+        """Lets the node do what a killed daemon asked for: older files."""
+        for path in paths:
+            self.node.files[path] = b"{}"
+
+    def compared(self) -> int:
+        return self.node.asked.count("node_verify")
+
+    def test_late_write(self) -> None:
+        """What was written after the first comparison is put right, with one line in the log."""
+        self.scene.wait(10)
+        self.done_late(FILES.job(1), FILES.serial, FILES.config, FILES.job(99))
+        self.scene.wait(SETTLED - 10)
+        self.assertCurrent("node2", "node3")
+        self.assertEqual(self.node.files[FILES.archived_job(99)], b"{}")
+        self.assertEqual(len([line for line in self.logged if "got 4 files late" in line]), 1)
+        compared = self.compared()
+        self.scene.wait(10 * SETTLED)
+        self.assertEqual(self.compared(), compared)
+        self.assertEqual(len(self.scene.timers), 0)
+
+    def test_quiet(self) -> None:
+        """Where all is as it should be, no file is sent and nothing is logged."""
+        before = len(self.node.asked), len(self.logged)
+        self.scene.wait(SETTLED)
+        self.assertEqual(self.node.asked[before[0] :], ["node_verify", "jobqueue_set_drain_flag"])
+        self.assertEqual(len(self.logged), before[1])
+        self.assertCurrent("node2", "node3")
+
+    def test_beside_the_stream(self) -> None:
+        """Commits go on meanwhile, and what they change is not taken for a late write."""
+        self.scene.wait(SETTLED - 0.5)
+        self.done_late(FILES.job(3))
+        self.node.mode = HELD
+        self.scene.wait(0.5)
+        self.assertEqual(self.node.asked[-1], "node_verify")
+        verify, self.node.held = self.node.held, []
+        self.node.mode = UP
+        self.successResultOf(self.scene.commit(self.model.run(1)))
+        self.successResultOf(self.scene.commit(self.model.end(1)))
+        self.successResultOf(self.scene.commit(self.model.put_away(1)))
+        self.successResultOf(self.submit())
+        for work in verify:
+            work()
+        self.assertCurrent("node2", "node3")
+        self.assertEqual(len([line for line in self.logged if "got 1 files late" in line]), 1)
+
+    def test_waits_for_what_is_in_flight(self) -> None:
+        """With a call in flight it begins when that has ended."""
+        self.scene.wait(SETTLED - 0.5)
+        self.node.mode = HELD
+        self.submit()
+        self.done_late(FILES.job(2))
+        self.scene.wait(1)
+        self.assertEqual(self.compared(), 1)
+        self.node.mode = UP
+        self.node.release()
+        self.assertEqual(self.compared(), 2)
+        self.assertCurrent("node2", "node3")
+
+    def test_demoted(self) -> None:
+        """A candidate that is demoted before or meanwhile is not looked at again."""
+        self.scene.wait(SETTLED - 1)
+        self.scene.configure(node2={"master_candidate": False})
+        self.node.mode = HELD
+        self.scene.wait(1)
+        self.assertEqual(self.compared(), 2)
+        none = {"master_candidate": False}
+        self.scene.configure(node2=none, node3=none)
+        self.done_late(FILES.job(1))
+        self.node.mode = UP
+        self.node.release()
+        self.assertEqual(self.node.files[FILES.job(1)], b"{}")
+        self.assertEqual(self.nodes["node2"].asked.count("node_verify"), 1)
+        self.scene.wait(60)
+        self.assertEqual(len(self.scene.timers), 0)
+
+    def test_fails(self) -> None:
+        """A question that fails makes it stale, and it is compared in full later."""
+        self.node.mode = DOWN
+        self.done_late(FILES.job(1))
+        self.scene.wait(SETTLED)
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.node.mode = UP
+        self.scene.wait(RETRY + LOOK_AGAIN)
+        self.assertCurrent("node2", "node3")
+        self.assertEqual(self.compared(), 3)
+
+    def test_stale_when_it_is_due(self) -> None:
+        """One that is compared in full after that time is not compared twice."""
+        self.scene.wait(5)
+        self.node.mode = DOWN
+        self.submit()
+        self.node.mode = UP
+        self.scene.wait(60)
+        self.assertCurrent("node2", "node3")
+        self.assertEqual(self.compared(), 2)
+
+    def test_promoted_early(self) -> None:
+        """One that becomes a candidate within that time is compared again as well."""
+        self.scene.configure(node3={"master_candidate": False})
+        self.scene.wait(5)
+        self.scene.configure()
+        self.done_late(FILES.job(1))
+        self.scene.wait(SETTLED - 5)
+        self.assertCurrent("node2", "node3")
+
+    def test_stop(self) -> None:
+        """A stop before or meanwhile leaves nothing that waits."""
+        self.node.mode = HELD
+        self.scene.wait(SETTLED)
+        self.successResultOf(self.scene.replication.close())
+        self.node.release()
+        self.scene.wait(60)
+        self.assertEqual(len(self.scene.timers), 0)
+        self.scene = Scene()
+        self.scene.replication.start()
+        self.successResultOf(self.scene.replication.close())
+        self.assertEqual(len(self.scene.timers), 0)
+
+
 class LocalTests(Case):
     ack = Ack.LOCAL
 
@@ -414,6 +585,17 @@ class MajorityTests(Case):
         self.scene.wait(2 * RETRY)
         self.successResultOf(done)
         self.assertIsNone(self.scene.replication.refusal())
+
+    def test_half_is_none(self) -> None:
+        """Of two candidates the master alone is no majority, as the other may say the same."""
+        self.start()
+        self.scene.configure(node3={"offline": True})
+        self.successResultOf(self.submit())
+        self.nodes["node2"].mode = DOWN
+        done = self.submit()
+        self.scene.wait(PATIENCE + ACK_PATIENCE)
+        self.assertNoResult(done)
+        self.assertIn("Only 1 of 2", str(self.scene.replication.refusal()))
 
     def test_catching_up_holds_nothing(self) -> None:
         """Before all is there that it lacks, a candidate counts for no commit, however old."""
@@ -537,3 +719,103 @@ class EveryNodeTests(Case):
         self.nodes["node3"].release()
         self.successResultOf(done)
         self.assertNotIn(DRAIN, self.nodes["node1"].files)
+
+
+class FlushTests(Case):
+    """A flush of the configuration, which waits for all that can be reached."""
+
+    def test_nothing_new(self) -> None:
+        """Where all is sent, or nothing is replicated yet, it is done at once."""
+        self.successResultOf(self.scene.replication.flushed())
+        self.start()
+        self.successResultOf(self.scene.replication.flushed())
+
+    def test_waits_for_candidates(self) -> None:
+        """All that was published before is there when it is done, and no later."""
+        self.start()
+        self.nodes["node2"].mode = self.nodes["node3"].mode = HELD
+        self.scene.commit(self.model.change(0))
+        done = self.scene.replication.flushed()
+        self.nodes["node2"].release()
+        self.assertNoResult(done)
+        self.nodes["node3"].release()
+        self.successResultOf(done)
+        self.assertCurrent("node2", "node3")
+
+    def test_waits_for_simple_configuration(self) -> None:
+        """Nodes that are no candidates have the simple configuration when it is done."""
+        self.start()
+        self.scene.configure(node3={"master_candidate": False})
+        self.nodes["node3"].mode = HELD
+        self.scene.configure(node2={"master_candidate": False}, node3={"master_candidate": False})
+        done = self.scene.replication.flushed()
+        self.assertNoResult(done)
+        self.nodes["node3"].release()
+        self.successResultOf(done)
+
+    def test_waits_for_newcomers(self) -> None:
+        """A node that has just become a candidate is waited for till it holds everything."""
+        self.scene.state.config = configuration(node3={"master_candidate": False})
+        self.start()
+        self.nodes["node3"].mode = HELD
+        self.scene.configure()
+        done = self.scene.replication.flushed()
+        for _ in range(20):
+            self.assertNoResult(done)
+            self.nodes["node3"].release()
+            if self.standing("node3") is Standing.CURRENT:
+                break
+        self.nodes["node3"].release()
+        self.successResultOf(done)
+        self.assertCurrent("node2", "node3")
+
+    def test_no_node_that_is_down(self) -> None:
+        """A candidate that can't be reached is not waited for, also one that just failed."""
+        self.start()
+        self.nodes["node2"].mode, self.nodes["node3"].mode = DOWN, HUNG
+        self.scene.commit(self.model.change(0))
+        done = self.scene.replication.flushed()
+        self.assertNoResult(done)
+        self.scene.wait(PATIENCE)
+        self.successResultOf(done)
+
+    def test_slow_candidate(self) -> None:
+        """One that takes too long is given up; the next flush waits for it again."""
+        self.patch(replication, "ACK_PATIENCE", PATIENCE / 2)
+        self.setUp()
+        lines: list[LogEvent] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        self.start()
+        self.nodes["node2"].mode = HELD
+        self.scene.commit(self.model.change(0))
+        done = self.scene.replication.flushed()
+        self.scene.wait(PATIENCE / 2 - 1)
+        self.assertNoResult(done)
+        self.scene.wait(1)
+        self.successResultOf(done)
+        text = "A flush of the configuration no longer waits for nodes node2"
+        self.assertEqual([formatEvent(line) for line in lines].count(text), 1)
+        self.nodes["node2"].release()
+        self.scene.commit(self.model.change(1))
+        again = self.scene.replication.flushed()
+        self.assertNoResult(again)
+        while self.nodes["node2"].held:
+            self.nodes["node2"].release()
+        self.successResultOf(again)
+
+    def test_ends_with_the_daemon(self) -> None:
+        """Whoever waits is told when the daemon ends."""
+        self.start()
+        self.nodes["node2"].mode = HUNG
+        self.scene.commit(self.model.change(0))
+        done = self.scene.replication.flushed()
+        self.scene.replication.close()
+        self.scene.wait(STOP_PATIENCE + 1)
+        self.successResultOf(done)
+
+
+class LocalFlushTests(FlushTests):
+    """A flush waits for others also where commits don't."""
+
+    ack = Ack.LOCAL

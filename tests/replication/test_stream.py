@@ -55,6 +55,7 @@ class Streaming(RuleBasedStateMachine):
         self.number = 0
         #: What each publication made of the files that it touched.
         self.published: dict[int, dict[str, bytes]] = {}
+        self.under_way: list[State] | None = None
         self.lost = False
         self.missed = False
         self.seen = 0
@@ -111,13 +112,24 @@ class Streaming(RuleBasedStateMachine):
             self.stream.offer(self.number, DrainFlag(drained))
         self.model.drained = drained
 
-    @rule(data=st.data(), count=st.integers(1, 4))
-    def deliver(self, data: Any, count: int) -> None:
-        for _ in range(count):
-            self.deliver_some(data)
+    @precondition(lambda self: self.under_way is None)
+    @rule()
+    def take(self) -> None:
+        self.under_way = self.stream.take() or None
 
-    def deliver_some(self, data: Any) -> None:
-        states = self.stream.take()
+    @rule(data=st.data(), count=st.integers(1, 4), hold=st.booleans())
+    def deliver(self, data: Any, count: int, hold: bool) -> None:
+        for _ in range(count):
+            self.deliver_some(data, hold)
+
+    @rule()
+    def release(self) -> None:
+        if self.under_way is None:
+            self.stream.release()
+
+    def deliver_some(self, data: Any, hold: bool) -> None:
+        states = self.stream.take() if self.under_way is None else self.under_way
+        self.under_way = None
         assert self.stream.take() == []
         assert len({(type(s), getattr(s, "job_id", None)) for s in states}) == len(states)
         # They may arrive in any order.
@@ -125,12 +137,14 @@ class Streaming(RuleBasedStateMachine):
             apply(self.files, state)
             if self.stream.watermark >= 0:
                 check_order(self.files)
-        self.stream.delivered()
+        self.stream.delivered(hold=hold)
 
     @precondition(lambda self: not self.lost)
     @rule(count=PICK)
     def lose(self, count: int) -> None:
-        for state in self.stream.take()[:count]:
+        states = self.stream.take() if self.under_way is None else self.under_way
+        self.under_way = None
+        for state in states[:count]:
             apply(self.files, state)
         self.stream.clear()
         self.lost = self.missed = True
@@ -160,6 +174,12 @@ class Streaming(RuleBasedStateMachine):
     @precondition(lambda self: not self.lost)
     @rule()
     def settle(self) -> None:
+        if self.under_way is not None:
+            for state in self.under_way:
+                apply(self.files, state)
+            self.under_way = None
+            self.stream.delivered()
+        self.stream.release()
         while states := self.stream.take():
             for state in states:
                 apply(self.files, state)
@@ -299,6 +319,42 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.stream.take(), [second])
         self.stream.delivered()
         self.assertEqual(self.stream.watermark, 3)
+
+    def test_all_changes_meanwhile_are_one(self) -> None:
+        """While a configuration is under way jobs run and change it, and the next has it all."""
+        first, second, third = (ConfigFile(Bytes(b"%d" % n)) for n in range(3))
+        self.offer(first)
+        self.assertEqual(self.stream.take(), [first])
+        self.offer(second, job(1, ended=True), SerialFile(9), job(2), third, job(2, ended=True))
+        self.assertEqual(len(self.stream), 6)
+        self.stream.delivered(hold=True)
+        self.assertEqual(self.stream.watermark, 1)
+        self.assertEqual(self.all(), [[SerialFile(9)], [job(2)]])
+        self.assertEqual((len(self.stream), self.stream.watermark), (3, 1))
+        self.stream.release()
+        self.assertEqual(self.all(), [[third], [job(1, ended=True), job(2, ended=True)]])
+        self.assertEqual((len(self.stream), self.stream.watermark), (0, 7))
+
+    def test_no_job_before_its_serial(self) -> None:
+        """A job whose serial waits behind a configuration doesn't go before that."""
+        first, second = ConfigFile(Bytes(b"1")), ConfigFile(Bytes(b"2"))
+        ended = job(2, ended=True)
+        self.offer(first, ended, job(1), second, SerialFile(9))
+        self.assertEqual(self.stream.take(), [first])
+        self.offer(job(7))
+        self.stream.delivered()
+        order = [[ended], [job(1)], [second], [SerialFile(9)], [job(7)]]
+        self.assertEqual(self.all(), order)
+
+    def test_never_put_off_for_ever(self) -> None:
+        """What comes once a configuration may go doesn't go before it."""
+        first, second = ConfigFile(Bytes(b"1")), ConfigFile(Bytes(b"2"))
+        self.offer(first)
+        self.stream.take()
+        self.offer(second)
+        self.stream.delivered()
+        self.offer(job(1))
+        self.assertEqual(self.stream.take(), [second])
 
     def test_nothing_for_others(self) -> None:
         """A publication that has nothing for candidates is held by all."""

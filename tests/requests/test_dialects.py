@@ -144,7 +144,14 @@ class AnswerTests(RequestScene):
     def test_exports(self) -> None:
         """Exports are an object by node, false for one that can't be asked."""
         self.nodes.answers["node1", "export_list"] = ["a", "b"]
-        exports = self.call("QueryExports", ["node1", "node2", "node3"], version=CLASSIC)
+        exports = self.call("QueryExports", ["node1", "node2", "node3"], False, version=CLASSIC)
         self.assertEqual(exports["node1"], ["a", "b"])
         self.assertIs(exports["node3"], False)
         self.assertIn("node2", exports)
+
+    def test_tags(self) -> None:
+        """The cluster's tags may be asked for without a name."""
+        self.assertEqual(self.call("QueryTags", "cluster", None, version=CLASSIC), [])
+        for args in (["cluster"], ["cluster", 5]):
+            self.refused("QueryTags", *args, kind=OpPrereqError, version=CLASSIC)
+        self.refused("QueryTags", "cluster", None, kind=OpPrereqError)

@@ -68,7 +68,8 @@ class TableTests(RequestScene):
             good = [value for value, _ in arguments]
             required = [argument.required for argument in METHODS[name].arguments].count(True)
             self.assertEqual(len(good), len(METHODS[name].arguments), name)
-            for args in ([*good, None, None], good[: required - 1]):
+            too_many, too_few = [*good, None, None], good[: required - 1]
+            for args in [too_many, too_few] if required else [too_many]:
                 message = self.refused(name, *args, kind=OpPrereqError)
                 self.assertTrue(message.startswith(f"{name}: expected ["), message)
                 self.assertIn(f"not {len(args)} argument", message)
@@ -156,7 +157,7 @@ class SubmitTests(RequestScene):
     def test_refused(self) -> None:
         """Bad opcodes are refused, each with a message that says where."""
         for bad, place in (
-            ([], "a job needs at least one opcode"),
+            ([], "A job needs at least one opcode"),
             ([5], "[0]"),
             ([DELAY, {"OP_ID": "OP_NONE"}], "[1]"),
             ([{**DELAY, "priority": 3}], "priority"),
@@ -177,22 +178,53 @@ class SubmitTests(RequestScene):
         self.assertIsInstance(self.call("SubmitJob", [DELAY]), int)
 
     def test_many(self) -> None:
-        """One bad job does not fail the others."""
+        """A job that is refused does not fail the others."""
         results = self.call(
             "SubmitManyJobs",
             [
                 [DELAY],
                 [],
-                [{"OP_ID": "OP_NONE"}],
+                [
+                    {
+                        "OP_ID": "OP_INSTANCE_CREATE",
+                        "instance_name": "x",
+                        "mode": "create",
+                        "disks": [],
+                        "nics": [],
+                    }
+                ],
                 [{**DELAY, "depends": [[-1, []]]}],
                 [{**DELAY, "depends": [[-4, []]]}],
-                "job",
             ],
         )
-        self.assertEqual([done for done, _ in results], [True, False, False, False, True, False])
+        self.assertEqual([done for done, _ in results], [True, False, False, False, True])
         self.assertEqual((results[0][1], results[4][1]), (1, 5))
         self.assertTrue(all(isinstance(text, str) for done, text in results if not done))
         self.assertEqual(self.call("SubmitManyJobs", []), [])
+
+    def test_many_with_one_that_can_not_be_read(self) -> None:
+        """A job that can't be decoded fails the whole call, saying which, and makes no job."""
+        for bad, place in (
+            ("job", "jobs[1]"),
+            (None, "jobs[1]"),
+            ([5], "jobs[1][0]"),
+            ([DELAY, {"OP_ID": "OP_NONE"}], "jobs[1][1]"),
+            ([{"duration": 1}], "OP_ID"),
+            ([{"OP_ID": "OP_TEST_DELAY"}], "duration"),
+            ([{**DELAY, "colour": 1}], "colour"),
+            ([{**DELAY, "priority": 3}], "priority"),
+            ([{**DELAY, "duration": "x"}], "duration"),
+            ([{**DELAY, "reason": ["x"]}], "reason"),
+            ([{**DELAY, "depends": [[1, ["running"]]]}], "depends"),
+            ([{**DELAY, "depends": [["-1", []]]}], "depends"),
+        ):
+            for jobs in ([[DELAY], bad, [DELAY]], [[], bad]):
+                message = self.refused("SubmitManyJobs", jobs, kind=OpPrereqError)
+                self.assertTrue(message.startswith("SubmitManyJobs: argument jobs[1]"), message)
+                self.assertIn(place, message)
+        self.assertEqual((self.queue.jobs, self.queue.last_id), ({}, 0))
+        self.call("SetDrainFlag", True)
+        self.assertIn("jobs[0]", self.refused("SubmitManyJobs", [[5]], kind=OpPrereqError))
 
 
 class JobTests(RequestScene):
@@ -245,7 +277,7 @@ class JobTests(RequestScene):
         for answer in (
             self.call("WaitForJobChange", job_id, ["ops"], None, None, 1),
             self.call("QueryJobs", [job_id], ["ops", "summary"]),
-            self.call("Query", "job", ["id", "ops", "summary"]),
+            self.call("Query", "job", ["id", "ops", "summary"], None),
         ):
             self.assertNotIn("hidden-value", str(answer))
             self.assertIn("<redacted>", str(answer))
@@ -333,22 +365,24 @@ class ClusterTests(RequestScene):
     def test_queries(self) -> None:
         """Each classic query answers rows of plain values; names or uuids, unknown left out."""
         for names in (["node2", "node1", "nosuch"], ["node2", NODE1]):
-            self.assertEqual(self.call("QueryNodes", names, ["name"]), [["node1"], ["node2"]])
-        self.assertEqual(len(self.call("QueryNodes", None, ["name", "group"], False)), 3)
-        self.assertEqual(len(self.call("QueryInstances", [INSTANCE1], ["name"])), 1)
-        self.assertEqual(self.call("QueryGroups", [], ["name"]), [["default"]])
-        self.assertIsInstance(self.call("QueryNetworks", [], ["name"]), list)
+            self.assertEqual(
+                self.call("QueryNodes", names, ["name"], False), [["node1"], ["node2"]]
+            )
+        self.assertEqual(len(self.call("QueryNodes", [], ["name", "group"], False)), 3)
+        self.assertEqual(len(self.call("QueryInstances", [INSTANCE1], ["name"], False)), 1)
+        self.assertEqual(self.call("QueryGroups", [], ["name"], False), [["default"]])
+        self.assertIsInstance(self.call("QueryNetworks", [], ["name"], False), list)
         for method in ("QueryNodes", "QueryInstances", "QueryGroups", "QueryNetworks"):
-            self.refused(method, [], ["colour"], kind=OpPrereqError)
+            self.refused(method, [], ["colour"], False, kind=OpPrereqError)
             self.refused(method, [], ["name"], True, kind=OpPrereqError)
 
     def test_exports(self) -> None:
         """A node that can't be asked has null; an unknown one is an error."""
         self.nodes.answers["node1", "export_list"] = ["inst"]
-        rows = self.call("QueryExports", [])
+        rows = self.call("QueryExports", [], False)
         self.assertIn(["node1", "inst"], rows)
         self.assertIn(["node3", None], rows)
-        self.refused("QueryExports", ["nosuch"], kind=OpPrereqError)
+        self.refused("QueryExports", ["nosuch"], False, kind=OpPrereqError)
         self.refused("QueryExports", [], True, kind=OpPrereqError)
 
     def test_query(self) -> None:
@@ -360,9 +394,9 @@ class ClusterTests(RequestScene):
             [field["name"] for field in self.call("QueryFields", "node", ["name"])["fields"]],
             ["name"],
         )
-        self.assertGreater(len(self.call("QueryFields", "node")["fields"]), 20)
-        self.refused("Query", "planet", ["name"], kind=OpPrereqError)
-        self.refused("QueryFields", "planet", kind=OpPrereqError)
+        self.assertGreater(len(self.call("QueryFields", "node", None)["fields"]), 20)
+        self.refused("Query", "planet", ["name"], None, kind=OpPrereqError)
+        self.refused("QueryFields", "planet", None, kind=OpPrereqError)
 
     def test_cluster(self) -> None:
         """QueryClusterInfo takes anything; QueryConfigValues has null for what it doesn't know."""
@@ -376,7 +410,7 @@ class ClusterTests(RequestScene):
         """Tags of each kind of object; others don't exist."""
         for kind, name in (
             ("cluster", ""),
-            ("cluster", None),
+            ("cluster", "cluster"),
             ("node", "node1"),
             ("nodegroup", "default"),
             ("instance", INSTANCE1),
@@ -384,7 +418,7 @@ class ClusterTests(RequestScene):
             self.assertIsInstance(self.call("QueryTags", kind, name), list)
         self.refused("QueryTags", "planet", "x", kind=OpPrereqError)
         self.refused("QueryTags", "node", "nosuch", kind=OpPrereqError)
-        self.refused("QueryTags", "node", kind=OpPrereqError)
+        self.refused("QueryTags", "node", "", kind=OpPrereqError)
 
     def test_drain_flag(self) -> None:
         """The flag is a file; setting it twice, or clearing one that isn't set, answers too."""
@@ -401,7 +435,10 @@ class ClusterTests(RequestScene):
         self.clock.advance(101)
         self.assertEqual(self.call("QueryConfigValues", ["watcher_pause"]), [None])
         self.refused("SetWatcherPause", self.timers.now() - 1, kind=OpPrereqError)
-        self.assertIsNone(self.call("SetWatcherPause", None))
+        for args in ([None], []):
+            self.call("SetWatcherPause", self.timers.now() + 5)
+            self.assertIsNone(self.call("SetWatcherPause", *args))
+            self.assertEqual(self.call("QueryConfigValues", ["watcher_pause"]), [None])
 
 
 class FilterTests(RequestScene):

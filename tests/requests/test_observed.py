@@ -13,6 +13,7 @@ from ganeti_masterd.events import Events, RequestAnswered
 from ganeti_masterd.luxi.messages import Request
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.requests.observed import ObservedAnswers
+from ganeti_masterd.requests.registry import METHODS
 
 
 class ObservedAnswersTests(SynchronousTestCase):
@@ -24,7 +25,7 @@ class ObservedAnswersTests(SynchronousTestCase):
         self.told: list[RequestAnswered] = []
         self.subscriptions = [self.events.subscribe(RequestAnswered, self.told.append)]
         self.result: Any = None
-        self.answers = ObservedAnswers(self.answer, self.events, self.clock.seconds)
+        self.answers = ObservedAnswers(self.answer, METHODS, self.events, self.clock.seconds)
 
     def unsubscribe_all(self) -> None:
         """Nobody observes any more."""

@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from ganeti_masterd.events import Events
-from ganeti_masterd.rpc.certificates import Certificates
+from ganeti_masterd.rpc.certificates import CIPHERS, Certificates
 from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.timing import Timers
@@ -37,9 +37,10 @@ class ServerTLS:
         listed: Collection[str] = (),
         *,
         version: int | None = None,
+        ciphers: bytes = CIPHERS,
     ) -> None:
         context = SSL.Context(SSL.TLS_METHOD)
-        context.set_cipher_list(b"HIGH:-DES:-3DES:-EXPORT:-DH")
+        context.set_cipher_list(ciphers)
         if version is not None:
             context.set_min_proto_version(version)
             context.set_max_proto_version(version)

@@ -18,7 +18,7 @@ from ganeti_masterd.events import NodeCalled
 from ganeti_masterd.rpc import exchange
 from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.https import PATIENCE, HTTPSNodes, noded_port
-from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
+from ganeti_masterd.rpc.interfaces import CallAbandoned, INodeRPC, NodeResult, Target
 from ganeti_masterd.rpc.wire import VIRTUAL
 from ganeti_masterd.timing import Timers
 from tests.rpc.peers import Deaf, Peer, Scene, response, target, tls
@@ -415,14 +415,48 @@ class SilenceTests(TestCase):
 
     @inlineCallbacks
     def test_cancel(self) -> Any:
-        """A caller that waits no more stops no call: the node carries it out anyway."""
-        nodes = self.scene.nodes((yield self.scene.listen(self.peer, tls())))
-        called = nodes.call([target()], "version")
+        """Nobody waits for it any more: the connection goes, what was not sent never is."""
+        nodes = self.scene.nodes((yield self.scene.listen(self.peer, tls())), in_flight=1)
         asked = self.peer.next_request()
-        called.cancel()
-        self.failureResultOf(called)
-        self.assertEqual(nodes.pending, 1)
+        called, second = (nodes.call([target()], "version") for _ in range(2))
         yield asked
+        second.cancel()
+        abandoned = self.failureResultOf(second, CallAbandoned).value
+        self.assertEqual((abandoned.nodes, abandoned.still_under_way()), ((), ""))
+        called.cancel()
+        abandoned = self.failureResultOf(called, CallAbandoned).value
+        self.assertEqual((abandoned.procedure, abandoned.nodes), ("version", ("node2",)))
+        self.assertEqual((nodes.pending, nodes._turns), (0, {}))
+        closed = nodes.close()
+        self.assertNoResult(closed)
+        yield closed
+        yield self.peer.alone()
+        self.assertEqual(len(self.peer.requests), 1)
+
+    @inlineCallbacks
+    def test_cancel_one_of_several(self) -> Any:
+        """The calls of others to the same node go on."""
+        nodes = self.scene.nodes((yield self.scene.listen(self.peer, tls())), in_flight=1)
+        first, second, third = (nodes.call([target()], "version") for _ in range(3))
+        asked = self.peer.next_request()
+        second.cancel()
+        self.failureResultOf(second, CallAbandoned)
+        yield asked
+        self.peer.answer = response([True, 7])
+        first.cancel()
+        self.failureResultOf(first, CallAbandoned)
+        found = yield third
+        self.assertEqual(found[target().key].payload, 7)
+
+    @inlineCallbacks
+    def test_cancel_while_connecting(self) -> Any:
+        """A node that was not reached does nothing."""
+        self.peer.protocol = Deaf
+        nodes = self.scene.nodes((yield self.scene.listen(self.peer, None)))
+        called = nodes.call([target()], "version")
+        called.cancel()
+        self.assertEqual(self.failureResultOf(called, CallAbandoned).value.nodes, ())
+        self.assertEqual(nodes.pending, 0)
 
 
 class BodyTests(SynchronousTestCase):
@@ -458,10 +492,22 @@ class BodyTests(SynchronousTestCase):
 
     def test_stopped(self) -> None:
         """After the request has ended nothing is written."""
-        body = exchange._Body(b"x")
-        body.pauseProducing()
+        transport = StringTransport()
+        body = exchange._Body(bytes(3 * exchange.CHUNK))
+        written: list[bytes] = []
+
+        def write(data: bytes) -> None:
+            written.append(data)
+            body.pauseProducing()
+
+        transport.write = write  # type: ignore[method-assign]
+        done = body.startProducing(transport)
+        self.assertEqual(len(written), 1)
         body.stopProducing()
-        body.resumeProducing()
+        for _ in range(3):
+            body.resumeProducing()
+        self.assertEqual(len(written), 1)
+        self.assertNoResult(done)
 
 
 class LimitTests(SynchronousTestCase):
@@ -547,6 +593,20 @@ class LimitTests(SynchronousTestCase):
         self.call("version")
         self.refuse()
         self.assertEqual(self.nodes._turns, {})
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_that_cannot_be_sent(self) -> None:
+        """A call that can't even be sent has a result, and the next one its turn."""
+        certificates = self.nodes._line.certificates
+
+        def broken(exchange: object) -> None:
+            raise RuntimeError("no creator")
+
+        self.patch(certificates, "creator", broken)
+        for _ in range(3):
+            found = self.successResultOf(self.call("version"))
+            self.assertEqual(found[target().key].error, "RPC layer error: RuntimeError")
+        self.assertEqual((self.nodes.pending, self.nodes._turns), (0, {}))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_called_from_a_result(self) -> None:

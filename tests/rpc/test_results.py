@@ -83,10 +83,15 @@ class ParseTests(SynchronousTestCase):
 
     def test_recorded(self) -> None:
         """Every recorded payload is of its call's declared type."""
+        read = set()
         for _, name, _, (good, payload) in RECORDED:
             kind = CALLS[name].result
             if good and kind is not None:
                 parse(payload, kind, name)
+                read.add(name)
+        declared = {name for _, name, _, (good, _) in RECORDED if good and CALLS[name].result}
+        self.assertTrue(read)
+        self.assertEqual(read, declared)
 
     @settings(deadline=None, max_examples=100)
     @given(JSON)

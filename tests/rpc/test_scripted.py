@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
 from ganeti_masterd.errors import ProgrammerError
-from ganeti_masterd.rpc.interfaces import INodeRPC, Target
+from ganeti_masterd.rpc.interfaces import CallAbandoned, INodeRPC, Target
 from ganeti_masterd.testing.nodes import Asked, Failed, ScriptedNodes
 
 ONE = Target("u1", "node1", "192.0.2.1")
@@ -58,6 +58,16 @@ class ScriptedTests(SynchronousTestCase):
         self.successResultOf(nodes.close())
         self.assertTrue(all(result.failed for result in self.successResultOf(second).values()))
         self.assertEqual(nodes.pending, 0)
+
+    def test_cancelled(self) -> None:
+        """A held call that nobody waits for any more is gone; it names the nodes."""
+        nodes = ScriptedNodes({"vg_list": {}}, held=True)
+        first, second = (nodes.call([ONE, TWO, GONE], "vg_list") for _ in range(2))
+        first.cancel()
+        abandoned = self.failureResultOf(first, CallAbandoned).value
+        self.assertEqual((abandoned.nodes, nodes.pending), (("node1", "node2"), 3))
+        nodes.release()
+        self.successResultOf(second)
 
     def test_wrong(self) -> None:
         """Unknown calls and wrong arguments raise at once."""

@@ -12,14 +12,24 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.simulation.cluster import SimulatedNodes
+from ganeti_masterd.simulation.description import DescribedNode, Description
+from ganeti_masterd.simulation.state import Hardware
 from ganeti_masterd.timing import Timers
 
 START = 1_700_000_000.0
+
+# Last numbers of the addresses of the two ends of a mirror.
+FIRST, SECOND = 1, 2
 
 
 def target(name: str, *, offline: bool = False) -> Target:
     """Returns a node as the configuration would give it."""
     return Target(f"uuid-{name}", name, "192.0.2.1", offline)
+
+
+def machine(**hardware: Any) -> Description:
+    """Returns a cluster whose nodes all have that hardware."""
+    return Description(default=DescribedNode(Hardware(**hardware)))
 
 
 class Disk:
@@ -117,13 +127,18 @@ def volume(name: str, size: int = 1024, group: str = "xenvg") -> dict[str, Any]:
     return {**file_disk("/x", size), "dev_type": "plain", "logical_id": [group, name]}
 
 
-def mirror(minor: int, size: int = 1024) -> dict[str, Any]:
-    """Returns a DRBD disk with its two children as it travels to nodes."""
+def mirror(minor: int, size: int = 1024, node: str = "a") -> dict[str, Any]:
+    """Returns a DRBD disk of the nodes a and b with its children, as it travels to one of them."""
     return {
         **file_disk("/x", size),
         "dev_type": "drbd",
         "uuid": f"uuid-drbd{minor}",
-        "logical_id": ["a", "b", 11000, minor, 0, "secret"],
-        "dynamic_params": {"local-minor": minor, "remote-minor": 0},
+        "logical_id": ["a", "b", 11000 + minor, minor, minor, "secret"],
+        "dynamic_params": {
+            "local-ip": f"192.0.2.{FIRST if node == 'a' else SECOND}",
+            "remote-ip": f"192.0.2.{SECOND if node == 'a' else FIRST}",
+            "local-minor": minor,
+            "remote-minor": minor,
+        },
         "children": [volume(f"data{minor}", size), volume(f"meta{minor}", 128)],
     }

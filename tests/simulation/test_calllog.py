@@ -127,6 +127,18 @@ class SyncedTests(LogCase):
         after = self.kept()
         self.assertIn("web", after.node("a").state.instances)
 
+    def test_one_that_raises(self) -> None:
+        """One that is told of a write and raises keeps no other from its answer, nor the close."""
+        heard: list[str | None] = []
+        for told in (heard.append, lambda _: 1 // 0, heard.append):
+            self.nodes.log.add("a", CALLS["version"], [], None, told)
+        self.clock.advance(0)
+        self.disk.release()
+        self.assertEqual(heard, [None, None])
+        self.disk.held = False
+        self.successResultOf(self.nodes.close())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_failures_and_silence(self) -> None:
         """Failed calls have their text; silent nodes are in the log, unreachable ones not."""
         self.disk.held = False
@@ -151,6 +163,54 @@ class SyncedTests(LogCase):
         self.successResultOf(closed)
         self.assertEqual(len(self.lines()), 2)
         self.assertEqual(len(self.timers), 0)
+
+    def test_close_on_a_full_disk(self) -> None:
+        """Closing ends also where nothing can be written."""
+        self.nodes.call([target("a")], "instance_start", [instance(), False, []])
+        self.clock.advance(0)
+
+        def full(changes: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        self.patch(self.nodes._store, "write", full)
+        closed = self.nodes.close()
+        for _ in range(10):
+            self.disk.release()
+        self.successResultOf(closed)
+        self.assertEqual(len(self.timers), 0)
+
+    def test_no_disk_thread(self) -> None:
+        """A disk thread that takes nothing fails the call; later ones are written."""
+        self.disk.held = False
+        run = self.disk.run
+
+        def refuse(function: object, *args: object) -> None:
+            raise RuntimeError("no thread")
+
+        self.patch(self.nodes.log, "_in_disk_thread", refuse)
+        done = self.nodes.call([target("a")], "version")
+        self.clock.advance(0)
+        self.assertIn("no thread", str(self.successResultOf(done)["uuid-a"].error))
+        self.patch(self.nodes.log, "_in_disk_thread", run)
+        self.ask_later("a")
+
+    def test_one_who_cannot_be_told(self) -> None:
+        """Who fails on being told keeps nobody else from it."""
+        self.disk.held = False
+
+        def fail(error: str | None) -> None:
+            raise ValueError("deaf")
+
+        self.nodes.log.add("b", CALLS["version"], [], None, fail)
+        self.ask_later("a")
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.ask_later("a")
+
+    def ask_later(self, name: str) -> None:
+        """Calls a node and lets the line of that be written."""
+        done = self.nodes.call([target(name)], "version")
+        self.clock.advance(0)
+        self.assertIsNone(self.successResultOf(done)[f"uuid-{name}"].error)
 
 
 class BufferedTests(LogCase):

@@ -29,6 +29,9 @@ VIRTUAL = "/###-VIRTUAL-PATH-###,"
 DATA = VIRTUAL + "/var/lib/ganeti"
 QUEUE = DATA + "/queue"
 
+#: What a transfer's daemon is told.
+OPTIONS = {"magic": "m", "compress": "none", "connect_timeout": 60}
+
 
 class RealNode:
     """A node daemon of its own in a root of its own."""
@@ -102,6 +105,13 @@ def sequence(storage: str) -> list[tuple[str, list[Any]]]:
     folder = f"{storage}/web"
     disk = file_disk(f"{folder}/disk0")
     absent = file_disk(f"{folder}/absent")
+    shared = {**file_disk(f"{storage}/shared/disk0"), "dev_type": "sharedfile"}
+    external = {
+        **file_disk("x"),
+        "dev_type": "ext",
+        "logical_id": ["nosuch", "volume"],
+        "params": {"provider": "nosuch", "access": "kernelspace"},
+    }
     with_disk = {**web, "disks_info": [disk]}
     without = {**web, "disks_info": [absent], "name": "mail"}
     checks: dict[str, Any] = {
@@ -213,8 +223,28 @@ def sequence(storage: str) -> list[tuple[str, list[Any]]]:
         ("file_storage_dir_create", [folder]),
         ("file_storage_dir_rename", [folder, f"{storage}/moved"]),
         ("blockdev_find", [file_disk(f"{storage}/moved/disk0")]),
+        ("blockdev_image", [absent, "/no/such/image", 1]),
+        ("blockdev_convert", [absent, disk]),
+        ("blockdev_pause_resume_sync", [[absent], True]),
+        ("blockdev_setinfo", [absent, "info"]),
+        ("blockdev_addchildren", [absent, []]),
+        ("blockdev_removechildren", [absent, []]),
+        ("drbd_disconnect_net", [[absent]]),
+        ("drbd_attach_net", [[absent], False]),
+        ("drbd_wait_sync", [[absent]]),
+        ("drbd_needs_activation", [[absent]]),
         ("blockdev_remove", [file_disk(f"{storage}/moved/disk0")]),
         ("blockdev_remove", [file_disk(f"{storage}/moved/disk0")]),
+        ("file_storage_dir_create", [f"{storage}/shared"]),
+        ("blockdev_create", [shared, 16, "web", True, "info", False]),
+        ("blockdev_create", [shared, 16, "web", True, "info", False]),
+        ("blockdev_find", [shared]),
+        ("blockdev_assemble", [shared, web, False, 0]),
+        ("blockdev_assemble", [shared, web, True, 0]),
+        ("blockdev_rename", [[[shared, ["loop", f"{storage}/shared/new"]]]]),
+        ("blockdev_find", [shared]),
+        ("blockdev_snapshot", [shared, None, None]),
+        ("blockdev_remove", [{**shared, "logical_id": ["loop", f"{storage}/shared/new"]}]),
         ("file_storage_dir_remove", [f"{storage}/moved"]),
         ("file_storage_dir_remove", [f"{storage}/moved"]),
         ("storage_list", ["file", [[storage]], None, ["name", "size", "used", "free"]]),
@@ -248,7 +278,30 @@ def sequence(storage: str) -> list[tuple[str, list[Any]]]:
         ("instance_os_add", [{**web, "os": "none"}, False, 0]),
         ("instance_run_rename", [{**web, "os": "none"}, "old", 0]),
         ("extstorage_diagnose", []),
+        ("blockdev_create", [external, 16, "web", True, "info", False]),
+        ("blockdev_assemble", [external, web, True, 0]),
+        ("blockdev_find", [external]),
+        ("blockdev_getmirrorstatus", [[external]]),
+        ("blockdev_getmirrorstatus_multi", [[external]]),
+        ("blockdev_getdimensions", [[external]]),
+        ("blockdev_open", ["web", [external], True]),
+        ("blockdev_remove", [external]),
+        ("blockdev_shutdown", [external]),
+        ("blockdev_grow", [external, 8, False, True, False]),
+        ("blockdev_snapshot", [external, None, None]),
         ("export_list", []),
+        ("export_info", ["/var/lib/ganeti/export/web"]),
+        ("import_start", [OPTIONS, web, "disk0", ["tape", []]]),
+        ("import_start", [OPTIONS, web, "disk0", ["file", ["relative"]]]),
+        ("import_start", [{**OPTIONS, "key_name": "k"}, web, "disk0", ["raw", [absent]]]),
+        ("import_start", [OPTIONS, web, "disk0", ["raw", [absent]]]),
+        ("import_start", [OPTIONS, {**web, "os": "none"}, "disk0", ["script", [absent, 0]]]),
+        ("export_start", [OPTIONS, None, None, web, "disk0", ["raw", [absent]]]),
+        ("export_start", [OPTIONS, "127.0.0.1", 1, web, "disk0", ["raw", [absent]]]),
+        ("impexp_status", [["no-such-daemon"]]),
+        ("impexp_abort", ["no-such-daemon"]),
+        ("impexp_cleanup", ["no-such-daemon"]),
+        ("x509_cert_remove", ["no-such-key"]),
         ("node_ensure_daemon", ["no-such-daemon", True]),
         ("node_crypto_tokens", [[["x", "get", {}]]]),
         ("node_crypto_tokens", [[["ssl", "x", {}]]]),

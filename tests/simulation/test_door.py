@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyClass, verifyObject
 
 from ganeti_masterd.errors import ProgrammerError
 from ganeti_masterd.events import Events, NodeCalled
 from ganeti_masterd.rpc.calls import CALLS
-from ganeti_masterd.rpc.interfaces import INodeRPC
+from ganeti_masterd.rpc.interfaces import CallAbandoned, INodeRPC
 from ganeti_masterd.simulation.cluster import BUILT, SimulatedNodes
+from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.node import SimulatedNode
 from tests.simulation.nodes import SimulationCase, instance, target
 
 
@@ -45,13 +48,14 @@ class DoorTests(SimulationCase):
         self.assertRaises(ProgrammerError, self.nodes.call, one, "set_watcher_pause", [object()])
         self.assertEqual(self.nodes.pending, 0)
 
+    def test_every_call(self) -> None:
+        """Every node call that an opcode makes is answered."""
+        self.assertEqual({call.name for call in CALLS} - set(BUILT), set())
+
     def test_not_built(self) -> None:
         """A call that is not built fails by its name."""
-        self.assertNotIn("x509_cert_create", BUILT)
-        self.assertEqual(
-            self.fault("a", "x509_cert_create", 60),
-            "simulated node: x509_cert_create is not built",
-        )
+        self.patch(self.nodes, "implementation", lambda name: None)
+        self.assertEqual(self.fault("a", "version"), "simulated node: version is not built")
 
     def test_offline(self) -> None:
         """Offline nodes are not called, but for the two calls that are for them."""
@@ -63,11 +67,30 @@ class DoorTests(SimulationCase):
         found = self.successResultOf(self.nodes.call(targets, "version"))
         self.assertEqual(found["uuid-b"].payload, 3000000)
 
+    def test_bug(self) -> None:
+        """An error in the simulation's own code is no node's failure: it is logged as a bug."""
+
+        def broken(node: SimulatedNode) -> None:
+            raise KeyError("oops")
+
+        async def later(node: SimulatedNode) -> None:
+            raise LookupError("late")
+
+        for function, kind in (
+            (broken, KeyError),
+            (lambda node: Deferred.fromCoroutine(later(node)), LookupError),
+        ):
+            self.patch(self.nodes, "implementation", lambda name, it=function: it)
+            error = self.fault("a", "version")
+            self.assertTrue(error.startswith("simulated node: version: a bug in the simulation:"))
+            self.assertEqual(len(self.flushLoggedErrors(kind)), 1)
+
     def test_unexpected(self) -> None:
-        """Arguments of the wrong type give noded's text of an unexpected failure."""
-        prefix = "Error while executing backend function: "
-        self.assertTrue(self.fault("a", "instance_start", None, False, []).startswith(prefix))
-        self.assertTrue(self.fault("a", "node_info", 5, None).startswith(prefix))
+        """What noded doesn't expect comes with its usual words, and is no bug."""
+        self.assertEqual(
+            self.fault("a", "node_info", [["ext", "x", []]], None),
+            "Error while executing backend function: ",
+        )
 
     def test_arguments_of_each(self) -> None:
         """Arguments may be made for each node."""
@@ -145,12 +168,26 @@ class DoorTests(SimulationCase):
         self.assertEqual((self.nodes.pending, len(self.timers)), (0, 0))
 
     def test_cancelled(self) -> None:
-        """Giving up a call's Deferred leaves the node at its work and breaks nothing."""
-        done = self.nodes.call([target("a")], "test_delay", [1])
-        done.addErrback(lambda _: None)
+        """A call that nobody waits for fails with the nodes that go on; late answers do nothing."""
+        self.nodes.faults.add(Fault(kind="error", node="b"))
+        done = self.nodes.call([target("a"), target("b"), target("c")], "test_delay", [1])
+        other = self.nodes.call([target("a")], "test_delay", [1])
         done.cancel()
+        abandoned = self.failureResultOf(done, CallAbandoned).value
+        self.assertEqual(abandoned.nodes, ("a", "c"))
+        self.assertEqual(abandoned.still_under_way(), "test_delay may still be under way at a, c")
+        self.assertEqual(self.nodes.pending, 1)
         self.clock.advance(1)
-        self.assertEqual(self.nodes.pending, 0)
+        self.assertEqual((self.nodes.pending, len(self.timers)), (0, 0))
+        self.assertFalse(self.successResultOf(other)["uuid-a"].failed)
+
+    def test_cancelled_and_lost(self) -> None:
+        """Also one that the node has taken in without a word."""
+        self.nodes.faults.add(Fault(kind="silent"))
+        done = self.nodes.call([target("a")], "version")
+        done.cancel()
+        self.assertEqual(self.failureResultOf(done, CallAbandoned).value.nodes, ("a",))
+        self.assertEqual((self.nodes.pending, len(self.timers)), (0, 0))
 
     def test_events(self) -> None:
         """Who observes calls is told how each ended and how long it took."""

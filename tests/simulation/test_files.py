@@ -7,6 +7,10 @@ import hashlib
 import os
 import zlib
 
+import msgspec
+
+from ganeti_masterd.simulation.files import CHECKED
+from ganeti_masterd.simulation.state import NodeState
 from tests.simulation.nodes import SimulationCase, target
 
 VIRTUAL = "/###-VIRTUAL-PATH-###,"
@@ -132,6 +136,21 @@ class QueueTests(FileCase):
         )
 
 
+class LargeUploadTests(FileCase):
+    def test_large(self) -> None:
+        """A large file arrives whole; one that begins with rubbish is refused."""
+        text = "".join(map(str, range(100000)))
+        owner = ("gnt-masterd", "root", None, None)
+        self.ask("b", "upload_file_single", CONFIG, packed(text), 33184, *owner)
+        self.assertEqual(self.nodes.node("b").read(CONFIG), text.encode())
+        form, data = packed(text)
+        assert isinstance(data, str)
+        self.assertGreater(len(data), CHECKED)
+        for bad in (data[:7] + "!" + data[8:], "AAAA" + data[4:]):
+            self.fault("b", "upload_file_single", CONFIG, [form, bad], 33184, *owner)
+        self.assertEqual(self.nodes.node("b").read(CONFIG), text.encode())
+
+
 class SsconfTests(FileCase):
     def test_values(self) -> None:
         """Lists become lines; texts get a last newline; empty ones are empty."""
@@ -155,6 +174,19 @@ class SsconfTests(FileCase):
         self.nodes.node("b").state.take_changes()
         self.ask("b", "write_ssconf_files", {"node_list": ["a"]})
         self.assertEqual(self.nodes.node("b").state.take_changes(), [])
+
+    def test_long_value_is_held_once(self) -> None:
+        """A long file that many nodes have is in memory once, also after a restart."""
+        names = [f"instance{number}" for number in range(1000)]
+        held = []
+        for name in ("b", "c"):
+            self.ask(name, "write_ssconf_files", {"instance_list": list(names)})
+            state = self.nodes.node(name).state
+            file = state.files["/var/lib/ganeti/ssconf_instance_list"]
+            again = NodeState()
+            again.restore("file", "f", msgspec.json.encode(file))
+            held += [file.data, again.files["f"].data]
+        self.assertEqual(len({id(data) for data in held}), 1)
 
     def test_master(self) -> None:
         """Who is master is known once it was told."""

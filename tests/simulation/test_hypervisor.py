@@ -18,9 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.simulation.cluster import SimulatedNodes
-from ganeti_masterd.simulation.state import Hardware
 from ganeti_masterd.timing import Timers
-from tests.simulation.nodes import SimulationCase, file_disk, instance
+from tests.simulation.nodes import SimulationCase, file_disk, instance, machine
 
 
 class InstanceTests(SimulationCase):
@@ -82,7 +81,7 @@ class InstanceTests(SimulationCase):
 
     def test_memory(self) -> None:
         """Instances take memory: as much as they may, at least what they need."""
-        self.nodes = self.make(hardware=Hardware(memory=2048, memory_dom0=1024))
+        self.nodes = self.make(description=machine(memory=2048, memory_dom0=1024))
         self.start("one")
         self.assertEqual(self.free(), 512)
         self.start("two", beparams={"maxmem": 1024, "minmem": 128, "vcpus": 1})
@@ -190,7 +189,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.nodes = SimulatedNodes(Timers(Clock()), hardware=Hardware(memory=4096))
+        self.nodes = SimulatedNodes(Timers(Clock()), description=machine(memory=4096))
         self.target = Target("u", "a", "192.0.2.1")
 
     def ask(self, procedure: str, *arguments: Any) -> Any:

@@ -7,11 +7,13 @@ from typing import Any
 
 from twisted.internet import reactor  # noqa: TID251 (programs need a real one)
 from twisted.internet.defer import inlineCallbacks
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from ganeti_masterd.simulation import scripts
 from ganeti_masterd.simulation.cluster import SimulatedNodes
+from ganeti_masterd.simulation.programs import Programs
 from ganeti_masterd.simulation.scripts import escaped
 from ganeti_masterd.timing import Timers
 from tests.simulation.nodes import Disk, SimulationCase, target
@@ -51,6 +53,39 @@ class WithoutTests(SimulationCase):
             self.clock.advance(0.1)
             error = self.successResultOf(done)["uuid-a"].error
             self.assertEqual(error, f"Executing command '{name}' failed")
+
+
+class ProgramsTests(SimulationCase):
+    """Programs on a reactor that does with them what the test says."""
+
+    def spawnProcess(self, program: Any, *args: Any, **named: Any) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
+        return self
+
+    def signalProcess(self, signal: str) -> None:
+        self.killed += 1
+        raise ProcessExitedAlready
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.refusal: Exception | None = None
+        self.killed = 0
+        self.programs = Programs(self)  # type: ignore[arg-type]
+
+    def test_cannot_be_started(self) -> None:
+        """Whatever keeps a program from being started is why it failed."""
+        for self.refusal in (OSError(8, "Exec format error"), TypeError("a NUL"), ValueError("x")):
+            ended = self.successResultOf(self.programs.run(["/bin/x"], {}))
+            self.assertEqual(ended.reason, str(self.refusal))
+        self.assertEqual(len(self.programs), 0)
+
+    def test_stop(self) -> None:
+        """One that is gone already keeps none of the others from being killed."""
+        for _ in range(3):
+            self.assertNoResult(self.programs.run(["/bin/x"], {}))
+        self.programs.stop()
+        self.assertEqual(self.killed, 3)
 
 
 class ScriptTests(TestCase):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ganeti_masterd.simulation.devices import describe
-from ganeti_masterd.simulation.state import Hardware
-from tests.simulation.nodes import SimulationCase, file_disk, instance, mirror, volume
+from ganeti_masterd.simulation.describing import described
+from ganeti_masterd.simulation.state import StoredFile
+from tests.simulation.nodes import SimulationCase, file_disk, instance, mirror, target, volume
 
 PATH = "/srv/web/0"
 
@@ -96,7 +96,7 @@ class FileTests(StorageCase):
     def test_missing(self) -> None:
         """What needs devices fails for those that are missing; one of many is told apart."""
         disk = file_disk(PATH)
-        missing = f"Can't find device {describe(disk)}"
+        missing = f"Can't find device {described(disk)}"
         self.assertEqual(self.fault("a", "blockdev_getmirrorstatus", [disk]), missing)
         self.assertEqual(self.fault("a", "blockdev_open", "web", [disk], True), missing)
         self.assertEqual(self.fault("a", "blockdev_close", "web", [disk]), missing)
@@ -164,6 +164,105 @@ class VolumeTests(StorageCase):
         self.ask("a", "blockdev_remove", volume("other"))
         self.assertEqual(self.ask("a", "lv_list", []), {})
 
+    def test_held_open(self) -> None:
+        """A volume is open while a running instance or an assembled mirror uses it."""
+        disk, mirrored = volume("data"), mirror(1)
+        for made in (disk, *mirrored["children"], mirrored):
+            self.create(made)
+        web = instance(disks_info=[disk])
+        self.assertEqual(self.held(), ["xenvg/data1", "xenvg/meta1"])
+        self.ask("a", "instance_start", web, False, [])
+        self.assertEqual(self.held(), ["xenvg/data", "xenvg/data1", "xenvg/meta1"])
+        self.ask("a", "blockdev_shutdown", mirrored)
+        self.assertEqual(self.held(), ["xenvg/data"])
+        self.ask("a", "instance_shutdown", web, 5, [])
+        self.assertEqual(self.held(), [])
+
+    def held(self) -> list[str]:
+        """The volumes that lv_list calls open."""
+        return sorted(name for name, row in self.ask("a", "lv_list", []).items() if row[2])
+
+    def test_in_use(self) -> None:
+        """What is held open isn't removed, though noded tries for half a minute."""
+        disk = volume("data")
+        self.create(disk)
+        web = instance(disks_info=[disk])
+        self.ask("a", "instance_start", web, False, [])
+        removing = self.nodes.call([target("a")], "blockdev_remove", [disk])
+        self.assertNoResult(removing)
+        self.clock.pump([3.0] * 12)
+        error = self.successResultOf(removing)["uuid-a"].error
+        self.assertEqual(
+            error,
+            "Can't lvremove: exited with exit code 5 -   Logical volume xenvg/data in use.\n",
+        )
+        removing = self.nodes.call([target("a")], "blockdev_remove", [disk])
+        self.clock.advance(3.0)
+        self.ask("a", "instance_shutdown", web, 5, [])
+        self.assertNoResult(removing)
+        self.clock.advance(3.0)
+        self.assertIsNone(self.successResultOf(removing)["uuid-a"].error)
+        self.assertIsNone(self.find(disk))
+
+    def test_missing(self) -> None:
+        """A volume that is gone can't be activated; its instance can't be started."""
+        disk = volume("gone")
+        self.assertEqual(
+            self.fault("a", "blockdev_assemble", disk, instance(), True, 0),
+            "Error while assembling disk: Can't activate lv /dev/xenvg/gone:"
+            '   Failed to find logical volume "xenvg/gone"\n',
+        )
+        error = self.fault("a", "instance_start", instance(disks_info=[disk]), False, [])
+        self.assertEqual(
+            error, f"Block device error: Block device '{described(disk)}' is not set up."
+        )
+
+    def test_rename_refused(self) -> None:
+        """A name that is taken, and another group, are refused; the rest is done."""
+        for name in ("one", "two", "three"):
+            self.create(volume(name))
+        wanted = [[volume("one"), ["xenvg", "two"]], [volume("three"), ["xenvg", "four"]]]
+        error = self.fault("a", "blockdev_rename", wanted)
+        self.assertIn("to '['xenvg', 'two']': Failed to rename the logical volume:", error)
+        self.assertIsNotNone(self.find(volume("four")))
+        error = self.fault("a", "blockdev_rename", [[volume("one"), ["other", "one"]]])
+        self.assertIn("across volume groups", error)
+
+    def test_copies(self) -> None:
+        """What is written on a volume goes with copies of it, and away with a wipe."""
+        for name in ("data", "copy"):
+            self.create(volume(name))
+        self.nodes.node("a").state.files["/image"] = StoredFile(0, "x")
+        self.ask("a", "blockdev_image", volume("data"), "/image", 1024)
+        self.ask("a", "blockdev_convert", volume("data"), volume("copy"))
+        held = self.nodes.node("a").state.devices
+        self.assertEqual(held["/dev/xenvg/copy"].content, ("image /image",))
+        self.ask("a", "blockdev_wipe", volume("copy"), 0, 1024)
+        self.assertEqual(held["/dev/xenvg/copy"].content, ())
+        self.assertEqual(held["/dev/xenvg/data"].content, ("image /image",))
+
+    def test_images_refused(self) -> None:
+        """An image must be there and fit; devices must be there."""
+        self.create(volume("data"))
+        gone = volume("gone")
+        self.nodes.node("a").state.files["/image"] = StoredFile(0, "x")
+        for fault, disk, image, size in (
+            ("Image '/none' not found", volume("data"), "/none", 1),
+            ("Cannot image device disk/0: device not found", gone, "/image", 1),
+            ("Negative size", volume("data"), "/image", -1),
+            ("Image size is bigger than device size", volume("data"), "/image", 1025),
+        ):
+            self.assertEqual(self.fault("a", "blockdev_image", disk, image, size), fault)
+        uuid = gone["uuid"]
+        self.assertEqual(
+            self.fault("a", "blockdev_convert", gone, volume("data")),
+            f"Cannot copy from device '{uuid}': device not found",
+        )
+        self.assertEqual(
+            self.fault("a", "blockdev_convert", volume("data"), gone),
+            f"Cannot copy to device '{uuid}': device not found",
+        )
+
     def test_refused(self) -> None:
         """Volumes need their group, their own name, and room."""
         self.assertIn("vg none", self.refused(volume("data", group="none")))
@@ -172,7 +271,7 @@ class VolumeTests(StorageCase):
         self.assertEqual(
             self.refused(volume("big", 1 << 30)),
             "Can't create block device: Not enough free space:"
-            " required 1073741824, available 1047552",
+            " required 1073741824, available 1047552.0",
         )
         self.assertIn('"none" not found', self.fault("a", "lv_list", ["none"]))
 
@@ -192,77 +291,14 @@ class VolumeTests(StorageCase):
             self.ask("a", "blockdev_snapshot", volume("data"), "snap", None), ["xenvg", "snap"]
         )
         self.assertIsNotNone(self.find(volume("snap")))
+        self.assertIn(
+            "Not enough free space",
+            self.fault("a", "blockdev_snapshot", volume("data"), "big", 1 << 30),
+        )
         self.ask("a", "file_storage_dir_create", "/srv/web")
         self.create(file_disk(PATH))
         error = self.fault("a", "blockdev_snapshot", file_disk(PATH), "snap", None)
         self.assertIn("Cannot snapshot block device", error)
-
-
-class MirrorTests(StorageCase):
-    def create_mirror(self) -> dict[str, Any]:
-        disk = mirror(1)
-        for child in disk["children"]:
-            self.create(child)
-        self.create(disk)
-        return disk
-
-    def test_children_first(self) -> None:
-        """A mirror needs its children, and a minor that is free."""
-        self.assertIn("Can't assemble device", self.refused(mirror(1)))
-        disk = self.create_mirror()
-        self.assertIn("minor is in use", self.refused(disk))
-        elsewhere = {**mirror(2), "dynamic_params": {}}
-        self.assertIn("not of this node", self.refused(elsewhere))
-
-    def test_life(self) -> None:
-        """A mirror is found while it is active, and removed with its children."""
-        disk = self.create_mirror()
-        self.assertEqual(self.find(disk)["dev_path"], "/dev/drbd1")
-        self.assertEqual(self.find(disk)["major"], 147)
-        self.ask("a", "blockdev_shutdown", disk)
-        self.assertIsNone(self.find(disk))
-        self.assertEqual(self.ask("a", "drbd_needs_activation", [disk]), ["uuid-drbd1"])
-        self.assertEqual(
-            self.ask("a", "blockdev_assemble", disk, instance(), False, 0),
-            ["/dev/drbd1", None, None],
-        )
-        self.assertIsNotNone(self.find(disk))
-        self.ask("a", "blockdev_remove", disk)
-        self.assertEqual(self.ask("a", "lv_list", None), {})
-
-    def test_grow(self) -> None:
-        """First the data grows, then the mirror."""
-        disk = self.create_mirror()
-        self.ask("a", "blockdev_grow", disk, 8, False, True, False)
-        sizes = self.ask("a", "blockdev_getdimensions", [disk, disk["children"][0]])
-        self.assertEqual([size[0] // 1048576 for size in sizes], [1024, 1032])
-        self.ask("a", "blockdev_grow", disk, 8, False, False, False)
-        sizes = self.ask("a", "blockdev_getdimensions", [disk, disk["children"][1]])
-        self.assertEqual([size[0] // 1048576 for size in sizes], [1032, 128])
-
-    def test_network(self) -> None:
-        """A mirror that stands alone is degraded until it is attached again."""
-        disk = self.create_mirror()
-        self.ask("a", "drbd_disconnect_net", [disk])
-        self.assertTrue(self.find(disk)["is_degraded"])
-        self.ask("a", "drbd_attach_net", [disk], False)
-        self.assertFalse(self.find(disk)["is_degraded"])
-        self.assertEqual(self.ask("a", "drbd_helper"), "/bin/true")
-
-    def test_filling(self) -> None:
-        """With a rate, a new mirror is filled in time."""
-        self.nodes = self.make(hardware=Hardware(sync_rate=102.4))
-        disk = self.create_mirror()
-        self.clock.advance(5)
-        found = self.find(disk)
-        self.assertEqual(
-            (found["sync_percent"], found["estimated_time"], found["ldisk_status"]),
-            (50.0, 5.0, 4),
-        )
-        self.assertEqual(self.ask("a", "drbd_wait_sync", [disk]), [False, 50.0])
-        self.clock.advance(5)
-        self.assertFalse(self.find(disk)["is_degraded"])
-        self.assertEqual(self.ask("a", "drbd_wait_sync", [disk]), [True, 100.0])
 
 
 class UnitTests(StorageCase):

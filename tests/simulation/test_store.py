@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.simulation.state import EVERYTHING
+from ganeti_masterd.simulation.shelves import EVERYTHING
+from ganeti_masterd.simulation.state import SHARED, StoredFile
 from ganeti_masterd.simulation.store import BLOCKS, Change, NodeStore
 
 
@@ -35,6 +37,18 @@ class NodeStoreTests(SynchronousTestCase):
             self.store.write([("node1", "file", name, name.encode()) for name in names])
             held = self.held()
             self.assertEqual({name: held[name] for name in names}, {n: n.encode() for n in names})
+
+    def test_values(self) -> None:
+        """Values are kept as JSON, wherever that is made; equal ones are read as one."""
+        files = [StoredFile(0, "x" * SHARED) for _ in range(2 * BLOCKS[0])]
+        self.store.write([(f"n{number}", "file", "f", file) for number, file in enumerate(files)])
+        self.store.close()
+        self.store = NodeStore(self.path, synced=False)
+        self.addCleanup(self.store.close)
+        rows = self.store.load()
+        self.assertEqual(len(rows), len(files))
+        self.assertEqual(len({id(value) for *_, value in rows}), 1)
+        self.assertEqual(msgspec.json.decode(rows[0][3], type=StoredFile), files[0])
 
     def test_order(self) -> None:
         """Of several changes of one name the last one counts, in one write as in several."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.node import OSDefinition
 from tests.simulation.nodes import SimulationCase, instance, mirror, volume
 
@@ -98,7 +99,9 @@ class MemberTests(SimulationCase):
 class SystemTests(SimulationCase):
     def setUp(self) -> None:
         super().setUp()
-        self.nodes = self.make(systems=[DEBIAN, OSDefinition("noop", api_versions=(5, 10))])
+        self.nodes = self.make(
+            description=Description(systems=(DEBIAN, OSDefinition("noop", api_versions=(5, 10))))
+        )
 
     def validate(self, name: str, force: bool = False, **parameters: Any) -> Any:
         result = self.result("a", "os_validate", True, name, ["parameters"], parameters, force)

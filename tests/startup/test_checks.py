@@ -19,6 +19,7 @@ from ganeti_masterd.startup.checks import (
     SimulatedMachine,
     Wanted,
     check,
+    refuse_others,
 )
 from ganeti_masterd.startup.locks import LockedFile
 from tests.startup.scene import Host, RootTestCase
@@ -105,6 +106,14 @@ class CheckTests(RootTestCase):
                 self.assertIn(f"{path} is locked by another process", refused.message)
                 self.assertIn("4711", refused.message)
                 os.unlink(path)
+
+    def test_queue_held(self) -> None:
+        """The look at others, which a fail-over takes by itself, sees who holds the queue."""
+        self.patch(locks, "TRIES", 0)
+        refuse_others(self.paths, simulated=False)
+        self.hold(self.paths.queue_lock, "flock")
+        for simulated in (False, True):
+            self.assertRaises(PidFileLockError, refuse_others, self.paths, simulated=simulated)
 
     def test_noded_at_work(self) -> None:
         """What noded holds for a call, such as one from the master before, is waited for."""

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from ganeti_masterd.luxi.peers import Peer
-from ganeti_masterd.startup.logs import FileObserver, Logs, SyslogObserver, TextLines
+from ganeti_masterd.startup.logs import Everywhere, FileObserver, Logs, SyslogObserver, TextLines
 from tests.startup.scene import RootTestCase
 
 
@@ -203,6 +203,21 @@ class LogTests(RootTestCase):
             self.assertEqual(self.sent, [(syslog.LOG_ERR, "a"), (syslog.LOG_ERR, "b")])
             self.sent.clear()
         self.assertEqual(self.path.read_text().count("error"), 1)
+
+    def test_one_that_raises(self) -> None:
+        """An observer that raises doesn't keep an event from the others, and is told of."""
+        heard: list[str] = []
+
+        def bad(event: LogEvent) -> None:
+            raise OSError("No space left on device")
+
+        def good(event: LogEvent) -> None:
+            heard.append(str(event["log_format"]))
+
+        everywhere = Everywhere([good, bad, good, bad], debug=False)
+        for text in ("one", "two"):
+            self.assertRaises(OSError, everywhere, {"log_format": text})
+        self.assertEqual(heard, ["one", "one", "two", "two"])
 
     def test_observers(self) -> None:
         """Levels have the priorities that syslog has for them."""

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti_masterd import __version__
 from ganeti_masterd.startup.checks import Refused
 from ganeti_masterd.tap import Options, _confirm
 
@@ -50,6 +51,15 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(options["simulate"], 5)
         self.assertTrue(options["debug"])
 
+    def test_simulate(self) -> None:
+        """Simulated nodes are a number or the path of a file."""
+        self.assertEqual(self.parsed("--simulate=3")["simulate"], 3)
+        self.assertEqual(self.parsed("--simulate=a.toml")["simulate"], "a.toml")
+        self.assertEqual(self.parsed("--simulate=/3")["simulate"], "/3")
+        for wrong in ("0", "-1", ""):
+            said = self.refused(f"--simulate={wrong}")
+            self.assertIn("must be a whole number, 1 or more", said)
+
     def test_positional(self) -> None:
         """Positional arguments are refused: usage on standard error, exit code 1."""
         said = self.refused("foo", "bar")
@@ -65,6 +75,12 @@ class OptionsTests(SynchronousTestCase):
             ("--stop-timeout=soon",),
             ("--socket-mode=888",),
             ("--socket-mode=1777",),
+            ("--socket-mode=0o1660",),
+            ("--socket-mode=6_60",),
+            ("--socket-mode=66",),
+            ("--socket-mode=",),
+            ("--max-connections=1_000",),
+            ("--max-message-size=1e6",),
             ("--simulate=0",),
             ("--simulate",),
             ("--syslog=maybe",),
@@ -73,7 +89,43 @@ class OptionsTests(SynchronousTestCase):
             ("--max-connections=0",),
             ("--no-such-option",),
         ):
-            self.assertIn("gnt-masterd: ", self.refused(*args), args)
+            said = self.refused(*args).splitlines()[-1]
+            self.assertIn("gnt-masterd: ", said, args)
+            self.assertIn(args[0].partition("=")[0].lstrip("-"), said)
+
+    def test_shown_defaults(self) -> None:
+        """To type the default that help shows is to type nothing; the same for every option."""
+        silent = self.parsed()
+        shown = str(silent)
+        for name, _, default, *_ in Options.optParameters:
+            if default is None:
+                self.assertIsNone(silent[name], name)
+                continue
+            self.assertIsInstance(default, str, name)
+            self.assertIn(f"[default: {default}]", " ".join(shown.split()), name)
+            self.assertEqual(self.parsed(f"--{name}", default)[name], silent[name], name)
+
+    def test_socket_modes(self) -> None:
+        """Modes are octal as people write them; none lets in everyone, or keeps out the daemon."""
+        for option in ("--socket-mode", "--monitor-socket-mode"):
+            for text, mode in (("660", 0o660), ("0600", 0o600), ("0o770", 0o770)):
+                self.assertEqual(self.parsed(option, text)[option.lstrip("-")], mode)
+            for text, reason in (
+                ("432", "would keep out"),
+                ("666", "would let every user"),
+                ("0777", "would let every user"),
+                ("060", "would keep out"),
+                ("rw-rw----", "must be an octal file mode"),
+            ):
+                said = self.refused(option, text).splitlines()[-1]
+                self.assertIn(f"gnt-masterd: {option} {text}: {reason}", said)
+
+    def test_version(self) -> None:
+        """The version is the daemon's, not Twisted's."""
+        said = io.StringIO()
+        self.patch(sys, "stdout", said)
+        ended = self.assertRaises(SystemExit, self.parsed, "--version")
+        self.assertEqual((ended.code, said.getvalue()), (0, f"gnt-masterd {__version__}\n"))
 
     def test_twistd_pid_file(self) -> None:
         """No PID file of twistd is written unless it was told to: ours is locked."""

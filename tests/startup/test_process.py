@@ -139,9 +139,21 @@ class NotifyTests(RootTestCase):
             self.assertEqual(systemd.recv(100), b"WATCHDOG=1")
 
     def test_nobody(self) -> None:
-        """Without systemd, or when it is gone, nothing happens."""
+        """Without systemd nothing is sent; when it is gone, nothing is made of that."""
+        sockets: list[Any] = []
+        real = socket.socket
+
+        def made(*given: Any) -> socket.socket:
+            sockets.append(given)
+            return real(*given)
+
+        self.patch(socket, "socket", made)
         Notifier({}).tell(READY)
-        Notifier({"NOTIFY_SOCKET": self.root + "/gone"}).tell(READY)
+        self.assertEqual(sockets, [])
+        gone = self.root + "/gone"
+        Notifier({"NOTIFY_SOCKET": gone}).tell(READY)
+        self.assertEqual(len(sockets), 1)
+        self.assertFalse(os.path.exists(gone))
 
     def test_watchdog(self) -> None:
         """Signs of life come twice in the time that systemd allows."""

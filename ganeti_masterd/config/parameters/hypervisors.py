@@ -29,13 +29,8 @@ class Rule(NamedTuple):
 
 
 def is_normal_path(value: Any) -> bool:
-    """Whether it is an absolute path without detours."""
-    return (
-        isinstance(value, str)
-        and value.startswith("/")
-        and not value.startswith("//")
-        and posixpath.normpath(value) == value
-    )
+    """Whether it is an absolute path without detours, as POSIX has it: two slashes may lead."""
+    return isinstance(value, str) and value.startswith("/") and posixpath.normpath(value) == value
 
 
 def is_url(value: Any) -> bool:

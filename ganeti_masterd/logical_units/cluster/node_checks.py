@@ -7,6 +7,7 @@ from typing import Any
 
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import MIN_VG_SIZE
 from ganeti_masterd.errors import ECODE_ENVIRON, prereq
 from ganeti_masterd.logical_units.cluster.consistency import LVM_TEMPLATES
 from ganeti_masterd.logical_units.cluster.planning import checked_hypervisors
@@ -14,9 +15,6 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name
 from ganeti_masterd.opcodes.cluster import ClusterSetParams
 from ganeti_masterd.rpc import calls
-
-#: The least that a volume group must hold, MiB.
-MIN_VOLUME_GROUP = 20480
 
 
 def check_on_nodes(ctx: Context, op: ClusterSetParams, after: Cluster) -> None:
@@ -41,10 +39,9 @@ def volume_group_fault(groups: Mapping[str, float], name: str) -> str | None:
     size = groups.get(name)
     if size is None:
         return f"volume group '{name}' missing"
-    if size < MIN_VOLUME_GROUP:
+    if size < MIN_VG_SIZE:
         return (
-            f"volume group '{name}' too small ({MIN_VOLUME_GROUP} MiB required,"
-            f" {int(size)} MiB found)"
+            f"volume group '{name}' too small ({MIN_VG_SIZE} MiB required, {int(size)} MiB found)"
         )
     return None
 

@@ -8,6 +8,7 @@ What other objects and nodes have to say is in ``consistency`` and
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from ganeti_masterd.config.defaults import HVPARAMS
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.parameters import limits, merging
 from ganeti_masterd.config.parameters.devices import check_nic, disk_parameters
-from ganeti_masterd.config.parameters.hypervisors import check_hypervisor, is_normal_path, is_url
+from ganeti_masterd.config.parameters.hypervisors import check_hypervisor, is_url
 from ganeti_masterd.config.parameters.policy import check_policy_templates, updated_policy
 from ganeti_masterd.config.parameters.types import BACKEND, HYPERVISOR, NIC, NODE, enforce
 from ganeti_masterd.errors import prereq
@@ -42,18 +43,17 @@ _PLAIN = (
     "reserved_lvs",
     "use_external_mip_script",
     "enabled_user_shutdown",
-    "enabled_disk_templates",
-    "file_storage_dir",
-    "shared_file_storage_dir",
-    "gluster_storage_dir",
     "install_image",
     "zeroing_image",
     "instance_communication_network",
     "compression_tools",
 )
 
-#: Those that are taken if they are more than an empty text or zero.
-_PLAIN_IF_SET = ("master_netdev", "master_netmask")
+#: Paths of storage, which are set in their normal form; an empty one unsets.
+STORAGE_FOLDERS = ("file_storage_dir", "shared_file_storage_dir", "gluster_storage_dir")
+
+#: Those that are taken if they are more than an empty text, an empty list or zero.
+_PLAIN_IF_SET = ("enabled_disk_templates", "master_netdev", "master_netmask")
 
 _TOOL = re.compile(r"[-_a-zA-Z0-9]+")
 
@@ -95,6 +95,7 @@ def changed(cluster: Cluster, op: ClusterSetParams) -> Changed:
         name: value for name in _PLAIN if (value := getattr(op, name)) is not None
     }
     new.update({name: value for name in _PLAIN_IF_SET if (value := getattr(op, name))})
+    new.update(storage_folders(op))
     if op.vg_name is not None:
         new["volume_group_name"] = op.vg_name or None
     if op.drbd_helper is not None:
@@ -120,18 +121,29 @@ def changed(cluster: Cluster, op: ClusterSetParams) -> Changed:
     return Changed(after, tuple(notes))
 
 
+def storage_folders(op: ClusterSetParams) -> dict[str, str]:
+    """Returns the paths of storage that the opcode gives, each in its normal form."""
+    return {
+        name: normal_path(path)
+        for name in STORAGE_FOLDERS
+        if (path := getattr(op, name)) is not None
+    }
+
+
+def normal_path(path: str) -> str:
+    """Returns a path without detours, double and trailing slashes; an empty one stays empty."""
+    return path and re.sub("^//", "/", posixpath.normpath(path))
+
+
 def _check_paths(op: ClusterSetParams) -> None:
-    for name in ("file_storage_dir", "shared_file_storage_dir", "gluster_storage_dir"):
-        path = getattr(op, name)
-        if path and not is_normal_path(path):
-            raise prereq(f"'{name}' must be an absolute normalized path, not '{path}'")
+    for name, path in storage_folders(op).items():
+        if path and not path.startswith("/"):
+            raise prereq(f"'{name}' must be an absolute path, not '{path}'")
 
 
 def _check_lists(op: ClusterSetParams) -> None:
     if op.enabled_hypervisors is not None and not op.enabled_hypervisors:
         raise prereq("At least one hypervisor must be enabled")
-    if op.enabled_disk_templates is not None and not op.enabled_disk_templates:
-        raise prereq("At least one disk template must be enabled")
     for pattern in op.reserved_lvs or ():
         try:
             Pattern(pattern)
@@ -181,7 +193,9 @@ def _defaults(cluster: Cluster, op: ClusterSetParams) -> dict[str, Any]:
     if op.ipolicy:
         new["ipolicy"] = updated_policy(cluster.ipolicy, op.ipolicy)
     if op.nicparams:
-        filled = {**cluster.nicparams.get("default", {}), **enforce(op.nicparams, NIC)}
+        # null is a parameter that isn't given
+        given = {name: value for name, value in op.nicparams.items() if value is not None}
+        filled = {**cluster.nicparams.get("default", {}), **enforce(given, NIC)}
         check_nic(filled)
         new["nicparams"] = {**cluster.nicparams, "default": filled}
     if op.diskparams:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import DEFAULT_NODED_PORT
 from ganeti_masterd.errors import ECODE_NOTUNIQUE, ECODE_RESOLVER, OpPrereqError, prereq
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.cluster.master_ip import bring_up, take_down
@@ -18,8 +19,6 @@ from ganeti_masterd.opcodes.cluster import ClusterRename
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.wire import file_content
 
-#: Where node daemons listen, and how long to wait for one that shouldn't be there.
-NODED_PORT = 1811
 PING_TIMEOUT = 10.0
 
 KNOWN_HOSTS = "/var/lib/ganeti/known_hosts"
@@ -48,7 +47,7 @@ def resolve(name: str, family: int) -> tuple[str, str]:
 def answers(address: str) -> bool:
     """Whether there is a machine at an address, with a node daemon or without. Blocks."""
     try:
-        with socket.create_connection((address, NODED_PORT), PING_TIMEOUT):
+        with socket.create_connection((address, DEFAULT_NODED_PORT), PING_TIMEOUT):
             return True
     except ConnectionRefusedError:
         return True

@@ -16,7 +16,11 @@ from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.cluster import communication, consistency
 from ganeti_masterd.logical_units.cluster.master_ip import bring_up, take_down
 from ganeti_masterd.logical_units.cluster.node_checks import check_on_nodes
-from ganeti_masterd.logical_units.cluster.planning import changed, check_arguments
+from ganeti_masterd.logical_units.cluster.planning import (
+    changed,
+    check_arguments,
+    storage_folders,
+)
 from ganeti_masterd.logical_units.cluster.pool_size import resize_pool
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.setup import ensure_kvm_daemon
@@ -158,11 +162,13 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
         op = self.op
         if op.vg_name is not None and (op.vg_name or None) == cluster.volume_group_name:
             ctx.feedback("Cluster LVM configuration already in desired state, not changing")
-        for what, old, new in (
-            ("file", cluster.file_storage_dir, op.file_storage_dir),
-            ("shared file", cluster.shared_file_storage_dir, op.shared_file_storage_dir),
+        folders = storage_folders(op)
+        for what, name in (
+            ("file", "file_storage_dir"),
+            ("shared file", "shared_file_storage_dir"),
         ):
-            if new is not None and new == old:
+            old = getattr(cluster, name)
+            if folders.get(name) == old:
                 ctx.feedback(f"Global {what} storage dir already set to value '{old}'")
         if op.drbd_helper is not None:
             enabled = op.enabled_disk_templates or cluster.enabled_disk_templates

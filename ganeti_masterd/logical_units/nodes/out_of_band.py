@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import RS_NODATA, RS_NORMAL, RS_UNAVAIL
 from ganeti_masterd.errors import ECODE_STATE, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
@@ -22,11 +23,6 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
 from ganeti_masterd.opcodes.nodes import OobCommand
 from ganeti_masterd.rpc import calls
-
-# Statuses of values (spec luxi 3).
-NORMAL = 0
-NO_DATA = 2
-UNAVAILABLE = 3
 
 HEALTH = frozenset({"CRITICAL", "OK", "UNKNOWN", "WARNING"})
 #: Those that people should see.
@@ -110,9 +106,9 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
         for place, node in enumerate(self.chosen):
             with ctx.shielded():  # what a node was switched to is written down
                 value = self._run(ctx, node)
-            rows.append([(NORMAL, node.name), value])
+            rows.append([(RS_NORMAL, node.name), value])
             more = place < len(self.chosen) - 1
-            if self.op.command == "power-on" and value[0] == NORMAL and more:
+            if self.op.command == "power-on" and value[0] == RS_NORMAL and more:
                 # Not all of them at once: the current at the start is high.
                 ctx.sleep(self.op.power_delay)
         return rows
@@ -121,21 +117,21 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
         snapshot, command = ctx.snapshot(), self.op.command
         program = effective.of_node(snapshot, node).get("oob_program")
         if not program:
-            return UNAVAILABLE, None
+            return RS_UNAVAIL, None
         arguments = (program, command, node.name, self.op.timeout)
         answer = ctx.call_one(snapshot.master.uuid, calls.RUN_OOB, arguments)
         if answer.failed:
             ctx.warning(f"Out-of-band RPC failed on node '{node.name}': {answer.error}")
-            return NO_DATA, None
+            return RS_NODATA, None
         fault = fault_of(command, answer.payload)
         if fault is not None:
             ctx.warning(
                 f"Payload returned by node '{node.name}' is not valid: Check of out-of-band"
                 f" payload failed due to {fault}"
             )
-            return NO_DATA, None
+            return RS_NODATA, None
         self._take_note(ctx, node, answer.payload)
-        return NORMAL, answer.payload
+        return RS_NORMAL, answer.payload
 
     def _take_note(self, ctx: Context, node: Node, payload: Any) -> None:
         """Shows what is alarming, and writes down whether the node is on."""

@@ -9,6 +9,7 @@ from ganeti_masterd.config.objects import Cluster, Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.config.templates import TEMPLATES, template_named
+from ganeti_masterd.constants import LDS_FAULTY
 from ganeti_masterd.errors import ECODE_ENVIRON, ECODE_STATE, OpPrereqError, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_shared, exclusive, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
@@ -30,9 +31,6 @@ FIELDS = frozenset({"allocatable", "free", "name", "node", "size", "type", "used
 #: What can be changed of a unit, and which units can be repaired, by kind.
 MODIFIABLE: Mapping[str, frozenset[str]] = {"lvm-pv": frozenset({"allocatable"})}
 REPAIRABLE = frozenset({"lvm-vg"})
-
-#: ``ldisk_status`` of a disk that is known to be broken (spec rpc 6).
-FAULTY = 4
 
 
 def check_enabled(cluster: Cluster, kind: str) -> None:
@@ -202,7 +200,7 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
         if answer.failed:
             text = f"Failed to get disk status from node {node.name}: {answer.error}"
             code = ECODE_ENVIRON
-        elif any(one.ldisk_status == FAULTY for one in answer.payload):
+        elif any(one.ldisk_status == LDS_FAULTY for one in answer.payload):
             text = f"Instance '{instance.name}' has faulty disks on node '{node.name}'"
             code = ECODE_STATE
         else:

@@ -11,14 +11,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ganeti_masterd.config.objects import Node
+from ganeti_masterd.constants import NODE_MAX_CLOCK_SKEW
 from ganeti_masterd.logical_units.verification.report import ERROR, WARNING, Finding
 
 #: From so many days before a certificate's end on it is a warning, then an error.
 WARN_DAYS = 30
 ERROR_DAYS = 7
-
-#: How far clocks may differ, in seconds.
-CLOCK_SKEW = 150
 
 #: The least size of RSA keys.
 LEAST_BITS = 2048
@@ -127,7 +125,7 @@ def _age(certificate: x509.Certificate, now: float) -> Iterator[tuple[str, str]]
             ERROR,
             f"Certificate is expired (valid from {_moment(begin)} to {_moment(end)})",
         )
-    elif begin > now + CLOCK_SKEW:
+    elif begin > now + NODE_MAX_CLOCK_SKEW:
         yield WARNING, f"Certificate not yet valid (valid from {_moment(begin)})"
     else:
         days = int((end - now) / _DAY)

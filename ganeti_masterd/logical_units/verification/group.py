@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import HKR_FAIL
 from ganeti_masterd.locking.levels import Level, Wanted, shared
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
@@ -16,9 +17,6 @@ from ganeti_masterd.logical_units.verification.report import CODES, Finding, Rep
 from ganeti_masterd.opcodes.verification import ClusterVerifyGroup
 from ganeti_masterd.rpc.interfaces import NodeResult
 from ganeti_masterd.rpc.results import HookResult
-
-#: The status of a script in ``hooks_runner``'s answer that means failure.
-SCRIPT_FAILED = 1
 
 _LINE = re.compile("^", re.MULTILINE)
 
@@ -105,7 +103,7 @@ class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
                 good = False
                 continue
             for row in answer.payload:
-                if row.status == SCRIPT_FAILED:
+                if row.status == HKR_FAIL:
                     text = f"Script {row.script} failed, output:"
                     self.report.add([Finding("ENODEHOOKS", answer.node, text)])
                     self.report.say(_LINE.sub("      ", row.output))

@@ -7,12 +7,9 @@ from typing import Any
 
 from ganeti_masterd.config.objects import Cluster, Node
 from ganeti_masterd.config.ssconf import natural
-from ganeti_masterd.constants import PROTOCOL_VERSION, RELEASE_VERSION
+from ganeti_masterd.constants import NODE_MAX_CLOCK_SKEW, PROTOCOL_VERSION, RELEASE_VERSION
 from ganeti_masterd.logical_units.verification.pictures import Picture
 from ganeti_masterd.logical_units.verification.report import Finding, warning
-
-#: How far a node's clock may be from the master's, in seconds.
-CLOCK_SKEW = 150
 
 Answer = Mapping[str, Any]
 
@@ -57,9 +54,9 @@ def time_faults(node: Node, answer: Answer, begin: float, end: float) -> Iterato
     except (KeyError, TypeError, ValueError):
         yield Finding("ENODETIME", node.name, "Node returned invalid time")
         return
-    if told < begin - CLOCK_SKEW:
+    if told < begin - NODE_MAX_CLOCK_SKEW:
         distance = begin - told
-    elif told > end + CLOCK_SKEW:
+    elif told > end + NODE_MAX_CLOCK_SKEW:
         distance = told - end
     else:
         return

@@ -80,9 +80,11 @@ class HypervisorTests(SynchronousTestCase):
             self.assertIn(text, str(error))
 
     def test_right(self) -> None:
-        """What is unusual but can be is taken."""
+        """What is unusual but can be is taken, as it is."""
         for name, change in RIGHT:
-            check_hypervisor(name, {**HVPARAMS[name], **change})
+            params = {**HVPARAMS[name], **change}
+            check_hypervisor(name, params)
+            self.assertEqual(params, {**HVPARAMS[name], **change})
 
     def test_missing(self) -> None:
         """A set of parameters has to be complete."""
@@ -100,6 +102,7 @@ class HypervisorTests(SynchronousTestCase):
 
     def test_paths(self) -> None:
         """A path is absolute and has no detours."""
-        self.assertTrue(is_normal_path("/a/b"))
-        for path in ("", "a", "/a/", "//a", "/a/../b", None, 1):
+        for path in ("/a/b", "/", "//a"):
+            self.assertTrue(is_normal_path(path), path)
+        for path in ("", "a", "/a/", "///a", "/a//b", "/a/../b", None, 1):
             self.assertFalse(is_normal_path(path), path)

@@ -1,0 +1,206 @@
+"""The options of ``twistd gnt-masterd``; see ``docs/configure.rst``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from twisted.python import usage
+
+from ganeti_masterd.constants import EXIT_FAILURE
+from ganeti_masterd.luxi.factory import MAX_CONNECTIONS
+from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
+
+#: twistd's own PID file where it was given none; it is not locked, so ours does better.
+_TWISTD_PID_FILE = "twistd.pid"
+
+#: A file mode as people write it, without special bits.
+_OCTAL_MODE = re.compile("(?:0|0o)?[0-7]{3}")
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ValueError("must be a whole number, 1 or more")
+    return int(text)
+
+
+def _cluster(text: str) -> int | str:
+    """Returns a number of nodes, or the path of a file that describes them."""
+    if not text:
+        raise ValueError("must be a whole number, 1 or more, or a file")
+    return _positive(text) if text.lstrip("+-").isdecimal() else text
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a number of seconds, 0 or more")
+    return number
+
+
+def _socket_mode(text: str) -> int:
+    """Returns the file mode that an octal number such as 660 or 0660 stands for."""
+    if not _OCTAL_MODE.fullmatch(text):
+        raise ValueError("must be an octal file mode such as 0660")
+    mode = int(text.removeprefix("0o"), 8)
+    if mode & 0o600 != 0o600:
+        raise ValueError("would keep out even the user whom the daemon runs as")
+    if mode & 0o002:
+        raise ValueError("would let every user of this host connect")
+    return mode
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def word(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return word
+
+
+def _parameter(
+    name: str, default: str | None, doc: str, value_of: Callable[[str], object] = str
+) -> list[Any]:
+    """Returns an entry of ``optParameters``.
+
+    ``default`` is the text that somebody would type, as help shows it; ``value_of`` turns
+    such a text into the value, or raises ``ValueError``, which is reported with the option.
+    """
+
+    def value(text: str) -> object:
+        try:
+            return value_of(text)
+        except ValueError as error:
+            raise usage.UsageError(f"--{name} {text}: {error}") from None
+
+    return [name, None, default, doc, value]
+
+
+class Options(usage.Options):
+    """The command line after ``gnt-masterd``; see ``docs/reference.rst``."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "The master daemon of a Ganeti cluster. With --simulate it runs on simulated nodes, "
+        "needs no rights and no cluster."
+    )
+    optFlags = [
+        ["debug", "d", "Log every request and what becomes of it, jobs' steps, calls to nodes."],
+        ["no-voting", None, "Don't ask the other nodes whether this one is the master."],
+        ["yes-do-it", None, "With --no-voting: don't ask on the terminal either."],
+        ["require-master-ip", None, "Don't start if the master's address can't be brought up."],
+        ["check-only", None, "Check whether it would start, change nothing, and exit."],
+        ["json-log", None, "Log one JSON object a line."],
+    ]
+    optParameters = [
+        _parameter(
+            "root",
+            None,
+            "Folder below which all of Ganeti's paths lie. Default: GANETI_ROOTDIR; with "
+            "--simulate else a folder of the user's own.",
+        ),
+        _parameter(
+            "simulate",
+            None,
+            "Run on simulated nodes. A root without a cluster gets one of that many, or the one "
+            "that a file describes.",
+            _cluster,
+        ),
+        _parameter(
+            "simulate-log",
+            "buffered",
+            "How simulated nodes log calls: off, buffered, or synced (durable before the answer).",
+            _one_of("off", "buffered", "synced"),
+        ),
+        _parameter(
+            "user",
+            None,
+            "Run as this user. Default: gnt-masterd; with --simulate whoever starts it.",
+        ),
+        _parameter(
+            "group",
+            None,
+            "Run as this group, which may connect. Default: gnt-daemons; with --simulate that "
+            "of the user.",
+        ),
+        _parameter(
+            "syslog",
+            "no",
+            "Log to syslog: no, yes (besides the file), only (no file).",
+            _one_of("no", "yes", "only"),
+        ),
+        _parameter(
+            "max-connections", str(MAX_CONNECTIONS), "The most clients at a time.", _positive
+        ),
+        _parameter(
+            "max-message-size",
+            str(MAX_MESSAGE_SIZE),
+            "The most bytes that one request may have.",
+            _positive,
+        ),
+        _parameter("socket-mode", "0660", "File mode of the master socket, octal.", _socket_mode),
+        _parameter(
+            "monitor-socket",
+            None,
+            "Path of a second socket, on which clients can ask but not change anything.",
+        ),
+        _parameter(
+            "monitor-socket-mode", "0660", "File mode of the second socket, octal.", _socket_mode
+        ),
+        _parameter(
+            "monitoring",
+            None,
+            "Serve metrics and status on this Twisted endpoint, such as "
+            "tcp:19100 (local, unless it names an interface) or unix:PATH.",
+        ),
+        _parameter(
+            "ack",
+            "candidates",
+            "When a change counts as done: local (durable here), candidates (every master "
+            "candidate that can be reached has it too) or majority (most of all have it).",
+            _one_of("local", "candidates", "majority"),
+        ),
+        _parameter(
+            "stop-timeout",
+            None,
+            "Seconds after which a stop no longer waits for running jobs. Default: no bound.",
+            _seconds,
+        ),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Help shows the texts; what nobody typed is the value that such a text stands for.
+        for name, _, default, _, value in self.optParameters:
+            if default is not None:
+                self[name] = value(default)
+
+    def opt_version(self) -> None:
+        """Display the daemon's version and exit."""
+        sys.stdout.write(f"gnt-masterd {version('ganeti-masterd')}\n")
+        raise SystemExit(0)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Reads the command line; a wrong one ends the process: usage on stderr, exit code 1."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            sys.stderr.write(f"{self}\ngnt-masterd: {error}\n")
+            raise SystemExit(EXIT_FAILURE)
+
+    def parseArgs(self, *args: str) -> None:
+        """Refuses positional arguments."""
+        if args:
+            raise usage.UsageError(f"This program takes no arguments, but got: {' '.join(args)}")
+
+    def postOptions(self) -> None:
+        """Has twistd write no PID file unless it was given one."""
+        if self.parent is not None and self.parent.get("pidfile") == _TWISTD_PID_FILE:
+            self.parent["pidfile"] = ""

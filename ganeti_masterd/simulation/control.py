@@ -1,0 +1,133 @@
+"""The socket by which switches of a simulated cluster are thrown from outside.
+
+A request is one line, a JSON list of words (:mod:`ganeti_masterd.simulation.switches`);
+the answer is one line, ``[success, text]``. ``python -m ganeti_masterd.simulation``
+is the client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.protocols.basic import LineOnlyReceiver
+
+from ganeti_masterd.simulation.calllog import CallLog
+from ganeti_masterd.simulation.switches import Cluster, SwitchError, throw
+
+log = Logger()
+
+#: The socket, below the daemon's root.
+CONTROL = "simulation/control"
+
+#: The longest line that either side takes, in bytes.
+LONGEST = 1 << 20
+
+USAGE = """usage: python -m ganeti_masterd.simulation [--root FOLDER] COMMAND...
+
+Throws a switch of the simulated cluster below that root (default: GANETI_ROOTDIR).
+The command "help" lists them all."""
+
+
+class Switchable(Cluster, Protocol):
+    """A simulated cluster whose switches can be thrown; it writes what they change."""
+
+    log: CallLog
+
+
+class SwitchProtocol(LineOnlyReceiver):
+    """Answers requests of one connection."""
+
+    delimiter = b"\n"
+    MAX_LENGTH = LONGEST
+
+    def __init__(self, cluster: Switchable) -> None:
+        self._cluster = cluster
+
+    def lineReceived(self, line: bytes) -> None:
+        """Takes one request; nothing that a client sends ends the daemon."""
+        self.sendLine(json.dumps(self._answer(line)).encode("ascii"))
+
+    def _answer(self, line: bytes) -> tuple[bool, str]:
+        try:
+            command = msgspec.json.decode(line, type=list[str])
+        except msgspec.DecodeError as error:
+            return False, f"a command is a JSON list of words: {error}"
+        try:
+            said = throw(self._cluster, command)
+        except SwitchError as error:
+            return False, str(error)
+        except Exception:
+            log.failure("Bug in the switch {command}", command=command)
+            return False, "a bug in the simulation; the daemon's log has it"
+        finally:
+            self._cluster.log.changed()
+        log.info("Switch of the simulation: {command}", command=" ".join(command))
+        return True, said
+
+
+class SwitchFactory(ServerFactory):
+    """Makes the protocol of each connection."""
+
+    noisy = False
+
+    def __init__(self, cluster: Switchable) -> None:
+        self._cluster = cluster
+
+    def buildProtocol(self, addr: object) -> SwitchProtocol:
+        """Returns a protocol."""
+        protocol = SwitchProtocol(self._cluster)
+        protocol.factory = self
+        return protocol
+
+
+def listen(reactor: Any, path: str, cluster: Switchable) -> IListeningPort:
+    """Listens at that path, for its owner only; a socket that a crash left is replaced."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    port: IListeningPort = reactor.listenUNIX(path, SwitchFactory(cluster), mode=0o600)
+    return port
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Sends one command to a daemon and shows its answer; returns the exit code. Blocks."""
+    words = list(arguments)
+    root = os.environ.get("GANETI_ROOTDIR", "")
+    if words[:1] == ["--root"] and len(words) > 1:
+        root, words = words[1], words[2:]
+    if not words or not root or words[0] in ("-h", "--help"):
+        sys.stderr.write(f"{USAGE}\n")
+        return 2
+    path = os.path.join(root, CONTROL)
+    try:
+        good, text = _asked(path, words)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{path}: {error}\n")
+        return 1
+    if text:
+        (sys.stdout if good else sys.stderr).write(f"{text}\n")
+    return 0 if good else 1
+
+
+def _asked(path: str, words: Sequence[str]) -> tuple[bool, str]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(path)
+        connection.sendall(json.dumps(list(words)).encode("ascii") + b"\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            part = connection.recv(65536)
+            if not part or len(answer) > LONGEST:
+                raise ValueError("the daemon closed the connection without an answer")
+            answer += part
+    good, text = json.loads(answer)
+    return bool(good), str(text)

@@ -1,0 +1,304 @@
+"""DRBD mirrors of a simulated cluster: what one end is told, and what both then show. Pure.
+
+The clock, the volumes and the reachability of nodes come in through
+:class:`~ganeti_masterd.simulation.ends.Ground`. What one end does changes what the
+other end shows, as both are held in one place
+(:mod:`ganeti_masterd.simulation.pairing`).
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ganeti_masterd.simulation.ends import (
+    DISKLESS,
+    PRIMARY,
+    SECONDARY,
+    STANDALONE,
+    SYNC_SOURCE,
+    SYNC_TARGET,
+    UNKNOWN,
+    UNKNOWN_DATA,
+    UP_TO_DATE,
+    WAITING,
+    Backing,
+    End,
+    EndStatus,
+    Link,
+    Metadata,
+    Refused,
+)
+from ganeti_masterd.simulation.pairing import Pairs, end_name, meta_name
+
+
+class Mirrors(Pairs):
+    """All ends of all mirrors, looked at, told and struck by what befalls nodes."""
+
+    # Looking
+
+    def get(self, node: str, minor: int) -> End | None:
+        """Returns an end as it is now; None where the minor isn't configured."""
+        self._settle((node, minor))
+        end = self._ends.get(end_name((node, minor)))
+        return None if end is None or not end.configured else end
+
+    def of_node(self, node: str) -> dict[int, End]:
+        """Returns the configured ends of a node by their minor, as they are now."""
+        ends: dict[int, End] = {}
+        for minor in self._minors(node):
+            end = self.get(node, minor)
+            if end is not None:
+                ends[minor] = end
+        return ends
+
+    def status(self, node: str, minor: int) -> EndStatus:
+        """Returns how a configured end stands."""
+        key = (node, minor)
+        self._settle(key)
+        end = self._end(key)
+        peer = self._peer(key) if end.connection not in (STANDALONE, WAITING) else None
+        percent = left = None
+        if end.filling is not None:
+            filling = end.filling
+            percent = 99.9
+            if filling.length:
+                percent = min(percent, round(100.0 * filling.done / filling.length, 1))
+            if end.connection in (SYNC_SOURCE, SYNC_TARGET):
+                left = float(round(max(0.0, filling.length - filling.done)))
+        return EndStatus(
+            end.connection,
+            end.role,
+            UNKNOWN if peer is None else self._end(peer).role,
+            self._state(key),
+            UNKNOWN_DATA if peer is None else self._state(peer),
+            percent,
+            left,
+        )
+
+    def peer(self, node: str, minor: int) -> tuple[str, int] | None:
+        """Returns node and minor of the end that this one talks to, or None."""
+        key = (node, minor)
+        self._settle(key)
+        end = self._ends.get(end_name(key))
+        if end is None or end.connection in (STANDALONE, WAITING):
+            return None
+        return self._peer(key)
+
+    def users(self, node: str) -> set[str]:
+        """Returns the paths of the volumes that ends of a node are attached to."""
+        found: set[str] = set()
+        for end in self.of_node(node).values():
+            if end.backing is not None:
+                found |= {end.backing.data, end.backing.meta}
+        return found
+
+    # Doing: each is one run of drbdsetup or drbdmeta, and may raise Refused
+
+    def create_metadata(self, node: str, meta: str) -> None:
+        """Writes fresh metadata on a volume."""
+        if meta in self.users(node):
+            raise Refused(f"Device '{meta}' is configured!\n", 20)
+        self._metadata[meta_name(node, meta)] = Metadata()
+
+    def allocate(self, node: str, minor: int, rate: int) -> None:
+        """Makes a minor known to the kernel; one that is configured is left as it is."""
+        key = (node, minor)
+        end = self._ends.get(end_name(key))
+        if end is None or not end.configured:
+            self._put(key, End(rate=rate))
+
+    def attach(self, node: str, minor: int, backing: Backing) -> None:
+        """Gives an end its disk."""
+        key = (node, minor)
+        self._settle(key)
+        end = self._end(key)
+        if end.backing is not None:
+            raise Refused(_failure(minor, 124, "Device is attached to a disk (use detach first)"))
+        data = self._ground.volume(node, backing.data)
+        used = self.users(node)
+        if (
+            data is None
+            or self._ground.volume(node, backing.meta) is None
+            or used
+            & {
+                backing.data,
+                backing.meta,
+            }
+        ):
+            raise Refused(_failure(minor, 104, "Can not open backing device."))
+        if self._metadata.get(meta_name(node, backing.meta)) is None:
+            text = "No valid meta-data signature found.\n\n\t==> Use 'drbdadm create-md res' to"
+            raise Refused(_failure(minor, 119, f"{text} initialize meta-data area. <==\n"))
+        if not backing.size:
+            backing = replace(backing, size=data)
+        if backing.size > data:
+            raise Refused(_failure(minor, 111, "Low.dev. smaller than requested DRBD-dev. size."))
+        self._put(key, replace(end, backing=backing))
+        self._meet_again(key)
+
+    def detach(self, node: str, minor: int) -> None:
+        """Takes the disk away from an end, which its peer then serves."""
+        key = (node, minor)
+        self._settle(key)
+        end = self._end(key)
+        if end.backing is None:
+            return
+        if end.role == PRIMARY and not self._served(key):
+            raise Refused(_refusal(minor, -2, "Need access to UpToDate data"), 17)
+        self._lose_disk(key)
+
+    def connect(self, node: str, minor: int, link: Link) -> None:
+        """Gives an end its network settings; it waits for its peer, or meets it."""
+        key = (node, minor)
+        self._settle(key)
+        taken = any(name == node for name, _ in self._index().get(link.local, ()))
+        if self._end(key).link is not None or taken:
+            raise Refused(_failure(minor, 102, "Local address(port) already in use."))
+        self._put(key, replace(self._end(key), link=link, connection=WAITING))
+        self._settle(key)
+
+    def disconnect(self, node: str, minor: int) -> None:
+        """Takes the network settings away from an end."""
+        key = (node, minor)
+        self._settle(key)
+        end = self._end(key)
+        if end.link is None:
+            raise Refused(_failure(minor, 162, "Invalid configuration request"))
+        if end.role == PRIMARY and self._state(key) == DISKLESS:
+            raise Refused(_refusal(minor, -2, "Need access to UpToDate data"), 17)
+        self._part(key, on_purpose=True)
+
+    def promote(self, node: str, minor: int, *, force: bool) -> None:
+        """Makes an end Primary; ``force``: also with data that was never filled."""
+        key = (node, minor)
+        self._settle(key)
+        end = self._end(key)
+        if end.role == PRIMARY:
+            return
+        peer = self._talking(key)
+        dual = end.link is not None and end.link.dual
+        if peer is not None and self._end(peer).role == PRIMARY and not dual:
+            raise Refused(_refusal(minor, -1, "Multiple primaries not allowed by config"), 11)
+        if self._state(key) != UP_TO_DATE and not self._served(key):
+            if not force or self._meta(key) is None:
+                raise Refused(_refusal(minor, -2, "Need access to UpToDate data"), 17)
+            self._write_meta(key, state=UP_TO_DATE, done=0.0)
+            self._begin_generation(key)
+        self._put(key, replace(self._end(key), role=PRIMARY))
+        if self._state(key) == UP_TO_DATE and (peer is None or self._meta(peer) is None):
+            self._begin_generation(key)
+        self._meet_again(key)
+
+    def demote(self, node: str, minor: int, *, held: bool) -> None:
+        """Makes an end Secondary; ``held``: something has the device open."""
+        key = (node, minor)
+        self._settle(key)
+        end = self._end(key)
+        if end.role == PRIMARY and held:
+            raise Refused(_refusal(minor, -12, "Device is held open by someone"), 11)
+        self._put(key, replace(end, role=SECONDARY))
+
+    def down(self, node: str, minor: int, *, held: bool) -> None:
+        """Unconfigures an end; one that isn't configured is fine."""
+        key = (node, minor)
+        if self._ends.get(end_name(key)) is None:
+            return
+        self._settle(key)
+        if held:
+            raise Refused(_refusal(minor, -12, "Device is held open by someone"), 11)
+        self.lose(node, minor)
+
+    def resize(self, node: str, minor: int, size: int) -> None:
+        """Makes a mirror larger, at both ends; the new part is filled."""
+        key = (node, minor)
+        self._settle(key)
+        backing = self._end(key).backing
+        if backing is None:
+            text = "Requires disk configuration; use attach first"
+            raise Refused(_failure(minor, 123, text))
+        peer = self._talking(key)
+        if peer is None:
+            text = "Sorry, need a connected peer to resize."
+            raise Refused(_failure(minor, 132, text))
+        for each in (key, peer):
+            under = self._end(each).backing
+            if under is not None and size > (self._ground.volume(each[0], under.data) or 0):
+                text = "Low.dev. smaller than requested DRBD-dev. size."
+                raise Refused(_failure(minor, 111, text))
+        for each in (key, peer):
+            under = self._end(each).backing
+            if under is not None:
+                self._put(each, replace(self._end(each), backing=replace(under, size=size)))
+        if self._state(key) == self._state(peer) == UP_TO_DATE:
+            self._fill(key, peer, full=False)
+            self._settle(key)
+
+    def pause(self, node: str, minor: int, paused: bool) -> None:
+        """Holds up a sync, or lets it go on."""
+        key = (node, minor)
+        self._settle(key)
+        self._put(key, replace(self._end(key), paused=paused))
+        self._settle(key)
+
+    # What happens to ends
+
+    def written(self, node: str, minor: int) -> None:
+        """Notes that an end was written to: alone, it goes on in a generation of its own."""
+        key = (node, minor)
+        self._settle(key)
+        if self._talking(key) is None and self._state(key) == UP_TO_DATE:
+            self._begin_generation(key)
+
+    def lose(self, node: str, minor: int) -> None:
+        """Unconfigures an end whatever uses it, as a restart of its node does."""
+        key = (node, minor)
+        if self._ends.get(end_name(key)) is not None:
+            self._settle(key)
+            # It writes no more: the generation that its peer has is the newest.
+            self._put(key, replace(self._end(key), role=SECONDARY))
+            self._part(key)
+            self._drop(key)
+
+    def lose_disk(self, node: str, minor: int) -> None:
+        """Takes the disk away after an I/O error."""
+        self._settle((node, minor))
+        self._lose_disk((node, minor))
+
+    def lose_link(self, node: str, minor: int) -> None:
+        """Makes an end stand alone, as after a split brain."""
+        self._settle((node, minor))
+        if self._end((node, minor)).link is not None:
+            self._part((node, minor))
+
+    def forget_volume(self, node: str, path: str) -> None:
+        """Forgets the metadata on a volume that is gone."""
+        self._metadata.pop(meta_name(node, path))
+
+    def rename_volume(self, node: str, old: str, new: str) -> None:
+        """Follows a volume to its new name."""
+        meta = self._metadata.pop(meta_name(node, old))
+        if meta is not None:
+            self._metadata[meta_name(node, new)] = meta
+        for minor in self._minors(node):
+            end = self._end((node, minor))
+            if end.backing is not None and old in (end.backing.data, end.backing.meta):
+                names = {old: new}
+                backing = replace(
+                    end.backing,
+                    data=names.get(end.backing.data, end.backing.data),
+                    meta=names.get(end.backing.meta, end.backing.meta),
+                )
+                self._put((node, minor), replace(end, backing=backing))
+
+    def settle(self) -> None:
+        """Brings every end up to now: needed before what joins nodes changes."""
+        for key in self._keys():
+            self._settle(key)
+
+
+def _failure(minor: int, code: int, text: str) -> str:
+    return f"{minor}: Failure: ({code}) {text}\n"
+
+
+def _refusal(minor: int, code: int, text: str) -> str:
+    return f"{minor}: State change failed: ({code}) {text}\n"

@@ -1,0 +1,173 @@
+"""Calls that change what is there: size, name, content, copies of devices, halves of mirrors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ganeti_masterd.simulation.blocks import Block, DeviceError
+from ganeti_masterd.simulation.describing import DRBD, PLAIN, Disk, described
+from ganeti_masterd.simulation.devices import device_path, looked_up
+from ganeti_masterd.simulation.drbd import Mirror
+from ganeti_masterd.simulation.node import (
+    Implementations,
+    NodeFailure,
+    SimulatedNode,
+    Unexpected,
+)
+
+calls = Implementations()
+
+SNAPSHOTTABLE = (PLAIN, "ext")
+
+
+@calls("blockdev_grow")
+def blockdev_grow(
+    node: SimulatedNode, disk: Disk, amount: int, dry_run: bool, backing: bool, exclusive: bool
+) -> None:
+    """Grows the backing store, or (``backing`` false) the mirror on it."""
+    block = _found(node, disk)
+    try:
+        block.grow(amount, dry_run=dry_run, backing=backing, exclusive=exclusive)
+    except DeviceError as error:
+        raise NodeFailure(f"Failed to grow block device: {error}")
+
+
+@calls("blockdev_rename")
+def blockdev_rename(node: SimulatedNode, renames: Sequence[Any]) -> None:
+    """Gives devices another logical id; does all it can and then tells of the rest."""
+    faults: list[str] = []
+    for disk, unique in renames:
+        block = looked_up(node, disk)
+        if block is None:
+            faults.append(f"Can't find device {described(disk)} in rename")
+            continue
+        try:
+            block.rename(unique)
+        except DeviceError as error:
+            faults.append(f"Can't rename device '{block.shown()}' to '{unique}': {error}")
+    if faults:
+        raise NodeFailure("; ".join(faults))
+
+
+@calls("blockdev_snapshot")
+def blockdev_snapshot(
+    node: SimulatedNode, disk: Disk, name: str | None, size: int | None
+) -> list[str]:
+    """Makes a snapshot of a volume (of a mirror: of its data)."""
+    unique = tuple(disk["logical_id"])
+    if disk["dev_type"] == DRBD:
+        if not disk.get("children"):
+            raise NodeFailure(
+                f"DRBD device '{unique}' without backing storage cannot be snapshotted"
+            )
+        return blockdev_snapshot(node, disk["children"][0], name, size)
+    if disk["dev_type"] not in SNAPSHOTTABLE:
+        raise NodeFailure(f"Cannot snapshot block device '{unique}' of type '{disk['dev_type']}'")
+    try:
+        return _found(node, disk).snapshot(name, size)
+    except DeviceError as error:
+        raise Unexpected(str(error))
+
+
+@calls("blockdev_wipe")
+def blockdev_wipe(node: SimulatedNode, disk: Disk, offset: int, size: int) -> None:
+    """Overwrites a part of a device; what was written at its beginning goes with that."""
+    block = looked_up(node, disk)
+    if block is None:
+        raise NodeFailure(f"Cannot wipe device {disk.get('iv_name')}: device not found")
+    if offset < 0:
+        raise NodeFailure("Negative offset")
+    if size < 0:
+        raise NodeFailure("Negative size")
+    if offset > block.size:
+        raise NodeFailure("Wipe offset is bigger than device size")
+    if offset + size > block.size:
+        raise NodeFailure("Wipe offset and size are bigger than device size")
+    if offset == 0 and size:
+        block.write(())
+
+
+@calls("blockdev_image")
+def blockdev_image(node: SimulatedNode, disk: Disk, image: str, size: int) -> None:
+    """Writes an image, a file of this node or what a URL gives, on a device."""
+    remote = image.startswith(("http://", "https://", "ftp://"))
+    if not remote and node.read(image) is None:
+        raise NodeFailure(f"Image '{image}' not found")
+    block = looked_up(node, disk)
+    if block is None:
+        raise NodeFailure(f"Cannot image device {disk.get('iv_name')}: device not found")
+    if size < 0:
+        raise NodeFailure("Negative size")
+    if size > block.size:
+        raise NodeFailure("Image size is bigger than device size")
+    block.write((f"image {image}",))
+
+
+@calls("blockdev_convert")
+def blockdev_convert(node: SimulatedNode, source: Disk, target: Disk) -> None:
+    """Copies what is on one device to another."""
+    origin = looked_up(node, source)
+    if origin is None:
+        raise NodeFailure(f"Cannot copy from device '{source.get('uuid')}': device not found")
+    block = looked_up(node, target)
+    if block is None:
+        raise NodeFailure(f"Cannot copy to device '{target.get('uuid')}': device not found")
+    block.write(origin.read())
+
+
+@calls("blockdev_pause_resume_sync")
+def blockdev_pause_resume_sync(
+    node: SimulatedNode, disks: Sequence[Disk], pause: bool
+) -> list[Any]:
+    """Says for each device whether its filling could be paused or resumed."""
+    rows: list[Any] = []
+    for disk in disks:
+        block = looked_up(node, disk)
+        if block is None:
+            name = disk.get("iv_name")
+            rows.append([False, f"Cannot change sync for device {name}: device not found"])
+        else:
+            rows.append([block.pause(pause), None])
+    return rows
+
+
+@calls("blockdev_addchildren")
+def blockdev_addchildren(node: SimulatedNode, disk: Disk, children: Sequence[Disk]) -> None:
+    """Gives a mirror that has no disk new volumes, which are filled from its peer."""
+    mirror = looked_up(node, disk)
+    if mirror is None:
+        raise NodeFailure(f"Can't find parent device '{described(disk)}' in add children")
+    found = [looked_up(node, child) for child in children]
+    there = [block for block in found if block is not None]
+    if len(there) < len(found):
+        shown = [None if block is None else block.shown() for block in found]
+        wanted = [described(child) for child in children]
+        raise NodeFailure(f"Can't find new device(s) to add: {shown}:{wanted}")
+    if not isinstance(mirror, Mirror):
+        raise Unexpected("")
+    try:
+        mirror.add_children(there)
+    except DeviceError as error:
+        raise Unexpected(str(error))
+
+
+@calls("blockdev_removechildren")
+def blockdev_removechildren(node: SimulatedNode, disk: Disk, children: Sequence[Disk]) -> None:
+    """Takes a mirror's volumes away; its peer serves it from then on."""
+    mirror = looked_up(node, disk)
+    if mirror is None:
+        raise NodeFailure(f"Can't find parent device '{described(disk)}' in remove children")
+    if not isinstance(mirror, Mirror):
+        raise Unexpected("")
+    try:
+        mirror.remove_children([device_path(node, child) for child in children])
+    except DeviceError as error:
+        raise Unexpected(str(error))
+
+
+def _found(node: SimulatedNode, disk: Disk) -> Block:
+    block = looked_up(node, disk)
+    if block is None:
+        raise NodeFailure(f"Cannot find block device {described(disk)}")
+    return block

@@ -1,0 +1,115 @@
+"""What joins the nodes of a simulated cluster: power, links, mirrors, transfers, speeds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec.structs import replace
+
+from ganeti_masterd.simulation.backups import deliver
+from ganeti_masterd.simulation.description import Description
+from ganeti_masterd.simulation.ends import Pace
+from ganeti_masterd.simulation.mirrors import Mirrors
+from ganeti_masterd.simulation.node import SimulatedNode
+from ganeti_masterd.simulation.state import ClusterState
+from ganeti_masterd.simulation.transfers import Transfer, Transfers
+
+
+class World:
+    """The cluster-wide part of a simulation.
+
+    ``now`` gives seconds since the epoch, ``node`` the node of a name. What is
+    changed here is changed for all nodes; what goes by the clock is brought up
+    to now before.
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        now: Callable[[], float],
+        node: Callable[[str], SimulatedNode],
+    ) -> None:
+        self.description = description
+        self.cluster = ClusterState()
+        self.mirrors = Mirrors(self.cluster.ends, self.cluster.metadata, self)
+        self.transfers = Transfers(self.cluster.transfers, self)
+        self._now = now
+        self._node = node
+
+    # What the pure parts ask
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._now()
+
+    def powered(self, name: str) -> bool:
+        """Whether a node has power."""
+        return name not in (self.cluster.facts.get("off") or ())
+
+    def joined(self, one: str, other: str) -> bool:
+        """Whether packets pass between two nodes."""
+        if not (self.powered(one) and self.powered(other)):
+            return False
+        return sorted((one, other)) not in (self.cluster.facts.get("cut") or ())
+
+    def volume(self, node: str, path: str) -> int | None:
+        """The size in MiB of a volume; None if it isn't there."""
+        device = self._node(node).state.devices.get(path)
+        return None if device is None else device.size
+
+    def copy(self, source: tuple[str, str], target: tuple[str, str]) -> None:
+        """Copies what is on a volume (node, path) to another."""
+        origin = self._node(source[0]).state.devices.get(source[1])
+        shelf = self._node(target[0]).state.devices
+        held = shelf.get(target[1])
+        if origin is not None and held is not None and held.content != origin.content:
+            shelf[target[1]] = replace(held, content=origin.content)
+
+    def pace(self) -> Pace:
+        """How fast mirrors fill now."""
+        changed = self.cluster.facts.get("pace")
+        if changed is None:
+            return self.description.pace
+        return msgspec.convert(changed, Pace)
+
+    def next_generation(self) -> str:
+        """A generation that was never before."""
+        number = int(self.cluster.facts.get("generation") or 0) + 1
+        self.cluster.facts["generation"] = number
+        return str(number)
+
+    def transfer_speed(self) -> float | None:
+        """MiB/s at which disks are copied; None: at once."""
+        return self.description.transfer_speed
+
+    def deliver(self, source: Transfer, target: Transfer) -> None:
+        """Puts at a transfer's target what its source reads."""
+        deliver(self._node, source, target)
+
+    # What happens to the cluster
+
+    def settle(self) -> None:
+        """Brings all that goes by the clock up to now."""
+        self.mirrors.settle()
+        self.transfers.settle()
+
+    def set_pace(self, pace: Pace) -> None:
+        """Changes how fast mirrors fill; a sync under way keeps its pace."""
+        self.settle()
+        self.cluster.facts["pace"] = msgspec.to_builtins(pace)
+
+    def cut(self, one: str, other: str, cut: bool) -> None:
+        """Cuts the link between two nodes, or mends it."""
+        self.settle()
+        pair = sorted((one, other))
+        pairs = [each for each in self.cluster.facts.get("cut") or () if each != pair]
+        self.cluster.facts["cut"] = [*pairs, pair] if cut else pairs
+        self.mirrors.settle()
+
+    def set_power(self, name: str, on: bool) -> None:
+        """Switches a node on or off; what needs power there is gone by then."""
+        self.settle()
+        off = [each for each in self.cluster.facts.get("off") or () if each != name]
+        self.cluster.facts["off"] = off if on else [*off, name]
+        self.mirrors.settle()

@@ -1,0 +1,104 @@
+"""The listening sockets: their rights, at each moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from typing import Any
+
+from twisted.internet import reactor  # noqa: TID251 - real sockets
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import SkipTest, TestCase
+
+from ganeti_masterd.startup import socket as socket_module
+from ganeti_masterd.startup.socket import MasterSocket
+
+
+class MasterSocketTests(TestCase):
+    """A socket in a folder of its own, on the real reactor."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.root = tempfile.mkdtemp(prefix="gnt-")
+        self.addCleanup(shutil.rmtree, self.root)
+        self.addCleanup(os.umask, os.umask(0))
+        self.path = self.root + "/socket"
+
+    def listen(self, mode: int = 0o600, owner: tuple[int, int] | None = None) -> MasterSocket:
+        """Listens until the test has ended."""
+        made = MasterSocket(self.path, mode, owner)
+        made.listen(reactor, Factory.forProtocol(Protocol))  # type: ignore[arg-type]
+        self.addCleanup(made.close)
+        return made
+
+    def mode(self, path: str) -> int:
+        """Returns the mode of a file or folder."""
+        return stat.S_IMODE(os.stat(path).st_mode)
+
+    @inlineCallbacks
+    def test_modes(self) -> Any:
+        """The socket has the mode asked for; nobody else enters the folder of its other name."""
+        for mode in (0o600, 0o660, 0o666):
+            made = self.listen(mode)
+            self.assertEqual(self.mode(self.path), mode)
+            self.assertEqual(self.mode(self.path + ".d"), 0o700)
+            yield made.close()
+
+    def test_folder_that_is_open_to_others(self) -> None:
+        """A folder that someone left with other rights is closed before a socket is in it."""
+        os.mkdir(self.path + ".d", 0o777)
+        self.listen()
+        self.assertEqual(self.mode(self.path + ".d"), 0o700)
+
+    def test_rights_before_the_name(self) -> None:
+        """Mode and owner are set before the socket has its name, and before it takes anybody."""
+        found: list[tuple[str, Any]] = []
+        chmod, chown, rename = os.chmod, os.chown, os.rename
+
+        def recording(name: str, function: Any) -> Any:
+            def act(path: Any, *args: Any) -> None:
+                self.assertFalse(os.path.exists(self.path))
+                found.append((name, (os.path.relpath(os.fsdecode(path), self.root), *args)))
+                if name != "chown":  # only root may give it away
+                    function(path, *args)
+
+            return act
+
+        for name, function in (("chmod", chmod), ("chown", chown), ("rename", rename)):
+            self.patch(socket_module.os, name, recording(name, function))
+        self.listen(0o660, (-1, 4321))
+        self.assertEqual(
+            found,
+            [
+                ("chmod", ("socket.d", 0o700)),
+                ("chmod", ("socket.d/q", 0o666)),  # Twisted's own
+                ("chmod", ("socket.d/q", 0o660)),
+                ("chown", ("socket.d/q", -1, 4321)),
+                ("rename", ("socket.new", self.path)),
+            ],
+        )
+
+    def test_owner(self) -> None:
+        """The socket belongs to the group given, its owner stays."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root gives files away")
+        self.listen(0o660, (-1, 4321))
+        self.assertEqual((os.stat(self.path).st_uid, os.stat(self.path).st_gid), (0, 4321))
+
+    @inlineCallbacks
+    def test_takes_clients(self) -> Any:
+        """Clients connect by its name, also where a stale socket was; closed, nothing is left."""
+        yield self.listen().close()
+        self.assertEqual(os.listdir(self.root), [])
+        with open(self.path, "w"):
+            pass
+        made = self.listen()
+        client = yield connectProtocol(UNIXClientEndpoint(reactor, self.path), Protocol())
+        client.transport.abortConnection()
+        yield made.close()
+        self.assertEqual(os.listdir(self.root), [])
