@@ -68,12 +68,18 @@ class RunningInstance(Struct, frozen=True):
 
 
 class InstanceInfo(Struct, frozen=True):
-    """``instance_info``: as :class:`RunningInstance`; empty for an unknown instance."""
+    """``instance_info``: as :class:`RunningInstance`; all None for an unknown instance."""
 
-    memory: int = 0
-    vcpus: int = 0
+    memory: int | None = None
+    vcpus: int | None = None
     state: Any = None
-    time: float = 0.0
+    time: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError``, which makes a payload malformed, if only some fields are set."""
+        known = {value is not None for value in (self.memory, self.vcpus, self.state, self.time)}
+        if len(known) > 1:
+            raise ValueError("an instance is told in full or not at all")
 
     @property
     def known(self) -> bool:
