@@ -25,7 +25,10 @@ from ganeti_masterd.errors import (
     OpPrereqError,
     ResultValidationError,
 )
+from ganeti_masterd.rpc.calls import ALL_INSTANCES_INFO, NODE_INFO
+from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.results import typed
 from tests.logical_units.cluster import with_instance
 
 ROOM = {
