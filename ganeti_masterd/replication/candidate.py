@@ -25,6 +25,8 @@ from ganeti_masterd.replication.pace import Preparing, pause
 from ganeti_masterd.replication.standing import STREAMING, Standing, step
 from ganeti_masterd.replication.states import ConfigFile, DrainFlag, State, subject
 from ganeti_masterd.replication.stream import Stream
+from ganeti_masterd.rpc.calls import NODE_VERIFY
+from ganeti_masterd.rpc.door import call_nodes
 from ganeti_masterd.rpc.gathering import there_at_once
 from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
 from ganeti_masterd.timing import Timer, Timers
@@ -267,8 +269,8 @@ class Candidate:
         while not comparison.complete:
             cluster = published.snapshot().cluster.cluster_name
             arguments = [{"filelist": comparison.paths()}, cluster, {}]
-            results: Mapping[str, NodeResult[Any]] = yield site.nodes.call(
-                [self.target], "node_verify", arguments, timeout=COMPARISON_PATIENCE
+            results: Mapping[str, NodeResult[dict[str, Any]]] = yield call_nodes(
+                site.nodes, [self.target], NODE_VERIFY, arguments, timeout=COMPARISON_PATIENCE
             )
             if life != self._life:
                 return None

@@ -19,8 +19,8 @@ from ganeti_masterd.rpc.calls import (
     VG_LIST,
 )
 from ganeti_masterd.rpc.declarations import Call
-from ganeti_masterd.rpc.door import call_nodes
-from ganeti_masterd.rpc.interfaces import CallAbandoned, NodeResult, Target
+from ganeti_masterd.rpc.door import ask_one, call_nodes
+from ganeti_masterd.rpc.interfaces import Arguments, CallAbandoned, NodeResult, Target
 from ganeti_masterd.rpc.results import Dimensions, HookResult, NodeInfo, StorageSpace
 from ganeti_masterd.testing.nodes import Asked, Failed, ScriptedNodes
 
@@ -123,3 +123,42 @@ class CallNodesTests(SynchronousTestCase):
         done.cancel()
         self.assertEqual(self.failureResultOf(done, CallAbandoned).value.nodes, ("node1",))
         self.assertEqual(self.nodes.pending, 0)
+
+
+class AskOneTests(SynchronousTestCase):
+    """Calls to one node for callers that must hear of the end of each."""
+
+    def setUp(self) -> None:
+        self.nodes = ScriptedNodes()
+
+    def asked(self, call: Call[P], arguments: Arguments = ()) -> NodeResult[P]:
+        return self.successResultOf(ask_one(self.nodes, ONE, call, arguments))
+
+    def test_types(self) -> None:
+        """The payload has its type; what is malformed, and a failure, are results."""
+        self.nodes.answers["hooks_runner"] = [["S10", 2, ""]]
+        given = ["x", "pre", {}]
+        self.assertEqual(self.asked(HOOKS_RUNNER, given).payload, [HookResult("S10", 2, "")])
+        self.nodes.answers["hooks_runner"] = "garbage"
+        self.assertIn("malformed result", self.asked(HOOKS_RUNNER, given).error or "")
+        self.nodes.answers["hooks_runner"] = Failed("no")
+        self.assertEqual(self.asked(HOOKS_RUNNER, given).error, "no")
+
+    def test_faults_on_this_side(self) -> None:
+        """Arguments that can't be made, or are wrong, are logged and fail the call alone."""
+
+        def broken(target: Target) -> list[Any]:
+            raise KeyError(target.name)
+
+        for arguments, kind in ((broken, KeyError), ([1], ProgrammerError)):
+            result = self.asked(VERSION, arguments)
+            self.assertIn(f"{kind.__name__} on this side: ", result.error or "")
+            self.assertEqual((result.node, result.procedure), ("node1", "version"))
+            self.assertEqual(len(self.flushLoggedErrors(kind)), 1)
+
+    def test_cancelled(self) -> None:
+        """A cancelled call has a result as well, and nothing is logged."""
+        self.nodes.held = True
+        done = ask_one(self.nodes, ONE, VERSION)
+        done.cancel()
+        self.assertEqual(self.successResultOf(done).error, "The call was cancelled")
