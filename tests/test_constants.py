@@ -17,9 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import ganeti_masterd
 from ganeti_masterd import constants, errors
-from ganeti_masterd.allocation import document, requests
+from ganeti_masterd.allocation import document
 from ganeti_masterd.cli import command
-from ganeti_masterd.config import defaults, newcluster, reservations, ssconf
+from ganeti_masterd.config import defaults, newcluster, reservations, ssconf, templates
 from ganeti_masterd.config.parameters import devices, limits, merging, policy
 from ganeti_masterd.logical_units.cluster import communication
 from ganeti_masterd.logical_units.groups import declaring
@@ -72,8 +72,9 @@ ELSEWHERE: list[tuple[str, Any]] = [
     ("MASTER_POOL_SIZE_DEFAULT", newcluster.CANDIDATE_POOL_SIZE),
     ("FIRST_DRBD_PORT", newcluster.HIGHEST_USED_PORT + 1),
     ("LAST_DRBD_PORT", reservations.LAST_DRBD_PORT),
-    ("DTS_INT_MIRROR", requests.INTERNALLY_MIRRORED),
-    ("DTS_EXT_MIRROR", requests.EXTERNALLY_MIRRORED),
+    ("DISK_TEMPLATES", sorted(templates.TEMPLATES)),
+    ("DTS_INT_MIRROR", templates.named_by(lambda template: template.internal)),
+    ("DTS_EXT_MIRROR", templates.named_by(lambda template: template.external)),
     ("IALLOCATOR_VERSION", document.VERSION),
     ("INSTANCE_COMMUNICATION_MAC_PREFIX", communication.MAC_PREFIX),
     ("INSTANCE_COMMUNICATION_NETWORK_LINK", communication.LINK),

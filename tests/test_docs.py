@@ -211,9 +211,12 @@ class ArchitectureTests(SynchronousTestCase):
         walk = section(text("architecture.rst"), "Six large opcodes on paper", title)
         for name in re.findall(r"ctx\.(\w+)", walk):
             self.assertTrue(hasattr(Context, name), f"ctx.{name}")
-        known = {call.name for call in CALLS} | set(SECTIONS) | set(KINDS)
         for name in re.findall(r'"([a-z_]+)"', walk):
-            self.assertIn(name, known)
+            self.assertIn(name, set(SECTIONS) | set(KINDS))
+        calls = re.findall(r"ctx\.call\((?:\[[^]]*\]|\w+),\s+(\w+)", walk)
+        self.assertEqual(len(calls), walk.count("ctx.call("))
+        for name in [*calls, *re.findall(r"``((?!OP_|BGL)[A-Z0-9_]+)``", walk)]:
+            self.assertIn(name.lower(), CALLS)
         for row in rows(section(text("architecture.rst"), title))[1:]:
             for name in re.findall(r"Missing: an? ``ctx\.(\w+)|Missing: ``ctx\.(\w+)", row[1]):
                 self.assertFalse(hasattr(Context, "".join(name)), f"{name} is not missing any more")

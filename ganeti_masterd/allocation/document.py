@@ -14,18 +14,16 @@ from msgspec import Struct
 
 from ganeti_masterd.allocation.requests import Request, taken_by, template_of
 from ganeti_masterd.config.objects import Cluster, Instance, Node, NodeGroup
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.errors import OpExecError
-from ganeti_masterd.query import parameters
 from ganeti_masterd.query.collectors import storage_units
 from ganeti_masterd.rpc.interfaces import NodeResult
-from ganeti_masterd.rpc.results import NodeInfo, RunningInstance, parse
+from ganeti_masterd.rpc.results import NodeInfo, RunningInstance
 
 #: The version of the format.
 VERSION = 2
-
-#: Which storage a disk template lives on, of those that tell their room.
-_STORAGE = {"drbd": "lvm-vg", "file": "file", "plain": "lvm-vg"}
 
 
 class Questions(Struct, frozen=True):
@@ -65,8 +63,8 @@ def document(
     snapshot: Snapshot,
     request: Request,
     asked: Questions,
-    info: Mapping[str, NodeResult],
-    instances: Mapping[str, NodeResult],
+    info: Mapping[str, NodeResult[NodeInfo]],
+    instances: Mapping[str, NodeResult[dict[str, RunningInstance]]],
 ) -> dict[str, Any]:
     """Returns the document, with what nodes answered to ``asked`` (by uuid).
 
@@ -97,8 +95,8 @@ def document(
 
 def _units(snapshot: Snapshot, node: Node, template: str) -> list[list[Any]]:
     """The node's storage units of a template, with spindles where they are given whole."""
-    wanted = {_STORAGE.get(template)}
-    if "lvm-vg" in wanted and parameters.of_node(snapshot, node).get("exclusive_storage"):
+    wanted = {template_named(template).storage}
+    if "lvm-vg" in wanted and effective.of_node(snapshot, node).get("exclusive_storage"):
         wanted.add("lvm-pv")
     return [unit for unit in storage_units(snapshot, node) if unit[0] in wanted]
 
@@ -108,7 +106,7 @@ def _group(cluster: Cluster, group: NodeGroup) -> dict[str, Any]:
         "name": group.name,
         "alloc_policy": group.alloc_policy,
         "networks": list(group.networks),
-        "ipolicy": parameters.instance_policy(cluster, group),
+        "ipolicy": effective.instance_policy(cluster, group),
         "tags": list(group.tags),
     }
 
@@ -124,20 +122,19 @@ def _static(snapshot: Snapshot, node: Node) -> dict[str, Any]:
         "group": node.group,
         "master_capable": node.master_capable,
         "vm_capable": node.vm_capable,
-        "ndparams": parameters.of_node(snapshot, node),
+        "ndparams": effective.of_node(snapshot, node),
     }
 
 
 def _live(
-    snapshot: Snapshot, node: Node, template: str, info: NodeResult, instances: NodeResult
+    snapshot: Snapshot, node: Node, template: str, info: NodeResult[Any], instances: NodeResult[Any]
 ) -> dict[str, Any]:
-    payload = info.require(f"Can't get data for node {node.name}")
+    said = info.require(f"Can't get data for node {node.name}")
     running = instances.require(f"Can't get node instance info from node {node.name}")
-    said = parse(payload, NodeInfo, "node_info")
     if not said.hypervisors:
         raise OpExecError(f"Node '{node.name}' told nothing of its hypervisor")
     room = said.hypervisors[0]
-    memory = _memory(snapshot, node, parse(running, dict[str, RunningInstance], "instances"))
+    memory = _memory(snapshot, node, running)
     return {
         "total_memory": room.memory_total,
         "reserved_memory": room.memory_dom0,
@@ -155,11 +152,11 @@ def _storage(node: Node, template: str, said: NodeInfo) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(
         ("total_disk", "free_disk", "total_spindles", "free_spindles"), 0
     )
-    kind = _STORAGE.get(template)
-    if kind is None:
+    facts = template_named(template)
+    if not facts.reports_room:
         return found
     for unit in said.storage or ():
-        if unit.type == kind:
+        if unit.type == facts.storage:
             found |= {"total_disk": unit.storage_size, "free_disk": unit.storage_free}
             break
     else:
@@ -182,7 +179,7 @@ def _memory(
     """
     found = {"all": 0, "up": 0, "missing": 0}
     for instance in snapshot.instances_on(node):
-        most = parameters.backend(snapshot.cluster, instance)["maxmem"]
+        most = effective.backend(snapshot.cluster, instance)["maxmem"]
         found["all"] += most
         if instance.admin_state == "up" and not instance.forthcoming:
             found["up"] += most
@@ -192,11 +189,11 @@ def _memory(
 
 
 def _instance(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
-    backend = parameters.backend(snapshot.cluster, instance)
+    backend = effective.backend(snapshot.cluster, instance)
     disks = snapshot.disks_of(instance)
     nics = []
     for nic in instance.nics:
-        params = parameters.of_nic(snapshot.cluster, nic)
+        params = effective.of_nic(snapshot.cluster, nic)
         described = {
             "mac": nic.mac,
             "ip": nic.ip,

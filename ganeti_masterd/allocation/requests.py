@@ -16,17 +16,8 @@ from ganeti_masterd.allocation import results
 from ganeti_masterd.config.base import EMPTY
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.constants import DRBD_META_SIZE
+from ganeti_masterd.config.templates import summary_name, template_named
 from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, prereq
-
-#: Disk templates whose two copies the cluster keeps itself, on two nodes.
-INTERNALLY_MIRRORED = frozenset({"drbd"})
-
-#: Disk templates whose data other nodes reach too.
-EXTERNALLY_MIRRORED = frozenset({"blockdev", "diskless", "ext", "gluster", "rbd", "sharedfile"})
-
-#: Disk templates that take no room that a cluster gives.
-_WITHOUT_ROOM = frozenset({"blockdev", "diskless"})
 
 Document = Mapping[str, Any]
 EvacuationMode = Literal["all", "primary-only", "secondary-only"]
@@ -104,10 +95,11 @@ class Allocate(_Asking, frozen=True, kw_only=True):
     @property
     def required_nodes(self) -> int:
         """How many nodes it needs."""
-        return 2 if self.disk_template in INTERNALLY_MIRRORED else 1
+        return 2 if template_named(self.disk_template).internal else 1
 
     def described(self) -> dict[str, Any]:
         """Returns the instance as allocators know one that isn't there yet."""
+        template = template_named(self.disk_template)
         return {
             "name": self.name,
             "disk_template": self.disk_template,
@@ -118,9 +110,7 @@ class Allocate(_Asking, frozen=True, kw_only=True):
             "memory": self.memory,
             "spindle_use": self.spindle_use,
             "disks": [{**disk, "type": self.disk_template} for disk in self.disks],
-            "disk_space_total": sum(
-                room(self.disk_template, int(disk["size"])) for disk in self.disks
-            ),
+            "disk_space_total": sum(template.room(int(disk["size"])) for disk in self.disks),
             "nics": [dict(nic) for nic in self.nics],
             "required_nodes": self.required_nodes,
             "hypervisor": self.hypervisor,
@@ -203,10 +193,9 @@ class Relocate(_Asking, frozen=True, kw_only=True):
         """See :meth:`Request.plain`; only instances that are mirrored can be relocated."""
         instance = snapshot.instance(self.name)
         disks = snapshot.disks_of(instance)
-        mirrored = INTERNALLY_MIRRORED | EXTERNALLY_MIRRORED
-        if not all(disk.dev_type in mirrored for disk in disks):
+        if not all(disk.template.mirrored for disk in disks):
             raise prereq("Can't relocate non-mirrored instances", ECODE_INVAL)
-        internal = any(disk.dev_type in INTERNALLY_MIRRORED for disk in disks)
+        internal = any(disk.template.internal for disk in disks)
         if internal and len(snapshot.nodes_of(instance)) != 2:
             raise prereq("Instance has not exactly one secondary node", ECODE_STATE)
         return {
@@ -295,21 +284,11 @@ class ChangeGroup(_Moving, frozen=True, kw_only=True):
         }
 
 
-def room(template: str, size: int) -> int:
-    """Returns how much a disk takes of a node's storage."""
-    if template in _WITHOUT_ROOM:
-        return 0
-    return size + DRBD_META_SIZE if template in INTERNALLY_MIRRORED else size
-
-
 def taken_by(disks: Sequence[Disk]) -> int:
     """Returns how much disks take of a node's storage."""
-    return sum(room(disk.dev_type, disk.size) for disk in disks)
+    return sum(disk.template.room(disk.size) for disk in disks)
 
 
 def template_of(snapshot: Snapshot, instance: Instance) -> str:
     """Returns an instance's disk template: its disks', "mixed" if they differ."""
-    kinds = {disk.dev_type for disk in snapshot.disks_of(instance)}
-    if not kinds:
-        return "diskless"
-    return kinds.pop() if len(kinds) == 1 else "mixed"
+    return summary_name(disk.dev_type for disk in snapshot.disks_of(instance))

@@ -14,9 +14,6 @@ import msgspec
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.rpc.interfaces import NodeResult
 
-#: The node call that runs one.
-CALL = "iallocator_runner"
-
 #: noded's words for a script that isn't there (3.0.2).
 _MISSING = "not found in the search path"
 
@@ -48,15 +45,14 @@ def arguments(
     return name, document_text(document), {**defaults, **options}
 
 
-def output(name: str, answer: NodeResult) -> str:
+def output(name: str, answer: NodeResult[str]) -> str:
     """Returns what a script wrote.
 
     Raises :class:`AllocatorMissing`, and ``OpExecError`` if it could not be run or failed.
     """
     if answer.error is not None and answer.error.endswith(_MISSING):
         raise AllocatorMissing(f"The iallocator '{name}' is not installed on node {answer.node}")
-    text: str = answer.require("Failure while running the iallocator script")
-    return text
+    return answer.require("Failure while running the iallocator script")
 
 
 def read_answer(text: str) -> Answer:

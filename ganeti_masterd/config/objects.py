@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.config.base import ConfigObject, Number
 from ganeti_masterd.config.tags import joined_tags, remaining_tags
+from ganeti_masterd.config.templates import DiskTemplate, template_named
 
 Params = Mapping[str, Any]
 T = TypeVar("T", bound="Taggable")
@@ -206,10 +207,22 @@ class Disk(ConfigObject, frozen=True, kw_only=True, dict=True):
     ctime: Number = 0
     mtime: Number = 0
 
+    @property
+    def template(self) -> DiskTemplate:
+        """The disk's template."""
+        return template_named(self.dev_type)
+
+    @property
+    def volume(self) -> str | None:
+        """The logical volume (``group/volume``) that the disk itself is; None for other disks."""
+        if self.template.lvm and not self.template.children and self.logical_id is not None:
+            return "/".join(map(str, self.logical_id[:2]))
+        return None
+
     def minors(self) -> list[tuple[str, int]]:
         """Returns (node uuid, DRBD minor) for each end of this disk and those within it."""
         found = [pair for child in self.children for pair in child.minors()]
-        if self.dev_type == "drbd" and self.logical_id is not None and len(self.logical_id) >= 5:
+        if self.template.port_and_minors and self.logical_id and len(self.logical_id) >= 5:
             one, other, _, minor, other_minor = self.logical_id[:5]
             found += [(one, minor), (other, other_minor)]
         return found
@@ -217,13 +230,13 @@ class Disk(ConfigObject, frozen=True, kw_only=True, dict=True):
     def ports(self) -> list[int]:
         """Returns the TCP ports of this disk and those within it."""
         found = [port for child in self.children for port in child.ports()]
-        if self.dev_type == "drbd" and self.logical_id is not None and len(self.logical_id) >= 3:
+        if self.template.port_and_minors and self.logical_id and len(self.logical_id) >= 3:
             found.append(self.logical_id[2])
         return found
 
     def all_nodes(self) -> tuple[str, ...]:
         """Returns the uuids of the nodes that hold the disk, DRBD's first one first."""
-        if self.dev_type == "drbd" and self.logical_id is not None:
+        if self.template.internal and self.logical_id is not None:
             return tuple(self.logical_id[:2])
         return self.nodes
 

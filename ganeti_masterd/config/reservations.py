@@ -54,8 +54,8 @@ def _volumes_of(disk: Disk) -> list[str]:
     while waiting:
         each = waiting.pop()
         waiting += each.children
-        if each.dev_type == "plain" and each.logical_id:
-            found.append("/".join(map(str, each.logical_id[:2])))
+        if each.volume is not None:
+            found.append(each.volume)
     return found
 
 

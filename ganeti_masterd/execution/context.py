@@ -26,9 +26,13 @@ from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.rpc.calls import IALLOCATOR_RUNNER
+from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.door import call_nodes
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.timing import Timers
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 log = Logger()
@@ -114,34 +118,46 @@ class OpcodeContext:
     def call(
         self,
         nodes: Iterable[str | Target],
-        procedure: str,
+        call: Call[P],
         arguments: Arguments = (),
         *,
         timeout: float | None = None,
-    ) -> Mapping[str, NodeResult]:
+    ) -> Mapping[str, NodeResult[P]]:
         """See ``Context.call``."""
         self.checkpoint()
         targets = targets_of(self.snapshot(), nodes)
 
-        def call() -> Deferred[Mapping[str, NodeResult]]:
-            return self._services.nodes.call(targets, procedure, arguments, timeout=timeout)
+        def send() -> Deferred[Mapping[str, NodeResult[P]]]:
+            return call_nodes(self._services.nodes, targets, call, arguments, timeout=timeout)
 
-        answers = self._wait(call)
+        answers = self._wait(send)
         self.checkpoint()
         return answers
 
+    def call_one(
+        self,
+        node: str | Target,
+        call: Call[P],
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> NodeResult[P]:
+        """See ``Context.call_one``."""
+        (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
+        return answer
+
     def call_unattended(
-        self, nodes: Iterable[str | Target], procedure: str, arguments: Arguments = ()
+        self, nodes: Iterable[str | Target], call: Call[Any], arguments: Arguments = ()
     ) -> None:
         """Calls nodes without waiting for their answers; what fails is only logged."""
         targets = targets_of(self.snapshot(), nodes)
 
-        def note(answers: Mapping[str, NodeResult]) -> None:
+        def note(answers: Mapping[str, NodeResult[Any]]) -> None:
             for answer in answers.values():
                 if answer.failed and not answer.offline:
                     log.warn(
                         "Call {call} of job {job} to node {node} failed: {error}",
-                        call=procedure,
+                        call=call.name,
                         job=self.job_id,
                         node=answer.node,
                         error=answer.error,
@@ -151,16 +167,16 @@ class OpcodeContext:
             log.failure(
                 "Call {call} of job {job} failed on this side",
                 failure,
-                call=procedure,
+                call=call.name,
                 job=self.job_id,
             )
 
-        def call() -> None:
+        def send() -> None:
             if not self._services.hops.closed:
-                answers = self._services.nodes.call(targets, procedure, arguments)
+                answers = call_nodes(self._services.nodes, targets, call, arguments)
                 answers.addCallback(note).addErrback(failed)
 
-        self._services.hops.tell(call)
+        self._services.hops.tell(send)
 
     @overload
     def _wait(self, begin: Callable[..., Deferred[T]], *args: Any) -> T: ...
@@ -192,7 +208,7 @@ class OpcodeContext:
         master = snapshot.master.uuid
         defaults = snapshot.cluster.default_iallocator_params
         arguments = scripts.arguments(name, document, defaults, options or {})
-        return scripts.output(name, self.call((master,), scripts.CALL, arguments)[master])
+        return scripts.output(name, self.call_one(master, IALLOCATOR_RUNNER, arguments))
 
     # Reservations and locks
 

@@ -21,14 +21,9 @@ from ganeti_masterd.constants import (
 from ganeti_masterd.errors import HooksAbort
 from ganeti_masterd.execution.context import OpcodeContext
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
+from ganeti_masterd.rpc.calls import HOOKS_RUNNER
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
-from ganeti_masterd.rpc.results import checked
-
-#: The call that runs scripts.
-CALL = "hooks_runner"
-
-#: What a node says of a script: its name, its status, its output.
-Outcome = tuple[str, int, str]
+from ganeti_masterd.rpc.results import HookResult
 
 
 class HooksRun:
@@ -58,7 +53,7 @@ class HooksRun:
         if failures:
             raise HooksAbort(failures)
 
-    def after(self) -> Mapping[str, NodeResult]:
+    def after(self) -> Mapping[str, NodeResult[list[HookResult]]]:
         """Runs the post phase; what fails in it becomes a warning in the job's log.
 
         Returns the nodes' answers, by uuid.
@@ -71,7 +66,7 @@ class HooksRun:
         with self._ctx.shielded():
             self._after([node])
 
-    def _after(self, nodes: Sequence[str | Target]) -> Mapping[str, NodeResult]:
+    def _after(self, nodes: Sequence[str | Target]) -> Mapping[str, NodeResult[list[HookResult]]]:
         if self._hooks is None:
             return {}
         environment = dict(self._before)
@@ -89,21 +84,15 @@ class HooksRun:
         master = (self._ctx.snapshot().master.uuid,)
         arguments = self._arguments(HOOKS_NAME_CFGUPDATE, HOOKS_PHASE_POST, self._before)
         if self._ctx.killed:
-            self._ctx.call_unattended(master, CALL, arguments)
+            self._ctx.call_unattended(master, HOOKS_RUNNER, arguments)
             return
         with self._ctx.shielded():
-            self._warn(self._call(master, arguments))
+            self._warn(self._ctx.call(master, HOOKS_RUNNER, arguments))
 
     def _run(
         self, nodes: Iterable[str | Target], path: str, phase: str, own: Mapping[str, str]
-    ) -> Mapping[str, NodeResult]:
-        return self._call(nodes, self._arguments(path, phase, own))
-
-    def _call(
-        self, nodes: Iterable[str | Target], arguments: tuple[Any, ...]
-    ) -> Mapping[str, NodeResult]:
-        answers = self._ctx.call(nodes, CALL, arguments)
-        return {key: checked(answer, list[Outcome]) for key, answer in answers.items()}
+    ) -> Mapping[str, NodeResult[list[HookResult]]]:
+        return self._ctx.call(nodes, HOOKS_RUNNER, self._arguments(path, phase, own))
 
     def _arguments(self, path: str, phase: str, own: Mapping[str, str]) -> tuple[Any, ...]:
         snapshot = self._ctx.snapshot()
@@ -121,11 +110,11 @@ class HooksRun:
         }
         return path, phase, environment
 
-    def _mention(self, name: str, answer: NodeResult) -> None:
+    def _mention(self, name: str, answer: NodeResult[list[HookResult]]) -> None:
         if answer.failed and not answer.offline:
             self._ctx.warning(f"Hooks could not be run on node {name}: {answer.error}")
 
-    def _warn(self, answers: Mapping[str, NodeResult]) -> None:
+    def _warn(self, answers: Mapping[str, NodeResult[list[HookResult]]]) -> None:
         for answer in answers.values():
             self._mention(answer.node, answer)
             for script, output in _failed(answer):
@@ -136,7 +125,7 @@ def _strings(prefix: str, variables: Mapping[str, object]) -> dict[str, str]:
     return {prefix + name: str(value) for name, value in variables.items()}
 
 
-def _failed(answer: NodeResult) -> list[tuple[str, str]]:
+def _failed(answer: NodeResult[list[HookResult]]) -> list[tuple[str, str]]:
     if answer.failed:
         return []
-    return [(script, output) for script, status, output in answer.payload if status == HKR_FAIL]
+    return [(one.script, one.output) for one in answer.payload if one.status == HKR_FAIL]

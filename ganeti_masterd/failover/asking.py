@@ -16,7 +16,10 @@ from ganeti_masterd.journal.files import Files
 from ganeti_masterd.replication.calls import calls_for
 from ganeti_masterd.replication.comparison import SLICE, Comparison, digests_told
 from ganeti_masterd.replication.states import ConfigFile, Image
-from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
+from ganeti_masterd.rpc import calls
+from ganeti_masterd.rpc.calls import CALLS
+from ganeti_masterd.rpc.door import call_nodes
+from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.startup.agreement import address_arguments
 from ganeti_masterd.startup.votes import Vote, vote_of
 
@@ -35,7 +38,7 @@ async def gather_votes(nodes: INodeRPC, others: Sequence[Target]) -> dict[str, V
     """Asks nodes who the master is; a node that doesn't answer names nobody."""
     if not others:
         return {}
-    results: Mapping[str, NodeResult] = await nodes.call(others, "master_node_name")
+    results = await call_nodes(nodes, others, calls.MASTER_NODE_NAME)
     return {
         target.name: None if (found := results[target.key]).failed else vote_of(found.payload)
         for target in others
@@ -46,7 +49,7 @@ async def reachable(nodes: INodeRPC, targets: Sequence[Target]) -> set[str]:
     """Returns the names of those nodes whose daemons answer at all."""
     if not targets:
         return set()
-    results: Mapping[str, NodeResult] = await nodes.call(targets, "version", timeout=PATIENCE)
+    results = await call_nodes(nodes, targets, calls.VERSION, timeout=PATIENCE)
     return {target.name for target in targets if not results[target.key].failed}
 
 
@@ -119,9 +122,7 @@ async def _digests(
 async def _one(
     nodes: INodeRPC, target: Target, procedure: str, arguments: Sequence[Any], timeout: float | None
 ) -> Any:
-    results: Mapping[str, NodeResult] = await nodes.call(
-        [target], procedure, arguments, timeout=timeout
-    )
+    results = await call_nodes(nodes, [target], CALLS[procedure], arguments, timeout=timeout)
     result = results[target.key]
     if result.error is not None:
         raise NodeFailed(f"{target.name}, call {procedure}: {result.error}")
@@ -133,9 +134,7 @@ async def _each(
 ) -> list[str]:
     if not targets:
         return []
-    results: Mapping[str, NodeResult] = await nodes.call(
-        targets, procedure, arguments, timeout=PATIENCE
-    )
+    results = await call_nodes(nodes, targets, CALLS[procedure], arguments, timeout=PATIENCE)
     return [
         f"{each.node}, call {procedure}: {each.error}"
         for each in results.values()

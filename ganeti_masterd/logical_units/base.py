@@ -17,6 +17,7 @@ from ganeti_masterd.locking.levels import BGL, Level, Wanted, exclusive, nothing
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.results import HookResult
 
 O_co = TypeVar("O_co", bound=Opcode, covariant=True)
 
@@ -105,7 +106,9 @@ class LogicalUnit(Generic[O_co]):
         """Does it; returns the opcode's result."""
         raise NotImplementedError
 
-    def after_hooks(self, ctx: Context, answers: Mapping[str, NodeResult], result: Any) -> Any:
+    def after_hooks(
+        self, ctx: Context, answers: Mapping[str, NodeResult[list[HookResult]]], result: Any
+    ) -> Any:
         """Returns the opcode's result once the hooks after it have run.
 
         ``answers`` are those of ``hooks_runner``, by node uuid; what failed is in

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.snapshot import Snapshot
@@ -20,7 +20,10 @@ from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.interfaces import Arguments, NodeResult, Target
+
+P = TypeVar("P")
 
 
 class JobKilled(OpExecError):
@@ -60,17 +63,31 @@ class Context(Protocol):
     def call(
         self,
         nodes: Iterable[str | Target],
-        procedure: str,
+        call: Call[P],
         arguments: Arguments = (),
         *,
         timeout: float | None = None,
-    ) -> Mapping[str, NodeResult]:
-        """Calls a procedure on nodes, given by uuid, all at once; see ``INodeRPC.call``.
+    ) -> Mapping[str, NodeResult[P]]:
+        """Makes a call (one of :mod:`ganeti_masterd.rpc.calls`) to nodes, all at once.
 
-        A node that isn't configured yet is given as a ``Target`` of its own.
+        Nodes are given by uuid; one that isn't configured yet as a ``Target``. Returns
+        the results by uuid, with payloads of the type that the call declares. Never
+        raises because of a node; see ``INodeRPC.call``.
+
         A checkpoint before and after it. A kill ends the wait: the ``JobKilled`` names
         the nodes that have not answered, as these may go on with the call.
         """
+        ...
+
+    def call_one(
+        self,
+        node: str | Target,
+        call: Call[P],
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> NodeResult[P]:
+        """Makes a call to one node; returns its result. Otherwise as :meth:`call`."""
         ...
 
     def run_hooks_early(self, node: Target) -> None:

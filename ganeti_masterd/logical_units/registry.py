@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from ganeti_masterd.logical_units import (
-    allocator_trial,
-    cluster,
-    cluster_queries,
-    delay,
-    groups,
-    networks,
-    queries,
-    tags,
-    trials,
-)
+# ruff: noqa: F401  (a unit registers itself as its module is imported)
 from ganeti_masterd.logical_units.base import UNITS, is_built, unit_for
-from ganeti_masterd.logical_units.nodes import units as nodes
-from ganeti_masterd.logical_units.verification import units as verification
+from ganeti_masterd.logical_units.cluster import (
+    crypto,
+    lifecycle,
+    master_ip,
+    redistribution,
+    renaming,
+    set_params,
+    tags,
+)
+from ganeti_masterd.logical_units.groups import assigning, declaring, parameters
+from ganeti_masterd.logical_units.networks import changing, connecting
+from ganeti_masterd.logical_units.networks import declaring as declaring_networks
+from ganeti_masterd.logical_units.nodes import (
+    adding,
+    commands,
+    modifying,
+    out_of_band,
+    removing,
+    storage,
+    volumes,
+)
+from ganeti_masterd.logical_units.queries import cluster, resources
+from ganeti_masterd.logical_units.trials import allocator, delay, queue
+from ganeti_masterd.logical_units.verification import (
+    configuration,
+    disks,
+    group,
+    overview,
+    sizes,
+)
 
-__all__ = [
-    "UNITS",
-    "allocator_trial",
-    "cluster",
-    "cluster_queries",
-    "delay",
-    "groups",
-    "is_built",
-    "networks",
-    "nodes",
-    "queries",
-    "tags",
-    "trials",
-    "unit_for",
-    "verification",
-]
+__all__ = ["UNITS", "is_built", "unit_for"]

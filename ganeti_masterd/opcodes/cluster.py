@@ -7,7 +7,7 @@ from typing import Any
 from ganeti_masterd.opcodes.base import Hooks, Opcode
 from ganeti_masterd.opcodes.results import JobsResult
 from ganeti_masterd.opcodes.types import (
-    DiskTemplate,
+    DiskTemplateName,
     Hypervisor,
     Names,
     NicParams,
@@ -99,7 +99,7 @@ class ClusterSetParams(Opcode, tag="OP_CLUSTER_SET_PARAMS", frozen=True, kw_only
     hidden_os: tuple[OsStatusChange, ...] | None = None
     blacklisted_os: tuple[OsStatusChange, ...] | None = None
     use_external_mip_script: bool | None = None
-    enabled_disk_templates: tuple[DiskTemplate, ...] | None = None
+    enabled_disk_templates: tuple[DiskTemplateName, ...] | None = None
     modify_etc_hosts: bool | None = None
     file_storage_dir: str | None = None
     shared_file_storage_dir: str | None = None

@@ -12,7 +12,7 @@ from ganeti_masterd.opcodes.types import (
     CreateMode,
     DiskChanges,
     Disks,
-    DiskTemplate,
+    DiskTemplateName,
     FileDriver,
     Hypervisor,
     InnerOpcodes,
@@ -47,7 +47,7 @@ class InstanceCreate(Opcode, tag="OP_INSTANCE_CREATE", frozen=True, kw_only=True
     opportunistic_locking: bool = False
     beparams: Params = {}
     disks: Disks
-    disk_template: DiskTemplate | None = None
+    disk_template: DiskTemplateName | None = None
     group_name: NonEmptyStr | None = None
     file_driver: FileDriver | None = None
     file_storage_dir: NonEmptyStr | None = None
@@ -181,7 +181,7 @@ class InstanceSetParams(InstanceOpcode, tag="OP_INSTANCE_SET_PARAMS", frozen=Tru
     beparams: Params = {}
     runtime_mem: PositiveInt | None = None
     hvparams: Params = {}
-    disk_template: DiskTemplate | None = None
+    disk_template: DiskTemplateName | None = None
     ext_params: Params = {}
     file_driver: FileDriver | None = None
     file_storage_dir: NonEmptyStr | None = None

@@ -9,7 +9,7 @@ from ganeti_masterd.opcodes.types import (
     AllocatorDirection,
     AllocatorMode,
     AnyInnerOpcodes,
-    DiskTemplate,
+    DiskTemplateName,
     EvacuationMode,
     Hypervisor,
     Names,
@@ -54,7 +54,7 @@ class TestAllocator(Opcode, tag="OP_TEST_ALLOCATOR", frozen=True, kw_only=True):
     memory: NonNegativeInt | None = None
     vcpus: NonNegativeInt | None = None
     os: NonEmptyStr | None = None
-    disk_template: DiskTemplate | None = None
+    disk_template: DiskTemplateName | None = None
     instances: Names | None = None
     evac_mode: EvacuationMode | None = None
     target_groups: Names | None = None

@@ -109,14 +109,14 @@ VerifyCode = Literal[
 ]
 
 # Storage
-DiskTemplate = Literal[
+DiskTemplateName = Literal[
     "blockdev", "diskless", "drbd", "ext", "file", "gluster", "plain", "rbd", "sharedfile"
 ]
 StorageType = Literal[
     "blockdev", "diskless", "ext", "file", "gluster", "lvm-pv", "lvm-vg", "rados", "sharedfile"
 ]
 FileDriver = Literal["blktap", "blktap2", "loop"]
-ParamsByTemplate = dict[DiskTemplate, Params]
+ParamsByTemplate = dict[DiskTemplateName, Params]
 
 # Instances, their NICs and disks
 NicParams = checks.NicParams

@@ -7,14 +7,15 @@ node can hold an answer for longer than the time-out given.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred, gatherResults
 
 from ganeti_masterd.config.objects import Cluster, Instance, Node
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.query import parameters
+from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.query.entries import NO_DATA, OFFLINE, Entry
 from ganeti_masterd.query.fields import Need
 from ganeti_masterd.query.instances import Running, Sighting
@@ -23,22 +24,26 @@ from ganeti_masterd.query.nodes import NodeLive
 from ganeti_masterd.query.oses import (
     OperatingSystem,
     Provider,
-    ProviderRow,
     operating_systems,
     providers,
 )
 from ganeti_masterd.query.slices import Slices, then
+from ganeti_masterd.rpc import calls
+from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.door import call_nodes
 from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
-from ganeti_masterd.rpc.results import Console, NodeInfo, OSRow, RunningInstance, checked
+from ganeti_masterd.rpc.results import Console, NodeInfo, RunningInstance
+
+P = TypeVar("P")
+
+#: What one node answers to ``all_instances_info``.
+_Instances = dict[str, RunningInstance]
 
 #: How long one node may hold an answer, in seconds.
 PATIENCE = 20.0
 
-#: Storage units that nodes report, by the disk template that uses them.
-_UNIT_TYPES = {"file": "file", "plain": "lvm-vg", "drbd": "lvm-vg"}
 
-
-def failure(result: NodeResult) -> Entry:
+def failure(result: NodeResult[Any]) -> Entry:
     """Returns the status that stands for a failed call (luxid 3.0.2)."""
     return OFFLINE if result.offline else NO_DATA
 
@@ -71,37 +76,33 @@ class Collectors:
     def exports(self, nodes: Sequence[Node]) -> Deferred[list[Export]]:
         """Brings the exports of ``nodes``, in their order; one row for a node that can't say."""
 
-        def listed(results: Mapping[str, NodeResult]) -> list[Export]:
+        def listed(results: Mapping[str, NodeResult[list[str]]]) -> list[Export]:
             rows = []
             for node in nodes:
-                result = checked(results[node.uuid], list[str])
+                result = results[node.uuid]
                 if result.failed:
                     rows.append(Export(node.name, failure(result)))
                 else:
                     rows += [Export(node.name, name) for name in result.payload]
             return rows
 
-        return self._call(nodes, "export_list").addCallback(listed)
+        return self._call(nodes, calls.EXPORT_LIST).addCallback(listed)
 
     def operating_systems(self, snapshot: Snapshot) -> Deferred[list[OperatingSystem]]:
         """Brings the operating systems of all nodes that may run instances."""
-        called = self._call(_hosts(snapshot), "os_diagnose")
-        return called.addCallback(
-            lambda results: operating_systems(snapshot, _answers(results, list[OSRow]))
-        )
+        called = self._call(_hosts(snapshot), calls.OS_DIAGNOSE)
+        return called.addCallback(lambda results: operating_systems(snapshot, _payloads(results)))
 
     def providers(self, snapshot: Snapshot) -> Deferred[list[Provider]]:
         """Brings the external storage providers of all nodes that may run instances."""
-        called = self._call(_hosts(snapshot), "extstorage_diagnose")
-        return called.addCallback(
-            lambda results: providers(snapshot, _answers(results, list[ProviderRow]))
-        )
+        called = self._call(_hosts(snapshot), calls.EXTSTORAGE_DIAGNOSE)
+        return called.addCallback(lambda results: providers(snapshot, _payloads(results)))
 
     def _call(
-        self, nodes: Sequence[Node], procedure: str, arguments: Any = ()
-    ) -> Deferred[Mapping[str, NodeResult]]:
+        self, nodes: Sequence[Node], call: Call[P], arguments: Any = ()
+    ) -> Deferred[Mapping[str, NodeResult[P]]]:
         targets = [Target.of(node) for node in nodes]
-        return self._nodes.call(targets, procedure, arguments, timeout=self._patience)
+        return call_nodes(self._nodes, targets, call, arguments, timeout=self._patience)
 
     def _node_info(
         self, snapshot: Snapshot, nodes: Sequence[Node], storage: bool
@@ -115,14 +116,13 @@ class Collectors:
             units = storage_units(snapshot, by_uuid[to.key]) if storage else []
             return [units, specs]
 
-        def read(results: Mapping[str, NodeResult]) -> dict[Need, Any]:
+        def read(results: Mapping[str, NodeResult[NodeInfo]]) -> dict[Need, Any]:
             live: dict[str, NodeLive | Entry] = {}
-            for uuid, raw in results.items():
-                result = checked(raw, NodeInfo)
+            for uuid, result in results.items():
                 live[uuid] = failure(result) if result.failed else _node_live(result.payload)
             return {Need.NODE_INFO: live}
 
-        return self._call(list(by_uuid.values()), "node_info", arguments).addCallback(read)
+        return self._call(list(by_uuid.values()), calls.NODE_INFO, arguments).addCallback(read)
 
     def _instance_info(
         self, snapshot: Snapshot, instances: Sequence[Instance]
@@ -134,9 +134,10 @@ class Collectors:
         found: dict[str, Sighting] = {}
         failed: dict[str, Entry] = {}
 
-        def read_part(results: Sequence[tuple[str, NodeResult]]) -> None:
-            for uuid, raw in results:
-                result = checked(raw, dict[str, RunningInstance])
+        def read_part(
+            results: Sequence[tuple[str, NodeResult[_Instances]]],
+        ) -> None:
+            for uuid, result in results:
                 if result.failed:
                     failed[uuid] = failure(result)
                     continue
@@ -145,12 +146,12 @@ class Collectors:
                     if name not in found or primary_of.get(name) == uuid:
                         found[name] = Sighting(uuid, info.memory, info.vcpus, info.state)
 
-        def read(results: Mapping[str, NodeResult]) -> Any:
+        def read(results: Mapping[str, NodeResult[_Instances]]) -> Any:
             each = 1 + len(instances) // (len(results) or 1)
             done = self._slices.run(list(results.items()), each, read_part)
             return then(done, lambda _: {Need.INSTANCE_INFO: Running(found, failed)})
 
-        return self._call(primaries, "all_instances_info", arguments).addCallback(read)
+        return self._call(primaries, calls.ALL_INSTANCES_INFO, arguments).addCallback(read)
 
     def _consoles(
         self, snapshot: Snapshot, instances: Sequence[Instance]
@@ -163,10 +164,9 @@ class Collectors:
         def arguments(to: Target) -> list[Any]:
             return [{one.name: _console_request(snapshot, one) for one in on_node[to.key]}]
 
-        def read(results: Mapping[str, NodeResult]) -> dict[Need, Any]:
+        def read(results: Mapping[str, NodeResult[dict[str, Console]]]) -> dict[Need, Any]:
             consoles: dict[str, Any] = {}
-            for uuid, raw in results.items():
-                result = checked(raw, dict[str, Console])
+            for uuid, result in results.items():
                 if result.failed:
                     consoles |= dict.fromkeys((one.uuid for one in on_node[uuid]), failure(result))
                     continue
@@ -177,7 +177,7 @@ class Collectors:
             return {Need.CONSOLE: consoles}
 
         primaries = _primaries(snapshot, instances)
-        return self._call(primaries, "instance_console_info", arguments).addCallback(read)
+        return self._call(primaries, calls.INSTANCE_CONSOLE_INFO, arguments).addCallback(read)
 
 
 def storage_units(snapshot: Snapshot, node: Node) -> list[list[Any]]:
@@ -188,15 +188,17 @@ def storage_units(snapshot: Snapshot, node: Node) -> list[list[Any]]:
     """
     cluster = snapshot.cluster
     group = cluster.volume_group_name
-    merged = parameters.of_node(snapshot, node)
+    merged = effective.of_node(snapshot, node)
     exclusive = [bool(merged.get("exclusive_storage", False))]
     units: dict[str, list[Any]] = {}
-    for template in cluster.enabled_disk_templates:
-        kind = _UNIT_TYPES.get(template)
-        if kind == "file":
-            units[kind] = [kind, cluster.file_storage_dir, []]
-        elif kind is not None and group is not None:
-            units[kind] = [kind, group, exclusive]
+    for name in cluster.enabled_disk_templates:
+        facts = template_named(name)
+        if not facts.reports_room:
+            continue
+        if facts.directory is not None:
+            units[facts.storage] = [facts.storage, getattr(cluster, facts.directory), []]
+        elif group is not None:
+            units[facts.storage] = [facts.storage, group, exclusive]
     if group is not None:
         units["lvm-pv"] = ["lvm-pv", group, exclusive]
     return list(units.values())
@@ -225,10 +227,9 @@ def _hosts(snapshot: Snapshot) -> list[Node]:
     return [node for node in snapshot.nodes.values() if node.vm_capable and not node.offline]
 
 
-def _answers(results: Mapping[str, NodeResult], shape: Any) -> dict[str, Any]:
-    """The payloads of the nodes that gave one."""
-    read = {uuid: checked(result, shape) for uuid, result in results.items()}
-    return {uuid: result.payload for uuid, result in read.items() if not result.failed}
+def _payloads(results: Mapping[str, NodeResult[P]]) -> dict[str, P]:
+    """Returns the payloads of the nodes that gave one."""
+    return {uuid: result.payload for uuid, result in results.items() if not result.failed}
 
 
 def _console_request(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
@@ -238,6 +239,6 @@ def _console_request(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
         "instance": msgspec.json.decode(instance.encoded),
         "node": msgspec.json.decode(node.encoded),
         "group": msgspec.json.decode(snapshot.group_of(node).encoded),
-        "hvParams": parameters.hypervisor(snapshot.cluster, instance),
-        "beParams": parameters.backend(snapshot.cluster, instance),
+        "hvParams": effective.hypervisor(snapshot.cluster, instance),
+        "beParams": effective.backend(snapshot.cluster, instance),
     }

@@ -23,7 +23,7 @@ from ganeti_masterd.query.collectors import PATIENCE, Collectors
 from ganeti_masterd.query.entries import UNAVAILABLE, UNKNOWN, Entry
 from ganeti_masterd.query.fields import View
 from ganeti_masterd.query.filters import Filter, compile_filter
-from ganeti_masterd.query.resources import RowMaker, Selection, describe, select
+from ganeti_masterd.query.resources import RowMaker, Selection, Source, describe, select
 from ganeti_masterd.query.slices import Slices, then
 from ganeti_masterd.query.sources import JobSource, Request, Sources, those
 from ganeti_masterd.rpc.interfaces import INodeRPC
@@ -38,8 +38,6 @@ PartMaker = Callable[[Sequence[Any]], P]
 
 _encode = msgspec.json.Encoder().encode
 
-#: Whose rows depend on the configuration alone.
-_CONFIGURED = frozenset({"node", "instance", "group", "network", "filter"})
 #: How many short answers are kept until the configuration changes, and how long they may be.
 _KEPT = 64
 _SHORT = 1 << 14
@@ -95,7 +93,7 @@ class QueryEngine:
         """Returns what :meth:`query` does as JSON, encoded in slices too: for LUXI's Query."""
         selection = select(resource, names)
         snapshot = self._snapshot()
-        keep = filter_ is None and resource in _CONFIGURED and not selection.needs
+        keep = filter_ is None and selection.resource.configured and not selection.needs
         if snapshot is not self._kept_for:
             self._kept.clear()
             self._kept_for = snapshot
@@ -203,7 +201,7 @@ class QueryEngine:
         row = selection.values(view)
         all_there, some_missing = parts_of(row), parts_of(_or_missing(row, missing))
         return self._sources.work(
-            "job",
+            selection.resource,
             view,
             Request(ids or None, selection.names),
             lambda jobs: self.slices.run(
@@ -232,7 +230,8 @@ class QueryEngine:
         _refuse_locking(locking)
         selection = _known(select(resource, fields))
         snapshot = self._snapshot()
-        return self._plain_rows(selection, View(snapshot), those(snapshot, resource, names))
+        found = those(snapshot, selection.resource, names)
+        return self._plain_rows(selection, View(snapshot), found)
 
     def _plain_rows(
         self, selection: Selection, view: View, objects: Sequence[Any]
@@ -261,7 +260,7 @@ class QueryEngine:
             if names is not None:
                 judge = None  # the names say it all
         return self._sources.work(
-            resource.name,
+            resource,
             view,
             Request(names, frozenset(looked_at)),
             lambda objects: self._judged(selection, view, objects, judge, work),
@@ -309,7 +308,7 @@ class QueryEngine:
 
 def _cells(selection: Selection, view: View) -> RowMaker:
     row = selection.cells(view)
-    if selection.resource.name != "job":
+    if selection.resource.source is not Source.JOBS:
         return row
     return _or_missing(row, _missing_cells(selection))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.config.objects import Instance, NodeGroup
-from ganeti_masterd.query import parameters
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.query.fields import View, common, fields, number, other, text
 from ganeti_masterd.query.names import natural
 from ganeti_masterd.query.nodes import parameter_fields
 
 
 def _merged(view: View, group: NodeGroup) -> dict[str, Any]:
-    return parameters.node_group(view.snapshot.cluster, group)
+    return effective.node_group(view.snapshot.cluster, group)
 
 
 def _instances(view: View, group: NodeGroup) -> list[Instance]:
@@ -65,7 +65,7 @@ GROUP_FIELDS = fields(
     other(
         "ipolicy",
         "InstancePolicy",
-        given=lambda view, group: parameters.instance_policy(view.snapshot.cluster, group),
+        given=lambda view, group: effective.instance_policy(view.snapshot.cluster, group),
         doc="What its instances may be like, as it takes effect.",
     ),
     other(
@@ -77,7 +77,7 @@ GROUP_FIELDS = fields(
     other(
         "diskparams",
         "DiskParameters",
-        given=lambda view, group: parameters.of_disks(view.snapshot.cluster, group),
+        given=lambda view, group: effective.of_disks(view.snapshot.cluster, group),
         doc="Disk parameters in it, as they take effect.",
     ),
     other(

@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ganeti_masterd.config.objects import Disk, Instance, Nic
-from ganeti_masterd.query import parameters
+from ganeti_masterd.config.parameters import effective
+from ganeti_masterd.config.templates import summary_name
 from ganeti_masterd.query.fields import Field, View, declare, number, other, text, unit
 
 #: Devices that have fields of their own by number.
 NICS = 8
 DISKS = 16
-
-#: What a DRBD disk takes beside its data, in MiB.
-DRBD_METADATA = 128
 
 #: From the view and a device to a value.
 OfDevice = Callable[[View, Any], Any]
@@ -45,7 +43,7 @@ def _one(
 
 
 def _nic(view: View, nic: Nic) -> dict[str, Any]:
-    return parameters.of_nic(view.snapshot.cluster, nic)
+    return effective.of_nic(view.snapshot.cluster, nic)
 
 
 def _bridge(view: View, nic: Nic) -> Any:
@@ -188,10 +186,7 @@ def disk_fields() -> Iterator[Field]:
 
 def template(view: View, instance: Instance) -> str:
     """Returns the template of an instance's disks: ``mixed`` for several, ``diskless`` for none."""
-    kinds = {disk.dev_type for disk in disks(view, instance)}
-    if not kinds:
-        return "diskless"
-    return kinds.pop() if len(kinds) == 1 else "mixed"
+    return summary_name(disk.dev_type for disk in disks(view, instance))
 
 
 def usage(view: View, instance: Instance) -> int:
@@ -199,8 +194,4 @@ def usage(view: View, instance: Instance) -> int:
 
     DRBD's metadata counts, block devices that someone else made don't.
     """
-    return sum(
-        disk.size + (DRBD_METADATA if disk.dev_type == "drbd" else 0)
-        for disk in disks(view, instance)
-        if disk.dev_type != "blockdev"
-    )
+    return sum(disk.template.room(disk.size) for disk in disks(view, instance))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ganeti_masterd.config.objects import Instance
-from ganeti_masterd.query import parameters
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.query.fields import Field, View, declare, number, other
 
 #: Hypervisor parameters that instances may set, by the kind of their field
@@ -59,18 +59,18 @@ _BACKEND = (
 def hypervisor(view: View, instance: Instance) -> dict[str, Any]:
     """Returns an instance's own hypervisor parameters; don't change them."""
     if instance.hvparams:
-        return parameters.own_hypervisor(view.snapshot.cluster, instance)
+        return effective.own_hypervisor(view.snapshot.cluster, instance)
     # Most instances set none, so that all of a hypervisor and an OS have the same.
     key = ("hypervisor parameters", instance.hypervisor, instance.os)
     merged: dict[str, Any] | None = view.memo.get(key)
     if merged is None:
-        merged = parameters.own_hypervisor(view.snapshot.cluster, instance)
+        merged = effective.own_hypervisor(view.snapshot.cluster, instance)
         view.memo[key] = merged
     return merged
 
 
 def _backend(view: View, instance: Instance) -> dict[str, Any]:
-    return parameters.backend(view.snapshot.cluster, instance)
+    return effective.backend(view.snapshot.cluster, instance)
 
 
 def _one(
@@ -110,7 +110,7 @@ def parameter_fields() -> Iterator[Field]:
     yield other(
         "osparams",
         "OpSysParameters",
-        given=lambda view, one: parameters.of_os(view.snapshot.cluster, one),
+        given=lambda view, one: effective.of_os(view.snapshot.cluster, one),
         doc="Its public OS parameters, as they take effect.",
     )
     for name, title, of, what in (

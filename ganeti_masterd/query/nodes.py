@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from ganeti_masterd.config.objects import Node
-from ganeti_masterd.query import parameters
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.query.entries import NO_DATA, Entry
 from ganeti_masterd.query.fields import (
     Field,
@@ -59,7 +59,7 @@ def _group_name(view: View, node: Node) -> str | None:
 
 def _powered(view: View, node: Node) -> bool | None:
     # Without a program to ask, nobody knows.
-    return node.powered if parameters.of_node(view.snapshot, node).get("oob_program") else None
+    return node.powered if effective.of_node(view.snapshot, node).get("oob_program") else None
 
 
 def _primaries(view: View, node: Node) -> list[str]:
@@ -111,7 +111,7 @@ def parameter_fields(merged: Callable[[View, Any], dict[str, Any]]) -> Iterator[
 
 
 def _merged(view: View, node: Node) -> dict[str, Any]:
-    return parameters.of_node(view.snapshot, node)
+    return effective.of_node(view.snapshot, node)
 
 
 NODE_FIELDS = fields(

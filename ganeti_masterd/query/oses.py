@@ -15,17 +15,7 @@ from msgspec import Struct
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.query.fields import fields, flag, other, text
 from ganeti_masterd.query.names import natural, natural_key
-from ganeti_masterd.rpc.results import OSRow
-
-
-class ProviderRow(Struct, frozen=True, array_like=True):
-    """One external storage provider of a node's ``extstorage_diagnose``."""
-
-    name: str
-    path: str
-    valid: bool
-    message: str
-    parameters: list[tuple[str, str]]
+from ganeti_masterd.rpc.results import OSRow, ProviderRow
 
 
 class OperatingSystem(Struct, frozen=True):

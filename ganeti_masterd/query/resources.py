@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from ganeti_masterd.constants import RS_NORMAL
+from ganeti_masterd.constants import (
+    RS_NORMAL,
+    TAG_CLUSTER,
+    TAG_INSTANCE,
+    TAG_NETWORK,
+    TAG_NODE,
+    TAG_NODEGROUP,
+)
 from ganeti_masterd.errors import prereq
+from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.query.cluster import CLUSTER_FIELDS
 from ganeti_masterd.query.entries import UNAVAILABLE, UNKNOWN, Entry
 from ganeti_masterd.query.fields import Field, FieldTable, Need, View, unknown_field
@@ -29,34 +38,110 @@ RowMaker = Callable[[Any], list[Any]]
 _LONGEST = 512
 
 
-class Resource(Struct, frozen=True):
-    """One kind of thing that can be queried.
+class Source(Enum):
+    """Where the rows of a resource come from."""
 
-    An "or of equals" on the field ``key`` asks for rows by name; null where
-    rows have no names to be asked by.
+    SECTION = "a section of the configuration, whose objects have names"
+    RULES = "the filter rules of the configuration"
+    CLUSTER = "the cluster itself"
+    JOBS = "the queue and its archive"
+    LOCKS = "the lock table"
+    SYSTEMS = "nodes: operating systems"
+    PROVIDERS = "nodes: external storage providers"
+    EXPORTS = "nodes: exported instances"
+
+
+class Resource(Struct, frozen=True, kw_only=True):
+    """One kind of thing that can be queried: all that depends on which one it is.
+
+    An "or of equals" on the field ``key`` asks for rows by name; None where
+    rows have no names to be asked by. ``level`` is where the objects are locked
+    that rows are about, None if they aren't.
+
+    ``kind`` is what tags and :meth:`Snapshot.find
+    <ganeti_masterd.config.snapshot.Snapshot.find>` call objects of a section, and
+    the cluster; ``title`` what errors call them. Both are empty for others.
     """
 
     name: str
     fields: FieldTable
+    source: Source
     key: str | None = None
+    level: Level | None = None
+    kind: str = ""
+    title: str = ""
+
+    @property
+    def configured(self) -> bool:
+        """Whether rows depend on the configuration alone, unless fields need nodes."""
+        return self.source in (Source.SECTION, Source.RULES)
 
 
 #: Every resource by its name.
 RESOURCES: dict[str, Resource] = {
     resource.name: resource
     for resource in (
-        Resource("node", NODE_FIELDS, "name"),
-        Resource("instance", INSTANCE_FIELDS, "name"),
-        Resource("group", GROUP_FIELDS, "name"),
-        Resource("network", NETWORK_FIELDS, "name"),
-        Resource("os", OS_FIELDS, "name"),
-        Resource("extstorage", EXTSTORAGE_FIELDS, "name"),
-        Resource("export", EXPORT_FIELDS, "node"),
-        Resource("job", JOB_FIELDS, "id"),
-        Resource("lock", LOCK_FIELDS),
-        Resource("filter", FILTER_FIELDS),
-        Resource("cluster", CLUSTER_FIELDS),
+        Resource(
+            name="node",
+            fields=NODE_FIELDS,
+            source=Source.SECTION,
+            key="name",
+            level=Level.NODE,
+            kind=TAG_NODE,
+            title="Node",
+        ),
+        Resource(
+            name="instance",
+            fields=INSTANCE_FIELDS,
+            source=Source.SECTION,
+            key="name",
+            level=Level.INSTANCE,
+            kind=TAG_INSTANCE,
+            title="Instance",
+        ),
+        Resource(
+            name="group",
+            fields=GROUP_FIELDS,
+            source=Source.SECTION,
+            key="name",
+            level=Level.NODEGROUP,
+            kind=TAG_NODEGROUP,
+            title="NodeGroup",
+        ),
+        Resource(
+            name="network",
+            fields=NETWORK_FIELDS,
+            source=Source.SECTION,
+            key="name",
+            level=Level.NETWORK,
+            kind=TAG_NETWORK,
+            title="Network",
+        ),
+        Resource(name="os", fields=OS_FIELDS, source=Source.SYSTEMS, key="name", level=Level.NODE),
+        Resource(
+            name="extstorage",
+            fields=EXTSTORAGE_FIELDS,
+            source=Source.PROVIDERS,
+            key="name",
+            level=Level.NODE,
+        ),
+        Resource(
+            name="export",
+            fields=EXPORT_FIELDS,
+            source=Source.EXPORTS,
+            key="node",
+            level=Level.NODE,
+        ),
+        Resource(name="job", fields=JOB_FIELDS, source=Source.JOBS, key="id"),
+        Resource(name="lock", fields=LOCK_FIELDS, source=Source.LOCKS),
+        Resource(name="filter", fields=FILTER_FIELDS, source=Source.RULES),
+        Resource(name="cluster", fields=CLUSTER_FIELDS, source=Source.CLUSTER, kind=TAG_CLUSTER),
     )
+}
+
+#: Those whose objects carry tags, by tag kind.
+TAGGED: dict[str, Resource] = {
+    resource.kind: resource for resource in RESOURCES.values() if resource.kind
 }
 
 

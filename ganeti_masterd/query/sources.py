@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, assert_never
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from ganeti_masterd.config.objects import Node
-from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.errors import ECODE_NOENT, prereq
+from ganeti_masterd.config.section import Section
+from ganeti_masterd.config.snapshot import KINDS, Snapshot
+from ganeti_masterd.errors import ECODE_NOENT, ProgrammerError, prereq
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.locking.listing import LockRow
 from ganeti_masterd.query.collectors import Collectors
@@ -19,6 +20,7 @@ from ganeti_masterd.query.fields import View
 from ganeti_masterd.query.jobs import ARCHIVED
 from ganeti_masterd.query.listings import Export
 from ganeti_masterd.query.names import in_order, natural_key
+from ganeti_masterd.query.resources import RESOURCES, Resource, Source
 from ganeti_masterd.query.slices import then
 
 T = TypeVar("T")
@@ -28,14 +30,6 @@ Found = Sequence[Any]
 
 #: How many jobs are held in memory at a time where archived ones are among those asked for.
 PAGE = 1000
-
-#: Resources that are sections of the configuration: tag kind, and what an error calls them.
-_SECTIONS = {
-    "node": ("node", "Node"),
-    "instance": ("instance", "Instance"),
-    "group": ("nodegroup", "NodeGroup"),
-    "network": ("network", "Network"),
-}
 
 
 class JobSource(Protocol):
@@ -74,7 +68,7 @@ class Sources:
 
     def work(
         self,
-        resource: str,
+        resource: Resource,
         view: View,
         request: Request,
         work: Callable[[Found], list[T] | Deferred[list[T]]],
@@ -88,33 +82,38 @@ class Sources:
         there, but for jobs, whose id then stands in the place, and for
         operating systems and storage providers, which are left out.
         """
-        if resource == "job":
+        if resource.source is Source.JOBS:
             return self._work_on_jobs(view, request, work)
         return then(self._rows(resource, view, request), work)
 
-    def _rows(self, resource: str, view: View, request: Request) -> Found | Deferred[Found]:
-        snapshot = view.snapshot
-        if resource in _SECTIONS:
-            if request.names is None:
-                return in_order(section_of(snapshot, resource))
-            return [named(snapshot, resource, name) for name in request.names]
-        if resource == "export":
-            return self.exports(snapshot, request.names).addCallback(_chosen, None)
-        if resource == "os":
-            return self._collectors.operating_systems(snapshot).addCallback(_chosen, request.names)
-        if resource == "extstorage":
-            return self._collectors.providers(snapshot).addCallback(_chosen, request.names)
-        if resource == "filter":
-            return [rule for _, rule in sorted(snapshot.filters.items())]
-        if resource == "lock":
-            return list(self._locks())
-        return [snapshot.cluster]
+    def _rows(self, resource: Resource, view: View, request: Request) -> Found | Deferred[Found]:
+        snapshot, names = view.snapshot, request.names
+        match resource.source:
+            case Source.SECTION:
+                if names is None:
+                    return in_order(section_of(snapshot, resource))
+                return [named(snapshot, resource, name) for name in names]
+            case Source.RULES:
+                return [rule for _, rule in sorted(snapshot.filters.items())]
+            case Source.CLUSTER:
+                return [snapshot.cluster]
+            case Source.LOCKS:
+                return list(self._locks())
+            case Source.SYSTEMS:
+                return self._collectors.operating_systems(snapshot).addCallback(_chosen, names)
+            case Source.PROVIDERS:
+                return self._collectors.providers(snapshot).addCallback(_chosen, names)
+            case Source.EXPORTS:
+                return self.exports(snapshot, names).addCallback(_chosen, None)
+            case Source.JOBS:
+                raise ProgrammerError("jobs are worked on in pages")
+        assert_never(resource.source)
 
     def exports(self, snapshot: Snapshot, names: Sequence[str] | None) -> Deferred[list[Export]]:
         """Fires with the exports of the nodes named, of all nodes for null."""
         nodes: Sequence[Node] = in_order(snapshot.nodes)
         if names is not None:
-            nodes = [named(snapshot, "node", name) for name in dict.fromkeys(names)]
+            nodes = [named(snapshot, RESOURCES["node"], name) for name in dict.fromkeys(names)]
         return self._collectors.exports(nodes)
 
     def _work_on_jobs(
@@ -160,25 +159,25 @@ class Sources:
         return made
 
 
-def section_of(snapshot: Snapshot, resource: str) -> Any:
-    """Returns the configuration's objects of a resource."""
-    return getattr(snapshot, f"{resource}s")
+def section_of(snapshot: Snapshot, resource: Resource) -> Section[Any]:
+    """Returns the configuration's objects of a resource that is a section of it."""
+    return snapshot.section(KINDS[resource.kind][0])
 
 
-def look_up(snapshot: Snapshot, resource: str, name: Any) -> Any | None:
-    """Returns the object of a name, a shortened host name or a uuid; null if there is none."""
-    return snapshot.lookup(_SECTIONS[resource][0], name) if isinstance(name, str) else None
+def look_up(snapshot: Snapshot, resource: Resource, name: Any) -> Any | None:
+    """Returns the object of a name, a shortened host name or a uuid; None if there is none."""
+    return snapshot.lookup(resource.kind, name) if isinstance(name, str) else None
 
 
-def named(snapshot: Snapshot, resource: str, name: Any) -> Any:
+def named(snapshot: Snapshot, resource: Resource, name: Any) -> Any:
     """Returns what :func:`look_up` does; raises ``OpPrereqError`` with ``unknown_entity``."""
     found = look_up(snapshot, resource, name)
     if found is None:
-        raise prereq(f"{_SECTIONS[resource][1]} name {name} not found", ECODE_NOENT)
+        raise prereq(f"{resource.title} name {name} not found", ECODE_NOENT)
     return found
 
 
-def those(snapshot: Snapshot, resource: str, names: Sequence[str]) -> Found:
+def those(snapshot: Snapshot, resource: Resource, names: Sequence[str]) -> Found:
     """Returns the objects of ``names`` in natural order, all for none; unknown ones left out."""
     if not names:
         return in_order(section_of(snapshot, resource))

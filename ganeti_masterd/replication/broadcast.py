@@ -13,8 +13,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from ganeti_masterd.replication.candidate import PATIENCE, RETRY, RETRY_AT_MOST
+from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.door import ask_one
 from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
-from ganeti_masterd.rpc.single import ask_one
 from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
@@ -40,21 +41,21 @@ class _Recipient:
 
 
 class Broadcast:
-    """Sends the newest value with one procedure to all nodes named. Reactor thread only.
+    """Sends the newest value with one call to all nodes named. Reactor thread only.
 
-    ``arguments`` makes the procedure's arguments of a value.
+    ``arguments`` makes the call's arguments of a value.
     """
 
     def __init__(
         self,
         nodes: INodeRPC,
         timers: Timers,
-        procedure: str,
+        call: Call[Any],
         arguments: Callable[[Any], Sequence[Any]],
     ) -> None:
         self._nodes = nodes
         self._timers = timers
-        self._procedure = procedure
+        self._call = call
         self._arguments = arguments
         self._recipients: dict[str, _Recipient] = {}
         #: Nodes that are not named any more while a call to them may still be done.
@@ -148,7 +149,7 @@ class Broadcast:
         ask_one(
             self._nodes,
             recipient.target,
-            self._procedure,
+            self._call,
             lambda _: self._arguments(value),
             timeout=PATIENCE,
         ).addCallback(self._answered, recipient, version).addErrback(
@@ -159,7 +160,7 @@ class Broadcast:
             )
         )
 
-    def _answered(self, result: NodeResult, recipient: _Recipient, version: int) -> None:
+    def _answered(self, result: NodeResult[Any], recipient: _Recipient, version: int) -> None:
         recipient.busy = False
         if result.error is not None:
             recipient.unsafe_until = self._timers.seconds() + RETRY
@@ -172,7 +173,7 @@ class Broadcast:
                 log.info(
                     "Node {node} takes {procedure} again",
                     node=recipient.target.name,
-                    procedure=self._procedure,
+                    procedure=self._call.name,
                 )
             recipient.fault, recipient.pause = None, RETRY
             recipient.holds = version
@@ -184,7 +185,7 @@ class Broadcast:
             log.warn(
                 "Node {node} did not take {procedure}, which is tried again: {error}",
                 node=recipient.target.name,
-                procedure=self._procedure,
+                procedure=self._call.name,
                 error=error,
             )
         recipient.fault = error

@@ -25,6 +25,8 @@ from ganeti_masterd.replication.pace import Preparing, pause
 from ganeti_masterd.replication.standing import STREAMING, Standing, step
 from ganeti_masterd.replication.states import ConfigFile, DrainFlag, State, subject
 from ganeti_masterd.replication.stream import Stream
+from ganeti_masterd.rpc.calls import NODE_VERIFY
+from ganeti_masterd.rpc.door import call_nodes
 from ganeti_masterd.rpc.gathering import there_at_once
 from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
 from ganeti_masterd.timing import Timer, Timers
@@ -267,8 +269,8 @@ class Candidate:
         while not comparison.complete:
             cluster = published.snapshot().cluster.cluster_name
             arguments = [{"filelist": comparison.paths()}, cluster, {}]
-            results: Mapping[str, NodeResult] = yield site.nodes.call(
-                [self.target], "node_verify", arguments, timeout=COMPARISON_PATIENCE
+            results: Mapping[str, NodeResult[dict[str, Any]]] = yield call_nodes(
+                site.nodes, [self.target], NODE_VERIFY, arguments, timeout=COMPARISON_PATIENCE
             )
             if life != self._life:
                 return None
@@ -365,7 +367,7 @@ class Candidate:
             if life != self._life:
                 self._in_flight -= len(calls) - sent
                 return
-            answer: Deferred[Mapping[str, NodeResult]] = maybeDeferred(
+            answer: Deferred[Mapping[str, NodeResult[Any]]] = maybeDeferred(
                 site.nodes.call, [self.target], procedure, arguments, timeout=PATIENCE
             )
             results = there_at_once(answer)
@@ -374,7 +376,7 @@ class Candidate:
             else:
                 answer.addCallbacks(self._answered, self._lost, (life,), errbackArgs=(life,))
 
-    def _answered(self, results: Mapping[str, NodeResult], life: int) -> None:
+    def _answered(self, results: Mapping[str, NodeResult[Any]], life: int) -> None:
         self._in_flight -= 1
         try:
             if results[self.target.key].error is not None:
@@ -389,7 +391,7 @@ class Candidate:
         self._failed_call()
         self._failed_here(failure, life)
 
-    def _note(self, results: Mapping[str, NodeResult]) -> None:
+    def _note(self, results: Mapping[str, NodeResult[Any]]) -> None:
         result = results[self.target.key]
         if result.error is not None:
             self._fail(result)
@@ -439,7 +441,7 @@ class Candidate:
         """Notes that a call failed, perhaps only for want of its answer."""
         self._quiet_at = self._site.timers.seconds() + RETRY
 
-    def _fail(self, result: NodeResult) -> None:
+    def _fail(self, result: NodeResult[Any]) -> None:
         """It is stale from now on."""
         self._stale(str(result.error), result.procedure)
 

@@ -29,6 +29,7 @@ from ganeti_masterd.replication.interfaces import Published
 from ganeti_masterd.replication.pace import InThread, Preparing
 from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.replication.states import DrainFlag, State, states_of
+from ganeti_masterd.rpc.calls import SET_WATCHER_PAUSE, WRITE_SSCONF_FILES
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.timing import Timer, Timers
 
@@ -88,8 +89,8 @@ class Replication:
         self._flushing = Acknowledgements(timers, ACK_PATIENCE, self._flushed, self._not_flushed)
         #: Up to this publication nobody waits for a flush any more: it took too long.
         self._given_up = 0
-        self._ssconf = Broadcast(nodes, timers, "write_ssconf_files", lambda values: [values])
-        self._pause = Broadcast(nodes, timers, "set_watcher_pause", lambda until: [until])
+        self._ssconf = Broadcast(nodes, timers, WRITE_SSCONF_FILES, lambda values: [values])
+        self._pause = Broadcast(nodes, timers, SET_WATCHER_PAUSE, lambda until: [until])
         self._values: dict[str, list[str]] = {}
         self._ssconf_changed = False
         self._running = False

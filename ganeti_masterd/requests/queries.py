@@ -6,12 +6,11 @@ from typing import Any
 
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.luxi.peers import Peer
+from ganeti_masterd.query.resources import TAGGED
 from ganeti_masterd.query.sources import named
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import method
 
-#: What can have tags besides the cluster, and what queries call it.
-_TAGGED = {"node": "node", "instance": "instance", "nodegroup": "group", "network": "network"}
 _TAG_KINDS = "cluster, node, nodegroup, instance or network"
 
 
@@ -83,6 +82,6 @@ def query_tags(daemon: Daemon, peer: Peer, kind: str, name: str) -> Any:
     snapshot = daemon.store.snapshot
     if kind == "cluster":
         return sorted(snapshot.cluster.tags)
-    if kind not in _TAGGED:
+    if kind not in TAGGED:
         raise prereq(f"QueryTags: argument kind: expected {_TAG_KINDS}, not {kind!r}")
-    return sorted(named(snapshot, _TAGGED[kind], name).tags)
+    return sorted(named(snapshot, TAGGED[kind], name).tags)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -22,6 +22,8 @@ from ganeti_masterd.constants import (
     RPC_TMO_URGENT,
 )
 from ganeti_masterd.errors import ProgrammerError
+
+P = TypeVar("P")
 
 # Time-out classes, in seconds over the whole call (spec rpc 1).
 URGENT = RPC_TMO_URGENT
@@ -70,12 +72,14 @@ class Argument(Struct, frozen=True):
     form: Form = Form.PLAIN
 
 
-class Call(Struct, frozen=True):
-    """One node call. ``timeout`` is null where it depends on the arguments.
+class Call(Struct, Generic[P], frozen=True):
+    """One node call with a payload of type P.
+
+    ``timeout`` is None where it depends on the arguments.
 
     ``bare``: the one argument is the request's body itself, not a list of one.
     ``offline_too``: nodes that are marked offline are called as well.
-    ``result`` is the payload's type, null if nothing reads it.
+    ``result`` is P, or None if nothing reads the payload.
     """
 
     name: str
@@ -108,12 +112,28 @@ class Call(Struct, frozen=True):
 class CallTable:
     """All calls by name."""
 
-    def __init__(self, *calls: Call) -> None:
-        self._calls = {call.name: call for call in calls}
-        if len(self._calls) != len(calls):
-            raise ProgrammerError("A call is declared twice")
+    def __init__(self) -> None:
+        self._calls: dict[str, Call[Any]] = {}
 
-    def __getitem__(self, name: str) -> Call:
+    def declare(
+        self,
+        name: str,
+        timeout: float | None,
+        reach: Reach,
+        *arguments: str | Argument,
+        result: Any = None,
+        offline_too: bool = False,
+        bare: bool = False,
+    ) -> Call[Any]:
+        """Adds a call and returns it; an argument given by name alone is a plain one."""
+        if name in self._calls:
+            raise ProgrammerError(f"The call {name!r} is declared twice")
+        declared = tuple(Argument(arg) if isinstance(arg, str) else arg for arg in arguments)
+        call: Call[Any] = Call(name, timeout, reach, declared, result, offline_too, bare)
+        self._calls[name] = call
+        return call
+
+    def __getitem__(self, name: str) -> Call[Any]:
         """Returns the call; raises ``ProgrammerError`` for a name that isn't one."""
         try:
             return self._calls[name]
@@ -123,25 +143,11 @@ class CallTable:
     def __contains__(self, name: object) -> bool:
         return name in self._calls
 
-    def __iter__(self) -> Iterator[Call]:
+    def __iter__(self) -> Iterator[Call[Any]]:
         return iter(self._calls.values())
 
     def __len__(self) -> int:
         return len(self._calls)
-
-
-def declare(
-    name: str,
-    timeout: float | None,
-    reach: Reach,
-    *arguments: str | Argument,
-    result: Any = None,
-    offline_too: bool = False,
-    bare: bool = False,
-) -> Call:
-    """Returns a call; an argument given by name alone is a plain one."""
-    declared = tuple(Argument(arg) if isinstance(arg, str) else arg for arg in arguments)
-    return Call(name, timeout, reach, declared, result, offline_too, bare)
 
 
 def path(name: str) -> Argument:

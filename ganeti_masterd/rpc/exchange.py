@@ -87,10 +87,10 @@ class Exchange:
         self,
         line: Line,
         target: Target,
-        call: Call,
+        call: Call[Any],
         body: bytes,
         seconds: float,
-        ended: Callable[[Exchange, NodeResult], None],
+        ended: Callable[[Exchange, NodeResult[Any]], None],
     ) -> None:
         self.target = target
         self.call = call
@@ -101,7 +101,7 @@ class Exchange:
         self._line = line
         self._body = body
         self._seconds = seconds
-        self._ended: Callable[[Exchange, NodeResult], None] | None = ended
+        self._ended: Callable[[Exchange, NodeResult[Any]], None] | None = ended
         self._timer: Timer | None = None
         self._connecting: Timer | None = None
         self._request: Deferred[Any] | None = None
@@ -244,7 +244,7 @@ class Exchange:
         reason = f"no answer within {self._line.patience:g} seconds"
         self._end(results.unreachable(self.target, self.call.name, reason))
 
-    def _end(self, result: NodeResult) -> Deferred[None]:
+    def _end(self, result: NodeResult[Any]) -> Deferred[None]:
         """Gives the result, if none was given yet, and leaves nothing behind.
 
         What the node does goes on: it knows nothing of an end on this side.

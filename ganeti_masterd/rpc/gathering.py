@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -16,11 +16,11 @@ class Gathering:
     __slots__ = ("_done", "_missing", "_results")
 
     def __init__(self, targets: Sequence[Target]) -> None:
-        self._results: dict[str, NodeResult | None] = {t.key: None for t in targets}
+        self._results: dict[str, NodeResult[Any] | None] = {t.key: None for t in targets}
         self._missing = len(self._results)
-        self._done: Deferred[Mapping[str, NodeResult]] | None = None
+        self._done: Deferred[Mapping[str, NodeResult[Any]]] | None = None
 
-    def put(self, key: str, result: NodeResult) -> None:
+    def put(self, key: str, result: NodeResult[Any]) -> None:
         """Takes the result of a key that has none yet; the last one makes it fire.
 
         After it was cancelled results are dropped.
@@ -32,7 +32,7 @@ class Gathering:
 
     def ready(
         self, procedure: str, abandon: Callable[[Gathering], Sequence[str]]
-    ) -> Deferred[Mapping[str, NodeResult]]:
+    ) -> Deferred[Mapping[str, NodeResult[Any]]]:
         """Fires when no result is missing; to be asked for once.
 
         Cancelled, it calls ``abandon``, which gives up what has no result yet and returns
@@ -42,24 +42,24 @@ class Gathering:
         if self._missing <= 0:
             return succeed(self._complete())
 
-        def canceled(done: Deferred[Mapping[str, NodeResult]]) -> None:
+        def canceled(done: Deferred[Mapping[str, NodeResult[Any]]]) -> None:
             self._done = None
             done.errback(CallAbandoned(procedure, abandon(self)))
 
         self._done = Deferred(canceled)
         return self._done
 
-    def _complete(self) -> Mapping[str, NodeResult]:
-        return cast(Mapping[str, NodeResult], self._results)
+    def _complete(self) -> Mapping[str, NodeResult[Any]]:
+        return cast(Mapping[str, NodeResult[Any]], self._results)
 
 
 def there_at_once(
-    answer: Deferred[Mapping[str, NodeResult]],
-) -> Mapping[str, NodeResult] | None:
+    answer: Deferred[Mapping[str, NodeResult[Any]]],
+) -> Mapping[str, NodeResult[Any]] | None:
     """Returns the results of a call that has them already, null for any other.
 
     Simulated nodes answer most calls at once; callbacks would cost as much as the call.
     """
     if answer.called and not answer.paused and isinstance(answer.result, dict):
-        return cast(Mapping[str, NodeResult], answer.result)
+        return cast(Mapping[str, NodeResult[Any]], answer.result)
     return None

@@ -98,7 +98,7 @@ class HTTPSNodes:
         arguments: Arguments = (),
         *,
         timeout: float | None = None,
-    ) -> Deferred[Mapping[str, NodeResult]]:
+    ) -> Deferred[Mapping[str, NodeResult[Any]]]:
         """See :meth:`INodeRPC.call`.
 
         Raises ``ProgrammerError`` also for arguments that are no JSON, or a path
@@ -173,7 +173,7 @@ class HTTPSNodes:
         if turns is not None and turns.idle and self._turns.get(address) is turns:
             del self._turns[address]
 
-    def _ended(self, exchange: Exchange, result: NodeResult) -> None:
+    def _ended(self, exchange: Exchange, result: NodeResult[Any]) -> None:
         """Hands a result on and makes room for the next call to its node."""
         self.pending -= 1
         gathering = self._waiting.pop(exchange, None)
@@ -185,7 +185,7 @@ class HTTPSNodes:
             self._proceed(address)
         gathering.put(exchange.target.key, result)
 
-    def _publish(self, exchange: Exchange, result: NodeResult) -> None:
+    def _publish(self, exchange: Exchange, result: NodeResult[Any]) -> None:
         events = self._events
         if events is not None and exchange.sent is not None and events.observed(NodeCalled):
             took = self._timers.seconds() - exchange.sent

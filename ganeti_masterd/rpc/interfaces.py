@@ -8,13 +8,15 @@ nodes. Nothing above it knows which.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import Attribute, Interface
 
 from ganeti_masterd.errors import ECODE_ENVIRON, OpExecError, OpPrereqError
+
+P = TypeVar("P")
 
 
 class Addressed(Protocol):
@@ -56,16 +58,16 @@ class Target(Struct, frozen=True):
         return cls(node.uuid, node.name, node.primary_ip)
 
 
-class NodeResult(Struct, frozen=True):
-    """One node's answer: a payload, or why there is none. Never raises by itself.
+class NodeResult(Struct, Generic[P], frozen=True):
+    """One node's answer: a payload of type P, or why there is none. Never raises by itself.
 
-    ``error`` is null on success. ``offline`` means that the node is marked
-    offline and was not called; it implies an error.
+    ``error`` is None on success, and the payload is None on failure. ``offline`` means
+    that the node is marked offline and was not called; it implies an error.
     """
 
     node: str
     procedure: str
-    payload: Any = None
+    payload: P = None  # type: ignore[assignment]
     error: str | None = None
     offline: bool = False
 
@@ -74,7 +76,7 @@ class NodeResult(Struct, frozen=True):
         """Whether there is no payload."""
         return self.error is not None
 
-    def require(self, doing: str, *, prereq: bool = False) -> Any:
+    def require(self, doing: str, *, prereq: bool = False) -> P:
         """Returns the payload, or raises an error that says what failed and where.
 
         Raises ``OpPrereqError`` with ``environment_error`` if ``prereq``, else
@@ -118,8 +120,12 @@ class INodeRPC(Interface):
         arguments: Arguments = (),
         *,
         timeout: float | None = None,
-    ) -> Deferred[Mapping[str, NodeResult]]:
+    ) -> Deferred[Mapping[str, NodeResult[Any]]]:
         """Calls ``procedure`` on every target at once.
+
+        ``procedure`` is a name in :data:`ganeti_masterd.rpc.calls.CALLS`. Payloads are plain
+        JSON, as the nodes sent them: callers use :func:`ganeti_masterd.rpc.door.call_nodes`,
+        which gives them their types.
 
         Fires with one result for each target, keyed by ``Target.key``, in the
         order given. It never fails because of a node: unreachable, refusing,

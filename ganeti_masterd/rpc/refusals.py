@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import cast
+from typing import Any, cast
 
 from OpenSSL import SSL
 from twisted.internet import error
@@ -31,7 +31,7 @@ _REFUSALS = (
 
 def failed(
     target: Target, procedure: str, failure: Failure, distrust: str | None = None
-) -> NodeResult:
+) -> NodeResult[Any]:
     """Returns the result of a call whose connection or answer failed.
 
     ``distrust`` says why this side refused the node's certificate, if it did.
@@ -55,7 +55,7 @@ def root(failure: Failure) -> BaseException:
     return cast(BaseException, failure.value)
 
 
-def _result(target: Target, procedure: str, text: str) -> NodeResult:
+def _result(target: Target, procedure: str, text: str) -> NodeResult[Any]:
     return NodeResult(target.name, procedure, None, text)
 
 

@@ -1,9 +1,8 @@
 """Payloads of node calls as typed values, and the texts of calls without one.
 
 noded answers plain JSON; the structs below give the payloads of the common
-calls a type (spec rpc 6). :func:`checked` reads a payload as a type and turns a
-malformed one into a failed result, so that a confused node is one more node
-that failed, never an exception in the caller's loop.
+calls a type (docs/protocol/rpc.rst, Payloads). :func:`typed` reads a
+payload, and turns a malformed one into a failure.
 
 The functions at the end make the results of calls that got no answer, with the
 same words whether the nodes are real or simulated.
@@ -17,9 +16,14 @@ import msgspec
 from msgspec import Struct
 
 from ganeti_masterd.errors import ResultValidationError
+from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
+P = TypeVar("P")
 T = TypeVar("T")
+
+#: Nodes whose SSH keys could not be changed, and why.
+SSHFailures = list[tuple[str, str]] | None
 
 OFFLINE = "Node is marked offline"
 
@@ -61,6 +65,36 @@ class RunningInstance(Struct, frozen=True):
     vcpus: int
     state: Any
     time: float
+
+
+class InstanceInfo(Struct, frozen=True):
+    """``instance_info``: as :class:`RunningInstance`; all None for an unknown instance."""
+
+    memory: int | None = None
+    vcpus: int | None = None
+    state: Any = None
+    time: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError``, which makes a payload malformed, if only some fields are set."""
+        known = {value is not None for value in (self.memory, self.vcpus, self.state, self.time)}
+        if len(known) > 1:
+            raise ValueError("an instance is told in full or not at all")
+
+    @property
+    def known(self) -> bool:
+        """Whether the hypervisor knows the instance."""
+        return self.state is not None
+
+
+class ProviderRow(Struct, frozen=True, array_like=True):
+    """One external storage provider of ``extstorage_diagnose``."""
+
+    name: str
+    path: str
+    valid: bool
+    message: str
+    parameters: list[tuple[str, str]]
 
 
 class OSRow(Struct, frozen=True, array_like=True):
@@ -151,36 +185,22 @@ def parse(payload: Any, shape: type[T], procedure: str = "") -> T:
         raise ResultValidationError(f"RPC {procedure}: malformed result: {error}")
 
 
-def checked(result: NodeResult, shape: type[T]) -> NodeResult:
-    """Returns the result with its payload as ``shape``.
+def typed(result: NodeResult[Any], call: Call[P]) -> NodeResult[P]:
+    """Returns the result with its payload in the type that ``call`` declares.
 
-    A failed result comes back as it is; one whose payload is malformed becomes
+    A failed result is returned as it is; one whose payload is malformed becomes
     failed. Never raises.
     """
-    if result.error is not None:
+    if result.error is not None or call.result is None:
         return result
     try:
-        payload = parse(result.payload, shape, result.procedure)
+        payload = parse(result.payload, call.result, result.procedure)
     except ResultValidationError as error:
         return msgspec.structs.replace(result, payload=None, error=str(error))
     return msgspec.structs.replace(result, payload=payload)
 
 
-def parse_instance(payload: Any) -> RunningInstance | None:
-    """Reads ``instance_info``, where an empty dict says that it does not run."""
-    return None if payload == {} else parse(payload, RunningInstance, "instance_info")
-
-
-def parse_mirrors(payload: Any) -> list[DeviceStatus | str]:
-    """Reads ``blockdev_getmirrorstatus_multi``: for each disk its status or what is wrong."""
-    rows = parse(payload, list[tuple[bool, Any]], "blockdev_getmirrorstatus_multi")
-    return [
-        parse(row, DeviceStatus, "blockdev_getmirrorstatus_multi") if good else str(row)
-        for good, row in rows
-    ]
-
-
-def read_answer(target: Target, procedure: str, answer: Any) -> NodeResult:
+def read_answer(target: Target, procedure: str, answer: Any) -> NodeResult[Any]:
     """Reads what a node daemon sent, the decoded ``[success, payload]`` (spec rpc 1)."""
     if not isinstance(answer, (list, tuple)):
         fault = f"RPC layer error: invalid result type {type(answer).__name__}, wanted a list"
@@ -196,27 +216,27 @@ def read_answer(target: Target, procedure: str, answer: Any) -> NodeResult:
     return NodeResult(target.name, procedure, None, fault)
 
 
-def offline(target: Target, procedure: str) -> NodeResult:
+def offline(target: Target, procedure: str) -> NodeResult[Any]:
     """The result for a node that is marked offline: it is not called."""
     return NodeResult(target.name, procedure, None, OFFLINE, True)
 
 
-def unreachable(target: Target, procedure: str, reason: str) -> NodeResult:
+def unreachable(target: Target, procedure: str, reason: str) -> NodeResult[Any]:
     """The result for a node to which no connection could be made."""
     where = target.address or target.name
     return NodeResult(target.name, procedure, None, f"Can't connect to {where}: {reason}")
 
 
-def timed_out(target: Target, procedure: str, seconds: float) -> NodeResult:
+def timed_out(target: Target, procedure: str, seconds: float) -> NodeResult[Any]:
     """The result of a call that outlived its time; what it does may still happen."""
     return NodeResult(target.name, procedure, None, f"No answer within {seconds:g} seconds")
 
 
-def abandoned(target: Target, procedure: str) -> NodeResult:
+def abandoned(target: Target, procedure: str) -> NodeResult[Any]:
     """The result, for events alone, of a call that nobody waits for any more."""
     return NodeResult(target.name, procedure, None, "The call was abandoned by its caller")
 
 
-def given_up(target: Target, procedure: str) -> NodeResult:
+def given_up(target: Target, procedure: str) -> NodeResult[Any]:
     """The result of a call in flight when the daemon stops."""
     return NodeResult(target.name, procedure, None, "The call was given up: the daemon stops")

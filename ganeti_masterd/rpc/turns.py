@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import IntEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ganeti_masterd.rpc.declarations import SLOW, URGENT, Call
 
@@ -33,7 +33,7 @@ class Rank(IntEnum):
     LONG = 2
 
 
-def rank_of(call: Call) -> Rank:
+def rank_of(call: Call[Any]) -> Rank:
     """Returns the rank of a call, by its own time-out class.
 
     One without a class (test_delay) lasts as long as its caller likes: it is long.

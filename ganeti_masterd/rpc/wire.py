@@ -144,7 +144,7 @@ class VirtualPaths:
             return self.root + path[len(VIRTUAL) :]
         return path
 
-    def arguments(self, call: Call, arguments: Sequence[Any]) -> list[Any]:
+    def arguments(self, call: Call[Any], arguments: Sequence[Any]) -> list[Any]:
         """Returns a call's arguments with the paths in them as they travel; raises as outward."""
         if not self.root:
             return list(arguments)
@@ -153,7 +153,7 @@ class VirtualPaths:
             for declared, value in zip(call.arguments, arguments, strict=True)
         ]
 
-    def payload(self, call: Call, payload: Any) -> Any:
+    def payload(self, call: Call[Any], payload: Any) -> Any:
         """Returns an answer's payload with the paths in it as this node's."""
         if not self.root or not any(one.form is Form.FILELIST for one in call.arguments):
             return payload
@@ -182,7 +182,7 @@ _OUTWARD: dict[Form, Callable[[VirtualPaths, Any], Any]] = {
 }
 
 
-def request_body(call: Call, arguments: Sequence[Any], paths: VirtualPaths) -> bytes:
+def request_body(call: Call[Any], arguments: Sequence[Any], paths: VirtualPaths) -> bytes:
     """Returns the body of a request; raises ``ProgrammerError`` for arguments that don't fit."""
     call.check(arguments)
     try:

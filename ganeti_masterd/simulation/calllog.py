@@ -36,7 +36,7 @@ Mode = Literal["off", "buffered", "synced"]
 Told = Callable[[str | None], None]
 
 
-def summary(call: Call, arguments: Sequence[Any]) -> list[Any]:
+def summary(call: Call[Any], arguments: Sequence[Any]) -> list[Any]:
     """Returns the arguments as they may stand in a log."""
     show = _ARGUMENTS.get(call.name)
     if show is None:
@@ -137,7 +137,7 @@ class CallLog:
     def add(
         self,
         node: str,
-        call: Call,
+        call: Call[Any],
         arguments: Sequence[Any],
         error: str | None,
         told: Told | None = None,

@@ -164,7 +164,7 @@ class SimulatedNodes:
         arguments: Arguments = (),
         *,
         timeout: float | None = None,
-    ) -> Deferred[Mapping[str, NodeResult]]:
+    ) -> Deferred[Mapping[str, NodeResult[Any]]]:
         """See :meth:`INodeRPC.call`."""
         if not self._started:
             raise ProgrammerError("Simulated nodes are called before they are started")
@@ -200,7 +200,7 @@ class SimulatedNodes:
         self,
         gathering: Gathering,
         target: Target,
-        call: Call,
+        call: Call[Any],
         arguments: list[Any],
         timeout: float | None,
     ) -> None:
@@ -335,7 +335,7 @@ class SimulatedNodes:
         return latency if isinstance(latency, (int, float)) else latency.get(name, 0.0)
 
 
-def _plain(call: Call, arguments: Sequence[Any]) -> list[Any]:
+def _plain(call: Call[Any], arguments: Sequence[Any]) -> list[Any]:
     """Returns the arguments as they would arrive; raises ``ProgrammerError`` if they can't."""
     call.check(arguments)
     try:

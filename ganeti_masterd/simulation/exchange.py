@@ -53,8 +53,8 @@ class Network(Protocol):
 
 
 def at_once(
-    nodes: Network, target: Target, call: Call, arguments: list[Any]
-) -> NodeResult | Deferred[Any] | None:
+    nodes: Network, target: Target, call: Call[Any], arguments: list[Any]
+) -> NodeResult[Any] | Deferred[Any] | None:
     """Makes a call that nothing delays, disturbs or observes: most calls, thousands a second.
 
     Returns the answer, or what the node is still at, for :meth:`Exchange.wait_for`. Null:
@@ -84,7 +84,7 @@ def at_once(
 
 
 def _perform(
-    function: Callable[..., Any], node: SimulatedNode, call: Call, arguments: list[Any]
+    function: Callable[..., Any], node: SimulatedNode, call: Call[Any], arguments: list[Any]
 ) -> tuple[Any, str | None]:
     """Returns payload (perhaps a Deferred of it) and error."""
     try:
@@ -116,7 +116,7 @@ class Exchange:
         nodes: Network,
         gathering: Gathering,
         target: Target,
-        call: Call,
+        call: Call[Any],
         arguments: list[Any],
         seconds: float,
     ) -> None:
@@ -235,7 +235,7 @@ class Exchange:
 
         log.add(target.name, self._call, self._arguments, error, told)
 
-    def _answer(self, result: NodeResult) -> None:
+    def _answer(self, result: NodeResult[Any]) -> None:
         fault = self._fault
         if fault is not None and fault.kind == "lost":
             return
@@ -243,7 +243,7 @@ class Exchange:
             result = NodeResult(result.node, result.procedure, fault.payload)
         self._end(result)
 
-    def _end(self, result: NodeResult) -> None:
+    def _end(self, result: NodeResult[Any]) -> None:
         if self._ended:
             log.debug(
                 "Node {node} answers {call} when nobody waits for it any more",
@@ -263,7 +263,7 @@ class Exchange:
         self._gathering.put(self._target.key, result)
 
 
-def _text(node: SimulatedNode, call: Call, failure: Failure) -> str:
+def _text(node: SimulatedNode, call: Call[Any], failure: Failure) -> str:
     """Says what went wrong as noded does; a bug of the simulation is logged as one."""
     text = str(failure.value)
     if failure.check(NodeFailure):

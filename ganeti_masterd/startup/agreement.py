@@ -13,7 +13,9 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.logical_units.node_objects import master_address
+from ganeti_masterd.logical_units.steps.node_objects import master_address
+from ganeti_masterd.rpc import calls
+from ganeti_masterd.rpc.door import call_nodes
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.startup.votes import PAUSE, TRIES, Outcome, Verdict, decide, vote_of
 from ganeti_masterd.timing import Timers
@@ -91,7 +93,9 @@ async def bring_up_address(nodes: INodeRPC, snapshot: Snapshot) -> str | None:
     """Has the master itself bring up the master's address; returns what is wrong, if anything."""
     master, cluster = snapshot.master, snapshot.cluster
     arguments = address_arguments(snapshot, master.uuid)
-    results = await nodes.call([Target.anyway(master)], "node_activate_master_ip", arguments)
+    results = await call_nodes(
+        nodes, [Target.anyway(master)], calls.NODE_ACTIVATE_MASTER_IP, arguments
+    )
     error = results[master.uuid].error
     if error is None:
         return None
@@ -111,7 +115,7 @@ def address_arguments(snapshot: Snapshot, master: str) -> tuple[dict[str, Any], 
 async def _votes(nodes: INodeRPC, targets: Sequence[Target]) -> list[str | None]:
     if not targets:
         return []
-    results = await nodes.call(targets, "master_node_name")
+    results = await call_nodes(nodes, targets, calls.MASTER_NODE_NAME)
     return [None if each.failed else vote_of(each.payload) for each in results.values()]
 
 

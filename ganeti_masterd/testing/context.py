@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -19,9 +19,14 @@ from ganeti_masterd.execution.targets import targets_of
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.rpc.calls import IALLOCATOR_RUNNER
+from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.door import call_nodes
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
+
+P = TypeVar("P")
 
 
 class SynchronousContext:
@@ -77,19 +82,31 @@ class SynchronousContext:
     def call(
         self,
         nodes: Iterable[str | Target],
-        procedure: str,
+        call: Call[P],
         arguments: Arguments = (),
         *,
         timeout: float | None = None,
-    ) -> Mapping[str, NodeResult]:
+    ) -> Mapping[str, NodeResult[P]]:
         """Calls nodes; they have to answer at once."""
         self.checkpoint()
         targets = targets_of(self.snapshot(), nodes)
-        answers: Mapping[str, NodeResult] = _now(
-            self.nodes.call(targets, procedure, arguments, timeout=timeout)
+        answers: Mapping[str, NodeResult[P]] = _now(
+            call_nodes(self.nodes, targets, call, arguments, timeout=timeout)
         )
         self.checkpoint()
         return answers
+
+    def call_one(
+        self,
+        node: str | Target,
+        call: Call[P],
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> NodeResult[P]:
+        """Calls one node."""
+        (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
+        return answer
 
     def run_hooks_early(self, node: Target) -> None:
         """Writes down the node's name."""
@@ -106,7 +123,7 @@ class SynchronousContext:
         master = snapshot.master.uuid
         defaults = snapshot.cluster.default_iallocator_params
         arguments = scripts.arguments(name, document, defaults, options or {})
-        return scripts.output(name, self.call((master,), scripts.CALL, arguments)[master])
+        return scripts.output(name, self.call_one(master, IALLOCATOR_RUNNER, arguments))
 
     def ask(self, question: Callable[[Any], Any]) -> Any:
         """Puts a question to ``engine``."""
@@ -193,11 +210,11 @@ class SynchronousContext:
         return self.kill_after is not None and self.kill_after < 0
 
     def call_unattended(
-        self, nodes: Iterable[str | Target], procedure: str, arguments: Arguments = ()
+        self, nodes: Iterable[str | Target], call: Call[Any], arguments: Arguments = ()
     ) -> None:
         """Calls nodes, whether the job was killed or not, and forgets their answers."""
         with self.shielded():
-            self.call(nodes, procedure, arguments)
+            self.call(nodes, call, arguments)
 
     @contextmanager
     def shielded(self) -> Iterator[None]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
+from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.interfaces import Arguments, CallAbandoned, INodeRPC, NodeResult, Target
+
+#: The results of one call.
+_Results = Mapping[str, NodeResult[Any]]
 
 
 class Failed(Struct, frozen=True):
@@ -35,7 +41,8 @@ class ScriptedNodes:
 
     ``answers`` maps a procedure, or (node name, procedure), which goes first,
     to a payload, a :class:`Failed`, or a function of target and arguments that
-    returns either. A call without an answer succeeds with a null payload.
+    returns either. A call without an answer succeeds with the
+    emptiest payload that its declaration allows.
     ``asked`` is all calls in order, those to offline nodes left out. With
     ``held``, results come when :meth:`release` is called.
     """
@@ -45,7 +52,7 @@ class ScriptedNodes:
         self.held = held
         self.asked: list[Asked] = []
         self.pending = 0
-        self._waiting: list[tuple[Deferred[Mapping[str, NodeResult]], dict[str, NodeResult]]] = []
+        self._waiting: list[tuple[Deferred[_Results], dict[str, NodeResult[Any]]]] = []
 
     def call(
         self,
@@ -54,10 +61,10 @@ class ScriptedNodes:
         arguments: Arguments = (),
         *,
         timeout: float | None = None,
-    ) -> Deferred[Mapping[str, NodeResult]]:
+    ) -> Deferred[Mapping[str, NodeResult[Any]]]:
         """See :meth:`INodeRPC.call`."""
         call = CALLS[procedure]
-        found: dict[str, NodeResult] = {}
+        found: dict[str, NodeResult[Any]] = {}
         for target in targets:
             if target.offline and not call.offline_too:
                 found[target.key] = results.offline(target, procedure)
@@ -69,13 +76,13 @@ class ScriptedNodes:
         if not self.held:
             return succeed(found)
 
-        def canceled(done: Deferred[Mapping[str, NodeResult]]) -> None:
+        def canceled(done: Deferred[Mapping[str, NodeResult[Any]]]) -> None:
             self._waiting.remove((done, found))
             self.pending -= len(found)
             nodes = [result.node for result in found.values() if not result.offline]
             done.errback(CallAbandoned(procedure, nodes))
 
-        done: Deferred[Mapping[str, NodeResult]] = Deferred(canceled)
+        done: Deferred[Mapping[str, NodeResult[Any]]] = Deferred(canceled)
         self._waiting.append((done, found))
         self.pending += len(found)
         return done
@@ -103,10 +110,24 @@ class ScriptedNodes:
         self.release()
         return succeed(None)
 
-    def _answer(self, target: Target, procedure: str, arguments: list[Any]) -> NodeResult:
-        answer = self.answers.get((target.name, procedure), self.answers.get(procedure))
+    def _answer(self, target: Target, procedure: str, arguments: list[Any]) -> NodeResult[Any]:
+        here = target.name, procedure
+        if here not in self.answers and procedure not in self.answers:
+            return NodeResult(target.name, procedure, emptiest(CALLS[procedure]))
+        answer = self.answers.get(here, self.answers.get(procedure))
         if callable(answer):
             answer = answer(target, arguments)
         if isinstance(answer, Failed):
             return NodeResult(target.name, procedure, None, answer.error)
         return NodeResult(target.name, procedure, answer)
+
+
+def emptiest(call: Call[Any]) -> Any:
+    """Returns the emptiest payload of the type that a call declares, as a node sends it."""
+    candidates: tuple[Any, ...] = (None, [], {}, "", False, 0)
+    for payload in (*candidates, [False, {}], [False, 0.0], ["", None, None]):
+        with suppress(msgspec.ValidationError):
+            if call.result is not None:
+                msgspec.convert(payload, call.result)
+            return payload
+    return None  # a payload that the test has to write down itself

@@ -25,7 +25,10 @@ from ganeti_masterd.errors import (
     OpPrereqError,
     ResultValidationError,
 )
+from ganeti_masterd.rpc.calls import ALL_INSTANCES_INFO, NODE_INFO
+from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.results import typed
 from tests.logical_units.cluster import with_instance
 
 ROOM = {
@@ -76,14 +79,16 @@ class DocumentScene(SynchronousTestCase):
         asked = questions(self.snapshot, request)
         info = {
             uuid: wrong.get(self.name(uuid))
-            or NodeResult(self.name(uuid), "node_info", ["boot", self.storage, [ROOM]])
+            or self.answered(uuid, NODE_INFO, ["boot", self.storage, [ROOM]])
             for uuid in asked.nodes
         }
         instances = {
-            uuid: NodeResult(self.name(uuid), "all_instances_info", self.running)
-            for uuid in asked.nodes
+            uuid: self.answered(uuid, ALL_INSTANCES_INFO, self.running) for uuid in asked.nodes
         }
         return document(self.snapshot, request, asked, info, instances)
+
+    def answered(self, uuid: str, call: Call[Any], payload: Any) -> NodeResult[Any]:
+        return typed(NodeResult(self.name(uuid), call.name, payload), call)
 
     def name(self, uuid: str) -> str:
         return self.snapshot.nodes[uuid].name
@@ -243,15 +248,15 @@ class ContentTests(DocumentScene):
 
     def test_nodes_that_make_no_sense(self) -> None:
         """A payload that is malformed, or lacks what was asked for, is an error."""
-        for payload, kind in (
-            (["boot", [FILES], []], OpExecError),
-            (["boot", [FILES], None], OpExecError),
-            (["boot", [], [ROOM]], OpExecError),
-            (["boot", [FILES], [{}]], ResultValidationError),
-            ("nothing", ResultValidationError),
+        for payload in (
+            ["boot", [FILES], []],
+            ["boot", [FILES], None],
+            ["boot", [], [ROOM]],
+            ["boot", [FILES], [{}]],
+            "nothing",
         ):
-            answer = NodeResult("node2", "node_info", payload)
-            self.assertRaises(kind, self.told, new(), node2=answer)
+            answer = typed(NodeResult("node2", "node_info", payload), NODE_INFO)
+            self.assertRaises(OpExecError, self.told, new(), node2=answer)
 
     def test_spindles(self) -> None:
         """Spindles are what the physical volumes say."""

@@ -19,6 +19,7 @@ from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes import decode_opcode
+from ganeti_masterd.rpc.calls import VERSION
 from tests.execution.scene import ExecutionScene, dummy
 
 
@@ -414,7 +415,7 @@ class ContextTests(ExecutionScene):
         answers: dict[str, Any] = {}
 
         def ask(unit: Any, ctx: Context) -> None:
-            answers.update(ctx.call(ctx.snapshot().nodes, "version"))
+            answers.update(ctx.call(ctx.snapshot().nodes, VERSION))
 
         self.unit(exec=ask)
         await self.run_job(dummy())

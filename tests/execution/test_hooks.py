@@ -126,6 +126,13 @@ class HookTests(SynchronousTestCase):
         self.assertEqual(self.run_unit(), "default")
         self.assertTrue(any("node2: no route" in line for line in self.ctx.lines))
 
+    def test_malformed(self) -> None:
+        """A node whose answer is malformed counts as one whose hooks can't be run."""
+        self.nodes.answers[("node2", "hooks_runner")] = [["s", "failed", "no"]]
+        self.assertEqual(self.run_unit(), "default")
+        said = "Hooks could not be run on node node2: RPC hooks_runner: malformed result"
+        self.assertEqual([said in line for line in self.ctx.lines], [True, True])
+
     def test_failure_after(self) -> None:
         """What fails afterwards is a warning in the job's log."""
 

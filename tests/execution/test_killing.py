@@ -19,6 +19,7 @@ from ganeti_masterd.locking.levels import Level, Wanted, exclusive
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.opcodes import Opcode, decode_opcode
+from ganeti_masterd.rpc.calls import TEST_DELAY, VERSION
 from ganeti_masterd.rpc.interfaces import CallAbandoned
 from ganeti_masterd.simulation.faults import Fault
 from tests.execution.scene import ExecutionScene, dummy
@@ -168,7 +169,7 @@ def all_nodes(ctx: Context) -> list[str]:
 
 def call(ctx: Context) -> None:
     """Calls all nodes."""
-    ctx.call(all_nodes(ctx), "version")
+    ctx.call(all_nodes(ctx), VERSION)
 
 
 def allocate(ctx: Context) -> None:
@@ -188,7 +189,7 @@ def sleep(ctx: Context) -> None:
 
 def long_delay(ctx: Context) -> None:
     """Lets nodes sleep."""
-    ctx.call(all_nodes(ctx)[1:], "test_delay", (LONG,))
+    ctx.call(all_nodes(ctx)[1:], TEST_DELAY, (LONG,))
 
 
 #: What an opcode waits in, the calls that hang, and what is still under way after a kill.
@@ -324,7 +325,7 @@ class RunningTests(KillScene):
                 call(ctx)
             except BaseException:
                 with ctx.shielded():
-                    answers = ctx.call(all_nodes(ctx), "test_delay", (0.02,))
+                    answers = ctx.call(all_nodes(ctx), TEST_DELAY, (0.02,))
                     undone.extend(answer.error for answer in answers.values())
                 raise
 
@@ -343,7 +344,7 @@ class RunningTests(KillScene):
 
         def execute(unit: Any, ctx: Context) -> None:
             with ctx.shielded():
-                answers = ctx.call(all_nodes(ctx)[:1], "version", timeout=0.1)
+                answers = ctx.call(all_nodes(ctx)[:1], VERSION, timeout=0.1)
                 texts.extend(answer.error for answer in answers.values())
             ctx.checkpoint()
 

@@ -16,6 +16,7 @@ from ganeti_masterd.execution import run
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, nothing, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.rpc.calls import TEST_DELAY, VERSION
 from ganeti_masterd.simulation.faults import Fault
 from tests.execution.scene import ExecutionScene, dummy
 
@@ -31,12 +32,12 @@ def nodes_of(ctx: Context) -> list[str]:
 
 def hang(ctx: Context) -> None:
     """Calls nodes that say nothing."""
-    ctx.call(nodes_of(ctx), "version")
+    ctx.call(nodes_of(ctx), VERSION)
 
 
 def call(ctx: Context) -> None:
     """Calls nodes that take a moment."""
-    ctx.call(nodes_of(ctx), "test_delay", (0.002,))
+    ctx.call(nodes_of(ctx), TEST_DELAY, (0.002,))
 
 
 def query(ctx: Context) -> None:
@@ -87,7 +88,7 @@ def say(ctx: Context) -> None:
 def undo(ctx: Context) -> None:
     """Does what must be finished, with a node that says nothing in it."""
     with ctx.shielded():
-        ctx.call(nodes_of(ctx)[:1], "version", timeout=0.01)
+        ctx.call(nodes_of(ctx)[:1], VERSION, timeout=0.01)
         ctx.sleep(0.002)
 
 

@@ -20,6 +20,7 @@ from ganeti_masterd.locking.levels import (
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes import decode_opcode
+from ganeti_masterd.rpc.calls import VERSION
 from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.simulation.faults import Fault
 from ganeti_masterd.testing.context import SynchronousContext
@@ -180,7 +181,7 @@ class NewNodeTests(LargeOpcodeScene):
 
         def ask(unit: Any, ctx: Context) -> None:
             master = ctx.snapshot().master.uuid
-            answers.update(ctx.call([newcomer, master, newcomer], "version"))
+            answers.update(ctx.call([newcomer, master, newcomer], VERSION))
 
         self.unit(exec=ask)
         self.assertEqual((await self.run_job(dummy())).status, "success")
@@ -192,7 +193,7 @@ class NewNodeTests(LargeOpcodeScene):
         """The context for trying units by themselves takes targets as well."""
         nodes = ScriptedNodes({"version": 3000000})
         ctx = SynchronousContext(self.store.snapshot, nodes)
-        answers = ctx.call([Target("new", "node4", "192.0.2.4")], "version")
+        answers = ctx.call([Target("new", "node4", "192.0.2.4")], VERSION)
         self.assertEqual(answers["new"].payload, 3000000)
         self.assertEqual(nodes.asked[0].node, "node4")
 
@@ -224,7 +225,7 @@ class JudgingHooksTests(LargeOpcodeScene):
         master = self.store.snapshot.master.uuid
 
         def judge(answers: Any, result: bool) -> bool:
-            return result and all(row[1] != 1 for row in answers[master].payload)
+            return result and all(row.status != 1 for row in answers[master].payload)
 
         job = await self.verified(True, judge)
         self.assertEqual((job.status, job.ops[0].result), ("success", False))

@@ -15,7 +15,7 @@ from noded import NodeDaemon, free_port
 from twisted.internet.defer import gatherResults
 
 from ganeti_masterd.config.objects import Nic
-from ganeti_masterd.logical_units import node_objects
+from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.rpc.wire import file_content

@@ -14,6 +14,7 @@ from ganeti_masterd.jobs import model
 from ganeti_masterd.journal.rows import JobRow, LogRow, SerialRow
 from ganeti_masterd.query.fields import View
 from ganeti_masterd.query.jobs import ARCHIVED
+from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.query.sources import Request, Sources
 from tests.jobs.scene import QueueScene, delay
 from tests.query.scene import rich_snapshot
@@ -311,7 +312,7 @@ class LeavingTests(QueueScene):
         return self.successResultOf(
             maybeDeferred(
                 Sources(nothing, self.queue, list).work,
-                "job",
+                RESOURCES["job"],
                 view,
                 Request(None, {ARCHIVED}),
                 lambda jobs: [(job.id, job.id in view.archived) for job in jobs],

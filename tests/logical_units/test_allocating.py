@@ -15,7 +15,7 @@ from ganeti_masterd.errors import (
     ResultValidationError,
 )
 from ganeti_masterd.locking.levels import BGL, Level, shared
-from ganeti_masterd.logical_units.allocating import find_nodes
+from ganeti_masterd.logical_units.steps.allocating import find_nodes
 from ganeti_masterd.testing.nodes import Failed
 from tests.logical_units.cluster import with_instance
 from tests.logical_units.scene import UnitScene

@@ -14,7 +14,7 @@ from ganeti_masterd.config.base import load
 from ganeti_masterd.config.objects import Disk, Instance, Network, Nic
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ConfigurationError
-from ganeti_masterd.logical_units import node_objects
+from ganeti_masterd.logical_units.steps import node_objects
 from tests.config.sample import DATA, GROUP, INSTANCE1, NODE1, NODE2, NODE3, sample
 
 RECORDED = json.loads((DATA / "noded_rpc.json").read_text("utf-8"))

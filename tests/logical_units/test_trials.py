@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from ganeti_masterd.errors import OpExecError, OpPrereqError
 from ganeti_masterd.locking.levels import Level, exclusive
 from ganeti_masterd.logical_units.context import JobKilled
-from ganeti_masterd.logical_units.notification import Notification
+from ganeti_masterd.logical_units.trials.notification import Notification
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.testing.context import SynchronousContext
 from ganeti_masterd.testing.nodes import Failed

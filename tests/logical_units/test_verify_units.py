@@ -12,7 +12,9 @@ from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.locking.levels import Level, all_exclusive, all_shared, exclusive, shared
 from ganeti_masterd.logical_units.verification import configuration, gathering
 from ganeti_masterd.logical_units.verification.sizes import corrected, with_child_sizes
+from ganeti_masterd.rpc.calls import HOOKS_RUNNER
 from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.results import HookResult, typed
 from ganeti_masterd.simulation.faults import Fault
 from ganeti_masterd.testing.nodes import Failed
 from tests.logical_units.cluster import with_instance
@@ -292,7 +294,7 @@ class GroupTests(UnitScene):
         unit = self.unit("OP_CLUSTER_VERIFY_GROUP", group_name="default")
         self.assertIs(unit.exec(self.ctx), True)
         call = "hooks_runner"
-        rows = [["a", 2, ""], ["b", 1, "one\ntwo"]]
+        rows = [HookResult("a", 2, ""), HookResult("b", 1, "one\ntwo")]
         for answer, sound, lines in (
             (NodeResult("node1", call, []), True, []),
             (NodeResult("node1", call, None, "offline", True), True, []),
@@ -313,7 +315,7 @@ class GroupTests(UnitScene):
             self.ctx.lines.clear()
             self.assertIs(unit.after_hooks(self.ctx, {"u": answer}, True), sound)
             self.assertEqual(self.ctx.lines, ["* Hooks Results", *lines])
-        malformed = NodeResult("node1", call, [[1]])
+        malformed = typed(NodeResult("node1", call, [[1]]), HOOKS_RUNNER)
         self.assertIs(unit.after_hooks(self.ctx, {"u": malformed}, True), False)
 
     def test_hook_environment(self) -> None:
@@ -495,18 +497,26 @@ class SizesTests(UnitScene):
         self.assertIn("did not return valid spindles information", self.ctx.lines[-1])
 
     def test_warnings(self) -> None:
-        """What can't be read is left alone, with a warning."""
-        for answer, text in (
-            (Failed("dead"), "Failure in blockdev_getdimensions call to node node2"),
-            ("garbage", "Invalid result from node node2"),
-            ([None, None], "did not return size information"),
-            ([5, 5], "did not return valid dimension information"),
-            ([["x", None]] * 2, "did not return valid size information"),
+        """What can't be read is left alone, with a warning.
+
+        A node with a malformed answer has failed, for all its disks.
+        """
+        failure = "Failure in blockdev_getdimensions call to node node2, ignoring: "
+        malformed = f"{failure}RPC blockdev_getdimensions: malformed result: "
+        for answer, *texts in (
+            (Failed("dead"), f"{failure}dead"),
+            ([[100 * MIB, None]], "Invalid result from node node2"),
+            ([None, None], *["did not return size information"] * 2),
+            ("garbage", malformed),
+            ([5, 5], malformed),
+            ([[120 * MIB, None], ["x", None]], malformed),
         ):
             self.ctx.lines.clear()
             self.nodes.answers["blockdev_getdimensions"] = answer
             self.assertEqual(self.repair(), [])
-            self.assertIn(text, self.ctx.lines[0])
+            self.assertEqual(len(self.ctx.lines), len(texts), answer)
+            for line, text in zip(self.ctx.lines, texts, strict=True):
+                self.assertIn(text, line)
 
     def test_children(self) -> None:
         """DRBD's data volume is at least as large as the disk."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from twisted.internet.task import Clock
@@ -28,12 +28,16 @@ from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.registry import unit_for
 from ganeti_masterd.opcodes import decode_opcode
+from ganeti_masterd.rpc.calls import HOOKS_RUNNER
+from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.interfaces import Arguments, NodeResult, Target
 from ganeti_masterd.simulation.cluster import SimulatedNodes
 from ganeti_masterd.testing.context import SynchronousContext
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
 from tests.logical_units.cluster import with_instance
+
+P = TypeVar("P")
 
 #: Where each kind of object is locked, and what its locks are called.
 LOCKED: Mapping[Level, Callable[[Snapshot], Iterable[str]]] = {
@@ -208,13 +212,13 @@ class _Job(SynchronousContext):
     def call(
         self,
         nodes: Iterable[str | Target],
-        procedure: str,
+        call: Call[P],
         arguments: Arguments = (),
         *,
         timeout: float | None = None,
-    ) -> Mapping[str, NodeResult]:
-        answers = super().call(nodes, procedure, arguments, timeout=timeout)
-        happens = self.world.at_hooks if procedure == "hooks_runner" else self.world.meanwhile
+    ) -> Mapping[str, NodeResult[P]]:
+        answers = super().call(nodes, call, arguments, timeout=timeout)
+        happens = self.world.at_hooks if call is HOOKS_RUNNER else self.world.meanwhile
         if happens:
             happens.pop(0)()
         return answers

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti_masterd.config.snapshot import KINDS
 from ganeti_masterd.errors import OpPrereqError, ProgrammerError
+from ganeti_masterd.opcodes.types import TagKind
 from ganeti_masterd.query.fields import Field, View, fields, text
-from ganeti_masterd.query.resources import RESOURCES, describe, select
+from ganeti_masterd.query.resources import RESOURCES, TAGGED, Source, describe, select
+from ganeti_masterd.query.sources import named, section_of
 from tests.query.scene import DATA, Scene, rich_snapshot
 
 
@@ -56,6 +60,26 @@ class FieldTests(SynchronousTestCase):
         error = self.assertRaises(OpPrereqError, select, "nosuch", ["name"])
         self.assertIn("'nosuch'", error.args[0])
         self.assertEqual(error.args[1], "wrong_input")
+
+    def test_sources(self) -> None:
+        """Sections, and they alone, have objects with names, that errors can name."""
+        self.assertEqual({resource.source for resource in RESOURCES.values()}, set(Source))
+        self.assertEqual(set(TAGGED), set(get_args(TagKind)))
+        snapshot = rich_snapshot()
+        for resource in RESOURCES.values():
+            if resource.source is not Source.SECTION:
+                self.assertEqual((resource.kind in KINDS, resource.title), (False, ""))
+                continue
+            self.assertEqual(resource.key, "name")
+            self.assertIsNotNone(resource.level)
+            self.assertIs(section_of(snapshot, resource), getattr(snapshot, f"{resource.name}s"))
+            error = self.assertRaises(OpPrereqError, named, snapshot, resource, "nosuch")
+            self.assertEqual(error.args[0], f"{resource.title} name nosuch not found")
+
+    def test_configured(self) -> None:
+        """Rows that depend on more than the configuration are never kept for the next query."""
+        configured = {name for name, resource in RESOURCES.items() if resource.configured}
+        self.assertEqual(configured, {"node", "instance", "group", "network", "filter"})
 
     def test_declared_twice(self) -> None:
         """A name can't be declared twice in a table, nor without a value."""

@@ -11,12 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.replication.broadcast import Broadcast
 from ganeti_masterd.replication.candidate import RETRY
+from ganeti_masterd.rpc.calls import SET_WATCHER_PAUSE
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.timing import Timers
 
 ONE = Target("u1", "node1", "192.0.2.1")
 TWO = Target("u2", "node2", "192.0.2.2")
-PROCEDURE = "set_watcher_pause"
+PROCEDURE = SET_WATCHER_PAUSE.name
 
 Results = Mapping[str, NodeResult]
 
@@ -58,7 +59,7 @@ class BroadcastTests(SynchronousTestCase):
         broadcast = Broadcast(
             self.door,  # type: ignore[arg-type]
             Timers(self.clock),
-            PROCEDURE,
+            SET_WATCHER_PAUSE,
             arguments,
         )
         broadcast.name({"u1": ONE, "u2": TWO})

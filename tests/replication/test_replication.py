@@ -235,7 +235,19 @@ class CandidateTests(Case):
 
     def test_rubbish(self) -> None:
         """A node that answers rubbish is stale, and the log says why."""
+        lines: list[LogEvent] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
         self.nodes["node3"].do = lambda procedure, arguments: []  # type: ignore[method-assign]
+        self.start()
+        self.assertEqual(self.standing("node3"), Standing.STALE)
+        (fault,) = (str(line["fault"]) for line in lines if "fault" in line)
+        self.assertIn("RPC node_verify: malformed result", fault)
+        self.successResultOf(self.submit())
+
+    def test_no_digests(self) -> None:
+        """So is one whose answer has the right type and lacks what was asked for."""
+        self.nodes["node3"].do = lambda procedure, arguments: {}  # type: ignore[method-assign]
         self.start()
         self.assertEqual(self.standing("node3"), Standing.STALE)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)

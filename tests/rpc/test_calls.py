@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import ProgrammerError
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.declarations import (
     DAY,
@@ -18,9 +20,9 @@ from ganeti_masterd.rpc.declarations import (
     ONE,
     SLOW,
     URGENT,
+    Call,
     CallTable,
     Form,
-    declare,
 )
 
 RECORDED = json.loads((Path(__file__).parent.parent / "data" / "noded_rpc.json").read_text())
@@ -42,8 +44,29 @@ class TableTests(SynchronousTestCase):
 
     def test_twice(self) -> None:
         """A call can't be declared twice."""
-        call = declare("version", URGENT, MANY)
-        self.assertRaises(ProgrammerError, CallTable, call, call)
+        table = CallTable()
+        call = table.declare("version", URGENT, MANY)
+        self.assertRaises(ProgrammerError, table.declare, "version", URGENT, MANY)
+        self.assertEqual(list(table), [call])
+
+    def test_constants(self) -> None:
+        """Each call has a constant of its own name, and no other constant is a call."""
+        constants = {name: one for name, one in vars(calls).items() if isinstance(one, Call)}
+        self.assertEqual({name.lower() for name in constants}, {call.name for call in CALLS})
+        for name, call in constants.items():
+            self.assertIs(call, CALLS[name.lower()])
+
+    def test_annotations(self) -> None:
+        """What the type checker is told of a payload is what it is converted to.
+
+        A call whose payload nothing reads says ``Any``.
+        """
+        annotations = get_type_hints(calls)
+        for call in CALLS:
+            annotation = annotations[call.name.upper()]
+            self.assertIs(get_origin(annotation), Call, call.name)
+            (payload,) = get_args(annotation)
+            self.assertEqual(payload, Any if call.result is None else call.result, call.name)
 
     def test_timeouts(self) -> None:
         """The time-outs are those of the classes in the specification."""

@@ -15,17 +15,14 @@ from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.rpc.results import (
-    DeviceStatus,
     HypervisorSpace,
+    InstanceInfo,
     NodeInfo,
     OSRow,
-    RunningInstance,
     StorageSpace,
-    checked,
     parse,
-    parse_instance,
-    parse_mirrors,
     read_answer,
+    typed,
 )
 
 RECORDED = json.loads((Path(__file__).parent.parent / "data" / "noded_rpc.json").read_text())
@@ -69,17 +66,23 @@ class ParseTests(SynchronousTestCase):
         self.assertRaises(ResultValidationError, parse, [row[:7]], list[OSRow])
 
     def test_instance(self) -> None:
-        """An empty dict is an instance that does not run."""
-        self.assertIsNone(parse_instance({}))
+        """An empty dict is an instance that does not run; half a one is malformed."""
+        self.assertFalse(parse({}, InstanceInfo).known)
         payload = {"memory": 128, "vcpus": 1, "state": 0, "time": 0}
-        self.assertEqual(parse_instance(payload), RunningInstance(128, 1, 0, 0))
-        self.assertRaises(ResultValidationError, parse_instance, {"memory": 128})
+        running = parse(payload, InstanceInfo)
+        self.assertTrue(running.known)
+        self.assertEqual(running, InstanceInfo(128, 1, 0, 0))
+        for name in payload:
+            rest = {key: value for key, value in payload.items() if key != name}
+            self.assertRaises(ResultValidationError, parse, rest, InstanceInfo)
 
     def test_mirrors(self) -> None:
-        """Each disk has a status or the text of what is wrong."""
-        payload = [[True, {"dev_path": "/x", "ldisk_status": 1}], [False, "no device"]]
-        self.assertEqual(parse_mirrors(payload), [DeviceStatus("/x", ldisk_status=1), "no device"])
-        self.assertRaises(ResultValidationError, parse_mirrors, [[True, {"no": "path"}]])
+        """Each disk has a status or the text of what is wrong; a row of one is malformed."""
+        shape = CALLS["blockdev_getmirrorstatus_multi"].result
+        payload = [[True, {"dev_path": "/x"}], [False, "no device"]]
+        self.assertEqual(parse(payload, shape), [(True, {"dev_path": "/x"}), (False, "no device")])
+        self.assertRaises(ResultValidationError, parse, [[True]], shape)
+        self.assertRaises(ResultValidationError, parse, [["yes", {}]], shape)
 
     def test_recorded(self) -> None:
         """Every recorded payload is of its call's declared type."""
@@ -95,19 +98,19 @@ class ParseTests(SynchronousTestCase):
 
     @settings(deadline=None, max_examples=100)
     @given(JSON)
-    def test_checked(self, payload: Any) -> None:
+    def test_typed(self, payload: Any) -> None:
         """Whatever a node sends, reading it gives a result and never raises."""
-        result = checked(NodeResult("node1", "node_info", payload), NodeInfo)
+        result = typed(NodeResult("node1", "node_info", payload), CALLS["node_info"])
         if result.failed:
             self.assertIsNone(result.payload)
             self.assertIn("malformed result", result.error or "")
         else:
             self.assertIsInstance(result.payload, NodeInfo)
 
-    def test_checked_failed(self) -> None:
+    def test_typed_failed(self) -> None:
         """A failed result stays what it is."""
-        failed = NodeResult("node1", "version", None, "no")
-        self.assertIs(checked(failed, int), failed)
+        failed: NodeResult[Any] = NodeResult("node1", "version", None, "no")
+        self.assertIs(typed(failed, CALLS["version"]), failed)
 
 
 class AnswerTests(SynchronousTestCase):

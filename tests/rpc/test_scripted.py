@@ -6,11 +6,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
 from ganeti_masterd.errors import ProgrammerError
-from ganeti_masterd.rpc.interfaces import CallAbandoned, INodeRPC, Target
-from ganeti_masterd.testing.nodes import Asked, Failed, ScriptedNodes
+from ganeti_masterd.rpc.calls import CALLS, DRBD_WAIT_SYNC
+from ganeti_masterd.rpc.door import call_nodes
+from ganeti_masterd.rpc.interfaces import CallAbandoned, INodeRPC, NodeResult, Target
+from ganeti_masterd.rpc.results import typed
+from ganeti_masterd.testing.nodes import Asked, Failed, ScriptedNodes, emptiest
 
 ONE = Target("u1", "node1", "192.0.2.1")
 TWO = Target("u2", "node2", "192.0.2.2")
+#: Calls whose payload has parts that can't be empty.
+TO_BE_SCRIPTED = {"instance_get_migration_status"}
 GONE = Target("u3", "node3", "192.0.2.3", offline=True)
 
 
@@ -68,6 +73,22 @@ class ScriptedTests(SynchronousTestCase):
         self.assertEqual((abandoned.nodes, nodes.pending), (("node1", "node2"), 3))
         nodes.release()
         self.successResultOf(second)
+
+    def test_unscripted(self) -> None:
+        """What no answer is given for succeeds, with a payload that callers can read."""
+        found = self.successResultOf(call_nodes(ScriptedNodes(), [ONE], DRBD_WAIT_SYNC, [[]]))
+        self.assertEqual(found["u1"], NodeResult("node1", "drbd_wait_sync", (False, 0.0)))
+
+    def test_emptiest(self) -> None:
+        """Every call has a payload of its declared type, but those that a test has to script."""
+        scripted = set()
+        for call in CALLS:
+            payload = emptiest(call)
+            if call.result is None:
+                self.assertIsNone(payload, call.name)
+            elif typed(NodeResult("node1", call.name, payload), call).failed:
+                scripted.add(call.name)
+        self.assertEqual(scripted, TO_BE_SCRIPTED)
 
     def test_wrong(self) -> None:
         """Unknown calls and wrong arguments raise at once."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from msgspec import Struct, convert
 
-from ganeti_masterd.allocation.requests import EXTERNALLY_MIRRORED, INTERNALLY_MIRRORED
 from ganeti_masterd.config.parameters.policy import Demand as Limited
 from ganeti_masterd.config.parameters.policy import violations
+from ganeti_masterd.config.templates import template_named
 
 
 class Group(Struct, frozen=True):
@@ -38,12 +38,12 @@ class Demand(Struct, frozen=True):
     @property
     def mirrored_internally(self) -> bool:
         """Whether it has a secondary node, or is to have one."""
-        return self.disk_template in INTERNALLY_MIRRORED
+        return template_named(self.disk_template).internal
 
     @property
     def reached_anywhere(self) -> bool:
         """Whether its data is where other nodes reach it."""
-        return self.disk_template in EXTERNALLY_MIRRORED
+        return template_named(self.disk_template).external
 
     @property
     def local_disk(self) -> int:

@@ -4,5 +4,5 @@ Pure and table-driven, for the cluster, groups, nodes, instances, NICs and
 disks alike. ``types`` has the tables and gives values their types; ``merging``
 makes the new parameters of the old ones and a change; the other modules check
 what types can't say. Parameters as they take effect are in
-``ganeti_masterd.query.parameters``.
+``effective``.
 """

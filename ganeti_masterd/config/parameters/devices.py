@@ -8,13 +8,12 @@ from typing import Any
 from ganeti_masterd.config.defaults import DISKPARAMS
 from ganeti_masterd.config.parameters.merging import AUTO, DEFAULT
 from ganeti_masterd.config.parameters.types import DISK_TEMPLATE, enforce
+from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.errors import ConfigurationError, prereq
 
 Params = Mapping[str, Any]
 
 ACCESS_MODES = ("kernelspace", "userspace")
-#: Templates whose disks a hypervisor may open by itself.
-WITH_ACCESS = ("ext", "gluster", "rbd")
 NIC_MODES = ("bridged", "openvswitch", "pool", "routed")
 
 
@@ -54,7 +53,7 @@ def disk_parameters(
 
 def can_access(hypervisor: str, template: str, access: str) -> bool:
     """Whether a hypervisor can open disks of a template in this way."""
-    return access == ACCESS_MODES[0] or (hypervisor == "kvm" and template in WITH_ACCESS)
+    return access == ACCESS_MODES[0] or (hypervisor == "kvm" and template_named(template).access)
 
 
 def check_nic(filled: Params) -> None:

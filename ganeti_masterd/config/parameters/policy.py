@@ -16,6 +16,7 @@ from msgspec import Struct
 from ganeti_masterd.config.defaults import IPOLICY
 from ganeti_masterd.config.parameters.merging import AUTO, DEFAULT
 from ganeti_masterd.config.parameters.types import INSTANCE_SPEC, enforce
+from ganeti_masterd.config.templates import summary_name
 from ganeti_masterd.errors import ConfigurationError, prereq
 
 Policy = Mapping[str, Any]
@@ -101,9 +102,9 @@ def violations(policy: Policy, demand: Demand) -> list[str]:
     """
     allowed = policy["disk-templates"]
     found = []
-    if not demand.disk_types and "diskless" not in allowed:
+    if not demand.disk_types and (none := summary_name(())) not in allowed:
         found.append(
-            f"Disk template diskless is not allowed (allowed templates {', '.join(allowed)})"
+            f"Disk template {none} is not allowed (allowed templates {', '.join(allowed)})"
         )
     if forbidden := sorted(set(demand.disk_types) - set(allowed)):
         found.append(

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ganeti_masterd.config.objects import Cluster
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.parameters.devices import can_access, check_nic
 from ganeti_masterd.config.parameters.policy import Policy, violations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
+from ganeti_masterd.config.templates import named_by
 from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, ConfigurationError, prereq
 from ganeti_masterd.logical_units.groups.parameters import demand_of
-from ganeti_masterd.query import parameters
 
 #: Templates that need a volume group.
-LVM_TEMPLATES = frozenset({"drbd", "plain"})
+LVM_TEMPLATES = named_by(lambda template: template.lvm)
 
 
 def check_templates_unused(snapshot: Snapshot, after: Cluster) -> None:
@@ -71,7 +72,7 @@ def check_volume_group(snapshot: Snapshot, after: Cluster) -> None:
         raise prereq("Please specify a volume group when enabling lvm-based disk-templates.")
     if lvm:
         raise prereq("Cannot unset volume group if lvm-based disk templates are or get enabled.")
-    if any(disk.dev_type in LVM_TEMPLATES for disk in snapshot.disks.values()):
+    if any(disk.template.lvm for disk in snapshot.disks.values()):
         raise prereq("Cannot disable lvm storage while lvm-based instances exist")
 
 
@@ -82,7 +83,7 @@ def check_drbd_helper(snapshot: Snapshot, after: Cluster) -> None:
         return
     if "drbd" not in after.enabled_disk_templates:
         if before.drbd_usermode_helper and any(
-            disk.dev_type == "drbd" for disk in snapshot.disks.values()
+            disk.template.internal for disk in snapshot.disks.values()
         ):
             raise prereq("Cannot disable drbd helper while drbd-based instances exist", ECODE_INVAL)
     elif before.drbd_usermode_helper:
@@ -97,7 +98,7 @@ def check_nics(snapshot: Snapshot, after: Cluster) -> None:
     for instance in snapshot.instances.values():
         for index, nic in enumerate(instance.nics):
             where = f"Instance {instance.name}, nic/{index}"
-            filled = parameters.of_nic(after, nic)
+            filled = effective.of_nic(after, nic)
             try:
                 check_nic(filled)
             except ConfigurationError as error:
@@ -139,8 +140,8 @@ def policy_breakers(snapshot: Snapshot, after: Cluster) -> list[str]:
         }
         for uuid in groups & snapshot.groups.keys():
             group = snapshot.groups[uuid]
-            old: Policy = parameters.instance_policy(snapshot.cluster, group)
-            new: Policy = parameters.instance_policy(after, group)
+            old: Policy = effective.instance_policy(snapshot.cluster, group)
+            new: Policy = effective.instance_policy(after, group)
             if violations(new, demand) and not violations(old, demand):
                 found.add(instance.name)
     return natural(found)

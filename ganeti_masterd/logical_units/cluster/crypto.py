@@ -15,9 +15,10 @@ from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes.pool import ask_digests, digest_of
+from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.cluster import ClusterRenewCrypto
+from ganeti_masterd.rpc import calls
 
 #: How often a node is asked that doesn't tell its digest.
 TRIES = 3
@@ -131,7 +132,7 @@ class RenewCrypto(LogicalUnit[ClusterRenewCrypto], runs=ClusterRenewCrypto):
                 hint="gnt-cluster renew-crypto --new-ssh-keys, once the master reaches all of them",
             ),
         ):
-            answers = ctx.call((cluster.master_node,), "node_ssh_keys_renew", arguments)
+            answers = ctx.call((cluster.master_node,), calls.NODE_SSH_KEYS_RENEW, arguments)
             answers[cluster.master_node].require("Could not renew the SSH keys of all nodes")
             ctx.change(
                 cluster.uuid,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
@@ -11,7 +12,6 @@ from ganeti_masterd.logical_units.cluster.master_ip import take_down
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.setup import set_up_switch
 from ganeti_masterd.opcodes.cluster import ClusterDestroy, ClusterPostInit
-from ganeti_masterd.query import parameters
 from ganeti_masterd.rpc.interfaces import Target
 
 
@@ -31,7 +31,7 @@ class PostInit(LogicalUnit[ClusterPostInit], runs=ClusterPostInit):
     def exec(self, ctx: Context) -> bool:
         """Does it; true."""
         snapshot = ctx.snapshot()
-        params = parameters.of_node(snapshot, snapshot.master)
+        params = effective.of_node(snapshot, snapshot.master)
         set_up_switch(ctx, params, snapshot.master)
         return True
 

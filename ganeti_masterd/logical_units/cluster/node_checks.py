@@ -14,7 +14,7 @@ from ganeti_masterd.logical_units.cluster.planning import checked_hypervisors
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name
 from ganeti_masterd.opcodes.cluster import ClusterSetParams
-from ganeti_masterd.rpc.results import checked
+from ganeti_masterd.rpc import calls
 
 
 def check_on_nodes(ctx: Context, op: ClusterSetParams, after: Cluster) -> None:
@@ -63,8 +63,7 @@ def _check_volume_group(ctx: Context, op: ClusterSetParams, after: Cluster) -> N
         return
     if op.vg_name is None and not enabled & _enabled_anew(snapshot.cluster, after):
         return
-    for told in ctx.call(_instance_nodes(snapshot), "vg_list").values():
-        answer = checked(told, dict[str, float])
+    for answer in ctx.call(_instance_nodes(snapshot), calls.VG_LIST).values():
         if answer.failed:
             ctx.warning(
                 f"Error while gathering data on node {answer.node} (ignoring node): {answer.error}"
@@ -83,7 +82,7 @@ def _check_drbd_helper(ctx: Context, op: ClusterSetParams, after: Cluster) -> No
     for node in by_name(snapshot.nodes.values()):
         if node.vm_capable and node.offline:
             ctx.info(f"Not checking drbd helper on offline node {node.name}")
-    for answer in ctx.call(_instance_nodes(snapshot), "drbd_helper").values():
+    for answer in ctx.call(_instance_nodes(snapshot), calls.DRBD_HELPER).values():
         if answer.failed:
             raise prereq(
                 f"Error checking drbd helper on node '{answer.node}': {answer.error}",
@@ -97,7 +96,7 @@ def _check_drbd_helper(ctx: Context, op: ClusterSetParams, after: Cluster) -> No
 
 def _check_hypervisor(ctx: Context, name: str, filled: Mapping[str, Any]) -> None:
     nodes = _instance_nodes(ctx.snapshot())
-    answers = ctx.call(nodes, "hypervisor_validate_params", (name, dict(filled)))
+    answers = ctx.call(nodes, calls.HYPERVISOR_VALIDATE_PARAMS, (name, dict(filled)))
     for answer in answers.values():
         if not answer.offline:
             answer.require(f"Hypervisor parameter validation failed on node {answer.node}")
@@ -113,6 +112,6 @@ def _check_system(ctx: Context, system: str, after: Cluster) -> None:
     for params in (after.osparams, after.osparams_private_cluster):
         filled |= {**params.get(base, {}), **params.get(system, {})}
     arguments = (False, system, ["parameters"], filled, False)
-    answer = ctx.call((master.uuid,), "os_validate", arguments)[master.uuid]
+    answer = ctx.call_one(master.uuid, calls.OS_VALIDATE, arguments)
     if not answer.require(f"OS Parameters validation failed on node {master.name}"):
         ctx.info(f"OS {system} not found on node {master.name}, validation skipped")

@@ -17,9 +17,9 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import only_warned_of
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool, demotion
 from ganeti_masterd.logical_units.nodes.setup import remove_candidate_key, tell_demoted
+from ganeti_masterd.logical_units.steps.half_done import only_warned_of
 
 
 def resize_pool(ctx: Context, size: int, change: Callable[[Cluster], Cluster]) -> None:

@@ -16,6 +16,7 @@ from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.cluster.master_ip import bring_up, take_down
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.cluster import ClusterRename
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.wire import file_content
 
 PING_TIMEOUT = 10.0
@@ -119,6 +120,6 @@ class RenameCluster(LogicalUnit[ClusterRename], runs=ClusterRename):
         path = ctx.root + KNOWN_HOSTS
         content = file_content(known_hosts(cluster))
         file = [path, content, KNOWN_HOSTS_MODE, "gnt-masterd", "gnt-masterd", now, now]
-        for result in ctx.call(nodes, "upload_file", (file,)).values():
+        for result in ctx.call(nodes, calls.UPLOAD_FILE, (file,)).values():
             if result.failed:
                 ctx.warning(f"Copy of file {path} to node {result.node} failed: {result.error}")

@@ -23,9 +23,10 @@ from ganeti_masterd.logical_units.cluster.planning import (
 )
 from ganeti_masterd.logical_units.cluster.pool_size import resize_pool
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.followups import with_jobs
 from ganeti_masterd.logical_units.nodes.setup import ensure_kvm_daemon
+from ganeti_masterd.logical_units.steps.followups import with_jobs
 from ganeti_masterd.opcodes.cluster import ClusterSetParams
+from ganeti_masterd.rpc import calls
 
 #: Where allocator scripts lie, the first that has one counts.
 ALLOCATOR_FOLDERS = ("/usr/local/lib/ganeti/iallocators", "/usr/lib/ganeti/iallocators")
@@ -208,7 +209,7 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
         ctx.feedback(f"Changing master IP netmask to {self.op.master_netmask}")
         answer = ctx.call(
             (cluster.master_node,),
-            "node_change_master_netmask",
+            calls.NODE_CHANGE_MASTER_NETMASK,
             (
                 cluster.master_netmask,
                 self.op.master_netmask,

@@ -81,7 +81,7 @@ def splits_by(snapshot: Snapshot, nodes: Collection[str], group_uuid: str) -> Sp
     new: list[str] = []
     lasting: list[str] = []
     for instance in snapshot.instances.values():
-        if not any(disk.dev_type == "drbd" for disk in snapshot.disks_of(instance)):
+        if not any(disk.template.internal for disk in snapshot.disks_of(instance)):
             continue
         ends = [snapshot.nodes[uuid] for uuid in snapshot.nodes_of(instance)]
         after = {group_uuid if node.uuid in moving else node.group for node in ends}

@@ -17,7 +17,7 @@ from ganeti_masterd.locking.levels import Level, Wanted, exclusive
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.groups.parameters import changed_group
-from ganeti_masterd.logical_units.locked_objects import add_object, remove_object
+from ganeti_masterd.logical_units.steps.locked_objects import add_object, remove_object
 from ganeti_masterd.opcodes.groups import GroupAdd, GroupRemove, GroupRename
 from ganeti_masterd.opcodes.networks import NetworkConnect
 

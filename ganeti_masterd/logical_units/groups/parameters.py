@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Cluster, Instance, NodeGroup, Params
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.parameters.devices import can_access, disk_parameters
 from ganeti_masterd.config.parameters.merging import (
     DEFAULT,
@@ -29,7 +30,6 @@ from ganeti_masterd.locking.levels import Level, Wanted, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.groups import GroupAdd, GroupSetParams
-from ganeti_masterd.query import parameters
 
 #: Parameters of a group that an opcode may change.
 CHANGEABLE = ("ndparams", "diskparams", "alloc_policy", "hv_state", "disk_state", "ipolicy")
@@ -109,7 +109,7 @@ def changed_group(
     if change.ipolicy:
         policy = updated_policy(group.ipolicy, change.ipolicy, of_group=True)
         group = replace(group, ipolicy=policy)
-        filled = parameters.instance_policy(cluster, group)
+        filled = effective.instance_policy(cluster, group)
         check_policy_templates(filled, cluster.enabled_disk_templates)
     return group
 
@@ -133,7 +133,7 @@ def newly_violating(
     snapshot: Snapshot, instances: Iterable[Instance], before: NodeGroup, after: NodeGroup
 ) -> list[str]:
     """Returns the names of those that keep a group's policy as it was, and not as it will be."""
-    old, new = (parameters.instance_policy(snapshot.cluster, each) for each in (before, after))
+    old, new = (effective.instance_policy(snapshot.cluster, each) for each in (before, after))
     found = []
     for instance in instances:
         demand = demand_of(snapshot, instance)
@@ -144,7 +144,7 @@ def newly_violating(
 
 def demand_of(snapshot: Snapshot, instance: Instance) -> Demand:
     """Returns what an instance takes of what policies limit."""
-    backend = parameters.backend(snapshot.cluster, instance)
+    backend = effective.backend(snapshot.cluster, instance)
     disks = snapshot.disks_of(instance)
     return Demand(
         memory=backend["maxmem"],
@@ -159,7 +159,7 @@ def demand_of(snapshot: Snapshot, instance: Instance) -> Demand:
 def _spindles(snapshot: Snapshot, instance: Instance, backend: Params) -> Any:
     """Those of its disks where nodes give whole spindles; null, not judged, if they are unknown."""
     nodes = [snapshot.nodes[uuid] for uuid in snapshot.nodes_of(instance) if uuid in snapshot.nodes]
-    if not any(parameters.of_node(snapshot, node).get("exclusive_storage") for node in nodes):
+    if not any(effective.of_node(snapshot, node).get("exclusive_storage") for node in nodes):
         return backend["spindle_use"]
     known = [disk.spindles for disk in snapshot.disks_of(instance) if disk.spindles is not None]
     return sum(known) if len(known) == len(instance.disks) else None

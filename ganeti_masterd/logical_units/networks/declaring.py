@@ -22,7 +22,7 @@ from ganeti_masterd.errors import ECODE_EXISTS, ECODE_STATE, AddressPoolError, O
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.locked_objects import add_object, remove_object
+from ganeti_masterd.logical_units.steps.locked_objects import add_object, remove_object
 from ganeti_masterd.opcodes.networks import NetworkAdd, NetworkRemove
 
 _MAC_PREFIX = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){2}")

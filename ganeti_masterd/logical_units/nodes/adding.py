@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.candidates import has_room
 from ganeti_masterd.config.changes import Add, Update
 from ganeti_masterd.config.objects import Node, NodeGroup
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.parameters.merging import (
     NODE_GLOBALS,
     disk_state,
@@ -35,15 +36,14 @@ from ganeti_masterd.errors import (
     prereq,
 )
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes import addresses, ancillary, setup
 from ganeti_masterd.logical_units.nodes.physical import check_physical_volumes
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
+from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.nodes import NodeAdd
-from ganeti_masterd.query import parameters
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
 
 
@@ -185,7 +185,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
 
     def _check_version(self, ctx: Context) -> None:
         name = self.node.name
-        answer = ask_one(ctx, Target.anyway(self.node), "version")
+        answer = ctx.call_one(Target.anyway(self.node), calls.VERSION)
         version = answer.require(f"Can't get version information from node {name}", prereq=True)
         if version != PROTOCOL_VERSION:
             raise prereq(
@@ -228,7 +228,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
             if node.secondary_ip != node.primary_ip:
                 addresses.check_holds(ctx, node, node.secondary_ip, prerequisite=False)
             self._verify(ctx, snapshot)
-            setup.set_up_switch(ctx, parameters.of_node(snapshot, node), node)
+            setup.set_up_switch(ctx, effective.of_node(snapshot, node), node)
             if self.known is not None:
                 ancillary.distribute(ctx, [node])
             with ctx.shielded():

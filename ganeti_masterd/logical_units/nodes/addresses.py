@@ -22,13 +22,14 @@ from ganeti_masterd.errors import (
     ECODE_RESOLVER,
     OpExecError,
     OpPrereqError,
+    ResultValidationError,
     prereq,
 )
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.checks import is_ipv4_address, is_ipv6_address
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
-from ganeti_masterd.rpc.results import checked
+from ganeti_masterd.rpc.results import parse
 
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,255}")
 
@@ -116,7 +117,7 @@ def check_holds(ctx: Context, node: Node, address: str, *, prerequisite: bool) -
     Raises ``OpPrereqError`` with ``environment_error`` if ``prerequisite``, else
     ``OpExecError``.
     """
-    answer = ask_one(ctx, Target.anyway(node), "node_has_ip_address", (address,))
+    answer = ctx.call_one(Target.anyway(node), calls.NODE_HAS_IP_ADDRESS, (address,))
     there = answer.require(
         f"Failure checking secondary ip on node {node.name}", prereq=prerequisite
     )
@@ -134,7 +135,9 @@ def verify_on_master(
     """Returns what the master's node daemon says to some checks; raises ``OpExecError``."""
     cluster = snapshot.cluster
     arguments = (checks, cluster.cluster_name, cluster.hvparams)
-    answer = ctx.call((snapshot.master.uuid,), "node_verify", arguments)[snapshot.master.uuid]
-    answer = checked(answer, dict[str, dict[str, str]])
-    payload: dict[str, dict[str, str]] = answer.require("The master's node daemon can't check")
-    return payload
+    answer = ctx.call_one(snapshot.master.uuid, calls.NODE_VERIFY, arguments)
+    payload = answer.require("The master's node daemon can't check")
+    try:
+        return parse(payload, dict[str, dict[str, str]], answer.procedure)
+    except ResultValidationError as error:
+        raise OpExecError(f"The master's node daemon can't check: {error}")

@@ -16,6 +16,7 @@ from typing import Any
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.rpc.wire import file_content
 
@@ -101,7 +102,7 @@ def _upload(ctx: Context, path: str, nodes: Sequence[Target]) -> None:
     except OSError as error:
         ctx.warning(f"File {path} can't be read to be copied to the nodes: {error}")
         return
-    for answer in ctx.call(nodes, "upload_file", (file,)).values():
+    for answer in ctx.call(nodes, calls.UPLOAD_FILE, (file,)).values():
         if answer.failed:
             ctx.warning(f"Copy of file {path} to node {answer.node} failed: {answer.error}")
 

@@ -6,11 +6,11 @@ from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
-from ganeti_masterd.logical_units.asking import ask, ask_one
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import node_of
 from ganeti_masterd.opcodes.nodes import NodePowercycle, RestrictedCommand
+from ganeti_masterd.rpc import calls
 
 
 class PowercycleNode(LogicalUnit[NodePowercycle], runs=NodePowercycle):
@@ -30,7 +30,7 @@ class PowercycleNode(LogicalUnit[NodePowercycle], runs=NodePowercycle):
         # The first one that is enabled is the default.
         name = cluster.enabled_hypervisors[0]
         arguments = (name, cluster.hvparams.get(name, {}))
-        answer = ask_one(ctx, self.node.uuid, "node_powercycle", arguments)
+        answer = ctx.call_one(self.node.uuid, calls.NODE_POWERCYCLE, arguments)
         said: str | None = answer.require("Failed to schedule the reboot")
         return said
 
@@ -53,7 +53,7 @@ class RunRestrictedCommand(LogicalUnit[RestrictedCommand], runs=RestrictedComman
 
     def exec(self, ctx: Context) -> list[tuple[bool, str]]:
         """Returns for each node whether it succeeded, with its output or why not."""
-        answers = ask(ctx, self.nodes, "restricted_command", (self.op.command,))
+        answers = ctx.call(self.nodes, calls.RESTRICTED_COMMAND, (self.op.command,))
         result: list[tuple[bool, str]] = []
         for uuid in self.nodes:
             answer = answers[uuid]

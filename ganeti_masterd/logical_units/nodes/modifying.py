@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.candidates import pool
 from ganeti_masterd.config.changes import Update
 from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.parameters.merging import (
     NODE_GLOBALS,
     disk_state,
@@ -27,18 +28,17 @@ from ganeti_masterd.config.parameters.types import NODE, enforce
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_STATE, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes import roles, setup
 from ganeti_masterd.logical_units.nodes.addresses import check_secondary
 from ganeti_masterd.logical_units.nodes.finding import node_of
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, PoolMoved, change_pool
 from ganeti_masterd.logical_units.nodes.roles import FLAGS, Decision, Role
 from ganeti_masterd.logical_units.nodes.secondary import affected_instances, check_change
+from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.nodes import NodeSetParams
-from ganeti_masterd.query import parameters
+from ganeti_masterd.rpc import calls
 
 #: Parameters of the opcode that ask for a change, as the real daemon counts them.
 REQUESTS = (
@@ -87,7 +87,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         node = self._current(snapshot)
         roles.check_request(snapshot, node, op)
         roles.check_pool(snapshot, node, op)
-        oob_program = parameters.of_node(snapshot, node).get("oob_program")
+        oob_program = effective.of_node(snapshot, node).get("oob_program")
         roles.check_power(node, op, oob_program or "")
         self.decision = roles.decide(snapshot, node, op)
         for line in self.decision.lines:
@@ -105,7 +105,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         return snapshot.node(self.node.uuid)
 
     def _check_alive(self, ctx: Context, node: Node) -> None:
-        answer = ask_one(ctx, node.uuid, "version")
+        answer = ctx.call_one(node.uuid, calls.VERSION)
         if answer.failed:
             raise prereq(
                 f"Node {node.name} is being de-offlined but fails to report its version:"

@@ -13,16 +13,16 @@ from typing import Any
 from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import RS_NODATA, RS_NORMAL, RS_UNAVAIL
 from ganeti_masterd.errors import ECODE_STATE, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive, exclusive
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
 from ganeti_masterd.opcodes.nodes import OobCommand
-from ganeti_masterd.query import parameters
+from ganeti_masterd.rpc import calls
 
 HEALTH = frozenset({"CRITICAL", "OK", "UNKNOWN", "WARNING"})
 #: Those that people should see.
@@ -115,11 +115,11 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
 
     def _run(self, ctx: Context, node: Node) -> Cell:
         snapshot, command = ctx.snapshot(), self.op.command
-        program = parameters.of_node(snapshot, node).get("oob_program")
+        program = effective.of_node(snapshot, node).get("oob_program")
         if not program:
             return RS_UNAVAIL, None
         arguments = (program, command, node.name, self.op.timeout)
-        answer = ask_one(ctx, snapshot.master.uuid, "run_oob", arguments)
+        answer = ctx.call_one(snapshot.master.uuid, calls.RUN_OOB, arguments)
         if answer.failed:
             ctx.warning(f"Out-of-band RPC failed on node '{node.name}': {answer.error}")
             return RS_NODATA, None
@@ -151,7 +151,7 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
 
 
 def _advice(snapshot: Snapshot, master: Node, command: str) -> str:
-    program = parameters.of_node(snapshot, master).get("oob_program")
+    program = effective.of_node(snapshot, master).get("oob_program")
     if not program:
         return "it does not support out-of-band operations"
     return (

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_ENVIRON, prereq
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.query import parameters
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
 
 #: How far the sizes of volumes on a node with exclusive storage may be apart.
@@ -25,12 +25,12 @@ def check_physical_volumes(ctx: Context, snapshot: Snapshot, node: Node) -> None
     cluster = snapshot.cluster
     if not cluster.volume_group_name:
         return
-    exclusive = bool(parameters.of_node(snapshot, node).get("exclusive_storage"))
+    exclusive = bool(effective.of_node(snapshot, node).get("exclusive_storage"))
     checks: dict[str, Any] = {"pvlist": [cluster.volume_group_name]}
     if exclusive:
         checks["exclusive-pvs"] = True
     arguments = (checks, cluster.cluster_name, cluster.hvparams)
-    answer = ask_one(ctx, Target.anyway(node), "node_verify_light", arguments)
+    answer = ctx.call_one(Target.anyway(node), calls.NODE_VERIFY_LIGHT, arguments)
     payload = answer.require(f"Can't verify storage of node {node.name}", prereq=True)
     found = faults(payload, exclusive=exclusive)
     if found:

@@ -9,6 +9,7 @@ leaves nothing half done. (The real master daemon 3.0.2 changes the role first.)
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,11 +19,11 @@ from ganeti_masterd.config.changes import Change, Update
 from ganeti_masterd.config.objects import Cluster, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ConfigurationError, OpExecError
-from ganeti_masterd.logical_units.asking import ask
 from ganeti_masterd.logical_units.base import names_of
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import only_warned_of
 from ganeti_masterd.logical_units.nodes.setup import add_candidate_key
+from ganeti_masterd.logical_units.steps.half_done import only_warned_of
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
 #: How often a transaction is planned anew because the pool moved in between.
@@ -65,7 +66,7 @@ def change_pool(ctx: Context, plan: Plan) -> tuple[Node, ...]:
     warning. To be used where a kill is put off.
     """
     digests: dict[str, str] = {}
-    silent: dict[str, NodeResult] = {}
+    silent: dict[str, NodeResult[Any]] = {}
     for _ in range(TRIES):
         snapshot = ctx.snapshot()
         change = plan(snapshot)
@@ -94,12 +95,12 @@ def change_pool(ctx: Context, plan: Plan) -> tuple[Node, ...]:
     raise OpExecError("The master candidates kept changing; nothing was done, try again")
 
 
-def ask_digests(ctx: Context, nodes: Iterable[Node]) -> Mapping[str, NodeResult]:
+def ask_digests(ctx: Context, nodes: Iterable[Node]) -> Mapping[str, NodeResult[Any]]:
     """Asks nodes for their certificates' digests; returns the answers by uuid."""
-    return ask(ctx, map(Target.anyway, nodes), "node_crypto_tokens", (DIGEST_REQUEST,))
+    return ctx.call(map(Target.anyway, nodes), calls.NODE_CRYPTO_TOKENS, (DIGEST_REQUEST,))
 
 
-def digest_of(answer: NodeResult) -> str | None:
+def digest_of(answer: NodeResult[Any]) -> str | None:
     """Returns the digest that a node told, or null if it told none."""
     if not answer.failed:
         for kind, digest in answer.payload:
@@ -175,7 +176,7 @@ def _check_full(
     snapshot: Snapshot,
     change: PoolChange,
     promoted: Sequence[Node],
-    silent: Mapping[str, NodeResult],
+    silent: Mapping[str, NodeResult[Any]],
 ) -> None:
     """Refuses to make the pool shorter because nodes that could be promoted don't answer."""
     short = pool(snapshot, size=change.size, without=change.leaving).missing - len(promoted)
@@ -191,7 +192,7 @@ def _check_full(
     ctx.warning(text)
 
 
-def _no_digest(answer: NodeResult) -> OpExecError:
+def _no_digest(answer: NodeResult[Any]) -> OpExecError:
     return OpExecError(
         f"Could not retrieve the SSL digest of node {answer.node}:"
         f" {answer.error or 'it has no certificate'}"

@@ -12,14 +12,14 @@ from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.half_done import leaving
 from ganeti_masterd.logical_units.nodes import ancillary, setup
 from ganeti_masterd.logical_units.nodes.finding import node_of
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, change_pool
+from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.nodes import NodeRemove
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
 
 
@@ -108,7 +108,7 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
         node = self.node
         leaving = Target.of(node)
         ctx.run_hooks_early(leaving)
-        answer = ask_one(ctx, leaving, "node_leave_cluster", (modify_ssh,))
+        answer = ctx.call_one(leaving, calls.NODE_LEAVE_CLUSTER, (modify_ssh,))
         if answer.failed:
             ctx.warning(
                 f"Errors encountered on the remote node {node.name} while leaving the cluster:"

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from ganeti_masterd.config.objects import Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_NOTUNIQUE, ECODE_STATE, OpPrereqError, prereq
-from ganeti_masterd.logical_units.asking import ask_one
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.addresses import check_holds, check_reachable
+from ganeti_masterd.rpc import calls
 
 #: ``state`` of an instance that is known to the hypervisor but shut down (spec rpc 6).
 SHUT_DOWN = 1
@@ -24,7 +24,7 @@ def affected_instances(snapshot: Snapshot, node: str) -> tuple[Instance, ...]:
     return tuple(
         instance
         for instance in on_node.values()
-        if any(disk.dev_type == "drbd" for disk in snapshot.disks_of(instance))
+        if any(disk.template.internal for disk in snapshot.disks_of(instance))
     )
 
 
@@ -109,9 +109,9 @@ def _check_down(ctx: Context, snapshot: Snapshot, instance: Instance) -> None:
         return
     params = snapshot.cluster.hvparams.get(instance.hypervisor, {})
     arguments = (instance.name, instance.hypervisor, params)
-    answer = ask_one(ctx, primary.uuid, "instance_info", arguments)
+    answer = ctx.call_one(primary.uuid, calls.INSTANCE_INFO, arguments)
     running = answer.require(f"Can't get information of instance {instance.name}", prereq=True)
-    if running and running.get("state") != SHUT_DOWN:
+    if running.known and running.state != SHUT_DOWN:
         raise prereq(
             f"Instance {instance.name} is running, cannot change secondary ip", ECODE_STATE
         )

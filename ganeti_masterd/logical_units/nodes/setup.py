@@ -7,17 +7,17 @@ keys and the hosts file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.logical_units.asking import ask, ask_one
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.rpc import calls
+from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
-from ganeti_masterd.rpc.results import checked
+from ganeti_masterd.rpc.results import SSHFailures
 
-#: What the master says of nodes whose keys it could not change: name and reason.
-SshFailures: Any = list[tuple[str, str]] | None
+P = TypeVar("P")
 
 #: The daemon that notices instances which were shut down from within.
 KVM_DAEMON = "ganeti-kvmd"
@@ -31,7 +31,7 @@ def add_ssh_key(ctx: Context, node: Node, *, candidate: bool, fetch: bool, faili
     """
     snapshot = ctx.snapshot()
     arguments = (node.uuid, node.name, _names(snapshot), candidate, True, fetch)
-    _exchange(ctx, "node_ssh_key_add", arguments, failing)
+    _exchange(ctx, calls.NODE_SSH_KEY_ADD, arguments, failing)
 
 
 def add_candidate_key(ctx: Context, node: Node) -> None:
@@ -54,7 +54,7 @@ def tell_demoted(ctx: Context, nodes: Iterable[Node]) -> None:
     online = [node.uuid for node in nodes if not node.offline]
     if not online:
         return
-    for answer in ask(ctx, online, "node_demote_from_mc").values():
+    for answer in ctx.call(online, calls.NODE_DEMOTE_FROM_MC).values():
         if answer.failed:
             ctx.warning(f"Node {answer.node} failed to demote itself: {answer.error}")
 
@@ -102,7 +102,7 @@ def remove_ssh_key(
         *clear,
         readd,
     )
-    _exchange(ctx, "node_ssh_key_remove", arguments, failing)
+    _exchange(ctx, calls.NODE_SSH_KEY_REMOVE, arguments, failing)
 
 
 def change_hosts(ctx: Context, mode: str, name: str, address: str | None) -> None:
@@ -110,7 +110,7 @@ def change_hosts(ctx: Context, mode: str, name: str, address: str | None) -> Non
 
     Raises ``OpExecError``.
     """
-    answer = _on_master(ctx, "etc_hosts_modify", (mode, name, address))
+    answer = _on_master(ctx, calls.ETC_HOSTS_MODIFY, (mode, name, address))
     answer.require("Can't update hosts file with new host data")
 
 
@@ -129,7 +129,7 @@ def ensure_kvm_daemon(ctx: Context, nodes: Iterable[str], *, silent: bool) -> No
         chosen = [node.uuid for node in known if (used and node.vm_capable) is run]
         if not chosen:
             continue
-        for answer in ask(ctx, chosen, "node_ensure_daemon", (KVM_DAEMON, run)).values():
+        for answer in ctx.call(chosen, calls.NODE_ENSURE_DAEMON, (KVM_DAEMON, run)).values():
             if answer.failed and not answer.offline and (run or not silent):
                 ctx.feedback(
                     f"Failed to {doing} KVM daemon on node '{answer.node}': {answer.error}"
@@ -149,12 +149,14 @@ def set_up_switch(ctx: Context, params: Mapping[str, Any], node: Node) -> None:
             "No physical interface for OpenvSwitch was given. OpenvSwitch will not have an"
             " outside connection. This might not be what you want."
         )
-    answer = ask_one(ctx, Target.anyway(node), "node_configure_ovs", (params.get("ovs_name"), link))
+    answer = ctx.call_one(
+        Target.anyway(node), calls.NODE_CONFIGURE_OVS, (params.get("ovs_name"), link)
+    )
     answer.require("Failed to initialize OpenVSwitch on new node")
 
 
-def _on_master(ctx: Context, procedure: str, arguments: Sequence[object]) -> NodeResult:
-    return ask_one(ctx, ctx.snapshot().master.uuid, procedure, arguments)
+def _on_master(ctx: Context, call: Call[P], arguments: Sequence[object]) -> NodeResult[P]:
+    return ctx.call_one(ctx.snapshot().master.uuid, call, arguments)
 
 
 def _names(snapshot: Snapshot) -> list[str]:
@@ -162,10 +164,11 @@ def _names(snapshot: Snapshot) -> list[str]:
     return [node.name for node in snapshot.nodes.values()]
 
 
-def _exchange(ctx: Context, procedure: str, arguments: Sequence[object], failing: str) -> None:
+def _exchange(
+    ctx: Context, call: Call[SSHFailures], arguments: Sequence[object], failing: str
+) -> None:
     """Has the master change keys everywhere; names the nodes where that failed."""
-    answer = checked(_on_master(ctx, procedure, arguments), SshFailures)
-    failures = answer.require(failing)
+    failures = _on_master(ctx, call, arguments).require(failing)
     if failures:
         ctx.feedback("Some nodes' SSH key files could not be updated:")
         for name, text in failures:

@@ -8,32 +8,20 @@ from typing import Any
 from ganeti_masterd.config.objects import Cluster, Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
+from ganeti_masterd.config.templates import TEMPLATES, template_named
 from ganeti_masterd.constants import LDS_FAULTY
 from ganeti_masterd.errors import ECODE_ENVIRON, ECODE_STATE, OpPrereqError, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_shared, exclusive, shared
-from ganeti_masterd.logical_units import node_objects
-from ganeti_masterd.logical_units.asking import ask, ask_one
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, node_of, nodes_of
+from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.opcodes.os_storage import (
     NodeModifyStorage,
     NodeQueryStorage,
     RepairNodeStorage,
 )
-
-#: The kind of storage that disks of each template lie on.
-STORAGE_OF_TEMPLATE: Mapping[str, str] = {
-    "blockdev": "blockdev",
-    "diskless": "diskless",
-    "drbd": "lvm-vg",
-    "ext": "ext",
-    "file": "file",
-    "gluster": "gluster",
-    "plain": "lvm-vg",
-    "rbd": "rados",
-    "sharedfile": "sharedfile",
-}
+from ganeti_masterd.rpc import calls
 
 #: Kinds that nodes can tell about, in the order in which the real daemon lists them.
 REPORTED = ("sharedfile", "lvm-vg", "lvm-pv", "file", "gluster")
@@ -50,7 +38,7 @@ def check_enabled(cluster: Cluster, kind: str) -> None:
 
     Physical volumes go with their group. The real daemon gives no error code here.
     """
-    used = {STORAGE_OF_TEMPLATE.get(name) for name in cluster.enabled_disk_templates}
+    used = {template_named(name).storage for name in cluster.enabled_disk_templates}
     wanted = "lvm-vg" if kind == "lvm-pv" else kind
     if wanted not in used:
         raise OpPrereqError(
@@ -62,9 +50,9 @@ def check_enabled(cluster: Cluster, kind: str) -> None:
 def arguments_of(cluster: Cluster, kind: str) -> list[Any]:
     """Returns what a node has to know of the cluster to find units of a kind."""
     directories = {
-        "file": cluster.file_storage_dir,
-        "sharedfile": cluster.shared_file_storage_dir,
-        "gluster": cluster.gluster_storage_dir,
+        template.storage: getattr(cluster, template.directory)
+        for template in TEMPLATES.values()
+        if template.directory is not None
     }
     return [[directories[kind]]] if kind in directories else []
 
@@ -107,7 +95,7 @@ class ListStorage(LogicalUnit[NodeQueryStorage], runs=NodeQueryStorage):
             check_enabled(cluster, self.op.storage_type)
             self.kind = self.op.storage_type
             return
-        self.kind = STORAGE_OF_TEMPLATE[cluster.enabled_disk_templates[0]]
+        self.kind = template_named(cluster.enabled_disk_templates[0]).storage
         if self.kind not in REPORTED:
             # The real daemon gives no error code here.
             raise OpPrereqError(
@@ -123,7 +111,7 @@ class ListStorage(LogicalUnit[NodeQueryStorage], runs=NodeQueryStorage):
         nodes = by_name(snapshot.nodes[uuid] for uuid in ctx.owned(Level.NODE))
         fields = ["name", *(f for f in self.op.output_fields if f not in ("name", "node", "type"))]
         arguments = (self.kind, arguments_of(snapshot.cluster, self.kind), self.op.name, fields)
-        answers = ask(ctx, [node.uuid for node in nodes], "storage_list", arguments)
+        answers = ctx.call([node.uuid for node in nodes], calls.STORAGE_LIST, arguments)
         rows = []
         for node in nodes:
             answer = answers[node.uuid]
@@ -170,7 +158,7 @@ class ModifyStorage(LogicalUnit[NodeModifyStorage], runs=NodeModifyStorage):
         op = self.op
         kind_arguments = arguments_of(ctx.snapshot().cluster, op.storage_type)
         arguments = (op.storage_type, kind_arguments, op.name, op.changes)
-        answer = ask_one(ctx, self.node.uuid, "storage_modify", arguments)
+        answer = ctx.call_one(self.node.uuid, calls.STORAGE_MODIFY, arguments)
         answer.require(f"Failed to modify storage unit '{op.name}' on {self.node.name}")
 
 
@@ -208,7 +196,7 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
             node_objects.disk(snapshot, disk, instance, node.uuid)
             for disk in snapshot.disks_of(instance)
         ]
-        answer = ask_one(ctx, node.uuid, "blockdev_getmirrorstatus", (disks,))
+        answer = ctx.call_one(node.uuid, calls.BLOCKDEV_GETMIRRORSTATUS, (disks,))
         if answer.failed:
             text = f"Failed to get disk status from node {node.name}: {answer.error}"
             code = ECODE_ENVIRON
@@ -227,5 +215,5 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
         ctx.feedback(f"Repairing storage unit '{op.name}' on {self.node.name} ...")
         kind_arguments = arguments_of(ctx.snapshot().cluster, op.storage_type)
         arguments = (op.storage_type, kind_arguments, op.name, "fix-consistency")
-        answer = ask_one(ctx, self.node.uuid, "storage_execute", arguments)
+        answer = ctx.call_one(self.node.uuid, calls.STORAGE_EXECUTE, arguments)
         answer.require(f"Failed to repair storage unit '{op.name}' on {self.node.name}")

@@ -9,11 +9,11 @@ from ganeti_masterd.config.objects import Disk, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.levels import Level, Wanted, all_shared, shared
-from ganeti_masterd.logical_units.asking import ask
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
 from ganeti_masterd.opcodes.os_storage import NodeQueryVols
+from ganeti_masterd.rpc import calls
 
 Volume = Mapping[str, str]
 
@@ -42,9 +42,8 @@ def volume_owners(snapshot: Snapshot) -> dict[tuple[str, str], str]:
     owners: dict[tuple[str, str], str] = {}
 
     def collect(disk: Disk, nodes: tuple[str, ...], name: str) -> None:
-        if disk.dev_type == "plain" and disk.logical_id is not None:
-            volume = "/".join(map(str, disk.logical_id[:2]))
-            owners.update(((node, volume), name) for node in nodes)
+        if disk.volume is not None:
+            owners.update(((node, disk.volume), name) for node in nodes)
         for child in disk.children:
             collect(child, nodes, name)
 
@@ -76,7 +75,7 @@ class ListVolumes(LogicalUnit[NodeQueryVols], runs=NodeQueryVols):
         """Returns a row of texts for each volume; nodes that fail are only named in the log."""
         snapshot = ctx.snapshot()
         nodes = by_name(snapshot.nodes[uuid] for uuid in ctx.owned(Level.NODE))
-        answers = ask(ctx, [node.uuid for node in nodes], "node_volumes")
+        answers = ctx.call([node.uuid for node in nodes], calls.NODE_VOLUMES)
         owners = volume_owners(snapshot)
         rows: list[list[Any]] = []
         for node in nodes:

@@ -7,10 +7,10 @@ from itertools import cycle
 from typing import Any
 
 from ganeti_masterd.config.objects import Instance, Node
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.logical_units.verification.configuration import hypervisor_parameters
 from ganeti_masterd.logical_units.verification.files import MASTER_IP_SCRIPT, Files
-from ganeti_masterd.query import parameters
 
 
 def request(
@@ -64,13 +64,13 @@ def request(
 def bridges_of(snapshot: Snapshot, instances: Collection[Instance]) -> list[str]:
     """Returns the bridges that NICs need: the cluster's, and those of the instances."""
     used = [dict(snapshot.cluster.nicparams.get("default", {}))]
-    used += [parameters.of_nic(snapshot.cluster, nic) for one in instances for nic in one.nics]
+    used += [effective.of_nic(snapshot.cluster, nic) for one in instances for nic in one.nics]
     return sorted({filled["link"] for filled in used if filled.get("mode") == "bridged"})
 
 
 def exclusive_storage(snapshot: Snapshot, nodes: Collection[Node]) -> bool:
     """Whether a group has exclusive storage, which it has as soon as one node has."""
-    return any(parameters.of_node(snapshot, node).get("exclusive_storage") for node in nodes)
+    return any(effective.of_node(snapshot, node).get("exclusive_storage") for node in nodes)
 
 
 def ssh_partners(snapshot: Snapshot, online: Sequence[Node]) -> list[Any]:
@@ -128,5 +128,5 @@ def _storage(snapshot: Snapshot, nodes: Sequence[Node]) -> dict[str, Any]:
 
 def _programs(snapshot: Snapshot) -> list[str]:
     """Out-of-band programs of all nodes, as the master runs them for any."""
-    found = (parameters.of_node(snapshot, n).get("oob_program") for n in snapshot.nodes.values())
+    found = (effective.of_node(snapshot, n).get("oob_program") for n in snapshot.nodes.values())
     return sorted({path for path in found if path})

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.parameters.hypervisors import check_hypervisor
 from ganeti_masterd.config.parameters.types import HYPERVISOR, enforce
 from ganeti_masterd.config.snapshot import Snapshot
@@ -18,7 +19,6 @@ from ganeti_masterd.logical_units.verification.certificates import check_file
 from ganeti_masterd.logical_units.verification.files import CERTIFICATES
 from ganeti_masterd.logical_units.verification.report import Finding, Report
 from ganeti_masterd.opcodes.verification import ClusterVerifyConfig
-from ganeti_masterd.query import parameters
 
 SIMULATED = frozenset(
     {"ECLUSTERCERT", "ECLUSTERCFG", "ECLUSTERDANGLINGINST", "ECLUSTERDANGLINGNODES"}
@@ -41,7 +41,7 @@ def hypervisor_parameters(
                 yield f"os {system}", name, {**cluster.hvparams.get(name, {}), **values}
     for instance in instances:
         if instance.hvparams:
-            filled = parameters.hypervisor(cluster, instance)
+            filled = effective.hypervisor(cluster, instance)
             yield f"instance {instance.name}", instance.hypervisor, filled
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.logger import Logger
@@ -11,13 +11,13 @@ from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.locking.levels import Level, Wanted, shared
-from ganeti_masterd.logical_units import node_objects
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.verification.pictures import volumes_by_node
 from ganeti_masterd.opcodes.verification import GroupVerifyDisks
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
-from ganeti_masterd.rpc.results import LogicalVolume, checked
 
 log = Logger()
 
@@ -89,10 +89,9 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
         asked = dict.fromkeys(
             uuid for uuid, _ in owners if uuid in snapshot.nodes and snapshot.nodes[uuid].vm_capable
         )
-        told = ctx.call(asked, "lv_list", ([],)) if asked else {}
+        told = ctx.call(asked, calls.LV_LIST, ([],)) if asked else {}
         silent = set()
-        for uuid, raw in told.items():
-            answer = checked(raw, dict[str, LogicalVolume])
+        for uuid, answer in told.items():
             if answer.failed:
                 silent.add(uuid)
                 if not answer.offline:
@@ -119,7 +118,7 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
         owners: dict[str, str] = {}
         for instance in instances:
             for disk in snapshot.disks_of(instance):
-                if disk.dev_type == "drbd":
+                if disk.template.internal:
                     owners[disk.uuid] = instance.name
                     for uuid in snapshot.nodes_of(instance):
                         on_node.setdefault(uuid, []).append((instance, disk))
@@ -132,11 +131,8 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
                 ]
             ]
 
-        told: Mapping[str, Any] = (
-            ctx.call(on_node, "drbd_needs_activation", arguments) if on_node else {}
-        )
-        for uuid, raw in told.items():
-            answer = checked(raw, list[str])
+        told = ctx.call(on_node, calls.DRBD_NEEDS_ACTIVATION, arguments) if on_node else {}
+        for uuid, answer in told.items():
             if answer.offline:
                 continue
             if answer.failed:

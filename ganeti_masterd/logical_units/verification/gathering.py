@@ -11,14 +11,14 @@ from msgspec import Struct
 from ganeti_masterd.config.objects import Disk, Instance, Node, NodeGroup
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural_key
-from ganeti_masterd.logical_units import node_objects
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.verification import asking
 from ganeti_masterd.logical_units.verification.files import Files
-from ganeti_masterd.logical_units.verification.instances import MIRRORED_INSIDE
 from ganeti_masterd.logical_units.verification.pictures import Picture
 from ganeti_masterd.logical_units.verification.report import Finding, Report
 from ganeti_masterd.logical_units.verification.shape import well_formed
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
 #: How long replicated files may take to arrive: tries, and the pause between them in seconds.
@@ -41,7 +41,7 @@ class Group(Struct, frozen=True):
 class Answers(Struct, frozen=True):
     """What nodes answered to ``node_verify``, by uuid, asked between ``begin`` and ``end``."""
 
-    nodes: Mapping[str, NodeResult]
+    nodes: Mapping[str, NodeResult[Any]]
     begin: float
     end: float
 
@@ -60,7 +60,7 @@ def outside_nodes(group: Group) -> list[str]:
     found = {
         uuid: None
         for instance in group.instances
-        if any(disk.dev_type in MIRRORED_INSIDE for disk in snapshot.disks_of(instance))
+        if any(disk.template.internal for disk in snapshot.disks_of(instance))
         for uuid in snapshot.nodes_of(instance)
         if uuid in snapshot.nodes and snapshot.nodes[uuid].group != group.group.uuid
     }
@@ -77,7 +77,7 @@ def ask_nodes(ctx: Context, group: Group, files: Files, *, clutter: bool) -> Ans
     return Answers(answers, begin, time.time())
 
 
-def ask_volumes(ctx: Context, group: Group, uuids: Sequence[str]) -> Mapping[str, NodeResult]:
+def ask_volumes(ctx: Context, group: Group, uuids: Sequence[str]) -> Mapping[str, NodeResult[Any]]:
     """Asks nodes of other groups for their volumes only."""
     wanted = {"lvlist": group.snapshot.cluster.volume_group_name}
     return _verify(ctx, group.snapshot, uuids, wanted)
@@ -100,7 +100,7 @@ def other_witnesses(group: Group) -> list[Node]:
 
 def ask_files(
     ctx: Context, group: Group, nodes: Sequence[Node], files: Files
-) -> Mapping[str, NodeResult]:
+) -> Mapping[str, NodeResult[Any]]:
     """Asks nodes for the digests of files only."""
     wanted = {"filelist": files.paths(ctx.root)}
     return _verify(ctx, group.snapshot, [node.uuid for node in nodes], wanted)
@@ -126,7 +126,7 @@ def ask_disks(
             ]
         ]
 
-    answers = ctx.call(on_node, "blockdev_getmirrorstatus_multi", arguments) if on_node else {}
+    answers = ctx.call(on_node, calls.BLOCKDEV_GETMIRRORSTATUS_MULTI, arguments) if on_node else {}
     states: DiskStates = {instance.uuid: {} for instance in group.instances}
     for uuid, answer in answers.items():
         if answer.failed and not answer.offline:
@@ -138,27 +138,24 @@ def ask_disks(
     return states
 
 
-def _states(answer: NodeResult, count: int) -> list[Sequence[Any]]:
+def _states(answer: NodeResult[list[tuple[bool, Any]]], count: int) -> list[Sequence[Any]]:
     if answer.failed:
         return [(False, "node offline" if answer.offline else answer.error)] * count
-    rows = answer.payload
-    if not isinstance(rows, list) or len(rows) != count:
+    if len(answer.payload) != count:
         return [(False, "Invalid result from the remote node")] * count
     return [
         row
-        if isinstance(row, (list, tuple))
-        and len(row) == 2
-        and (not row[0] or isinstance(row[1], Mapping))
+        if not row[0] or isinstance(row[1], Mapping)
         else (False, "Invalid result from the remote node")
-        for row in rows
+        for row in answer.payload
     ]
 
 
 def _verify(
     ctx: Context, snapshot: Snapshot, uuids: Sequence[str], wanted: Mapping[str, Any]
-) -> Mapping[str, NodeResult]:
+) -> Mapping[str, NodeResult[Any]]:
     cluster = snapshot.cluster
     hvparams = {name: dict(values) for name, values in cluster.hvparams.items()}
     arguments = (wanted, cluster.cluster_name, hvparams)
-    answers = ctx.call(uuids, "node_verify", arguments)
+    answers = ctx.call(uuids, calls.NODE_VERIFY, arguments)
     return {uuid: well_formed(answer) for uuid, answer in answers.items()}

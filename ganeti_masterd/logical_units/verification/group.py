@@ -16,7 +16,7 @@ from ganeti_masterd.logical_units.verification.judging import Judgement
 from ganeti_masterd.logical_units.verification.report import CODES, Finding, Report
 from ganeti_masterd.opcodes.verification import ClusterVerifyGroup
 from ganeti_masterd.rpc.interfaces import NodeResult
-from ganeti_masterd.rpc.results import HookResult, checked
+from ganeti_masterd.rpc.results import HookResult
 
 _LINE = re.compile("^", re.MULTILINE)
 
@@ -86,14 +86,15 @@ class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
         report.simulate(FOUND_HERE)
         return not report.bad
 
-    def after_hooks(self, ctx: Context, answers: Mapping[str, NodeResult], result: Any) -> bool:
+    def after_hooks(
+        self, ctx: Context, answers: Mapping[str, NodeResult[list[HookResult]]], result: Any
+    ) -> bool:
         """Reports scripts that failed; false if one did."""
         good = bool(result)
         if self.report is None:
             return good
         self.report.say("* Hooks Results")
-        for told in answers.values():
-            answer = checked(told, list[HookResult])
+        for answer in answers.values():
             if answer.offline:
                 continue
             if answer.failed:

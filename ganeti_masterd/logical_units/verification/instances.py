@@ -6,18 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ganeti_masterd.config.objects import Disk, Instance, NodeGroup
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.parameters.policy import violations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.logical_units.groups.parameters import demand_of
 from ganeti_masterd.logical_units.verification.pictures import Picture, volumes_by_node
 from ganeti_masterd.logical_units.verification.report import ERROR, WARNING, Finding, warning
-from ganeti_masterd.query import parameters
-
-#: Templates whose disks are on two nodes, those that may be on exclusive storage, and those
-#: that outlive the loss of a node.
-MIRRORED_INSIDE = frozenset({"drbd"})
-ON_EXCLUSIVE = frozenset({"plain"})
-MIRRORED = frozenset({"blockdev", "diskless", "drbd", "ext", "gluster", "rbd", "sharedfile"})
 
 #: States of a local disk as nodes number them.
 DISK_STATES = {1: "ok", 2: "syncing", 3: "unknown", 4: "faulty"}
@@ -41,7 +35,7 @@ def instance_faults(
     """Yields all that is wrong with an instance of ``group``."""
     name, primary = instance.name, pictures[instance.primary_node]
     broken = violations(
-        parameters.instance_policy(snapshot.cluster, group), demand_of(snapshot, instance)
+        effective.instance_policy(snapshot.cluster, group), demand_of(snapshot, instance)
     )
     if broken:
         yield warning("EINSTANCEPOLICY", name, ", ".join(broken))
@@ -97,7 +91,7 @@ def memory_faults(snapshot: Snapshot, pictures: Pictures, group: NodeGroup) -> I
             continue
         needed: dict[str, int] = {}
         for instance in picture.secondaries:
-            filled = parameters.backend(snapshot.cluster, instance)
+            filled = effective.backend(snapshot.cluster, instance)
             needed.setdefault(instance.primary_node, 0)
             if filled["auto_balance"]:
                 needed[instance.primary_node] += filled["minmem"]
@@ -113,7 +107,7 @@ def memory_faults(snapshot: Snapshot, pictures: Pictures, group: NodeGroup) -> I
 
 def is_redundant(disks: Collection[Disk]) -> bool:
     """Whether an instance can go on after the loss of a node."""
-    return all(disk.dev_type in MIRRORED for disk in disks)
+    return all(disk.template.mirrored for disk in disks)
 
 
 def _missing_volumes(
@@ -160,7 +154,7 @@ def _placement_faults(
         yield warning("EINSTANCELAYOUT", name, f"instance has multiple secondary nodes: {listed}")
     disks = snapshot.disks_of(instance)
     yield from _exclusive_faults(snapshot, instance, disks)
-    if any(disk.dev_type in MIRRORED_INSIDE for disk in disks):
+    if any(disk.template.internal for disk in disks):
         yield from _split_faults(snapshot, instance, nodes)
     for picture in secondaries:
         if picture.silent and not picture.offline:
@@ -186,11 +180,11 @@ def _exclusive_faults(
         node.name
         for uuid in snapshot.nodes_of(instance)
         if (node := snapshot.nodes.get(uuid)) is not None
-        and parameters.of_node(snapshot, node).get("exclusive_storage")
+        and effective.of_node(snapshot, node).get("exclusive_storage")
     ]
     if not exclusive:
         return
-    wrong = [disk.dev_type for disk in disks if disk.dev_type not in ON_EXCLUSIVE]
+    wrong = [disk.dev_type for disk in disks if not disk.template.exclusive]
     if wrong:
         text = (
             f"instance uses disk types {', '.join(wrong)}, which are not supported on nodes that"

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ganeti_masterd.config.objects import Node
+from ganeti_masterd.config.parameters import effective
+from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.verification import (
     asking,
@@ -28,7 +30,6 @@ from ganeti_masterd.logical_units.verification.pictures import (
 )
 from ganeti_masterd.logical_units.verification.report import Finding, Report
 from ganeti_masterd.opcodes.verification import ClusterVerifyGroup
-from ganeti_masterd.query import parameters
 from ganeti_masterd.rpc.interfaces import NodeResult
 
 #: The check that ``skip_checks`` can leave out.
@@ -53,7 +54,7 @@ class Judgement:
         self._exclusive = asking.exclusive_storage(group.snapshot, group.nodes)
         self._bridges = asking.bridges_of(group.snapshot, group.instances)
         self._reference: Picture | None = None
-        self._outside: Mapping[str, NodeResult] = {}
+        self._outside: Mapping[str, NodeResult[Any]] = {}
         self._digests: dict[str, Any] = {}
 
     def gather(self) -> None:
@@ -103,7 +104,7 @@ class Judgement:
 
     # Files and certificates
 
-    def _note_digests(self, answers: Mapping[str, NodeResult]) -> None:
+    def _note_digests(self, answers: Mapping[str, NodeResult[Any]]) -> None:
         for uuid, answer in answers.items():
             told = answer.payload
             if answer.failed or not isinstance(told, Mapping):
@@ -182,7 +183,7 @@ class Judgement:
         report.add(storage.volume_group_faults(cluster, picture, answer, exclusive=self._exclusive))
         if "drbd" in cluster.enabled_disk_templates:
             report.add(storage.drbd_faults(self._snapshot, node, answer))
-        if {"drbd", "plain"}.intersection(cluster.enabled_disk_templates):
+        if any(template_named(name).lvm for name in cluster.enabled_disk_templates):
             report.add(storage.volume_faults(cluster, picture, answer))
         report.add(nodes.read_hypervisor(picture, answer))
         report.add(storage.group_space_faults(cluster, node, answer))
@@ -240,7 +241,7 @@ class Judgement:
             not instances.is_redundant(self._snapshot.disks_of(one)) for one in group.instances
         )
         unbalanced = sum(
-            not parameters.backend(self._cluster, one)["auto_balance"] for one in group.instances
+            not effective.backend(self._cluster, one)["auto_balance"] for one in group.instances
         )
         counts = (
             (alone, "non-redundant instance(s)"),

@@ -7,7 +7,7 @@ from typing import Any
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.followups import with_jobs
+from ganeti_masterd.logical_units.steps.followups import with_jobs
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.opcodes.types import Dependency
 from ganeti_masterd.opcodes.verification import (

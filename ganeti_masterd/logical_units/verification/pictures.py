@@ -66,12 +66,11 @@ def volumes_by_node(snapshot: Snapshot, instance: Instance) -> dict[str, list[st
     found: dict[str, list[str]] = {}
 
     def collect(disk: Disk, nodes: tuple[str, ...]) -> None:
-        if disk.dev_type == "drbd":
-            for child in disk.children:
-                collect(child, disk.all_nodes())
-        elif disk.dev_type == "plain" and disk.logical_id is not None:
+        if disk.volume is not None:
             for uuid in nodes:
-                found.setdefault(uuid, []).append("/".join(map(str, disk.logical_id[:2])))
+                found.setdefault(uuid, []).append(disk.volume)
+        for child in disk.children:
+            collect(child, nodes)
 
     for disk in snapshot.disks_of(instance):
         collect(disk, disk.all_nodes() or (instance.primary_node,))

@@ -50,7 +50,7 @@ class Shape(Struct, rename=lambda name: name.replace("_", "-")):
     ssh_clutter: list[str] | _Text = UNSET
 
 
-def well_formed(result: NodeResult) -> NodeResult:
+def well_formed(result: NodeResult[Any]) -> NodeResult[Any]:
     """Returns a result as it is, or a failed one if its payload can't be of ``node_verify``.
 
     The payload of one that succeeded is a dictionary then, of which :class:`Shape` holds.

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.locking.levels import (
     Level,
@@ -18,12 +19,13 @@ from ganeti_masterd.locking.levels import (
     exclusive,
     shared,
 )
-from ganeti_masterd.logical_units import node_objects
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.opcodes.verification import ClusterRepairDiskSizes
-from ganeti_masterd.query import parameters
+from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
+from ganeti_masterd.rpc.results import Dimensions
 
 _MIB = 1048576
 
@@ -38,7 +40,7 @@ class Place(Struct, frozen=True):
 
 def with_child_sizes(disk: Disk) -> Disk:
     """Returns a disk whose data volume is not smaller than itself (DRBD's)."""
-    if disk.dev_type != "drbd" or not disk.children:
+    if not disk.template.children or not disk.children:
         return disk
     first, *others = disk.children
     if first.size < disk.size:
@@ -102,37 +104,31 @@ class RepairDiskSizes(LogicalUnit[ClusterRepairDiskSizes], runs=ClusterRepairDis
         if not places:
             return []
         changed: list[list[Any]] = []
-        for uuid, answer in ctx.call(places, "blockdev_getdimensions", arguments).items():
+        for uuid, answer in ctx.call(places, calls.BLOCKDEV_GETDIMENSIONS, arguments).items():
             if answer.failed:
                 ctx.warning(
                     f"Failure in blockdev_getdimensions call to node {answer.node}, ignoring:"
                     f" {answer.error}"
                 )
                 continue
-            if not isinstance(answer.payload, list) or len(answer.payload) != len(places[uuid]):
+            if len(answer.payload) != len(places[uuid]):
                 ctx.warning(f"Invalid result from node {answer.node}, ignoring node results")
                 continue
             node = snapshot.nodes[uuid]
-            counts = bool(parameters.of_node(snapshot, node).get("exclusive_storage"))
+            counts = bool(effective.of_node(snapshot, node).get("exclusive_storage"))
             for place, told in zip(places[uuid], answer.payload, strict=True):
                 changed += self._correct(ctx, place, told, counts=counts)
         return changed
 
     def _correct(
-        self, ctx: Context, place: Place, told: Any, *, counts: bool
+        self, ctx: Context, place: Place, told: Dimensions | None, *, counts: bool
     ) -> Iterator[list[Any]]:
         """Corrects one disk; ``counts``: its node gives whole spindles to disks."""
         what = f"Disk {place.index} of instance {place.instance.name}"
         if told is None:
             ctx.warning(f"{what} did not return size information, ignoring")
             return
-        if not isinstance(told, (list, tuple)) or len(told) != 2:
-            ctx.warning(f"{what} did not return valid dimension information, ignoring")
-            return
-        size, spindles = told
-        if not isinstance(size, int):
-            ctx.warning(f"{what} did not return valid size information, ignoring")
-            return
+        size, spindles = told.size, told.spindles
         if counts and spindles is None:
             ctx.warning(f"{what} did not return valid spindles information, ignoring")
         spindles = spindles if counts else None

@@ -17,9 +17,9 @@ from ganeti_masterd.allocation.requests import (
 from ganeti_masterd.allocation.scripts import document_text
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_EXISTS, prereq
-from ganeti_masterd.logical_units.allocating import ask, describe
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps.allocating import ask, describe
 from ganeti_masterd.opcodes.tests import TestAllocator
 
 #: How an instance may use a disk.

@@ -19,9 +19,10 @@ from typing import Any
 
 from ganeti_masterd.config.base import ConfigObject, defaults_of
 from ganeti_masterd.config.objects import Cluster, Disk, Instance, Nic
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.errors import ConfigurationError
-from ganeti_masterd.query import parameters
 
 Params = Mapping[str, Any]
 
@@ -70,11 +71,11 @@ def instance(
     nodes = dict.fromkeys(uuid for disk in held for uuid in disk.all_nodes())
     return {
         **_known(instance),
-        "hvparams": {**parameters.hypervisor(cluster, instance), **(hvparams or {})},
-        "beparams": {**parameters.backend(cluster, instance), **(beparams or {})},
-        "osparams": {**parameters.of_os(cluster, instance), **(osparams or {})},
+        "hvparams": {**effective.hypervisor(cluster, instance), **(hvparams or {})},
+        "beparams": {**effective.backend(cluster, instance), **(beparams or {})},
+        "osparams": {**effective.of_os(cluster, instance), **(osparams or {})},
         "nics": [
-            {**nic(snapshot, each), "nicparams": parameters.of_nic(cluster, each)}
+            {**nic(snapshot, each), "nicparams": effective.of_nic(cluster, each)}
             for each in instance.nics
         ],
         "secondary_nodes": [uuid for uuid in nodes if uuid != instance.primary_node],
@@ -114,7 +115,7 @@ def disk(snapshot: Snapshot, disk: Disk, instance: Instance, node: str) -> dict[
     """
     own = _group_parameters(snapshot, instance).get(disk.dev_type, {})
     plain = _plain(disk)
-    if disk.dev_type == "drbd":
+    if disk.template.port_and_minors:
         plain["params"] = {**_chosen(_DRBD, own), **disk.params}
         for child, names in zip(plain.get("children", ()), _DRBD_CHILDREN, strict=False):
             child["params"] = {**_chosen(names, own), **child["params"]}
@@ -185,7 +186,7 @@ def _group_parameters(snapshot: Snapshot, instance: Instance) -> Mapping[str, Pa
             f"the primary node '{instance.primary_node}' of instance '{instance.name}' is not in "
             "the configuration"
         )
-    return parameters.of_disks(snapshot.cluster, snapshot.group_of(node))
+    return effective.of_disks(snapshot.cluster, snapshot.group_of(node))
 
 
 def _chosen(names: Mapping[str, str], values: Params) -> dict[str, Any]:
@@ -198,7 +199,8 @@ def _set_dynamic(plain: dict[str, Any], snapshot: Snapshot, node: str) -> None:
         _set_dynamic(child, snapshot, node)
     plain["dynamic_params"] = {}
     logical_id = plain.get("logical_id")
-    if plain["dev_type"] != "drbd" or logical_id is None or node not in logical_id[:2]:
+    minors = template_named(plain["dev_type"]).port_and_minors
+    if not minors or logical_id is None or node not in logical_id[:2]:
         return
     ends = []
     for uuid, minor in ((logical_id[0], logical_id[3]), (logical_id[1], logical_id[4])):

@@ -8,8 +8,9 @@ from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, nothing
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.notification import Notification
+from ganeti_masterd.logical_units.trials.notification import Notification
 from ganeti_masterd.opcodes.tests import TestDelay
+from ganeti_masterd.rpc import calls
 
 
 class Delay(LogicalUnit[TestDelay], runs=TestDelay):
@@ -56,7 +57,7 @@ class Delay(LogicalUnit[TestDelay], runs=TestDelay):
         if not self.nodes:
             ctx.sleep(self.op.duration)
             return False
-        for answer in ctx.call(self.nodes, "test_delay", (self.op.duration,)).values():
+        for answer in ctx.call(self.nodes, calls.TEST_DELAY, (self.op.duration,)).values():
             answer.require("Can't delay")
         return False
 

@@ -21,18 +21,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.luxi.messages import Encoded
 from ganeti_masterd.opcodes.os_storage import ExtStorageDiagnose, OsDiagnose
 from ganeti_masterd.opcodes.queries import Query, QueryFields
-from ganeti_masterd.query.resources import select
-
-#: Where the objects are locked that a resource's rows are about.
-_LEVELS = {
-    "export": Level.NODE,
-    "extstorage": Level.NODE,
-    "group": Level.NODEGROUP,
-    "instance": Level.INSTANCE,
-    "network": Level.NETWORK,
-    "node": Level.NODE,
-    "os": Level.NODE,
-}
+from ganeti_masterd.query.resources import resource_named, select
 
 
 class QueryResource(LogicalUnit[Query], runs=Query):
@@ -44,7 +33,7 @@ class QueryResource(LogicalUnit[Query], runs=Query):
 
     def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
         """Holds nothing besides the cluster unless ``use_locking`` says so."""
-        if self.op.use_locking and _LEVELS.get(self.op.what) is level:
+        if self.op.use_locking and resource_named(self.op.what).level is level:
             return all_shared
         return super().locks(level, snapshot)
 

@@ -6,27 +6,14 @@ from typing import Any, TypeVar
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.tags import check_tag
-from ganeti_masterd.constants import (
-    TAG_CLUSTER,
-    TAG_INSTANCE,
-    TAG_NETWORK,
-    TAG_NODE,
-    TAG_NODEGROUP,
-)
+from ganeti_masterd.constants import TAG_CLUSTER
 from ganeti_masterd.errors import ECODE_NOENT, prereq
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive, nothing, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.tags import TagsDel, TagsGet, TagsSearch, TagsSet
 from ganeti_masterd.patterns import BadPattern, Pattern
-
-#: Where the objects that may carry tags are locked.
-TAG_LEVELS: dict[str, Level] = {
-    TAG_NODEGROUP: Level.NODEGROUP,
-    TAG_NODE: Level.NODE,
-    TAG_INSTANCE: Level.INSTANCE,
-    TAG_NETWORK: Level.NETWORK,
-}
+from ganeti_masterd.query.resources import TAGGED
 
 #: Path prefixes in the answer of a search, with the sections searched, in order.
 SEARCHED: tuple[tuple[str, str], ...] = (
@@ -49,7 +36,8 @@ class _OnOneObject(LogicalUnit[O_co]):
     def expand(self, snapshot: Snapshot) -> None:
         """Resolves the name; the cluster has none."""
         self.target = snapshot.find(self.op.kind, self.op.name)
-        self.level = TAG_LEVELS.get(self.op.kind, Level.CLUSTER)
+        level = TAGGED[self.op.kind].level
+        self.level = Level.CLUSTER if level is None else level
 
     @property
     def lock(self) -> str:

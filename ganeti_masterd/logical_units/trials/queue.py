@@ -11,7 +11,7 @@ from ganeti_masterd.errors import ECODE_ENVIRON, GenericError, OpExecError, prer
 from ganeti_masterd.locking.levels import Level, Wanted, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.notification import Notification
+from ganeti_masterd.logical_units.trials.notification import Notification
 from ganeti_masterd.opcodes import decode_opcode
 from ganeti_masterd.opcodes.tests import TestDummy, TestJqueue, TestOsParams
 

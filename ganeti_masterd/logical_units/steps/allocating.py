@@ -17,6 +17,7 @@ from ganeti_masterd.allocation.requests import Request
 from ganeti_masterd.allocation.scripts import AllocatorMissing, read_answer
 from ganeti_masterd.errors import ECODE_NORES, prereq
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.rpc import calls
 
 
 def find_nodes(ctx: Context, request: Request, name: str | None = None) -> Any:
@@ -48,8 +49,8 @@ def describe(ctx: Context, request: Request) -> dict[str, Any]:
     """
     snapshot = ctx.snapshot()
     asked = questions(snapshot, request)
-    info = ctx.call(asked.nodes, "node_info", lambda target: asked.info[target.key])
-    instances = ctx.call(asked.nodes, "all_instances_info", asked.instances)
+    info = ctx.call(asked.nodes, calls.NODE_INFO, lambda target: asked.info[target.key])
+    instances = ctx.call(asked.nodes, calls.ALL_INSTANCES_INFO, asked.instances)
     return document(snapshot, request, asked, info, instances)
 
 

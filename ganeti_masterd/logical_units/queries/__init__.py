@@ -1,0 +1,1 @@
+"""Opcodes that answer what the LUXI queries do, in a job."""
