@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from hypothesis import given, settings
@@ -21,6 +20,7 @@ from tests.allocation.clusters import (
     instance,
     node,
 )
+from tests.work import calls_of
 
 EXAMPLES = 1000 if os.environ.get("GANETI_MASTERD_SOAK") else 100
 
@@ -467,8 +467,8 @@ class LimitTests(BuiltinScene):
             self.assertEqual(len({named[one]["group"] for one in where}), 1)
             self.assertEqual(len(set(where)), len(where))
 
-    def test_speed(self) -> None:
-        """An instance in a cluster of 500 nodes and 5,000 instances is placed in a second."""
+    def test_work(self) -> None:
+        """A cluster of 500 nodes and 5,000 instances takes a few calls for each of them."""
         nodes = {f"node{number}": node(free_memory=65536) for number in range(500)}
         policy = {**ANYTHING, "vcpu-ratio": 64}
         busy = {
@@ -481,6 +481,6 @@ class LimitTests(BuiltinScene):
             groups=[group("default", ipolicy=policy)],
             instances=busy,
         )
-        begun = time.process_time()
-        self.assertTrue(builtin.answer(asked)["success"])
-        self.assertLess(time.process_time() - begun, 1.0)
+        answer, calls = calls_of(builtin.answer, asked)
+        self.assertTrue(answer["success"])
+        self.assertLess(calls, 20 * (len(nodes) + len(busy)))

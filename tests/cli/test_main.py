@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from typing import Any
 
@@ -234,9 +233,7 @@ class ProcessTests(CommandCase):
             f"program(['--socket', {self.socket!r}, 'drain'], standalone_mode=False)\n"
             "print([name for name in sys.modules if name in ('rich', 'twisted.internet')])"
         )
-        began = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
         self.assertEqual(done.stdout, "The queue is open\n[]\n")
-        self.assertLess(time.monotonic() - began, 5)

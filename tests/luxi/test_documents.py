@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from hypothesis import given
@@ -12,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.luxi.documents import MAX_NESTING, ProtocolError, parse, parse_strictly
 from tests.luxi.doubles import examples
+from tests.work import calls_of
 
 BLANKS = st.sampled_from(["", "", " ", "\n", "\t ", "\r\n"])
 KEYS = st.sampled_from(
@@ -141,11 +141,10 @@ class StrictnessTests(SynchronousTestCase):
         self.assertEqual(parse_strictly(b"[" + b"[]," * 1000 + b'"[["]')[-1], "[[")
 
     def test_deep_is_quick(self) -> None:
-        """Millions of levels are refused at once, whole or not."""
+        """Millions of levels are refused without a look at each, whole or not."""
         for data in (b"[" * 4_000_000, b'{"a":' * 1_000_000, b"[" * 500_000 + b"]" * 500_000):
-            begin = time.perf_counter()
-            self.assertRaises(ProtocolError, parse_strictly, data)
-            self.assertLess(time.perf_counter() - begin, 0.1)
+            _, calls = calls_of(self.assertRaises, ProtocolError, parse_strictly, data)
+            self.assertLess(calls, 1000)
 
     def test_replies_may_repeat(self) -> None:
         """The lenient form, for replies, takes the last of equal keys."""
