@@ -59,12 +59,14 @@ class CountTests(TestCase):
         self.assertEqual(count(3), 3)
 '''
 
+CHECKS = "checks.test_counter"
+
 KILLED = ("killed", "found < limit", "found <= limit")
 SURVIVOR = ("survivor", "    return 1\n", "    return 2\n")
 HANG = ("hang", "        found += 1\n", "        pass\n")
 
 
-def entry(name: str, old: str, new: str, tests: str = "checks.test_counter") -> str:
+def entry(name: str, old: str, new: str, tests: str = CHECKS) -> str:
     """Returns an entry of the list."""
     return (
         f'[[mutation]]\nname = "{name}"\nwhy = "Counts wrongly."\nfile = "project/counter.py"\n'
@@ -74,9 +76,7 @@ def entry(name: str, old: str, new: str, tests: str = "checks.test_counter") -> 
 
 def mutation(name: str, old: str, new: str) -> Mutation:
     """Returns a mutation of the project."""
-    return Mutation(
-        name, "project/counter.py", old, new, "Counts wrongly.", ["checks.test_counter"]
-    )
+    return Mutation(name, "project/counter.py", old, new, "Counts wrongly.", [CHECKS])
 
 
 class ProjectCase(SynchronousTestCase):
@@ -133,7 +133,7 @@ class AttemptTests(ProjectCase):
 
     def test_unchanged_code_passes(self) -> None:
         """Without a mutation the tests pass; tests that fail say why."""
-        self.assertIs(run_tests(self.root, ["checks.test_counter"], 60.0)[0], True)
+        self.assertIs(run_tests(self.root, [CHECKS], 60.0)[0], True)
         passed, output = run_tests(self.root, ["checks.nosuch"], 60.0)
         self.assertIs(passed, False)
         self.assertIn("nosuch", output)
@@ -173,6 +173,8 @@ class CommandTests(ProjectCase):
             entry("idle", "return 1", "return 1"),
             entry("broken", "return found", "return ("),
             entry("untested", "return 1", "return 2", tests="checks.test_nothing"),
+            entry("no-class", "return 1", "return 2", tests=f"{CHECKS}.NoTests"),
+            entry("no-test", "return 1", "return 2", tests=f"{CHECKS}.CountTests.test_none"),
         )
         code, output = self.command()
         self.assertEqual(code, 1)
@@ -182,9 +184,19 @@ class CommandTests(ProjectCase):
             "idle: the new text is the old one",
             "broken: project/counter.py is no Python after it",
             "untested: there are no tests checks.test_nothing",
+            f"no-class: there are no tests {CHECKS}.NoTests",
+            f"no-test: there are no tests {CHECKS}.CountTests.test_none",
         ):
             self.assertIn(fault, output)
         self.assertNotIn("survived", output)
+
+    def test_one_test(self) -> None:
+        """An entry may name a class, or one test of it."""
+        first, *rest = KILLED
+        names = ("CountTests", "CountTests.test_count")
+        self.list_of(*(entry(f"{first}-{name}", *rest, tests=f"{CHECKS}.{name}") for name in names))
+        code, output = self.command()
+        self.assertEqual((code, output.splitlines()[-1]), (0, "2 mutations, 0 survived"))
 
     def test_file_that_moved(self) -> None:
         """An entry whose file is gone fails the run."""

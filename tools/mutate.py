@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import difflib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -381,12 +382,21 @@ def _missing_tests(root: Path, mutation: Mutation) -> Iterator[str]:
         yield "it names no tests"
     for test in mutation.tests:
         path = root.joinpath(*test.split("."))
-        # The last names may be a class and a method.
-        candidates = [path, path.parent, path.parent.parent]
-        if not path.is_dir() and not any(
-            each.with_suffix(".py").is_file() for each in candidates if each != root
-        ):
+        if path.is_dir():
+            continue
+        # The last names may be a class and a method, which the module has to hold.
+        names: list[str] = []
+        while not path.with_suffix(".py").is_file() and path != root:
+            names.append(path.name)
+            path = path.parent
+        if path == root or not _defined(path.with_suffix(".py"), names):
             yield f"there are no tests {test}"
+
+
+def _defined(path: Path, names: Sequence[str]) -> bool:
+    """Whether a file defines classes or functions of these names."""
+    text = path.read_text(encoding="utf-8")
+    return all(re.search(rf"(?m)^\s*(class|def|async def) {name}\b", text) for name in names)
 
 
 def _rewrite(path: Path, text: str) -> None:

@@ -277,6 +277,39 @@ class LockTests(ExecutionScene):
         for job_id in [holder, *waiters]:
             self.assertEqual((await self.ends(job_id)).status, "success")
 
+    async def test_waits_twice(self) -> None:
+        """One that has waited for a lock may have to wait for the next one, too."""
+        group = next(iter(self.store.snapshot.groups))
+
+        def group_lock(level: Level, snapshot: Snapshot) -> Wanted | None:
+            return exclusive(group) if level is Level.NODEGROUP else None
+
+        ends = [threading.Event(), threading.Event()]
+        for end, want in zip(ends, (group_lock, node_lock), strict=True):
+            self.addCleanup(end.set)
+            self.unit(locks=locking(want), exec=lambda unit, ctx, end=end: end.wait() and None)
+            await self.reaches(await self.submit(dummy()), "running")
+        self.unit(
+            locks=locking(lambda *args: group_lock(*args) or node_lock(*args)),
+            exec=lambda unit, ctx: None,
+        )
+        waiter = await self.submit(dummy())
+        for end, level in zip(ends, ("nodegroup", "node"), strict=True):
+            while self.awaited(waiter) != [level]:
+                await self.tick()
+            self.assertEqual(self.queue.scheduler.blocked, {waiter})
+            end.set()
+        self.assertEqual((await self.ends(waiter)).status, "success")
+
+    def awaited(self, job_id: int) -> list[str]:
+        """Returns the levels of the locks that a job waits for."""
+        return [
+            row.name.partition("/")[0]
+            for row in self.locks.rows()
+            for _, jobs in row.pending
+            if str(job_id) in jobs
+        ]
+
     async def test_cancel_while_waiting(self) -> None:
         """A wait for locks ends at once when the job is cancelled."""
         release = threading.Event()

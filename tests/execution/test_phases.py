@@ -18,6 +18,12 @@ class PhaseTests(SynchronousTestCase):
                 else:
                     self.assertRaises(ProgrammerError, step, before, after)
 
+    def test_starts(self) -> None:
+        """An opcode runs only once its start was recorded."""
+        self.assertEqual(
+            [phase for phase in Phase if Phase.RUNNING in TABLE[phase][1]], [Phase.STARTING]
+        )
+
     def test_every_phase(self) -> None:
         """Each is there, is reached, and leads to the end at once: a job can always be left."""
         self.assertEqual(set(TABLE), set(Phase))

@@ -272,6 +272,16 @@ class ReentrancyTests(QueueScene):
         self.finish(job_id)
         self.assertEqual(self.successResultOf(anew[0]), ([job_id], []))
 
+    def test_waits_anew_as_it_stops(self) -> None:
+        """One that waits anew when it hears of the stop is told again, at once."""
+        anew: list[Any] = []
+        job_id, outcomes = self.three(lambda _: anew.append(self.parked(job_id)))
+        self.watch.close()
+        for outcome in outcomes:
+            outcome.trap(DaemonStopping)
+        self.failureResultOf(anew[0], DaemonStopping)
+        self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
+
     def test_closes_all(self) -> None:
         """One may close the watch: the others hear of that, once."""
         job_id, outcomes = self.three(lambda _: self.watch.close())

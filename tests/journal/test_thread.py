@@ -128,6 +128,8 @@ class SteppedThreadTests(SynchronousTestCase):
 
 
 class DiskThreadTests(TestCase):
+    timeout = 20
+
     def setUp(self) -> None:
         from twisted.internet import reactor  # noqa: TID251
 

@@ -32,8 +32,9 @@ DRAIN = FILES.queue + "/drain"
 #: Seconds after which a call does nothing any more: noded waits 10 for its queue's lock.
 LOCK_PATIENCE = 13.0
 
-#: How a node behaves: answers at once, when told, or never, or can't be reached.
-UP, HELD, HUNG, DOWN = "up", "held", "hung", "down"
+#: How a node behaves: acts and answers at once; does both when told, or only answers then; says
+#: nothing; can't be reached.
+UP, HELD, LATE, HUNG, DOWN = "up", "held", "late", "hung", "down"
 
 
 class Node:
@@ -111,18 +112,20 @@ class Nodes:
         node.asked.append(procedure)
         done: Deferred[Mapping[str, NodeResult]] = Deferred()
 
-        def answer(result: NodeResult) -> None:
-            if not done.called:
+        def answer(result: NodeResult, late: bool = False) -> None:
+            if late:
+                node.held.append(lambda: answer(result))
+            elif not done.called:
                 timer.cancel()
                 done.callback({target.key: result})
 
         asked = self.timers.seconds()
 
-        def work() -> None:
+        def work(late: bool = False) -> None:
             if self.timers.seconds() - asked > LOCK_PATIENCE:
                 return
             try:
-                answer(NodeResult(target.name, procedure, node.do(procedure, given)))
+                answer(NodeResult(target.name, procedure, node.do(procedure, given)), late)
             except OSError as error:
                 answer(NodeResult(target.name, procedure, None, f"no such file: {error}"))
 
@@ -130,8 +133,8 @@ class Nodes:
         timer = self.timers.later(
             timeout, lambda: answer(results.timed_out(target, procedure, timeout))
         )
-        if node.mode == UP:
-            work()
+        if node.mode in (UP, LATE):
+            work(node.mode == LATE)
         elif node.mode == HELD:
             node.held.append(work)
         elif node.mode == DOWN:

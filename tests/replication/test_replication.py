@@ -17,7 +17,7 @@ from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
 from ganeti_masterd.replication.standing import Standing
 from ganeti_masterd.rpc.interfaces import INodeRPC
 from tests.replication.model import FILES
-from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, UP, Scene, configuration
+from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, LATE, UP, Scene, configuration
 
 
 class Case(SynchronousTestCase):
@@ -489,6 +489,40 @@ class RepeatedComparisonTests(Case):
             work()
         self.assertCurrent("node2", "node3")
         self.assertEqual(len([line for line in self.logged if "got 1 files late" in line]), 1)
+
+    def late_lines(self) -> list[str]:
+        """What was logged of files that came late."""
+        return [line for line in self.logged if " files late" in line]
+
+    def test_answer_from_before(self) -> None:
+        """What is published after the node looked is no late write, and isn't sent again."""
+        self.scene.wait(SETTLED - 0.5)
+        self.node.mode = LATE
+        self.scene.wait(0.5)
+        self.assertEqual(self.node.asked[-1], "node_verify")
+        self.node.mode = UP
+        self.successResultOf(self.scene.commit(self.model.run(1)))
+        self.successResultOf(self.submit())
+        sent = len(self.node.asked)
+        self.node.release()
+        self.assertEqual(self.node.asked[sent:], ["jobqueue_set_drain_flag"])
+        self.assertEqual(self.late_lines(), [])
+        self.assertCurrent("node2", "node3")
+
+    def test_unsent_before(self) -> None:
+        """Nor is what was published before the node looked, and sent after."""
+        self.scene.wait(SETTLED - 0.5)
+        self.node.mode = HELD
+        self.submit()
+        self.submit()
+        self.scene.wait(1)
+        self.node.mode = LATE
+        self.node.release()
+        self.assertEqual(self.compared(), 2)
+        self.node.mode = UP
+        self.node.release()
+        self.assertEqual(self.late_lines(), [])
+        self.assertCurrent("node2", "node3")
 
     def test_waits_for_what_is_in_flight(self) -> None:
         """With a call in flight it begins when that has ended."""

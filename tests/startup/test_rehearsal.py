@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
+from hashlib import sha1
 from pathlib import Path
 
 from msgspec import json, structs
@@ -38,7 +38,7 @@ class RehearsalCase(RootTestCase):
         found: Tree = {}
         for path in (Path(self.root), *Path(self.root).rglob("*")):
             state = path.lstat()
-            content = path.read_bytes() if stat.S_ISREG(state.st_mode) else None
+            content = sha1(path.read_bytes()).hexdigest() if path.is_file() else None
             found[str(path)] = (state.st_ino, state.st_mode, state.st_ctime_ns, content)
         return found
 
