@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from ganeti_masterd.simulation.state import Instance
+from ganeti_masterd.simulation.state import SimulatedInstance
 from ganeti_masterd.simulation.store import NodeStore
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import prepare
@@ -67,7 +67,7 @@ def cluster(nodes: int, instances: int = 0, latency: float = 0.0) -> Prepare:
             (folder / "faults.json").write_text(json.dumps(rules), encoding="utf-8")
         store = NodeStore(str(folder / "nodes.sqlite"), synced=False)
         store.load()
-        running = msgspec.json.encode(Instance("fake", 128, 1))
+        running = msgspec.json.encode(SimulatedInstance("fake", 128, 1))
         store.write((node, "instance", name, running) for name, node in where.items())
         store.close()
 

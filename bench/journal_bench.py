@@ -18,8 +18,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import react
 
-from ganeti_masterd.journal.disk import Disk
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.following import EncodedImage
 from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
@@ -38,8 +38,8 @@ def opened(root: Path) -> Recovered:
     return recover(
         str(root / "masterd" / "journal.db"),
         identity=Identity("bench", "bench"),
-        files=Files(str(root / "queue"), str(root / "etc" / "config.data")),
-        disk=Disk(),
+        files=QueueFiles(str(root / "queue"), str(root / "etc" / "config.data")),
+        disk=RealDisk(),
         merge_log=lambda body, entries: body,
         merge_config=lambda config, rows: config,
         now=time.time,

@@ -11,9 +11,9 @@ from bench.job_runs import Values
 from bench.loads import Burst, Changes, Counted
 from bench.process import Daemon
 from bench.site import Site
-from ganeti_masterd.config.document import Image, parse
+from ganeti_masterd.config.document import ConfigImage, parse
 from ganeti_masterd.config.pages import Pages
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.replication.calls import calls_for
 from ganeti_masterd.replication.states import ConfigFile
 from ganeti_masterd.rpc.wire import encode
@@ -76,7 +76,7 @@ def to_candidates(daemon: Daemon) -> Values:
     Measured in this process, on the configuration of the daemon.
     """
     path = daemon.queue.parent / "config.data"
-    files = Files(queue=str(daemon.queue), config=str(path))
+    files = QueueFiles(queue=str(daemon.queue), config=str(path))
     snapshot, pages = parse(path.read_bytes()), Pages()
     pages.compressed(snapshot)
     seconds: list[float] = []
@@ -84,7 +84,7 @@ def to_candidates(daemon: Daemon) -> Values:
     for instance in list(snapshot.instances.values())[:CHANGED]:
         begun = process_time()
         snapshot = snapshot.with_object("instances", instance.with_tags(["bench"]))
-        file = ConfigFile(Image(snapshot, pages))
+        file = ConfigFile(ConfigImage(snapshot, pages))
         sent = 0
         for _ in range(CANDIDATES):
             ((_, arguments),) = calls_for([file], files)

@@ -30,13 +30,13 @@ from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.jobs.watch import JobWatch
 from ganeti_masterd.journal.clerk import Clerk
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.thread import DiskThread
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import Level
-from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, Answer, LuxiFactory
+from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, AnswerFunction, LuxiFactory
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 from ganeti_masterd.mailbox import Mailbox
 from ganeti_masterd.query.engine import QueryEngine
@@ -46,9 +46,9 @@ from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.observed import ObservedAnswers
-from ganeti_masterd.requests.registry import METHODS, Answers
+from ganeti_masterd.requests.registry import METHODS, LuxiAnswers
 from ganeti_masterd.requests.wconfd import WCONFD_METHODS, WconfdAnswers, WconfdParts
-from ganeti_masterd.simulation.calllog import Mode
+from ganeti_masterd.simulation.calllog import CallLogMode
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.doors import open_door
@@ -73,7 +73,7 @@ class Settings(Struct, frozen=True):
     """
 
     paths: Paths
-    simulate_log: Mode | None = None
+    simulate_log: CallLogMode | None = None
     description: Description | None = None
     account: Account | None = None
     max_connections: int = MAX_CONNECTIONS
@@ -88,7 +88,7 @@ class Settings(Struct, frozen=True):
     debug: bool = False
 
 
-class Listener(Struct, frozen=True):
+class OpenedListener(Struct, frozen=True):
     """A LUXI socket and those who are connected to it."""
 
     name: str
@@ -139,7 +139,7 @@ class Assembly:
         )
         self.replication = Replication(
             self.door.nodes,
-            Files(queue=paths.queue, config=paths.config),
+            QueueFiles(queue=paths.queue, config=paths.config),
             self.timers,
             PublishedState(
                 lambda: self.queue, lambda: self.store.snapshot, lambda: self.store.image()
@@ -196,10 +196,12 @@ class Assembly:
         self._reactor = reactor
         self._settings = settings
         self.listeners = [
-            self._listener("master", Answers(daemon), METHODS, paths.socket, settings.socket_mode)
+            self._listener(
+                "master", LuxiAnswers(daemon), METHODS, paths.socket, settings.socket_mode
+            )
         ]
         if settings.monitor_socket is not None:
-            asking = Answers(daemon, read_only=True)
+            asking = LuxiAnswers(daemon, read_only=True)
             path, mode = settings.monitor_socket, settings.monitor_socket_mode
             self.listeners.append(self._listener("monitor", asking, METHODS, path, mode))
         wconfd = WconfdAnswers(
@@ -224,10 +226,10 @@ class Assembly:
         return self.journal.settle().addCallback(lambda _: self.replication.flushed())
 
     def _listener(
-        self, name: str, answers: Answer, methods: Container[str], path: str, mode: int
-    ) -> Listener:
+        self, name: str, answers: AnswerFunction, methods: Container[str], path: str, mode: int
+    ) -> OpenedListener:
         settings, seconds = self._settings, self.timers.seconds
-        answer: Answer = ObservedAnswers(answers, methods, self.events, seconds)
+        answer: AnswerFunction = ObservedAnswers(answers, methods, self.events, seconds)
         factory = LuxiFactory(
             traced(answer, seconds) if settings.debug else answer,
             self.timers,
@@ -236,7 +238,7 @@ class Assembly:
             max_message_size=settings.max_message_size,
         )
         owner = None if settings.account is None else (-1, settings.account.gid)
-        return Listener(name, factory, MasterSocket(path, mode, owner))
+        return OpenedListener(name, factory, MasterSocket(path, mode, owner))
 
     def monitoring(self) -> Monitoring | None:
         """Returns what serves the pages for monitors, not started; null if not asked for."""

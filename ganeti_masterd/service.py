@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IReactorCore, IReactorSocket, IReactorTi
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ganeti_masterd.assembly import Assembly, Listener, Settings
+from ganeti_masterd.assembly import Assembly, OpenedListener, Settings
 from ganeti_masterd.config.document import apply_rows
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.verify import verify
@@ -32,8 +32,8 @@ from ganeti_masterd.jobs import files as job_files
 from ganeti_masterd.jobs.model import merge_log
 from ganeti_masterd.jobs.restart import STOPPED_UNCLEANLY, after_restart, restore
 from ganeti_masterd.jobs.takeover import is_locked, living
-from ganeti_masterd.journal.disk import Disk
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.startup.ending import Ending
 from ganeti_masterd.startup.launch import Launch, dress
@@ -63,7 +63,7 @@ GC_THRESHOLDS = (5000, 10, 10)
 GRACE = 2.0
 
 
-class Surroundings(Struct, frozen=True):
+class ProcessSurroundings(Struct, frozen=True):
     """What the daemon has to do with the process that it is."""
 
     launch: Launch
@@ -77,7 +77,7 @@ class MasterService(Service):
 
     name = "gnt-masterd"
 
-    def __init__(self, reactor: Any, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(self, reactor: Any, settings: Settings, surroundings: ProcessSurroundings) -> None:
         self._reactor = reactor
         self._settings = settings
         self._surroundings = surroundings
@@ -100,7 +100,7 @@ class MasterService(Service):
         """Starts every part; ends the process, having undone the rest, if that can't be done."""
         began = time.monotonic()
         recovered: Recovered | None = None
-        listening: list[Listener] = []
+        listening: list[OpenedListener] = []
         try:
             queue_lock = self._lock()
             recovered, snapshot = self._recover()
@@ -139,7 +139,7 @@ class MasterService(Service):
         self._surroundings.launch.succeeded()
         self._surroundings.logs.gather(lambda write: self._timers.later(0.0, write))
 
-    def _undo(self, recovered: Recovered | None, listening: list[Listener]) -> None:
+    def _undo(self, recovered: Recovered | None, listening: list[OpenedListener]) -> None:
         """Takes back what a start that fails has done so far; no thread runs yet."""
         if self._monitoring is not None:
             self._monitoring.close()
@@ -149,7 +149,7 @@ class MasterService(Service):
             recovered.store.close()
         self._locks.release()
 
-    def _end_at_once(self, error: Exception, listening: list[Listener]) -> None:
+    def _end_at_once(self, error: Exception, listening: list[OpenedListener]) -> None:
         """Ends a process whose threads run, of a start that fails: they would keep it alive."""
         log.failure("A part of the daemon can't be started")
         self._undo(None, listening)
@@ -176,8 +176,8 @@ class MasterService(Service):
         recovered = recover(
             paths.journal,
             identity=Identity(before.cluster.uuid, before.master.name),
-            files=Files(queue=paths.queue, config=paths.config),
-            disk=Disk(groups_of(paths, self._settings.account)),
+            files=QueueFiles(queue=paths.queue, config=paths.config),
+            disk=RealDisk(groups_of(paths, self._settings.account)),
             merge_log=merge_log,
             merge_config=apply_rows,
             now=time.time,

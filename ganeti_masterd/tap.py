@@ -12,7 +12,7 @@ from ganeti_masterd.errors import GenericError
 from ganeti_masterd.options import Options
 
 if TYPE_CHECKING:
-    from ganeti_masterd.startup.agreement import Report
+    from ganeti_masterd.startup.agreement import VoteReport
     from ganeti_masterd.startup.checks import Passed
     from ganeti_masterd.startup.launch import Launch
     from ganeti_masterd.startup.logs import Logs
@@ -30,25 +30,25 @@ def make_service(options: Options) -> IService:
     message (docs/protocol/startup.rst, Checks before the start).
     """
     # Late, as importing the service takes a while that --help need not take.
-    from ganeti_masterd.startup.checks import Refused
+    from ganeti_masterd.startup.checks import StartRefused
     from ganeti_masterd.startup.launch import leave
     from ganeti_masterd.startup.notify import notifier
 
     systemd = notifier(os.environ)
     try:
         return _checked_service(options, systemd)
-    except Refused as refused:
+    except StartRefused as refused:
         leave(refused, systemd)
     except (GenericError, OSError) as error:
-        leave(Refused(str(error)), systemd)
+        leave(StartRefused(str(error)), systemd)
     except KeyboardInterrupt:
-        leave(Refused("Interrupted", _EXIT_INTERRUPTED), systemd)
+        leave(StartRefused("Interrupted", _EXIT_INTERRUPTED), systemd)
 
 
 def _checked_service(options: Options, systemd: Notifier) -> IService:
     from ganeti_masterd.assembly import Settings
     from ganeti_masterd.replication.acknowledgement import Ack
-    from ganeti_masterd.service import MasterService, Surroundings
+    from ganeti_masterd.service import MasterService, ProcessSurroundings
     from ganeti_masterd.startup.ending import Ending
     from ganeti_masterd.startup.launch import Launch
     from ganeti_masterd.startup.preflight import clear_start, rehearse_start
@@ -77,12 +77,12 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
         ack=Ack(options["ack"]),
         debug=bool(options["debug"]),
     )
-    surroundings = Surroundings(launch, logs, Ending(launch.pid_file), systemd)
+    surroundings = ProcessSurroundings(launch, logs, Ending(launch.pid_file), systemd)
     return MasterService(reactor, settings, surroundings)
 
 
 def _check_endpoint(endpoint: str | None) -> None:
-    from ganeti_masterd.startup.checks import Refused
+    from ganeti_masterd.startup.checks import StartRefused
 
     if endpoint is not None:
         from ganeti_masterd.monitoring.endpoints import local
@@ -90,18 +90,18 @@ def _check_endpoint(endpoint: str | None) -> None:
         try:
             local(endpoint)
         except ValueError as error:
-            raise Refused(f"--monitoring {endpoint} is no endpoint: {error}") from None
+            raise StartRefused(f"--monitoring {endpoint} is no endpoint: {error}") from None
 
 
 def _logs(options: Options, launch: Launch, paths: Paths, passed: Passed) -> Logs:
     from ganeti_masterd.startup.accounts import OWN_GROUP, group_id
-    from ganeti_masterd.startup.checks import Refused
+    from ganeti_masterd.startup.checks import StartRefused
     from ganeti_masterd.startup.logs import SYSLOG_NAME, Logs
 
     twistd = options.parent if options.parent is not None else {}
     path = twistd.get("logfile") or (paths.log if launch.detaches else "-")
     if path == "-" and launch.detaches:
-        raise Refused("A daemon that detaches can't log to standard output")
+        raise StartRefused("A daemon that detaches can't log to standard output")
     if twistd.get("logger"):
         path = "-"
     made = Logs(
@@ -119,7 +119,7 @@ def _logs(options: Options, launch: Launch, paths: Paths, passed: Passed) -> Log
     return made
 
 
-def _log_lines(report: Report) -> None:
+def _log_lines(report: VoteReport) -> None:
     from twisted.logger import Logger, LogLevel
 
     log = Logger()

@@ -28,7 +28,7 @@ from bench.workloads import WORKLOADS
 from ganeti_masterd.jobs.files import QueueFolder, load
 from ganeti_masterd.opcodes.tags import TagsDel, TagsSet
 from ganeti_masterd.opcodes.validation import load_opcode
-from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.faults import SimulatedFault
 from ganeti_masterd.simulation.store import NodeStore
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import read_config
@@ -357,7 +357,7 @@ class ClusterTests(SynchronousTestCase):
             sorted((one.primary_node, one.name) for one in snapshot.instances.values()),
         )
         delays = msgspec.json.decode(
-            (root / "simulation" / "faults.json").read_bytes(), type=list[Fault]
+            (root / "simulation" / "faults.json").read_bytes(), type=list[SimulatedFault]
         )
         self.assertEqual({(delay.kind, delay.seconds) for delay in delays}, {("delay", 0.02)})
 

@@ -29,7 +29,7 @@ from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.requests.wconfd import WCONFD_METHODS
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
-from ganeti_masterd.startup.shutdown import State
+from ganeti_masterd.startup.shutdown import ShutdownState
 from tools.doc_tables import TABLES
 from tools.log_lines import MEANINGS, log_lines
 
@@ -182,7 +182,7 @@ class TablesFromCodeTests(SynchronousTestCase):
         shown = rows(TABLES["shutdown"]())[1:]
         self.assertEqual(len(shown), len(SHUTDOWN))
         seen = {name for row in shown for name in quoted(row[0]) + quoted(row[2])}
-        self.assertEqual(seen, {state.name for state in State})
+        self.assertEqual(seen, {state.name for state in ShutdownState})
 
 
 class ArchitectureTests(SynchronousTestCase):

@@ -19,6 +19,9 @@ from zope.interface.verify import verifyObject
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "ganeti_masterd"
 
+#: What makes variables of types, which are no types themselves.
+TYPE_VARIABLES = frozenset({"TypeVar", "ParamSpec"})
+
 
 #: Imports every module in a process of its own and tells what that did.
 IMPORT_ALL = """
@@ -150,6 +153,24 @@ class PluginTests(SynchronousTestCase):
             self.assertTrue(callable(getattr(import_module(module), attribute)), target)
 
 
+def public_names(tree: ast.Module) -> Iterator[str]:
+    """Yields the public classes and aliases of types that a module defines."""
+    for node in tree.body:
+        match node:
+            case ast.ClassDef(name=name):
+                pass
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=value)
+            ):
+                if isinstance(value, ast.Call) and ast.unparse(value.func) in TYPE_VARIABLES:
+                    continue
+            case _:
+                continue
+        if name[0].isupper() and not name.isupper():
+            yield name
+
+
 class ModuleTests(SynchronousTestCase):
     """What every module keeps to."""
 
@@ -217,6 +238,25 @@ class ModuleTests(SynchronousTestCase):
             for kind in ("def", "async def"):
                 found = asserts_nothing([helpers, f"{kind} test_it(self):\n    {body}\n"])
                 self.assertEqual(found, [] if expected else ["test_it, line 1"], body)
+
+    def test_names_are_unique(self) -> None:
+        """A public class or alias has a name that means one thing in the whole package."""
+        places: dict[str, list[str]] = {}
+        for path in modules(PACKAGE):
+            for name in public_names(ast.parse(path.read_text("utf-8"))):
+                places.setdefault(name, []).append(str(path.relative_to(PROJECT)))
+        self.assertEqual({name: found for name, found in places.items() if len(found) > 1}, {})
+
+    def test_public_names_are_seen(self) -> None:
+        """The check above knows classes and aliases; constants and type variables are none."""
+        for text, expected in [
+            ("class Answer:\n    class Inner: ...", ["Answer"]),
+            ("Rows = list[int]", ["Rows"]),
+            ("Rows: type = list[int]", ["Rows"]),
+            ("LIMIT = 1\n_Own = int\nmakeService = 1", []),
+            ("T = TypeVar('T')\nO_co = TypeVar('O_co')\nP = ParamSpec('P')", []),
+        ]:
+            self.assertEqual(list(public_names(ast.parse(text))), expected, text)
 
     def test_importing_does_nothing(self) -> None:
         """Importing every module installs no reactor, starts no thread and prints nothing."""

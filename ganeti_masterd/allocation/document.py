@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ganeti_masterd.allocation.requests import Request, taken_by, template_of
+from ganeti_masterd.allocation.requests import AllocationRequest, taken_by, template_of
 from ganeti_masterd.config.objects import Cluster, Instance, Node, NodeGroup
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
@@ -36,7 +36,7 @@ class Questions(Struct, frozen=True):
     instances: list[Any]
 
 
-def questions(snapshot: Snapshot, request: Request) -> Questions:
+def questions(snapshot: Snapshot, request: AllocationRequest) -> Questions:
     """Returns what to ask: ``info`` are the arguments of ``node_info`` by node (uuid).
 
     ``instances`` are those of ``all_instances_info``, the same for all. Nodes that
@@ -61,7 +61,7 @@ def questions(snapshot: Snapshot, request: Request) -> Questions:
 
 def document(
     snapshot: Snapshot,
-    request: Request,
+    request: AllocationRequest,
     asked: Questions,
     info: Mapping[str, NodeResult[NodeInfo]],
     instances: Mapping[str, NodeResult[dict[str, RunningInstance]]],
@@ -69,7 +69,7 @@ def document(
     """Returns the document, with what nodes answered to ``asked`` (by uuid).
 
     Raises ``OpExecError`` if a node that isn't marked offline gave no answer or
-    one that makes no sense; ``OpPrereqError`` as :meth:`Request.plain`.
+    one that makes no sense; ``OpPrereqError`` as :meth:`AllocationRequest.plain`.
     """
     cluster = snapshot.cluster
     nodes = {}

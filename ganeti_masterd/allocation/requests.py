@@ -1,14 +1,14 @@
 """What can be asked of an allocator (iallocator, version 2), and what each answer must be.
 
 A request is a value; names are of nodes and instances as allocators know them,
-sizes are MiB. :meth:`Request.plain` is the ``request`` of the document,
-:meth:`Request.read` turns the ``result`` of an answer into a value.
+sizes are MiB. :meth:`AllocationRequest.plain` is the ``request`` of the document,
+:meth:`AllocationRequest.read` turns the ``result`` of an answer into a value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from msgspec import Struct
 
@@ -18,12 +18,12 @@ from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.templates import summary_name, template_named
 from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, prereq
+from ganeti_masterd.opcodes.types import EvacuationMode
 
 Document = Mapping[str, Any]
-EvacuationMode = Literal["all", "primary-only", "secondary-only"]
 
 
-class Request(Protocol):
+class AllocationRequest(Protocol):
     """A question to an allocator."""
 
     @property
@@ -58,15 +58,15 @@ class _Asking(Struct, frozen=True, kw_only=True):
 
     @property
     def options(self) -> Mapping[str, str | None]:
-        """See :attr:`Request.options`."""
+        """See :attr:`AllocationRequest.options`."""
         return EMPTY
 
     def template_for(self, snapshot: Snapshot) -> str | None:
-        """See :meth:`Request.template_for`."""
+        """See :meth:`AllocationRequest.template_for`."""
         return None
 
     def hypervisor_for(self, snapshot: Snapshot) -> str | None:
-        """See :meth:`Request.hypervisor_for`."""
+        """See :meth:`AllocationRequest.hypervisor_for`."""
         return None
 
 
@@ -117,7 +117,7 @@ class Allocate(_Asking, frozen=True, kw_only=True):
         }
 
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
-        """See :meth:`Request.plain`."""
+        """See :meth:`AllocationRequest.plain`."""
         restricted = {} if self.nodes is None else {"restrict-to-nodes": list(self.nodes)}
         return {**self.described(), "type": self.MODE, **restricted}
 
@@ -142,7 +142,7 @@ class MultiAllocate(_Asking, frozen=True, kw_only=True):
     instances: Sequence[Allocate]
 
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
-        """See :meth:`Request.plain`."""
+        """See :meth:`AllocationRequest.plain`."""
         return {"instances": [each.described() for each in self.instances], "type": self.MODE}
 
     def template_for(self, snapshot: Snapshot) -> str | None:
@@ -166,7 +166,7 @@ class AllocateSecondary(_Asking, frozen=True, kw_only=True):
     name: str
 
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
-        """See :meth:`Request.plain`."""
+        """See :meth:`AllocationRequest.plain`."""
         return {"name": snapshot.instance(self.name).name, "type": self.MODE}
 
     def template_for(self, snapshot: Snapshot) -> str | None:
@@ -190,7 +190,7 @@ class Relocate(_Asking, frozen=True, kw_only=True):
     leaving: Sequence[str]
 
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
-        """See :meth:`Request.plain`; only instances that are mirrored can be relocated."""
+        """See :meth:`AllocationRequest.plain`; only mirrored instances can be relocated."""
         instance = snapshot.instance(self.name)
         disks = snapshot.disks_of(instance)
         if not all(disk.template.mirrored for disk in disks):
@@ -246,7 +246,7 @@ class _Moving(_Asking, frozen=True, kw_only=True):
         return results.moves(result)
 
 
-class NodeEvacuate(_Moving, frozen=True, kw_only=True):
+class EvacuationRequest(_Moving, frozen=True, kw_only=True):
     """Asks how instances leave their primary nodes, their secondary ones, or both."""
 
     MODE = "node-evacuate"
@@ -260,7 +260,7 @@ class NodeEvacuate(_Moving, frozen=True, kw_only=True):
         return {"ignore-soft-errors": None} if self.ignore_soft_errors else EMPTY
 
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
-        """See :meth:`Request.plain`."""
+        """See :meth:`AllocationRequest.plain`."""
         return {
             "instances": list(self.instances),
             "evac_mode": self.evac_mode,
@@ -276,7 +276,7 @@ class ChangeGroup(_Moving, frozen=True, kw_only=True):
     target_groups: Sequence[str] = ()
 
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
-        """See :meth:`Request.plain`."""
+        """See :meth:`AllocationRequest.plain`."""
         return {
             "instances": list(self.instances),
             "target_groups": list(self.target_groups),

@@ -26,7 +26,7 @@ class Placements(Struct, frozen=True, array_like=True):
     failed: list[Name]
 
 
-class Moved(Struct, frozen=True, array_like=True):
+class MovedInstance(Struct, frozen=True, array_like=True):
     """An instance that can move: into which group, onto which nodes (the primary first)."""
 
     name: Name
@@ -44,7 +44,7 @@ class Stuck(Struct, frozen=True, array_like=True):
 class Moves(Struct, frozen=True):
     """How instances move: ``jobs`` are lists of opcodes, each to be done in order."""
 
-    moved: list[Moved]
+    moved: list[MovedInstance]
     failed: list[Stuck]
     jobs: list[list[Opcode]]
 
@@ -75,7 +75,9 @@ def moves(result: Any) -> Moves:
 
     Its jobs may hold nothing but opcodes that move instances.
     """
-    moved, failed, jobs = _read(result, tuple[list[Moved], list[Stuck], list[list[dict[str, Any]]]])
+    moved, failed, jobs = _read(
+        result, tuple[list[MovedInstance], list[Stuck], list[list[dict[str, Any]]]]
+    )
     return Moves(moved, failed, [[_opcode(plain) for plain in job] for job in jobs])
 
 

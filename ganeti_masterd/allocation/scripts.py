@@ -22,7 +22,7 @@ class AllocatorMissing(OpExecError):
     """There is no such allocator on the master. Travels as ``OpExecError``."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class AllocatorAnswer(msgspec.Struct, frozen=True):
     """What an allocator says: whether it found what was asked for, a sentence, the result."""
 
     success: bool
@@ -55,12 +55,12 @@ def output(name: str, answer: NodeResult[str]) -> str:
     return answer.require("Failure while running the iallocator script")
 
 
-def read_answer(text: str) -> Answer:
+def read_answer(text: str) -> AllocatorAnswer:
     """Returns what an allocator says; raises ``OpExecError`` if that can't be understood."""
     try:
         found = msgspec.json.decode(text, type=dict[str, Any])
         if "result" not in found and "nodes" in found:
             found["result"] = found.pop("nodes")
-        return msgspec.convert(found, Answer)
+        return msgspec.convert(found, AllocatorAnswer)
     except (msgspec.MsgspecError, TypeError) as error:
         raise OpExecError(f"Can't parse iallocator results: {error}")

@@ -40,22 +40,22 @@ class Head(Struct, frozen=True):
         return self.kind in ("number", "unit", "float")
 
 
-class Answer(Struct, frozen=True):
+class ListedAnswer(Struct, frozen=True):
     """What the daemon answers to Query: rows of ``[status, value]`` (spec luxi 2)."""
 
     fields: list[Head]
     data: list[list[tuple[int, Any]]] = []
 
 
-def read_answer(answer: Any) -> Answer:
+def read_answer(answer: Any) -> ListedAnswer:
     """Returns an answer to Query or QueryFields; raises ``LuxiError`` if it is none."""
     try:
-        return msgspec.convert(answer, Answer)
+        return msgspec.convert(answer, ListedAnswer)
     except msgspec.ValidationError as error:
         raise LuxiError(f"The daemon's answer can't be understood: {error}") from None
 
 
-class Writing(Struct, frozen=True):
+class CellWriting(Struct, frozen=True):
     """How cells are written."""
 
     units: Units = "h"
@@ -86,7 +86,7 @@ def size(mebibytes: float, units: Units) -> str:
     return f"{mebibytes:.0f}" if units == "m" else f"{mebibytes / _DIVISORS[units]:.1f}"
 
 
-def as_object(answer: Answer, row: list[tuple[int, Any]]) -> dict[str, Any]:
+def as_object(answer: ListedAnswer, row: list[tuple[int, Any]]) -> dict[str, Any]:
     """Returns a row as JSON output has it: values by the names of their fields.
 
     Null for what isn't there; ``missing`` then says for each such field why.

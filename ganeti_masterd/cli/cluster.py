@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ganeti_masterd.cli.command import Command, Seconds
-from ganeti_masterd.cli.rows import JobRow, fetch
+from ganeti_masterd.cli.rows import ShownJob, fetch
 from ganeti_masterd.cli.session import Session, pass_session
 from ganeti_masterd.cli.words import duration, minute, printable
 
@@ -23,7 +23,7 @@ def info(session: Session) -> None:
     """Show the cluster, its versions, and the state of its queue."""
     cluster: dict[str, Any] = session.client.cluster_info()
     drained, pause = session.client.config_values(["drain_flag", "watcher_pause"])
-    jobs = Counter(row.status for row in fetch(session.client, JobRow, None).values())
+    jobs = Counter(row.status for row in fetch(session.client, ShownJob, None).values())
     if session.out.json:
         session.out.document(
             {

@@ -32,7 +32,7 @@ EXIT_BROKEN_PIPE = 141
 PRIORITIES = {"low": OP_PRIO_LOW, "normal": OP_PRIO_NORMAL, "high": OP_PRIO_HIGH}
 
 
-class Fault(click.ClickException):
+class CommandFault(click.ClickException):
     """Ends the command with exit code 1 and a message on standard error."""
 
     def show(self, file: Any = None) -> None:
@@ -79,11 +79,11 @@ class Program(click.Group):
             _give_up_output()
             raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
         except DaemonUnreachable as error:
-            raise Fault(_unreachable(ctx, error)) from error
+            raise CommandFault(_unreachable(ctx, error)) from error
         except (CallFailed, ConfigurationError) as error:
-            raise Fault(str(error)) from error
+            raise CommandFault(str(error)) from error
         except GenericError as error:
-            raise Fault(exception_text(error)) from error
+            raise CommandFault(exception_text(error)) from error
 
 
 def _unreachable(context: click.Context, error: DaemonUnreachable) -> str:
@@ -103,7 +103,7 @@ def _give_up_output() -> None:
             os.close(nowhere)
 
 
-class JobId(click.ParamType):  # type: ignore[type-arg]
+class JobIdType(click.ParamType):  # type: ignore[type-arg]
     """A job's id. Completes to the ids in the queue, with what each job is."""
 
     name = "job id"
@@ -168,7 +168,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
 
 
-class Priority(click.ParamType):  # type: ignore[type-arg]
+class PriorityType(click.ParamType):  # type: ignore[type-arg]
     """A priority by its name, or a number from -20 (most urgent) to 19."""
 
     name = "priority"
@@ -206,5 +206,5 @@ def job_ids(command: Callable[..., Any]) -> Callable[..., Any]:
         return tuple(dict.fromkeys(value))
 
     return click.argument(
-        "jobs", metavar="ID...", type=JobId(), nargs=-1, required=True, callback=once
+        "jobs", metavar="ID...", type=JobIdType(), nargs=-1, required=True, callback=once
     )(command)

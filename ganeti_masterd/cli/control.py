@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ganeti_masterd.cli.command import Command, JobId, Priority, Seconds, job_ids
+from ganeti_masterd.cli.command import Command, JobIdType, PriorityType, Seconds, job_ids
 from ganeti_masterd.cli.session import Session, pass_session
 from ganeti_masterd.cli.words import counted
 
@@ -31,7 +31,7 @@ def cancel(session: Session, jobs: tuple[int, ...], kill: bool) -> None:
 
 
 @click.command("priority", cls=Command, context_settings={"ignore_unknown_options": True})
-@click.argument("level", type=Priority())
+@click.argument("level", type=PriorityType())
 @job_ids
 @pass_session
 def priority(session: Session, level: int, jobs: tuple[int, ...]) -> None:
@@ -44,7 +44,7 @@ def priority(session: Session, level: int, jobs: tuple[int, ...]) -> None:
 
 
 @click.command("archive", cls=Command)
-@click.argument("jobs", metavar="[ID]...", type=JobId(), nargs=-1)
+@click.argument("jobs", metavar="[ID]...", type=JobIdType(), nargs=-1)
 @click.option(
     "--age",
     type=Seconds(all=ALL_AGES),

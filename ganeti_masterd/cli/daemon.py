@@ -30,7 +30,7 @@ _LOG_LINES = 20
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
 
-class DaemonFailed(GenericError):
+class DemoDaemonFailed(GenericError):
     """A daemon didn't start or stop as it should; the message ends with its log's last lines."""
 
 
@@ -42,7 +42,7 @@ def _answers(client: BlockingClient) -> bool:
     return True
 
 
-class DaemonProcess:
+class DemoDaemon:
     """A daemon in the foreground of a process of its own; ended on leaving the ``with`` block.
 
     ``root`` is its folder, made where it is missing; its log goes to the file ``log``. It is
@@ -64,12 +64,12 @@ class DaemonProcess:
     def start(self, limit: float = START_LIMIT) -> float:
         """Starts it, and returns the seconds until it answered on its socket.
 
-        Raises ``DaemonFailed`` if it ends, doesn't answer within ``limit`` seconds, or if
+        Raises ``DemoDaemonFailed`` if it ends, doesn't answer within ``limit`` seconds, or if
         another one answers there already; ``ConfigurationError`` for a root that is too long.
         """
         with BlockingClient(self.paths.socket, timeout=limit) as client:
             if _answers(client):
-                raise DaemonFailed(f"A daemon is at work in {self.paths.root} already")
+                raise DemoDaemonFailed(f"A daemon is at work in {self.paths.root} already")
             began = time.monotonic()
             process = self._launch()
             while not _answers(client):
@@ -99,7 +99,7 @@ class DaemonProcess:
         """Asks it to stop in order (SIGTERM), and waits until it has.
 
         Returns its exit code; negative is the signal that ended it, as twistd ends itself by
-        the one that stopped it. Raises ``DaemonFailed`` if it is any other code, or if the
+        the one that stopped it. Raises ``DemoDaemonFailed`` if it is any other code, or if the
         daemon doesn't end within ``limit`` seconds.
         """
         process = self._process
@@ -119,7 +119,7 @@ class DaemonProcess:
         assert self._process is not None
         return self._process.pid
 
-    def __enter__(self) -> DaemonProcess:
+    def __enter__(self) -> DemoDaemon:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -135,8 +135,10 @@ class DaemonProcess:
             process.kill()
             process.wait()
 
-    def _failed(self, what: str) -> DaemonFailed:
-        return DaemonFailed(f"The daemon {what}. The end of its log, {self.log}:\n{self._tail()}")
+    def _failed(self, what: str) -> DemoDaemonFailed:
+        return DemoDaemonFailed(
+            f"The daemon {what}. The end of its log, {self.log}:\n{self._tail()}"
+        )
 
     def _tail(self) -> str:
         with open(self.log, "rb") as file:

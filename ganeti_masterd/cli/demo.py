@@ -20,13 +20,13 @@ from typing import Any
 import click
 
 from ganeti_masterd.cli.cluster import cluster_facts
-from ganeti_masterd.cli.command import EXIT_INTERRUPTED, Fault
-from ganeti_masterd.cli.daemon import DaemonFailed, DaemonProcess
+from ganeti_masterd.cli.command import EXIT_INTERRUPTED, CommandFault
+from ganeti_masterd.cli.daemon import DemoDaemon, DemoDaemonFailed
 from ganeti_masterd.cli.displays import Nothing, display, ending, follow
-from ganeti_masterd.cli.following import Follower
+from ganeti_masterd.cli.following import LogFollower
 from ganeti_masterd.cli.jobfile import with_reason
 from ganeti_masterd.cli.output import Output
-from ganeti_masterd.cli.rows import JobRow, Outcome, fetch
+from ganeti_masterd.cli.rows import JobOutcome, ShownJob, fetch
 from ganeti_masterd.cli.words import STYLES, counted, duration, exception_text
 from ganeti_masterd.errors import GenericError
 from ganeti_masterd.journal.sqlite import SQLiteStore
@@ -74,7 +74,7 @@ STORY: tuple[tuple[str, list[dict[str, Any]]], ...] = (
 class Demo:
     """The demonstration, step by step, with one daemon."""
 
-    def __init__(self, out: Output, daemon: DaemonProcess) -> None:
+    def __init__(self, out: Output, daemon: DemoDaemon) -> None:
         self._out = out
         self._daemon = daemon
         self._client = BlockingClient(daemon.paths.socket, timeout=TIMEOUT)
@@ -86,13 +86,13 @@ class Demo:
         self._say(f"Started in {duration(took)}, process {self._daemon.pid}.")
         with self._client:
             self._cluster()
-            before = len(fetch(self._client, JobRow, None))
+            before = len(fetch(self._client, ShownJob, None))
             began = time.monotonic()
             self._story()
             self._tags()
             rate = self._burst()
             took = time.monotonic() - began
-            jobs = len(fetch(self._client, JobRow, None))
+            jobs = len(fetch(self._client, ShownJob, None))
         self._stop(jobs)
         self._title("What happened")
         self._say(f"{counted(jobs - before, 'job')} ran in {duration(took)}, {BURST} of them at")
@@ -110,9 +110,9 @@ class Demo:
         facts = [*cluster_facts(self._client.cluster_info()), ("Nodes", ", ".join(nodes))]
         self._out.facts((f"  {name}", value) for name, value in facts)
 
-    def _follow(self, jobs: list[int], *, quietly: bool = False) -> dict[int, Outcome]:
+    def _follow(self, jobs: list[int], *, quietly: bool = False) -> dict[int, JobOutcome]:
         shown = Nothing() if quietly else display(self._out, jobs)
-        return follow(Follower(self._client, jobs, timeout=TIMEOUT).events(), shown)
+        return follow(LogFollower(self._client, jobs, timeout=TIMEOUT).events(), shown)
 
     def _submit(self, jobs: list[list[dict[str, Any]]]) -> list[int]:
         answers = self._client.submit_many_jobs(with_reason(jobs, None, "demo"))
@@ -237,19 +237,19 @@ def demo(root: str | None, keep: bool) -> None:
     except KeyboardInterrupt:
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     except OSError as error:
-        raise Fault(f"{error.filename or 'The demonstration'}: {error.strerror}") from error
+        raise CommandFault(f"{error.filename or 'The demonstration'}: {error.strerror}") from error
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _run(out: Output, root: str | None, keep: bool) -> None:
-    with _folder(root, keep) as (folder, log), DaemonProcess(folder, log, nodes=NODES) as daemon:
+    with _folder(root, keep) as (folder, log), DemoDaemon(folder, log, nodes=NODES) as daemon:
         try:
             Demo(out, daemon).run()
-        except DaemonFailed as error:
-            raise Fault(str(error)) from error
+        except DemoDaemonFailed as error:
+            raise CommandFault(str(error)) from error
         except GenericError as error:
-            raise Fault(f"{exception_text(error)} (the daemon's log: {log})") from error
+            raise CommandFault(f"{exception_text(error)} (the daemon's log: {log})") from error
         out.line()
         if not keep and root is None:
             out.line("The cluster's folder is removed now; --keep leaves it, to look around.")

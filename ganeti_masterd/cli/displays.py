@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from ganeti_masterd.cli.following import Ended, Event, Moved, Said
+from ganeti_masterd.cli.following import Ended, Event, LineSaid, StatusMoved
 from ganeti_masterd.cli.output import Output, console
-from ganeti_masterd.cli.rows import Outcome, as_object
+from ganeti_masterd.cli.rows import JobOutcome, as_object
 from ganeti_masterd.cli.words import (
     STYLES,
     clock,
@@ -43,7 +43,7 @@ def display(out: Output, jobs: Sequence[int]) -> Display:
     return Bars(jobs, console()) if out.rich else Lines(out)
 
 
-def follow(events: Iterable[Event], shown: Display) -> dict[int, Outcome]:
+def follow(events: Iterable[Event], shown: Display) -> dict[int, JobOutcome]:
     """Shows events until there are no more; returns how each job ended."""
     outcomes = {}
     with shown:
@@ -54,7 +54,7 @@ def follow(events: Iterable[Event], shown: Display) -> dict[int, Outcome]:
     return outcomes
 
 
-def ending(outcome: Outcome) -> str:
+def ending(outcome: JobOutcome) -> str:
     """Returns a job's end in a line: status, how long it ran, and what went wrong."""
     text = f"{outcome.status}, {summaries(outcome.summary)}"
     took = span(outcome.start_ts, outcome.end_ts)
@@ -64,7 +64,7 @@ def ending(outcome: Outcome) -> str:
     return text if fault is None else f"{text}: {fault}"
 
 
-def first_fault(outcome: Outcome) -> str | None:
+def first_fault(outcome: JobOutcome) -> str | None:
     """Returns the error of the opcode that failed, null if none did."""
     for status, result in zip(outcome.opstatus, outcome.opresult, strict=False):
         if status == STATUS_ERROR:
@@ -103,7 +103,7 @@ class Records(_Plain):
 def record(event: Event) -> dict[str, Any]:
     """Returns an event as JSON output has it."""
     match event:
-        case Moved(job=job, status=status, done=done, opcodes=opcodes):
+        case StatusMoved(job=job, status=status, done=done, opcodes=opcodes):
             return {
                 "event": "status",
                 "job": job,
@@ -111,13 +111,13 @@ def record(event: Event) -> dict[str, Any]:
                 "done": done,
                 "opcodes": opcodes,
             }
-        case Said(job=job, time=time, kind=kind, message=message):
+        case LineSaid(job=job, time=time, kind=kind, message=message):
             return {"event": "log", "job": job, "time": time, "kind": kind, "message": message}
         case Ended(job=job, outcome=outcome):
             return {"event": "end", "job": job, **without_log(outcome)}
 
 
-def without_log(outcome: Outcome) -> dict[str, Any]:
+def without_log(outcome: JobOutcome) -> dict[str, Any]:
     """Returns how a job ended as JSON output has it."""
     values = as_object(outcome)
     del values["oplog"]
@@ -134,12 +134,12 @@ class Lines(_Plain):
     def show(self, event: Event) -> None:
         """Prints the event; nothing of a step that leaves the status as it was."""
         match event:
-            case Moved(job=job, status=status):
+            case StatusMoved(job=job, status=status):
                 # The end is told when it is known how.
                 if status not in STATUSES_FINALIZED and self._status.get(job) != status:
                     self._out.line(f"job {job}: {status}")
                 self._status[job] = status
-            case Said(job=job, time=time, message=message):
+            case LineSaid(job=job, time=time, message=message):
                 self._out.line(f"job {job}: {clock(time)} {log_text(message)}")
             case Ended(job=job, outcome=outcome):
                 self._out.line(f"job {job}: {ending(outcome)}")
@@ -187,17 +187,17 @@ class Bars:
     def show(self, event: Event) -> None:
         """Moves the job's bar, or prints above the bars."""
         match event:
-            case Moved(job=job, status=status, done=done, opcodes=opcodes):
+            case StatusMoved(job=job, status=status, done=done, opcodes=opcodes):
                 if self._all is None:
                     self._progress.update(
                         self._bars[job], completed=done, total=opcodes, state=status
                     )
-            case Said(job=job, time=time, message=message):
+            case LineSaid(job=job, time=time, message=message):
                 self._print(f"job {job}: {clock(time)} {log_text(message)}", "")
             case Ended(job=job, outcome=outcome):
                 self._end(job, outcome)
 
-    def _end(self, job: int, outcome: Outcome) -> None:
+    def _end(self, job: int, outcome: JobOutcome) -> None:
         self._ends[outcome.status] += 1
         if self._all is not None:
             state = ", ".join(

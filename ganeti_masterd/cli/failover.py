@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ganeti_masterd.cli.command import Command, Fault
+from ganeti_masterd.cli.command import Command, CommandFault
 from ganeti_masterd.cli.session import Session, pass_session
 from ganeti_masterd.startup.paths import Paths
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from ganeti_masterd.failover.errand import Outcome, Report, Wishes
+    from ganeti_masterd.failover.errand import FailOverOutcome, FailOverReport, FailOverWishes
 
 _NO_VOTING = """\
 This node becomes the master even if most other nodes are down, or take another one for
@@ -49,53 +49,53 @@ def master_failover(
     """
     root = session.place.root
     if root is None:
-        raise Fault("master-failover works on files: name the node's --root, not a --socket")
+        raise CommandFault("master-failover works on files: name the node's --root, not a --socket")
     paths = Paths(root)
     if os.path.isdir(f"{paths.root}/simulation"):
-        raise Fault(
+        raise CommandFault(
             f"{paths.root} is a simulation: its nodes share this one root, and none of them has"
             " files of its own with which it could take over"
         )
     if os.geteuid() != 0:
-        raise Fault("Only root can make this node the master")
+        raise CommandFault("Only root can make this node the master")
     if no_voting and not yes_do_it:
         click.echo(_NO_VOTING, err=True, nl=False)
         if sys.stdin.readline().strip() != "YES":
-            raise Fault("Aborted: nothing was done")
+            raise CommandFault("Aborted: nothing was done")
     # Late: no other command needs any of it.
-    from ganeti_masterd.failover.errand import Wishes
+    from ganeti_masterd.failover.errand import FailOverWishes
 
     outcome = _carry_out(
-        session, paths, Wishes(vote=not no_voting, keep_own=keep_own, start=not no_start)
+        session, paths, FailOverWishes(vote=not no_voting, keep_own=keep_own, start=not no_start)
     )
     for warning in outcome.warnings:
         session.out.note(f"Warning: {warning}")
     if outcome.report is None:
-        raise Fault(outcome.refusal or "")
+        raise CommandFault(outcome.refusal or "")
     _tell(session, outcome.report, outcome.warnings)
     if not no_start and not outcome.report.running:
-        raise Fault(
+        raise CommandFault(
             f"{outcome.report.own} is the master now, but its daemon doesn't run: start it with"
             " daemon-util start-master"
         )
 
 
-def _carry_out(session: Session, paths: Paths, wishes: Wishes) -> Outcome:
-    """Runs it in the reactor of a child process; raises :class:`Fault` if that dies."""
+def _carry_out(session: Session, paths: Paths, wishes: FailOverWishes) -> FailOverOutcome:
+    """Runs it in the reactor of a child process; raises :class:`CommandFault` if that dies."""
     from twisted.internet import reactor  # noqa: TID251
     from twisted.internet.defer import ensureDeferred
 
-    from ganeti_masterd.failover.errand import FailOver, Outcome
+    from ganeti_masterd.failover.errand import FailOver, FailOverOutcome
     from ganeti_masterd.failover.fetching import OverSSH
     from ganeti_masterd.startup.checks import Machine
     from ganeti_masterd.startup.child import ChildFailed, in_child
     from ganeti_masterd.startup.doors import RealDoor
     from ganeti_masterd.timing import Timers
 
-    def work() -> Deferred[Outcome]:
+    def work() -> Deferred[FailOverOutcome]:
         door = RealDoor(reactor, Timers(reactor), paths)
 
-        async def errand() -> Outcome:
+        async def errand() -> FailOverOutcome:
             fail_over = FailOver(
                 door.nodes,
                 paths,
@@ -113,12 +113,12 @@ def _carry_out(session: Session, paths: Paths, wishes: Wishes) -> Outcome:
         return ensureDeferred(errand())
 
     try:
-        return in_child(reactor, work, Outcome)  # type: ignore[arg-type]
+        return in_child(reactor, work, FailOverOutcome)  # type: ignore[arg-type]
     except ChildFailed as error:
-        raise Fault(f"The fail-over ended early; it can be run again: {error}") from None
+        raise CommandFault(f"The fail-over ended early; it can be run again: {error}") from None
 
 
-def _tell(session: Session, report: Report, warnings: list[str]) -> None:
+def _tell(session: Session, report: FailOverReport, warnings: list[str]) -> None:
     out = session.out
     if out.json:
         out.document(

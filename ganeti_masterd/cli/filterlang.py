@@ -29,7 +29,7 @@ from ganeti_masterd.cli.patterns import pattern
 from ganeti_masterd.patterns import BadPattern, Pattern
 
 #: What a filter is on its way to the daemon.
-Filter = list[Any]
+FilterDocument = list[Any]
 
 _GRAMMAR = r"""
 ?start: either
@@ -108,7 +108,7 @@ class FilterSyntaxError(ValueError):
         return f"{self.reason}\n  {line}\n  {margin}^"
 
 
-def parse_filter(text: str) -> Filter:
+def parse_filter(text: str) -> FilterDocument:
     """Returns the nested lists that a filter's text means; raises :exc:`FilterSyntaxError`."""
     try:
         parsed: Any = _parser().parse(text)
@@ -159,35 +159,35 @@ class _Lists(Transformer[Token, Any]):
             raise _Fault(token, f"No regular expression: {error}") from None
         return expression
 
-    def either(self, *parts: Filter) -> Filter:
+    def either(self, *parts: FilterDocument) -> FilterDocument:
         return ["|", *parts]
 
-    def both(self, *parts: Filter) -> Filter:
+    def both(self, *parts: FilterDocument) -> FilterDocument:
         return ["&", *parts]
 
-    def refused(self, part: Filter) -> Filter:
+    def refused(self, part: FilterDocument) -> FilterDocument:
         return ["!", part]
 
-    def true(self, field: str) -> Filter:
+    def true(self, field: str) -> FilterDocument:
         return ["?", field]
 
-    def compared(self, field: str, operator: Token, value: str | int) -> Filter:
+    def compared(self, field: str, operator: Token, value: str | int) -> FilterDocument:
         return ["==" if operator == "=" else str(operator), field, value]
 
-    def contained(self, value: str | int, field: str) -> Filter:
+    def contained(self, value: str | int, field: str) -> FilterDocument:
         return ["=[]", field, value]
 
-    def missing(self, value: str | int, field: str) -> Filter:
+    def missing(self, value: str | int, field: str) -> FilterDocument:
         return ["!", ["=[]", field, value]]
 
-    def searched(self, field: str, operator: Token, expression: str) -> Filter:
+    def searched(self, field: str, operator: Token, expression: str) -> FilterDocument:
         return _unless(operator == "!~", ["=~", field, expression])
 
-    def matched(self, field: str, operator: Token, glob: str) -> Filter:
+    def matched(self, field: str, operator: Token, glob: str) -> FilterDocument:
         return _unless(operator == "!*", ["=~", field, pattern(glob)])
 
 
-def _unless(negated: bool, test: Filter) -> Filter:
+def _unless(negated: bool, test: FilterDocument) -> FilterDocument:
     return ["!", test] if negated else test
 
 

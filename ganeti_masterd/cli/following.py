@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ganeti_masterd.cli.rows import LogLine, Outcome, Step, fetch
+from ganeti_masterd.cli.rows import JobOutcome, JobStep, LogLine, fetch
 from ganeti_masterd.cli.words import Stamp
 from ganeti_masterd.constants import (
     JOB_NOTCHANGED,
@@ -34,7 +34,7 @@ REST = 0.05
 _FIELDS = ["status", "opstatus"]
 
 
-class Moved(Struct, frozen=True, tag="status"):
+class StatusMoved(Struct, frozen=True, tag="status"):
     """A job has another status, or an opcode of it has ended: ``done`` of ``opcodes``."""
 
     job: int
@@ -43,7 +43,7 @@ class Moved(Struct, frozen=True, tag="status"):
     opcodes: int
 
 
-class Said(Struct, frozen=True, tag="log"):
+class LineSaid(Struct, frozen=True, tag="log"):
     """An opcode of a job said something."""
 
     job: int
@@ -56,10 +56,10 @@ class Ended(Struct, frozen=True, tag="end"):
     """A job has ended; the last event about it."""
 
     job: int
-    outcome: Outcome
+    outcome: JobOutcome
 
 
-Event = Moved | Said | Ended
+Event = StatusMoved | LineSaid | Ended
 
 
 class _Known(Struct):
@@ -73,7 +73,7 @@ class _Known(Struct):
         return None if self.values is None else self.values[0]
 
 
-class Follower:
+class LogFollower:
     """Follows jobs through one client. ``jobs`` are ids, each once."""
 
     def __init__(
@@ -118,7 +118,7 @@ class Follower:
 
     def _look(self) -> Iterator[Event]:
         """Asks how far all jobs are."""
-        rows = fetch(self._client, Step, list(self._open))
+        rows = fetch(self._client, JobStep, list(self._open))
         lost = [job for job in self._open if job not in rows]
         if lost:
             raise JobLost(f"There is no job {', '.join(map(str, lost))}")
@@ -162,15 +162,15 @@ class Follower:
             known.values = values
             status, opcodes = values
             done = sum(each in STATUSES_FINALIZED for each in opcodes)
-            yield Moved(job, status, done, len(opcodes))
+            yield StatusMoved(job, status, done, len(opcodes))
 
     def _said(self, job: int, known: _Known, line: LogLine) -> Iterator[Event]:
         if line.serial > known.serial:
             known.serial = line.serial
-            yield Said(job, line.time, line.kind, line.message)
+            yield LineSaid(job, line.time, line.kind, line.message)
 
     def _ends(self, jobs: list[int]) -> Iterator[Event]:
-        outcomes = fetch(self._client, Outcome, jobs)
+        outcomes = fetch(self._client, JobOutcome, jobs)
         for job in jobs:
             outcome = outcomes.get(job)
             if outcome is None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from ganeti_masterd.cli.command import Command, JobId
+from ganeti_masterd.cli.command import Command, JobIdType
 from ganeti_masterd.cli.listings import JOBS, Wish, ask, chosen_fields, read_filter, show, wishes
 from ganeti_masterd.cli.output import Column, Output
-from ganeti_masterd.cli.rows import JobRow, Listed, LogLine, Whole, as_object, fetch, understand
+from ganeti_masterd.cli.rows import Listed, LogLine, ShownJob, Whole, as_object, fetch, understand
 from ganeti_masterd.cli.session import Session, pass_session
 from ganeti_masterd.cli.words import (
     STYLES,
@@ -133,17 +133,17 @@ def jobs(
             session.out.note(f"{counted(more, 'older job')} not shown; --limit 0 shows all.")
 
 
-def _known(session: Session, archived: bool, text: str | None) -> dict[int, JobRow]:
+def _known(session: Session, archived: bool, text: str | None) -> dict[int, ShownJob]:
     """All jobs, or those that pass the filter."""
-    fields = [*JobRow.__struct_fields__, *(["archived"] if archived else [])]
+    fields = [*ShownJob.__struct_fields__, *(["archived"] if archived else [])]
     if text is None:
-        return understand(session.client.query_jobs(None, fields), JobRow)
+        return understand(session.client.query_jobs(None, fields), ShownJob)
     found = ask(session, JOBS, fields, read_filter(text))
-    return understand([[value for _, value in row] for row in found.data], JobRow)
+    return understand([[value for _, value in row] for row in found.data], ShownJob)
 
 
 @click.command("job", cls=Command)
-@click.argument("job_id", metavar="ID", type=JobId())
+@click.argument("job_id", metavar="ID", type=JobIdType())
 @pass_session
 def job(session: Session, job_id: int) -> None:
     """Show all about one job.

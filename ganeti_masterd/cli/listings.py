@@ -12,8 +12,8 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from ganeti_masterd.cli.cells import Answer, Units, Writing, as_object, read_answer
-from ganeti_masterd.cli.command import Command, Fault
+from ganeti_masterd.cli.cells import CellWriting, ListedAnswer, Units, as_object, read_answer
+from ganeti_masterd.cli.command import Command, CommandFault
 from ganeti_masterd.cli.output import Column
 from ganeti_masterd.cli.patterns import name_filter
 from ganeti_masterd.cli.session import Session, pass_session
@@ -190,24 +190,24 @@ def read_filter(text: str) -> Any:
         raise click.BadParameter(str(error), param_hint="'-F'") from None
 
 
-def ask(session: Session, listing: Listing, fields: Sequence[str], chosen: Any) -> Answer:
+def ask(session: Session, listing: Listing, fields: Sequence[str], chosen: Any) -> ListedAnswer:
     """Returns the daemon's answer; a field that doesn't exist ends the command."""
     answer = read_answer(session.client.query(listing.resource, fields, chosen))
     unknown = [head.name for head in answer.fields if head.kind == "unknown"]
     if unknown:
         known = read_answer(session.client.query_fields(listing.resource)).fields
-        raise Fault(_no_such_fields(listing, unknown, [head.name for head in known]))
+        raise CommandFault(_no_such_fields(listing, unknown, [head.name for head in known]))
     return answer
 
 
-def show(session: Session, answer: Answer, wish: Wish) -> None:
+def show(session: Session, answer: ListedAnswer, wish: Wish) -> None:
     """Prints an answer in the form that was asked for."""
     out = session.out
     if out.json:
         out.document([as_object(answer, row) for row in answer.data])
         return
     drawn = out.rich and wish.separator is None
-    writing = Writing(units=wish.units or ("h" if drawn else "m"), verbose=wish.verbose)
+    writing = CellWriting(units=wish.units or ("h" if drawn else "m"), verbose=wish.verbose)
     out.table(
         [Column(head.title, right=head.right) for head in answer.fields],
         [
@@ -265,7 +265,7 @@ def fields(session: Session, listing: str, names: tuple[str, ...]) -> None:
     found = read_answer(session.client.query_fields(_BY_COMMAND[listing].resource, names or None))
     unknown = [head.name for head in found.fields if head.kind == "unknown"]
     if unknown:
-        raise Fault(_no_such_fields(_BY_COMMAND[listing], unknown, ()))
+        raise CommandFault(_no_such_fields(_BY_COMMAND[listing], unknown, ()))
     if session.out.json:
         session.out.document(found.fields)
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ganeti_masterd.cli.command import Command, Fault
+from ganeti_masterd.cli.command import Command, CommandFault
 from ganeti_masterd.cli.session import Session, pass_session
 from ganeti_masterd.cli.words import counted
 from ganeti_masterd.errors import PidFileLockError
@@ -42,7 +42,7 @@ def recover(session: Session, keep: Literal["files", "journal"] | None) -> None:
     """
     root = session.place.root
     if root is None:
-        raise Fault("recover works on files: name the cluster's --root, not a --socket")
+        raise CommandFault("recover works on files: name the cluster's --root, not a --socket")
     # Late: no other command needs the journal.
     from ganeti_masterd.cli.recovery import put_in_order
     from ganeti_masterd.journal.faults import JournalSetAside
@@ -51,11 +51,11 @@ def recover(session: Session, keep: Literal["files", "journal"] | None) -> None:
     try:
         done = put_in_order(paths, keep)
     except JournalSetAside as error:
-        raise Fault(_undecided(error)) from error
+        raise CommandFault(_undecided(error)) from error
     except PidFileLockError as error:
-        raise Fault(f"{error}; stop the master daemon first") from error
+        raise CommandFault(f"{error}; stop the master daemon first") from error
     except OSError as error:
-        raise Fault(f"{error.filename or paths.queue}: {error.strerror or error}") from error
+        raise CommandFault(f"{error.filename or paths.queue}: {error.strerror or error}") from error
     _tell(session, done)
 
 

@@ -12,11 +12,11 @@ from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.handback import HandedBack, hand_back
 from ganeti_masterd.jobs.model import merge_log
 from ganeti_masterd.jobs.takeover import is_locked
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.faults import JournalSetAside
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, recover
-from ganeti_masterd.journal.setaside import Decision, resolve
+from ganeti_masterd.journal.setaside import SetAsideDecision, resolve
 from ganeti_masterd.startup.locks import queue_locked
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import read_config
@@ -30,7 +30,7 @@ class PutInOrder(Struct, frozen=True):
     jobs: HandedBack
 
 
-def put_in_order(paths: Paths, keep: Decision | None) -> PutInOrder:
+def put_in_order(paths: Paths, keep: SetAsideDecision | None) -> PutInOrder:
     """Empties the journal into the files and leaves only queued and finished jobs there.
 
     ``keep`` says what holds where a journal that was set aside and the files
@@ -41,7 +41,7 @@ def put_in_order(paths: Paths, keep: Decision | None) -> PutInOrder:
     with queue_locked(paths.queue_lock):  # a running master daemon holds it
         _become_owner(paths)
         replayed, dropped = _journal_into_files(paths, keep)
-        done = hand_back(QueueFolder(paths.queue), Disk(), time.time(), is_locked)
+        done = hand_back(QueueFolder(paths.queue), RealDisk(), time.time(), is_locked)
     return PutInOrder(replayed, dropped, done)
 
 
@@ -53,9 +53,9 @@ def _become_owner(paths: Paths) -> None:
         os.seteuid(owner.st_uid)
 
 
-def _journal_into_files(paths: Paths, keep: Decision | None) -> tuple[int, str | None]:
+def _journal_into_files(paths: Paths, keep: SetAsideDecision | None) -> tuple[int, str | None]:
     """Empties the journal; returns how many rows it had, and where a dropped one is."""
-    disk, files = Disk(), Files(queue=paths.queue, config=paths.config)
+    disk, files = RealDisk(), QueueFiles(queue=paths.queue, config=paths.config)
     dropped = None
     while True:
         before = read_config(paths)

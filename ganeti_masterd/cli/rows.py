@@ -27,20 +27,20 @@ class LogLine(Struct, frozen=True, array_like=True):
     message: Any
 
 
-class JobRow(Struct, frozen=True, array_like=True):
+class ShownJob(Struct, frozen=True, array_like=True):
     """The least about a job."""
 
     id: int
     status: str
 
 
-class Step(JobRow, frozen=True, array_like=True):
+class JobStep(ShownJob, frozen=True, array_like=True):
     """How far a job is."""
 
     opstatus: list[str]
 
 
-class Listed(JobRow, frozen=True, array_like=True):
+class Listed(ShownJob, frozen=True, array_like=True):
     """What a list of jobs shows."""
 
     summary: list[str]
@@ -49,7 +49,7 @@ class Listed(JobRow, frozen=True, array_like=True):
     end_ts: Stamp | None
 
 
-class Outcome(Listed, frozen=True, array_like=True):
+class JobOutcome(Listed, frozen=True, array_like=True):
     """How a job ended."""
 
     opstatus: list[str]
@@ -62,7 +62,7 @@ class Outcome(Listed, frozen=True, array_like=True):
         return self.status in STATUSES_FINALIZED and self.status != "success"
 
 
-class Whole(Outcome, frozen=True, array_like=True):
+class Whole(JobOutcome, frozen=True, array_like=True):
     """Everything about a job."""
 
     priority: int
@@ -74,7 +74,7 @@ class Whole(Outcome, frozen=True, array_like=True):
     opend: list[Stamp | None]
 
 
-R = TypeVar("R", bound=JobRow)
+R = TypeVar("R", bound=ShownJob)
 
 
 def fetch(client: Calls, kind: type[R], jobs: Sequence[int] | None) -> dict[int, R]:
@@ -101,7 +101,7 @@ def understand(rows: Any, kind: type[R]) -> dict[int, R]:
         raise LuxiError(f"The daemon's answer about jobs can't be understood: {error}") from None
 
 
-def as_object(row: JobRow) -> dict[str, Any]:
+def as_object(row: ShownJob) -> dict[str, Any]:
     """Returns a row as JSON output has it: LUXI's fields by their names."""
     values = {name: getattr(row, name) for name in row.__struct_fields__}
     return dict(msgspec.to_builtins(values))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ganeti_masterd.cli.output import Output
-from ganeti_masterd.cli.where import Place, find
+from ganeti_masterd.cli.where import ClusterPlace, find
 from ganeti_masterd.luxi.blocking import BlockingClient
 
 
@@ -33,7 +33,7 @@ class Session:
         self._environment = environment
 
     @cached_property
-    def place(self) -> Place:
+    def place(self) -> ClusterPlace:
         """Where the daemon is looked for; raises ``ConfigurationError``."""
         return find(self._root, self._socket, self._environment)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from ganeti_masterd.cli.command import Command, Fault, Priority
+from ganeti_masterd.cli.command import Command, CommandFault, PriorityType
 from ganeti_masterd.cli.displays import Nothing, display, follow, without_log
-from ganeti_masterd.cli.following import Follower
+from ganeti_masterd.cli.following import LogFollower
 from ganeti_masterd.cli.jobfile import (
     JobFileError,
     RawJob,
@@ -19,7 +19,7 @@ from ganeti_masterd.cli.jobfile import (
     with_priority,
     with_reason,
 )
-from ganeti_masterd.cli.rows import Outcome
+from ganeti_masterd.cli.rows import JobOutcome
 from ganeti_masterd.cli.session import Session, pass_session
 from ganeti_masterd.cli.words import counted, exception_text
 from ganeti_masterd.errors import GenericError
@@ -27,7 +27,7 @@ from ganeti_masterd.luxi.calls import Calls
 from ganeti_masterd.luxi.failures import CallFailed
 
 #: A job's id, or why it was refused.
-Submitted = int | str
+SubmittedJobs = int | str
 
 
 @click.command("submit", cls=Command)
@@ -36,7 +36,7 @@ Submitted = int | str
 @click.option("--drained", is_flag=True, help="Submit even while the queue is drained.")
 @click.option(
     "--priority",
-    type=Priority(submit=True),
+    type=PriorityType(submit=True),
     metavar="LEVEL",
     help="low, normal or high, for all opcodes.",
 )
@@ -65,12 +65,12 @@ def submit(
     jobs = _read(file, priority)
     results = _send(session.client, with_reason(jobs, reason, "submit"), drained=drained)
     accepted = [result for result in results if isinstance(result, int)]
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, JobOutcome] = {}
     if not session.out.json:
         _tell(session, results, ids=not wait)
     if wait and accepted:
         shown = Nothing() if session.out.json else display(session.out, accepted)
-        follower = Follower(session.client, accepted, timeout=session.timeout)
+        follower = LogFollower(session.client, accepted, timeout=session.timeout)
         outcomes = follow(follower.events(), shown)
     if session.out.json:
         session.out.document([_document(result, outcomes) for result in results])
@@ -89,13 +89,13 @@ def _read(file: str, priority: int | None) -> list[RawJob]:
             jobs = with_priority(jobs, priority)
         check_jobs(jobs, name)
     except JobFileError as error:
-        raise Fault(str(error)) from None
+        raise CommandFault(str(error)) from None
     except OSError as error:
-        raise Fault(f"{name} can't be read: {error.strerror}") from None
+        raise CommandFault(f"{name} can't be read: {error.strerror}") from None
     return jobs
 
 
-def _send(client: Calls, jobs: Sequence[RawJob], *, drained: bool) -> list[Submitted]:
+def _send(client: Calls, jobs: Sequence[RawJob], *, drained: bool) -> list[SubmittedJobs]:
     """Submits the jobs; of one job alone an error is raised, of many each has its own."""
     if len(jobs) == 1:
         (job,) = jobs
@@ -103,7 +103,7 @@ def _send(client: Calls, jobs: Sequence[RawJob], *, drained: bool) -> list[Submi
     if not drained:
         return [value if done else str(value) for done, value in client.submit_many_jobs(jobs)]
     # There is no call for many jobs to a drained queue.
-    results: list[Submitted] = []
+    results: list[SubmittedJobs] = []
     for job in jobs:
         before = [result if isinstance(result, int) else None for result in results]
         try:
@@ -123,7 +123,7 @@ def _send(client: Calls, jobs: Sequence[RawJob], *, drained: bool) -> list[Submi
     return results
 
 
-def _tell(session: Session, results: Sequence[Submitted], *, ids: bool) -> None:
+def _tell(session: Session, results: Sequence[SubmittedJobs], *, ids: bool) -> None:
     accepted = [result for result in results if isinstance(result, int)]
     if not session.out.rich:
         # With --wait the lines that follow name the jobs.
@@ -140,7 +140,7 @@ def _tell(session: Session, results: Sequence[Submitted], *, ids: bool) -> None:
             session.out.note(f"gnt-luxi: job {number} of {len(results)} was refused: {result}")
 
 
-def _document(result: Submitted, outcomes: dict[int, Outcome]) -> dict[str, Any]:
+def _document(result: SubmittedJobs, outcomes: dict[int, JobOutcome]) -> dict[str, Any]:
     if isinstance(result, str):
         return {"id": None, "error": result}
     outcome = outcomes.get(result)

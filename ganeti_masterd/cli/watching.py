@@ -6,7 +6,7 @@ import click
 
 from ganeti_masterd.cli.command import Command, job_ids
 from ganeti_masterd.cli.displays import Nothing, display, ending, follow, without_log
-from ganeti_masterd.cli.following import Follower
+from ganeti_masterd.cli.following import LogFollower
 from ganeti_masterd.cli.session import Session, pass_session
 from ganeti_masterd.cli.words import STYLES
 
@@ -20,7 +20,7 @@ def watch(session: Session, jobs: tuple[int, ...]) -> None:
     With --json, a JSON object for each event, one to a line. Ctrl-C leaves the jobs alone.
     The exit code is 1 if a job failed or was cancelled.
     """
-    follower = Follower(session.client, jobs, timeout=session.timeout)
+    follower = LogFollower(session.client, jobs, timeout=session.timeout)
     outcomes = follow(follower.events(), display(session.out, jobs))
     if any(outcome.failed for outcome in outcomes.values()):
         raise click.exceptions.Exit(1)
@@ -34,7 +34,7 @@ def wait(session: Session, jobs: tuple[int, ...]) -> None:
 
     The exit code is 1 if a job failed or was cancelled.
     """
-    follower = Follower(session.client, jobs, timeout=session.timeout)
+    follower = LogFollower(session.client, jobs, timeout=session.timeout)
     outcomes = follow(follower.events(), Nothing())
     if session.out.json:
         session.out.document([without_log(outcomes[job]) for job in jobs])

@@ -16,7 +16,7 @@ from ganeti_masterd.startup.paths import Paths, default_root
 START = "twistd -n gnt-masterd"
 
 
-class Place(Struct, frozen=True):
+class ClusterPlace(Struct, frozen=True):
     """Where the daemon is looked for.
 
     ``root`` is the folder that stands for ``/``; empty for the system's own, null if only
@@ -29,7 +29,7 @@ class Place(Struct, frozen=True):
     passed_by: str | None = None
 
 
-def find(root: str | None, socket: str | None, environment: Mapping[str, str]) -> Place:
+def find(root: str | None, socket: str | None, environment: Mapping[str, str]) -> ClusterPlace:
     """Returns where to look: what was named, else where a daemon without options is.
 
     In this order: ``socket``; ``root``; ``GANETI_ROOTDIR``; the user's own simulation if its
@@ -37,19 +37,19 @@ def find(root: str | None, socket: str | None, environment: Mapping[str, str]) -
     long for a socket.
     """
     if socket is not None:
-        return Place(socket)
+        return ClusterPlace(socket)
     named = root if root is not None else default_root(environment, simulate=False)
     if named:
-        return Place(Paths(named).socket, os.path.abspath(named))
+        return ClusterPlace(Paths(named).socket, os.path.abspath(named))
     simulation = default_root(environment, simulate=True)
     # Not Paths.socket: a home that is too long for one is no reason to fail.
     simulated = Paths(simulation).sockets + "/ganeti-query"
     if os.path.exists(simulated):
-        return Place(simulated, simulation)
-    return Place(Paths().socket, "", simulated)
+        return ClusterPlace(simulated, simulation)
+    return ClusterPlace(Paths().socket, "", simulated)
 
 
-def absence(place: Place, error: OSError) -> str:
+def absence(place: ClusterPlace, error: OSError) -> str:
     """Returns in one sentence or two: where no daemon was met, why, and what to start."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         also = f", nor a simulation's at {place.passed_by}" if place.passed_by else ""
@@ -67,7 +67,7 @@ def absence(place: Place, error: OSError) -> str:
     return f"The socket {place.socket} can't be used: {error.strerror or error}."
 
 
-def _start(place: Place) -> str:
+def _start(place: ClusterPlace) -> str:
     if place.root is None:
         return f"Name another socket, or start a daemon: {START} --root DIR --simulate 3"
     if place.root:

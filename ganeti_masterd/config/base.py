@@ -22,6 +22,9 @@ EMPTY: Mapping[str, Any] = MappingProxyType({})
 #: What JSON calls a number; the file's 0 stays 0 and 0.5 stays 0.5.
 Number = int | float
 
+#: Parameters by name, as the file has them.
+Params = Mapping[str, Any]
+
 O = TypeVar("O", bound="ConfigObject")  # noqa: E741
 
 _encoder = msgspec.json.Encoder(enc_hook=dict)  # the read-only mappings are dictionaries too

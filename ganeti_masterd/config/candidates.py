@@ -17,7 +17,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural_key
 
 
-class Pool(Struct, frozen=True):
+class CandidatePool(Struct, frozen=True):
     """How many candidates there are, there should be, and there could be."""
 
     now: int
@@ -40,7 +40,9 @@ def may_be_candidate(node: Node) -> bool:
     return node.master_capable and not node.offline and not node.drained
 
 
-def pool(snapshot: Snapshot, *, size: int | None = None, without: Collection[str] = ()) -> Pool:
+def pool(
+    snapshot: Snapshot, *, size: int | None = None, without: Collection[str] = ()
+) -> CandidatePool:
     """Returns the state of the pool.
 
     ``size`` is a pool size to come, null for the cluster's. Nodes in ``without``
@@ -50,7 +52,7 @@ def pool(snapshot: Snapshot, *, size: int | None = None, without: Collection[str
     possible = sum(map(may_be_candidate, counted))
     limit = snapshot.cluster.candidate_pool_size if size is None else size
     now = sum(node.master_candidate for node in counted)
-    return Pool(now, min(limit, possible), possible)
+    return CandidatePool(now, min(limit, possible), possible)
 
 
 def has_room(snapshot: Snapshot, *, without: Collection[str] = ()) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-Params = Mapping[str, Any]
+from ganeti_masterd.config.base import Params
 
 #: Parameters of each hypervisor; paths without a root of a virtual cluster.
 HVPARAMS: Final[Params] = {

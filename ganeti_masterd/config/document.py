@@ -17,7 +17,7 @@ from ganeti_masterd.config.base import ConfigObject, load
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.pages import USUAL_ORDER, Pages
 from ganeti_masterd.config.section import Section
-from ganeti_masterd.config.snapshot import SECTIONS, Header, Snapshot
+from ganeti_masterd.config.snapshot import SECTIONS, DocumentHeader, Snapshot
 from ganeti_masterd.constants import CONFIG_VERSION, CONFIG_VERSION_NEXT
 from ganeti_masterd.errors import ConfigurationError, ConfigVersionMismatch
 from ganeti_masterd.journal.rows import ConfigRow
@@ -81,7 +81,7 @@ def encode(snapshot: Snapshot) -> bytes:
     return Pages().content(snapshot)
 
 
-class Image:
+class ConfigImage:
     """config.data as it is to be, made when asked, in any thread.
 
     ``pages`` has what an image before this one was made of, so that this one is had cheaply.
@@ -151,7 +151,7 @@ def _split(content: bytes | Raw, where: str) -> dict[str, Raw]:
         _refuse(error, where)
 
 
-def _header(document: dict[str, Raw], source: str) -> Header:
+def _header(document: dict[str, Raw], source: str) -> DocumentHeader:
     parts = {
         key: bytes(raw) for key, raw in document.items() if key != "cluster" and key not in SECTIONS
     }
@@ -166,7 +166,7 @@ def _header(document: dict[str, Raw], source: str) -> Header:
         nearest = CONFIG_VERSION if version < CONFIG_VERSION_NEXT else CONFIG_VERSION_NEXT
         raise UnknownVersion(nearest, version)
     try:
-        return load(Header, plain, _joined(parts))
+        return load(DocumentHeader, plain, _joined(parts))
     except ValidationError as error:
         _refuse(error, source)
 

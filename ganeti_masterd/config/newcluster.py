@@ -8,9 +8,10 @@ from ipaddress import IPv4Network
 from uuid import uuid4
 
 from ganeti_masterd.config import defaults
+from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.objects import Cluster, Node, NodeGroup
 from ganeti_masterd.config.section import Section
-from ganeti_masterd.config.snapshot import Header, Snapshot
+from ganeti_masterd.config.snapshot import DocumentHeader, Snapshot
 from ganeti_masterd.constants import CONFIG_VERSION
 from ganeti_masterd.errors import ECODE_INVAL, OpPrereqError
 
@@ -114,7 +115,7 @@ def new_cluster(
         uuid=uuids(),
     )
     return Snapshot(
-        Header(version=CONFIG_VERSION, ctime=now, mtime=now),
+        DocumentHeader(version=CONFIG_VERSION, ctime=now, mtime=now),
         cluster,
         {
             "nodes": Section({node.uuid: node for node in made}),
@@ -129,7 +130,7 @@ def _addresses() -> Iterator[str]:
             yield str(address)
 
 
-def _ipolicy(disk_templates: Sequence[str]) -> defaults.Params:
+def _ipolicy(disk_templates: Sequence[str]) -> Params:
     (bounds,) = defaults.IPOLICY["minmax"]
     least = {**bounds["min"], "disk-size": 0, "disk-count": 0, "nic-count": 0}
     return {

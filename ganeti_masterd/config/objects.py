@@ -13,11 +13,10 @@ from typing import Any, ClassVar, TypeVar
 from msgspec import field
 from msgspec.structs import replace
 
-from ganeti_masterd.config.base import ConfigObject, Number
+from ganeti_masterd.config.base import ConfigObject, Number, Params
 from ganeti_masterd.config.tags import joined_tags, remaining_tags
 from ganeti_masterd.config.templates import DiskTemplate, template_named
 
-Params = Mapping[str, Any]
 T = TypeVar("T", bound="Taggable")
 
 

@@ -36,7 +36,7 @@ _NO_BLOCK = b"\x00\x00\x00\xff\xff"
 _LAST_BLOCK = b"\x03\x00"
 
 
-class Page:
+class ConfigPage:
     """Bytes of the file, and the same compressed once that is asked for."""
 
     __slots__ = ("_checksum", "_compressed", "content")
@@ -67,7 +67,7 @@ class Page:
         return weighted << 16 | sums
 
 
-_COMMA = Page(b",")
+_COMMA = ConfigPage(b",")
 
 
 class _Part(Struct, frozen=True):
@@ -76,7 +76,7 @@ class _Part(Struct, frozen=True):
     section: Section[Any]
     keys: list[str]
     runs: list[list[Any]]
-    pages: list[Page]
+    pages: list[ConfigPage]
 
 
 class Pages:
@@ -89,7 +89,7 @@ class Pages:
     def __init__(self) -> None:
         self._parts: dict[str, _Part] = {}
         #: What stands around the sections, by its content.
-        self._around: dict[bytes, Page] = {}
+        self._around: dict[bytes, ConfigPage] = {}
 
     def content(self, snapshot: Snapshot) -> bytes:
         """Returns the file as it is."""
@@ -109,13 +109,13 @@ class Pages:
         stream.append(_in_base64(_LAST_BLOCK + checksum.to_bytes(4, "big")))
         return "".join(stream)
 
-    def of(self, snapshot: Snapshot) -> list[Page]:
+    def of(self, snapshot: Snapshot) -> list[ConfigPage]:
         """Returns the whole file in pages."""
         header = msgspec.json.decode(snapshot.header.encoded, type=dict[str, Raw])
         order = snapshot.order or (*USUAL_ORDER, *snapshot.header.rest)
         late = [key for key in SECTIONS if key not in order and snapshot.section(key)]
-        pages: list[Page] = []
-        around: dict[bytes, Page] = {}
+        pages: list[ConfigPage] = []
+        around: dict[bytes, ConfigPage] = {}
         between = b"{"
         for key in (*order, *late):
             between += msgspec.json.encode(key) + b":"
@@ -132,12 +132,12 @@ class Pages:
         self._around = around
         return pages
 
-    def _page(self, content: bytes, around: dict[bytes, Page]) -> Page:
+    def _page(self, content: bytes, around: dict[bytes, ConfigPage]) -> ConfigPage:
         """Returns a page around sections, an old one if there is one; notes it in ``around``."""
-        page = around[content] = self._around.get(content) or Page(content)
+        page = around[content] = self._around.get(content) or ConfigPage(content)
         return page
 
-    def _pages(self, key: str, section: Section[Any]) -> list[Page]:
+    def _pages(self, key: str, section: Section[Any]) -> list[ConfigPage]:
         """Returns the objects of a section in pages, with commas in between."""
         known = self._parts.get(key)
         part = _part(section, known)
@@ -166,7 +166,7 @@ def _part(section: Section[Any], known: _Part | None) -> _Part:
     # By their first object, which two pages never share.
     before = {} if known is None else {id(run[0]): place for place, run in enumerate(known.runs)}
     runs: list[list[Any]] = []
-    pages: list[Page] = []
+    pages: list[ConfigPage] = []
     start = 0
     for length in lengths:
         run = objects[start : start + length]
@@ -174,7 +174,7 @@ def _part(section: Section[Any], known: _Part | None) -> _Part:
         if known is not None and place is not None and known.runs[place] == run:
             run, page = known.runs[place], known.pages[place]
         else:
-            page = Page(_joined(keys[start : start + length], run))
+            page = ConfigPage(_joined(keys[start : start + length], run))
         runs.append(run)
         pages.append(page)
         start += length

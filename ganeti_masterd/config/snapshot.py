@@ -32,7 +32,7 @@ from ganeti_masterd.errors import (
 )
 
 
-class Header(ConfigObject, frozen=True, kw_only=True, dict=True):
+class DocumentHeader(ConfigObject, frozen=True, kw_only=True, dict=True):
     """What the document says of itself; ``version`` stays as it was loaded."""
 
     version: int
@@ -80,7 +80,7 @@ class Snapshot:
 
     def __init__(
         self,
-        header: Header,
+        header: DocumentHeader,
         cluster: Cluster,
         sections: Mapping[str, Section[Any]],
         order: tuple[str, ...] = (),

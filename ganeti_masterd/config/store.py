@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from ganeti_masterd.config.base import ConfigObject
 from ganeti_masterd.config.changes import Add, Change, Remove, Update, draft
-from ganeti_masterd.config.document import Image
+from ganeti_masterd.config.document import ConfigImage
 from ganeti_masterd.config.pages import Pages
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.journal.interfaces import IJournal
@@ -77,9 +77,9 @@ class ConfigStore:
         """The configuration with what is pending; for planning changes, not for readers."""
         return self._tip
 
-    def image(self) -> Image:
+    def image(self) -> ConfigImage:
         """Returns config.data as it is published now, to be encoded in any thread."""
-        return Image(self._published, self._pages)
+        return ConfigImage(self._published, self._pages)
 
     def change(
         self, uuid: str, function: Callable[[Any], ConfigObject], serial: int | None = None

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.keeper import LockKeeper
-from ganeti_masterd.locking.levels import Level, Wanted, nothing
+from ganeti_masterd.locking.levels import Level, WantedLocks, nothing
 from ganeti_masterd.logical_units.base import LogicalUnit
 
 #: How often the locks of a level are asked for anew because the world moved meanwhile.
@@ -61,7 +61,7 @@ class Acquisition:
         self._locks = locks
         self._store = store
         self._level = Level.CLUSTER
-        self._taken: dict[Level, Wanted] = {}
+        self._taken: dict[Level, WantedLocks] = {}
         self._planned: object = None
         self._tries = 0
         self._waiting_for: Deferred[Any] | None = None

@@ -19,13 +19,13 @@ from twisted.python.failure import Failure
 log = Logger()
 
 #: What is told of a call's end: whether it was good, and its result or ``Failure``.
-Told = Callable[[bool, Any], object]
+WorkDone = Callable[[bool, Any], object]
 
 
 class _Call(Struct, gc=False):
     """What one thread is to run."""
 
-    told: Told
+    told: WorkDone
     function: Callable[..., Any]
     args: tuple[Any, ...]
     named: dict[str, Any]
@@ -82,7 +82,7 @@ class OpcodeThreads:
             self._grow()
 
     def callInThreadWithCallback(
-        self, onResult: Told, func: Callable[..., Any], *args: Any, **kw: Any
+        self, onResult: WorkDone, func: Callable[..., Any], *args: Any, **kw: Any
     ) -> None:
         """See ``ThreadPool.callInThreadWithCallback``: ``onResult`` is called in the thread."""
         self._calls.put(_Call(onResult, func, args, kw))

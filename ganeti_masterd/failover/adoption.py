@@ -17,16 +17,16 @@ from ganeti_masterd.failover.holdings import OwnFiles
 from ganeti_masterd.failover.newest import Newest
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import merge_log
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import (
     ARCHIVE_DIRECTORY_PERMS,
-    Files,
+    QueueFiles,
     parse_serial,
     replace_file,
 )
 from ganeti_masterd.journal.setaside import resolve, set_aside, standing
 from ganeti_masterd.journal.sqlite import SQLiteStore
-from ganeti_masterd.startup.checks import Refused
+from ganeti_masterd.startup.checks import StartRefused
 from ganeti_masterd.startup.locks import queue_locked
 from ganeti_masterd.startup.paths import Paths
 
@@ -35,19 +35,19 @@ from ganeti_masterd.startup.paths import Paths
 def queue_held(paths: Paths) -> Iterator[None]:
     """Keeps every master daemon, and noded's calls for the queue, away from this node's queue.
 
-    Raises :class:`Refused` while another process holds it.
+    Raises :class:`StartRefused` while another process holds it.
     """
     with ExitStack() as held:
         try:
             held.enter_context(queue_locked(paths.queue_lock))
         except PidFileLockError as error:
-            raise Refused(f"{error}; stop the master daemon on this node first") from None
+            raise StartRefused(f"{error}; stop the master daemon on this node first") from None
         yield
 
 
 def read_own(paths: Paths) -> OwnFiles:
     """Reads what this node holds; raises ``ConfigurationError`` without a config.data."""
-    disk = Disk()
+    disk = RealDisk()
     config = disk.read(paths.config)
     if config is None:
         raise ConfigurationError(f"{paths.config} is missing")
@@ -72,7 +72,7 @@ def forget_journal(paths: Paths, old: str, now: float) -> list[str]:
     What it holds never reached the later master; the files here are the later
     master's. Returns the names under which such journals are kept. An empty one stays.
     """
-    disk, files = Disk(), Files(queue=paths.queue, config=paths.config)
+    disk, files = RealDisk(), QueueFiles(queue=paths.queue, config=paths.config)
     directory, name = os.path.split(paths.journal)
     kept = []
 
@@ -104,7 +104,7 @@ def adopt(paths: Paths, own: OwnFiles, newest: Newest, snapshot: Snapshot) -> No
 
     ``snapshot`` is the configuration with this node as master.
     """
-    disk, files = Disk(), Files(queue=paths.queue, config=paths.config)
+    disk, files = RealDisk(), QueueFiles(queue=paths.queue, config=paths.config)
     queue = os.stat(paths.queue)
     config = os.stat(paths.config)
 

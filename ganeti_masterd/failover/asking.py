@@ -12,10 +12,10 @@ from typing import Any
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import ssconf_values
 from ganeti_masterd.failover.holdings import Held, OwnFiles, ids_to_ask
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.replication.calls import calls_for
-from ganeti_masterd.replication.comparison import SLICE, Comparison, digests_told
-from ganeti_masterd.replication.states import ConfigFile, Image
+from ganeti_masterd.replication.comparison import SLICE, CandidateComparison, digests_told
+from ganeti_masterd.replication.states import ConfigFile, SentImage
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.door import call_nodes
@@ -80,10 +80,10 @@ async def start_master(nodes: INodeRPC, own: Target, *, no_voting: bool) -> None
 
 
 async def holdings(
-    nodes: INodeRPC, target: Target, files: Files, cluster_name: str, own: OwnFiles
+    nodes: INodeRPC, target: Target, files: QueueFiles, cluster_name: str, own: OwnFiles
 ) -> Held:
     """Asks a candidate which files it holds; raises :class:`NodeFailed`."""
-    comparison = Comparison(files, max(own.serial, *own.jobs, 0))
+    comparison = CandidateComparison(files, max(own.serial, *own.jobs, 0))
     while not comparison.complete:
         comparison.found(await _digests(nodes, target, comparison.paths(), cluster_name))
     asked = ids_to_ask(own, comparison.jobs)
@@ -96,7 +96,7 @@ async def holdings(
 
 
 async def send_config(
-    nodes: INodeRPC, targets: Sequence[Target], files: Files, image: Image
+    nodes: INodeRPC, targets: Sequence[Target], files: QueueFiles, image: SentImage
 ) -> list[str]:
     """Puts a configuration on candidates; returns in words what failed."""
     ((procedure, arguments),) = calls_for([ConfigFile(image)], files)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from ganeti_masterd.config.document import Image
+from ganeti_masterd.config.document import ConfigImage
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import GenericError, PidFileLockError
@@ -28,17 +28,17 @@ from ganeti_masterd.failover.fetching import Fetch, FetchFailed
 from ganeti_masterd.failover.holdings import Held, Lacking, OwnFiles, lacking, serial_of
 from ganeti_masterd.failover.newest import Copy, Newest, check_candidate, choose, promoted
 from ganeti_masterd.jobs.files import QueueFolder
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.replication.comparison import sha1
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.startup.agreement import Say
-from ganeti_masterd.startup.checks import IMachine, Refused, named_master, refuse_others
+from ganeti_masterd.startup.checks import IMachine, StartRefused, named_master, refuse_others
 from ganeti_masterd.startup.locks import refuse_held
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import read_config
 
 
-class Wishes(Struct, frozen=True):
+class FailOverWishes(Struct, frozen=True):
     """What is asked for.
 
     ``vote``: the other nodes must agree. ``keep_own``: where another candidate's
@@ -51,7 +51,7 @@ class Wishes(Struct, frozen=True):
     start: bool = True
 
 
-class Plan(Struct, frozen=True):
+class FailOverPlan(Struct, frozen=True):
     """Who takes over from whom, by this node's own files."""
 
     old: str
@@ -59,10 +59,12 @@ class Plan(Struct, frozen=True):
     snapshot: Snapshot
 
     def node(self, name: str) -> Node:
-        """Returns a node by name; raises :class:`Refused` if there is none."""
+        """Returns a node by name; raises :class:`StartRefused` if there is none."""
         node = self.snapshot.nodes.named(name)
         if node is None:
-            raise Refused(f"The configuration knows no node {name}, which ssconf names as master")
+            raise StartRefused(
+                f"The configuration knows no node {name}, which ssconf names as master"
+            )
         return node
 
     @property
@@ -71,7 +73,7 @@ class Plan(Struct, frozen=True):
         return [node for node in self.snapshot.nodes.values() if node.name != self.own]
 
 
-class Report(Struct, frozen=True):
+class FailOverReport(Struct, frozen=True):
     """What was done.
 
     ``config_of`` is the node whose configuration holds, ``config_serial`` the
@@ -90,10 +92,10 @@ class Report(Struct, frozen=True):
     running: bool
 
 
-class Outcome(Struct, frozen=True):
+class FailOverOutcome(Struct, frozen=True):
     """What came of it: a report, or why nothing, or not all, was done; and what to know."""
 
-    report: Report | None = None
+    report: FailOverReport | None = None
     refusal: str | None = None
     warnings: list[str] = []
 
@@ -110,7 +112,7 @@ class FailOver:
         nodes: INodeRPC,
         paths: Paths,
         machine: IMachine,
-        wishes: Wishes,
+        wishes: FailOverWishes,
         *,
         fetch: Fetch,
         say: Say,
@@ -118,7 +120,7 @@ class FailOver:
     ) -> None:
         self._nodes = nodes
         self._paths = paths
-        self._files = Files(queue=paths.queue, config=paths.config)
+        self._files = QueueFiles(queue=paths.queue, config=paths.config)
         self._machine = machine
         self._wishes = wishes
         self._fetch = fetch
@@ -127,19 +129,19 @@ class FailOver:
         self._warnings: list[str] = []
         self._stopped: str | None = None
 
-    async def run(self) -> Outcome:
+    async def run(self) -> FailOverOutcome:
         """Does all of it; what stands in the way is in the outcome, never raised."""
         try:
-            return Outcome(await self._run(), None, self._warnings)
-        except (Refused, GenericError, NodeFailed, OSError, sqlite3.Error) as error:
+            return FailOverOutcome(await self._run(), None, self._warnings)
+        except (StartRefused, GenericError, NodeFailed, OSError, sqlite3.Error) as error:
             if self._stopped is not None:
                 self._warnings.append(
                     f"The master daemon on {self._stopped} was stopped. If that node is to stay"
                     " the master: daemon-util start-master, there"
                 )
-            return Outcome(None, str(error), self._warnings)
+            return FailOverOutcome(None, str(error), self._warnings)
 
-    async def _run(self) -> Report:
+    async def _run(self) -> FailOverReport:
         plan = self._check()
         answering = await self._vote(plan)
         await self._stop_old(plan, answering)
@@ -153,7 +155,7 @@ class FailOver:
         if QueueFolder(self._paths.queue).drained():
             self._warnings.append("The queue is drained, as it was: no new jobs are taken")
         running = await self._start(plan) if self._wishes.start else False
-        return Report(
+        return FailOverReport(
             old=plan.old,
             own=plan.own,
             config_of=newest.config_of,
@@ -164,37 +166,37 @@ class FailOver:
             running=running,
         )
 
-    def _check(self) -> Plan:
+    def _check(self) -> FailOverPlan:
         """Checks what this node's own files say."""
         old, own = named_master(self._paths), self._machine.host_name()
         if own == old:
-            raise Refused(
+            raise StartRefused(
                 f"{own} is the master already, by its own ssconf. Run this on the node that is to"
                 " become the master; to start the daemon here: daemon-util start-master"
             )
         try:
             refuse_others(self._paths, simulated=False)
         except PidFileLockError as error:
-            raise Refused(
+            raise StartRefused(
                 f"A master daemon runs on this node, which is not the master: {error}. Stop it"
                 " first"
             ) from None
-        plan = Plan(old, own, read_config(self._paths))
+        plan = FailOverPlan(old, own, read_config(self._paths))
         plan.node(old)
         check_candidate(plan.snapshot, own)
         return plan
 
-    async def _vote(self, plan: Plan) -> set[str]:
+    async def _vote(self, plan: FailOverPlan) -> set[str]:
         """Holds the vote; returns the names of the other nodes that answer."""
         try:
             await asking.answers(self._nodes, Target.anyway(plan.node(plan.own)))
         except NodeFailed as error:
-            raise Refused(f"This node's own node daemon must run: {error}") from None
+            raise StartRefused(f"This node's own node daemon must run: {error}") from None
         votes = await asking.gather_votes(self._nodes, list(map(Target.anyway, plan.others)))
         reason = voting.refusal(plan.old, plan.own, votes)
         if reason is not None:
             if self._wishes.vote:
-                raise Refused(
+                raise StartRefused(
                     f"This node must not become the master: {reason}. If you know that {plan.old}"
                     " is down, and stays down, --no-voting goes on all the same"
                 )
@@ -204,7 +206,7 @@ class FailOver:
         answering = await asking.reachable(self._nodes, silent)
         return answering | {name for name, vote in votes.items() if vote is not None}
 
-    async def _stop_old(self, plan: Plan, answering: set[str]) -> None:
+    async def _stop_old(self, plan: FailOverPlan, answering: set[str]) -> None:
         """Stops the old master's daemons and takes its address away, if its node answers."""
         old = plan.node(plan.old)
         if plan.old not in answering:
@@ -223,7 +225,7 @@ class FailOver:
         try:
             await asking.stop_master(self._nodes, Target.anyway(old))
         except NodeFailed as error:
-            raise Refused(
+            raise StartRefused(
                 f"{plan.old} answers, but its master daemon is not stopped for certain: {error}."
                 " Stop it there, or stop that node's node daemon too"
             ) from None
@@ -235,7 +237,7 @@ class FailOver:
 
     # Which state is newest
 
-    async def _newest(self, plan: Plan, own: OwnFiles, answering: set[str]) -> Newest:
+    async def _newest(self, plan: FailOverPlan, own: OwnFiles, answering: set[str]) -> Newest:
         """Finds the newest of what this node and the other candidates hold."""
         copies = []
         for node in plan.others:
@@ -256,7 +258,7 @@ class FailOver:
         self._warnings += [f"Left out: {text}" for text in newest.ignored]
         return newest
 
-    async def _copy(self, plan: Plan, own: OwnFiles, node: Node) -> Copy | None:
+    async def _copy(self, plan: FailOverPlan, own: OwnFiles, node: Node) -> Copy | None:
         """Returns what a candidate holds that may be newer, null if nothing is known of it."""
         try:
             held = await asking.holdings(
@@ -268,7 +270,7 @@ class FailOver:
             )
         except NodeFailed as error:
             if not self._wishes.keep_own:
-                raise Refused(
+                raise StartRefused(
                     f"Which files {node.name} holds is not known: {error}. {self._ways_out(node)}"
                 ) from None
             self._warnings.append(f"Not asked which files it holds: {error}")
@@ -291,7 +293,7 @@ class FailOver:
         )
 
     def _read(
-        self, plan: Plan, node: Node, held: Held, missing: Lacking
+        self, plan: FailOverPlan, node: Node, held: Held, missing: Lacking
     ) -> dict[str, bytes] | None:
         """Reads files of a candidate; null where they can't be read and need not be."""
         self._say(f"{node.name} differs: reading {missing.text()}")
@@ -301,7 +303,7 @@ class FailOver:
             if self._wishes.keep_own:
                 self._warnings.append(f"Not read, and not taken: {missing.text()}: {error}")
                 return None
-            raise Refused(
+            raise StartRefused(
                 f"{node.name} holds other files than this node ({missing.text()}), which can't be"
                 f" read: {error}. {self._ways_out(node)}"
             ) from None
@@ -312,7 +314,7 @@ class FailOver:
         }
         for path, content in found.items():
             if sha1(content) != digests[path]:
-                raise Refused(
+                raise StartRefused(
                     f"{path} on {node.name} changes while it is read: some master daemon is still"
                     " at work. Stop it first"
                 )
@@ -326,7 +328,7 @@ class FailOver:
 
     # Telling everybody, and the start
 
-    async def _tell(self, plan: Plan, snapshot: Snapshot, answering: set[str]) -> None:
+    async def _tell(self, plan: FailOverPlan, snapshot: Snapshot, answering: set[str]) -> None:
         """Tells the nodes of their new master: this one last."""
         targets = [
             (node, Target.anyway(node))
@@ -334,7 +336,9 @@ class FailOver:
             if node.name in answering and not node.offline
         ]
         candidates = [target for node, target in targets if node.master_candidate]
-        failed = await asking.send_config(self._nodes, candidates, self._files, Image(snapshot))
+        failed = await asking.send_config(
+            self._nodes, candidates, self._files, ConfigImage(snapshot)
+        )
         self._warnings += [f"Not given the new configuration: {text}" for text in failed]
         failed = await asking.send_ssconf(self._nodes, [target for _, target in targets], snapshot)
         self._warnings += [f"Not told who is master: {text}" for text in failed]
@@ -342,11 +346,11 @@ class FailOver:
             self._nodes, [Target.anyway(plan.node(plan.own))], snapshot
         )
         if own:
-            raise Refused(
+            raise StartRefused(
                 f"This node's own ssconf can't be written: {own[0]}. Run this again once it can"
             )
 
-    async def _start(self, plan: Plan) -> bool:
+    async def _start(self, plan: FailOverPlan) -> bool:
         """Has the daemon started; returns whether it runs."""
         self._say(f"Starting the master daemon on {plan.own}")
         try:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ganeti_masterd.jobs.model import Job, decode_job
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.replication.comparison import sha1
 
 #: How far above this node's own number another one's ``serial`` is looked for.
@@ -62,7 +62,7 @@ class Lacking(Struct, frozen=True):
     def __bool__(self) -> bool:
         return bool(self.config or self.jobs or self.archived)
 
-    def paths(self, files: Files) -> list[str]:
+    def paths(self, files: QueueFiles) -> list[str]:
         """Returns the paths of these files."""
         return [
             *([files.config] if self.config else []),

@@ -25,7 +25,7 @@ from ganeti_masterd.constants import (
 )
 from ganeti_masterd.errors import ConfigurationError
 from ganeti_masterd.failover.holdings import understood
-from ganeti_masterd.startup.checks import Refused
+from ganeti_masterd.startup.checks import StartRefused
 
 #: How much the document's serial grows at a fail-over. The old master may have made
 #: changes that nobody else got: none of them is to have the number of a later one.
@@ -67,13 +67,13 @@ def choose(own: Copy, others: Sequence[Copy], masters: Iterable[str]) -> Newest:
     """Returns the newest state among this node's and others'.
 
     ``masters`` are the nodes that a configuration may name as the master: the old
-    one, and this one where a fail-over was begun before. Raises :class:`Refused`
+    one, and this one where a fail-over was begun before. Raises :class:`StartRefused`
     if this node's own names another, or if two differ under the same serial.
     """
     allowed = tuple(masters)
     mine = _belongs(own, None, allowed)
     if isinstance(mine, str):
-        raise Refused(f"This node can't become the master: {mine}")
+        raise StartRefused(f"This node can't become the master: {mine}")
     valid, ignored = [(mine, own)], []
     for copy in others:
         found = _belongs(copy, mine.cluster.uuid, allowed)
@@ -86,7 +86,7 @@ def choose(own: Copy, others: Sequence[Copy], masters: Iterable[str]) -> Newest:
     snapshot, best = valid[0]
     for other, copy in valid[1:]:
         if other.header.serial_no == snapshot.header.serial_no and copy.config != best.config:
-            raise Refused(
+            raise StartRefused(
                 f"The configurations of {best.node} and {copy.node} differ, and both have the"
                 f" serial number {snapshot.header.serial_no}: two masters were at work. Compare"
                 " config.data on both, and put the right one in the other's place"
@@ -105,7 +105,7 @@ def choose(own: Copy, others: Sequence[Copy], masters: Iterable[str]) -> Newest:
 def promoted(snapshot: Snapshot, name: str, now: float) -> Snapshot:
     """Returns the configuration with the node ``name`` as the master, serials raised.
 
-    Raises :class:`Refused` if it may not be one.
+    Raises :class:`StartRefused` if it may not be one.
     """
     check_candidate(snapshot, name)
     node = snapshot.nodes.named(name)
@@ -117,15 +117,15 @@ def promoted(snapshot: Snapshot, name: str, now: float) -> Snapshot:
 
 
 def check_candidate(snapshot: Snapshot, name: str) -> None:
-    """Raises :class:`Refused` unless the node is an online master candidate."""
+    """Raises :class:`StartRefused` unless the node is an online master candidate."""
     node = snapshot.nodes.named(name)
     if node is None:
-        raise Refused(f"The configuration knows no node {name}: it can't become the master")
+        raise StartRefused(f"The configuration knows no node {name}: it can't become the master")
     if node.offline:
-        raise Refused(f"The configuration marks {name} as offline: it can't become the master")
+        raise StartRefused(f"The configuration marks {name} as offline: it can't become the master")
     if not node.master_candidate:
         others = sorted(each.name for each in snapshot.candidates())
-        raise Refused(
+        raise StartRefused(
             f"{name} is no master candidate: only one can become the master. These are:"
             f" {', '.join(others)}"
         )

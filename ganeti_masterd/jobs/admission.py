@@ -18,9 +18,9 @@ from ganeti_masterd.config.objects import FilterRule
 from ganeti_masterd.constants import STATUS_QUEUED
 from ganeti_masterd.errors import encode_error, prereq
 from ganeti_masterd.jobs import model
-from ganeti_masterd.jobs.dependencies import Decision, Dependencies, Outcome
+from ganeti_masterd.jobs.dependencies import Dependencies, DependencyDecision, DependencyOutcome
 from ganeti_masterd.jobs.model import Job
-from ganeti_masterd.jobs.rules import Action, Rule, Verdict, in_order, weigh
+from ganeti_masterd.jobs.rules import Action, JobRule, RuleVerdict, in_order, weigh
 from ganeti_masterd.jobs.scheduler import Limit, Scheduler
 from ganeti_masterd.timing import Timers
 
@@ -59,7 +59,7 @@ class Admission:
     def __init__(self, queue: QueueOfJobs) -> None:
         self._queue = queue
         self._dependencies = Dependencies()
-        self._rules: list[Rule] = []
+        self._rules: list[JobRule] = []
         #: Jobs that only a PAUSE keeps from the scheduler.
         self.paused: set[int] = set()
         #: Jobs whose end was decided here and is not published yet.
@@ -158,22 +158,22 @@ class Admission:
         else:
             self._queue.scheduler.add(job.id, job.priority, verdict.limits)
 
-    def _reject(self, job: Job, verdict: Verdict) -> None:
+    def _reject(self, job: Job, verdict: RuleVerdict) -> None:
         log.info("Filter rule {rule} rejects job {job}", rule=verdict.rule, job=job.id)
         now = self._queue.timers.now()
         self._end(model.cancel(job, now, f"Job rejected by filter rule {verdict.rule}"))
 
-    def _decide(self, decision: Decision) -> None:
+    def _decide(self, decision: DependencyDecision) -> None:
         queue = self._queue
         job = queue.tip(decision.job_id)
         if job is None or job.status != STATUS_QUEUED:
             return
-        if decision.outcome is Outcome.READY:
+        if decision.outcome is DependencyOutcome.READY:
             self._place(job)
             queue.wake()
             return
         now = queue.timers.now()
-        if decision.outcome is Outcome.CANCELED:
+        if decision.outcome is DependencyOutcome.CANCELED:
             self._end(model.cancel(job, now, decision.reason))
         else:
             error = encode_error(prereq(decision.reason, "wrong_state"))

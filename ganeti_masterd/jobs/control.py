@@ -24,7 +24,7 @@ from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.jobs.queue import JobQueue
 
 #: Whether it was done, and a sentence for people.
-Answer = tuple[bool, str]
+ControlAnswer = tuple[bool, str]
 
 #: How many jobs AutoArchiveJobs moves in one commit.
 ARCHIVE_SLICE = 500
@@ -36,7 +36,7 @@ class JobControl:
     def __init__(self, queue: JobQueue) -> None:
         self._queue = queue
 
-    def cancel(self, job_id: int, kill: bool = False) -> Deferred[Answer]:
+    def cancel(self, job_id: int, kill: bool = False) -> Deferred[ControlAnswer]:
         """Cancels a job that has not begun; informs (or with ``kill`` stops) a running one."""
         queue = self._queue
         job = queue.tip(job_id)
@@ -57,14 +57,14 @@ class JobControl:
             return succeed((True, f"Job {job_id} is being killed"))
         return succeed((False, "Job no longer waiting, can't cancel (informed it anyway)"))
 
-    def _dequeue(self, job: Job) -> Deferred[Answer]:
+    def _dequeue(self, job: Job) -> Deferred[ControlAnswer]:
         queue = self._queue
         # Not to be begun while the disk is at work; a failed commit puts it back.
         queue.admission.withdraw(job.id)
         ended = model.cancel(job, queue.timers.now())
         return queue.commit([ended]).addCallback(lambda _: (True, f"Dequeued job {job.id}"))
 
-    def change_priority(self, job_id: int, priority: int) -> Deferred[Answer]:
+    def change_priority(self, job_id: int, priority: int) -> Deferred[ControlAnswer]:
         """Changes the priority of a job's opcodes that have not begun to run.
 
         Raises ``OpPrereqError`` for a priority outside -20..19.
@@ -82,7 +82,7 @@ class JobControl:
             return succeed((False, f"Job {job_id} runs its last opcode"))
         changed = model.reprioritize(job, priority)
 
-        def durable(_: object) -> Answer:
+        def durable(_: object) -> ControlAnswer:
             queue.scheduler.reprioritize(job_id, priority)
             if queue.runner is not None:
                 queue.runner.reprioritize(job_id, priority)

@@ -22,7 +22,7 @@ from ganeti_masterd.constants import (
 DEFAULT_STATES = frozenset({STATUS_SUCCESS, STATUS_ERROR})
 
 
-class Outcome(Enum):
+class DependencyOutcome(Enum):
     """What the end of its dependencies means for a job."""
 
     READY = "ready"
@@ -30,22 +30,25 @@ class Outcome(Enum):
     FAILED = "failed"
 
 
-class Decision(Struct, frozen=True):
+class DependencyDecision(Struct, frozen=True):
     """The outcome for one job, with the text that its result shows."""
 
     job_id: int
-    outcome: Outcome
+    outcome: DependencyOutcome
     reason: str = ""
 
 
-def judge(dependency: int, status: str, wanted: frozenset[str]) -> tuple[Outcome, str]:
+def judge(dependency: int, status: str, wanted: frozenset[str]) -> tuple[DependencyOutcome, str]:
     """Returns what a dependency that ended in ``status`` means for the dependant."""
     if status in (wanted or DEFAULT_STATES):
-        return Outcome.READY, ""
+        return DependencyOutcome.READY, ""
     if status == STATUS_CANCELED:
-        return Outcome.CANCELED, f"Job {dependency}, on which this one depends, was canceled"
+        return (
+            DependencyOutcome.CANCELED,
+            f"Job {dependency}, on which this one depends, was canceled",
+        )
     return (
-        Outcome.FAILED,
+        DependencyOutcome.FAILED,
         f"Job {dependency}, on which this one depends, ended in {status}, "
         f"not in {' or '.join(sorted(wanted or DEFAULT_STATES))}",
     )
@@ -78,7 +81,7 @@ class Dependencies:
         job_id: int,
         wanted: Mapping[int, frozenset[str]],
         status_of: Callable[[int], str],
-    ) -> Decision | None:
+    ) -> DependencyDecision | None:
         """Adds a job; returns a decision if it need not wait, else null."""
         open_ones: dict[int, frozenset[str]] = {}
         for dependency, states in wanted.items():
@@ -87,10 +90,10 @@ class Dependencies:
                 open_ones[dependency] = states
                 continue
             outcome, reason = judge(dependency, status, states)
-            if outcome is not Outcome.READY:
-                return Decision(job_id, outcome, reason)
+            if outcome is not DependencyOutcome.READY:
+                return DependencyDecision(job_id, outcome, reason)
         if not open_ones:
-            return Decision(job_id, Outcome.READY)
+            return DependencyDecision(job_id, DependencyOutcome.READY)
         self._wanted[job_id] = open_ones
         for dependency in open_ones:
             self._dependants.setdefault(dependency, set()).add(job_id)
@@ -105,16 +108,16 @@ class Dependencies:
                 if not waiters:
                     del self._dependants[dependency]
 
-    def ended(self, job_id: int, status: str) -> list[Decision]:
+    def ended(self, job_id: int, status: str) -> list[DependencyDecision]:
         """Returns the decisions that the end of a job brings, by job id."""
         decisions = []
         for dependant in sorted(self._dependants.pop(job_id, ())):
             wanted = self._wanted[dependant]
             outcome, reason = judge(job_id, status, wanted.pop(job_id))
-            if outcome is not Outcome.READY:
+            if outcome is not DependencyOutcome.READY:
                 self.discard(dependant)
-                decisions.append(Decision(dependant, outcome, reason))
+                decisions.append(DependencyDecision(dependant, outcome, reason))
             elif not wanted:
                 del self._wanted[dependant]
-                decisions.append(Decision(dependant, Outcome.READY))
+                decisions.append(DependencyDecision(dependant, DependencyOutcome.READY))
         return decisions

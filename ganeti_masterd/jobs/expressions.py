@@ -20,7 +20,7 @@ from ganeti_masterd.patterns import BadPattern, Pattern
 MAX_DEPTH = 50
 
 #: Says whether named values match; raises :class:`Unanswerable`.
-Test = Callable[[Mapping[str, Any]], bool]
+ExpressionTest = Callable[[Mapping[str, Any]], bool]
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -69,7 +69,7 @@ class _Reader:
         self._comparisons_only = comparisons_only
         self._substitutes = substitutes
 
-    def read(self, document: Any, where: str, depth: int) -> Test:
+    def read(self, document: Any, where: str, depth: int) -> ExpressionTest:
         if depth > MAX_DEPTH:
             raise prereq(f"{where}: nested deeper than {MAX_DEPTH} levels")
         if not isinstance(document, (list, tuple)) or not document:
@@ -101,7 +101,7 @@ class _Reader:
         wanted = self._substitutes.get(value, value) if isinstance(value, str) else value
         return _comparison(_COMPARISONS[name], field, wanted)
 
-    def _other(self, test: Test) -> Test:
+    def _other(self, test: ExpressionTest) -> ExpressionTest:
         return _never if self._comparisons_only else test
 
 
@@ -118,11 +118,11 @@ def _field(name: Any, where: str) -> str:
     return name
 
 
-def _all(parts: list[Test]) -> Test:
+def _all(parts: list[ExpressionTest]) -> ExpressionTest:
     return lambda values: all(part(values) for part in parts)
 
 
-def _any(parts: list[Test]) -> Test:
+def _any(parts: list[ExpressionTest]) -> ExpressionTest:
     return lambda values: any(part(values) for part in parts)
 
 
@@ -137,7 +137,7 @@ def _value(values: Mapping[str, Any], field: str) -> Any:
         raise Unanswerable from None
 
 
-def _truth(field: str) -> Test:
+def _truth(field: str) -> ExpressionTest:
     def test(values: Mapping[str, Any]) -> bool:
         value = _value(values, field)
         if type(value) is not bool:
@@ -147,7 +147,9 @@ def _truth(field: str) -> Test:
     return test
 
 
-def _comparison(compare: Callable[[Any, Any], bool], field: str, wanted: str | int) -> Test:
+def _comparison(
+    compare: Callable[[Any, Any], bool], field: str, wanted: str | int
+) -> ExpressionTest:
     kinds = (str,) if isinstance(wanted, str) else (int, float)
 
     def test(values: Mapping[str, Any]) -> bool:
@@ -159,7 +161,7 @@ def _comparison(compare: Callable[[Any, Any], bool], field: str, wanted: str | i
     return test
 
 
-def _search(field: str, pattern: str | int, where: str) -> Test:
+def _search(field: str, pattern: str | int, where: str) -> ExpressionTest:
     if not isinstance(pattern, str):
         raise _malformed(where, "a regular expression", pattern)
     try:
@@ -176,7 +178,7 @@ def _search(field: str, pattern: str | int, where: str) -> Test:
     return test
 
 
-def _contains(field: str, wanted: str | int) -> Test:
+def _contains(field: str, wanted: str | int) -> ExpressionTest:
     def test(values: Mapping[str, Any]) -> bool:
         value = _value(values, field)
         if type(value) not in (list, tuple):

@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush
 SHORT = 64
 
 
-class Line:
+class ReadyLine:
     """Job ids by priority (the lower the more urgent), then by id."""
 
     __slots__ = ("_heap", "_priorities")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from twisted.internet.defer import Deferred
 
-from ganeti_masterd.config.document import Image
+from ganeti_masterd.config.document import ConfigImage
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.jobs.model import Job, encode_job
 from ganeti_masterd.jobs.queue import JobQueue
@@ -19,7 +19,7 @@ class PublishedState:
         self,
         queue: Callable[[], JobQueue],
         snapshot: Callable[[], Snapshot],
-        image: Callable[[], Image],
+        image: Callable[[], ConfigImage],
     ) -> None:
         self._queue = queue
         self.snapshot = snapshot

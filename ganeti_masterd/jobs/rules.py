@@ -27,7 +27,7 @@ from ganeti_masterd.opcodes.base import COMMON_PARAMETERS
 log = Logger()
 
 #: Whether a predicate matches a job.
-Predicate = Callable[[Job], bool]
+RulePredicate = Callable[[Job], bool]
 
 _RATE_LIMIT = re.compile(r"rate-limit:([0-9]{1,9}):([\x00-\x7f]*)", re.DOTALL)
 _RATE_LIMIT_START = "rate-limit:"
@@ -46,12 +46,12 @@ class Action(Enum):
     RATE_LIMIT = "RATE_LIMIT"
 
 
-class Rule(Struct, frozen=True):
+class JobRule(Struct, frozen=True):
     """A filter rule that has been understood; ``most`` counts for RATE_LIMIT alone."""
 
     uuid: str
     order: tuple[int, int, str]
-    predicates: tuple[Predicate, ...]
+    predicates: tuple[RulePredicate, ...]
     action: Action
     most: int = 0
 
@@ -60,7 +60,7 @@ class Rule(Struct, frozen=True):
         return all(predicate(job) for predicate in self.predicates)
 
 
-class Verdict(Struct, frozen=True):
+class RuleVerdict(Struct, frozen=True):
     """What becomes of a queued job: ``action`` is ACCEPT, PAUSE or REJECT.
 
     ``limits`` are those that an accepted job is under, ``rule`` is the uuid of the
@@ -72,10 +72,10 @@ class Verdict(Struct, frozen=True):
     rule: str = ""
 
 
-ACCEPTED = Verdict()
+ACCEPTED = RuleVerdict()
 
 
-def compile_rule(rule: FilterRule) -> Rule:
+def compile_rule(rule: FilterRule) -> JobRule:
     """Returns a rule, understood.
 
     Raises ``OpPrereqError`` with ``wrong_input`` for one that makes no sense, naming
@@ -88,10 +88,10 @@ def compile_rule(rule: FilterRule) -> Rule:
         _predicate(document, f"predicates[{n}]", rule.watermark)
         for n, document in enumerate(rule.predicates)
     )
-    return Rule(rule.uuid, (rule.priority, rule.watermark, rule.uuid), predicates, action, most)
+    return JobRule(rule.uuid, (rule.priority, rule.watermark, rule.uuid), predicates, action, most)
 
 
-def in_order(rules: Iterable[FilterRule]) -> list[Rule]:
+def in_order(rules: Iterable[FilterRule]) -> list[JobRule]:
     """Returns rules as they are weighed. One that makes no sense is logged and left out."""
     understood = []
     for rule in rules:
@@ -106,7 +106,7 @@ def in_order(rules: Iterable[FilterRule]) -> list[Rule]:
     return sorted(understood, key=lambda rule: rule.order)
 
 
-def weigh(rules: Sequence[Rule], job: Job) -> Verdict:
+def weigh(rules: Sequence[JobRule], job: Job) -> RuleVerdict:
     """Returns what rules (in order) and the job's own reasons decide about it."""
     limits = reason_limits(job)
     for rule in rules:
@@ -114,9 +114,9 @@ def weigh(rules: Sequence[Rule], job: Job) -> Verdict:
             continue
         if rule.action is Action.RATE_LIMIT:
             own = Limit(("rule", rule.uuid), rule.most)
-            return Verdict(Action.ACCEPT, (own, *limits), rule.uuid)
-        return Verdict(rule.action, limits, rule.uuid)
-    return Verdict(limits=limits) if limits else ACCEPTED
+            return RuleVerdict(Action.ACCEPT, (own, *limits), rule.uuid)
+        return RuleVerdict(rule.action, limits, rule.uuid)
+    return RuleVerdict(limits=limits) if limits else ACCEPTED
 
 
 def reason_limits(job: Job) -> tuple[Limit, ...]:
@@ -151,7 +151,7 @@ def _action(document: Any) -> tuple[Action, int]:
     )
 
 
-def _predicate(document: Any, where: str, watermark: int) -> Predicate:
+def _predicate(document: Any, where: str, watermark: int) -> RulePredicate:
     if not isinstance(document, (list, tuple)) or len(document) != 2:
         raise prereq(f"{where}: expected a list of a name and an expression")
     name, expression = document

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from ganeti_masterd.jobs.lines import Line
+from ganeti_masterd.jobs.lines import ReadyLine
 
 #: How many jobs may wait for locks at a time.
 MAX_BLOCKED = 1000
@@ -38,14 +38,14 @@ class Scheduler:
         self.max_blocked = max_blocked
         self.running: set[int] = set()
         self.blocked: set[int] = set()
-        self._ready = Line()
-        self._resuming = Line()
+        self._ready = ReadyLine()
+        self._resuming = ReadyLine()
         #: The limits of each job that has any, until it is discarded.
         self._limits: dict[int, tuple[Limit, ...]] = {}
         #: How many jobs under way count for a limit.
         self._taken: dict[tuple[str, str], int] = {}
         #: Ready jobs that met a full limit: a line for each limit, and who stands where.
-        self._held: dict[tuple[str, str], Line] = {}
+        self._held: dict[tuple[str, str], ReadyLine] = {}
         self._held_at: dict[int, tuple[str, str]] = {}
 
     def __len__(self) -> int:
@@ -146,7 +146,7 @@ class Scheduler:
             if full is None:
                 self._count(job_id)
                 return job_id
-            self._held.setdefault(full.key, Line()).add(job_id, priority)
+            self._held.setdefault(full.key, ReadyLine()).add(job_id, priority)
             self._held_at[job_id] = full.key
             for limit in limits:
                 self._let_one_try(limit)

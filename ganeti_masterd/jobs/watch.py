@@ -24,7 +24,7 @@ from ganeti_masterd.jobs.model import Job, LogEntry
 from ganeti_masterd.timing import Timer, Timers
 
 #: ``(values, log entries)``, as the answer holds them.
-Change = tuple[list[Any], list[LogEntry]]
+JobNews = tuple[list[Any], list[LogEntry]]
 
 #: Seconds that news may be held back while the job has not ended.
 SHORTLY = 0.01
@@ -45,7 +45,7 @@ class _Waiter:
         self.log_serial = log_serial
         self.held = False
         self.deadline = 0.0
-        self.done: Deferred[Change] | None = None
+        self.done: Deferred[JobNews] | None = None
         self.timer: Timer | None = None
 
     @property
@@ -86,7 +86,7 @@ class JobWatch:
         previous: Any,
         log_serial: int | None,
         timeout: float,
-    ) -> Change | Deferred[Change]:
+    ) -> JobNews | Deferred[JobNews]:
         """Returns the change at once for a job that has ended, else a Deferred of it.
 
         ``previous`` is the values that the client has, or null; ``log_serial``
@@ -150,7 +150,7 @@ class JobWatch:
         except Exception:
             return False
 
-    def _change(self, waiter: _Waiter) -> Change:
+    def _change(self, waiter: _Waiter) -> JobNews:
         return self._values(waiter.job, waiter.fields), waiter.news
 
     def _hold(self, waiter: _Waiter) -> None:
@@ -185,7 +185,7 @@ class JobWatch:
         if done is not None:
             done.errback(error)
 
-    def _leave(self, waiter: _Waiter) -> Deferred[Change] | None:
+    def _leave(self, waiter: _Waiter) -> Deferred[JobNews] | None:
         """Takes a client out; returns its Deferred, or None if it doesn't wait any more."""
         waiters = self._waiters.get(waiter.job.id, {})
         if waiter not in waiters:

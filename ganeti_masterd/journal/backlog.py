@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ganeti_masterd.journal.following import Image, Round
+from ganeti_masterd.journal.following import FollowedImage, Round
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row
 
 
@@ -47,7 +47,7 @@ class Backlog:
             else:
                 self._serial = max(self._serial or 0, row.reserved)
 
-    def take(self, seq: int, image: Callable[[], Image]) -> Taken:
+    def take(self, seq: int, image: Callable[[], FollowedImage]) -> Taken:
         """Returns a round of all that is due, ``seq`` being the last number published."""
         config = image() if self.config_due else None
         logs = [

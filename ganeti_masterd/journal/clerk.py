@@ -20,7 +20,7 @@ import msgspec
 from twisted.logger import Logger
 
 from ganeti_masterd.journal import clerk_process
-from ganeti_masterd.journal.clerk_process import LONGEST, Fault, Group, Orders
+from ganeti_masterd.journal.clerk_process import LONGEST, ClerkFault, FileGroup, Orders
 from ganeti_masterd.journal.files import GROUP, File, in_groups
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.thread import WAITING
@@ -53,7 +53,7 @@ class _Process:
         self, groups: Mapping[str, int], keep: Sequence[int], answered: Callable[[], object]
     ) -> None:
         """Starts it; raises ``OSError`` if that can't be done."""
-        self.answers: deque[Fault | _Gone | None] = deque()
+        self.answers: deque[ClerkFault | _Gone | None] = deque()
         #: Whether it has answered anything.
         self.served = False
         self._answered = answered
@@ -89,7 +89,7 @@ class _Process:
         """Which process it is."""
         return self._process.pid
 
-    def send(self, group: Group) -> None:
+    def send(self, group: FileGroup) -> None:
         """Hands over a group; raises ``OSError`` if it can't be taken."""
         self._socket.send(clerk_process.encode(group))
 
@@ -108,7 +108,7 @@ class _Process:
 
     def _read(self) -> None:
         while True:
-            answer: Fault | _Gone | None = _Gone()
+            answer: ClerkFault | _Gone | None = _Gone()
             with contextlib.suppress(OSError, msgspec.DecodeError):
                 if data := self._socket.recv(LONGEST):
                     answer = clerk_process.decode_answer(data)
@@ -124,7 +124,7 @@ class Clerk:
     """Replaces job files as :func:`in_groups` does, many by a process. Disk thread only.
 
     - ``resume``: lets a round go on that waits for the process; called in another thread.
-    - ``groups``: see :class:`~ganeti_masterd.journal.disk.Disk`.
+    - ``groups``: see :class:`~ganeti_masterd.journal.disk.RealDisk`.
     - ``keep``: descriptors that the process holds as well, such as the queue's lock: should
       it outlive this process for a moment, no other daemon begins before its end.
     - ``worth``: from how many files on they are the process's, which is started then.
@@ -189,14 +189,14 @@ class Clerk:
         return self._process
 
     def _by_process(
-        self, process: _Process, groups: deque[Group]
+        self, process: _Process, groups: deque[FileGroup]
     ) -> Generator[object, None, list[File]]:
         """Has groups replaced, in order; returns what the process did not live to do.
 
         Nothing is under way in the process once this returns or raises.
         """
-        under_way: deque[Group] = deque()
-        fault: Fault | None = None
+        under_way: deque[FileGroup] = deque()
+        fault: ClerkFault | None = None
         lost = False
         while not lost and (groups or under_way):
             if process.answers:
@@ -233,7 +233,7 @@ class Clerk:
         )
 
 
-def _groups(files: Sequence[File]) -> Iterator[Group]:
+def _groups(files: Sequence[File]) -> Iterator[FileGroup]:
     """Returns files in groups, each neither too long nor too heavy for one message."""
     group: list[File] = []
     weight = 0

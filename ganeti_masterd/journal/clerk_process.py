@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import File, replace_files
 from ganeti_masterd.journal.interfaces import IDisk
 
@@ -34,7 +34,7 @@ class Orders(Struct, frozen=True):
     """What a clerk is told on its command line.
 
     ``descriptor``: its socket; ``daemon``: the process id that it serves; ``groups``: see
-    :class:`~ganeti_masterd.journal.disk.Disk`.
+    :class:`~ganeti_masterd.journal.disk.RealDisk`.
     """
 
     descriptor: int
@@ -42,7 +42,7 @@ class Orders(Struct, frozen=True):
     groups: Mapping[str, int]
 
 
-class Fault(Struct, frozen=True, array_like=True):
+class ClerkFault(Struct, frozen=True, array_like=True):
     """Why a group could not be replaced: what an ``OSError`` says."""
 
     number: int
@@ -51,11 +51,11 @@ class Fault(Struct, frozen=True, array_like=True):
 
 
 #: One message to the clerk.
-Group = Sequence[File]
+FileGroup = Sequence[File]
 
 encode = msgspec.msgpack.Encoder().encode
 decode_group = msgspec.msgpack.Decoder(list[File]).decode
-decode_answer = msgspec.msgpack.Decoder(Fault | None).decode
+decode_answer = msgspec.msgpack.Decoder(ClerkFault | None).decode
 
 
 def serve(sock: socket.socket, disk: IDisk) -> None:
@@ -64,13 +64,13 @@ def serve(sock: socket.socket, disk: IDisk) -> None:
         sock.send(encode(replace(disk, decode_group(data))))
 
 
-def replace(disk: IDisk, files: Group) -> Fault | None:
+def replace(disk: IDisk, files: FileGroup) -> ClerkFault | None:
     """Replaces a group; returns why that failed, or null."""
     try:
         for _ in replace_files(disk, files):
             pass
     except OSError as error:
-        return Fault(error.errno or 0, error.strerror or str(error), error.filename)
+        return ClerkFault(error.errno or 0, error.strerror or str(error), error.filename)
     return None
 
 
@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     if not end_with(orders.daemon):
         return 1
     with socket.socket(fileno=orders.descriptor) as sock, contextlib.suppress(ConnectionError):
-        serve(sock, Disk(orders.groups))
+        serve(sock, RealDisk(orders.groups))
     return 0
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row
-from ganeti_masterd.journal.store import ConfigEntry, Entries, JobEntry, LogEntry, SerialEntry
+from ganeti_masterd.journal.store import ConfigEntry, Entries, JobEntry, SerialEntry, StoredLogEntry
 
 DIGEST_SIZE = 16
 
@@ -37,7 +37,7 @@ class Chain:
     holds the queue's lock, so nobody else makes such files.
     """
 
-    def __init__(self, disk: IDisk, files: Files, present: Iterable[int]) -> None:
+    def __init__(self, disk: IDisk, files: QueueFiles, present: Iterable[int]) -> None:
         self._disk = disk
         self._files = files
         self._present = set(present)
@@ -61,7 +61,7 @@ class Chain:
                 entries.jobs.append(JobEntry(seq, job_id, row.archived, body, base, made))
             elif isinstance(row, LogRow):
                 base = linked.get(row.job_id) or self._base(row.job_id)
-                entries.logs.append(LogEntry(row.job_id, seq, row.op_index, row.entry, base))
+                entries.logs.append(StoredLogEntry(row.job_id, seq, row.op_index, row.entry, base))
             elif isinstance(row, ConfigRow):
                 entries.config.append(ConfigEntry(seq, row.section, row.uuid, row.body))
             else:

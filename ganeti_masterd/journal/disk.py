@@ -18,7 +18,7 @@ MOST_OPEN = 64
 
 
 @implementer(IDisk)
-class Disk:
+class RealDisk:
     """An :class:`IDisk` on the filesystem of this machine.
 
     ``groups`` gives the group (gid) of a directory and what is made below, or of a

@@ -25,7 +25,7 @@ GROUP = 32
 File = tuple[str, bytes]
 
 
-class Files(Struct, frozen=True):
+class QueueFiles(Struct, frozen=True):
     """The files that follow the journal, by absolute paths.
 
     ``queue`` is the directory of the job queue, ``config`` the file config.data.

@@ -17,7 +17,7 @@ from ganeti_masterd.journal.digests import digest_of
 from ganeti_masterd.journal.files import (
     ARCHIVE_DIRECTORY_PERMS,
     File,
-    Files,
+    QueueFiles,
     in_groups,
     replace_file,
 )
@@ -29,7 +29,7 @@ from ganeti_masterd.journal.store import IStore
 KNOWN_DIRECTORIES = 64
 
 
-class Image(Protocol):
+class FollowedImage(Protocol):
     """The published configuration, as it stood when the image was taken."""
 
     def encode(self) -> bytes:
@@ -37,7 +37,7 @@ class Image(Protocol):
 
 
 class EncodedImage(Struct, frozen=True):
-    """An :class:`Image` whose bytes are at hand."""
+    """An :class:`FollowedImage` whose bytes are at hand."""
 
     content: bytes
 
@@ -56,7 +56,7 @@ class Round(Struct, frozen=True):
 
     seq: int
     serial: int | None
-    config: Image | None
+    config: FollowedImage | None
     jobs: Mapping[int, tuple[int, JobRow]]
     logs: Sequence[tuple[int, int]]
 
@@ -75,11 +75,11 @@ class JobFiles(Protocol):
         """Ends what it has running."""
 
 
-class Follower:
+class FileFollower:
     """Writes the files of one journal. Disk thread only."""
 
     def __init__(
-        self, disk: IDisk, store: IStore, files: Files, replace: Replace = in_groups
+        self, disk: IDisk, store: IStore, files: QueueFiles, replace: Replace = in_groups
     ) -> None:
         self._disk = disk
         self._store = store

@@ -19,13 +19,13 @@ from zope.interface import implementer
 
 from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import Committed, Events
-from ganeti_masterd.journal.following import Image, JobFiles
+from ganeti_masterd.journal.following import FollowedImage, JobFiles
 from ganeti_masterd.journal.interfaces import IJournal
 from ganeti_masterd.journal.recovery import Recovered
-from ganeti_masterd.journal.rounds import Pace, Rounds
+from ganeti_masterd.journal.rounds import FollowingPace, Rounds
 from ganeti_masterd.journal.rows import Row, SerialRow
 from ganeti_masterd.journal.thread import IDiskThread
-from ganeti_masterd.journal.writing import Writing
+from ganeti_masterd.journal.writing import JournalWriting
 from ganeti_masterd.observers import Observers
 from ganeti_masterd.timing import Timers
 
@@ -78,10 +78,10 @@ class Journal:
         thread: IDiskThread,
         timers: Timers,
         *,
-        config_image: Callable[[], Image],
+        config_image: Callable[[], FollowedImage],
         exact_serial: Callable[[], int | None],
         events: Events | None = None,
-        pace: Pace | None = None,
+        pace: FollowingPace | None = None,
         job_files: JobFiles | None = None,
     ) -> None:
         self.reserved = recovered.reserved
@@ -89,9 +89,13 @@ class Journal:
         self._timers = timers
         self._exact_serial = exact_serial
         self._events = events if events is not None else Events()
-        self._writing = Writing(recovered, job_files)
+        self._writing = JournalWriting(recovered, job_files)
         self._rounds = Rounds(
-            thread, timers, self._writing, config_image, pace if pace is not None else Pace()
+            thread,
+            timers,
+            self._writing,
+            config_image,
+            pace if pace is not None else FollowingPace(),
         )
         self._rollbacks: Observers[[]] = Observers("a commit that failed")
         self._gathered: list[_Commit] = []

@@ -12,7 +12,7 @@ from ganeti_masterd.journal.digests import NOTHING, Chain, digest_of
 from ganeti_masterd.journal.faults import JournalCorrupt
 from ganeti_masterd.journal.files import (
     TEMPORARY_SUFFIX,
-    Files,
+    QueueFiles,
     job_number,
     parse_serial,
 )
@@ -20,7 +20,7 @@ from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.replay import MergeConfig, MergeLog, replay
 from ganeti_masterd.journal.setaside import set_aside, standing
 from ganeti_masterd.journal.sqlite import SQLiteStore
-from ganeti_masterd.journal.store import Entries, Header, IStore
+from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
 
 log = Logger()
 
@@ -43,7 +43,7 @@ class Recovered(Struct, frozen=True):
 
     store: IStore
     disk: IDisk
-    files: Files
+    files: QueueFiles
     chain: Chain
     merge_log: MergeLog
     reserved: int
@@ -54,7 +54,7 @@ def recover(
     path: str,
     *,
     identity: Identity,
-    files: Files,
+    files: QueueFiles,
     disk: IDisk,
     merge_log: MergeLog,
     merge_config: MergeConfig,
@@ -85,7 +85,9 @@ def recover(
             replay(store, disk, files, held, merge_log=merge_log, merge_config=merge_config)
         serial, config = disk.read(files.serial), disk.read(files.config)
         store.adopt(
-            Header(identity.cluster, identity.master, (digest_of(config),), (digest_of(serial),))
+            JournalHeader(
+                identity.cluster, identity.master, (digest_of(config),), (digest_of(serial),)
+            )
         )
     except BaseException:
         store.close()
@@ -107,7 +109,7 @@ def check_journal(
     path: str,
     *,
     identity: Identity,
-    files: Files,
+    files: QueueFiles,
     disk: IDisk,
     now: Callable[[], float],
     open_store: Callable[[str], IStore] = SQLiteStore,
@@ -134,7 +136,7 @@ def _refuse_standing(path: str, disk: IDisk) -> None:
 
 
 def _fitting(
-    store: IStore, identity: Identity, files: Files, disk: IDisk, now: Callable[[], float]
+    store: IStore, identity: Identity, files: QueueFiles, disk: IDisk, now: Callable[[], float]
 ) -> Entries:
     """Returns the rows of a journal that fits the files; sets aside any other and raises."""
     held = store.load()
@@ -149,7 +151,7 @@ def _fitting(
 
 
 def misfit(
-    held: Entries, header: Header, identity: Identity, disk: IDisk, files: Files
+    held: Entries, header: JournalHeader, identity: Identity, disk: IDisk, files: QueueFiles
 ) -> str | None:
     """Returns why the rows must not go over the files, null where they fit.
 
@@ -198,7 +200,7 @@ def _lawful_digests(held: Entries) -> dict[int, tuple[set[bytes], bool]]:
     }
 
 
-def _tidy(disk: IDisk, files: Files) -> None:
+def _tidy(disk: IDisk, files: QueueFiles) -> None:
     """Removes what a crash left half written, before anything is written anew.
 
     Where the disk lost a part of a renaming, such a name may stand for the very file that

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from twisted.logger import Logger
 
 from ganeti_masterd.journal.digests import digest_of
-from ganeti_masterd.journal.files import Files, parse_serial
-from ganeti_masterd.journal.following import EncodedImage, Follower, Round
+from ganeti_masterd.journal.files import QueueFiles, parse_serial
+from ganeti_masterd.journal.following import EncodedImage, FileFollower, Round
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.rows import ConfigRow, JobRow
-from ganeti_masterd.journal.store import Entries, IStore, JobEntry, LogEntry
+from ganeti_masterd.journal.store import Entries, IStore, JobEntry, StoredLogEntry
 
 log = Logger()
 
@@ -28,7 +28,7 @@ MergeConfig = Callable[[bytes, Sequence[ConfigRow]], bytes]
 
 
 def fold_logs(
-    store: IStore, disk: IDisk, files: Files, held: Entries, merge_log: MergeLog
+    store: IStore, disk: IDisk, files: QueueFiles, held: Entries, merge_log: MergeLog
 ) -> Entries:
     """Makes a job row of each job that has log lines newer than its last row, durably.
 
@@ -36,7 +36,7 @@ def fold_logs(
     lines stays as it is, which is logged: no log line may stop a start.
     """
     last = last_rows(held)
-    open_lines: dict[int, list[LogEntry]] = {}
+    open_lines: dict[int, list[StoredLogEntry]] = {}
     for line in held.logs:
         if line.job_id not in last or line.seq > last[line.job_id].seq:
             open_lines.setdefault(line.job_id, []).append(line)
@@ -65,7 +65,7 @@ def fold_logs(
 def replay(
     store: IStore,
     disk: IDisk,
-    files: Files,
+    files: QueueFiles,
     held: Entries,
     *,
     merge_log: MergeLog,
@@ -92,7 +92,9 @@ def replay(
     }
     beyond = held.last_seq + 1  # lines of a job without a document go too
     logs = [(job_id, beyond) for job_id in {line.job_id for line in held.logs}]
-    for _ in Follower(disk, store, files).steps(Round(held.last_seq, serial, image, jobs, logs)):
+    for _ in FileFollower(disk, store, files).steps(
+        Round(held.last_seq, serial, image, jobs, logs)
+    ):
         pass
 
 

@@ -11,16 +11,16 @@ from twisted.python.failure import Failure
 
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.backlog import Backlog, Taken
-from ganeti_masterd.journal.following import Image
+from ganeti_masterd.journal.following import FollowedImage
 from ganeti_masterd.journal.rows import Row
 from ganeti_masterd.journal.thread import IDiskThread
-from ganeti_masterd.journal.writing import Writing
+from ganeti_masterd.journal.writing import JournalWriting
 from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
 
-class Pace(Struct, frozen=True):
+class FollowingPace(Struct, frozen=True):
     """How soon the files follow, in seconds.
 
     ``pause`` lets quick changes of one job become one file, also for most of those that
@@ -44,9 +44,9 @@ class Rounds:
         self,
         thread: IDiskThread,
         timers: Timers,
-        writing: Writing,
-        config_image: Callable[[], Image],
-        pace: Pace,
+        writing: JournalWriting,
+        config_image: Callable[[], FollowedImage],
+        pace: FollowingPace,
     ) -> None:
         self._thread = thread
         self._timers = timers

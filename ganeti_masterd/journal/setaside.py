@@ -24,14 +24,14 @@ from ganeti_masterd.constants import (
     STATUS_WAITING,
 )
 from ganeti_masterd.journal.faults import JournalError, JournalSetAside
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.replay import MergeConfig, MergeLog, last_rows, replay
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.journal.store import Entries, IStore
 
 #: "files": the journal is forgotten; "journal": its rows win over the files.
-Decision = Literal["files", "journal"]
+SetAsideDecision = Literal["files", "journal"]
 
 DROPPED_SUFFIX = ".dropped"
 
@@ -74,10 +74,10 @@ def standing(path: str, disk: IDisk) -> JournalSetAside | None:
 
 def resolve(
     path: str,
-    decision: Decision,
+    decision: SetAsideDecision,
     *,
     disk: IDisk,
-    files: Files,
+    files: QueueFiles,
     merge_log: MergeLog,
     merge_config: MergeConfig,
 ) -> str | None:

@@ -21,11 +21,11 @@ from ganeti_masterd.journal.faults import JournalCorrupt, JournalInUse, JournalT
 from ganeti_masterd.journal.store import (
     ConfigEntry,
     Entries,
-    Header,
     IStore,
     JobEntry,
-    LogEntry,
+    JournalHeader,
     SerialEntry,
+    StoredLogEntry,
 )
 
 SCHEMA_VERSION = 1
@@ -105,7 +105,7 @@ class SQLiteStore:
             self._db.close()
             raise
 
-    def header(self) -> Header | None:
+    def header(self) -> JournalHeader | None:
         """See :meth:`IStore.header`."""
         row = self._db.execute(
             "SELECT cluster, master, config, serial, reason FROM header"
@@ -113,9 +113,9 @@ class SQLiteStore:
         if row is None:
             return None
         cluster, master, config, serial, reason = row
-        return Header(cluster, master, _split(config), _split(serial), reason)
+        return JournalHeader(cluster, master, _split(config), _split(serial), reason)
 
-    def adopt(self, header: Header) -> None:
+    def adopt(self, header: JournalHeader) -> None:
         """See :meth:`IStore.adopt`."""
         with self._transaction():
             self._db.execute(
@@ -186,7 +186,7 @@ class SQLiteStore:
                 )
             ],
             logs=[
-                LogEntry(*row)
+                StoredLogEntry(*row)
                 for row in rows("SELECT job_id, seq, op_index, entry, base FROM logs ORDER BY seq")
             ],
             config=[

@@ -24,7 +24,7 @@ class JobEntry(NamedTuple):
     made: bytes
 
 
-class LogEntry(NamedTuple):
+class StoredLogEntry(NamedTuple):
     """A log line, with the digest of the job's file (or last row) that it adds to."""
 
     job_id: int
@@ -54,7 +54,7 @@ class Entries(Struct):
     """A batch to append, or all that a store holds; each list in the order of ``seq``."""
 
     jobs: list[JobEntry] = field(default_factory=list)
-    logs: list[LogEntry] = field(default_factory=list)
+    logs: list[StoredLogEntry] = field(default_factory=list)
     config: list[ConfigEntry] = field(default_factory=list)
     serials: list[SerialEntry] = field(default_factory=list)
 
@@ -64,7 +64,7 @@ class Entries(Struct):
     @property
     def last_seq(self) -> int:
         """The highest sequence number, 0 where there is no entry."""
-        lists: tuple[Sequence[JobEntry | LogEntry | ConfigEntry | SerialEntry], ...] = (
+        lists: tuple[Sequence[JobEntry | StoredLogEntry | ConfigEntry | SerialEntry], ...] = (
             self.jobs,
             self.logs,
             self.config,
@@ -73,7 +73,7 @@ class Entries(Struct):
         return max((entries[-1].seq for entries in lists if entries), default=0)
 
 
-class Header(Struct, frozen=True):
+class JournalHeader(Struct, frozen=True):
     """Whose journal it is, and which files it fits (DESIGN, journal rule 4).
 
     ``config`` and ``serial`` are the digests that config.data and serial may
@@ -97,10 +97,10 @@ class IStore(Interface):
 
     path: str = Attribute("The file of the store.")
 
-    def header() -> Header | None:
+    def header() -> JournalHeader | None:
         """Returns the header, null in a new store."""
 
-    def adopt(header: Header) -> None:
+    def adopt(header: JournalHeader) -> None:
         """Replaces the header."""
 
     def append(entries: Entries) -> None:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 Work = Callable[[], Any]
-Answer = Callable[[Any], object]
+DiskAnswer = Callable[[Any], object]
 
 #: A step of a round yields it when nothing can be done before ``resume``, else null.
 WAITING = object()
@@ -35,10 +35,10 @@ class IDiskThread(Interface):
     def start() -> None:
         """Begins to work; what was given before waits until then."""
 
-    def do(work: Work, answer: Answer) -> None:
+    def do(work: Work, answer: DiskAnswer) -> None:
         """Runs ``work()`` after all work given before, and before the next step of a round."""
 
-    def follow(steps: Steps, answer: Answer) -> None:
+    def follow(steps: Steps, answer: DiskAnswer) -> None:
         """Runs a round step by step; answers null at its end. One round at a time."""
 
     def hurry(steps: int) -> None:
@@ -47,7 +47,7 @@ class IDiskThread(Interface):
     def resume() -> None:
         """Lets a round that waits go on. For any thread."""
 
-    def stop(answer: Answer) -> None:
+    def stop(answer: DiskAnswer) -> None:
         """Ends after all that was given before, also the round, then answers null."""
 
 
@@ -58,8 +58,8 @@ class WorkOrder:
     """
 
     def __init__(self) -> None:
-        self._round: tuple[Steps, Answer] | None = None
-        self._last: Answer | None = None
+        self._round: tuple[Steps, DiskAnswer] | None = None
+        self._last: DiskAnswer | None = None
         self._waiting = False
         self.closed = False
 
@@ -68,12 +68,12 @@ class WorkOrder:
         """Whether a step can run while no work waits."""
         return not self._waiting and (self._round is not None or self._last is not None)
 
-    def take_round(self, steps: Steps, answer: Answer) -> None:
+    def take_round(self, steps: Steps, answer: DiskAnswer) -> None:
         """Takes a round; the one before must have ended."""
         assert self._round is None
         self._round = steps, answer
 
-    def take_stop(self, answer: Answer) -> None:
+    def take_stop(self, answer: DiskAnswer) -> None:
         """Ends after the round, if there is one."""
         self._last = answer
 
@@ -81,11 +81,11 @@ class WorkOrder:
         """Lets a round that waits go on."""
         self._waiting = False
 
-    def work(self, work: Work, answer: Answer) -> tuple[Answer, Any]:
+    def work(self, work: Work, answer: DiskAnswer) -> tuple[DiskAnswer, Any]:
         """Runs urgent work; returns whom to answer, and what."""
         return answer, _result(work)
 
-    def steps(self, count: int) -> tuple[Answer, Any] | None:
+    def steps(self, count: int) -> tuple[DiskAnswer, Any] | None:
         """Runs steps of the round, if there is one; returns as :meth:`step` at its end."""
         for _ in range(count):
             if self._round is None or self._waiting:
@@ -95,7 +95,7 @@ class WorkOrder:
                 return ended
         return None
 
-    def step(self) -> tuple[Answer, Any] | None:
+    def step(self) -> tuple[DiskAnswer, Any] | None:
         """Runs one step of the round; returns whom to answer, and what, at an end."""
         if self._round is not None:
             steps, answer = self._round
@@ -113,7 +113,7 @@ class WorkOrder:
 _END = object()
 
 # Takes the order; returns whom to answer, and what, if anyone.
-_Item = Callable[[WorkOrder], tuple[Answer, Any] | None]
+_Item = Callable[[WorkOrder], tuple[DiskAnswer, Any] | None]
 
 
 @implementer(IDiskThread)
@@ -129,7 +129,7 @@ class DiskThread:
         """See :meth:`IDiskThread.start`."""
         self._thread.start()
 
-    def do(self, work: Work, answer: Answer) -> None:
+    def do(self, work: Work, answer: DiskAnswer) -> None:
         """See :meth:`IDiskThread.do`."""
         self._items.put(lambda order: order.work(work, answer))
 
@@ -139,7 +139,7 @@ class DiskThread:
         self.do(work, done.callback)
         return done
 
-    def follow(self, steps: Steps, answer: Answer) -> None:
+    def follow(self, steps: Steps, answer: DiskAnswer) -> None:
         """See :meth:`IDiskThread.follow`."""
         self._items.put(lambda order: order.take_round(steps, answer))
 
@@ -151,7 +151,7 @@ class DiskThread:
         """See :meth:`IDiskThread.resume`."""
         self._items.put(WorkOrder.resume)
 
-    def stop(self, answer: Answer) -> None:
+    def stop(self, answer: DiskAnswer) -> None:
         """See :meth:`IDiskThread.stop`."""
 
         def ended(result: Any) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 from ganeti_masterd.journal.digests import digest_of
 from ganeti_masterd.journal.files import in_groups
-from ganeti_masterd.journal.following import Follower, JobFiles, Round
+from ganeti_masterd.journal.following import FileFollower, JobFiles, Round
 from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.replay import fold_logs, last_rows
 from ganeti_masterd.journal.rows import JobRow, Row
 
 
-class Writing:
+class JournalWriting:
     """The journal's work on disk. Disk thread only, once the thread runs."""
 
     def __init__(self, recovered: Recovered, job_files: JobFiles | None = None) -> None:
@@ -22,7 +22,7 @@ class Writing:
         self._store = recovered.store
         self._chain = recovered.chain
         replace = in_groups if job_files is None else job_files.replace
-        self._follower = Follower(recovered.disk, recovered.store, recovered.files, replace)
+        self._follower = FileFollower(recovered.disk, recovered.store, recovered.files, replace)
 
     def append(self, rows: Sequence[tuple[int, Row]]) -> None:
         """Makes numbered rows durable, all or none."""
@@ -34,7 +34,7 @@ class Writing:
         return function(self._recovered.disk, *args)
 
     def steps(self, round_: Round) -> Iterator[object]:
-        """Runs a round (see :meth:`Follower.steps`)."""
+        """Runs a round (see :meth:`FileFollower.steps`)."""
         yield from self._follower.steps(round_)
         for job_id, (_, row) in round_.jobs.items():
             if row.archived:

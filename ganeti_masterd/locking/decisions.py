@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ganeti_masterd.errors import LockError
-from ganeti_masterd.locking.levels import Level, Mode
+from ganeti_masterd.locking.levels import Level, LockMode
 
 
 class Granted(Struct, frozen=True):
@@ -31,7 +31,7 @@ class NotEnough(Struct, frozen=True):
     free: int
 
 
-class Failed(Struct, frozen=True):
+class LockFailed(Struct, frozen=True):
     """The owner's request ended without its locks."""
 
     owner: int
@@ -55,10 +55,10 @@ class LockState(Struct, frozen=True):
 
     level: Level
     name: str | None
-    mode: Mode | None
+    mode: LockMode | None
     owners: tuple[int, ...]
-    pending: tuple[tuple[Mode, tuple[int, ...]], ...]
+    pending: tuple[tuple[LockMode, tuple[int, ...]], ...]
 
 
-Decision = Granted | Waiting | NotEnough
-Outcome = Granted | Failed
+LockDecision = Granted | Waiting | NotEnough
+LockOutcome = Granted | LockFailed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ganeti_masterd.locking.levels import Level
-from ganeti_masterd.locking.line import Request
+from ganeti_masterd.locking.line import LockRequest
 
 NO_NAMES: Final[frozenset[str]] = frozenset()
 
@@ -43,7 +43,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.held: list[Holding | None] = [None] * len(Level)
-        self.request: Request | None = None
+        self.request: LockRequest | None = None
 
     @property
     def idle(self) -> bool:

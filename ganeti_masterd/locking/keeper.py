@@ -20,14 +20,14 @@ from ganeti_masterd.errors import DaemonStopping, LockError
 from ganeti_masterd.events import Events, LockWaited
 from ganeti_masterd.locking.ageing import STEP
 from ganeti_masterd.locking.decisions import (
-    Decision,
-    Failed,
     Granted,
+    LockDecision,
+    LockFailed,
+    LockOutcome,
     LockState,
     NotEnough,
-    Outcome,
 )
-from ganeti_masterd.locking.levels import Level, Wanted
+from ganeti_masterd.locking.levels import Level, WantedLocks
 from ganeti_masterd.locking.listing import LockRow, lock_rows
 from ganeti_masterd.locking.table import LockTable
 from ganeti_masterd.timing import Timer, Timers
@@ -49,11 +49,11 @@ class _Waiter(Struct, eq=False):
 
     job_id: int
     level: Level
-    wanted: Wanted
+    wanted: WantedLocks
     priority: int
     since: float
     deferred: Deferred[frozenset[str]]
-    outcome: Outcome | None = None
+    outcome: LockOutcome | None = None
     retry: Timer | None = None
 
 
@@ -85,7 +85,7 @@ class LockKeeper:
     # Asking
 
     def acquire(
-        self, job_id: int, level: Level, wanted: Wanted, priority: int = 0
+        self, job_id: int, level: Level, wanted: WantedLocks, priority: int = 0
     ) -> frozenset[str] | Deferred[frozenset[str]]:
         """Takes the locks wanted at one level.
 
@@ -198,7 +198,7 @@ class LockKeeper:
 
     # Within
 
-    def _wait(self, waiter: _Waiter, decision: Decision) -> None:
+    def _wait(self, waiter: _Waiter, decision: LockDecision) -> None:
         if isinstance(decision, NotEnough):
             waiter.retry = self._timers.later(RETRY, self._try_again, waiter)
         elif self._ageing is None or not self._ageing.active:
@@ -213,7 +213,7 @@ class LockKeeper:
                 waiter.job_id, waiter.level, wanted, waiter.priority, waiter.since
             )
         except LockError as error:
-            self._settle([Failed(waiter.job_id, waiter.level, error)])
+            self._settle([LockFailed(waiter.job_id, waiter.level, error)])
             return
         if isinstance(decision, Granted):
             self._settle([decision])
@@ -232,7 +232,7 @@ class LockKeeper:
                 log.failure("The new priority of job {job} was lost", job=change.owner)
         self._fire()
 
-    def _withdraw(self, waiter: _Waiter) -> list[Outcome]:
+    def _withdraw(self, waiter: _Waiter) -> list[LockOutcome]:
         del self._waiters[waiter.job_id]
         if waiter.retry is not None:
             waiter.retry.cancel()
@@ -245,11 +245,11 @@ class LockKeeper:
         if waiter is not None and waiter.deferred is deferred:
             self._settle(self._withdraw(waiter))
 
-    def _settle(self, outcomes: list[Outcome]) -> None:
+    def _settle(self, outcomes: list[LockOutcome]) -> None:
         self._record(outcomes)
         self._fire()
 
-    def _record(self, outcomes: list[Outcome]) -> None:
+    def _record(self, outcomes: list[LockOutcome]) -> None:
         for outcome in outcomes:
             waiter = self._waiters[outcome.owner]
             waiter.outcome = outcome

@@ -4,7 +4,7 @@ Locks are taken level by level, downwards, which is what makes deadlock
 impossible. At the cluster level there is one lock, :data:`BGL`; instances are
 locked by name, everything else by uuid (spec luxi 3).
 
-A logical unit declares a :class:`Wanted` for each level, made by
+A logical unit declares a :class:`WantedLocks` for each level, made by
 :func:`exclusive`, :func:`shared`, :func:`opportunistic`, or one of the values
 :data:`nothing`, :data:`all_shared` and :data:`all_exclusive`.
 """
@@ -42,7 +42,7 @@ class Level(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
-class Mode(Enum):
+class LockMode(Enum):
     """How a lock is held; the values are what the lock query shows."""
 
     SHARED = "shared"
@@ -54,7 +54,7 @@ def lock_name(level: Level, name: str) -> str:
     return f"{level.label}/{name}"
 
 
-class Wanted(Struct, frozen=True):
+class WantedLocks(Struct, frozen=True):
     """The locks that an opcode wants at one level.
 
     ``names`` null means the whole level: its own lock and every member.
@@ -64,7 +64,7 @@ class Wanted(Struct, frozen=True):
     ``ProgrammerError`` for a combination that makes no sense.
     """
 
-    mode: Mode
+    mode: LockMode
     names: frozenset[str] | None
     creating: frozenset[str] = frozenset()
     minimum: int | None = None
@@ -73,7 +73,7 @@ class Wanted(Struct, frozen=True):
         if self.creating:
             if self.names is None or not self.creating <= self.names:
                 raise ProgrammerError("A lock to be made must be among those named")
-            if self.mode is not Mode.EXCLUSIVE or self.minimum is not None:
+            if self.mode is not LockMode.EXCLUSIVE or self.minimum is not None:
                 raise ProgrammerError("A lock to be made is wanted exclusively, for certain")
         if self.minimum is not None and self.minimum < 1:
             raise ProgrammerError(f"An opportunistic minimum of {self.minimum} makes no sense")
@@ -83,39 +83,41 @@ class Wanted(Struct, frozen=True):
         """Whether nothing is wanted."""
         return self.names is not None and not self.names
 
-    def for_certain(self) -> Wanted:
+    def for_certain(self) -> WantedLocks:
         """Returns the same locks, all of them, however long it takes."""
-        return Wanted(self.mode, self.names)
+        return WantedLocks(self.mode, self.names)
 
 
-Names = str | Iterable[str]
+LockNames = str | Iterable[str]
 
 
-def _names(names: Names) -> frozenset[str]:
+def _names(names: LockNames) -> frozenset[str]:
     return frozenset((names,)) if isinstance(names, str) else frozenset(names)
 
 
-def exclusive(names: Names, *, creating: Names = ()) -> Wanted:
+def exclusive(names: LockNames, *, creating: LockNames = ()) -> WantedLocks:
     """Wants one name or several, alone; those in ``creating`` too, which need not exist."""
     new = _names(creating)
-    return Wanted(Mode.EXCLUSIVE, _names(names) | new, new)
+    return WantedLocks(LockMode.EXCLUSIVE, _names(names) | new, new)
 
 
-def shared(names: Names) -> Wanted:
+def shared(names: LockNames) -> WantedLocks:
     """Wants one name or several, together with others who share."""
-    return Wanted(Mode.SHARED, _names(names))
+    return WantedLocks(LockMode.SHARED, _names(names))
 
 
-def opportunistic(names: Names | None, minimum: int = 1, *, mode: Mode = Mode.EXCLUSIVE) -> Wanted:
+def opportunistic(
+    names: LockNames | None, minimum: int = 1, *, mode: LockMode = LockMode.EXCLUSIVE
+) -> WantedLocks:
     """Wants whatever is free of ``names`` (null: of the level), at least ``minimum``."""
-    return Wanted(mode, None if names is None else _names(names), minimum=minimum)
+    return WantedLocks(mode, None if names is None else _names(names), minimum=minimum)
 
 
 #: Wants no lock at this level.
-nothing: Final = Wanted(Mode.SHARED, frozenset())
+nothing: Final = WantedLocks(LockMode.SHARED, frozenset())
 
 #: Wants the whole level, together with others who share.
-all_shared: Final = Wanted(Mode.SHARED, None)
+all_shared: Final = WantedLocks(LockMode.SHARED, None)
 
 #: Wants the whole level, alone.
-all_exclusive: Final = Wanted(Mode.EXCLUSIVE, None)
+all_exclusive: Final = WantedLocks(LockMode.EXCLUSIVE, None)

@@ -10,15 +10,15 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from operator import attrgetter
 
-from ganeti_masterd.locking.levels import Level, Mode, Wanted
+from ganeti_masterd.locking.levels import Level, LockMode, WantedLocks
 
 #: Priority, arrival of the request's group, own arrival.
-Place = tuple[int, int, int]
+PlaceInLine = tuple[int, int, int]
 
 PLACE = attrgetter("place")
 
 
-class Request:
+class LockRequest:
     """What one owner waits for at one level. Its place is set by the level."""
 
     __slots__ = (
@@ -34,31 +34,31 @@ class Request:
     )
 
     def __init__(
-        self, owner: int, level: Level, wanted: Wanted, priority: int, since: float
+        self, owner: int, level: Level, wanted: WantedLocks, priority: int, since: float
     ) -> None:
         self.owner = owner
         self.level = level
         self.names = wanted.names
         self.creating = wanted.creating
-        self.alone = wanted.mode is Mode.EXCLUSIVE
+        self.alone = wanted.mode is LockMode.EXCLUSIVE
         #: The priority given; ageing counts from ``aged_since`` on top of it.
         self.priority = priority
         self.since = since
         self.aged_since = since
-        self.place: Place = (priority, 0, 0)
+        self.place: PlaceInLine = (priority, 0, 0)
 
     @property
-    def mode(self) -> Mode:
+    def mode(self) -> LockMode:
         """How the locks are wanted."""
-        return Mode.EXCLUSIVE if self.alone else Mode.SHARED
+        return LockMode.EXCLUSIVE if self.alone else LockMode.SHARED
 
 
-def enter(line: list[Request], request: Request) -> None:
+def enter(line: list[LockRequest], request: LockRequest) -> None:
     """Puts a request at its place in a sorted line."""
     insort(line, request, key=PLACE)
 
 
-def leave(line: list[Request], request: Request) -> None:
+def leave(line: list[LockRequest], request: LockRequest) -> None:
     """Takes a request, which must stand in it, out of a sorted line."""
     index = bisect_left(line, request.place, key=PLACE)
     assert line[index] is request
@@ -73,8 +73,8 @@ class Lock:
     def __init__(self) -> None:
         self.holder: int | None = None
         self.sharers: set[int] = set()
-        self.alone_line: list[Request] = []
-        self.shared_line: list[Request] = []
+        self.alone_line: list[LockRequest] = []
+        self.shared_line: list[LockRequest] = []
 
     @property
     def idle(self) -> bool:
@@ -82,18 +82,18 @@ class Lock:
         return not (self.holder is not None or self.sharers or self.alone_line or self.shared_line)
 
     @property
-    def mode(self) -> Mode | None:
+    def mode(self) -> LockMode | None:
         """How it is held, null if it isn't."""
         if self.holder is not None:
-            return Mode.EXCLUSIVE
-        return Mode.SHARED if self.sharers else None
+            return LockMode.EXCLUSIVE
+        return LockMode.SHARED if self.sharers else None
 
     @property
     def owners(self) -> set[int]:
         """Those who hold it."""
         return self.sharers if self.holder is None else {self.holder}
 
-    def admits(self, place: Place, alone: bool) -> bool:
+    def admits(self, place: PlaceInLine, alone: bool) -> bool:
         """Whether a request may have the lock now.
 
         It may if that conflicts with no holder and with no one who stands
@@ -116,16 +116,16 @@ class Lock:
         else:
             self.sharers.add(owner)
 
-    def line(self, alone: bool) -> list[Request]:
+    def line(self, alone: bool) -> list[LockRequest]:
         """Returns the line in which a request of this kind stands."""
         return self.alone_line if alone else self.shared_line
 
-    def head(self) -> list[Request]:
+    def head(self) -> list[LockRequest]:
         """Returns the one that may have the lock alone next, if one may now."""
         line = self.alone_line
         return line[:1] if line and self.admits(line[0].place, True) else []
 
-    def front(self) -> list[Request]:
+    def front(self) -> list[LockRequest]:
         """Returns all that this lock would admit now."""
         if self.holder is not None:
             return []
@@ -134,7 +134,7 @@ class Lock:
         first = self.alone_line[0].place
         return self.head() or self.shared_line[: bisect_left(self.shared_line, first, key=PLACE)]
 
-    def after(self, request: Request) -> list[Request]:
+    def after(self, request: LockRequest) -> list[LockRequest]:
         """Returns those who may get on because a request has just left its line.
 
         That is nobody if one of the other kind would still not be admitted in
@@ -147,6 +147,6 @@ class Lock:
             return self.alone_line[:1]
         return self.head() or self.front()[bisect_left(self.shared_line, place, key=PLACE) :]
 
-    def waiting(self) -> list[Request]:
+    def waiting(self) -> list[LockRequest]:
         """Returns all who wait, in order."""
         return sorted(self.alone_line + self.shared_line, key=PLACE)

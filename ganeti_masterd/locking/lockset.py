@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from ganeti_masterd.locking.decisions import LockState
-from ganeti_masterd.locking.levels import Level, Mode
-from ganeti_masterd.locking.line import PLACE, Lock, Place, Request, enter, leave
+from ganeti_masterd.locking.levels import Level, LockMode
+from ganeti_masterd.locking.line import PLACE, Lock, LockRequest, PlaceInLine, enter, leave
 
 
 class _Group:
@@ -40,7 +40,7 @@ class LockSet:
         self.whole = Lock()
         self._arrivals = 0
         self._groups: dict[tuple[int, frozenset[str] | None], _Group] = {}
-        self._named_alone: list[Request] = []
+        self._named_alone: list[LockRequest] = []
         self._held = 0
         self._held_alone = 0
         self._names: frozenset[str] | None = frozenset()
@@ -65,7 +65,7 @@ class LockSet:
 
     # Waiting
 
-    def next_place(self, priority: int, names: frozenset[str] | None, alone: bool) -> Place:
+    def next_place(self, priority: int, names: frozenset[str] | None, alone: bool) -> PlaceInLine:
         """Returns the place of one who comes now: last of its priority, or in its group."""
         self._arrivals += 1
         arrival = self._arrivals
@@ -75,7 +75,7 @@ class LockSet:
                 return (priority, group.arrival, arrival)
         return (priority, arrival, arrival)
 
-    def admits(self, request: Request) -> bool:
+    def admits(self, request: LockRequest) -> bool:
         """Whether a request, in line or not, may have all that it wants now."""
         place, alone = request.place, request.alone
         if not self.whole.admits(place, alone):
@@ -92,7 +92,7 @@ class LockSet:
         line = self._named_alone
         return not self._held_alone and not (line and line[0].place < place)
 
-    def admitted_names(self, names: Iterable[str], place: Place, alone: bool) -> list[str]:
+    def admitted_names(self, names: Iterable[str], place: PlaceInLine, alone: bool) -> list[str]:
         """Returns those of ``names`` that one who comes now may have, each by itself."""
         if not self.whole.admits(place, alone):
             return []
@@ -103,7 +103,7 @@ class LockSet:
                 found.append(name)
         return found
 
-    def enqueue(self, request: Request) -> None:
+    def enqueue(self, request: LockRequest) -> None:
         """Puts a request in line for all that it wants."""
         alone = request.alone
         if request.names is None:
@@ -120,7 +120,7 @@ class LockSet:
                 group = self._groups[key] = _Group(request.place[1])
             group.size += 1
 
-    def dequeue(self, request: Request) -> None:
+    def dequeue(self, request: LockRequest) -> None:
         """Takes a request out of every line, because it is granted or about to be moved."""
         alone = request.alone
         if request.names is None:
@@ -137,7 +137,7 @@ class LockSet:
             if not group.size:
                 del self._groups[key]
 
-    def abandon(self, request: Request, woken: list[Request]) -> None:
+    def abandon(self, request: LockRequest, woken: list[LockRequest]) -> None:
         """Takes a request out of every line and wakes those who stood behind it."""
         self.dequeue(request)
         if request.names is None:
@@ -167,7 +167,7 @@ class LockSet:
                 self._held += 1
             lock.take(owner, alone)
 
-    def free(self, owner: int, names: Iterable[str], woken: list[Request]) -> None:
+    def free(self, owner: int, names: Iterable[str], woken: list[LockRequest]) -> None:
         """Takes locks that an owner holds by name from it."""
         for name in names:
             lock = self.locks[name]
@@ -184,7 +184,7 @@ class LockSet:
             self._forget_idle(name, lock)
         self._wake_whole(woken)
 
-    def free_whole(self, owner: int, woken: list[Request]) -> None:
+    def free_whole(self, owner: int, woken: list[LockRequest]) -> None:
         """Takes the level's own lock from an owner who holds it."""
         whole = self.whole
         if whole.holder == owner:
@@ -197,7 +197,7 @@ class LockSet:
                 woken += whole.head()
                 self._wake_named(False, woken)
 
-    def downgrade(self, owner: int, names: Iterable[str], woken: list[Request]) -> None:
+    def downgrade(self, owner: int, names: Iterable[str], woken: list[LockRequest]) -> None:
         """Makes locks that an owner holds alone, by name, shared."""
         for name in names:
             lock = self.locks[name]
@@ -207,14 +207,14 @@ class LockSet:
             woken += lock.front()
         self._wake_whole(woken)
 
-    def downgrade_whole(self, owner: int, woken: list[Request]) -> None:
+    def downgrade_whole(self, owner: int, woken: list[LockRequest]) -> None:
         """Makes the level's own lock, which an owner holds alone, shared."""
         self.whole.holder = None
         self.whole.sharers.add(owner)
         woken += self.whole.front()
         self._wake_named(True, woken)
 
-    def waiting_for(self, name: str) -> list[Request]:
+    def waiting_for(self, name: str) -> list[LockRequest]:
         """Returns those who wait for a lock by its name, in order."""
         lock = self.locks.get(name)
         return lock.waiting() if lock is not None else []
@@ -244,7 +244,7 @@ class LockSet:
         if lock.idle:
             del self.locks[name]
 
-    def _wake_whole(self, woken: list[Request]) -> None:
+    def _wake_whole(self, woken: list[LockRequest]) -> None:
         if self._held_alone or not (self.whole.alone_line or self.whole.shared_line):
             return
         front = self.whole.front()
@@ -252,14 +252,16 @@ class LockSet:
             front = front[: bisect_left(front, self._named_alone[0].place, key=PLACE)]
         woken += front
 
-    def _wake_named(self, sharers_too: bool, woken: list[Request]) -> None:
+    def _wake_named(self, sharers_too: bool, woken: list[LockRequest]) -> None:
         for lock in self.locks.values():
             woken += lock.front() if sharers_too else lock.head()
 
 
 def _state(level: Level, name: str | None, lock: Lock) -> LockState:
-    pending: list[tuple[Mode, tuple[int, ...]]] = []
+    pending: list[tuple[LockMode, tuple[int, ...]]] = []
     for mode, group in groupby(lock.waiting(), key=lambda request: request.mode):
         owners = tuple(request.owner for request in group)
-        pending += [(mode, owners)] if mode is Mode.SHARED else [(mode, (one,)) for one in owners]
+        pending += (
+            [(mode, owners)] if mode is LockMode.SHARED else [(mode, (one,)) for one in owners]
+        )
     return LockState(level, name, lock.mode, tuple(sorted(lock.owners)), tuple(pending))

@@ -15,7 +15,7 @@ Owners are job ids; an owner waits for one request at a time. The rules:
   keeps everybody else from taking locks of the level that conflict.
 
 Every operation that frees something returns what came of it for others: a list
-of :class:`Granted` and :class:`Failed`, in the order of the lines. Misuse
+of :class:`Granted` and :class:`LockFailed`, in the order of the lines. Misuse
 raises ``LockError`` and changes nothing. Time comes in as seconds on any clock
 that only goes forward.
 """
@@ -28,17 +28,17 @@ from ganeti_masterd.errors import LockError
 from ganeti_masterd.locking.ageing import aged
 from ganeti_masterd.locking.decisions import (
     Aged,
-    Decision,
-    Failed,
     Granted,
+    LockDecision,
+    LockFailed,
+    LockOutcome,
     LockState,
     NotEnough,
-    Outcome,
     Waiting,
 )
 from ganeti_masterd.locking.holdings import NO_NAMES, Holding, Owner
-from ganeti_masterd.locking.levels import BGL, Level, Mode, Wanted, lock_name
-from ganeti_masterd.locking.line import PLACE, Request
+from ganeti_masterd.locking.levels import BGL, Level, LockMode, WantedLocks, lock_name
+from ganeti_masterd.locking.line import PLACE, LockRequest
 from ganeti_masterd.locking.lockset import LockSet
 
 #: In which order all that is held is released.
@@ -52,13 +52,13 @@ class LockTable:
         self._levels = [LockSet() for _ in Level]
         self._levels[Level.CLUSTER].add([BGL])
         self._owners: dict[int, Owner] = {}
-        self._requests: dict[int, Request] = {}
+        self._requests: dict[int, LockRequest] = {}
 
     # Asking
 
     def request(
-        self, owner: int, level: Level, wanted: Wanted, priority: int = 0, since: float = 0.0
-    ) -> Decision:
+        self, owner: int, level: Level, wanted: WantedLocks, priority: int = 0, since: float = 0.0
+    ) -> LockDecision:
         """Asks for locks at one level.
 
         ``since`` is when the owner began to wait, from which ageing counts. An
@@ -82,7 +82,7 @@ class LockTable:
                 raise LockError(f"There is no lock {lock_name(level, min(unknown))}")
             if level is Level.CLUSTER:
                 raise LockError("No lock can be made at the cluster level")
-        request = Request(owner, level, wanted, priority, since)
+        request = LockRequest(owner, level, wanted, priority, since)
         request.place = lockset.next_place(priority, names, request.alone)
         if record is None:
             record = self._owners[owner] = Owner()
@@ -92,17 +92,17 @@ class LockTable:
         record.request = self._requests[owner] = request
         return Waiting(owner, level)
 
-    def cancel(self, owner: int) -> list[Outcome]:
+    def cancel(self, owner: int) -> list[LockOutcome]:
         """Gives up what the owner waits for, if anything."""
         record = self._owners.get(owner)
         if record is None or record.request is None:
             return []
-        woken: list[Request] = []
+        woken: list[LockRequest] = []
         request = record.request
         self._withdraw(record, request, woken)
         return self._wake(self._levels[request.level], woken)
 
-    def set_priority(self, owner: int, priority: int, now: float = 0.0) -> list[Outcome]:
+    def set_priority(self, owner: int, priority: int, now: float = 0.0) -> list[LockOutcome]:
         """Moves what the owner waits for, if anything, to the end of another priority.
 
         Ageing starts anew from there.
@@ -112,28 +112,28 @@ class LockTable:
             return []
         request.priority = priority
         request.aged_since = now
-        woken: list[Request] = []
+        woken: list[LockRequest] = []
         self._move(request, priority, woken)
         return self._wake(self._levels[request.level], woken)
 
-    def age(self, now: float) -> tuple[list[Aged], list[Outcome]]:
+    def age(self, now: float) -> tuple[list[Aged], list[LockOutcome]]:
         """Makes those who waited long more urgent; returns who, and what came of it."""
         due = [
             (request, priority)
             for request in self._requests.values()
             if (priority := aged(request.priority, now - request.aged_since)) != request.place[0]
         ]
-        woken: list[list[Request]] = [[] for _ in Level]
+        woken: list[list[LockRequest]] = [[] for _ in Level]
         for request, priority in sorted(due, key=lambda change: change[0].place):
             self._move(request, priority, woken[request.level])
-        outcomes: list[Outcome] = []
+        outcomes: list[LockOutcome] = []
         for level in Level:
             outcomes += self._wake(self._levels[level], woken[level])
         return [Aged(request.owner, priority) for request, priority in due], outcomes
 
     # Giving back
 
-    def release(self, owner: int, level: Level, keep: Collection[str] = ()) -> list[Outcome]:
+    def release(self, owner: int, level: Level, keep: Collection[str] = ()) -> list[LockOutcome]:
         """Frees what the owner holds at a level, but for the names in ``keep``.
 
         One who holds a whole level goes on holding it if that keeps every member
@@ -147,7 +147,7 @@ class LockTable:
         if level is Level.CLUSTER and not kept and record.needs_cluster_lock:
             raise LockError(f"Job {owner} can't release the cluster lock before all others")
         lockset = self._levels[level]
-        woken: list[Request] = []
+        woken: list[LockRequest] = []
         if holding.whole is not None and not (holding.covered and kept >= holding.covered):
             by_name = holding.covered & kept
             lockset.free_whole(owner, woken)
@@ -163,7 +163,7 @@ class LockTable:
             self._forget_idle(owner, record)
         return self._wake(lockset, woken) if woken else []
 
-    def release_all(self, owner: int) -> list[Outcome]:
+    def release_all(self, owner: int) -> list[LockOutcome]:
         """Gives up what the owner waits for and frees all that it holds, last taken first."""
         outcomes = self.cancel(owner)
         record = self._owners.get(owner)
@@ -175,7 +175,7 @@ class LockTable:
 
     def downgrade(
         self, owner: int, level: Level, names: Iterable[str] | None = None
-    ) -> list[Outcome]:
+    ) -> list[LockOutcome]:
         """Makes what the owner holds alone at a level (null: all of it) shared.
 
         Raises ``LockError`` for a name that isn't held. A whole level is
@@ -190,7 +190,7 @@ class LockTable:
         if holding.whole is True and not whole and not chosen <= holding.named.keys():
             raise LockError(f"Job {owner} holds the whole level {level.label}, not single locks")
         lockset = self._levels[level]
-        woken: list[Request] = []
+        woken: list[LockRequest] = []
         changed = [name for name, alone in holding.named.items() if alone and name in chosen]
         lockset.downgrade(owner, changed, woken)
         holding.named.update(dict.fromkeys(changed, False))
@@ -234,7 +234,7 @@ class LockTable:
                 holding.named.update(dict.fromkeys(fresh, True))
         lockset.add(new)
 
-    def remove(self, owner: int, level: Level, name: str) -> list[Outcome]:
+    def remove(self, owner: int, level: Level, name: str) -> list[LockOutcome]:
         """Takes a member out of its level, and from its owner, who must hold it alone.
 
         Requests that name it fail with a ``LockError`` that says so, but for
@@ -248,13 +248,13 @@ class LockTable:
             raise LockError(f"There is no lock {lock_name(level, name)}")
         if record is None or holding is None or not holding.alone(name):
             raise self._not_held(owner, level, name)
-        outcomes: list[Outcome] = []
-        woken: list[Request] = []
+        outcomes: list[LockOutcome] = []
+        woken: list[LockRequest] = []
         for request in lockset.waiting_for(name):
             if name not in request.creating:
                 self._withdraw(self._owners[request.owner], request, woken)
                 error = LockError(f"The lock {lock_name(level, name)} was removed")
-                outcomes.append(Failed(request.owner, level, error))
+                outcomes.append(LockFailed(request.owner, level, error))
         lockset.discard(name)
         holding.covered -= {name}
         if holding.named.pop(name, None) is not None:
@@ -319,10 +319,10 @@ class LockTable:
         return record
 
     def _take_free(
-        self, owner: int, level: Level, wanted: Wanted, minimum: int, priority: int
-    ) -> Decision:
+        self, owner: int, level: Level, wanted: WantedLocks, minimum: int, priority: int
+    ) -> LockDecision:
         lockset = self._levels[level]
-        alone = wanted.mode is Mode.EXCLUSIVE
+        alone = wanted.mode is LockMode.EXCLUSIVE
         wished = lockset.names() if wanted.names is None else wanted.names & lockset.members
         place = lockset.next_place(priority, NO_NAMES, True)
         free = lockset.admitted_names(wished, place, alone)
@@ -336,7 +336,7 @@ class LockTable:
         lockset.hold(owner, free, alone)
         return Granted(owner, level, frozenset(free))
 
-    def _grant(self, record: Owner, lockset: LockSet, request: Request) -> Granted:
+    def _grant(self, record: Owner, lockset: LockSet, request: LockRequest) -> Granted:
         level, names, alone = request.level, request.names, request.alone
         lockset.hold(request.owner, names, alone)
         holding = record.held[level] = Holding()
@@ -347,21 +347,21 @@ class LockTable:
             holding.named = dict.fromkeys(names, alone)
         return Granted(request.owner, level, names)
 
-    def _withdraw(self, record: Owner, request: Request, woken: list[Request]) -> None:
+    def _withdraw(self, record: Owner, request: LockRequest, woken: list[LockRequest]) -> None:
         self._levels[request.level].abandon(request, woken)
         record.request = None
         del self._requests[request.owner]
         self._forget_idle(request.owner, record)
 
-    def _move(self, request: Request, priority: int, woken: list[Request]) -> None:
+    def _move(self, request: LockRequest, priority: int, woken: list[LockRequest]) -> None:
         lockset = self._levels[request.level]
         lockset.abandon(request, woken)
         request.place = lockset.next_place(priority, request.names, request.alone)
         lockset.enqueue(request)
         woken.append(request)
 
-    def _wake(self, lockset: LockSet, woken: list[Request]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    def _wake(self, lockset: LockSet, woken: list[LockRequest]) -> list[LockOutcome]:
+        outcomes: list[LockOutcome] = []
         for request in sorted(set(woken), key=PLACE):
             if self._requests.get(request.owner) is request and lockset.admits(request):
                 lockset.dequeue(request)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from msgspec import Struct
 
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.locking.levels import BGL, Level, Wanted, exclusive, nothing, shared
+from ganeti_masterd.locking.levels import BGL, Level, WantedLocks, exclusive, nothing, shared
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.rpc.interfaces import NodeResult
@@ -69,7 +69,7 @@ class LogicalUnit(Generic[O_co]):
         has to start over.
         """
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Returns what the opcode wants at one level, given the world as it is.
 
         Asked level by level; :attr:`held` says what was granted at the levels

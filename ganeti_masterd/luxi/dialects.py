@@ -30,17 +30,17 @@ from typing import Any
 from msgspec import Struct
 
 from ganeti_masterd.constants import JOB_NOTCHANGED
-from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.luxi.messages import LuxiRequest
 
 #: Makes today's form of a request's arguments; what it doesn't understand it leaves alone.
 Reshape = Callable[[list[Any]], list[Any]]
 #: Makes the dialect's answer of the arguments (today's form) and today's answer.
-Answer = Callable[[Sequence[Any], Any], Any]
+DialectAnswer = Callable[[Sequence[Any], Any], Any]
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
-class Form(Struct, frozen=True):
+class DialectForm(Struct, frozen=True):
     """How a dialect's form of one method differs.
 
     ``options`` are keyword arguments for the function that answers it. If
@@ -48,21 +48,21 @@ class Form(Struct, frozen=True):
     """
 
     arguments: Reshape | None = None
-    answer: Answer | None = None
+    answer: DialectAnswer | None = None
     options: Mapping[str, Any] = _NO_OPTIONS
     null_if_lost: bool = False
 
 
-SAME = Form()
+SAME = DialectForm()
 
 
 class Dialect(Struct, frozen=True):
     """A dialect: its name, and the methods whose form differs."""
 
     name: str
-    forms: Mapping[str, Form]
+    forms: Mapping[str, DialectForm]
 
-    def form(self, method: str) -> Form:
+    def form(self, method: str) -> DialectForm:
         """Returns how the method's form differs; the empty :data:`SAME` if it doesn't."""
         return self.forms.get(method, SAME)
 
@@ -150,8 +150,8 @@ def _exports(args: Sequence[Any], rows: Sequence[Sequence[Any]]) -> dict[str, An
     return found
 
 
-_JOB = Form(_one_job)
-_JOBS = Form(_many_jobs)
+_JOB = DialectForm(_one_job)
+_JOBS = DialectForm(_many_jobs)
 
 #: What 3.x clients speak, and all who say no version.
 MODERN = Dialect(
@@ -163,17 +163,17 @@ MODERN = Dialect(
 CLASSIC = Dialect(
     "2.x",
     {
-        "SubmitJob": Form(_one_job, _text_id),
-        "SubmitJobToDrainedQueue": Form(_one_job, _text_id),
-        "SubmitManyJobs": Form(_many_jobs, _text_ids),
-        "WaitForJobChange": Form(_numbered, _change, null_if_lost=True),
-        "QueryJobs": Form(answer=_rows, options={"null_rows": True}),
-        "QueryExports": Form(answer=_exports),
-        "QueryTags": Form(_named),
+        "SubmitJob": DialectForm(_one_job, _text_id),
+        "SubmitJobToDrainedQueue": DialectForm(_one_job, _text_id),
+        "SubmitManyJobs": DialectForm(_many_jobs, _text_ids),
+        "WaitForJobChange": DialectForm(_numbered, _change, null_if_lost=True),
+        "QueryJobs": DialectForm(answer=_rows, options={"null_rows": True}),
+        "QueryExports": DialectForm(answer=_exports),
+        "QueryTags": DialectForm(_named),
     },
 )
 
 
-def dialect_of(request: Request) -> Dialect:
+def dialect_of(request: LuxiRequest) -> Dialect:
     """Returns the dialect of whoever sent the request."""
     return CLASSIC if request.classic else MODERN

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from ganeti_masterd.constants import LUXI_DEF_RWTO
 from ganeti_masterd.errors import LuxiError
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
-from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.luxi.messages import LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.luxi.server import LuxiServer
 from ganeti_masterd.timing import Timer, Timers
@@ -26,7 +26,7 @@ MAX_LINGERING = 256
 
 #: Takes a request and who sent it; returns the result, an
 #: :class:`~ganeti_masterd.luxi.messages.Encoded`, or a Deferred of either; may raise.
-Answer = Callable[[Request, Peer], object]
+AnswerFunction = Callable[[LuxiRequest, Peer], object]
 
 
 class LuxiFactory(ServerFactory):
@@ -47,7 +47,7 @@ class LuxiFactory(ServerFactory):
 
     def __init__(
         self,
-        answer: Answer,
+        answer: AnswerFunction,
         timers: Timers,
         *,
         idle_timeout: float | None = LUXI_DEF_RWTO,

@@ -30,7 +30,7 @@ _encode = msgspec.json.Encoder().encode
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 
 
-class Request(msgspec.Struct, frozen=True, gc=False):
+class LuxiRequest(msgspec.Struct, frozen=True, gc=False):
     """One call: the method's name, its positional arguments, the version sent (if any)."""
 
     method: str
@@ -62,7 +62,7 @@ class Encoded:
         return self.reply[len(_SUCCESS) : -len(_END)]
 
 
-def decode_request(message: bytes) -> Request:
+def decode_request(message: bytes) -> LuxiRequest:
     """Returns the request that a message holds. Keys it doesn't know are ignored.
 
     Raises ``ProtocolError`` if the message can't be understood: answer, then close.
@@ -91,7 +91,7 @@ def decode_request(message: bytes) -> Request:
         raise OpPrereqError(
             f"{_shown(method)}: the arguments must be a list, not {_kind(args)}", ECODE_INVAL
         )
-    return Request(method, args, version)
+    return LuxiRequest(method, args, version)
 
 
 def encode_reply(result: Any) -> bytes:

@@ -23,7 +23,7 @@ from ganeti_masterd.constants import LUXI_EOM
 from ganeti_masterd.errors import GenericError, LuxiError, ProgrammerError
 from ganeti_masterd.luxi.documents import ProtocolError
 from ganeti_masterd.luxi.framing import Framer, MessageTooLarge
-from ganeti_masterd.luxi.messages import Request, decode_request, encode_error, encode_reply
+from ganeti_masterd.luxi.messages import LuxiRequest, decode_request, encode_error, encode_reply
 from ganeti_masterd.luxi.peers import Peer, hung_up, peer_of
 
 log = Logger()
@@ -48,7 +48,7 @@ class Connections(typing.Protocol):
     requests: int
 
     @property
-    def answer(self) -> Callable[[Request, Peer], Any]:
+    def answer(self) -> Callable[[LuxiRequest, Peer], Any]:
         """What is called for every request; its result, or a Deferred of it, is the answer."""
 
     @property

@@ -13,10 +13,10 @@ from typing import Literal
 from msgspec import Struct
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-Kind = Literal["counter", "gauge", "histogram"]
+MetricKind = Literal["counter", "gauge", "histogram"]
 
 #: Values of a metric's labels, in the declared order.
-Key = tuple[str, ...]
+MetricKey = tuple[str, ...]
 
 #: Upper bounds in seconds, for what takes from milliseconds to an hour.
 LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
@@ -28,12 +28,12 @@ class Declared(Struct, frozen=True):
     """One metric; ``bounds`` are a histogram's upper bounds in seconds, ascending."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     text: str
-    labels: Key = ()
+    labels: MetricKey = ()
     bounds: tuple[float, ...] = ()
 
-    def family(self, values: Mapping[Key, float]) -> Metric:
+    def family(self, values: Mapping[MetricKey, float]) -> Metric:
         """Returns a counter or gauge with its values by label values."""
         if self.kind == "counter":
             counts = CounterMetricFamily(self.name, self.text, labels=self.labels)
@@ -51,7 +51,7 @@ METRICS: dict[str, Declared] = {}
 
 
 def _declare(
-    name: str, kind: Kind, text: str, labels: Key, bounds: tuple[float, ...] = ()
+    name: str, kind: MetricKind, text: str, labels: MetricKey, bounds: tuple[float, ...] = ()
 ) -> Declared:
     return METRICS.setdefault(name, Declared(name, kind, text, labels, bounds))
 

@@ -16,13 +16,13 @@ PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json"
 
 #: A page's response code, type and content.
-Page = tuple[int, str, bytes]
+WebPage = tuple[int, str, bytes]
 
 
 class ReadOnly(Resource):
     """A page that is what ``make`` returns, and has no pages below it."""
 
-    def __init__(self, make: Callable[[], Page]) -> None:
+    def __init__(self, make: Callable[[], WebPage]) -> None:
         super().__init__()
         self._make = make
 
@@ -58,15 +58,15 @@ def pages(registry: CollectorRegistry, status: Callable[[], Status]) -> Resource
     return root
 
 
-def _nothing_here() -> Page:
+def _nothing_here() -> WebPage:
     return http.NOT_FOUND, PLAIN, b"There are /metrics, /status and /healthz\n"
 
 
-def _status(status: Status) -> Page:
+def _status(status: Status) -> WebPage:
     return http.OK, JSON, msgspec.json.format(msgspec.json.encode(status)) + b"\n"
 
 
-def _health(status: Status) -> Page:
+def _health(status: Status) -> WebPage:
     if not status.faults:
         return http.OK, PLAIN, b"ok\n"
     return http.SERVICE_UNAVAILABLE, PLAIN, "\n".join([*status.faults, ""]).encode()

@@ -14,7 +14,7 @@ from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.timing import Timers
 
 
-class Journal(Protocol):
+class MonitoredJournal(Protocol):
     """The journal and the files that follow it; a fault is null where there is none."""
 
     @property
@@ -30,7 +30,7 @@ class Journal(Protocol):
         """Why the files can't be written."""
 
 
-class Listener(Protocol):
+class MonitoredListener(Protocol):
     """A LUXI socket's connections."""
 
     requests: int
@@ -41,7 +41,7 @@ class Listener(Protocol):
         """How many clients are connected."""
 
 
-class Pool(Protocol):
+class MonitoredPool(Protocol):
     """A thread pool."""
 
     @property
@@ -60,7 +60,7 @@ class Parts(Struct, frozen=True):
     timers: Timers
     snapshot: Callable[[], Snapshot]
     queue: JobQueue
-    journal: Journal
-    listeners: Mapping[str, Listener]
-    pools: Mapping[str, Pool]
+    journal: MonitoredJournal
+    listeners: Mapping[str, MonitoredListener]
+    pools: Mapping[str, MonitoredPool]
     replicas: Callable[[], Sequence[Replica]] = tuple

@@ -10,7 +10,7 @@ from ganeti_masterd import __version__
 from ganeti_masterd.monitoring import declarations as metrics
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.parts import Parts
-from ganeti_masterd.replication.standing import Standing
+from ganeti_masterd.replication.standing import CandidateStanding
 
 
 class Readings:
@@ -66,7 +66,7 @@ class Readings:
     def _replicas(self) -> Iterator[Metric]:
         replicas = self._parts.replicas()
         yield metrics.REPLICAS_CURRENT.family(
-            {(each.node,): each.standing is Standing.CURRENT for each in replicas}
+            {(each.node,): each.standing is CandidateStanding.CURRENT for each in replicas}
         )
         yield metrics.REPLICAS_WAITING.family({(each.node,): each.waiting for each in replicas})
 

@@ -8,7 +8,7 @@ from ganeti_masterd import __version__
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.latency import ReactorLatency
 from ganeti_masterd.monitoring.parts import Parts
-from ganeti_masterd.replication.standing import Standing
+from ganeti_masterd.replication.standing import CandidateStanding
 
 
 class QueueStatus(Struct, frozen=True):
@@ -130,7 +130,7 @@ class StatusReport:
                 parts.journal.backlog, parts.journal.fault, parts.journal.files_fault
             ),
             replicas={
-                each.node: ReplicaStatus(each.standing is Standing.CURRENT, each.waiting)
+                each.node: ReplicaStatus(each.standing is CandidateStanding.CURRENT, each.waiting)
                 for each in parts.replicas()
             },
             pools={name: PoolStatus(pool.busy, pool.limit) for name, pool in parts.pools.items()},

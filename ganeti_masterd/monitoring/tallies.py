@@ -12,7 +12,7 @@ from bisect import bisect_left
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from ganeti_masterd.monitoring.declarations import Declared, Key
+from ganeti_masterd.monitoring.declarations import Declared, MetricKey
 
 
 class Counter:
@@ -22,7 +22,7 @@ class Counter:
 
     def __init__(self, declared: Declared) -> None:
         self.declared = declared
-        self.values: dict[Key, float] = {} if declared.labels else {(): 0}
+        self.values: dict[MetricKey, float] = {} if declared.labels else {(): 0}
 
     def add(self, *key: str, by: float = 1) -> None:
         """Counts ``by`` more."""
@@ -50,7 +50,7 @@ class Histogram:
 
     def __init__(self, declared: Declared) -> None:
         self.declared = declared
-        self._series: dict[Key, _Series] = {}
+        self._series: dict[MetricKey, _Series] = {}
         if not declared.labels:
             self._series[()] = _Series(len(declared.bounds))
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Hooks
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
 from ganeti_masterd.opcodes.targets import InstanceOpcode
-from ganeti_masterd.opcodes.types import ExportMode, NonEmptyStr, NonNegativeInt, Params
+from ganeti_masterd.opcodes.types import ExportMode, ParamValues
 
 
 class BackupPrepare(InstanceOpcode, tag="OP_BACKUP_PREPARE", frozen=True, kw_only=True):
     """Prepares the export of an instance; a remote one needs a key and a handshake."""
 
-    RESULT = Params | None
+    RESULT = ParamValues | None
 
     mode: ExportMode
 

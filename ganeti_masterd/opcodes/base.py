@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from ganeti_masterd.opcodes.types import Dependency, NonNegativeInt, Priority, Reason
+from ganeti_masterd.opcodes.checks import NonNegativeInt
+from ganeti_masterd.opcodes.types import Dependency, Priority, Reason
 
 
 class Hooks(Struct, frozen=True):

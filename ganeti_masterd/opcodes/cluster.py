@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
+from ganeti_masterd.opcodes.checks import NicParams, NonEmptyStr, NonNegativeInt
 from ganeti_masterd.opcodes.results import JobsResult
 from ganeti_masterd.opcodes.types import (
     DiskTemplateName,
     Hypervisor,
-    Names,
-    NicParams,
-    NonEmptyStr,
-    NonNegativeInt,
+    ObjectNames,
     OsStatusChange,
-    Params,
     ParamsByTemplate,
+    ParamValues,
     PositiveInt,
     PrivateParamsByOs,
     SshKeyType,
@@ -40,7 +38,7 @@ class ClusterDestroy(Opcode, tag="OP_CLUSTER_DESTROY", frozen=True, kw_only=True
 class ClusterQuery(Opcode, tag="OP_CLUSTER_QUERY", frozen=True, kw_only=True):
     """Tells the cluster's version, parameters and policies."""
 
-    RESULT = Params
+    RESULT = ParamValues
 
 
 class ClusterConfigQuery(Opcode, tag="OP_CLUSTER_CONFIG_QUERY", frozen=True, kw_only=True):
@@ -48,7 +46,7 @@ class ClusterConfigQuery(Opcode, tag="OP_CLUSTER_CONFIG_QUERY", frozen=True, kw_
 
     RESULT = list[Any]
 
-    output_fields: Names
+    output_fields: ObjectNames
 
 
 class ClusterRename(Opcode, tag="OP_CLUSTER_RENAME", frozen=True, kw_only=True):
@@ -68,14 +66,14 @@ class ClusterSetParams(Opcode, tag="OP_CLUSTER_SET_PARAMS", frozen=True, kw_only
     RESULT = JobsResult | None
 
     force: bool = False
-    hv_state: Params | None = None
-    disk_state: Params | None = None
+    hv_state: ParamValues | None = None
+    disk_state: ParamValues | None = None
     vg_name: str | None = None
     enabled_hypervisors: tuple[Hypervisor, ...] | None = None
-    hvparams: dict[str, Params] | None = None
-    beparams: Params | None = None
-    os_hvp: dict[str, Params] | None = None
-    osparams: dict[str, Params] | None = None
+    hvparams: dict[str, ParamValues] | None = None
+    beparams: ParamValues | None = None
+    os_hvp: dict[str, ParamValues] | None = None
+    osparams: dict[str, ParamValues] | None = None
     osparams_private_cluster: PrivateParamsByOs | None = None
     diskparams: ParamsByTemplate | None = None
     candidate_pool_size: PositiveInt | None = None
@@ -87,15 +85,15 @@ class ClusterSetParams(Opcode, tag="OP_CLUSTER_SET_PARAMS", frozen=True, kw_only
     maintain_node_health: bool | None = None
     prealloc_wipe_disks: bool | None = None
     nicparams: NicParams | None = None
-    ndparams: Params | None = None
-    ipolicy: Params | None = None
+    ndparams: ParamValues | None = None
+    ipolicy: ParamValues | None = None
     drbd_helper: str | None = None
     default_iallocator: str | None = None
-    default_iallocator_params: Params | None = None
+    default_iallocator_params: ParamValues | None = None
     mac_prefix: NonEmptyStr | None = None
     master_netdev: str | None = None
     master_netmask: NonNegativeInt | None = None
-    reserved_lvs: Names | None = None
+    reserved_lvs: ObjectNames | None = None
     hidden_os: tuple[OsStatusChange, ...] | None = None
     blacklisted_os: tuple[OsStatusChange, ...] | None = None
     use_external_mip_script: bool | None = None
@@ -107,7 +105,7 @@ class ClusterSetParams(Opcode, tag="OP_CLUSTER_SET_PARAMS", frozen=True, kw_only
     install_image: str | None = None
     instance_communication_network: str | None = None
     zeroing_image: str | None = None
-    compression_tools: Names | None = None
+    compression_tools: ObjectNames | None = None
     enabled_user_shutdown: bool | None = None
     enabled_data_collectors: dict[str, bool] | None = None
     data_collector_interval: dict[str, int] | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
+from ganeti_masterd.opcodes.checks import NonEmptyStr
 from ganeti_masterd.opcodes.results import JobsResult
-from ganeti_masterd.opcodes.types import AllocPolicy, Names, NonEmptyStr, Params, ParamsByTemplate
+from ganeti_masterd.opcodes.types import AllocPolicy, ObjectNames, ParamsByTemplate, ParamValues
 
 
 class GroupAdd(Opcode, tag="OP_GROUP_ADD", frozen=True, kw_only=True):
@@ -18,11 +19,11 @@ class GroupAdd(Opcode, tag="OP_GROUP_ADD", frozen=True, kw_only=True):
 
     group_name: NonEmptyStr
     alloc_policy: AllocPolicy | None = None
-    ndparams: Params | None = None
+    ndparams: ParamValues | None = None
     diskparams: ParamsByTemplate | None = None
-    hv_state: Params | None = None
-    disk_state: Params | None = None
-    ipolicy: Params | None = None
+    hv_state: ParamValues | None = None
+    disk_state: ParamValues | None = None
+    ipolicy: ParamValues | None = None
 
 
 class GroupAssignNodes(Opcode, tag="OP_GROUP_ASSIGN_NODES", frozen=True, kw_only=True):
@@ -32,8 +33,8 @@ class GroupAssignNodes(Opcode, tag="OP_GROUP_ASSIGN_NODES", frozen=True, kw_only
 
     group_name: NonEmptyStr
     force: bool = False
-    nodes: Names
-    node_uuids: Names | None = None
+    nodes: ObjectNames
+    node_uuids: ObjectNames | None = None
 
 
 class GroupSetParams(Opcode, tag="OP_GROUP_SET_PARAMS", frozen=True, kw_only=True):
@@ -45,11 +46,11 @@ class GroupSetParams(Opcode, tag="OP_GROUP_SET_PARAMS", frozen=True, kw_only=Tru
 
     group_name: NonEmptyStr
     alloc_policy: AllocPolicy | None = None
-    ndparams: Params | None = None
+    ndparams: ParamValues | None = None
     diskparams: ParamsByTemplate | None = None
-    hv_state: Params | None = None
-    disk_state: Params | None = None
-    ipolicy: Params | None = None
+    hv_state: ParamValues | None = None
+    disk_state: ParamValues | None = None
+    ipolicy: ParamValues | None = None
 
 
 class GroupRemove(Opcode, tag="OP_GROUP_REMOVE", frozen=True, kw_only=True):
@@ -81,6 +82,6 @@ class GroupEvacuate(Opcode, tag="OP_GROUP_EVACUATE", frozen=True, kw_only=True):
     group_name: NonEmptyStr
     early_release: bool = False
     iallocator: NonEmptyStr | None = None
-    target_groups: Names | None = None
+    target_groups: ObjectNames | None = None
     sequential: bool = False
     force_failover: bool = False

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from ganeti_masterd.opcodes.base import Hooks
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
 from ganeti_masterd.opcodes.targets import InstanceOpcode
-from ganeti_masterd.opcodes.types import (
-    DiskIndex,
-    Names,
-    NonEmptyStr,
-    NonNegativeInt,
-    RecreatedDisks,
-    ReplaceMode,
-)
+from ganeti_masterd.opcodes.types import DiskIndex, ObjectNames, RecreatedDisks, ReplaceMode
 
 
 class InstanceActivateDisks(
@@ -53,8 +47,8 @@ class InstanceRecreateDisks(
     HOOKS = Hooks("instance-recreate-disks", "INSTANCE")
 
     disks: RecreatedDisks = ()
-    nodes: Names = ()
-    node_uuids: Names | None = None
+    nodes: ObjectNames = ()
+    node_uuids: ObjectNames | None = None
     iallocator: NonEmptyStr | None = None
 
 

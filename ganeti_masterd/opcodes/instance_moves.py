@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ganeti_masterd.opcodes.base import Hooks
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
 from ganeti_masterd.opcodes.results import JobsResult
 from ganeti_masterd.opcodes.targets import InstanceOpcode
-from ganeti_masterd.opcodes.types import MigrationMode, Names, NonEmptyStr, NonNegativeInt
+from ganeti_masterd.opcodes.types import MigrationMode, ObjectNames
 
 
 class InstanceFailover(InstanceOpcode, tag="OP_INSTANCE_FAILOVER", frozen=True, kw_only=True):
@@ -65,4 +66,4 @@ class InstanceChangeGroup(
 
     early_release: bool = False
     iallocator: NonEmptyStr | None = None
-    target_groups: Names | None = None
+    target_groups: ObjectNames | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
 from ganeti_masterd.opcodes.results import AllocatedResult
 from ganeti_masterd.opcodes.targets import InstanceOpcode
 from ganeti_masterd.opcodes.types import (
@@ -16,12 +17,10 @@ from ganeti_masterd.opcodes.types import (
     FileDriver,
     Hypervisor,
     InnerOpcodes,
-    Names,
     NicChanges,
     Nics,
-    NonEmptyStr,
-    NonNegativeInt,
-    Params,
+    ObjectNames,
+    ParamValues,
     PositiveInt,
     PrivateParams,
     RebootType,
@@ -37,7 +36,7 @@ class InstanceCreate(Opcode, tag="OP_INSTANCE_CREATE", frozen=True, kw_only=True
 
     HOOKS = Hooks("instance-add", "INSTANCE")
     SUMMARY = "instance_name"
-    RESULT = Names
+    RESULT = ObjectNames
 
     instance_name: str
     force_variant: bool = False
@@ -45,13 +44,13 @@ class InstanceCreate(Opcode, tag="OP_INSTANCE_CREATE", frozen=True, kw_only=True
     name_check: bool = True
     ignore_ipolicy: bool = False
     opportunistic_locking: bool = False
-    beparams: Params = {}
+    beparams: ParamValues = {}
     disks: Disks
     disk_template: DiskTemplateName | None = None
     group_name: NonEmptyStr | None = None
     file_driver: FileDriver | None = None
     file_storage_dir: NonEmptyStr | None = None
-    hvparams: Params = {}
+    hvparams: ParamValues = {}
     hypervisor: Hypervisor | None = None
     iallocator: NonEmptyStr | None = None
     identify_defaults: bool = False
@@ -60,7 +59,7 @@ class InstanceCreate(Opcode, tag="OP_INSTANCE_CREATE", frozen=True, kw_only=True
     mode: CreateMode
     nics: Nics
     no_install: bool | None = None
-    osparams: Params = {}
+    osparams: ParamValues = {}
     osparams_private: PrivateParams | None = None
     osparams_secret: SecretParams | None = None
     os_type: NonEmptyStr | None = None
@@ -79,7 +78,7 @@ class InstanceCreate(Opcode, tag="OP_INSTANCE_CREATE", frozen=True, kw_only=True
     start: bool = True
     forthcoming: bool = False
     commit: bool = False
-    tags: Names = ()
+    tags: ObjectNames = ()
     instance_communication: bool = False
     helper_startup_timeout: int | None = None
     helper_shutdown_timeout: int | None = None
@@ -105,7 +104,7 @@ class InstanceReinstall(InstanceOpcode, tag="OP_INSTANCE_REINSTALL", frozen=True
 
     force_variant: bool = False
     os_type: NonEmptyStr | None = None
-    osparams: Params | None = None
+    osparams: ParamValues | None = None
     osparams_private: PrivateParams | None = None
     osparams_secret: SecretParams | None = None
 
@@ -138,8 +137,8 @@ class InstanceStartup(InstanceOpcode, tag="OP_INSTANCE_STARTUP", frozen=True, kw
 
     force: bool = False
     ignore_offline_nodes: bool = False
-    hvparams: Params = {}
-    beparams: Params = {}
+    hvparams: ParamValues = {}
+    beparams: ParamValues = {}
     no_remember: bool = False
     startup_paused: bool = False
     shutdown_timeout: NonNegativeInt = 120
@@ -178,11 +177,11 @@ class InstanceSetParams(InstanceOpcode, tag="OP_INSTANCE_SET_PARAMS", frozen=Tru
     ignore_ipolicy: bool = False
     nics: NicChanges = ()
     disks: DiskChanges = ()
-    beparams: Params = {}
+    beparams: ParamValues = {}
     runtime_mem: PositiveInt | None = None
-    hvparams: Params = {}
+    hvparams: ParamValues = {}
     disk_template: DiskTemplateName | None = None
-    ext_params: Params = {}
+    ext_params: ParamValues = {}
     file_driver: FileDriver | None = None
     file_storage_dir: NonEmptyStr | None = None
     pnode: NonEmptyStr | None = None
@@ -191,7 +190,7 @@ class InstanceSetParams(InstanceOpcode, tag="OP_INSTANCE_SET_PARAMS", frozen=Tru
     remote_node_uuid: NonEmptyStr | None = None
     iallocator: NonEmptyStr | None = None
     os_name: NonEmptyStr | None = None
-    osparams: Params = {}
+    osparams: ParamValues = {}
     osparams_private: PrivateParams | None = None
     wait_for_sync: bool = True
     offline: bool | None = None
@@ -204,14 +203,14 @@ class InstanceSetParams(InstanceOpcode, tag="OP_INSTANCE_SET_PARAMS", frozen=Tru
 class InstanceQueryData(Opcode, tag="OP_INSTANCE_QUERY_DATA", frozen=True, kw_only=True):
     """Tells all about instances (none: all), with live data unless static."""
 
-    RESULT = dict[str, Params]
+    RESULT = dict[str, ParamValues]
 
     use_locking: bool = False
-    instances: Names = ()
+    instances: ObjectNames = ()
     static: bool = False
 
 
 class InstanceConsole(InstanceOpcode, tag="OP_INSTANCE_CONSOLE", frozen=True, kw_only=True):
     """Tells how to reach an instance's console."""
 
-    RESULT = Params
+    RESULT = ParamValues

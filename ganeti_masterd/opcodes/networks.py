@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
+from ganeti_masterd.opcodes.checks import NonEmptyStr
 from ganeti_masterd.opcodes.types import (
     IPv4Address,
     IPv4Network,
     IPv6Address,
     IPv6Network,
-    Names,
     NicMode,
-    NonEmptyStr,
+    ObjectNames,
 )
 
 
@@ -28,7 +28,7 @@ class NetworkAdd(Opcode, tag="OP_NETWORK_ADD", frozen=True, kw_only=True):
     mac_prefix: NonEmptyStr | None = None
     add_reserved_ips: tuple[IPv4Address, ...] | None = None
     conflicts_check: bool = True
-    tags: Names = ()
+    tags: ObjectNames = ()
 
 
 class NetworkRemove(Opcode, tag="OP_NETWORK_REMOVE", frozen=True, kw_only=True):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
+from ganeti_masterd.opcodes.checks import NonEmptyStr
 from ganeti_masterd.opcodes.results import JobsResult, ResultStatus
 from ganeti_masterd.opcodes.targets import NodeOpcode
 from ganeti_masterd.opcodes.types import (
     EvacuationMode,
     MigrationMode,
-    Names,
-    NonEmptyStr,
+    ObjectNames,
     OobAction,
-    Params,
+    ParamValues,
 )
 
 
@@ -24,15 +24,15 @@ class NodeAdd(Opcode, tag="OP_NODE_ADD", frozen=True, kw_only=True):
     SUMMARY = "node_name"
 
     node_name: NonEmptyStr
-    hv_state: Params | None = None
-    disk_state: Params | None = None
+    hv_state: ParamValues | None = None
+    disk_state: ParamValues | None = None
     primary_ip: NonEmptyStr | None = None
     secondary_ip: NonEmptyStr | None = None
     readd: bool = False
     group: NonEmptyStr | None = None
     master_capable: bool | None = None
     vm_capable: bool | None = None
-    ndparams: Params | None = None
+    ndparams: ParamValues | None = None
     node_setup: bool = False
 
 
@@ -49,8 +49,8 @@ class NodeSetParams(NodeOpcode, tag="OP_NODE_SET_PARAMS", frozen=True, kw_only=T
     RESULT = list[tuple[NonEmptyStr, Any]]
 
     force: bool = False
-    hv_state: Params | None = None
-    disk_state: Params | None = None
+    hv_state: ParamValues | None = None
+    disk_state: ParamValues | None = None
     master_candidate: bool | None = None
     offline: bool | None = None
     drained: bool | None = None
@@ -58,7 +58,7 @@ class NodeSetParams(NodeOpcode, tag="OP_NODE_SET_PARAMS", frozen=True, kw_only=T
     master_capable: bool | None = None
     vm_capable: bool | None = None
     secondary_ip: NonEmptyStr | None = None
-    ndparams: Params | None = None
+    ndparams: ParamValues | None = None
     powered: bool | None = None
 
 
@@ -106,8 +106,8 @@ class OobCommand(Opcode, tag="OP_OOB_COMMAND", frozen=True, kw_only=True):
 
     RESULT = list[list[tuple[ResultStatus, Any]]]
 
-    node_names: Names = ()
-    node_uuids: Names | None = None
+    node_names: ObjectNames = ()
+    node_uuids: ObjectNames | None = None
     command: OobAction
     timeout: int = 60
     ignore_status: bool = False
@@ -120,6 +120,6 @@ class RestrictedCommand(Opcode, tag="OP_RESTRICTED_COMMAND", frozen=True, kw_onl
     RESULT = list[tuple[bool, str]]
 
     use_locking: bool = False
-    nodes: Names
-    node_uuids: Names | None = None
+    nodes: ObjectNames
+    node_uuids: ObjectNames | None = None
     command: NonEmptyStr

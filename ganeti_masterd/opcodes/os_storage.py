@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.opcodes.checks import NonEmptyStr
 from ganeti_masterd.opcodes.targets import NodeOpcode
-from ganeti_masterd.opcodes.types import Names, NonEmptyStr, Params, StorageType
+from ganeti_masterd.opcodes.types import ObjectNames, ParamValues, StorageType
 
 
 class OsDiagnose(Opcode, tag="OP_OS_DIAGNOSE", frozen=True, kw_only=True):
@@ -14,8 +15,8 @@ class OsDiagnose(Opcode, tag="OP_OS_DIAGNOSE", frozen=True, kw_only=True):
 
     RESULT = list[list[Any]]
 
-    output_fields: Names
-    names: Names = ()
+    output_fields: ObjectNames
+    names: ObjectNames = ()
 
 
 class ExtStorageDiagnose(Opcode, tag="OP_EXT_STORAGE_DIAGNOSE", frozen=True, kw_only=True):
@@ -23,8 +24,8 @@ class ExtStorageDiagnose(Opcode, tag="OP_EXT_STORAGE_DIAGNOSE", frozen=True, kw_
 
     RESULT = list[list[Any]]
 
-    output_fields: Names
-    names: Names = ()
+    output_fields: ObjectNames
+    names: ObjectNames = ()
 
 
 class NodeQueryVols(Opcode, tag="OP_NODE_QUERYVOLS", frozen=True, kw_only=True):
@@ -32,8 +33,8 @@ class NodeQueryVols(Opcode, tag="OP_NODE_QUERYVOLS", frozen=True, kw_only=True):
 
     RESULT = list[Any]
 
-    output_fields: Names
-    nodes: Names = ()
+    output_fields: ObjectNames
+    nodes: ObjectNames = ()
 
 
 class NodeQueryStorage(Opcode, tag="OP_NODE_QUERY_STORAGE", frozen=True, kw_only=True):
@@ -41,9 +42,9 @@ class NodeQueryStorage(Opcode, tag="OP_NODE_QUERY_STORAGE", frozen=True, kw_only
 
     RESULT = list[list[Any]]
 
-    output_fields: Names
+    output_fields: ObjectNames
     storage_type: StorageType | None = None
-    nodes: Names = ()
+    nodes: ObjectNames = ()
     name: NonEmptyStr | None = None
 
 
@@ -52,7 +53,7 @@ class NodeModifyStorage(NodeOpcode, tag="OP_NODE_MODIFY_STORAGE", frozen=True, k
 
     storage_type: StorageType
     name: NonEmptyStr | None = None
-    changes: Params
+    changes: ParamValues
 
 
 class RepairNodeStorage(NodeOpcode, tag="OP_REPAIR_NODE_STORAGE", frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.opcodes.results import FieldsResult, QueryResult
-from ganeti_masterd.opcodes.types import Names, QueryResource
+from ganeti_masterd.opcodes.types import ObjectNames, QueryResource
 
 
 class Query(Opcode, tag="OP_QUERY", frozen=True, kw_only=True):
@@ -17,7 +17,7 @@ class Query(Opcode, tag="OP_QUERY", frozen=True, kw_only=True):
 
     what: QueryResource
     use_locking: bool = False
-    fields: Names
+    fields: ObjectNames
     qfilter: tuple[Any, ...] | None = None
 
 
@@ -28,4 +28,4 @@ class QueryFields(Opcode, tag="OP_QUERY_FIELDS", frozen=True, kw_only=True):
     RESULT = FieldsResult
 
     what: QueryResource
-    fields: Names | None = None
+    fields: ObjectNames | None = None

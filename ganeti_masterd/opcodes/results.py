@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from ganeti_masterd.opcodes.types import Names, NonEmptyStr
+from ganeti_masterd.opcodes.checks import NonEmptyStr
+from ganeti_masterd.opcodes.types import ObjectNames
 
 #: ``[true, job id]`` or ``[false, message]``.
-Submitted = tuple[bool, str | int]
+SubmissionResult = tuple[bool, str | int]
 FieldKind = Literal["bool", "float", "number", "other", "text", "timestamp", "unit", "unknown"]
 ResultStatus = Literal[0, 1, 2, 3, 4]
 
@@ -17,15 +18,15 @@ ResultStatus = Literal[0, 1, 2, 3, 4]
 class JobsResult(Struct, forbid_unknown_fields=True):
     """An opcode that submitted jobs: one entry for each."""
 
-    jobs: tuple[Submitted, ...]
+    jobs: tuple[SubmissionResult, ...]
 
 
 class AllocatedResult(Struct, forbid_unknown_fields=True):
     """Jobs that create instances, and the names for which there was room or not."""
 
-    jobs: tuple[Submitted, ...]
-    allocatable: Names
-    failed: Names
+    jobs: tuple[SubmissionResult, ...]
+    allocatable: ObjectNames
+    failed: ObjectNames
 
 
 class FieldDefinition(Struct, forbid_unknown_fields=True):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from ganeti_masterd.opcodes.base import Opcode
-from ganeti_masterd.opcodes.types import Names, NonEmptyStr, TagKind
+from ganeti_masterd.opcodes.checks import NonEmptyStr
+from ganeti_masterd.opcodes.types import ObjectNames, TagKind
 
 
 class TagsGet(Opcode, tag="OP_TAGS_GET", frozen=True, kw_only=True):
     """Lists the tags of the cluster, a group, a node, a network or an instance."""
 
     SUMMARY = "name"
-    RESULT = Names
+    RESULT = ObjectNames
 
     kind: TagKind
     use_locking: bool = False

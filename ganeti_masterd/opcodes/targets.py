@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ganeti_masterd.opcodes.base import Opcode
-from ganeti_masterd.opcodes.types import NonEmptyStr
+from ganeti_masterd.opcodes.checks import NonEmptyStr
 
 
 class InstanceOpcode(Opcode, frozen=True, kw_only=True, tag="OP_ON_INSTANCE"):

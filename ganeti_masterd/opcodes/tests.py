@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Opcode
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
 from ganeti_masterd.opcodes.types import (
     AllocatorDirection,
     AllocatorMode,
@@ -12,10 +13,8 @@ from ganeti_masterd.opcodes.types import (
     DiskTemplateName,
     EvacuationMode,
     Hypervisor,
-    Names,
     Nics,
-    NonEmptyStr,
-    NonNegativeInt,
+    ObjectNames,
     SecretParams,
 )
 
@@ -30,8 +29,8 @@ class TestDelay(Opcode, tag="OP_TEST_DELAY", frozen=True, kw_only=True):
 
     duration: float
     on_master: bool = True
-    on_nodes: Names = ()
-    on_node_uuids: Names | None = None
+    on_nodes: ObjectNames = ()
+    on_node_uuids: ObjectNames | None = None
     repeat: NonNegativeInt = 0
     interruptible: bool = False
     no_locks: bool = True
@@ -50,14 +49,14 @@ class TestAllocator(Opcode, tag="OP_TEST_ALLOCATOR", frozen=True, kw_only=True):
     disks: tuple[Any, ...] | None = None
     hypervisor: Hypervisor | None = None
     iallocator: NonEmptyStr | None = None
-    tags: Names = ()
+    tags: ObjectNames = ()
     memory: NonNegativeInt | None = None
     vcpus: NonNegativeInt | None = None
     os: NonEmptyStr | None = None
     disk_template: DiskTemplateName | None = None
-    instances: Names | None = None
+    instances: ObjectNames | None = None
     evac_mode: EvacuationMode | None = None
-    target_groups: Names | None = None
+    target_groups: ObjectNames | None = None
     spindle_use: NonNegativeInt = 1
     count: NonNegativeInt = 1
     group_name: NonEmptyStr | None = None

@@ -15,15 +15,14 @@ from msgspec import Meta, Struct
 
 from ganeti_masterd.constants import OP_PRIO_HIGHEST, OP_PRIO_LOWEST
 from ganeti_masterd.opcodes import checks
+from ganeti_masterd.opcodes.checks import NicParams, NonEmptyStr
 
 # Numbers and texts
-NonEmptyStr = checks.NonEmptyStr
-NonNegativeInt = checks.NonNegativeInt
 PositiveInt = Annotated[int, Meta(ge=1)]
 DiskIndex = Annotated[int, Meta(ge=0, lt=16)]
 Priority = Annotated[int, Meta(ge=OP_PRIO_HIGHEST, le=OP_PRIO_LOWEST)]
-Names = tuple[NonEmptyStr, ...]
-Params = dict[str, Any]
+ObjectNames = tuple[NonEmptyStr, ...]
+ParamValues = dict[str, Any]
 
 # Addresses
 IPv4Address = Annotated[
@@ -47,9 +46,11 @@ IPv6Network = Annotated[
 
 # OS parameters that must not be shown (private), or not even be written to disk (secret).
 # "depth" says how many objects down the values lie.
-PrivateParams = Annotated[Params, Meta(extra={"secrecy": "private", "depth": 1})]
-SecretParams = Annotated[Params, Meta(extra={"secrecy": "secret", "depth": 1})]
-PrivateParamsByOs = Annotated[dict[str, Params], Meta(extra={"secrecy": "private", "depth": 2})]
+PrivateParams = Annotated[ParamValues, Meta(extra={"secrecy": "private", "depth": 1})]
+SecretParams = Annotated[ParamValues, Meta(extra={"secrecy": "secret", "depth": 1})]
+PrivateParamsByOs = Annotated[
+    dict[str, ParamValues], Meta(extra={"secrecy": "private", "depth": 2})
+]
 
 # Opcodes inside an opcode, as they would be submitted (redaction looks into them).
 InnerOpcodes = Annotated[tuple[Any, ...], Meta(extra={"opcodes": True})]
@@ -116,10 +117,9 @@ StorageType = Literal[
     "blockdev", "diskless", "ext", "file", "gluster", "lvm-pv", "lvm-vg", "rados", "sharedfile"
 ]
 FileDriver = Literal["blktap", "blktap2", "loop"]
-ParamsByTemplate = dict[DiskTemplateName, Params]
+ParamsByTemplate = dict[DiskTemplateName, ParamValues]
 
 # Instances, their NICs and disks
-NicParams = checks.NicParams
 Nics = tuple[NicParams, ...]
 Disks = tuple[checks.DiskParams, ...]
 CreateMode = Literal["create", "import", "remote-import"]

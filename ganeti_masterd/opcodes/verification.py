@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
 from ganeti_masterd.opcodes.results import JobsResult
-from ganeti_masterd.opcodes.types import Names, NonEmptyStr, NonNegativeInt, VerifyCheck, VerifyCode
+from ganeti_masterd.opcodes.types import ObjectNames, VerifyCheck, VerifyCode
 
 
 class ClusterVerify(Opcode, tag="OP_CLUSTER_VERIFY", frozen=True, kw_only=True):
@@ -77,4 +78,4 @@ class ClusterRepairDiskSizes(Opcode, tag="OP_CLUSTER_REPAIR_DISK_SIZES", frozen=
 
     RESULT = list[tuple[NonEmptyStr, NonNegativeInt, NonEmptyStr, NonNegativeInt]]
 
-    instances: Names = ()
+    instances: ObjectNames = ()

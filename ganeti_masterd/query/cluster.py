@@ -25,7 +25,7 @@ from ganeti_masterd.query.fields import (
 _AF_INET = 2
 
 
-class ClusterState(Protocol):
+class ClusterFlags(Protocol):
     """What isn't in the configuration."""
 
     @property
@@ -211,7 +211,7 @@ def cluster_info(snapshot: Snapshot) -> dict[str, Any]:
 
 
 #: What QueryConfigValues knows.
-_VALUES: dict[str, Callable[[Snapshot, ClusterState], Any]] = {
+_VALUES: dict[str, Callable[[Snapshot, ClusterFlags], Any]] = {
     "cluster_name": lambda snapshot, state: snapshot.cluster.cluster_name,
     "master_node": lambda snapshot, state: master_name(snapshot),
     "volume_group_name": lambda snapshot, state: snapshot.cluster.volume_group_name,
@@ -223,7 +223,7 @@ _VALUES: dict[str, Callable[[Snapshot, ClusterState], Any]] = {
 }
 
 
-def config_values(names: Sequence[str], snapshot: Snapshot, state: ClusterState) -> list[Any]:
+def config_values(names: Sequence[str], snapshot: Snapshot, state: ClusterFlags) -> list[Any]:
     """Returns the answer to QueryConfigValues; an unknown name has null."""
     return [
         None if (value := _VALUES.get(name)) is None else value(snapshot, state) for name in names

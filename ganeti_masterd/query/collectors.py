@@ -19,7 +19,7 @@ from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.query.entries import NO_DATA, OFFLINE, Entry
 from ganeti_masterd.query.fields import Need
 from ganeti_masterd.query.instances import Running, Sighting
-from ganeti_masterd.query.listings import Export
+from ganeti_masterd.query.listings import ListedExport
 from ganeti_masterd.query.nodes import NodeLive
 from ganeti_masterd.query.oses import (
     OperatingSystem,
@@ -73,17 +73,17 @@ class Collectors:
             lambda found: {need: data for part in found for need, data in part.items()}
         )
 
-    def exports(self, nodes: Sequence[Node]) -> Deferred[list[Export]]:
+    def exports(self, nodes: Sequence[Node]) -> Deferred[list[ListedExport]]:
         """Brings the exports of ``nodes``, in their order; one row for a node that can't say."""
 
-        def listed(results: Mapping[str, NodeResult[list[str]]]) -> list[Export]:
+        def listed(results: Mapping[str, NodeResult[list[str]]]) -> list[ListedExport]:
             rows = []
             for node in nodes:
                 result = results[node.uuid]
                 if result.failed:
-                    rows.append(Export(node.name, failure(result)))
+                    rows.append(ListedExport(node.name, failure(result)))
                 else:
-                    rows += [Export(node.name, name) for name in result.payload]
+                    rows += [ListedExport(node.name, name) for name in result.payload]
             return rows
 
         return self._call(nodes, calls.EXPORT_LIST).addCallback(listed)

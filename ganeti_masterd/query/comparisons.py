@@ -18,7 +18,7 @@ from ganeti_masterd.query.fields import Matching
 from ganeti_masterd.query.names import means
 
 #: Whether a value passes.
-Test = Callable[[Any], bool]
+ComparisonTest = Callable[[Any], bool]
 
 #: Operators that compare with a text or a number.
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -32,7 +32,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def comparison(name: str, wanted: str | int, matching: Matching) -> Test:
+def comparison(name: str, wanted: str | int, matching: Matching) -> ComparisonTest:
     """Returns the test of ``value NAME wanted``, ``NAME`` being one of the comparisons.
 
     Texts compare by code points, numbers by value; one with the other doesn't
@@ -69,7 +69,7 @@ def truth(value: Any) -> bool:
     raise ParameterError(f"Unexpected value '{shown(value)}' in boolean context")
 
 
-def search(pattern: Pattern) -> Test:
+def search(pattern: Pattern) -> ComparisonTest:
     """Returns the test of ``=~``: the pattern is found somewhere in a text."""
 
     def test(value: Any) -> bool:
@@ -83,7 +83,7 @@ def search(pattern: Pattern) -> Test:
     return test
 
 
-def contains(wanted: str | int) -> Test:
+def contains(wanted: str | int) -> ComparisonTest:
     """Returns the test of ``=[]``: a list holds the text or number; nulls in it don't count."""
     kind, kind_name = (str, "String") if isinstance(wanted, str) else (int, "Integer")
 
@@ -105,7 +105,7 @@ def shown(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
-def _host_name(wanted: str, equal: bool) -> Test:
+def _host_name(wanted: str, equal: bool) -> ComparisonTest:
     def test(value: Any) -> bool:
         if type(value) is not str:
             raise _incomparable(value, wanted)
@@ -114,7 +114,7 @@ def _host_name(wanted: str, equal: bool) -> Test:
     return test
 
 
-def _plain(compare: Callable[[Any, Any], bool], wanted: str | int) -> Test:
+def _plain(compare: Callable[[Any, Any], bool], wanted: str | int) -> ComparisonTest:
     if isinstance(wanted, str):
 
         def test(value: Any) -> bool:

@@ -18,20 +18,20 @@ from ganeti_masterd.constants import RS_NORMAL
 from ganeti_masterd.errors import prereq
 from ganeti_masterd.locking.listing import LockRow
 from ganeti_masterd.luxi.messages import Encoded
-from ganeti_masterd.query.cluster import ClusterState, cluster_info, config_values
+from ganeti_masterd.query.cluster import ClusterFlags, cluster_info, config_values
 from ganeti_masterd.query.collectors import PATIENCE, Collectors
 from ganeti_masterd.query.entries import UNAVAILABLE, UNKNOWN, Entry
 from ganeti_masterd.query.fields import View
 from ganeti_masterd.query.filters import Filter, compile_filter
 from ganeti_masterd.query.resources import RowMaker, Selection, Source, describe, select
 from ganeti_masterd.query.slices import Slices, then
-from ganeti_masterd.query.sources import JobSource, Request, Sources, those
+from ganeti_masterd.query.sources import JobSource, RowRequest, Sources, those
 from ganeti_masterd.rpc.interfaces import INodeRPC
 from ganeti_masterd.timing import Timers
 
 P = TypeVar("P")
 
-Answer = dict[str, Any]
+QueryAnswer = dict[str, Any]
 Rows = list[list[Any]]
 #: From a part of the rows' objects to a part of the answer.
 PartMaker = Callable[[Sequence[Any]], P]
@@ -57,7 +57,7 @@ class QueryEngine:
         nodes: INodeRPC,
         jobs: JobSource,
         locks: Callable[[], Iterable[LockRow]],
-        state: ClusterState,
+        state: ClusterFlags,
         patience: float = PATIENCE,
     ) -> None:
         self._snapshot = snapshot
@@ -75,7 +75,7 @@ class QueryEngine:
 
     def query(
         self, resource: str, names: Sequence[str], filter_: Any = None
-    ) -> Answer | Deferred[Answer]:
+    ) -> QueryAnswer | Deferred[QueryAnswer]:
         """Returns ``{"fields": [...], "data": [[[status, value], ...], ...]}`` (spec luxi 2, 3).
 
         ``names`` are fields; ``filter_`` is nested lists, null for all rows.
@@ -114,7 +114,7 @@ class QueryEngine:
         parts = self._rows(selection, filter_, lambda view: _bytes(_cells(selection, view)))
         return then(parts, encoded)
 
-    def query_fields(self, resource: str, names: Sequence[str] | None = None) -> Answer:
+    def query_fields(self, resource: str, names: Sequence[str] | None = None) -> QueryAnswer:
         """Returns ``{"fields": [...]}``, all fields of the resource for null or no names."""
         return {"fields": describe(resource, names)}
 
@@ -203,7 +203,7 @@ class QueryEngine:
         return self._sources.work(
             selection.resource,
             view,
-            Request(ids or None, selection.names),
+            RowRequest(ids or None, selection.names),
             lambda jobs: self.slices.run(
                 jobs, selection.weight, some_missing if int in map(type, jobs) else all_there
             ),
@@ -262,7 +262,7 @@ class QueryEngine:
         return self._sources.work(
             resource,
             view,
-            Request(names, frozenset(looked_at)),
+            RowRequest(names, frozenset(looked_at)),
             lambda objects: self._judged(selection, view, objects, judge, work),
         )
 

@@ -20,7 +20,7 @@ from ganeti_masterd.errors import ParameterError, prereq
 from ganeti_masterd.patterns import BadPattern, Pattern
 from ganeti_masterd.query.comparisons import (
     COMPARISONS,
-    Test,
+    ComparisonTest,
     comparison,
     contains,
     search,
@@ -32,7 +32,7 @@ from ganeti_masterd.query.fields import Field, FieldTable, Matching, View
 #: How deep operators may stand in each other.
 MAX_DEPTH = 50
 
-Predicate = Callable[[Any], bool]
+RowPredicate = Callable[[Any], bool]
 
 _JOINS = ("&", "|")
 
@@ -41,7 +41,7 @@ class FieldTest(Struct, frozen=True):
     """One field put to one test."""
 
     field: Field
-    test: Test
+    test: ComparisonTest
     #: The name that an equality asks for, else null.
     equals: str | int | None = None
 
@@ -49,23 +49,23 @@ class FieldTest(Struct, frozen=True):
 class Not(Struct, frozen=True):
     """What the inner one doesn't let pass."""
 
-    inner: Node
+    inner: FilterNode
 
 
 class Join(Struct, frozen=True):
     """All of the parts (``&``), or any (``|``)."""
 
     all: bool
-    parts: tuple[Node, ...]
+    parts: tuple[FilterNode, ...]
 
 
-Node = FieldTest | Not | Join
+FilterNode = FieldTest | Not | Join
 
 
 class Filter(Struct, frozen=True):
     """A filter that has been understood; ``weight`` counts its tests."""
 
-    root: Node
+    root: FilterNode
     weight: int
 
     def fields(self) -> list[Field]:
@@ -86,14 +86,14 @@ class Filter(Struct, frozen=True):
         Rows pass the filter exactly if they pass both.
         """
         parts = self.root.parts if isinstance(self.root, Join) and self.root.all else (self.root,)
-        here: list[Node] = []
-        there: list[Node] = []
+        here: list[FilterNode] = []
+        there: list[FilterNode] = []
         for part in parts:
             live = any(test.field.needs is not None for test in _tests(part))
             (there if live else here).append(part)
         return _joined(here), _joined(there)
 
-    def predicate(self, view: View) -> Predicate:
+    def predicate(self, view: View) -> RowPredicate:
         """Returns the function that tells whether a row's object passes."""
         return _predicate(self.root, view)
 
@@ -108,7 +108,7 @@ def compile_filter(document: Any, table: FieldTable) -> Filter:
     return Filter(root, sum(1 for _ in _tests(root)))
 
 
-def _read(document: Any, table: FieldTable, where: str, depth: int) -> Node:
+def _read(document: Any, table: FieldTable, where: str, depth: int) -> FilterNode:
     if depth > MAX_DEPTH:
         raise prereq(f"The filter is nested deeper than {MAX_DEPTH} levels")
     if not isinstance(document, (list, tuple)) or not document:
@@ -172,7 +172,7 @@ def _malformed(where: str, fault: str, found: Any) -> Exception:
     return prereq(f"Malformed filter: {where}: {fault}, got {text}")
 
 
-def _tests(node: Node) -> Sequence[FieldTest]:
+def _tests(node: FilterNode) -> Sequence[FieldTest]:
     if isinstance(node, FieldTest):
         return (node,)
     if isinstance(node, Not):
@@ -180,7 +180,7 @@ def _tests(node: Node) -> Sequence[FieldTest]:
     return [test for part in node.parts for test in _tests(part)]
 
 
-def _equals(node: Node, field: Field, found: list[str | int]) -> bool:
+def _equals(node: FilterNode, field: Field, found: list[str | int]) -> bool:
     if isinstance(node, FieldTest):
         if node.field is not field or node.equals is None:
             return False
@@ -191,14 +191,14 @@ def _equals(node: Node, field: Field, found: list[str | int]) -> bool:
     return False
 
 
-def _joined(parts: list[Node]) -> Filter | None:
+def _joined(parts: list[FilterNode]) -> Filter | None:
     if not parts:
         return None
     root = parts[0] if len(parts) == 1 else Join(True, tuple(parts))
     return Filter(root, sum(1 for _ in _tests(root)))
 
 
-def _predicate(node: Node, view: View) -> Predicate:
+def _predicate(node: FilterNode, view: View) -> RowPredicate:
     if isinstance(node, FieldTest):
         return _tested(node.field.bound(view), node.test)
     if isinstance(node, Not):
@@ -210,7 +210,7 @@ def _predicate(node: Node, view: View) -> Predicate:
     return lambda row: any(part(row) for part in parts)
 
 
-def _tested(value_of: Callable[[Any], Any], test: Test) -> Predicate:
+def _tested(value_of: Callable[[Any], Any], test: ComparisonTest) -> RowPredicate:
     def predicate(row: Any) -> bool:
         value = value_of(row)
         if type(value) is Entry:

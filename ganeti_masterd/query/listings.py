@@ -11,7 +11,7 @@ from ganeti_masterd.query.entries import NO_DATA, NULL, Entry
 from ganeti_masterd.query.fields import Matching, fields, number, other, text
 
 
-class Export(Struct, frozen=True):
+class ListedExport(Struct, frozen=True):
     """An export on a node; an entry in its place says why there is none to show."""
 
     node: str

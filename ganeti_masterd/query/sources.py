@@ -18,7 +18,7 @@ from ganeti_masterd.query.collectors import Collectors
 from ganeti_masterd.query.comparisons import job_id
 from ganeti_masterd.query.fields import View
 from ganeti_masterd.query.jobs import ARCHIVED
-from ganeti_masterd.query.listings import Export
+from ganeti_masterd.query.listings import ListedExport
 from ganeti_masterd.query.names import in_order, natural_key
 from ganeti_masterd.query.resources import RESOURCES, Resource, Source
 from ganeti_masterd.query.slices import then
@@ -45,7 +45,7 @@ class JobSource(Protocol):
         """Fires with the ids of all jobs that are in the archive."""
 
 
-class Request(Struct, frozen=True):
+class RowRequest(Struct, frozen=True):
     """What decides which rows are looked at.
 
     ``names`` are those asked for, in that order, null for all rows; ``fields``
@@ -70,7 +70,7 @@ class Sources:
         self,
         resource: Resource,
         view: View,
-        request: Request,
+        request: RowRequest,
         work: Callable[[Found], list[T] | Deferred[list[T]]],
     ) -> list[T] | Deferred[list[T]]:
         """Gives ``work`` the objects of a resource's rows, and returns all that it makes of them.
@@ -86,7 +86,7 @@ class Sources:
             return self._work_on_jobs(view, request, work)
         return then(self._rows(resource, view, request), work)
 
-    def _rows(self, resource: Resource, view: View, request: Request) -> Found | Deferred[Found]:
+    def _rows(self, resource: Resource, view: View, request: RowRequest) -> Found | Deferred[Found]:
         snapshot, names = view.snapshot, request.names
         match resource.source:
             case Source.SECTION:
@@ -109,7 +109,9 @@ class Sources:
                 raise ProgrammerError("jobs are worked on in pages")
         assert_never(resource.source)
 
-    def exports(self, snapshot: Snapshot, names: Sequence[str] | None) -> Deferred[list[Export]]:
+    def exports(
+        self, snapshot: Snapshot, names: Sequence[str] | None
+    ) -> Deferred[list[ListedExport]]:
         """Fires with the exports of the nodes named, of all nodes for null."""
         nodes: Sequence[Node] = in_order(snapshot.nodes)
         if names is not None:
@@ -119,7 +121,7 @@ class Sources:
     def _work_on_jobs(
         self,
         view: View,
-        request: Request,
+        request: RowRequest,
         work: Callable[[Found], list[T] | Deferred[list[T]]],
     ) -> list[T] | Deferred[list[T]]:
         live = self._jobs.live()

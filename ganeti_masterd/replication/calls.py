@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.replication.states import (
     ArchiveMove,
     ConfigFile,
     DrainFlag,
     JobFile,
+    ReplicatedState,
     SerialFile,
-    State,
 )
 from ganeti_masterd.rpc.wire import file_content
 
@@ -22,7 +22,7 @@ CONFIG_OWNER = "gnt-masterd"
 CONFIG_GROUP = "gnt-confd"
 
 
-def calls_for(states: Sequence[State], files: Files) -> list[tuple[str, list[Any]]]:
+def calls_for(states: Sequence[ReplicatedState], files: QueueFiles) -> list[tuple[str, list[Any]]]:
     """Returns the calls, procedure and arguments, that put states on a node.
 
     Paths are this node's own; whoever makes the call lets them travel as virtual

@@ -16,14 +16,14 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.replication.acknowledgement import Mark
 from ganeti_masterd.replication.calls import calls_for
-from ganeti_masterd.replication.comparison import Comparison, difference, digests_told
+from ganeti_masterd.replication.comparison import CandidateComparison, difference, digests_told
 from ganeti_masterd.replication.interfaces import Published
 from ganeti_masterd.replication.pace import Preparing, pause
-from ganeti_masterd.replication.standing import STREAMING, Standing, step
-from ganeti_masterd.replication.states import ConfigFile, DrainFlag, State, subject
+from ganeti_masterd.replication.standing import STREAMING, CandidateStanding, step
+from ganeti_masterd.replication.states import ConfigFile, DrainFlag, ReplicatedState, subject
 from ganeti_masterd.replication.stream import Stream
 from ganeti_masterd.rpc.calls import NODE_VERIFY
 from ganeti_masterd.rpc.door import call_nodes
@@ -49,10 +49,10 @@ LOOK_AGAIN = 0.5
 
 
 #: What a candidate holds, and the archived ones among the jobs there.
-_Found = tuple[Comparison, Mapping[int, bytes]]
+_Found = tuple[CandidateComparison, Mapping[int, bytes]]
 
 #: In which a candidate's files are whole, so that they can be compared beside the stream.
-_CAUGHT_UP = (Standing.CURRENT, Standing.LAGGING)
+_CAUGHT_UP = (CandidateStanding.CURRENT, CandidateStanding.LAGGING)
 
 
 class Site(Struct, frozen=True):
@@ -62,7 +62,7 @@ class Site(Struct, frozen=True):
     """
 
     nodes: INodeRPC
-    files: Files
+    files: QueueFiles
     timers: Timers
     published: Published
     preparing: Preparing
@@ -91,7 +91,7 @@ class Candidate:
         settled: float = float("-inf"),
     ) -> None:
         self.target = target
-        self.standing = Standing.STALE
+        self.standing = CandidateStanding.STALE
         self._site = site
         self._moved = moved
         self._trusted = not newcomer
@@ -153,11 +153,11 @@ class Candidate:
 
     @property
     def _awaited(self) -> bool:
-        if self.standing in (Standing.COMPARING, Standing.CATCHING_UP):
+        if self.standing in (CandidateStanding.COMPARING, CandidateStanding.CATCHING_UP):
             return self._trusted
-        return self.standing is Standing.CURRENT
+        return self.standing is CandidateStanding.CURRENT
 
-    def offer(self, number: int, states: Sequence[State]) -> None:
+    def offer(self, number: int, states: Sequence[ReplicatedState]) -> None:
         """Takes what was published as ``number``; :meth:`send_on` sends it."""
         self._number = number
         if self.standing not in STREAMING:
@@ -181,7 +181,7 @@ class Candidate:
             return
         self._life += 1
         self._repeat = False
-        self.standing = step(self.standing, Standing.COMPARING)
+        self.standing = step(self.standing, CandidateStanding.COMPARING)
         self._compare(self._life).addErrback(self._failed_here, self._life)
 
     def give_up_waiting(self, number: int) -> None:
@@ -194,8 +194,8 @@ class Candidate:
             count=self.waiting,
         )
         self._trusted = False
-        if self.standing is Standing.CURRENT:
-            self.standing = step(self.standing, Standing.LAGGING)
+        if self.standing is CandidateStanding.CURRENT:
+            self.standing = step(self.standing, CandidateStanding.LAGGING)
         self._moved()
 
     def close(self) -> None:
@@ -205,7 +205,7 @@ class Candidate:
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
-        self.standing = step(self.standing, Standing.GONE)
+        self.standing = step(self.standing, CandidateStanding.GONE)
 
     def _stop(self) -> None:
         self._stream.clear()
@@ -265,7 +265,7 @@ class Candidate:
         """Asks what it holds; fires with None if that failed or is no news any more."""
         site = self._site
         published = site.published
-        comparison = Comparison(site.files, published.serial())
+        comparison = CandidateComparison(site.files, published.serial())
         while not comparison.complete:
             cluster = published.snapshot().cluster.cluster_name
             arguments = [{"filelist": comparison.paths()}, cluster, {}]
@@ -298,7 +298,9 @@ class Candidate:
         self._unknown = unknown
         return comparison, archived
 
-    def _lacking(self, held: Comparison, archived: Mapping[int, bytes]) -> list[State]:
+    def _lacking(
+        self, held: CandidateComparison, archived: Mapping[int, bytes]
+    ) -> list[ReplicatedState]:
         published = self._site.published
         return difference(
             held,
@@ -310,14 +312,14 @@ class Candidate:
             archived=archived,
         )
 
-    def _catch_up(self, held: Comparison, archived: Mapping[int, bytes]) -> None:
+    def _catch_up(self, held: CandidateComparison, archived: Mapping[int, bytes]) -> None:
         states = self._lacking(held, archived)
         self._stream.clear()
         for state in states:
             # Below every publication: until these are there it holds none.
             self._stream.offer(0, state)
         self._stream.published(self._number)
-        self.standing = step(self.standing, Standing.CATCHING_UP)
+        self.standing = step(self.standing, CandidateStanding.CATCHING_UP)
         self._pump()
 
     # Sending
@@ -337,10 +339,13 @@ class Candidate:
             self._pumping = False
         if self._delivered:
             self._moved()
-        if not len(self._stream) and self.standing in (Standing.CATCHING_UP, Standing.LAGGING):
+        if not len(self._stream) and self.standing in (
+            CandidateStanding.CATCHING_UP,
+            CandidateStanding.LAGGING,
+        ):
             self._caught_up()
 
-    def _send(self, states: Sequence[State]) -> None:
+    def _send(self, states: Sequence[ReplicatedState]) -> None:
         (first, *_) = states
         if not isinstance(first, ConfigFile):
             self._call(states)
@@ -351,7 +356,7 @@ class Candidate:
             self._prepared, states, self._life
         ).addErrback(self._failed_here, self._life)
 
-    def _prepared(self, _: None, states: Sequence[State], life: int) -> None:
+    def _prepared(self, _: None, states: Sequence[ReplicatedState], life: int) -> None:
         self._in_flight -= 1
         if life == self._life:
             try:
@@ -359,7 +364,7 @@ class Candidate:
             except Exception:
                 self._failed_here(Failure(), life)
 
-    def _call(self, states: Sequence[State]) -> None:
+    def _call(self, states: Sequence[ReplicatedState]) -> None:
         site, life = self._site, self._life
         calls = calls_for(states, site.files)
         self._in_flight = len(calls)
@@ -422,8 +427,12 @@ class Candidate:
         self.send_on()
 
     def _caught_up(self) -> None:
-        again = " again" if self._fault is not None or self.standing is Standing.LAGGING else ""
-        self.standing = step(self.standing, Standing.CURRENT)
+        again = (
+            " again"
+            if self._fault is not None or self.standing is CandidateStanding.LAGGING
+            else ""
+        )
+        self.standing = step(self.standing, CandidateStanding.CURRENT)
         self._pause = RETRY
         self._trusted = True
         self._fault = None
@@ -453,7 +462,7 @@ class Candidate:
     def _stale(self, fault: str, procedure: str) -> None:
         self._life += 1
         self._stop()
-        self.standing = step(self.standing, Standing.STALE)
+        self.standing = step(self.standing, CandidateStanding.STALE)
         self._trusted = False
         if fault != self._fault:
             log.warn(

@@ -13,13 +13,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.replication.states import (
     ArchiveMove,
     ConfigFile,
     DrainFlag,
+    ReplicatedState,
     SerialFile,
-    State,
     job_file,
 )
 
@@ -27,14 +27,14 @@ from ganeti_masterd.replication.states import (
 SLICE = 2000
 
 
-class Comparison:
+class CandidateComparison:
     """Finds out which files of the queue one candidate holds, slice by slice.
 
     Ask for :meth:`paths` and give the digests to :meth:`found`, until ``complete``.
     ``jobs`` has the digest of each job's file that is in the candidate's queue.
     """
 
-    def __init__(self, files: Files, highest: int, *, slice_: int = SLICE) -> None:
+    def __init__(self, files: QueueFiles, highest: int, *, slice_: int = SLICE) -> None:
         self._files = files
         self._highest = highest
         self._slice = slice_
@@ -70,7 +70,7 @@ class Comparison:
 
 
 def difference(
-    held: Comparison,
+    held: CandidateComparison,
     *,
     serial: int,
     drained: bool,
@@ -78,7 +78,7 @@ def difference(
     jobs: Iterable[int],
     body: Callable[[int], bytes],
     archived: Mapping[int, bytes],
-) -> list[State]:
+) -> list[ReplicatedState]:
     """Returns what brings the candidate up to date, in the order to send it.
 
     ``jobs`` are the ids of all jobs in the queue and ``body`` gives their
@@ -87,7 +87,7 @@ def difference(
     as it is, where no daemon looks for work. The drain flag can't be asked for
     and is always sent.
     """
-    states: list[State] = []
+    states: list[ReplicatedState] = []
     if held.serial != sha1(b"%d\n" % serial):
         states.append(SerialFile(serial))
     states.append(DrainFlag(drained))

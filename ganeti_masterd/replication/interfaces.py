@@ -8,7 +8,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.replication.states import Image
+from ganeti_masterd.replication.states import SentImage
 
 
 class Published(Protocol):
@@ -32,5 +32,5 @@ class Published(Protocol):
     def snapshot(self) -> Snapshot:
         """The configuration."""
 
-    def image(self) -> Image:
+    def image(self) -> SentImage:
         """config.data."""

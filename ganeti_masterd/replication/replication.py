@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import same_ssconf, ssconf_values
 from ganeti_masterd.errors import JobQueueError
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.rows import Row
 from ganeti_masterd.replication.acknowledgement import (
     Ack,
@@ -27,8 +27,8 @@ from ganeti_masterd.replication.broadcast import Broadcast
 from ganeti_masterd.replication.candidate import SETTLED, Candidate, Site
 from ganeti_masterd.replication.interfaces import Published
 from ganeti_masterd.replication.pace import InThread, Preparing
-from ganeti_masterd.replication.standing import Standing
-from ganeti_masterd.replication.states import DrainFlag, State, states_of
+from ganeti_masterd.replication.standing import CandidateStanding
+from ganeti_masterd.replication.states import DrainFlag, ReplicatedState, states_of
 from ganeti_masterd.rpc.calls import SET_WATCHER_PAUSE, WRITE_SSCONF_FILES
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.timing import Timer, Timers
@@ -53,7 +53,7 @@ class Replica(Struct, frozen=True):
     """A candidate as monitors see it."""
 
     node: str
-    standing: Standing
+    standing: CandidateStanding
     waiting: int
 
 
@@ -66,7 +66,7 @@ class Replication:
     def __init__(
         self,
         nodes: INodeRPC,
-        files: Files,
+        files: QueueFiles,
         timers: Timers,
         published: Published,
         ack: Ack = Ack.CANDIDATES,
@@ -230,7 +230,7 @@ class Replication:
         self._ssconf.close()
         self._pause.close()
 
-    def _offer(self, states: Sequence[State]) -> int:
+    def _offer(self, states: Sequence[ReplicatedState]) -> int:
         self._number += 1
         number = self._number
         for candidate in tuple(self._candidates.values()):

@@ -7,7 +7,7 @@ from enum import Enum
 from ganeti_masterd.errors import ProgrammerError
 
 
-class Standing(Enum):
+class CandidateStanding(Enum):
     """Where a candidate stands."""
 
     COMPARING = "comparing"
@@ -18,12 +18,12 @@ class Standing(Enum):
     GONE = "gone"
 
 
-_COMPARING, _CATCHING_UP = Standing.COMPARING, Standing.CATCHING_UP
-_CURRENT, _LAGGING = Standing.CURRENT, Standing.LAGGING
-_STALE, _GONE = Standing.STALE, Standing.GONE
+_COMPARING, _CATCHING_UP = CandidateStanding.COMPARING, CandidateStanding.CATCHING_UP
+_CURRENT, _LAGGING = CandidateStanding.CURRENT, CandidateStanding.LAGGING
+_STALE, _GONE = CandidateStanding.STALE, CandidateStanding.GONE
 
 #: From each standing what it means, and those that may follow.
-TABLE: dict[Standing, tuple[str, frozenset[Standing]]] = {
+TABLE: dict[CandidateStanding, tuple[str, frozenset[CandidateStanding]]] = {
     _COMPARING: ("is asked which files it holds", frozenset({_CATCHING_UP, _STALE, _GONE})),
     _CATCHING_UP: (
         "gets what it lacks, and what is published meanwhile",
@@ -43,10 +43,10 @@ TABLE: dict[Standing, tuple[str, frozenset[Standing]]] = {
 
 #: In which everything that is published goes to the candidate's stream. The most usual is
 #: first: this is asked for each change, and the hash of an Enum's member is slow.
-STREAMING = (Standing.CURRENT, Standing.CATCHING_UP, Standing.LAGGING)
+STREAMING = (CandidateStanding.CURRENT, CandidateStanding.CATCHING_UP, CandidateStanding.LAGGING)
 
 
-def step(before: Standing, after: Standing) -> Standing:
+def step(before: CandidateStanding, after: CandidateStanding) -> CandidateStanding:
     """Returns the standing after a step; raises ``ProgrammerError`` for one that isn't there."""
     if after not in TABLE[before][1]:
         raise ProgrammerError(f"A candidate that is {before.value} can't be {after.value} next")

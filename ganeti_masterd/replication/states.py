@@ -18,7 +18,7 @@ from ganeti_masterd.rpc.wire import compressed_content, file_content
 LARGE = 1 << 17
 
 
-class Image(Protocol):
+class SentImage(Protocol):
     """A whole config.data."""
 
     def encode(self) -> bytes:
@@ -60,7 +60,7 @@ class ConfigFile:
 
     __slots__ = ("_image", "_travelling", "large")
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: SentImage) -> None:
         self._image = image
         self._travelling: list[Any] | None = None
         self.large = False
@@ -95,10 +95,10 @@ class DrainFlag(Struct, frozen=True):
     drained: bool
 
 
-State = SerialFile | JobFile | ArchiveMove | ConfigFile | DrainFlag
+ReplicatedState = SerialFile | JobFile | ArchiveMove | ConfigFile | DrainFlag
 
 
-def subject(state: State) -> object:
+def subject(state: ReplicatedState) -> object:
     """Returns what a state is of: a job's id, or the kind of a file that there is once."""
     return state.job_id if isinstance(state, (JobFile, ArchiveMove)) else type(state)
 
@@ -115,7 +115,7 @@ def job_file(job_id: int, body: bytes) -> JobFile:
     return JobFile(job_id, body, _ends.decode(body).end_timestamp is not None)
 
 
-def states_of(rows: Sequence[Row], image: Callable[[], Image]) -> list[State]:
+def states_of(rows: Sequence[Row], image: Callable[[], SentImage]) -> list[ReplicatedState]:
     """Returns what a commit changes for candidates, in the order that they need.
 
     ``image`` gives config.data with the commit's changes. The serial goes before
@@ -126,7 +126,7 @@ def states_of(rows: Sequence[Row], image: Callable[[], Image]) -> list[State]:
     if len(rows) == 1 and type(row := rows[0]) is JobRow:
         return [ArchiveMove(row.job_id) if row.archived else job_file(row.job_id, row.body)]
     serials = [row.reserved for row in rows if isinstance(row, SerialRow)]
-    states: list[State] = [SerialFile(max(serials))] if serials else []
+    states: list[ReplicatedState] = [SerialFile(max(serials))] if serials else []
     if any(isinstance(row, ConfigRow) for row in rows):
         states.append(ConfigFile(image()))
     states += [

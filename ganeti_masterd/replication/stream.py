@@ -27,8 +27,8 @@ from ganeti_masterd.replication.states import (
     ConfigFile,
     DrainFlag,
     JobFile,
+    ReplicatedState,
     SerialFile,
-    State,
 )
 
 #: How many job files are on their way to a candidate at once. noded does the
@@ -47,10 +47,10 @@ class _Entry:
 
     __slots__ = ("ahead", "place", "since", "state")
 
-    def __init__(self, place: int, since: int, state: State) -> None:
+    def __init__(self, place: int, since: int, state: ReplicatedState) -> None:
         self.place = place
         self.since = since
-        self.state: State | None = state
+        self.state: ReplicatedState | None = state
         self.ahead: deque[_Entry] = deque()
 
 
@@ -93,7 +93,7 @@ class Stream:
             return self.head
         return min([oldest, *(entry.since for entry in self._late)]) - 1
 
-    def offer(self, number: int, state: State) -> None:
+    def offer(self, number: int, state: ReplicatedState) -> None:
         """Adds a state that was published as ``number``, not lower than any before."""
         self.head = number
         key = _key(state)
@@ -136,7 +136,7 @@ class Stream:
         """Notes a publication that has nothing for candidates."""
         self.head = number
 
-    def _may_go_before(self, config: _Entry, newer: State) -> bool:
+    def _may_go_before(self, config: _Entry, newer: ReplicatedState) -> bool:
         """Whether the newer state may go just before a config.data that can't go now."""
         match newer:
             case JobFile():
@@ -147,7 +147,7 @@ class Stream:
             case _:
                 return False
 
-    def _in_its_place(self, older: _Entry, newer: State) -> bool:
+    def _in_its_place(self, older: _Entry, newer: ReplicatedState) -> bool:
         """Whether the newer state may go as early as the older one would have gone."""
         match newer:
             case SerialFile():
@@ -159,7 +159,7 @@ class Stream:
             case _:
                 return False
 
-    def _after_it(self, older: _Entry, newer: State) -> bool:
+    def _after_it(self, older: _Entry, newer: ReplicatedState) -> bool:
         """Whether the older state may be left out though others go between."""
         match newer:
             case DrainFlag():
@@ -171,7 +171,7 @@ class Stream:
             case _:
                 return False
 
-    def take(self) -> list[State]:
+    def take(self) -> list[ReplicatedState]:
         """Returns what is to be sent now, all of it at once; nothing while some is on its way.
 
         Nothing either where the next is a config.data and that is :attr:`held`. Job files
@@ -223,7 +223,7 @@ class Stream:
             self._late = [entry for entry in self._late if entry not in self._sent]
         self._sent.clear()
 
-    def unsent(self) -> list[State]:
+    def unsent(self) -> list[ReplicatedState]:
         """Returns the states that wait, of which nothing is on its way."""
         return [entry.state for entry in self._waiting if entry.state is not None]
 
@@ -259,7 +259,7 @@ class Stream:
             self._left_out -= 1
 
 
-def _key(state: State) -> object:
+def _key(state: ReplicatedState) -> object:
     """Returns what is replaced by a newer state of the same."""
     match state:
         case JobFile():
@@ -270,7 +270,7 @@ def _key(state: State) -> object:
             return type(state)
 
 
-def _go_together(first: State | None, other: State) -> bool:
+def _go_together(first: ReplicatedState | None, other: ReplicatedState) -> bool:
     if isinstance(first, JobFile):
         return isinstance(other, JobFile) and other.ended == first.ended
     return isinstance(first, ArchiveMove) and isinstance(other, ArchiveMove)

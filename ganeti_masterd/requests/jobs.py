@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from ganeti_masterd.errors import GenericError, JobLost
-from ganeti_masterd.jobs.control import Answer
+from ganeti_masterd.jobs.control import ControlAnswer
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.requests.arguments import JobId, JobIds
 from ganeti_masterd.requests.daemon import Daemon
@@ -32,7 +32,9 @@ def wait_for_job_change(
 
 
 @method("CancelJob", changes=True)
-def cancel_job(daemon: Daemon, peer: Peer, job_id: JobId, kill: bool = False) -> Deferred[Answer]:
+def cancel_job(
+    daemon: Daemon, peer: Peer, job_id: JobId, kill: bool = False
+) -> Deferred[ControlAnswer]:
     """Cancels a job that has not begun, or ends a running one (kill)."""
     return daemon.control.cancel(job_id, kill=kill)
 
@@ -40,7 +42,7 @@ def cancel_job(daemon: Daemon, peer: Peer, job_id: JobId, kill: bool = False) ->
 @method("ChangeJobPriority", changes=True)
 def change_job_priority(
     daemon: Daemon, peer: Peer, job_id: JobId, priority: int
-) -> Deferred[Answer]:
+) -> Deferred[ControlAnswer]:
     """Changes the priority of what has not begun to run."""
     return daemon.control.change_priority(job_id, priority)
 

@@ -19,8 +19,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ganeti_masterd.errors import ECODE_INVAL, JobLost, OpPrereqError, prereq
-from ganeti_masterd.luxi.dialects import Form, dialect_of
-from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.luxi.dialects import DialectForm, dialect_of
+from ganeti_masterd.luxi.messages import LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.requests.arguments import describe, reader, shown
 from ganeti_masterd.requests.daemon import Daemon
@@ -28,7 +28,7 @@ from ganeti_masterd.requests.daemon import Daemon
 log = Logger()
 
 
-class Argument(Struct, frozen=True):
+class MethodArgument(Struct, frozen=True):
     """One declared argument of a method."""
 
     name: str
@@ -42,7 +42,7 @@ class Method(Struct, frozen=True):
 
     name: str
     function: Callable[..., Any]
-    arguments: tuple[Argument, ...]
+    arguments: tuple[MethodArgument, ...]
     changes: bool
     any_arguments: bool
 
@@ -99,7 +99,7 @@ def method(
             name,
             function,
             tuple(
-                Argument(
+                MethodArgument(
                     parameter.name.rstrip("_"),
                     reader(hints[parameter.name]),
                     parameter.default is inspect.Parameter.empty,
@@ -116,7 +116,7 @@ def method(
     return declare
 
 
-class Answers:
+class LuxiAnswers:
     """Answers requests for one daemon: what the LUXI server is given.
 
     With ``read_only`` what changes something is refused. Changes are logged with
@@ -128,7 +128,7 @@ class Answers:
         self._daemon = daemon
         self._read_only = read_only
 
-    def __call__(self, request: Request, peer: Peer) -> Any:
+    def __call__(self, request: LuxiRequest, peer: Peer) -> Any:
         """Returns the result or a Deferred of it; raises Ganeti's errors."""
         declared = METHODS.get(request.method)
         if declared is None:
@@ -147,13 +147,13 @@ class Answers:
             return self._call(declared, form, peer, args)
         return self._in_dialect(declared, form, peer, args)
 
-    def _call(self, declared: Method, form: Form, peer: Peer, args: list[Any]) -> Any:
+    def _call(self, declared: Method, form: DialectForm, peer: Peer, args: list[Any]) -> Any:
         result = declared.function(self._daemon, peer, *args, **form.options)
         if declared.changes and isinstance(result, Deferred):
             return _shielded(result)
         return result
 
-    def _in_dialect(self, declared: Method, form: Form, peer: Peer, args: list[Any]) -> Any:
+    def _in_dialect(self, declared: Method, form: DialectForm, peer: Peer, args: list[Any]) -> Any:
         """Answers where the client's dialect wants the answer in a form of its own."""
         answer = form.answer
         assert answer is not None

@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ganeti_masterd.events import Events, RequestAnswered
-from ganeti_masterd.luxi.factory import Answer
-from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.luxi.factory import AnswerFunction
+from ganeti_masterd.luxi.messages import LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 
 #: What an event calls a method that there isn't: never the client's own text.
@@ -26,7 +26,7 @@ class ObservedAnswers:
 
     def __init__(
         self,
-        answer: Answer,
+        answer: AnswerFunction,
         known: Container[str],
         events: Events,
         seconds: Callable[[], float],
@@ -36,7 +36,7 @@ class ObservedAnswers:
         self._events = events
         self._seconds = seconds
 
-    def __call__(self, request: Request, peer: Peer) -> object:
+    def __call__(self, request: LuxiRequest, peer: Peer) -> object:
         """Returns what ``answer`` returns; raises what it raises."""
         if not self._events.observed(RequestAnswered):
             return self._answer(request, peer)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ganeti_masterd.requests import filters, flags, jobs, queries, submitting
-from ganeti_masterd.requests.methods import METHODS, Answers
+from ganeti_masterd.requests.methods import METHODS, LuxiAnswers
 
-__all__ = ["METHODS", "Answers", "filters", "flags", "jobs", "queries", "submitting"]
+__all__ = ["METHODS", "LuxiAnswers", "filters", "flags", "jobs", "queries", "submitting"]

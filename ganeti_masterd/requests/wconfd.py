@@ -26,7 +26,7 @@ from ganeti_masterd.config.verify import CHECKS
 from ganeti_masterd.errors import ConfigVerifyError, GenericError, OpPrereqError, prereq
 from ganeti_masterd.locking.decisions import LockState
 from ganeti_masterd.locking.levels import LOCKSET, lock_name
-from ganeti_masterd.luxi.messages import Encoded, Request
+from ganeti_masterd.luxi.messages import Encoded, LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.query.slices import WEIGHT, Slices, then
 from ganeti_masterd.requests.arguments import Reading, shown
@@ -186,7 +186,7 @@ class WconfdAnswers:
     def __init__(self, parts: WconfdParts) -> None:
         self._parts = parts
 
-    def __call__(self, request: Request, peer: Peer) -> Any:
+    def __call__(self, request: LuxiRequest, peer: Peer) -> Any:
         """Returns the result or a Deferred of it; raises ``GenericError``."""
         declared = WCONFD_METHODS.get(request.method)
         if declared is None:

@@ -44,7 +44,7 @@ _NOT_YET_VALID = 9
 _EXPIRED = 10
 
 
-class Peer(Protocol):
+class TLSPeer(Protocol):
     """One connection, as far as TLS tells it what it saw."""
 
     target: Target
@@ -56,7 +56,7 @@ class Peer(Protocol):
 
 
 #: Who is behind each connection that there is.
-Peers = WeakKeyDictionary[SSL.Connection, Peer]
+Peers = WeakKeyDictionary[SSL.Connection, TLSPeer]
 
 
 class Certificates:
@@ -93,7 +93,7 @@ class Certificates:
             raise self._fault or ConfigurationError("no certificates were read")
         return self._context
 
-    def creator(self, peer: Peer) -> Creator:
+    def creator(self, peer: TLSPeer) -> Creator:
         """Returns what starts TLS for one connection; raises as :meth:`context`."""
         return Creator(self.context(), peer, self._peers)
 
@@ -102,7 +102,7 @@ class Certificates:
 class Creator:
     """Starts TLS on one connection to a node."""
 
-    def __init__(self, context: SSL.Context, peer: Peer, peers: Peers) -> None:
+    def __init__(self, context: SSL.Context, peer: TLSPeer, peers: Peers) -> None:
         self._context = context
         self._peer = peer
         self._peers = peers

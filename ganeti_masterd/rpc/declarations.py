@@ -2,7 +2,7 @@
 
 :mod:`ganeti_masterd.rpc.calls` is the table made of these. A declaration says
 what the client of real nodes has to do with an argument before it goes on the
-wire (:class:`Form`), and what must never be logged.
+wire (:class:`ArgumentForm`), and what must never be logged.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ONE = Reach.ONE
 MANY = Reach.MANY
 
 
-class Form(Enum):
+class ArgumentForm(Enum):
     """What an argument is, as far as sending and logging it differ."""
 
     PLAIN = "plain"
@@ -65,11 +65,11 @@ class Form(Enum):
     SECRET = "secret"
 
 
-class Argument(Struct, frozen=True):
+class CallArgument(Struct, frozen=True):
     """One positional argument of a call."""
 
     name: str
-    form: Form = Form.PLAIN
+    form: ArgumentForm = ArgumentForm.PLAIN
 
 
 class Call(Struct, Generic[P], frozen=True):
@@ -85,7 +85,7 @@ class Call(Struct, Generic[P], frozen=True):
     name: str
     timeout: float | None
     reach: Reach
-    arguments: tuple[Argument, ...]
+    arguments: tuple[CallArgument, ...]
     result: Any = None
     offline_too: bool = False
     bare: bool = False
@@ -120,7 +120,7 @@ class CallTable:
         name: str,
         timeout: float | None,
         reach: Reach,
-        *arguments: str | Argument,
+        *arguments: str | CallArgument,
         result: Any = None,
         offline_too: bool = False,
         bare: bool = False,
@@ -128,7 +128,7 @@ class CallTable:
         """Adds a call and returns it; an argument given by name alone is a plain one."""
         if name in self._calls:
             raise ProgrammerError(f"The call {name!r} is declared twice")
-        declared = tuple(Argument(arg) if isinstance(arg, str) else arg for arg in arguments)
+        declared = tuple(CallArgument(arg) if isinstance(arg, str) else arg for arg in arguments)
         call: Call[Any] = Call(name, timeout, reach, declared, result, offline_too, bare)
         self._calls[name] = call
         return call
@@ -150,36 +150,36 @@ class CallTable:
         return len(self._calls)
 
 
-def path(name: str) -> Argument:
+def path(name: str) -> CallArgument:
     """A path that may be virtual."""
-    return Argument(name, Form.PATH)
+    return CallArgument(name, ArgumentForm.PATH)
 
 
-def paths(name: str) -> Argument:
+def paths(name: str) -> CallArgument:
     """Pairs of paths that may be virtual."""
-    return Argument(name, Form.PATHS)
+    return CallArgument(name, ArgumentForm.PATHS)
 
 
-def content(name: str) -> Argument:
+def content(name: str) -> CallArgument:
     """The content of a file."""
-    return Argument(name, Form.CONTENT)
+    return CallArgument(name, ArgumentForm.CONTENT)
 
 
-def uploaded(name: str) -> Argument:
+def uploaded(name: str) -> CallArgument:
     """A file with everything about it, as one list."""
-    return Argument(name, Form.UPLOAD)
+    return CallArgument(name, ArgumentForm.UPLOAD)
 
 
-def filelist(name: str) -> Argument:
+def filelist(name: str) -> CallArgument:
     """What to verify, with a list of files in it."""
-    return Argument(name, Form.FILELIST)
+    return CallArgument(name, ArgumentForm.FILELIST)
 
 
-def entity(name: str) -> Argument:
+def entity(name: str) -> CallArgument:
     """An instance, a disk or a list of them."""
-    return Argument(name, Form.OBJECT)
+    return CallArgument(name, ArgumentForm.OBJECT)
 
 
-def secret(name: str) -> Argument:
+def secret(name: str) -> CallArgument:
     """A value that must not be seen in any log."""
-    return Argument(name, Form.SECRET)
+    return CallArgument(name, ArgumentForm.SECRET)

@@ -42,7 +42,7 @@ CHUNK = 256 * 1024
 _HEADERS = {"Content-Type": ["application/json"], "User-Agent": ["ganeti_masterd"]}
 
 
-class Line:
+class CallLine:
     """How all calls of one client are made: what they share."""
 
     def __init__(
@@ -80,17 +80,17 @@ class _Unpooled(HTTPConnectionPool):
 
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)
-class Exchange:
+class CallExchange:
     """One call to one node. ``ended`` gets its one result, in any case."""
 
     def __init__(
         self,
-        line: Line,
+        line: CallLine,
         target: Target,
         call: Call[Any],
         body: bytes,
         seconds: float,
-        ended: Callable[[Exchange, NodeResult[Any]], None],
+        ended: Callable[[CallExchange, NodeResult[Any]], None],
     ) -> None:
         self.target = target
         self.call = call
@@ -101,7 +101,7 @@ class Exchange:
         self._line = line
         self._body = body
         self._seconds = seconds
-        self._ended: Callable[[Exchange, NodeResult[Any]], None] | None = ended
+        self._ended: Callable[[CallExchange, NodeResult[Any]], None] | None = ended
         self._timer: Timer | None = None
         self._connecting: Timer | None = None
         self._request: Deferred[Any] | None = None

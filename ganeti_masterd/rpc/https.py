@@ -21,7 +21,7 @@ from ganeti_masterd.events import Events, NodeCalled
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.certificates import Certificates
-from ganeti_masterd.rpc.exchange import MAX_ANSWER, Exchange, Line
+from ganeti_masterd.rpc.exchange import MAX_ANSWER, CallExchange, CallLine
 from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.rpc.turns import IN_FLIGHT, LONG_IN_FLIGHT, Turns
@@ -75,7 +75,7 @@ class HTTPSNodes:
         self._events = events
         self._limits = (in_flight, long_in_flight)
         self._paths = VirtualPaths(root)
-        self._line = Line(
+        self._line = CallLine(
             reactor,
             timers,
             certificates,
@@ -84,9 +84,9 @@ class HTTPSNodes:
             patience=patience,
             max_answer=max_answer,
         )
-        self._turns: dict[str, Turns[Exchange]] = {}
-        self._in_flight: dict[Exchange, Gathering] = {}
-        self._waiting: dict[Exchange, Gathering] = {}
+        self._turns: dict[str, Turns[CallExchange]] = {}
+        self._in_flight: dict[CallExchange, Gathering] = {}
+        self._waiting: dict[CallExchange, Gathering] = {}
         self._closed = False
         #: Connections of abandoned calls that are not gone yet.
         self._leaving: set[Deferred[None]] = set()
@@ -123,7 +123,9 @@ class HTTPSNodes:
             elif self._closed:
                 gathering.put(key, results.given_up(target, procedure))
             else:
-                self._add(gathering, Exchange(self._line, target, call, *bodies[key], self._ended))
+                self._add(
+                    gathering, CallExchange(self._line, target, call, *bodies[key], self._ended)
+                )
         for address in dict.fromkeys(_address(chosen[key]) for key in bodies):
             self._proceed(address)
         return gathering.ready(procedure, self._abandon)
@@ -156,7 +158,7 @@ class HTTPSNodes:
         self._leaving.add(gone)
         gone.addBoth(left)
 
-    def _add(self, gathering: Gathering, exchange: Exchange) -> None:
+    def _add(self, gathering: Gathering, exchange: CallExchange) -> None:
         address = _address(exchange.target)
         if address not in self._turns:
             self._turns[address] = Turns(*self._limits)
@@ -173,7 +175,7 @@ class HTTPSNodes:
         if turns is not None and turns.idle and self._turns.get(address) is turns:
             del self._turns[address]
 
-    def _ended(self, exchange: Exchange, result: NodeResult[Any]) -> None:
+    def _ended(self, exchange: CallExchange, result: NodeResult[Any]) -> None:
         """Hands a result on and makes room for the next call to its node."""
         self.pending -= 1
         gathering = self._waiting.pop(exchange, None)
@@ -185,7 +187,7 @@ class HTTPSNodes:
             self._proceed(address)
         gathering.put(exchange.target.key, result)
 
-    def _publish(self, exchange: Exchange, result: NodeResult[Any]) -> None:
+    def _publish(self, exchange: CallExchange, result: NodeResult[Any]) -> None:
         events = self._events
         if events is not None and exchange.sent is not None and events.observed(NodeCalled):
             took = self._timers.seconds() - exchange.sent

@@ -3,7 +3,7 @@ r"""Requests and answers as bytes: ASCII JSON, virtual paths, contents of files.
 Real noded counts a body's length in characters, so everything beyond ASCII
 travels as ``\u`` escapes (spec rpc 1). In a virtual cluster the paths of some
 calls travel without the node's root (spec rpc 3); which ones is declared with
-the call (:class:`~ganeti_masterd.rpc.declarations.Form`). Nothing here says in
+the call (:class:`~ganeti_masterd.rpc.declarations.ArgumentForm`). Nothing here says in
 an error what a body holds: it may hold secrets.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ganeti_masterd.errors import ProgrammerError
-from ganeti_masterd.rpc.declarations import Call, Form
+from ganeti_masterd.rpc.declarations import ArgumentForm, Call
 
 VIRTUAL = "/###-VIRTUAL-PATH-###,"
 
@@ -155,7 +155,7 @@ class VirtualPaths:
 
     def payload(self, call: Call[Any], payload: Any) -> Any:
         """Returns an answer's payload with the paths in it as this node's."""
-        if not self.root or not any(one.form is Form.FILELIST for one in call.arguments):
+        if not self.root or not any(one.form is ArgumentForm.FILELIST for one in call.arguments):
             return payload
         if isinstance(payload, dict) and isinstance(payload.get("filelist"), dict):
             files = {self.inward(path): sum_ for path, sum_ in payload["filelist"].items()}
@@ -174,11 +174,11 @@ class VirtualPaths:
         return {**checks, "filelist": [self.outward(path) for path in checks["filelist"]]}
 
 
-_OUTWARD: dict[Form, Callable[[VirtualPaths, Any], Any]] = {
-    Form.PATH: VirtualPaths.outward,
-    Form.PATHS: VirtualPaths._pairs,
-    Form.UPLOAD: VirtualPaths._upload,
-    Form.FILELIST: VirtualPaths._filelist,
+_OUTWARD: dict[ArgumentForm, Callable[[VirtualPaths, Any], Any]] = {
+    ArgumentForm.PATH: VirtualPaths.outward,
+    ArgumentForm.PATHS: VirtualPaths._pairs,
+    ArgumentForm.UPLOAD: VirtualPaths._upload,
+    ArgumentForm.FILELIST: VirtualPaths._filelist,
 }
 
 

@@ -20,7 +20,7 @@ from ganeti_masterd.constants import (
     IEM_IMPORT,
 )
 from ganeti_masterd.simulation.blocks import Block, DeviceError
-from ganeti_masterd.simulation.describing import Disk, described
+from ganeti_masterd.simulation.describing import DescribedDisk, described
 from ganeti_masterd.simulation.devices import looked_up
 from ganeti_masterd.simulation.node import (
     DATA_DIR,
@@ -31,7 +31,7 @@ from ganeti_masterd.simulation.node import (
     failing,
     member,
 )
-from ganeti_masterd.simulation.state import Dump, Export
+from ganeti_masterd.simulation.state import Dump, StoredExport
 from ganeti_masterd.simulation.systems import installed, os_parameters
 from ganeti_masterd.simulation.transfers import EXPORT_PATIENCE, Transfer, options
 
@@ -175,7 +175,7 @@ def deliver(node: Callable[[str], SimulatedNode], source: Transfer, target: Tran
     if target.io == IEIO_FILE:
         folder, _, dump = place.local_path(target.where[0]).rpartition("/")
         name = folder.rpartition("/")[2]
-        export = place.state.exports.get(name) or Export()
+        export = place.state.exports.get(name) or StoredExport()
         made = {**export.dumps, dump: Dump(source.size, content)}
         place.state.exports[name] = replace(export, dumps=made)
         return
@@ -238,7 +238,7 @@ def _check_end(
         dump = local.rpartition("/")[2]
         if folder not in node.state.exports:
             node.state.facts["exports"] = _bare(node)
-            node.state.exports[folder] = Export()
+            node.state.exports[folder] = StoredExport()
         held = node.state.exports[folder].dumps.get(dump)
         return 0 if held is None or mode == IEM_IMPORT else held.size
     if io == IEIO_RAW_DISK:
@@ -252,7 +252,7 @@ def _check_end(
     raise NodeFailure(f"Invalid {mode} I/O mode {io!r}")
 
 
-def _device(node: SimulatedNode, disk: Disk) -> Block:
+def _device(node: SimulatedNode, disk: DescribedDisk) -> Block:
     block = looked_up(node, disk)
     if block is None:
         raise NodeFailure(f"Block device '{described(disk)}' is not set up")

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.constants import LDS_FAULTY, LDS_OKAY
 from ganeti_masterd.simulation import volumes
-from ganeti_masterd.simulation.describing import Disk, described
+from ganeti_masterd.simulation.describing import DescribedDisk, described
 from ganeti_masterd.simulation.node import (
     SimulatedNode,
     StorageProvider,
@@ -41,7 +41,7 @@ class Block:
     #: Whether a secondary node has something to assemble.
     on_secondaries: ClassVar[bool] = False
 
-    def __init__(self, node: SimulatedNode, disk: Disk, path: str) -> None:
+    def __init__(self, node: SimulatedNode, disk: DescribedDisk, path: str) -> None:
         self.node = node
         self.disk = disk
         self.path = path
@@ -126,7 +126,7 @@ class Block:
         self.change(content=content)
 
 
-class LogicalVolume(Block):
+class SimulatedVolume(Block):
     """A logical volume."""
 
     on_secondaries = True
@@ -372,7 +372,7 @@ def provider(node: SimulatedNode, name: str) -> StorageProvider:
     raise DeviceError(f"Directory for External Storage Provider {name} not found in search path")
 
 
-def run_provider(node: SimulatedNode, disk: Disk, action: str) -> None:
+def run_provider(node: SimulatedNode, disk: DescribedDisk, action: str) -> None:
     """Runs a provider's script on a volume; raises :class:`DeviceError` if it fails."""
     found = provider(node, disk["logical_id"][0])
     failed = failing(found.fails, action, disk.get("params") or {})

@@ -24,16 +24,16 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ganeti_masterd.rpc.declarations import Call, Form
-from ganeti_masterd.simulation.store import Change, NodeStore
+from ganeti_masterd.rpc.declarations import ArgumentForm, Call
+from ganeti_masterd.simulation.store import NodeStore, StoredChange
 from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
-Mode = Literal["off", "buffered", "synced"]
+CallLogMode = Literal["off", "buffered", "synced"]
 
 #: Told null when the disk has it, or why it hasn't.
-Told = Callable[[str | None], None]
+CallLogged = Callable[[str | None], None]
 
 
 def summary(call: Call[Any], arguments: Sequence[Any]) -> list[Any]:
@@ -71,19 +71,19 @@ def _names(value: Any) -> Any:
     return value if isinstance(value, (bool, str)) else None
 
 
-_SHOWN: dict[Form, Callable[[Any], Any]] = {
-    **dict.fromkeys(Form, _brief),
-    Form.SECRET: lambda _: "(secret)",
-    Form.CONTENT: _length,
-    Form.UPLOAD: _upload,
-    Form.OBJECT: _names,
+_SHOWN: dict[ArgumentForm, Callable[[Any], Any]] = {
+    **dict.fromkeys(ArgumentForm, _brief),
+    ArgumentForm.SECRET: lambda _: "(secret)",
+    ArgumentForm.CONTENT: _length,
+    ArgumentForm.UPLOAD: _upload,
+    ArgumentForm.OBJECT: _names,
 }
 
 #: How the arguments of the calls that were logged before are shown.
 _ARGUMENTS: dict[str, list[Callable[[Any], Any]]] = {}
 
 
-class Line(Struct, frozen=True):
+class CallLogLine(Struct, frozen=True):
     """One line of the log."""
 
     time: float
@@ -108,9 +108,9 @@ class CallLog:
     def __init__(
         self,
         path: str | None,
-        mode: Mode,
+        mode: CallLogMode,
         store: NodeStore | None,
-        take_changes: Callable[[], list[Change]],
+        take_changes: Callable[[], list[StoredChange]],
         in_disk_thread: Callable[..., Deferred[Any]],
         timers: Timers,
     ) -> None:
@@ -121,11 +121,11 @@ class CallLog:
         self._in_disk_thread = in_disk_thread
         self._timers = timers
         self._lines: list[bytes] = []
-        self._told: list[Told] = []
+        self._told: list[CallLogged] = []
         self._file: int | None = None
         self._timer: Timer | None = None
         self._writing: Deferred[None] | None = None
-        self._unwritten: list[Change] = []
+        self._unwritten: list[StoredChange] = []
         self._behind = False
         self._closed = False
 
@@ -140,13 +140,13 @@ class CallLog:
         call: Call[Any],
         arguments: Sequence[Any],
         error: str | None,
-        told: Told | None = None,
+        told: CallLogged | None = None,
     ) -> None:
         """Notes a call that ended; ``told`` is called when its answer may be given.
 
         That is at once unless the mode is ``synced``.
         """
-        line = Line(self._timers.now(), node, call.name, summary(call, arguments), error)
+        line = CallLogLine(self._timers.now(), node, call.name, summary(call, arguments), error)
         self._lines.append(msgspec.json.encode(line))
         if self.mode != "synced":
             self._schedule(self.BEHIND)
@@ -229,7 +229,7 @@ class CallLog:
 
         maybeDeferred(self._in_disk_thread, self._to_disk, lines, changes).addBoth(written)
 
-    def _to_disk(self, lines: list[bytes], changes: list[Change]) -> None:
+    def _to_disk(self, lines: list[bytes], changes: list[StoredChange]) -> None:
         """Runs in the disk thread: what changed first, then the log."""
         if changes and self._store is not None:
             self._store.write(changes)

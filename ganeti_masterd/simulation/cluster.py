@@ -36,14 +36,14 @@ from ganeti_masterd.simulation import (
     units,
     verify,
 )
-from ganeti_masterd.simulation.calllog import CallLog, Mode
+from ganeti_masterd.simulation.calllog import CallLog, CallLogMode
 from ganeti_masterd.simulation.description import Description
-from ganeti_masterd.simulation.exchange import Exchange, at_once
+from ganeti_masterd.simulation.exchange import SimulatedExchange, at_once
 from ganeti_masterd.simulation.faults import Faults
 from ganeti_masterd.simulation.node import Finished, NodeFailure, SimulatedNode
 from ganeti_masterd.simulation.programs import Programs
 from ganeti_masterd.simulation.state import NodeState
-from ganeti_masterd.simulation.store import CLUSTER, Change, NodeStore
+from ganeti_masterd.simulation.store import CLUSTER, NodeStore, StoredChange
 from ganeti_masterd.simulation.volumes import make as make_volume
 from ganeti_masterd.simulation.world import World
 from ganeti_masterd.timing import Timer, Timers
@@ -92,7 +92,7 @@ class SimulatedNodes:
         names: Collection[str] | None = None,
         description: Description | None = None,
         latency: float | Mapping[str, float] = 0.0,
-        log: Mode = "off",
+        log: CallLogMode = "off",
         faults: Faults | None = None,
         in_disk_thread: Callable[..., Deferred[Any]] | None = None,
         processes: IReactorProcess | None = None,
@@ -119,7 +119,7 @@ class SimulatedNodes:
         self._in_disk_thread = in_disk_thread
         self._programs = None if processes is None else Programs(processes)
         self._nodes: dict[str, SimulatedNode] = {}
-        self.exchanges: dict[Exchange, None] = {}
+        self.exchanges: dict[SimulatedExchange, None] = {}
         self._waiting: set[Timer] = set()
         self.closed = False
         self._store = None
@@ -209,7 +209,7 @@ class SimulatedNodes:
             gathering.put(target.key, answer)
             return
         seconds = call.seconds(arguments) if timeout is None else timeout
-        exchange = Exchange(self, gathering, target, call, arguments, seconds)
+        exchange = SimulatedExchange(self, gathering, target, call, arguments, seconds)
         if answer is None:
             exchange.begin()
         else:
@@ -321,9 +321,9 @@ class SimulatedNodes:
         """Returns the function that answers a call, or null if none is built."""
         return BUILT.get(name)
 
-    def _take_changes(self) -> list[Change]:
+    def _take_changes(self) -> list[StoredChange]:
         """Returns what changed on all nodes, and takes it as written."""
-        changes: list[Change] = [(CLUSTER, *change) for change in self.cluster.take_changes()]
+        changes: list[StoredChange] = [(CLUSTER, *change) for change in self.cluster.take_changes()]
         for name, node in self._nodes.items():
             if node.state.changes:
                 changes += [(name, *change) for change in node.state.take_changes()]

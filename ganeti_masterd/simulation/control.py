@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 
 from ganeti_masterd.simulation.calllog import CallLog
-from ganeti_masterd.simulation.switches import Cluster, SwitchError, throw
+from ganeti_masterd.simulation.switches import SwitchedCluster, SwitchError, throw
 
 log = Logger()
 
@@ -38,7 +38,7 @@ Throws a switch of the simulated cluster below that root (default: GANETI_ROOTDI
 The command "help" lists them all."""
 
 
-class Switchable(Cluster, Protocol):
+class Switchable(SwitchedCluster, Protocol):
     """A simulated cluster whose switches can be thrown; it writes what they change."""
 
     log: CallLog

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-Disk = Mapping[str, Any]
+DescribedDisk = Mapping[str, Any]
 
 DRBD = "drbd"
 PLAIN = "plain"
 
 
-def described(disk: Disk) -> str:
+def described(disk: DescribedDisk) -> str:
     """Returns a disk as noded's failure texts show it."""
     kind = disk["dev_type"]
     unique = tuple(disk["logical_id"])

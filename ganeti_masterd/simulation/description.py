@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ganeti_masterd.simulation.ends import Pace
+from ganeti_masterd.simulation.ends import SyncPace
 from ganeti_masterd.simulation.node import Failing, OSDefinition, StorageProvider
 from ganeti_masterd.simulation.state import Hardware, PhysicalVolume, VolumeGroup
 from ganeti_masterd.simulation.tables import DescriptionError, Table
@@ -64,7 +64,7 @@ class Description(Struct, frozen=True):
     default: DescribedNode = DescribedNode()
     systems: tuple[OSDefinition, ...] = DEFAULT_SYSTEMS
     providers: tuple[StorageProvider, ...] = ()
-    pace: Pace = Pace()
+    pace: SyncPace = SyncPace()
     transfer_speed: float | None = None
     migration_speed: float | None = None
     shared_paths: tuple[str, ...] = SHARED_PATHS
@@ -165,10 +165,10 @@ def _check_unique(top: Table, table: str, names: Sequence[str]) -> None:
             top.fail(table, f"there are two of the name {name!r}")
 
 
-def _pace(top: Table) -> Pace:
+def _pace(top: Table) -> SyncPace:
     table = top.optional_table("sync")
     if table is None:
-        return Pace()
+        return SyncPace()
     speed, seconds = table.rate("speed"), table.rate("seconds")
     quick = table.rate("quick_seconds")
     if speed is not None and seconds is not None:
@@ -176,7 +176,7 @@ def _pace(top: Table) -> Pace:
     if quick is not None and seconds is None:
         table.fail("quick_seconds", "needs 'seconds' beside it")
     table.finish()
-    return Pace(speed, seconds, quick or 0.0)
+    return SyncPace(speed, seconds, quick or 0.0)
 
 
 def _default_node(top: Table) -> DescribedNode:

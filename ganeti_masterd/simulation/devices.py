@@ -16,8 +16,8 @@ from ganeti_masterd.simulation.blocks import (
     DeviceError,
     ExternalVolume,
     FileDevice,
-    LogicalVolume,
     RadosVolume,
+    SimulatedVolume,
     file_room,
     file_shelf,
     free_minor,
@@ -26,7 +26,7 @@ from ganeti_masterd.simulation.blocks import (
     provider,
     run_provider,
 )
-from ganeti_masterd.simulation.describing import DRBD, PLAIN, Disk, described
+from ganeti_masterd.simulation.describing import DRBD, PLAIN, DescribedDisk, described
 from ganeti_masterd.simulation.drbd import Mirror
 from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode, Unexpected
 from ganeti_masterd.simulation.state import Device
@@ -35,14 +35,14 @@ FILE_TYPES = frozenset({"file", "gluster", "sharedfile"})
 
 KINDS: dict[str, type[Block]] = {
     **dict.fromkeys(FILE_TYPES, FileDevice),
-    PLAIN: LogicalVolume,
+    PLAIN: SimulatedVolume,
     "ext": ExternalVolume,
     "rbd": RadosVolume,
     "blockdev": AdoptedDevice,
 }
 
 
-def device_path(node: SimulatedNode, disk: Disk) -> str:
+def device_path(node: SimulatedNode, disk: DescribedDisk) -> str:
     """Returns the path of a disk's device on a node; raises :class:`DeviceError` if it has none."""
     kind = disk["dev_type"]
     if kind == DRBD:
@@ -59,7 +59,7 @@ def device_path(node: SimulatedNode, disk: Disk) -> str:
     raise _unknown(kind)
 
 
-def find(node: SimulatedNode, disk: Disk) -> Block | None:
+def find(node: SimulatedNode, disk: DescribedDisk) -> Block | None:
     """Returns a disk's device, or None if it isn't there or is a mirror at rest.
 
     Raises :class:`DeviceError` where noded's looking itself fails.
@@ -74,7 +74,7 @@ def find(node: SimulatedNode, disk: Disk) -> Block | None:
         return None
 
 
-def assemble(node: SimulatedNode, disk: Disk, on_primary: bool) -> Block | None:
+def assemble(node: SimulatedNode, disk: DescribedDisk, on_primary: bool) -> Block | None:
     """Activates a disk's device, what it stands on first; opens it on the primary.
 
     Returns None where there is nothing to be assembled. Raises
@@ -102,7 +102,7 @@ def assemble(node: SimulatedNode, disk: Disk, on_primary: bool) -> Block | None:
 
 def create(
     node: SimulatedNode,
-    disk: Disk,
+    disk: DescribedDisk,
     size: int,
     owner: str,
     on_primary: bool,
@@ -150,7 +150,7 @@ def create(
     return _known(node, disk)
 
 
-def need(node: SimulatedNode, disk: Disk) -> Block:
+def need(node: SimulatedNode, disk: DescribedDisk) -> Block:
     """Returns a disk's device; a missing one raises :class:`NodeFailure`."""
     block = looked_up(node, disk)
     if block is None:
@@ -158,7 +158,7 @@ def need(node: SimulatedNode, disk: Disk) -> Block:
     return block
 
 
-def looked_up(node: SimulatedNode, disk: Disk) -> Block | None:
+def looked_up(node: SimulatedNode, disk: DescribedDisk) -> Block | None:
     """The same as :func:`find`, where noded doesn't expect that looking fails."""
     try:
         return find(node, disk)
@@ -166,7 +166,7 @@ def looked_up(node: SimulatedNode, disk: Disk) -> Block | None:
         raise Unexpected(str(error))
 
 
-def open_devices(node: SimulatedNode, disks: Sequence[Disk]) -> tuple[str, ...]:
+def open_devices(node: SimulatedNode, disks: Sequence[DescribedDisk]) -> tuple[str, ...]:
     """Opens the disks of an instance; returns their paths.
 
     Raises :class:`DeviceError` if one isn't set up or refuses.
@@ -196,7 +196,7 @@ class _NotThere(DeviceError):
     """A device that is simply missing; the text is for those who want to activate it."""
 
 
-def _known(node: SimulatedNode, disk: Disk) -> Block:
+def _known(node: SimulatedNode, disk: DescribedDisk) -> Block:
     """Returns the device of anything but a mirror."""
     kind = disk["dev_type"]
     path = device_path(node, disk)
@@ -218,7 +218,9 @@ def _known(node: SimulatedNode, disk: Disk) -> Block:
     )
 
 
-def _create_mirror(node: SimulatedNode, disk: Disk, on_primary: bool, exclusive: bool) -> Block:
+def _create_mirror(
+    node: SimulatedNode, disk: DescribedDisk, on_primary: bool, exclusive: bool
+) -> Block:
     children: list[Block | None] = []
     for child in disk.get("children") or []:
         try:

@@ -13,8 +13,8 @@ from ganeti_masterd.constants import (
     LDS_SYNC,
     LDS_UNKNOWN,
 )
-from ganeti_masterd.simulation.blocks import DRBD_MAJOR, Block, DeviceError, LogicalVolume
-from ganeti_masterd.simulation.describing import Disk
+from ganeti_masterd.simulation.blocks import DRBD_MAJOR, Block, DeviceError, SimulatedVolume
+from ganeti_masterd.simulation.describing import DescribedDisk
 from ganeti_masterd.simulation.ends import (
     DISKLESS,
     UP_TO_DATE,
@@ -22,7 +22,7 @@ from ganeti_masterd.simulation.ends import (
     End,
     EndStatus,
     Link,
-    Refused,
+    MeetingRefused,
 )
 from ganeti_masterd.simulation.node import SimulatedNode, Unexpected
 
@@ -38,7 +38,7 @@ class Mirror(Block):
     on_secondaries = True
 
     def __init__(
-        self, node: SimulatedNode, disk: Disk, children: Sequence[Block | None] = ()
+        self, node: SimulatedNode, disk: DescribedDisk, children: Sequence[Block | None] = ()
     ) -> None:
         dynamic = disk.get("dynamic_params") or {}
         if any(key not in dynamic for key in DYNAMIC):
@@ -133,7 +133,7 @@ class Mirror(Block):
             raise DeviceError(f"Meta device too big ({meta.size:.2f}MiB)")
         try:
             self.node.world.mirrors.create_metadata(self.node.name, meta.path)
-        except Refused as refused:
+        except MeetingRefused as refused:
             raise DeviceError(f"Can't initialize meta device: {refused.output}")
 
     def assemble(self) -> None:
@@ -157,7 +157,7 @@ class Mirror(Block):
         elif local and end.backing is not None and end.link is not None:
             try:
                 self._disconnect()
-            except Refused as refused:
+            except MeetingRefused as refused:
                 raise DeviceError(
                     f"drbd{self.minor}: device has correct local storage, wrong remote peer"
                     " and is unable to disconnect in order to attach to the correct peer:"
@@ -173,7 +173,7 @@ class Mirror(Block):
         backing = Backing(data.path, meta.path, int(self.disk.get("size") or 0))
         try:
             self.node.world.mirrors.attach(self.node.name, self.minor, backing)
-        except Refused as refused:
+        except MeetingRefused as refused:
             raise DeviceError(f"drbd{self.minor}: can't attach local disk: {refused.output}")
 
     def connect(self, *, dual: bool = False) -> None:
@@ -182,7 +182,7 @@ class Mirror(Block):
         link = Link(self._link.local, self._link.remote, self._link.secret, dual)
         try:
             self.node.world.mirrors.connect(self.node.name, self.minor, link)
-        except Refused as refused:
+        except MeetingRefused as refused:
             raise DeviceError(
                 f"drbd{self.minor}: can't setup network: exited with exit code"
                 f" {refused.code} - {refused.output}"
@@ -211,14 +211,14 @@ class Mirror(Block):
         """Makes it Primary."""
         try:
             self.node.world.mirrors.promote(self.node.name, self.minor, force=force)
-        except Refused as refused:
+        except MeetingRefused as refused:
             raise DeviceError(f"drbd{self.minor}: can't make drbd device primary: {refused.output}")
 
     def close(self) -> None:
         """Makes it Secondary."""
         try:
             self.node.world.mirrors.demote(self.node.name, self.minor, held=self._held())
-        except Refused as refused:
+        except MeetingRefused as refused:
             raise DeviceError(
                 f"drbd{self.minor}: can't switch drbd device to secondary: {refused.output}"
             )
@@ -227,7 +227,7 @@ class Mirror(Block):
         """Unconfigures it."""
         try:
             self.node.world.mirrors.down(self.node.name, self.minor, held=self._held())
-        except Refused as refused:
+        except MeetingRefused as refused:
             raise DeviceError(f"drbd{self.minor}: can't shutdown drbd device: {refused.output}")
 
     def remove(self) -> None:
@@ -261,7 +261,7 @@ class Mirror(Block):
                 )
         try:
             self.node.world.mirrors.detach(self.node.name, self.minor)
-        except Refused as refused:
+        except MeetingRefused as refused:
             raise DeviceError(f"drbd{self.minor}: can't detach local disk: {refused.output}")
 
     def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
@@ -274,7 +274,7 @@ class Mirror(Block):
         size = int(self.disk["size"]) + amount
         try:
             self.node.world.mirrors.resize(self.node.name, self.minor, size)
-        except Refused as refused:
+        except MeetingRefused as refused:
             raise DeviceError(f"drbd{self.minor}: resize failed: {refused.output}")
 
     def rename(self, unique: Sequence[Any]) -> None:
@@ -303,10 +303,10 @@ class Mirror(Block):
             volume.write(content)
         self.node.world.mirrors.written(self.node.name, self.minor)
 
-    def _current(self) -> list[LogicalVolume]:
+    def _current(self) -> list[SimulatedVolume]:
         """Returns the data volumes that are up to date, this node's first."""
         mirrors = self.node.world.mirrors
-        found: list[LogicalVolume] = []
+        found: list[SimulatedVolume] = []
         for key in ((self.node.name, self.minor), mirrors.peer(self.node.name, self.minor)):
             end = None if key is None else mirrors.get(*key)
             if key is None or end is None or end.backing is None:
@@ -314,7 +314,7 @@ class Mirror(Block):
             if mirrors.status(*key).data == UP_TO_DATE:
                 node = self.node.world.node(key[0])
                 if end.backing.data in node.state.devices:
-                    found.append(LogicalVolume(node, self.disk, end.backing.data))
+                    found.append(SimulatedVolume(node, self.disk, end.backing.data))
         return found
 
     def _held(self) -> bool:
@@ -345,4 +345,4 @@ class Mirror(Block):
 
 def _readable(child: Block) -> bool:
     """Whether a volume can be read at all."""
-    return not (isinstance(child, LogicalVolume) and child.device.lost)
+    return not (isinstance(child, SimulatedVolume) and child.device.lost)

@@ -37,7 +37,7 @@ UNKNOWN_DATA = "DUnknown"
 SHORT_PART = 64
 
 
-class Standing(Enum):
+class EndStanding(Enum):
     """How the data of one end stands."""
 
     NONE = "no disk"
@@ -65,18 +65,18 @@ class Meeting(Enum):
 
 
 #: What two ends do by how their data stands; None: their generations decide.
-MEETING: Mapping[tuple[Standing, Standing], Meeting | None] = {
-    **{(Standing.NONE, other): Meeting.REST for other in Standing},
-    **{(other, Standing.NONE): Meeting.REST for other in Standing},
-    (Standing.FRESH, Standing.FRESH): Meeting.REST,
-    (Standing.FRESH, Standing.BEHIND): Meeting.REST,
-    (Standing.BEHIND, Standing.FRESH): Meeting.REST,
-    (Standing.BEHIND, Standing.BEHIND): Meeting.REST,
-    (Standing.FRESH, Standing.CURRENT): Meeting.TARGET,
-    (Standing.BEHIND, Standing.CURRENT): Meeting.TARGET,
-    (Standing.CURRENT, Standing.FRESH): Meeting.SOURCE,
-    (Standing.CURRENT, Standing.BEHIND): Meeting.SOURCE,
-    (Standing.CURRENT, Standing.CURRENT): None,
+MEETING: Mapping[tuple[EndStanding, EndStanding], Meeting | None] = {
+    **{(EndStanding.NONE, other): Meeting.REST for other in EndStanding},
+    **{(other, EndStanding.NONE): Meeting.REST for other in EndStanding},
+    (EndStanding.FRESH, EndStanding.FRESH): Meeting.REST,
+    (EndStanding.FRESH, EndStanding.BEHIND): Meeting.REST,
+    (EndStanding.BEHIND, EndStanding.FRESH): Meeting.REST,
+    (EndStanding.BEHIND, EndStanding.BEHIND): Meeting.REST,
+    (EndStanding.FRESH, EndStanding.CURRENT): Meeting.TARGET,
+    (EndStanding.BEHIND, EndStanding.CURRENT): Meeting.TARGET,
+    (EndStanding.CURRENT, EndStanding.FRESH): Meeting.SOURCE,
+    (EndStanding.CURRENT, EndStanding.BEHIND): Meeting.SOURCE,
+    (EndStanding.CURRENT, EndStanding.CURRENT): None,
 }
 
 KINSHIP: Mapping[Kinship, Meeting] = {
@@ -95,7 +95,7 @@ SYNCING: Mapping[tuple[bool, bool], str] = {
 }
 
 
-class Refused(Exception):
+class MeetingRefused(Exception):
     """The kernel refuses; ``output`` is what drbdsetup prints, ``code`` how it exits."""
 
     def __init__(self, output: str, code: int = 10) -> None:
@@ -160,7 +160,7 @@ class Metadata(Struct, frozen=True):
     full: bool = True
 
 
-class Pace(Struct, frozen=True):
+class SyncPace(Struct, frozen=True):
     """How fast mirrors fill: at ``speed`` MiB/s (None: at once), or in a fixed time.
 
     With ``seconds`` a whole sync takes that long whatever its size, one after a
@@ -217,7 +217,7 @@ class Ground(Protocol):
     def copy(self, source: tuple[str, str], target: tuple[str, str]) -> None:
         """Copies the content of a volume (node, path) to another."""
 
-    def pace(self) -> Pace:
+    def pace(self) -> SyncPace:
         """How fast mirrors fill now."""
 
     def next_generation(self) -> str:

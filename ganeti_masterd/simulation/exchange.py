@@ -15,9 +15,9 @@ from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.simulation.calllog import CallLog
-from ganeti_masterd.simulation.faults import Fault, Faults
+from ganeti_masterd.simulation.faults import Faults, SimulatedFault
 from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode, Unexpected
-from ganeti_masterd.simulation.state import ClusterState
+from ganeti_masterd.simulation.state import SharedState
 from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
@@ -25,7 +25,7 @@ log = Logger()
 UNEXPECTED = "Error while executing backend function: "
 
 
-class Network(Protocol):
+class SimulatedNetwork(Protocol):
     """What an exchange needs of the cluster."""
 
     closed: bool
@@ -33,8 +33,8 @@ class Network(Protocol):
     faults: Faults
     log: CallLog
     events: Events | None
-    exchanges: dict[Exchange, None]
-    cluster: ClusterState
+    exchanges: dict[SimulatedExchange, None]
+    cluster: SharedState
 
     def delay(self, name: str) -> float:
         """Seconds that a request takes to a node."""
@@ -53,12 +53,12 @@ class Network(Protocol):
 
 
 def at_once(
-    nodes: Network, target: Target, call: Call[Any], arguments: list[Any]
+    nodes: SimulatedNetwork, target: Target, call: Call[Any], arguments: list[Any]
 ) -> NodeResult[Any] | Deferred[Any] | None:
     """Makes a call that nothing delays, disturbs or observes: most calls, thousands a second.
 
-    Returns the answer, or what the node is still at, for :meth:`Exchange.wait_for`. Null:
-    nothing was done, the call needs an :class:`Exchange` from its beginning.
+    Returns the answer, or what the node is still at, for :meth:`SimulatedExchange.wait_for`. Null:
+    nothing was done, the call needs an :class:`SimulatedExchange` from its beginning.
     """
     name = target.name
     function = nodes.implementation(call.name)
@@ -95,7 +95,7 @@ def _perform(
         return None, _text(node, call, Failure())
 
 
-class Exchange:
+class SimulatedExchange:
     """One call to one node, from its request to its answer or its end without one."""
 
     __slots__ = (
@@ -113,7 +113,7 @@ class Exchange:
 
     def __init__(
         self,
-        nodes: Network,
+        nodes: SimulatedNetwork,
         gathering: Gathering,
         target: Target,
         call: Call[Any],
@@ -127,7 +127,7 @@ class Exchange:
         self._arguments = arguments
         self._seconds = seconds
         self._timer: Timer | None = None
-        self._fault: Fault | None = None
+        self._fault: SimulatedFault | None = None
         self._ended = False
         self._began = 0.0
 

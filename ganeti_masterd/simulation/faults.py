@@ -34,13 +34,13 @@ from twisted.logger import Logger
 
 log = Logger()
 
-Kind = Literal["delay", "error", "unreachable", "garbage", "silent", "lost"]
+FaultKind = Literal["delay", "error", "unreachable", "garbage", "silent", "lost"]
 
 
-class Fault(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SimulatedFault(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One rule; see the module's text."""
 
-    kind: Kind
+    kind: FaultKind
     node: str | None = None
     call: str | None = None
     probability: float = 1.0
@@ -55,7 +55,7 @@ class Disturbance(Struct, frozen=True):
     """What befalls one call: a delay, and the rule (null: none) that decides its end."""
 
     seconds: float
-    fault: Fault | None
+    fault: SimulatedFault | None
 
 
 class _Rule:
@@ -63,7 +63,7 @@ class _Rule:
 
     __slots__ = ("fault", "hits", "met")
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: SimulatedFault) -> None:
         self.fault = fault
         self.met = 0
         self.hits = 0
@@ -100,7 +100,7 @@ class Faults:
         self._seen: tuple[int, int] | None = None
         self._look_at = float("-inf")
 
-    def add(self, fault: Fault) -> Callable[[], None]:
+    def add(self, fault: SimulatedFault) -> Callable[[], None]:
         """Puts a rule in force; returns what takes it back."""
         rule = _Rule(fault)
         self._own.append(rule)
@@ -153,7 +153,7 @@ class Faults:
             return
         self._seen = seen
         try:
-            faults = msgspec.json.decode(text, type=list[Fault])
+            faults = msgspec.json.decode(text, type=list[SimulatedFault])
         except msgspec.DecodeError as error:
             log.error("The faults in {path} make no sense: {error}", path=path, error=error)
             return

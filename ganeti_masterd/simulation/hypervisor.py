@@ -24,7 +24,7 @@ from ganeti_masterd.simulation.node import (
     Unexpected,
     member,
 )
-from ganeti_masterd.simulation.state import Instance
+from ganeti_masterd.simulation.state import SimulatedInstance
 
 calls = Implementations()
 
@@ -35,7 +35,7 @@ RUNNING = 0
 WAITING = frozenset({"kvm"})
 
 
-class HypervisorError(Exception):
+class SimulatedHypervisorError(Exception):
     """The hypervisor refuses."""
 
 
@@ -47,9 +47,9 @@ def free_memory(node: SimulatedNode) -> int:
 
 
 def known(name: str) -> str:
-    """Returns a hypervisor's name; raises :class:`HypervisorError` if there is none."""
+    """Returns a hypervisor's name; raises :class:`SimulatedHypervisorError` if there is none."""
     if name not in HYPERVISORS:
-        raise HypervisorError(f"Unknown hypervisor type '{name}'")
+        raise SimulatedHypervisorError(f"Unknown hypervisor type '{name}'")
     return name
 
 
@@ -84,7 +84,7 @@ def instance_list(
         member(parameters, hypervisor)
         try:
             found += names(node, hypervisor)
-        except HypervisorError as error:
+        except SimulatedHypervisorError as error:
             raise NodeFailure(f"Error enumerating instances (hypervisor {hypervisor}): {error}")
     return found
 
@@ -121,7 +121,7 @@ def hypervisor_validate_params(
     """Every parameter of a known hypervisor is fine."""
     try:
         known(hypervisor)
-    except HypervisorError as error:
+    except SimulatedHypervisorError as error:
         raise NodeFailure(str(error))
 
 
@@ -136,7 +136,7 @@ def instance_start(
         _mark_up(node, instance, open_devices(node, member(instance, "disks_info")))
     except DeviceError as error:
         raise NodeFailure(f"Block device error: {error}")
-    except HypervisorError as error:
+    except SimulatedHypervisorError as error:
         raise NodeFailure(f"Hypervisor error: {error}")
 
 
@@ -208,7 +208,7 @@ def accept_instance(
         return
     try:
         _mark_up(node, instance, open_devices(node, instance["disks_info"]), incoming=True)
-    except (DeviceError, HypervisorError) as error:
+    except (DeviceError, SimulatedHypervisorError) as error:
         raise NodeFailure(f"Failed to accept instance: {error}")
 
 
@@ -284,7 +284,7 @@ def instance_finalize_migration_dst(
         return
     try:
         _mark_up(node, instance, _paths(node, instance["disks_info"]))
-    except HypervisorError as error:
+    except SimulatedHypervisorError as error:
         raise NodeFailure(f"Failed to finalize migration on the target node: {error}")
 
 
@@ -316,7 +316,7 @@ def instance_metadata_modify(node: SimulatedNode, instance: Mapping[str, Any]) -
     _ = instance["name"]
 
 
-def _info(instance: Instance) -> dict[str, Any]:
+def _info(instance: SimulatedInstance) -> dict[str, Any]:
     return {"memory": instance.memory, "vcpus": instance.vcpus, "state": RUNNING, "time": 0}
 
 
@@ -324,7 +324,7 @@ def _expected(name: str) -> str:
     """Returns a hypervisor's name where noded doesn't expect that there is none."""
     try:
         return known(name)
-    except HypervisorError as error:
+    except SimulatedHypervisorError as error:
         raise Unexpected(str(error))
 
 
@@ -359,10 +359,10 @@ def _mark_up(
     least = int(parameters["minmem"])
     memory = max(least, min(int(parameters["maxmem"]), free))
     if free < least:
-        raise HypervisorError(
+        raise SimulatedHypervisorError(
             f"Failed to start instance {name}: not enough memory"
             f" ({parameters['minmem']} MiB needed, {free} MiB free)"
         )
-    node.state.instances[name] = Instance(
+    node.state.instances[name] = SimulatedInstance(
         known(instance["hypervisor"]), memory, int(parameters["vcpus"]), disks, incoming
     )

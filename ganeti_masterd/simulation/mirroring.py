@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from ganeti_masterd.simulation.blocks import DeviceError
-from ganeti_masterd.simulation.describing import Disk
+from ganeti_masterd.simulation.describing import DescribedDisk
 from ganeti_masterd.simulation.devices import looked_up, need
 from ganeti_masterd.simulation.drbd import Mirror
 from ganeti_masterd.simulation.ends import DISKLESS, STANDALONE, UP_TO_DATE, EndStatus
@@ -34,7 +34,7 @@ def drbd_helper(node: SimulatedNode) -> str:
 
 
 @calls("drbd_disconnect_net")
-def drbd_disconnect_net(node: SimulatedNode, disks: Sequence[Disk]) -> None:
+def drbd_disconnect_net(node: SimulatedNode, disks: Sequence[DescribedDisk]) -> None:
     """Makes mirrors stand alone."""
     for mirror in _mirrors(node, disks):
         try:
@@ -45,7 +45,7 @@ def drbd_disconnect_net(node: SimulatedNode, disks: Sequence[Disk]) -> None:
 
 @calls("drbd_attach_net")
 def drbd_attach_net(
-    node: SimulatedNode, disks: Sequence[Disk], dual: bool
+    node: SimulatedNode, disks: Sequence[DescribedDisk], dual: bool
 ) -> Deferred[None] | None:
     """Connects mirrors with their other ends, and waits until they are together.
 
@@ -94,7 +94,9 @@ def _settled(seen: EndStatus) -> bool:
 
 
 @calls("drbd_wait_sync")
-def drbd_wait_sync(node: SimulatedNode, disks: Sequence[Disk]) -> list[Any] | Deferred[list[Any]]:
+def drbd_wait_sync(
+    node: SimulatedNode, disks: Sequence[DescribedDisk]
+) -> list[Any] | Deferred[list[Any]]:
     """Whether no mirror is being filled, and the least per cent of them."""
     mirrors = _mirrors(node, disks)
     if all(_settled(mirror.seen) for mirror in mirrors):
@@ -128,7 +130,7 @@ def _progress(mirrors: Sequence[Mirror]) -> list[Any]:
 
 
 @calls("drbd_needs_activation")
-def drbd_needs_activation(node: SimulatedNode, disks: Sequence[Disk]) -> list[str]:
+def drbd_needs_activation(node: SimulatedNode, disks: Sequence[DescribedDisk]) -> list[str]:
     """The uuids of mirrors that are missing, stand alone or have no disk."""
     faulty: list[str] = []
     for disk in disks:
@@ -141,7 +143,7 @@ def drbd_needs_activation(node: SimulatedNode, disks: Sequence[Disk]) -> list[st
     return faulty
 
 
-def _mirrors(node: SimulatedNode, disks: Sequence[Disk]) -> list[Mirror]:
+def _mirrors(node: SimulatedNode, disks: Sequence[DescribedDisk]) -> list[Mirror]:
     found: list[Mirror] = []
     for disk in disks:
         block = need(node, disk)

@@ -25,8 +25,8 @@ from ganeti_masterd.simulation.ends import (
     End,
     EndStatus,
     Link,
+    MeetingRefused,
     Metadata,
-    Refused,
 )
 from ganeti_masterd.simulation.pairing import Pairs, end_name, meta_name
 
@@ -97,7 +97,7 @@ class Mirrors(Pairs):
     def create_metadata(self, node: str, meta: str) -> None:
         """Writes fresh metadata on a volume."""
         if meta in self.users(node):
-            raise Refused(f"Device '{meta}' is configured!\n", 20)
+            raise MeetingRefused(f"Device '{meta}' is configured!\n", 20)
         self._metadata[meta_name(node, meta)] = Metadata()
 
     def allocate(self, node: str, minor: int, rate: int) -> None:
@@ -113,7 +113,9 @@ class Mirrors(Pairs):
         self._settle(key)
         end = self._end(key)
         if end.backing is not None:
-            raise Refused(_failure(minor, 124, "Device is attached to a disk (use detach first)"))
+            raise MeetingRefused(
+                _failure(minor, 124, "Device is attached to a disk (use detach first)")
+            )
         data = self._ground.volume(node, backing.data)
         used = self.users(node)
         if (
@@ -125,14 +127,16 @@ class Mirrors(Pairs):
                 backing.meta,
             }
         ):
-            raise Refused(_failure(minor, 104, "Can not open backing device."))
+            raise MeetingRefused(_failure(minor, 104, "Can not open backing device."))
         if self._metadata.get(meta_name(node, backing.meta)) is None:
             text = "No valid meta-data signature found.\n\n\t==> Use 'drbdadm create-md res' to"
-            raise Refused(_failure(minor, 119, f"{text} initialize meta-data area. <==\n"))
+            raise MeetingRefused(_failure(minor, 119, f"{text} initialize meta-data area. <==\n"))
         if not backing.size:
             backing = replace(backing, size=data)
         if backing.size > data:
-            raise Refused(_failure(minor, 111, "Low.dev. smaller than requested DRBD-dev. size."))
+            raise MeetingRefused(
+                _failure(minor, 111, "Low.dev. smaller than requested DRBD-dev. size.")
+            )
         self._put(key, replace(end, backing=backing))
         self._meet_again(key)
 
@@ -144,7 +148,7 @@ class Mirrors(Pairs):
         if end.backing is None:
             return
         if end.role == PRIMARY and not self._served(key):
-            raise Refused(_refusal(minor, -2, "Need access to UpToDate data"), 17)
+            raise MeetingRefused(_refusal(minor, -2, "Need access to UpToDate data"), 17)
         self._lose_disk(key)
 
     def connect(self, node: str, minor: int, link: Link) -> None:
@@ -153,7 +157,7 @@ class Mirrors(Pairs):
         self._settle(key)
         taken = any(name == node for name, _ in self._index().get(link.local, ()))
         if self._end(key).link is not None or taken:
-            raise Refused(_failure(minor, 102, "Local address(port) already in use."))
+            raise MeetingRefused(_failure(minor, 102, "Local address(port) already in use."))
         self._put(key, replace(self._end(key), link=link, connection=WAITING))
         self._settle(key)
 
@@ -163,9 +167,9 @@ class Mirrors(Pairs):
         self._settle(key)
         end = self._end(key)
         if end.link is None:
-            raise Refused(_failure(minor, 162, "Invalid configuration request"))
+            raise MeetingRefused(_failure(minor, 162, "Invalid configuration request"))
         if end.role == PRIMARY and self._state(key) == DISKLESS:
-            raise Refused(_refusal(minor, -2, "Need access to UpToDate data"), 17)
+            raise MeetingRefused(_refusal(minor, -2, "Need access to UpToDate data"), 17)
         self._part(key, on_purpose=True)
 
     def promote(self, node: str, minor: int, *, force: bool) -> None:
@@ -178,10 +182,12 @@ class Mirrors(Pairs):
         peer = self._talking(key)
         dual = end.link is not None and end.link.dual
         if peer is not None and self._end(peer).role == PRIMARY and not dual:
-            raise Refused(_refusal(minor, -1, "Multiple primaries not allowed by config"), 11)
+            raise MeetingRefused(
+                _refusal(minor, -1, "Multiple primaries not allowed by config"), 11
+            )
         if self._state(key) != UP_TO_DATE and not self._served(key):
             if not force or self._meta(key) is None:
-                raise Refused(_refusal(minor, -2, "Need access to UpToDate data"), 17)
+                raise MeetingRefused(_refusal(minor, -2, "Need access to UpToDate data"), 17)
             self._write_meta(key, state=UP_TO_DATE, done=0.0)
             self._begin_generation(key)
         self._put(key, replace(self._end(key), role=PRIMARY))
@@ -195,7 +201,7 @@ class Mirrors(Pairs):
         self._settle(key)
         end = self._end(key)
         if end.role == PRIMARY and held:
-            raise Refused(_refusal(minor, -12, "Device is held open by someone"), 11)
+            raise MeetingRefused(_refusal(minor, -12, "Device is held open by someone"), 11)
         self._put(key, replace(end, role=SECONDARY))
 
     def down(self, node: str, minor: int, *, held: bool) -> None:
@@ -205,7 +211,7 @@ class Mirrors(Pairs):
             return
         self._settle(key)
         if held:
-            raise Refused(_refusal(minor, -12, "Device is held open by someone"), 11)
+            raise MeetingRefused(_refusal(minor, -12, "Device is held open by someone"), 11)
         self.lose(node, minor)
 
     def resize(self, node: str, minor: int, size: int) -> None:
@@ -215,16 +221,16 @@ class Mirrors(Pairs):
         backing = self._end(key).backing
         if backing is None:
             text = "Requires disk configuration; use attach first"
-            raise Refused(_failure(minor, 123, text))
+            raise MeetingRefused(_failure(minor, 123, text))
         peer = self._talking(key)
         if peer is None:
             text = "Sorry, need a connected peer to resize."
-            raise Refused(_failure(minor, 132, text))
+            raise MeetingRefused(_failure(minor, 132, text))
         for each in (key, peer):
             under = self._end(each).backing
             if under is not None and size > (self._ground.volume(each[0], under.data) or 0):
                 text = "Low.dev. smaller than requested DRBD-dev. size."
-                raise Refused(_failure(minor, 111, text))
+                raise MeetingRefused(_failure(minor, 111, text))
         for each in (key, peer):
             under = self._end(each).backing
             if under is not None:

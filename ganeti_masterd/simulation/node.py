@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred
 
 from ganeti_masterd.simulation.mirrors import Mirrors
 from ganeti_masterd.simulation.shelves import Shelf
-from ganeti_masterd.simulation.state import ClusterState, Hardware, NodeState, StoredFile
+from ganeti_masterd.simulation.state import Hardware, NodeState, SharedState, StoredFile
 from ganeti_masterd.simulation.transfers import Transfers
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -153,10 +153,10 @@ class StorageProvider(Struct, frozen=True):
         return f"{self.directory}/{self.name}"
 
 
-class Surroundings(Protocol):
+class NodeSurroundings(Protocol):
     """What a node sees of the world: the others, and what it shares with them."""
 
-    cluster: ClusterState
+    cluster: SharedState
     mirrors: Mirrors
     transfers: Transfers
     providers: tuple[StorageProvider, ...]
@@ -212,7 +212,7 @@ class SimulatedNode:
         name: str,
         hardware: Hardware,
         state: NodeState,
-        world: Surroundings,
+        world: NodeSurroundings,
         *,
         systems: Sequence[OSDefinition],
         root: str | None = None,

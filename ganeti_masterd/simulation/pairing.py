@@ -23,16 +23,16 @@ from ganeti_masterd.simulation.ends import (
     UP_TO_DATE,
     WAITING,
     End,
+    EndStanding,
     Filling,
     Ground,
     Kinship,
     Meeting,
     Metadata,
-    Standing,
 )
 from ganeti_masterd.simulation.shelves import Shelf
 
-Key = tuple[str, int]
+PairKey = tuple[str, int]
 
 
 class Pairs:
@@ -43,12 +43,12 @@ class Pairs:
         self._metadata = metadata
         self._ground = ground
         #: Ends by their local address, and minors by their node; None until first used.
-        self._by_local: dict[str, set[Key]] | None = None
+        self._by_local: dict[str, set[PairKey]] | None = None
         self._by_node: dict[str, set[int]] = {}
 
     # The machine
 
-    def _settle(self, key: Key) -> None:
+    def _settle(self, key: PairKey) -> None:
         """Brings an end and its peer up to now."""
         if self._ends.get(end_name(key)) is None:
             return
@@ -71,7 +71,7 @@ class Pairs:
         if self._end(key).filling is not None and self._end(peer).filling is not None:
             self._advance(key, peer)
 
-    def _agree(self, key: Key, peer: Key) -> bool:
+    def _agree(self, key: PairKey, peer: PairKey) -> bool:
         """Whether two ends that point at each other are, or come, together."""
         ours, theirs = self._end(key), self._end(peer)
         if ours.link is None or theirs.link is None:
@@ -89,7 +89,7 @@ class Pairs:
             return False
         return True
 
-    def _unlink(self, key: Key, *, on_purpose: bool = False) -> None:
+    def _unlink(self, key: PairKey, *, on_purpose: bool = False) -> None:
         """An end has no peer (any more): it waits, or stands alone."""
         end = self._end(key)
         connection = STANDALONE if end.link is None else WAITING
@@ -102,7 +102,7 @@ class Pairs:
         if talked and not on_purpose and end.role == PRIMARY and self._state(key) == UP_TO_DATE:
             self._begin_generation(key)
 
-    def _part(self, key: Key, *, on_purpose: bool = False) -> None:
+    def _part(self, key: PairKey, *, on_purpose: bool = False) -> None:
         """Ends an end's connection from its own side."""
         peer = self._talking(key)
         if peer is not None:
@@ -112,7 +112,7 @@ class Pairs:
         if peer is not None:
             self._unlink(peer, on_purpose=on_purpose)
 
-    def _meet(self, key: Key, peer: Key) -> None:
+    def _meet(self, key: PairKey, peer: PairKey) -> None:
         """Two ends that agree compare what they have."""
         meeting = self._compare(key, peer)
         if meeting is Meeting.SPLIT:
@@ -129,14 +129,14 @@ class Pairs:
         full = meta is None or meta.generation is None or (meta.done > 0 and meta.full)
         self._fill(source, target, full=full)
 
-    def _meet_again(self, key: Key) -> None:
+    def _meet_again(self, key: PairKey) -> None:
         """An end that talks to its peer has other data: it is compared anew."""
         peer = self._talking(key)
         if peer is not None and self._end(key).filling is None:
             self._meet(key, peer)
         self._settle(key)
 
-    def _compare(self, key: Key, peer: Key) -> Meeting:
+    def _compare(self, key: PairKey, peer: PairKey) -> Meeting:
         meeting = MEETING[self._standing(key), self._standing(peer)]
         if meeting is not None:
             return meeting
@@ -153,15 +153,15 @@ class Pairs:
             kin = Kinship.STRANGERS
         return KINSHIP[kin]
 
-    def _standing(self, key: Key) -> Standing:
+    def _standing(self, key: PairKey) -> EndStanding:
         meta = self._meta(key)
         if meta is None:
-            return Standing.NONE
+            return EndStanding.NONE
         if meta.state == UP_TO_DATE:
-            return Standing.CURRENT
-        return Standing.FRESH if meta.generation is None else Standing.BEHIND
+            return EndStanding.CURRENT
+        return EndStanding.FRESH if meta.generation is None else EndStanding.BEHIND
 
-    def _fill(self, source: Key, target: Key, *, full: bool) -> None:
+    def _fill(self, source: PairKey, target: PairKey, *, full: bool) -> None:
         """Begins a sync, or goes on with one that was broken off."""
         ours, theirs = self._end(source), self._end(target)
         size = 0 if theirs.backing is None else theirs.backing.size
@@ -175,7 +175,7 @@ class Pairs:
         self._write_meta(target, state=INCONSISTENT, full=full)
         self._show_sync(source, target)
 
-    def _show_sync(self, one: Key, other: Key) -> bool:
+    def _show_sync(self, one: PairKey, other: PairKey) -> bool:
         """Shows whether a sync is paused, at both ends; returns that."""
         paused = self._end(one).paused or self._end(other).paused
         for key in (one, other):
@@ -186,7 +186,7 @@ class Pairs:
                     self._put(key, replace(end, connection=shown))
         return paused
 
-    def _advance(self, key: Key, peer: Key) -> None:
+    def _advance(self, key: PairKey, peer: PairKey) -> None:
         """Brings a sync up to now; one that is done makes the target up to date."""
         filling = self._end(key).filling
         assert filling is not None
@@ -217,22 +217,22 @@ class Pairs:
             )
             self._rest(key, peer)
 
-    def _advance_if_filling(self, key: Key, peer: Key) -> None:
+    def _advance_if_filling(self, key: PairKey, peer: PairKey) -> None:
         if self._end(key).filling is not None and self._end(peer).filling is not None:
             self._advance(key, peer)
 
-    def _rest(self, key: Key, peer: Key) -> None:
+    def _rest(self, key: PairKey, peer: PairKey) -> None:
         for each in (key, peer):
             self._put(each, replace(self._end(each), connection=CONNECTED, filling=None))
 
-    def _keep_position(self, key: Key) -> None:
+    def _keep_position(self, key: PairKey) -> None:
         """Remembers on the target's meta volume how far a sync came."""
         filling = self._end(key).filling
         if filling is not None and not filling.source and self._meta(key) is not None:
             done = filling.done / filling.length if filling.length else 0.0
             self._write_meta(key, done=min(1.0, done))
 
-    def _lose_disk(self, key: Key) -> None:
+    def _lose_disk(self, key: PairKey) -> None:
         end = self._end(key)
         if end.backing is None:
             return
@@ -249,26 +249,26 @@ class Pairs:
             if PRIMARY in roles and self._state(peer) == UP_TO_DATE:
                 self._begin_generation(peer)
 
-    def _served(self, key: Key) -> bool:
+    def _served(self, key: PairKey) -> bool:
         """Whether the peer has data that is up to date, and talks to this end."""
         peer = self._talking(key)
         return peer is not None and self._state(peer) == UP_TO_DATE
 
-    def _state(self, key: Key) -> str:
+    def _state(self, key: PairKey) -> str:
         meta = self._meta(key)
         return DISKLESS if meta is None else meta.state
 
-    def _meta(self, key: Key) -> Metadata | None:
+    def _meta(self, key: PairKey) -> Metadata | None:
         backing = self._end(key).backing
         return None if backing is None else self._metadata.get(meta_name(key[0], backing.meta))
 
-    def _write_meta(self, key: Key, **changes: object) -> None:
+    def _write_meta(self, key: PairKey, **changes: object) -> None:
         backing, meta = self._end(key).backing, self._meta(key)
         assert backing is not None
         assert meta is not None
         self._metadata[meta_name(key[0], backing.meta)] = replace(meta, **changes)
 
-    def _begin_generation(self, key: Key) -> None:
+    def _begin_generation(self, key: PairKey) -> None:
         meta = self._meta(key)
         if meta is not None:
             history = meta.history if meta.generation is None else (*meta.history, meta.generation)
@@ -276,10 +276,10 @@ class Pairs:
 
     # The shelves
 
-    def _end(self, key: Key) -> End:
+    def _end(self, key: PairKey) -> End:
         return self._ends[end_name(key)]
 
-    def _peer(self, key: Key) -> Key | None:
+    def _peer(self, key: PairKey) -> PairKey | None:
         """Returns the end whose network settings mirror those of this one."""
         link = self._end(key).link
         if link is None:
@@ -290,7 +290,7 @@ class Pairs:
                 return other
         return None
 
-    def _talking(self, key: Key) -> Key | None:
+    def _talking(self, key: PairKey) -> PairKey | None:
         """The same, if the two are connected."""
         return None if self._end(key).connection in (STANDALONE, WAITING) else self._peer(key)
 
@@ -298,10 +298,10 @@ class Pairs:
         self._index()
         return sorted(self._by_node.get(node, ()))
 
-    def _keys(self) -> list[Key]:
+    def _keys(self) -> list[PairKey]:
         return [end_key(name) for name in self._ends]
 
-    def _index(self) -> dict[str, set[Key]]:
+    def _index(self) -> dict[str, set[PairKey]]:
         if self._by_local is None:
             self._by_local = {}
             for name, end in self._ends.items():
@@ -311,7 +311,7 @@ class Pairs:
                     self._by_local.setdefault(end.link.local, set()).add((node, minor))
         return self._by_local
 
-    def _put(self, key: Key, end: End) -> None:
+    def _put(self, key: PairKey, end: End) -> None:
         index = self._index()
         before = self._ends.get(end_name(key))
         if before is not None and before.link is not None:
@@ -322,7 +322,7 @@ class Pairs:
         if before != end:
             self._ends[end_name(key)] = end
 
-    def _drop(self, key: Key) -> None:
+    def _drop(self, key: PairKey) -> None:
         index = self._index()
         end = self._ends.pop(end_name(key))
         self._by_node[key[0]].discard(key[1])
@@ -330,12 +330,12 @@ class Pairs:
             index[end.link.local].discard(key)
 
 
-def end_name(key: Key) -> str:
+def end_name(key: PairKey) -> str:
     """Returns the name of an end on its shelf."""
     return f"{key[0]}/{key[1]}"
 
 
-def end_key(name: str) -> Key:
+def end_key(name: str) -> PairKey:
     """Returns node and minor of the end of that name."""
     node, _, minor = name.rpartition("/")
     return node, int(minor)

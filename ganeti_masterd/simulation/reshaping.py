@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ganeti_masterd.simulation.blocks import Block, DeviceError
-from ganeti_masterd.simulation.describing import DRBD, PLAIN, Disk, described
+from ganeti_masterd.simulation.describing import DRBD, PLAIN, DescribedDisk, described
 from ganeti_masterd.simulation.devices import device_path, looked_up
 from ganeti_masterd.simulation.drbd import Mirror
 from ganeti_masterd.simulation.node import (
@@ -23,7 +23,12 @@ SNAPSHOTTABLE = (PLAIN, "ext")
 
 @calls("blockdev_grow")
 def blockdev_grow(
-    node: SimulatedNode, disk: Disk, amount: int, dry_run: bool, backing: bool, exclusive: bool
+    node: SimulatedNode,
+    disk: DescribedDisk,
+    amount: int,
+    dry_run: bool,
+    backing: bool,
+    exclusive: bool,
 ) -> None:
     """Grows the backing store, or (``backing`` false) the mirror on it."""
     block = _found(node, disk)
@@ -52,7 +57,7 @@ def blockdev_rename(node: SimulatedNode, renames: Sequence[Any]) -> None:
 
 @calls("blockdev_snapshot")
 def blockdev_snapshot(
-    node: SimulatedNode, disk: Disk, name: str | None, size: int | None
+    node: SimulatedNode, disk: DescribedDisk, name: str | None, size: int | None
 ) -> list[str]:
     """Makes a snapshot of a volume (of a mirror: of its data)."""
     unique = tuple(disk["logical_id"])
@@ -71,7 +76,7 @@ def blockdev_snapshot(
 
 
 @calls("blockdev_wipe")
-def blockdev_wipe(node: SimulatedNode, disk: Disk, offset: int, size: int) -> None:
+def blockdev_wipe(node: SimulatedNode, disk: DescribedDisk, offset: int, size: int) -> None:
     """Overwrites a part of a device; what was written at its beginning goes with that."""
     block = looked_up(node, disk)
     if block is None:
@@ -89,7 +94,7 @@ def blockdev_wipe(node: SimulatedNode, disk: Disk, offset: int, size: int) -> No
 
 
 @calls("blockdev_image")
-def blockdev_image(node: SimulatedNode, disk: Disk, image: str, size: int) -> None:
+def blockdev_image(node: SimulatedNode, disk: DescribedDisk, image: str, size: int) -> None:
     """Writes an image, a file of this node or what a URL gives, on a device."""
     remote = image.startswith(("http://", "https://", "ftp://"))
     if not remote and node.read(image) is None:
@@ -105,7 +110,7 @@ def blockdev_image(node: SimulatedNode, disk: Disk, image: str, size: int) -> No
 
 
 @calls("blockdev_convert")
-def blockdev_convert(node: SimulatedNode, source: Disk, target: Disk) -> None:
+def blockdev_convert(node: SimulatedNode, source: DescribedDisk, target: DescribedDisk) -> None:
     """Copies what is on one device to another."""
     origin = looked_up(node, source)
     if origin is None:
@@ -118,7 +123,7 @@ def blockdev_convert(node: SimulatedNode, source: Disk, target: Disk) -> None:
 
 @calls("blockdev_pause_resume_sync")
 def blockdev_pause_resume_sync(
-    node: SimulatedNode, disks: Sequence[Disk], pause: bool
+    node: SimulatedNode, disks: Sequence[DescribedDisk], pause: bool
 ) -> list[Any]:
     """Says for each device whether its filling could be paused or resumed."""
     rows: list[Any] = []
@@ -133,7 +138,9 @@ def blockdev_pause_resume_sync(
 
 
 @calls("blockdev_addchildren")
-def blockdev_addchildren(node: SimulatedNode, disk: Disk, children: Sequence[Disk]) -> None:
+def blockdev_addchildren(
+    node: SimulatedNode, disk: DescribedDisk, children: Sequence[DescribedDisk]
+) -> None:
     """Gives a mirror that has no disk new volumes, which are filled from its peer."""
     mirror = looked_up(node, disk)
     if mirror is None:
@@ -153,7 +160,9 @@ def blockdev_addchildren(node: SimulatedNode, disk: Disk, children: Sequence[Dis
 
 
 @calls("blockdev_removechildren")
-def blockdev_removechildren(node: SimulatedNode, disk: Disk, children: Sequence[Disk]) -> None:
+def blockdev_removechildren(
+    node: SimulatedNode, disk: DescribedDisk, children: Sequence[DescribedDisk]
+) -> None:
     """Takes a mirror's volumes away; its peer serves it from then on."""
     mirror = looked_up(node, disk)
     if mirror is None:
@@ -166,7 +175,7 @@ def blockdev_removechildren(node: SimulatedNode, disk: Disk, children: Sequence[
         raise Unexpected(str(error))
 
 
-def _found(node: SimulatedNode, disk: Disk) -> Block:
+def _found(node: SimulatedNode, disk: DescribedDisk) -> Block:
     block = looked_up(node, disk)
     if block is None:
         raise NodeFailure(f"Cannot find block device {described(disk)}")

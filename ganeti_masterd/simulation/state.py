@@ -4,7 +4,7 @@ All of it lives in memory, on shelves that note what changed, so that
 :mod:`ganeti_masterd.simulation.store` writes only that. Values are frozen: a
 change replaces the value on its shelf. What belongs to one node is in its
 :class:`NodeState`; what joins nodes (mirrors, volumes that all nodes see,
-migrations, transfers, broken links) is in the one :class:`ClusterState`.
+migrations, transfers, broken links) is in the one :class:`SharedState`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Hardware(Struct, frozen=True):
         return next((group for group in self.groups if group.name == name), None)
 
 
-class Instance(Struct, frozen=True):
+class SimulatedInstance(Struct, frozen=True):
     """An instance that runs here; ``disks`` are the paths of the devices that it holds open.
 
     ``incoming``: it only waits for its memory from another node.
@@ -107,7 +107,7 @@ class Dump(Struct, frozen=True):
     content: tuple[str, ...] = ()
 
 
-class Export(Struct, frozen=True):
+class StoredExport(Struct, frozen=True):
     """A directory of exports; ``config`` is its config.ini, None until it is finalized."""
 
     config: str | None = None
@@ -151,16 +151,16 @@ class NodeState(Shelves):
 
     def __init__(self) -> None:
         super().__init__(unheld="archive")
-        self.instances: Shelf[Instance] = self.shelf("instance", Instance)
+        self.instances: Shelf[SimulatedInstance] = self.shelf("instance", SimulatedInstance)
         self.devices: Shelf[Device] = self.shelf("device", Device)
         self.directories: Shelf[bool] = self.shelf("directory", bool)
-        self.exports: Shelf[Export] = self.shelf("export", Export)
+        self.exports: Shelf[StoredExport] = self.shelf("export", StoredExport)
         self.files: Shelf[StoredFile] = self.shelf("file", StoredFile)
         self.archive: Shelf[StoredFile] = self.shelf("archive", StoredFile)
         self.facts: Shelf[Any] = self.shelf("fact", Any)
 
 
-class ClusterState(Shelves):
+class SharedState(Shelves):
     """All that joins nodes.
 
     Shelves: ``ends`` and ``metadata`` of mirrors; ``volumes`` and

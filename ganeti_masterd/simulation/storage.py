@@ -9,7 +9,7 @@ from twisted.internet.defer import inlineCallbacks
 
 from ganeti_masterd.constants import DISK_REMOVE_RETRY_INTERVAL, DISK_REMOVE_RETRY_TIMEOUT
 from ganeti_masterd.simulation.blocks import Block, DeviceError
-from ganeti_masterd.simulation.describing import DRBD, Disk, described
+from ganeti_masterd.simulation.describing import DRBD, DescribedDisk, described
 from ganeti_masterd.simulation.devices import assemble, create, find, looked_up, need
 from ganeti_masterd.simulation.node import RUN_DIR, Implementations, NodeFailure, SimulatedNode
 
@@ -19,7 +19,7 @@ calls = Implementations()
 @calls("blockdev_create")
 def blockdev_create(
     node: SimulatedNode,
-    disk: Disk,
+    disk: DescribedDisk,
     size: int,
     owner: str,
     on_primary: bool,
@@ -49,7 +49,7 @@ def blockdev_create(
 
 @calls("blockdev_remove")
 @inlineCallbacks
-def blockdev_remove(node: SimulatedNode, disk: Disk) -> Any:
+def blockdev_remove(node: SimulatedNode, disk: DescribedDisk) -> Any:
     """Removes a device and its children; one that is missing is fine.
 
     What is in use is tried again for half a minute.
@@ -71,7 +71,7 @@ def blockdev_remove(node: SimulatedNode, disk: Disk) -> Any:
         raise NodeFailure("; ".join(faults))
 
 
-def _remove(node: SimulatedNode, disk: Disk) -> str | None:
+def _remove(node: SimulatedNode, disk: DescribedDisk) -> str | None:
     """Removes one device; returns why that can't be done, or None."""
     try:
         block = find(node, disk)
@@ -88,7 +88,11 @@ def _remove(node: SimulatedNode, disk: Disk) -> str | None:
 
 @calls("blockdev_assemble")
 def blockdev_assemble(
-    node: SimulatedNode, disk: Disk, instance: Mapping[str, Any], on_primary: bool, index: int
+    node: SimulatedNode,
+    disk: DescribedDisk,
+    instance: Mapping[str, Any],
+    on_primary: bool,
+    index: int,
 ) -> list[Any]:
     """Activates a device, what it stands on first; on the primary with its link."""
     try:
@@ -102,7 +106,7 @@ def blockdev_assemble(
 
 
 @calls("blockdev_shutdown")
-def blockdev_shutdown(node: SimulatedNode, disk: Disk) -> None:
+def blockdev_shutdown(node: SimulatedNode, disk: DescribedDisk) -> None:
     """Deactivates a device and its children; one that is missing is fine."""
     faults: list[str] = []
     block = looked_up(node, disk)
@@ -121,7 +125,7 @@ def blockdev_shutdown(node: SimulatedNode, disk: Disk) -> None:
 
 
 @calls("blockdev_find")
-def blockdev_find(node: SimulatedNode, disk: Disk) -> dict[str, Any] | None:
+def blockdev_find(node: SimulatedNode, disk: DescribedDisk) -> dict[str, Any] | None:
     """The state of a device, or None."""
     try:
         block = find(node, disk)
@@ -131,13 +135,15 @@ def blockdev_find(node: SimulatedNode, disk: Disk) -> dict[str, Any] | None:
 
 
 @calls("blockdev_getmirrorstatus")
-def blockdev_getmirrorstatus(node: SimulatedNode, disks: Sequence[Disk]) -> list[Any]:
+def blockdev_getmirrorstatus(node: SimulatedNode, disks: Sequence[DescribedDisk]) -> list[Any]:
     """The states of devices; fails if one is missing."""
     return [need(node, disk).combined_status() for disk in disks]
 
 
 @calls("blockdev_getmirrorstatus_multi")
-def blockdev_getmirrorstatus_multi(node: SimulatedNode, disks: Sequence[Disk]) -> list[Any]:
+def blockdev_getmirrorstatus_multi(
+    node: SimulatedNode, disks: Sequence[DescribedDisk]
+) -> list[Any]:
     """The states of devices, or what is wrong with each."""
     rows: list[Any] = []
     for disk in disks:
@@ -154,7 +160,7 @@ def blockdev_getmirrorstatus_multi(node: SimulatedNode, disks: Sequence[Disk]) -
 
 
 @calls("blockdev_getdimensions")
-def blockdev_getdimensions(node: SimulatedNode, disks: Sequence[Disk]) -> list[Any]:
+def blockdev_getdimensions(node: SimulatedNode, disks: Sequence[DescribedDisk]) -> list[Any]:
     """Sizes in bytes and spindles; None for a device that is missing."""
     rows: list[Any] = []
     for disk in disks:
@@ -168,7 +174,7 @@ def blockdev_getdimensions(node: SimulatedNode, disks: Sequence[Disk]) -> list[A
 
 @calls("blockdev_open")
 def blockdev_open(
-    node: SimulatedNode, instance: str, disks: Sequence[Disk], exclusive: bool
+    node: SimulatedNode, instance: str, disks: Sequence[DescribedDisk], exclusive: bool
 ) -> None:
     """Opens devices for writing."""
     _each(
@@ -179,14 +185,14 @@ def blockdev_open(
 
 
 @calls("blockdev_close")
-def blockdev_close(node: SimulatedNode, instance: str, disks: Sequence[Disk]) -> None:
+def blockdev_close(node: SimulatedNode, instance: str, disks: Sequence[DescribedDisk]) -> None:
     """Ends writing to devices."""
     blocks = [need(node, disk) for disk in disks]
     _each(blocks, "Can't close devices", lambda block: block.close())
 
 
 @calls("blockdev_setinfo")
-def blockdev_setinfo(node: SimulatedNode, disk: Disk, info: str) -> None:
+def blockdev_setinfo(node: SimulatedNode, disk: DescribedDisk, info: str) -> None:
     """Changes the text that a device carries."""
     block = looked_up(node, disk)
     if block is None:

@@ -18,7 +18,7 @@ from ganeti_masterd.simulation.shelves import EVERYTHING
 
 #: Node, kind, name and the value or its JSON; None where the value is gone (name ``*``:
 #: every value of the kind).
-Change = tuple[str, str, str, Any]
+StoredChange = tuple[str, str, str, Any]
 
 #: As the name of a node: what joins the nodes.
 CLUSTER = ""
@@ -62,7 +62,7 @@ class NodeStore:
             (node, kind, name, held.setdefault(value, value)) for node, kind, name, value in rows
         ]
 
-    def write(self, changes: Iterable[Change]) -> None:
+    def write(self, changes: Iterable[StoredChange]) -> None:
         """Writes the changes in one transaction; raises ``sqlite3.Error`` if none was."""
         if self._connection is None:
             raise sqlite3.ProgrammingError("the store of simulated nodes is not open")

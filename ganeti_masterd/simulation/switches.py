@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.simulation import volumes
 from ganeti_masterd.simulation.describing import DRBD
-from ganeti_masterd.simulation.ends import End, Pace
+from ganeti_masterd.simulation.ends import End, SyncPace
 from ganeti_masterd.simulation.node import SimulatedNode
 from ganeti_masterd.simulation.state import Device
 from ganeti_masterd.simulation.system import restart
@@ -26,7 +26,7 @@ class SwitchError(Exception):
     """A command that makes no sense, or names what isn't there."""
 
 
-class Cluster(Protocol):
+class SwitchedCluster(Protocol):
     """What switches act on."""
 
     world: World
@@ -65,7 +65,7 @@ def _switch(name: str, *words: str) -> Callable[[Callable[..., Any]], Callable[.
     return declared
 
 
-def throw(cluster: Cluster, command: Sequence[str]) -> str:
+def throw(cluster: SwitchedCluster, command: Sequence[str]) -> str:
     """Does what a command says; returns what there is to show, mostly nothing.
 
     Raises :class:`SwitchError`.
@@ -82,7 +82,7 @@ def throw(cluster: Cluster, command: Sequence[str]) -> str:
 
 
 @_switch("help")
-def show_help(cluster: Cluster) -> str:
+def show_help(cluster: SwitchedCluster) -> str:
     """Show all commands."""
     rows = [
         f"{' '.join((name, *switch.words))}\n    {switch.does}" for name, switch in SWITCHES.items()
@@ -94,7 +94,9 @@ def show_help(cluster: Cluster) -> str:
 
 
 @_switch("lose-lv", "NODE", "INSTANCE", "[INDEX]")
-def lose_volumes(cluster: Cluster, name: str, instance: str, index: str | None = None) -> None:
+def lose_volumes(
+    cluster: SwitchedCluster, name: str, instance: str, index: str | None = None
+) -> None:
     """Volumes of an instance vanish from a node; mirrors on them lose their disk."""
     node = cluster.node(name)
     cluster.world.settle()
@@ -104,7 +106,9 @@ def lose_volumes(cluster: Cluster, name: str, instance: str, index: str | None =
 
 
 @_switch("break-lv", "NODE", "INSTANCE", "[INDEX]")
-def break_volumes(cluster: Cluster, name: str, instance: str, index: str | None = None) -> None:
+def break_volumes(
+    cluster: SwitchedCluster, name: str, instance: str, index: str | None = None
+) -> None:
     """Volumes of an instance are there, but what was on them is lost."""
     node = cluster.node(name)
     for path, device in _volumes(node, instance, index):
@@ -112,14 +116,14 @@ def break_volumes(cluster: Cluster, name: str, instance: str, index: str | None 
 
 
 @_switch("make-lv", "NODE", "GROUP/NAME", "MIB")
-def make_volume(cluster: Cluster, name: str, path: str, size: str) -> None:
+def make_volume(cluster: SwitchedCluster, name: str, path: str, size: str) -> None:
     """A volume is there that no instance has."""
     group, _, volume = path.partition("/")
     _make(cluster.node(name), group, volume, _number(size))
 
 
 @_switch("remove-lv", "NODE", "GROUP/NAME")
-def remove_volume(cluster: Cluster, name: str, path: str) -> None:
+def remove_volume(cluster: SwitchedCluster, name: str, path: str) -> None:
     """A volume is removed, whatever uses it; one that is missing is fine."""
     node = cluster.node(name)
     cluster.world.settle()
@@ -129,7 +133,7 @@ def remove_volume(cluster: Cluster, name: str, path: str) -> None:
 
 
 @_switch("fill", "NODE", "GROUP", "MIB")
-def fill_group(cluster: Cluster, name: str, group: str, left: str) -> None:
+def fill_group(cluster: SwitchedCluster, name: str, group: str, left: str) -> None:
     """A volume "filler" takes a volume group but for so many MiB."""
     node = cluster.node(name)
     remove_volume(cluster, name, f"{group}/filler")
@@ -142,45 +146,47 @@ def fill_group(cluster: Cluster, name: str, group: str, left: str) -> None:
 
 
 @_switch("detach", "NODE", "INSTANCE", "[INDEX]")
-def detach(cluster: Cluster, name: str, instance: str, index: str | None = None) -> None:
+def detach(cluster: SwitchedCluster, name: str, instance: str, index: str | None = None) -> None:
     """Mirrors lose their disk on a node; the volumes stay."""
     for minor, _ in _minors(cluster, name, instance, index):
         cluster.world.mirrors.lose_disk(name, minor)
 
 
 @_switch("disconnect", "NODE", "INSTANCE", "[INDEX]")
-def disconnect(cluster: Cluster, name: str, instance: str, index: str | None = None) -> None:
+def disconnect(
+    cluster: SwitchedCluster, name: str, instance: str, index: str | None = None
+) -> None:
     """Mirrors lose their network on a node and stand alone."""
     for minor, _ in _minors(cluster, name, instance, index):
         cluster.world.mirrors.lose_link(name, minor)
 
 
 @_switch("down", "NODE", "INSTANCE", "[INDEX]")
-def take_down(cluster: Cluster, name: str, instance: str, index: str | None = None) -> None:
+def take_down(cluster: SwitchedCluster, name: str, instance: str, index: str | None = None) -> None:
     """Mirrors are unconfigured on a node, as after a restart."""
     for minor, _ in _minors(cluster, name, instance, index):
         cluster.world.mirrors.lose(name, minor)
 
 
 @_switch("sync", "SECONDS")
-def set_sync(cluster: Cluster, seconds: str) -> None:
+def set_sync(cluster: SwitchedCluster, seconds: str) -> None:
     """A whole sync takes so long from now on, whatever its size; 0: no time."""
     before = cluster.world.pace()
     quick = before.quick_seconds if before.seconds is not None else 0.0
-    cluster.world.set_pace(Pace(seconds=_decimal(seconds), quick_seconds=quick))
+    cluster.world.set_pace(SyncPace(seconds=_decimal(seconds), quick_seconds=quick))
 
 
 @_switch("sync-speed", "MIB_PER_SECOND")
-def set_sync_speed(cluster: Cluster, speed: str) -> None:
+def set_sync_speed(cluster: SwitchedCluster, speed: str) -> None:
     """Mirrors are filled at that speed from now on; 0: at once."""
-    cluster.world.set_pace(Pace(speed=_decimal(speed) or None))
+    cluster.world.set_pace(SyncPace(speed=_decimal(speed) or None))
 
 
 # Nodes and links
 
 
 @_switch("net", "NODE", "NODE", "down|up")
-def set_link(cluster: Cluster, one: str, other: str, state: str) -> None:
+def set_link(cluster: SwitchedCluster, one: str, other: str, state: str) -> None:
     """No packets pass between two nodes, or they do again."""
     if state not in ("down", "up"):
         raise SwitchError(f"a link is down or up, not {state!r}")
@@ -188,7 +194,7 @@ def set_link(cluster: Cluster, one: str, other: str, state: str) -> None:
 
 
 @_switch("power", "NODE", "off|on")
-def set_power(cluster: Cluster, name: str, state: str) -> None:
+def set_power(cluster: SwitchedCluster, name: str, state: str) -> None:
     """A node loses its power, with all that runs there, or has it again."""
     if state not in ("off", "on"):
         raise SwitchError(f"power is off or on, not {state!r}")
@@ -199,7 +205,7 @@ def set_power(cluster: Cluster, name: str, state: str) -> None:
 
 
 @_switch("reboot", "NODE")
-def reboot(cluster: Cluster, name: str) -> None:
+def reboot(cluster: SwitchedCluster, name: str) -> None:
     """A node starts anew: nothing runs there, no mirror is up."""
     cluster.world.settle()
     restart(cluster.node(name))
@@ -209,14 +215,14 @@ def reboot(cluster: Cluster, name: str) -> None:
 
 
 @_switch("crash", "NODE", "INSTANCE")
-def crash(cluster: Cluster, name: str, instance: str) -> None:
+def crash(cluster: SwitchedCluster, name: str, instance: str) -> None:
     """An instance stops running; its disks stay as they are."""
     if cluster.node(name).state.instances.pop(instance) is None:
         raise SwitchError(f"{instance} doesn't run on {name}")
 
 
 @_switch("kill-all", "NODE")
-def kill_all(cluster: Cluster, name: str) -> None:
+def kill_all(cluster: SwitchedCluster, name: str) -> None:
     """Every instance of a node stops running; disks stay as they are."""
     node = cluster.node(name)
     for instance in node.state.instances:
@@ -224,7 +230,7 @@ def kill_all(cluster: Cluster, name: str) -> None:
 
 
 @_switch("fail-migration", "INSTANCE", "PERCENT")
-def fail_migration(cluster: Cluster, instance: str, percent: str) -> None:
+def fail_migration(cluster: SwitchedCluster, instance: str, percent: str) -> None:
     """Migrations of an instance fail when so much of its memory has gone; "never": not any more."""
     facts = cluster.world.cluster.facts
     failing = dict(facts.get("failing_migrations") or {})
@@ -243,7 +249,7 @@ def fail_migration(cluster: Cluster, instance: str, percent: str) -> None:
 
 
 @_switch("data", "NODE", "INSTANCE", "[INDEX]")
-def show_data(cluster: Cluster, name: str, instance: str, index: str | None = None) -> str:
+def show_data(cluster: SwitchedCluster, name: str, instance: str, index: str | None = None) -> str:
     """Show what is written on volumes of an instance."""
     found = sorted(_volumes(cluster.node(name), instance, index))
     return "\n".join(
@@ -256,7 +262,7 @@ def show_data(cluster: Cluster, name: str, instance: str, index: str | None = No
 
 
 @_switch("proc", "NODE")
-def show_mirrors(cluster: Cluster, name: str) -> str:
+def show_mirrors(cluster: SwitchedCluster, name: str) -> str:
     """Show the mirrors of a node as /proc/drbd does."""
     rows: list[str] = []
     mirrors = cluster.world.mirrors
@@ -270,7 +276,7 @@ def show_mirrors(cluster: Cluster, name: str) -> str:
 
 
 @_switch("lvs", "NODE")
-def show_volumes(cluster: Cluster, name: str) -> str:
+def show_volumes(cluster: SwitchedCluster, name: str) -> str:
     """Show the volumes of a node: group, name, size, what they carry."""
     return "\n".join(
         f"{path.removeprefix('/dev/')}|{device.size}.00m|{'lost' if device.lost else 'ok'}"
@@ -280,7 +286,7 @@ def show_volumes(cluster: Cluster, name: str) -> str:
 
 
 @_switch("export-ini", "NODE", "EXPORT")
-def show_export(cluster: Cluster, name: str, export: str) -> str:
+def show_export(cluster: SwitchedCluster, name: str, export: str) -> str:
     """Show the config.ini of an export."""
     held = cluster.node(name).state.exports.get(export)
     if held is None or held.config is None:
@@ -289,7 +295,7 @@ def show_export(cluster: Cluster, name: str, export: str) -> str:
 
 
 @_switch("wipe")
-def wipe(cluster: Cluster) -> None:
+def wipe(cluster: SwitchedCluster) -> None:
     """Every mirror and volume but files is gone, links and nodes are up, speeds as described."""
     world = cluster.world
     for node in cluster.nodes():
@@ -314,7 +320,9 @@ def _volumes(node: SimulatedNode, instance: str, index: str | None) -> list[tupl
     ]
 
 
-def _minors(cluster: Cluster, name: str, instance: str, index: str | None) -> list[tuple[int, End]]:
+def _minors(
+    cluster: SwitchedCluster, name: str, instance: str, index: str | None
+) -> list[tuple[int, End]]:
     """Returns an instance's mirrors on a node: those that stand on its volumes."""
     paths = {path for path, _ in _volumes(cluster.node(name), instance, index)}
     found = [

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 
 from ganeti_masterd.constants import PROTOCOL_VERSION
 from ganeti_masterd.simulation import scripts, volumes
-from ganeti_masterd.simulation.hypervisor import HypervisorError, known
+from ganeti_masterd.simulation.hypervisor import SimulatedHypervisorError, known
 from ganeti_masterd.simulation.node import (
     CONFIG_FILE,
     DATA_DIR,
@@ -165,7 +165,7 @@ def node_powercycle(node: SimulatedNode, hypervisor: str, parameters: Mapping[st
     """Restarts the machine."""
     try:
         known(hypervisor)
-    except HypervisorError as error:
+    except SimulatedHypervisorError as error:
         raise Unexpected(str(error))
     restart(node)
     return "Reboot scheduled in 5 seconds"

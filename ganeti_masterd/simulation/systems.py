@@ -7,7 +7,7 @@ from typing import Any
 
 from ganeti_masterd.constants import OS_API_V20
 from ganeti_masterd.simulation.blocks import DeviceError
-from ganeti_masterd.simulation.describing import Disk
+from ganeti_masterd.simulation.describing import DescribedDisk
 from ganeti_masterd.simulation.devices import need, open_devices
 from ganeti_masterd.simulation.node import (
     Implementations,
@@ -170,9 +170,9 @@ def _check_script(system: OSDefinition, script: str, parameters: Mapping[str, An
         )
 
 
-def _opened(node: SimulatedNode, instance: Mapping[str, Any]) -> list[Disk]:
+def _opened(node: SimulatedNode, instance: Mapping[str, Any]) -> list[DescribedDisk]:
     """Returns the disks of an instance, which a script finds open."""
-    disks: list[Disk] = list(member(instance, "disks_info"))
+    disks: list[DescribedDisk] = list(member(instance, "disks_info"))
     for disk in disks:
         try:
             open_devices(node, [disk])
@@ -181,7 +181,7 @@ def _opened(node: SimulatedNode, instance: Mapping[str, Any]) -> list[Disk]:
     return disks
 
 
-def _write(node: SimulatedNode, disk: Disk, place: int, line: str) -> None:
+def _write(node: SimulatedNode, disk: DescribedDisk, place: int, line: str) -> None:
     block = need(node, disk)
     lines = [*block.read(), "", ""]
     lines[place] = line

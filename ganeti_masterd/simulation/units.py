@@ -11,7 +11,7 @@ from typing import Any
 from ganeti_masterd.simulation import volumes as lvm
 from ganeti_masterd.simulation.blocks import file_room, held_open, os_error
 from ganeti_masterd.simulation.devices import FILE_TYPES
-from ganeti_masterd.simulation.hypervisor import HypervisorError, space
+from ganeti_masterd.simulation.hypervisor import SimulatedHypervisorError, space
 from ganeti_masterd.simulation.node import (
     Implementations,
     NodeFailure,
@@ -53,7 +53,7 @@ def node_info(
         storage = [_storage_space(node, unit[0], unit[1], unit[2]) for unit in storage_units]
     try:
         machines = None if hypervisors is None else [space(node, spec[0]) for spec in hypervisors]
-    except HypervisorError as error:
+    except SimulatedHypervisorError as error:
         raise Unexpected(str(error))
     return [boot_id(node), storage, machines]
 

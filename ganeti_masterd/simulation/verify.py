@@ -8,7 +8,7 @@ from typing import Any
 
 from ganeti_masterd.constants import PROTOCOL_VERSION, RELEASE_VERSION
 from ganeti_masterd.simulation import volumes as lvm
-from ganeti_masterd.simulation.hypervisor import HypervisorError, known, names, space
+from ganeti_masterd.simulation.hypervisor import SimulatedHypervisorError, known, names, space
 from ganeti_masterd.simulation.mirroring import HELPER
 from ganeti_masterd.simulation.node import Implementations, SimulatedNode, Unexpected
 from ganeti_masterd.simulation.system import certificate_digest, missing_bridges
@@ -119,7 +119,7 @@ def _hypervisors(node: SimulatedNode, hypervisors: Sequence[str]) -> dict[str, A
         try:
             known(hypervisor)
             found[hypervisor] = None
-        except HypervisorError as error:
+        except SimulatedHypervisorError as error:
             found[hypervisor] = f"Error while checking hypervisor: {error}"
     return found
 
@@ -130,7 +130,7 @@ def _parameters(node: SimulatedNode, rows: Sequence[Sequence[Any]]) -> list[list
     for source, hypervisor, _ in rows:
         try:
             known(hypervisor)
-        except HypervisorError as error:
+        except SimulatedHypervisorError as error:
             wrong.append([source, hypervisor, str(error)])
     return wrong
 
@@ -139,7 +139,7 @@ def _instances(node: SimulatedNode, hypervisors: Sequence[str]) -> list[str] | s
     """What runs; a text if that can't be told."""
     try:
         return [name for hypervisor in hypervisors for name in names(node, hypervisor)]
-    except HypervisorError as error:
+    except SimulatedHypervisorError as error:
         return str(error)
 
 
@@ -147,7 +147,7 @@ def _space(node: SimulatedNode, hypervisor: str) -> dict[str, int]:
     """Memory and processors; noded doesn't expect that they can't be told."""
     try:
         return space(node, hypervisor)
-    except HypervisorError as error:
+    except SimulatedHypervisorError as error:
         raise Unexpected(str(error))
 
 

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from ganeti_masterd.simulation.backups import deliver
 from ganeti_masterd.simulation.description import Description
-from ganeti_masterd.simulation.ends import Pace
+from ganeti_masterd.simulation.ends import SyncPace
 from ganeti_masterd.simulation.mirrors import Mirrors
 from ganeti_masterd.simulation.node import SimulatedNode
-from ganeti_masterd.simulation.state import ClusterState
+from ganeti_masterd.simulation.state import SharedState
 from ganeti_masterd.simulation.transfers import Transfer, Transfers
 
 
@@ -31,7 +31,7 @@ class World:
         node: Callable[[str], SimulatedNode],
     ) -> None:
         self.description = description
-        self.cluster = ClusterState()
+        self.cluster = SharedState()
         self.mirrors = Mirrors(self.cluster.ends, self.cluster.metadata, self)
         self.transfers = Transfers(self.cluster.transfers, self)
         self._now = now
@@ -66,12 +66,12 @@ class World:
         if origin is not None and held is not None and held.content != origin.content:
             shelf[target[1]] = replace(held, content=origin.content)
 
-    def pace(self) -> Pace:
+    def pace(self) -> SyncPace:
         """How fast mirrors fill now."""
         changed = self.cluster.facts.get("pace")
         if changed is None:
             return self.description.pace
-        return msgspec.convert(changed, Pace)
+        return msgspec.convert(changed, SyncPace)
 
     def next_generation(self) -> str:
         """A generation that was never before."""
@@ -94,7 +94,7 @@ class World:
         self.mirrors.settle()
         self.transfers.settle()
 
-    def set_pace(self, pace: Pace) -> None:
+    def set_pace(self, pace: SyncPace) -> None:
         """Changes how fast mirrors fill; a sync under way keeps its pace."""
         self.settle()
         self.cluster.facts["pace"] = msgspec.to_builtins(pace)

@@ -1,7 +1,7 @@
 """Asks the nodes: whether this one is master, and to bring up the master's address.
 
 Spec masterd 5 and 6. It runs in a process of its own, before the daemon
-detaches (:mod:`.child`); what it found comes back as a :class:`Report`.
+detaches (:mod:`.child`); what it found comes back as a :class:`VoteReport`.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from ganeti_masterd.logical_units.steps.node_objects import master_address
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.door import call_nodes
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
-from ganeti_masterd.startup.votes import PAUSE, TRIES, Outcome, Verdict, decide, vote_of
+from ganeti_masterd.startup.votes import PAUSE, TRIES, VoteOutcome, VoteVerdict, decide, vote_of
 from ganeti_masterd.timing import Timers
 
 #: Says something to whoever waits for the start.
 Say = Callable[[str], object]
 
 
-class Line(Struct, frozen=True):
+class ReportLine(Struct, frozen=True):
     """A line for the daemon's log."""
 
     level: Literal["info", "warn", "error"]
     text: str
 
 
-class Report(Struct, frozen=True):
+class VoteReport(Struct, frozen=True):
     """What came of asking the nodes; ``refusal`` is why the daemon must not start."""
 
-    lines: list[Line]
+    lines: list[ReportLine]
     refusal: str | None = None
 
 
-class Wishes(Struct, frozen=True):
+class StartWishes(Struct, frozen=True):
     """What is asked for: the vote, the master's address, and whether the start fails without it."""
 
     vote: bool = True
@@ -47,33 +47,33 @@ class Wishes(Struct, frozen=True):
 
 
 async def ask_nodes(
-    nodes: INodeRPC, timers: Timers, snapshot: Snapshot, wishes: Wishes, say: Say
-) -> Report:
+    nodes: INodeRPC, timers: Timers, snapshot: Snapshot, wishes: StartWishes, say: Say
+) -> VoteReport:
     """Holds the vote, then has the master's address brought up, as far as wished.
 
     ``say`` is told of each round of votes that has to be repeated.
     """
-    lines: list[Line] = []
+    lines: list[ReportLine] = []
     if wishes.vote:
         verdict = await hold_vote(nodes, timers, snapshot, say)
-        if verdict.outcome is Outcome.LOST:
-            return Report(lines, f"This node must not act as master: {verdict.reason}")
-        lines.append(Line("info", f"This node is the master: {verdict.reason}"))
+        if verdict.outcome is VoteOutcome.LOST:
+            return VoteReport(lines, f"This node must not act as master: {verdict.reason}")
+        lines.append(ReportLine("info", f"This node is the master: {verdict.reason}"))
     else:
-        lines.append(Line("warn", "The nodes were not asked whether this one is the master"))
+        lines.append(ReportLine("warn", "The nodes were not asked whether this one is the master"))
     if not wishes.master_ip:
-        return Report(lines)
+        return VoteReport(lines)
     fault = await bring_up_address(nodes, snapshot)
     if fault is None:
-        lines.append(Line("info", f"The master's address {snapshot.cluster.master_ip} is up"))
+        lines.append(ReportLine("info", f"The master's address {snapshot.cluster.master_ip} is up"))
     elif wishes.require_master_ip:
-        return Report(lines, fault)
+        return VoteReport(lines, fault)
     else:
-        lines.append(Line("error", fault))
-    return Report(lines)
+        lines.append(ReportLine("error", fault))
+    return VoteReport(lines)
 
 
-async def hold_vote(nodes: INodeRPC, timers: Timers, snapshot: Snapshot, say: Say) -> Verdict:
+async def hold_vote(nodes: INodeRPC, timers: Timers, snapshot: Snapshot, say: Say) -> VoteVerdict:
     """Asks all other nodes, also offline ones, until there is a verdict other than "again"."""
     master = snapshot.master
     others = [node for node in snapshot.nodes.values() if node.uuid != master.uuid]
@@ -82,7 +82,7 @@ async def hold_vote(nodes: INodeRPC, timers: Timers, snapshot: Snapshot, say: Sa
     for tries_left in reversed(range(TRIES)):
         votes = await _votes(nodes, targets)
         verdict = decide(master.name, votes, tries_left)
-        if verdict.outcome is not Outcome.AGAIN:
+        if verdict.outcome is not VoteOutcome.AGAIN:
             break
         say(f"{verdict.reason}; asking again in {PAUSE:g} s, {tries_left} times at most")
         await _sleep(timers, PAUSE)

@@ -19,8 +19,8 @@ from msgspec import Struct
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import EXIT_FAILURE, EXIT_NODESETUP_ERROR, EXIT_NOTMASTER
 from ganeti_masterd.errors import ConfigurationError, GenericError
-from ganeti_masterd.journal.disk import Disk
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, check_journal
 from ganeti_masterd.startup.accounts import Account, find_account
 from ganeti_masterd.startup.locks import patiently, queue_locked, refuse_held
@@ -28,7 +28,7 @@ from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import read_config
 
 
-class Refused(Exception):
+class StartRefused(Exception):
     """The daemon must not start: the exit code, and what is said on which stream."""
 
     def __init__(self, message: str, code: int = EXIT_FAILURE, *, on_stdout: bool = False) -> None:
@@ -99,7 +99,7 @@ class SimulatedMachine(Machine):
         return True
 
 
-class Wanted(Struct, frozen=True):
+class WantedStart(Struct, frozen=True):
     """What is to be started: where, for whom, on which kind of nodes.
 
     ``user`` and ``group`` are null where the daemon stays what it is.
@@ -118,8 +118,8 @@ class Passed(Struct, frozen=True):
     account: Account | None
 
 
-def check(wanted: Wanted, machine: IMachine) -> Passed:
-    """Checks all that needs no other node; raises :class:`Refused`."""
+def check(wanted: WantedStart, machine: IMachine) -> Passed:
+    """Checks all that needs no other node; raises :class:`StartRefused`."""
     paths = wanted.paths
     account = wanted_account(wanted, machine)
     try:
@@ -128,15 +128,15 @@ def check(wanted: Wanted, machine: IMachine) -> Passed:
         check_account(wanted, account)
         return Passed(_check_files(paths), account)
     except OSError as error:
-        raise Refused(f"The daemon can't work below {paths.data}: {error}") from None
+        raise StartRefused(f"The daemon can't work below {paths.data}: {error}") from None
     except GenericError as error:
-        raise Refused(str(error)) from None
+        raise StartRefused(str(error)) from None
 
 
-def wanted_account(wanted: Wanted, machine: IMachine) -> Account | None:
+def wanted_account(wanted: WantedStart, machine: IMachine) -> Account | None:
     """Returns the account to become; None where there is none, or none is wanted.
 
-    Raises :class:`Refused` unless this user may become it.
+    Raises :class:`StartRefused` unless this user may become it.
     """
     if wanted.user is None and wanted.group is None:
         return None
@@ -146,19 +146,19 @@ def wanted_account(wanted: Wanted, machine: IMachine) -> Account | None:
     return account
 
 
-def check_account(wanted: Wanted, account: Account | None) -> None:
-    """Raises :class:`Refused` if an account is wanted and doesn't exist."""
+def check_account(wanted: WantedStart, account: Account | None) -> None:
+    """Raises :class:`StartRefused` if an account is wanted and doesn't exist."""
     if account is None and not (wanted.user is None and wanted.group is None):
-        raise Refused(
+        raise StartRefused(
             f"The user {wanted.user!r} or the group {wanted.group!r}, as which the daemon is"
             " to run (--user, --group), doesn't exist"
         )
 
 
 def check_may_become(account: Account, uid: int) -> None:
-    """Raises :class:`Refused` unless this user is the daemon's, or may become it."""
+    """Raises :class:`StartRefused` unless this user is the daemon's, or may become it."""
     if uid not in (0, account.uid):
-        raise Refused(
+        raise StartRefused(
             f"The daemon runs as {account.user} (uid {account.uid}), and uid {uid}, which starts"
             " it, may not become that user"
         )
@@ -173,20 +173,20 @@ def refuse_others(paths: Paths, *, simulated: bool) -> None:
 
 
 def check_master(paths: Paths, machine: IMachine) -> None:
-    """Raises :class:`Refused` unless ssconf names this node as the master."""
+    """Raises :class:`StartRefused` unless ssconf names this node as the master."""
     master = named_master(paths)
     name = machine.host_name()
     if not name or not machine.resolves(name):
-        raise Refused(
+        raise StartRefused(
             f"The name of this host, {name!r}, does not resolve to an address",
             EXIT_NODESETUP_ERROR,
         )
     if name != master:
-        raise Refused("Not master", EXIT_NOTMASTER, on_stdout=True)
+        raise StartRefused("Not master", EXIT_NOTMASTER, on_stdout=True)
 
 
 def named_master(paths: Paths) -> str:
-    """Returns the master's name by ssconf; raises :class:`Refused` where it names none."""
+    """Returns the master's name by ssconf; raises :class:`StartRefused` where it names none."""
     path = paths.ssconf("master_node")
     try:
         with open(path, encoding="utf-8") as file:
@@ -199,7 +199,7 @@ def named_master(paths: Paths) -> str:
         if master:
             return master
         reason = "names no node"
-    raise Refused(f"Cluster configuration incomplete: {path} {reason}", EXIT_NODESETUP_ERROR)
+    raise StartRefused(f"Cluster configuration incomplete: {path} {reason}", EXIT_NODESETUP_ERROR)
 
 
 def _check_files(paths: Paths) -> Snapshot:
@@ -211,8 +211,8 @@ def _check_files(paths: Paths) -> Snapshot:
         check_journal(
             paths.journal,
             identity=Identity(configuration.cluster.uuid, configuration.master.name),
-            files=Files(queue=paths.queue, config=paths.config),
-            disk=Disk(),
+            files=QueueFiles(queue=paths.queue, config=paths.config),
+            disk=RealDisk(),
             now=time.time,
         )
     return configuration

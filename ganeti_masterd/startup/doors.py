@@ -18,7 +18,7 @@ from ganeti_masterd.events import Events
 from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.https import HTTPSNodes, noded_port
 from ganeti_masterd.rpc.interfaces import INodeRPC
-from ganeti_masterd.simulation.calllog import Mode
+from ganeti_masterd.simulation.calllog import CallLogMode
 from ganeti_masterd.simulation.cluster import SimulatedNodes
 from ganeti_masterd.simulation.control import CONTROL, listen
 from ganeti_masterd.simulation.description import Description
@@ -47,7 +47,7 @@ def open_door(
     paths: Paths,
     master: str,
     *,
-    simulate_log: Mode | None,
+    simulate_log: CallLogMode | None,
     description: Description | None = None,
     events: Events | None = None,
 ) -> Door:
@@ -96,7 +96,7 @@ class SimulatedDoor:
         timers: Timers,
         paths: Paths,
         master: str,
-        log: Mode,
+        log: CallLogMode,
         description: Description | None = None,
         events: Events | None = None,
     ) -> None:

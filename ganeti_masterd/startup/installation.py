@@ -16,7 +16,7 @@ import msgspec
 import ganeti_masterd
 import twisted
 from ganeti_masterd.startup.accounts import Account
-from ganeti_masterd.startup.checks import Refused
+from ganeti_masterd.startup.checks import StartRefused
 
 
 def parts() -> list[str]:
@@ -37,7 +37,7 @@ def check_readable(account: Account, files: Iterable[str]) -> None:
             try:
                 os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
             except OSError as error:
-                raise Refused(
+                raise StartRefused(
                     f"The user {account.user}, as which the daemon is to run, can't read what the"
                     f" daemon is made of: {file}: {error.strerror}; install it where that user may"
                     " read it, such as below /opt"

@@ -18,7 +18,7 @@ from twisted.logger import ILogObserver, Logger
 
 from ganeti_masterd.constants import EXIT_FAILURE, EXIT_NOTMASTER
 from ganeti_masterd.startup.accounts import Account
-from ganeti_masterd.startup.checks import Refused
+from ganeti_masterd.startup.checks import StartRefused
 from ganeti_masterd.startup.logs import Logs
 from ganeti_masterd.startup.notify import READY, Notifier
 
@@ -36,7 +36,7 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def leave(refused: Refused, notifier: Notifier) -> NoReturn:
+def leave(refused: StartRefused, notifier: Notifier) -> NoReturn:
     """Ends a start that is refused before the daemon has detached.
 
     That this node isn't the master is no failure for systemd, which would call

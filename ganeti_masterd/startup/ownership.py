@@ -29,7 +29,7 @@ from ganeti_masterd.startup.paths import Paths
 _JOB_FILE = re.compile(r"job-\d+")
 
 
-class Place(Struct, frozen=True):
+class OwnedPlace(Struct, frozen=True):
     """A file or folder with the mode and the group that it should have."""
 
     path: str
@@ -37,36 +37,36 @@ class Place(Struct, frozen=True):
     gid: int
 
 
-def folders_of(paths: Paths, account: Account) -> list[Place]:
+def folders_of(paths: Paths, account: Account) -> list[OwnedPlace]:
     """Returns the folders that the daemon needs, those above before those below."""
     own = _group(OWN_GROUP, account)
     return [
-        Place(paths.data, 0o755, own),
-        Place(paths.queue, 0o750, account.gid),
-        Place(paths.queue + "/archive", 0o750, account.gid),
-        Place(paths.run, 0o775, account.gid),
-        Place(paths.sockets, 0o770, account.gid),
-        Place(paths.live_locks, 0o750, account.gid),
-        Place(os.path.dirname(paths.log), 0o770, account.gid),
+        OwnedPlace(paths.data, 0o755, own),
+        OwnedPlace(paths.queue, 0o750, account.gid),
+        OwnedPlace(paths.queue + "/archive", 0o750, account.gid),
+        OwnedPlace(paths.run, 0o775, account.gid),
+        OwnedPlace(paths.sockets, 0o770, account.gid),
+        OwnedPlace(paths.live_locks, 0o750, account.gid),
+        OwnedPlace(os.path.dirname(paths.log), 0o770, account.gid),
     ]
 
 
-def files_of(paths: Paths, account: Account) -> Iterator[Place]:
+def files_of(paths: Paths, account: Account) -> Iterator[OwnedPlace]:
     """Yields the files that the daemon reads and writes, those that may be missing too."""
     own = _group(OWN_GROUP, account)
-    yield Place(paths.config, 0o640, _group(READERS_GROUP, account))
-    yield Place(paths.server_certificate, 0o440, own)
-    yield Place(paths.client_certificate, 0o440, own)
-    yield Place(paths.watcher_pause, 0o644, own)
-    yield Place(paths.pid, 0o644, account.gid)
-    yield Place(paths.log, 0o600, own)
+    yield OwnedPlace(paths.config, 0o640, _group(READERS_GROUP, account))
+    yield OwnedPlace(paths.server_certificate, 0o440, own)
+    yield OwnedPlace(paths.client_certificate, 0o440, own)
+    yield OwnedPlace(paths.watcher_pause, 0o644, own)
+    yield OwnedPlace(paths.pid, 0o644, account.gid)
+    yield OwnedPlace(paths.log, 0o600, own)
     for name in ("lock", "serial", "version"):
-        yield Place(f"{paths.queue}/{name}", JOB_QUEUE_FILES_PERMS, account.gid)
-    yield Place(paths.queue + "/drain", 0o644, account.gid)
+        yield OwnedPlace(f"{paths.queue}/{name}", JOB_QUEUE_FILES_PERMS, account.gid)
+    yield OwnedPlace(paths.queue + "/drain", 0o644, account.gid)
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(paths.queue):
             if _JOB_FILE.fullmatch(name):
-                yield Place(f"{paths.queue}/{name}", JOB_QUEUE_FILES_PERMS, account.gid)
+                yield OwnedPlace(f"{paths.queue}/{name}", JOB_QUEUE_FILES_PERMS, account.gid)
 
 
 def set_right(paths: Paths, account: Account) -> None:
@@ -107,7 +107,7 @@ def _group(name: str, account: Account) -> int:
     return account.gid if gid is None else gid
 
 
-def _set_right(place: Place, uid: int, kind: int = 0) -> None:
+def _set_right(place: OwnedPlace, uid: int, kind: int = 0) -> None:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | kind
     try:
         descriptor = os.open(place.path, flags)

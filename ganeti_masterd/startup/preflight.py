@@ -18,19 +18,19 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ConfigurationError
-from ganeti_masterd.simulation.calllog import Mode
+from ganeti_masterd.simulation.calllog import CallLogMode
 from ganeti_masterd.simulation.description import Description, read
 from ganeti_masterd.simulation.tables import DescriptionError
 from ganeti_masterd.startup import simulated_root
 from ganeti_masterd.startup.accounts import GROUP, USER
-from ganeti_masterd.startup.agreement import Report, Wishes, ask_nodes
+from ganeti_masterd.startup.agreement import StartWishes, VoteReport, ask_nodes
 from ganeti_masterd.startup.checks import (
     IMachine,
     Machine,
     Passed,
-    Refused,
     SimulatedMachine,
-    Wanted,
+    StartRefused,
+    WantedStart,
     check,
 )
 from ganeti_masterd.startup.child import ChildFailed, in_child
@@ -55,13 +55,13 @@ class Cleared(Struct, frozen=True):
     paths: Paths
     description: Description | None
     passed: Passed
-    report: Report
+    report: VoteReport
 
 
 def clear_start(options: Mapping[str, Any], reactor: Any) -> Cleared:
     """Checks what must hold, holds the vote, brings up the master's address, sets owners.
 
-    ``reactor`` isn't run, only given to a child process. Raises ``Refused``,
+    ``reactor`` isn't run, only given to a child process. Raises ``StartRefused``,
     ``GenericError`` or ``OSError`` where the daemon must not start.
     """
     wanted, machine = _wanted(options)
@@ -71,7 +71,7 @@ def clear_start(options: Mapping[str, Any], reactor: Any) -> Cleared:
     passed = check(wanted, machine)
     if passed.account is not None:
         check_readable(passed.account, parts())
-    wishes = Wishes(
+    wishes = StartWishes(
         vote=not options["no-voting"], require_master_ip=bool(options["require-master-ip"])
     )
     if not wishes.vote and not options["yes-do-it"]:
@@ -109,7 +109,7 @@ def rehearse_start(options: Mapping[str, Any], reactor: Any) -> NoReturn:
             check_readable(passed.account, parts())
         for note in rehearsed.notes:
             say(note)
-        wishes = Wishes(vote=not options["no-voting"], master_ip=False)
+        wishes = StartWishes(vote=not options["no-voting"], master_ip=False)
         if simulated and rehearsed.own:
             say("The simulated nodes belong to the daemon that runs: they are not asked")
         else:
@@ -144,14 +144,14 @@ def described(options: Mapping[str, Any]) -> Description | None:
 
 
 def confirm(answers: IO[str], terminal: IO[str]) -> None:
-    """Asks whether to start without a vote; raises ``Refused`` for anything but YES."""
+    """Asks whether to start without a vote; raises ``StartRefused`` for anything but YES."""
     terminal.write(NO_VOTING)
     terminal.flush()
     if answers.readline().strip() != "YES":
-        raise Refused("Aborted: the daemon is not started")
+        raise StartRefused("Aborted: the daemon is not started")
 
 
-def _wanted(options: Mapping[str, Any]) -> tuple[Wanted, IMachine]:
+def _wanted(options: Mapping[str, Any]) -> tuple[WantedStart, IMachine]:
     simulated = options["simulate"] is not None
     paths = Paths(options["root"] or default_root(os.environ, simulate=simulated))
     paths.socket  # noqa: B018 - a root that is too long is refused before anything else
@@ -159,28 +159,28 @@ def _wanted(options: Mapping[str, Any]) -> tuple[Wanted, IMachine]:
     if not simulated:
         user, group = user or USER, group or GROUP
     machine = SimulatedMachine(os.environ, paths) if simulated else Machine(os.environ)
-    return Wanted(paths, simulated, user, group), machine
+    return WantedStart(paths, simulated, user, group), machine
 
 
 def _ask_nodes(
     reactor: Any,
     paths: Paths,
     snapshot: Snapshot,
-    wishes: Wishes,
+    wishes: StartWishes,
     *,
     simulated: bool,
     description: Description | None,
-) -> Report:
+) -> VoteReport:
     """Holds the vote and brings up the master's address, as wished, in a child process."""
 
-    def work() -> Deferred[Report]:
+    def work() -> Deferred[VoteReport]:
         timers = Timers(reactor, time.time)
-        log: Mode | None = "buffered" if simulated else None
+        log: CallLogMode | None = "buffered" if simulated else None
         door = open_door(
             reactor, timers, paths, snapshot.master.name, simulate_log=log, description=description
         )
 
-        async def errand() -> Report:
+        async def errand() -> VoteReport:
             await door.start()
             try:
                 return await ask_nodes(door.nodes, timers, snapshot, wishes, say)
@@ -190,9 +190,9 @@ def _ask_nodes(
         return ensureDeferred(errand())
 
     try:
-        report = in_child(reactor, work, Report)
+        report = in_child(reactor, work, VoteReport)
     except ChildFailed as error:
-        raise Refused(f"The other nodes can't be asked: {error}") from None
+        raise StartRefused(f"The other nodes can't be asked: {error}") from None
     if report.refusal is not None:
-        raise Refused(report.refusal)
+        raise StartRefused(report.refusal)
     return report

@@ -22,15 +22,15 @@ from ganeti_masterd.config.verify import verify
 from ganeti_masterd.errors import ConfigurationError, GenericError, PidFileLockError
 from ganeti_masterd.jobs import files as job_files
 from ganeti_masterd.jobs.takeover import is_locked, living
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.faults import JournalError, JournalSetAside
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, check_journal
 from ganeti_masterd.startup.checks import (
     IMachine,
     Passed,
-    Refused,
-    Wanted,
+    StartRefused,
+    WantedStart,
     check_account,
     check_master,
     wanted_account,
@@ -54,7 +54,7 @@ class Rehearsed(Struct, frozen=True):
     own: bool
 
 
-def rehearse(wanted: Wanted, machine: IMachine) -> Rehearsed:
+def rehearse(wanted: WantedStart, machine: IMachine) -> Rehearsed:
     """Checks what :func:`.checks.check` does, and the jobs; changes nothing, takes no lock.
 
     Raises :class:`.checks.Refused` as a start would.
@@ -80,9 +80,9 @@ def rehearse(wanted: Wanted, machine: IMachine) -> Rehearsed:
             _check_journal_copy(paths, snapshot)
             notes += _look_at_jobs(paths, luxid=bool(peers))
     except OSError as error:
-        raise Refused(f"The daemon can't work below {paths.data}: {error}") from None
+        raise StartRefused(f"The daemon can't work below {paths.data}: {error}") from None
     except GenericError as error:
-        raise Refused(str(error)) from None
+        raise StartRefused(str(error)) from None
     return Rehearsed(Passed(snapshot, account), notes, own is not None)
 
 
@@ -130,8 +130,8 @@ def _check_journal_copy(paths: Paths, snapshot: Snapshot) -> None:
             check_journal(
                 f"{copy}/{name}",
                 identity=Identity(snapshot.cluster.uuid, snapshot.master.name),
-                files=Files(queue=paths.queue, config=paths.config),
-                disk=Disk(),
+                files=QueueFiles(queue=paths.queue, config=paths.config),
+                disk=RealDisk(),
                 now=time.time,
             )
         except JournalError as error:
@@ -140,7 +140,7 @@ def _check_journal_copy(paths: Paths, snapshot: Snapshot) -> None:
                 aside = os.path.basename(error.path)
                 if not os.path.exists(f"{folder}/{aside}"):
                     text = f"A start would set the journal {paths.journal} aside: {error.reason}"
-            raise Refused(text) from None
+            raise StartRefused(text) from None
 
 
 def _load_jobs(folder: job_files.QueueFolder) -> job_files.LoadedJobs:
@@ -157,7 +157,7 @@ def _look_at_jobs(paths: Paths, *, luxid: bool) -> list[str]:
     notes = [f"Job {job_id} can't be read, and would be set aside" for job_id in loaded.corrupt]
     alive = ", ".join(map(str, living(loaded.jobs.values(), is_locked)))
     if alive and not luxid:
-        raise Refused(f"Processes of luxid still run jobs: {alive}")
+        raise StartRefused(f"Processes of luxid still run jobs: {alive}")
     if alive:
         notes.append(f"To end before the start: {alive}")
     return notes

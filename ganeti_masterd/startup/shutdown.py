@@ -18,7 +18,7 @@ LINGER = 5.0
 BOUND = 10.0
 
 
-class State(Enum):
+class ShutdownState(Enum):
     """How far the shutdown is."""
 
     RUNNING = "the daemon works"
@@ -58,33 +58,45 @@ class Act(Enum):
     END = "end the process"
 
 
-_TABLE: dict[tuple[State, Happening], tuple[State, tuple[Act, ...]]] = {
-    (State.RUNNING, Happening.SIGNAL): (State.CHECKING, (Act.REFUSE_JOBS, Act.CHECK)),
-    (State.CHECKING, Happening.IDLE): (State.STOPPING, (Act.STOP_LISTENING, Act.TEAR_DOWN)),
-    (State.CHECKING, Happening.BUSY): (State.DRAINING, (Act.START_TIMEOUT, Act.CHECK_LATER)),
-    (State.DRAINING, Happening.BUSY): (State.DRAINING, (Act.CHECK_LATER,)),
-    (State.DRAINING, Happening.IDLE): (State.LINGERING, (Act.STOP_LISTENING, Act.LINGER)),
-    (State.DRAINING, Happening.SIGNAL): (
-        State.STOPPING,
+_TABLE: dict[tuple[ShutdownState, Happening], tuple[ShutdownState, tuple[Act, ...]]] = {
+    (ShutdownState.RUNNING, Happening.SIGNAL): (
+        ShutdownState.CHECKING,
+        (Act.REFUSE_JOBS, Act.CHECK),
+    ),
+    (ShutdownState.CHECKING, Happening.IDLE): (
+        ShutdownState.STOPPING,
+        (Act.STOP_LISTENING, Act.TEAR_DOWN),
+    ),
+    (ShutdownState.CHECKING, Happening.BUSY): (
+        ShutdownState.DRAINING,
+        (Act.START_TIMEOUT, Act.CHECK_LATER),
+    ),
+    (ShutdownState.DRAINING, Happening.BUSY): (ShutdownState.DRAINING, (Act.CHECK_LATER,)),
+    (ShutdownState.DRAINING, Happening.IDLE): (
+        ShutdownState.LINGERING,
+        (Act.STOP_LISTENING, Act.LINGER),
+    ),
+    (ShutdownState.DRAINING, Happening.SIGNAL): (
+        ShutdownState.STOPPING,
         (Act.STOP_LISTENING, Act.ABANDON_JOBS, Act.TEAR_DOWN),
     ),
-    (State.DRAINING, Happening.OUT_OF_TIME): (
-        State.STOPPING,
+    (ShutdownState.DRAINING, Happening.OUT_OF_TIME): (
+        ShutdownState.STOPPING,
         (Act.STOP_LISTENING, Act.ABANDON_JOBS, Act.TEAR_DOWN),
     ),
-    (State.LINGERING, Happening.SIGNAL): (State.STOPPING, (Act.TEAR_DOWN,)),
-    (State.LINGERING, Happening.OUT_OF_TIME): (State.STOPPING, (Act.TEAR_DOWN,)),
-    (State.LINGERING, Happening.LINGERED): (State.STOPPING, (Act.TEAR_DOWN,)),
-    (State.LINGERING, Happening.CLIENTS_GONE): (State.STOPPING, (Act.TEAR_DOWN,)),
-    (State.STOPPING, Happening.SIGNAL): (State.STOPPING, (Act.BOUND,)),
-    (State.STOPPING, Happening.TORN_DOWN): (State.ENDED, (Act.END,)),
-    (State.STOPPING, Happening.OUT_OF_PATIENCE): (State.ENDED, (Act.CUT_SHORT,)),
+    (ShutdownState.LINGERING, Happening.SIGNAL): (ShutdownState.STOPPING, (Act.TEAR_DOWN,)),
+    (ShutdownState.LINGERING, Happening.OUT_OF_TIME): (ShutdownState.STOPPING, (Act.TEAR_DOWN,)),
+    (ShutdownState.LINGERING, Happening.LINGERED): (ShutdownState.STOPPING, (Act.TEAR_DOWN,)),
+    (ShutdownState.LINGERING, Happening.CLIENTS_GONE): (ShutdownState.STOPPING, (Act.TEAR_DOWN,)),
+    (ShutdownState.STOPPING, Happening.SIGNAL): (ShutdownState.STOPPING, (Act.BOUND,)),
+    (ShutdownState.STOPPING, Happening.TORN_DOWN): (ShutdownState.ENDED, (Act.END,)),
+    (ShutdownState.STOPPING, Happening.OUT_OF_PATIENCE): (ShutdownState.ENDED, (Act.CUT_SHORT,)),
 }
 
 #: For a state and what happens: the next state, and what to do.
 TABLE = MappingProxyType(_TABLE)
 
 
-def step(state: State, happening: Happening) -> tuple[State, tuple[Act, ...]]:
+def step(state: ShutdownState, happening: Happening) -> tuple[ShutdownState, tuple[Act, ...]]:
     """Returns the next state and what to do; the same state and nothing for any other pair."""
     return TABLE.get((state, happening), (state, ()))

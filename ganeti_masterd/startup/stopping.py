@@ -15,7 +15,7 @@ from ganeti_masterd.startup.shutdown import (
     LINGER,
     Act,
     Happening,
-    State,
+    ShutdownState,
     step,
 )
 from ganeti_masterd.timing import Timer, Timers
@@ -60,7 +60,7 @@ class Stopping:
     """
 
     def __init__(self, parts: Stoppable, timers: Timers, stop_timeout: float | None = None) -> None:
-        self.state = State.RUNNING
+        self.state = ShutdownState.RUNNING
         self.finished: Deferred[None] = Deferred()
         self._parts = parts
         self._timers = timers
@@ -84,7 +84,7 @@ class Stopping:
 
     def signal(self) -> None:
         """Asks the daemon to stop, or, if it is about to, to be quick."""
-        if self.state in (State.DRAINING, State.LINGERING):
+        if self.state in (ShutdownState.DRAINING, ShutdownState.LINGERING):
             log.info("Asked to stop once more: it stops at once")
         self._happens(Happening.SIGNAL)
 
@@ -100,7 +100,7 @@ class Stopping:
 
     def _first_look(self) -> None:
         self._look()
-        if self.state is State.DRAINING:
+        if self.state is ShutdownState.DRAINING:
             self._parts.when_idle().addBoth(lambda _: self._happens(Happening.IDLE))
 
     def _look_later(self) -> None:

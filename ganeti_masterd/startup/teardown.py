@@ -13,11 +13,11 @@ from ganeti_masterd.errors import GenericError
 log = Logger()
 
 #: What a part is called in the log, and what ends it: returns a Deferred, or nothing to wait for.
-Step = tuple[str, Callable[[], object]]
+TearDownStep = tuple[str, Callable[[], object]]
 
 
 @inlineCallbacks
-def end_in_order(steps: Sequence[Step]) -> Generator[Any, Any, list[str]]:
+def end_in_order(steps: Sequence[TearDownStep]) -> Generator[Any, Any, list[str]]:
     """Ends each part once the one before has ended; fires with the names of those that failed.
 
     A part that raises or fails keeps none of the others from their end: a node that can't be

@@ -13,17 +13,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ganeti_masterd.events import Events, JobChanged, NodeCalled
-from ganeti_masterd.luxi.factory import Answer
-from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.luxi.factory import AnswerFunction
+from ganeti_masterd.luxi.messages import LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 
 log = Logger()
 
 
-def traced(answer: Answer, seconds: Callable[[], float]) -> Answer:
+def traced(answer: AnswerFunction, seconds: Callable[[], float]) -> AnswerFunction:
     """Returns an answer that logs each request: who sent it, how long it took, how it ended."""
 
-    def answered(request: Request, peer: Peer) -> object:
+    def answered(request: LuxiRequest, peer: Peer) -> object:
         began = seconds()
 
         def ended(how: str) -> None:

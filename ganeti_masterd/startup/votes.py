@@ -26,7 +26,7 @@ Vote = str | None
 _NAME_MAX = 255
 
 
-class Outcome(Enum):
+class VoteOutcome(Enum):
     """What follows from one round of votes."""
 
     AGREED = "the nodes agree that this node is master"
@@ -34,10 +34,10 @@ class Outcome(Enum):
     LOST = "this node must not act as master"
 
 
-class Verdict(Struct, frozen=True):
+class VoteVerdict(Struct, frozen=True):
     """An outcome, and the words for whoever must act on it."""
 
-    outcome: Outcome
+    outcome: VoteOutcome
     reason: str
 
 
@@ -66,7 +66,7 @@ def tally(votes: Iterable[Vote]) -> Tally:
     return Tally(tuple(reversed(ranks)))
 
 
-def decide(own: str, votes: Sequence[Vote], tries_left: int) -> Verdict:
+def decide(own: str, votes: Sequence[Vote], tries_left: int) -> VoteVerdict:
     """Judges one round; ``tries_left`` says how many more there may be.
 
     This node needs at least as many votes as all others together have, those
@@ -75,24 +75,24 @@ def decide(own: str, votes: Sequence[Vote], tries_left: int) -> Verdict:
     """
     counted = tally(votes)
     if not counted.total:
-        return Verdict(Outcome.AGREED, "there is no other node")
+        return VoteVerdict(VoteOutcome.AGREED, "there is no other node")
     top, most = counted.ranks[0]
     if top is None:
         if tries_left > 0:
-            return Verdict(Outcome.AGAIN, f"most of the other nodes don't answer ({most})")
-        return Verdict(
-            Outcome.LOST,
+            return VoteVerdict(VoteOutcome.AGAIN, f"most of the other nodes don't answer ({most})")
+        return VoteVerdict(
+            VoteOutcome.LOST,
             f"most of the other nodes don't answer ({most} of {counted.total}); if this node is"
             " the master for certain, and no other can be, start it with --no-voting",
         )
     if top != own:
-        return Verdict(
-            Outcome.LOST,
+        return VoteVerdict(
+            VoteOutcome.LOST,
             f"{top} is the master by {most} of {counted.total} votes, not this node ({own})",
         )
     if most < counted.total - most:
-        return Verdict(
-            Outcome.LOST,
+        return VoteVerdict(
+            VoteOutcome.LOST,
             f"only {most} of {counted.total} other nodes take this node ({own}) for the master",
         )
-    return Verdict(Outcome.AGREED, f"{most} of {counted.total} other nodes agree")
+    return VoteVerdict(VoteOutcome.AGREED, f"{most} of {counted.total} other nodes agree")

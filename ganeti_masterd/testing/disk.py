@@ -16,8 +16,8 @@ from typing import Any
 from zope.interface import implementer
 
 from ganeti_masterd.journal.interfaces import IDisk
-from ganeti_masterd.journal.store import Entries, Header, IStore
-from ganeti_masterd.journal.thread import Answer, IDiskThread, Steps, Work, WorkOrder
+from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
+from ganeti_masterd.journal.thread import DiskAnswer, IDiskThread, Steps, Work, WorkOrder
 
 #: Given n, returns a number from 0 to n - 1.
 Choice = Callable[[int], int]
@@ -239,13 +239,13 @@ class MemoryStore:
         self.power = power if power is not None else Power()
         self.fault: Exception | None = None
         self._held = Entries()
-        self._header: Header | None = None
+        self._header: JournalHeader | None = None
 
-    def header(self) -> Header | None:
+    def header(self) -> JournalHeader | None:
         """See :meth:`IStore.header`."""
         return self._header
 
-    def adopt(self, header: Header) -> None:
+    def adopt(self, header: JournalHeader) -> None:
         """See :meth:`IStore.adopt`."""
         self._change(self._held, header)
 
@@ -268,7 +268,7 @@ class MemoryStore:
         assert header is not None
         self._change(
             self._held,
-            Header(
+            JournalHeader(
                 header.cluster,
                 header.master,
                 header.config if config is None else (*header.config, config),
@@ -295,7 +295,7 @@ class MemoryStore:
                 [entry for entry in held.config if entry.seq > seq],
                 [entry for entry in held.serials if entry.seq > seq],
             ),
-            Header(
+            JournalHeader(
                 header.cluster,
                 header.master,
                 header.config if config is None else (config,),
@@ -313,7 +313,7 @@ class MemoryStore:
     def close(self) -> None:
         """Ends nothing."""
 
-    def _change(self, held: Entries, header: Header | None) -> None:
+    def _change(self, held: Entries, header: JournalHeader | None) -> None:
         self.power.spend()
         if self.fault is not None:
             raise self.fault
@@ -328,17 +328,17 @@ class SteppedThread:
     def __init__(self) -> None:
         self.started = False
         self._order = WorkOrder()
-        self._items: deque[Callable[[WorkOrder], tuple[Answer, Any] | None]] = deque()
+        self._items: deque[Callable[[WorkOrder], tuple[DiskAnswer, Any] | None]] = deque()
 
     def start(self) -> None:
         """See :meth:`IDiskThread.start`."""
         self.started = True
 
-    def do(self, work: Work, answer: Answer) -> None:
+    def do(self, work: Work, answer: DiskAnswer) -> None:
         """See :meth:`IDiskThread.do`."""
         self._items.append(lambda order: order.work(work, answer))
 
-    def follow(self, steps: Steps, answer: Answer) -> None:
+    def follow(self, steps: Steps, answer: DiskAnswer) -> None:
         """See :meth:`IDiskThread.follow`."""
         self._items.append(lambda order: order.take_round(steps, answer))
 
@@ -350,7 +350,7 @@ class SteppedThread:
         """See :meth:`IDiskThread.resume`."""
         self._items.append(WorkOrder.resume)
 
-    def stop(self, answer: Answer) -> None:
+    def stop(self, answer: DiskAnswer) -> None:
         """See :meth:`IDiskThread.stop`."""
         self._items.append(lambda order: order.take_stop(answer))
 

@@ -11,11 +11,11 @@ from ganeti_masterd.allocation.document import document, questions
 from ganeti_masterd.allocation.requests import (
     Allocate,
     AllocateSecondary,
+    AllocationRequest,
     ChangeGroup,
+    EvacuationRequest,
     MultiAllocate,
-    NodeEvacuate,
     Relocate,
-    Request,
 )
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.objects import Nic
@@ -74,7 +74,7 @@ class DocumentScene(SynchronousTestCase):
         node = replace(self.snapshot.node(name), **about)
         self.snapshot = self.snapshot.with_object("nodes", node)
 
-    def told(self, request: Request, **wrong: NodeResult) -> dict[str, Any]:
+    def told(self, request: AllocationRequest, **wrong: NodeResult) -> dict[str, Any]:
         """Returns the document; ``wrong`` are answers of ``node_info`` by node name."""
         asked = questions(self.snapshot, request)
         info = {
@@ -97,7 +97,7 @@ class DocumentScene(SynchronousTestCase):
 class QuestionTests(DocumentScene):
     """What nodes are asked."""
 
-    def units(self, snapshot: Snapshot, request: Request) -> list[Any]:
+    def units(self, snapshot: Snapshot, request: AllocationRequest) -> list[Any]:
         node = snapshot.node("node1").uuid
         return questions(snapshot, request).info[node][0]
 
@@ -142,8 +142,8 @@ class QuestionTests(DocumentScene):
             (MultiAllocate(instances=[]), None),
             (AllocateSecondary(name="db"), "drbd"),
             (Relocate(name="db", leaving=()), "drbd"),
-            (NodeEvacuate(instances=["db"], evac_mode="all"), "drbd"),
-            (NodeEvacuate(instances=[], evac_mode="all"), None),
+            (EvacuationRequest(instances=["db"], evac_mode="all"), "drbd"),
+            (EvacuationRequest(instances=[], evac_mode="all"), None),
             (ChangeGroup(instances=["db"]), "drbd"),
         ):
             self.assertEqual(request.template_for(self.snapshot), template)
@@ -350,7 +350,7 @@ class RequestTests(DocumentScene):
 
     def test_moves(self) -> None:
         """Evacuations and changes of groups name their instances; what to ignore is an option."""
-        request = NodeEvacuate(instances=["a"], evac_mode="all", ignore_soft_errors=True)
+        request = EvacuationRequest(instances=["a"], evac_mode="all", ignore_soft_errors=True)
         self.assertEqual(
             request.plain(self.snapshot),
             {"type": "node-evacuate", "instances": ["a"], "evac_mode": "all"},

@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.allocation import results
 from ganeti_masterd.allocation.scripts import (
+    AllocatorAnswer,
     AllocatorMissing,
-    Answer,
     arguments,
     output,
     read_answer,
@@ -25,7 +25,7 @@ class AnswerTests(SynchronousTestCase):
         """Success, a sentence and the result are read; old scripts call the result nodes."""
         for key in ("result", "nodes"):
             text = f'{{"success": true, "info": "fine", "{key}": ["node1"], "more": 1}}\n'
-            self.assertEqual(read_answer(text), Answer(True, "fine", ["node1"]))
+            self.assertEqual(read_answer(text), AllocatorAnswer(True, "fine", ["node1"]))
 
     def test_nonsense(self) -> None:
         """What is no answer is an error that says why."""
@@ -83,7 +83,7 @@ class ResultTests(SynchronousTestCase):
         """Moves are understood with their jobs, which hold opcodes that move instances."""
         job = [{"OP_ID": "OP_INSTANCE_FAILOVER", "instance_name": "x"}]
         found = results.moves([[["x", "g", ["a", "b"]]], [["y", None], ["z", "why"]], [job]])
-        self.assertEqual(found.moved, [results.Moved("x", "g", ["a", "b"])])
+        self.assertEqual(found.moved, [results.MovedInstance("x", "g", ["a", "b"])])
         self.assertEqual(found.failed, [results.Stuck("y", None), results.Stuck("z", "why")])
         self.assertEqual([op.op_id for op in found.jobs[0]], ["OP_INSTANCE_FAILOVER"])
         for wrong in (

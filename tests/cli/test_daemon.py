@@ -7,7 +7,7 @@ import signal
 import sys
 
 from ganeti_masterd.cli import daemon
-from ganeti_masterd.cli.daemon import DaemonFailed, DaemonProcess
+from ganeti_masterd.cli.daemon import DemoDaemon, DemoDaemonFailed
 from tests.cli.doubles import FakeDaemon, FolderCase
 
 #: Tells that it runs, by its log, and then does as told; never answers a call.
@@ -17,8 +17,8 @@ BODY = "import signal, sys, time; print('here I am', flush=True); "
 class DaemonProcessTests(FolderCase):
     """With something in twistd's place."""
 
-    def process(self, body: str) -> DaemonProcess:
-        process = DaemonProcess(
+    def process(self, body: str) -> DemoDaemon:
+        process = DemoDaemon(
             self.path("root"), self.path("log"), twistd=(sys.executable, "-c", BODY + body)
         )
         self.addCleanup(process.__exit__)
@@ -27,7 +27,7 @@ class DaemonProcessTests(FolderCase):
     def test_ends_at_once(self) -> None:
         """One that ends instead of answering: its exit code, and its log's last lines."""
         process = self.process("print('no luck'); sys.exit(3)")
-        error = str(self.assertRaises(DaemonFailed, process.start))
+        error = str(self.assertRaises(DemoDaemonFailed, process.start))
         self.assertIn("did not start: it ended with exit code 3", error)
         self.assertIn(self.path("log"), error)
         self.assertIn("    here I am\n    no luck", error)
@@ -35,7 +35,7 @@ class DaemonProcessTests(FolderCase):
     def test_never_answers(self) -> None:
         """One that runs and gives no answer is given up, and ended."""
         with self.process("time.sleep(60)") as process:
-            error = str(self.assertRaises(DaemonFailed, process.start, limit=0.2))
+            error = str(self.assertRaises(DemoDaemonFailed, process.start, limit=0.2))
             self.assertIn("after 0.2 seconds", error)
             os.kill(process.pid, 0)
         self.assertRaises(ProcessLookupError, os.kill, process.pid, 0)
@@ -45,8 +45,8 @@ class DaemonProcessTests(FolderCase):
         self.patch(daemon, "LEAVE_LIMIT", 0.05)
         body = "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); "
         with self.process(body + "time.sleep(60)") as process:
-            self.assertRaises(DaemonFailed, process.start, limit=1)
-            error = str(self.assertRaises(DaemonFailed, process.stop, limit=0.05))
+            self.assertRaises(DemoDaemonFailed, process.start, limit=1)
+            error = str(self.assertRaises(DemoDaemonFailed, process.stop, limit=0.05))
             self.assertIn("did not stop within 0.05 seconds", error)
         self.assertRaises(ProcessLookupError, os.kill, process.pid, 0)
 
@@ -55,14 +55,14 @@ class DaemonProcessTests(FolderCase):
         for code in (0, 1):
             body = f"signal.signal(signal.SIGTERM, lambda *_: sys.exit({code})); time.sleep(60)"
             process = self.process(body)
-            self.assertRaises(DaemonFailed, process.start, limit=1)
+            self.assertRaises(DemoDaemonFailed, process.start, limit=1)
             if code:
-                error = self.assertRaises(DaemonFailed, process.stop)
+                error = self.assertRaises(DemoDaemonFailed, process.stop)
                 self.assertIn("ended with exit code 1", str(error))
             else:
                 self.assertEqual(process.stop(), 0)
         process = self.process("time.sleep(60)")
-        self.assertRaises(DaemonFailed, process.start, limit=0.5)
+        self.assertRaises(DemoDaemonFailed, process.start, limit=0.5)
         self.assertEqual(process.stop(), -signal.SIGTERM)
 
     def test_another(self) -> None:
@@ -71,6 +71,6 @@ class DaemonProcessTests(FolderCase):
         os.makedirs(process.paths.sockets)
         other = FakeDaemon(self, process.paths.socket)
         other.answers["QueryConfigValues"] = ["cluster"]
-        error = self.assertRaises(DaemonFailed, process.start)
+        error = self.assertRaises(DemoDaemonFailed, process.start)
         self.assertIn("is at work in", str(error))
         self.assertFalse(os.path.exists(process.log))

@@ -21,27 +21,29 @@ from ganeti_masterd.cli.displays import (
     first_fault,
     follow,
 )
-from ganeti_masterd.cli.following import Ended, Event, Moved, Said
+from ganeti_masterd.cli.following import Ended, Event, LineSaid, StatusMoved
 from ganeti_masterd.cli.output import Output
-from ganeti_masterd.cli.rows import Outcome, understand
+from ganeti_masterd.cli.rows import JobOutcome, understand
 from tests.cli.doubles import FAILED_ROW, NOW, OK_ROW
 
 
-def outcome(row: dict[str, object]) -> Outcome:
-    (value,) = understand([[row[name] for name in Outcome.__struct_fields__]], Outcome).values()
+def outcome(row: dict[str, object]) -> JobOutcome:
+    (value,) = understand(
+        [[row[name] for name in JobOutcome.__struct_fields__]], JobOutcome
+    ).values()
     return value
 
 
 GOOD, BAD = outcome(OK_ROW), outcome(FAILED_ROW)
 
 EVENTS: list[Event] = [
-    Moved(7, "queued", 0, 2),
-    Moved(7, "running", 0, 2),
-    Moved(7, "running", 1, 2),
-    Said(7, (NOW, 0), "message", "half [bold]way\x1b"),
-    Moved(8, "error", 1, 1),
+    StatusMoved(7, "queued", 0, 2),
+    StatusMoved(7, "running", 0, 2),
+    StatusMoved(7, "running", 1, 2),
+    LineSaid(7, (NOW, 0), "message", "half [bold]way\x1b"),
+    StatusMoved(8, "error", 1, 1),
     Ended(8, BAD),
-    Moved(7, "success", 2, 2),
+    StatusMoved(7, "success", 2, 2),
     Ended(7, GOOD),
 ]
 

@@ -15,11 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.cli import failover
 from ganeti_masterd.cli.main import program
-from ganeti_masterd.failover.errand import Outcome, Report, Wishes
+from ganeti_masterd.failover.errand import FailOverOutcome, FailOverReport, FailOverWishes
 from ganeti_masterd.startup import simulated_root
 from ganeti_masterd.startup.paths import Paths
 
-REPORT = Report(
+REPORT = FailOverReport(
     old="node1",
     own="node2",
     config_of="node3",
@@ -37,12 +37,12 @@ class CommandTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.root = tempfile.mkdtemp(prefix="gnt-")
         self.addCleanup(shutil.rmtree, self.root)
-        self.wishes: list[Wishes] = []
-        self.outcome = Outcome(REPORT)
+        self.wishes: list[FailOverWishes] = []
+        self.outcome = FailOverOutcome(REPORT)
         self.patch(failover, "_carry_out", self._carry_out)
         self.patch(os, "geteuid", lambda: 0)
 
-    def _carry_out(self, _: Any, paths: Paths, wishes: Wishes) -> Outcome:
+    def _carry_out(self, _: Any, paths: Paths, wishes: FailOverWishes) -> FailOverOutcome:
         self.assertEqual(paths.root, self.root)
         self.wishes.append(wishes)
         return self.outcome
@@ -53,7 +53,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_done(self) -> None:
         """What was taken from where, what is kept, and what to know."""
-        self.outcome = Outcome(REPORT, None, ["node1 does not answer"])
+        self.outcome = FailOverOutcome(REPORT, None, ["node1 does not answer"])
         result = self.run_it()
         self.assertEqual(
             (result.exit_code, result.output),
@@ -66,7 +66,7 @@ class CommandTests(SynchronousTestCase):
                 "A journal from when node2 was the master before is kept as /j.dropped\n",
             ),
         )
-        self.assertEqual(self.wishes, [Wishes()])
+        self.assertEqual(self.wishes, [FailOverWishes()])
 
     def test_json(self) -> None:
         """With --json it is one document."""
@@ -88,7 +88,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """A refusal is exit code 1 with its reason, after what is to be known."""
-        self.outcome = Outcome(None, "node2 is no master candidate", ["something"])
+        self.outcome = FailOverOutcome(None, "node2 is no master candidate", ["something"])
         result = self.run_it()
         self.assertEqual(
             (result.exit_code, result.output),
@@ -97,7 +97,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_does_not_run(self) -> None:
         """A daemon that doesn't run afterwards is a failure, unless none was wanted."""
-        self.outcome = Outcome(Report(*_fields(REPORT)[:-1], running=False))  # type: ignore[misc]
+        self.outcome = FailOverOutcome(FailOverReport(*_fields(REPORT)[:-1], running=False))  # type: ignore[misc]
         result = self.run_it()
         self.assertEqual(result.exit_code, 1)
         self.assertIn("node2 is the master now, but its daemon doesn't run", result.output)
@@ -113,7 +113,9 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.wishes, [])
         self.assertEqual(self.run_it("--no-voting", answer="YES\n").exit_code, 0)
         self.assertEqual(self.run_it("--no-voting", "--yes-do-it", "--keep-own").exit_code, 0)
-        self.assertEqual(self.wishes, [Wishes(vote=False), Wishes(vote=False, keep_own=True)])
+        self.assertEqual(
+            self.wishes, [FailOverWishes(vote=False), FailOverWishes(vote=False, keep_own=True)]
+        )
 
     def test_simulation(self) -> None:
         """Simulated nodes share a root: there is nothing to take over with."""
@@ -158,5 +160,5 @@ class ChildTests(SynchronousTestCase):
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
 
 
-def _fields(report: Report) -> list[Any]:
+def _fields(report: FailOverReport) -> list[Any]:
     return [getattr(report, name) for name in report.__struct_fields__]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.cli import following
-from ganeti_masterd.cli.following import Ended, Event, Follower, Moved, Said
+from ganeti_masterd.cli.following import Ended, Event, LineSaid, LogFollower, StatusMoved
 from ganeti_masterd.errors import JobLost, LuxiError
 from ganeti_masterd.luxi.calls import Calls
 from tests.luxi.doubles import examples
@@ -100,7 +100,7 @@ class FollowerTests(SynchronousTestCase):
         self.rests: list[float] = []
 
     def follow(self, daemon: Calls, *jobs: int) -> list[Event]:
-        follower = Follower(daemon, jobs, timeout=9, rest=self.rests.append)
+        follower = LogFollower(daemon, jobs, timeout=9, rest=self.rests.append)
         return list(follower.events())
 
     def test_one(self) -> None:
@@ -120,13 +120,13 @@ class FollowerTests(SynchronousTestCase):
         self.assertEqual(
             events[:-1],
             [
-                Moved(5, "queued", 0, 2),
-                Moved(5, "running", 0, 2),
-                Said(5, (1, 0), "message", "line 1"),
-                Said(5, (2, 0), "message", "line 2"),
-                Moved(5, "queued", 1, 2),
-                Said(5, (3, 0), "message", "line 3"),
-                Moved(5, "success", 2, 2),
+                StatusMoved(5, "queued", 0, 2),
+                StatusMoved(5, "running", 0, 2),
+                LineSaid(5, (1, 0), "message", "line 1"),
+                LineSaid(5, (2, 0), "message", "line 2"),
+                StatusMoved(5, "queued", 1, 2),
+                LineSaid(5, (3, 0), "message", "line 3"),
+                StatusMoved(5, "success", 2, 2),
             ],
         )
         assert isinstance(events[-1], Ended)
@@ -140,7 +140,7 @@ class FollowerTests(SynchronousTestCase):
         """A job that has ended is told with its log; no one waits."""
         daemon = Pretended({5: [State("error", lines=1)]})
         kinds = [type(event) for event in self.follow(daemon, 5)]
-        self.assertEqual(kinds, [Moved, Said, Ended])
+        self.assertEqual(kinds, [StatusMoved, LineSaid, Ended])
         self.assertNotIn("WaitForJobChange", [call[0] for call in daemon.calls])
 
     def test_unknown(self) -> None:
@@ -155,7 +155,7 @@ class FollowerTests(SynchronousTestCase):
             daemon = Pretended({5: [State("running"), State("success")]}, archive=[5])
             daemon.dialect = dialect
             events = self.follow(daemon, 5)
-            self.assertEqual([type(event) for event in events], [Moved, Ended], dialect)
+            self.assertEqual([type(event) for event in events], [StatusMoved, Ended], dialect)
 
     def test_nothing_new(self) -> None:
         """An answer at its time-out, in either dialect, is no event."""
@@ -163,7 +163,9 @@ class FollowerTests(SynchronousTestCase):
             daemon = Pretended({5: [State("running")] * 20 + [State("success")]})
             daemon.dialect = dialect
             events = self.follow(daemon, 5)
-            self.assertEqual([type(event) for event in events], [Moved, Moved, Ended], dialect)
+            self.assertEqual(
+                [type(event) for event in events], [StatusMoved, StatusMoved, Ended], dialect
+            )
 
     def test_gone(self) -> None:
         """A job that vanishes while it is followed is an error, not an endless wait."""
@@ -214,9 +216,9 @@ class FollowerTests(SynchronousTestCase):
         events = self.follow(Pretended(histories, sorted(archive)), *histories)
         for job, states in histories.items():
             own = [event for event in events if event.job == job]
-            serials = [event.time[0] for event in own if isinstance(event, Said)]
+            serials = [event.time[0] for event in own if isinstance(event, LineSaid)]
             self.assertEqual(serials, list(range(1, states[-1].lines + 1)))
             self.assertEqual([e for e in own if isinstance(e, Ended)], own[-1:])
-            moves = [event for event in own if isinstance(event, Moved)]
+            moves = [event for event in own if isinstance(event, StatusMoved)]
             self.assertTrue(all(a != b for a, b in pairwise(moves)))
-            self.assertIsInstance(own[0], Moved)
+            self.assertIsInstance(own[0], StatusMoved)

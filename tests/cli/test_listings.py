@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ganeti_masterd.cli import output
-from ganeti_masterd.cli.cells import Head, Writing
+from ganeti_masterd.cli.cells import CellWriting, Head
 from ganeti_masterd.cli.listings import LISTINGS
 from ganeti_masterd.errors import ParameterError, prereq
 from ganeti_masterd.query.resources import RESOURCES, describe
@@ -84,7 +84,7 @@ class LineTests(ListingCase):
             ([], "-"),
             ([[1, 2]], "[[1,2]]"),
         ):
-            self.assertEqual(Writing().cell(head, 0, value), shown)
+            self.assertEqual(CellWriting().cell(head, 0, value), shown)
 
     def test_fields_added(self) -> None:
         """A plus adds to the usual fields."""

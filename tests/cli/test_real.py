@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any
 
-from ganeti_masterd.cli.daemon import DaemonProcess
+from ganeti_masterd.cli.daemon import DemoDaemon
 from tests.cli.doubles import FolderCase
 
 DEMO = [sys.executable, "-m", "ganeti_masterd.demo"]
@@ -33,7 +33,7 @@ class RealDaemonTests(FolderCase):
         """Every command does what it says to a real queue."""
         self.root = self.path("node1")
         os.mkdir(self.root)
-        with DaemonProcess(self.root, self.path("log")) as daemon:
+        with DemoDaemon(self.root, self.path("log")) as daemon:
             daemon.start()
             self.from_submit_to_archive()
             self.switches()

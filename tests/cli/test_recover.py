@@ -18,11 +18,11 @@ from ganeti_masterd.config.document import apply_rows
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, OpState, decode_job, merge_log
-from ganeti_masterd.journal.disk import Disk
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.rows import JobRow
-from ganeti_masterd.journal.writing import Writing
+from ganeti_masterd.journal.writing import JournalWriting
 from ganeti_masterd.startup import locks, simulated_root
 from ganeti_masterd.startup.locks import LockedFile
 from ganeti_masterd.startup.paths import Paths
@@ -59,13 +59,13 @@ class RecoverTests(SynchronousTestCase):
         recovered = recover(
             self.paths.journal,
             identity=Identity(snapshot.cluster.uuid, snapshot.master.name),
-            files=Files(queue=self.paths.queue, config=self.paths.config),
-            disk=Disk(),
+            files=QueueFiles(queue=self.paths.queue, config=self.paths.config),
+            disk=RealDisk(),
             merge_log=merge_log,
             merge_config=apply_rows,
             now=time.time,
         )
-        writing = Writing(recovered)
+        writing = JournalWriting(recovered)
         writing.append(
             [(n, JobRow(job.id, model.encode_job(job))) for n, job in enumerate(jobs, 1)]
         )

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.config.candidates import (
-    Pool,
+    CandidatePool,
     demotions,
     has_room,
     may_be_candidate,
@@ -49,15 +49,15 @@ class PoolTests(SynchronousTestCase):
 
     def test_counts(self) -> None:
         """Offline, drained and incapable nodes can't be candidates."""
-        self.assertEqual(pool(cluster("CRDOX", 10)), Pool(2, 3, 3))
-        self.assertEqual(pool(cluster("CRDOX", 2)), Pool(2, 2, 3))
-        self.assertEqual(pool(cluster("CRDOX", 2), size=5), Pool(2, 3, 3))
+        self.assertEqual(pool(cluster("CRDOX", 10)), CandidatePool(2, 3, 3))
+        self.assertEqual(pool(cluster("CRDOX", 2)), CandidatePool(2, 2, 3))
+        self.assertEqual(pool(cluster("CRDOX", 2), size=5), CandidatePool(2, 3, 3))
 
     def test_without(self) -> None:
         """A node that leaves counts nowhere."""
         snapshot = cluster("CR", 10)
         leaving = {snapshot.node("node2").uuid}
-        self.assertEqual(pool(snapshot, without=leaving), Pool(1, 2, 2))
+        self.assertEqual(pool(snapshot, without=leaving), CandidatePool(1, 2, 2))
         self.assertEqual(names(promotions(snapshot, without=leaving)), ["node3"])
 
     def test_natural_order(self) -> None:

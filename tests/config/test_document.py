@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.config.document import (
-    Image,
+    ConfigImage,
     UnknownVersion,
     apply_rows,
     encode,
@@ -29,7 +29,7 @@ class Reading(SynchronousTestCase):
     def test_real_file_unchanged(self) -> None:
         """A real file comes out byte for byte."""
         self.assertEqual(encode(sample()), CONTENT)
-        self.assertEqual(Image(sample()).encode(), CONTENT)
+        self.assertEqual(ConfigImage(sample()).encode(), CONTENT)
 
     def test_change_leaves_the_rest(self) -> None:
         """A change of one object changes the bytes of that object only."""

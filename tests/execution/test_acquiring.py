@@ -13,7 +13,7 @@ from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.events import Events
 from ganeti_masterd.execution.acquiring import MOVING_WORLD_TRIES, Acquisition
 from ganeti_masterd.locking.keeper import LockKeeper
-from ganeti_masterd.locking.levels import BGL, Level, Wanted, exclusive, nothing, shared
+from ganeti_masterd.locking.levels import BGL, Level, WantedLocks, exclusive, nothing, shared
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
 
@@ -26,7 +26,7 @@ class Unit:
         self.group = "g0"
         self.node = "n0"
 
-    def locks(self, level: Level, snapshot: Any) -> Wanted:
+    def locks(self, level: Level, snapshot: Any) -> WantedLocks:
         if level is Level.CLUSTER:
             return shared(BGL)
         if level is Level.NODEGROUP:

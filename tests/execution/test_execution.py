@@ -15,7 +15,7 @@ from ganeti_masterd.events import JobChanged
 from ganeti_masterd.execution import run
 from ganeti_masterd.jobs.model import decode_job
 from ganeti_masterd.journal.rows import JobRow
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes import decode_opcode
@@ -23,15 +23,15 @@ from ganeti_masterd.rpc.calls import VERSION
 from tests.execution.scene import ExecutionScene, dummy
 
 
-def node_lock(level: Level, snapshot: Snapshot) -> Wanted | None:
+def node_lock(level: Level, snapshot: Snapshot) -> WantedLocks | None:
     """Returns what an opcode on node2 alone wants at a level."""
     return exclusive(snapshot.node("node2").uuid) if level is Level.NODE else None
 
 
-def locking(want: Callable[[Level, Snapshot], Wanted | None]) -> Callable[..., Wanted]:
+def locking(want: Callable[[Level, Snapshot], WantedLocks | None]) -> Callable[..., WantedLocks]:
     """Returns a ``locks`` method that wants something at some levels."""
 
-    def locks(self: LogicalUnit[Any], level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self: LogicalUnit[Any], level: Level, snapshot: Snapshot) -> WantedLocks:
         return want(level, snapshot) or LogicalUnit.locks(self, level, snapshot)
 
     return locks
@@ -197,7 +197,7 @@ class AtOnceTests(ExecutionScene):
         self.addCleanup(go.set)
         group = next(iter(self.store.snapshot.groups))
 
-        def group_and_node(level: Level, snapshot: Snapshot) -> Wanted | None:
+        def group_and_node(level: Level, snapshot: Snapshot) -> WantedLocks | None:
             return exclusive(group) if level is Level.NODEGROUP else node_lock(level, snapshot)
 
         self.unit(locks=locking(node_lock), exec=lambda unit, ctx: go.wait() and None)
@@ -244,7 +244,7 @@ class LockTests(ExecutionScene):
         """Opcodes on two nodes run side by side: each waits until the other is there."""
         meeting = threading.Barrier(2, timeout=10)
 
-        def locks(unit: Any, level: Level, snapshot: Snapshot) -> Wanted:
+        def locks(unit: Any, level: Level, snapshot: Snapshot) -> WantedLocks:
             if level is Level.NODE:
                 return exclusive(snapshot.node(unit.op.messages).uuid)
             return LogicalUnit.locks(unit, level, snapshot)
@@ -281,7 +281,7 @@ class LockTests(ExecutionScene):
         """One that has waited for a lock may have to wait for the next one, too."""
         group = next(iter(self.store.snapshot.groups))
 
-        def group_lock(level: Level, snapshot: Snapshot) -> Wanted | None:
+        def group_lock(level: Level, snapshot: Snapshot) -> WantedLocks | None:
             return exclusive(group) if level is Level.NODEGROUP else None
 
         ends = [threading.Event(), threading.Event()]
@@ -331,7 +331,7 @@ class LockTests(ExecutionScene):
         holder = await self.submit(dummy())
         await self.reaches(holder, "running")
 
-        def tagged(level: Level, snapshot: Snapshot) -> Wanted | None:
+        def tagged(level: Level, snapshot: Snapshot) -> WantedLocks | None:
             if level is not Level.NODE:
                 return None
             return exclusive(
@@ -376,10 +376,10 @@ class LockTests(ExecutionScene):
             reached.set()
             release.wait(10)
 
-        def all_nodes(level: Level, snapshot: Snapshot) -> Wanted | None:
+        def all_nodes(level: Level, snapshot: Snapshot) -> WantedLocks | None:
             return exclusive(names) if level is Level.NODE else None
 
-        def free_ones(level: Level, snapshot: Snapshot) -> Wanted | None:
+        def free_ones(level: Level, snapshot: Snapshot) -> WantedLocks | None:
             return shared([names[0], names[2]]) if level is Level.NODE else None
 
         self.unit(locks=locking(all_nodes), exec=early)

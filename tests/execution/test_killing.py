@@ -15,13 +15,13 @@ from ganeti_masterd.execution import run
 from ganeti_masterd.execution.killing import KillSwitch, Stretch
 from ganeti_masterd.execution.phases import Phase
 from ganeti_masterd.jobs.model import Job
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.opcodes import Opcode, decode_opcode
 from ganeti_masterd.rpc.calls import TEST_DELAY, VERSION
 from ganeti_masterd.rpc.interfaces import CallAbandoned
-from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.faults import SimulatedFault
 from tests.execution.scene import ExecutionScene, dummy
 
 #: Seconds of a wait that nothing but the kill ends in the time of a test.
@@ -127,7 +127,9 @@ class KillScene(ExecutionScene):
 
     def hang(self, procedure: str, node: str | None = None) -> None:
         """From now on calls of a procedure reach nodes that say nothing."""
-        self.addCleanup(self.nodes.faults.add(Fault(kind="silent", call=procedure, node=node)))
+        self.addCleanup(
+            self.nodes.faults.add(SimulatedFault(kind="silent", call=procedure, node=node))
+        )
 
     async def phase(self, job_id: int, phase: Phase) -> None:
         """Waits until a job under way is in a phase."""
@@ -155,7 +157,7 @@ class KillScene(ExecutionScene):
         self.assertEqual(self.queue.scheduler.running | self.queue.scheduler.blocked, set())
 
 
-def on_node2(unit: LogicalUnit[Any], level: Level, snapshot: Snapshot) -> Wanted:
+def on_node2(unit: LogicalUnit[Any], level: Level, snapshot: Snapshot) -> WantedLocks:
     """Wants node2 alone."""
     if level is Level.NODE:
         return exclusive(snapshot.node("node2").uuid)
@@ -211,7 +213,9 @@ class RunningTests(KillScene):
         for waiting, hangs, under_way in WAITS:
             with self.subTest(waiting.__name__):
                 take_back = (
-                    self.nodes.faults.add(Fault(kind="silent", call=hangs[0], node=hangs[1]))
+                    self.nodes.faults.add(
+                        SimulatedFault(kind="silent", call=hangs[0], node=hangs[1])
+                    )
                     if hangs
                     else lambda: None
                 )
@@ -450,7 +454,7 @@ class WaitingTests(KillScene):
     async def test_preparing(self) -> None:
         """What a job waits for before it has locks ends."""
         for prepare, hangs in ((sleep, ""), (call, "version")):
-            take_back = self.nodes.faults.add(Fault(kind="silent", call=hangs or "-"))
+            take_back = self.nodes.faults.add(SimulatedFault(kind="silent", call=hangs or "-"))
             self.unit(
                 prepares=True,
                 prepare=lambda unit, ctx, prepare=prepare: prepare(ctx),

@@ -13,11 +13,11 @@ from ganeti_masterd.config.reservations import ReservationError
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpExecError, OpPrereqError
 from ganeti_masterd.execution import run
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive, nothing, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, nothing, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.rpc.calls import TEST_DELAY, VERSION
-from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.faults import SimulatedFault
 from tests.execution.scene import ExecutionScene, dummy
 
 JOBS = 60
@@ -103,7 +103,7 @@ class AnythingAtAll(LogicalUnit[Any]):
 
     waits_for_resources = True
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         if level is not Level.NODE:
             return super().locks(level, snapshot)
         names = (self.op.fail or "").split()
@@ -151,7 +151,7 @@ class RandomTests(ExecutionScene):
     async def kill_at_random(self, chance: random.Random) -> None:
         self.patch(run, "RESOURCES_PAUSE", 0.005)
         for procedure in ("version", "node_info"):
-            self.nodes.faults.add(Fault(kind="silent", call=procedure))
+            self.nodes.faults.add(SimulatedFault(kind="silent", call=procedure))
         jobs = []
         for _ in range(JOBS):
             self.patch_unit("OP_TEST_DUMMY", chance.choice((AnythingAtAll, Preparing)))

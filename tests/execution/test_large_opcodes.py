@@ -10,7 +10,7 @@ from ganeti_masterd.errors import ECODE_TEMP_NORES, prereq
 from ganeti_masterd.execution import run
 from ganeti_masterd.locking.levels import (
     Level,
-    Wanted,
+    WantedLocks,
     all_exclusive,
     exclusive,
     nothing,
@@ -22,7 +22,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes import decode_opcode
 from ganeti_masterd.rpc.calls import VERSION
 from ganeti_masterd.rpc.interfaces import Target
-from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.faults import SimulatedFault
 from ganeti_masterd.testing.context import SynchronousContext
 from ganeti_masterd.testing.nodes import ScriptedNodes
 from tests.execution.scene import ExecutionScene, dummy
@@ -41,7 +41,7 @@ class LargeOpcodeScene(ExecutionScene):
         """Lets a job hold a node until ``release``; returns its id."""
         uuid = self.store.snapshot.node(name).uuid
 
-        def wants(unit: Any, level: Level, snapshot: Snapshot) -> Wanted:
+        def wants(unit: Any, level: Level, snapshot: Snapshot) -> WantedLocks:
             if level is Level.NODE:
                 return exclusive(uuid)
             return LogicalUnit.locks(unit, level, snapshot)
@@ -61,7 +61,7 @@ class AllocationTests(LargeOpcodeScene):
         got: dict[Level, frozenset[str]] = {}
 
         class Create(LogicalUnit[Any]):
-            def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+            def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
                 if level is Level.NODE:
                     return opportunistic(None, 2)
                 if level is Level.NODE_RES:
@@ -88,7 +88,7 @@ class AllocationTests(LargeOpcodeScene):
         class Create(LogicalUnit[Any]):
             waits_for_resources = True
 
-            def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+            def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
                 if level is Level.NODE:
                     return all_exclusive if self.attempt else opportunistic(None)
                 return super().locks(level, snapshot)
@@ -123,7 +123,7 @@ class MovingWorldTests(LargeOpcodeScene):
         class Evacuate(LogicalUnit[Any]):
             """Wants an instance for each tag of node1; stands in for a group's instances."""
 
-            def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+            def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
                 if level is Level.INSTANCE:
                     return shared(snapshot.nodes[node1].tags)
                 if level is Level.NODE:
@@ -151,7 +151,7 @@ class MovingWorldTests(LargeOpcodeScene):
         owned: list[frozenset[str]] = []
 
         class Unit(LogicalUnit[Any]):
-            def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+            def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
                 if level is Level.NODEGROUP:
                     return shared(group) if snapshot.nodes[node2].tags else nothing
                 if level is Level.NODE:
@@ -221,7 +221,9 @@ class JudgingHooksTests(LargeOpcodeScene):
 
     async def test_judges(self) -> None:
         """A script that fails after the opcode makes its result false."""
-        self.nodes.faults.add(Fault(kind="garbage", call="hooks_runner", payload=[["x", 1, "no"]]))
+        self.nodes.faults.add(
+            SimulatedFault(kind="garbage", call="hooks_runner", payload=[["x", 1, "no"]])
+        )
         master = self.store.snapshot.master.uuid
 
         def judge(answers: Any, result: bool) -> bool:

@@ -20,7 +20,7 @@ from ganeti_masterd.config.document import encode, parse
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import file_content
-from ganeti_masterd.failover.errand import FailOver, Outcome, Report, Wishes
+from ganeti_masterd.failover.errand import FailOver, FailOverOutcome, FailOverReport, FailOverWishes
 from ganeti_masterd.failover.fetching import FetchFailed
 from ganeti_masterd.jobs.model import (
     Job,
@@ -161,19 +161,19 @@ class SceneTestCase(SynchronousTestCase):
                 if isinstance(procedure, str):
                     self.nodes.answers[name, procedure] = DOWN
 
-    def fail_over(self, **wishes: bool) -> Outcome:
+    def fail_over(self, **wishes: bool) -> FailOverOutcome:
         made = FailOver(
             self.nodes,
             self.own.paths,
             self.host,
-            Wishes(**wishes),
+            FailOverWishes(**wishes),
             fetch=self._fetch,
             say=self.said.append,
             now=lambda: NOW,
         )
         return self.successResultOf(ensureDeferred(made.run()))
 
-    def succeeds(self, **wishes: bool) -> Report:
+    def succeeds(self, **wishes: bool) -> FailOverReport:
         """Runs it; returns the report of what must have been done."""
         outcome = self.fail_over(**wishes)
         assert outcome.report is not None, outcome.refusal

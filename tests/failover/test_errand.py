@@ -11,11 +11,11 @@ from ganeti_masterd.config.document import apply_rows
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.failover.newest import SERIAL_STEP
 from ganeti_masterd.jobs.model import encode_job, merge_log
-from ganeti_masterd.journal.disk import Disk
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.rows import JobRow
-from ganeti_masterd.journal.writing import Writing
+from ganeti_masterd.journal.writing import JournalWriting
 from ganeti_masterd.startup import locks
 from ganeti_masterd.startup.locks import LockedFile
 from ganeti_masterd.testing.nodes import Failed
@@ -289,13 +289,13 @@ class JournalTests(SceneTestCase):
         recovered = recover(
             paths.journal,
             identity=Identity(snapshot.cluster.uuid, identity.get("master", "node2")),
-            files=Files(queue=paths.queue, config=paths.config),
-            disk=Disk(),
+            files=QueueFiles(queue=paths.queue, config=paths.config),
+            disk=RealDisk(),
             merge_log=merge_log,
             merge_config=apply_rows,
             now=lambda: NOW,
         )
-        writing = Writing(recovered)
+        writing = JournalWriting(recovered)
         writing.append([(1, JobRow(1, encode_job(running(1))))])
         writing.close()
 
@@ -333,8 +333,8 @@ class JournalTests(SceneTestCase):
         recovered = recover(
             paths.journal,
             identity=Identity(self.own.snapshot.cluster.uuid, master),
-            files=Files(queue=paths.queue, config=paths.config),
-            disk=Disk(),
+            files=QueueFiles(queue=paths.queue, config=paths.config),
+            disk=RealDisk(),
             merge_log=merge_log,
             merge_config=apply_rows,
             now=lambda: NOW,

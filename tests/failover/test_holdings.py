@@ -13,7 +13,7 @@ from ganeti_masterd.failover.holdings import (
     serial_of,
 )
 from ganeti_masterd.jobs.model import encode_job
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.replication.comparison import sha1
 from tests.failover.scene import ended, queued, running
 
@@ -60,7 +60,7 @@ class LackingTests(SynchronousTestCase):
 
     def test_paths(self) -> None:
         """All files that differ, by path and in words."""
-        files = Files(queue="/q", config="/c")
+        files = QueueFiles(queue="/q", config="/c")
         some = Lacking(True, (2,), (30_001,))
         self.assertEqual(some.paths(files), ["/c", "/q/job-2", "/q/archive/3/job-30001"])
         self.assertEqual(some.text(), "its configuration and 2 of its jobs (2, 30001)")

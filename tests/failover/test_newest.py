@@ -9,7 +9,7 @@ from ganeti_masterd.config.document import encode, parse
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.failover.newest import Copy, choose, promoted
 from ganeti_masterd.jobs.model import Job, encode_job, reprioritize
-from ganeti_masterd.startup.checks import Refused
+from ganeti_masterd.startup.checks import StartRefused
 from tests.failover.scene import NOW, ended, queued, running
 
 CLUSTER = new_cluster("cluster", 3, NOW, file_storage_dir="/srv")
@@ -61,7 +61,7 @@ class ChooseTests(SynchronousTestCase):
         own = copy("node2", 5, text="a")
         others = [copy("node1", 5, text="b"), copy("node3", 6)]
         self.assertEqual(choose(own, others, ["node1"]).config_of, "node3")
-        self.assertRaises(Refused, choose, own, others[:1], ["node1"])
+        self.assertRaises(StartRefused, choose, own, others[:1], ["node1"])
 
     def test_other_cluster(self) -> None:
         """Files of another cluster, or that are none, are left out and told of."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from ganeti_masterd.simulation.state import Instance
+from ganeti_masterd.simulation.state import SimulatedInstance
 from ganeti_masterd.simulation.store import NodeStore
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import read_config, write_ssconf
@@ -159,7 +159,7 @@ def prepare(
     store.load()
     store.write(
         [
-            (node, "instance", name, msgspec.json.encode(Instance("fake", memory, 1)))
+            (node, "instance", name, msgspec.json.encode(SimulatedInstance("fake", memory, 1)))
             for node, instances in (running or {}).items()
             for name, memory in instances.items()
         ]

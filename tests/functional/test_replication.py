@@ -12,13 +12,13 @@ import pytest_twisted
 from noded import NodeDaemon, free_port
 from twisted.internet.defer import Deferred
 
-from ganeti_masterd.config.document import Image, encode, parse
+from ganeti_masterd.config.document import ConfigImage, encode, parse
 from ganeti_masterd.config.pages import Pages
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.replication import candidate
 from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
-from ganeti_masterd.replication.standing import Standing
+from ganeti_masterd.replication.standing import CandidateStanding
 from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.testing.journal import MemoryJournal
@@ -74,7 +74,7 @@ class Cluster:
         # It goes to the nodes, which then accept only whom it names.
         certificates = {"uuid-of-node1": pki.client().digest}
         self.state = ModelState(self.model, configuration(certificates, **addresses))
-        files = Files(queue=str(data / "queue"), config=str(data / "config.data"))
+        files = QueueFiles(queue=str(data / "queue"), config=str(data / "config.data"))
         self.replication = Replication(self.nodes, files, self.timers, self.state)
         self.journal = ReplicatedJournal(MemoryJournal(), self.replication)
 
@@ -91,12 +91,12 @@ class Cluster:
             await self.pause(0.05)
         raise AssertionError("it did not come to be")
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, CandidateStanding]:
         return {each.node: each.standing for each in self.replication.replicas}
 
     async def current(self) -> None:
         """Waits until both candidates are up to date."""
-        await self.until(lambda: set(self.standings().values()) == {Standing.CURRENT})
+        await self.until(lambda: set(self.standings().values()) == {CandidateStanding.CURRENT})
 
     def assert_same(self) -> None:
         """Fails unless both candidates hold the model's files, and nothing else."""
@@ -143,7 +143,7 @@ async def test_large_configuration(cluster: Cluster, daemons: list[NodeDaemon]) 
     for number in range(3):
         instance = snapshot.instances[uuid(number)]
         snapshot = snapshot.with_object("instances", instance.with_tags([f"t{number}"]))
-        image = Image(snapshot, pages)
+        image = ConfigImage(snapshot, pages)
         cluster.state.image = lambda image=image: image
         await cluster.journal.commit(cluster.model.change(0))
         for daemon in daemons[1:]:
@@ -179,7 +179,7 @@ async def test_killed_and_back(cluster: Cluster, daemons: list[NodeDaemon]) -> N
         await cluster.job()
     daemons[2].kill()
     await cluster.job()
-    assert cluster.standings()["node3"] is Standing.STALE
+    assert cluster.standings()["node3"] is CandidateStanding.STALE
     await cluster.journal.commit(cluster.model.put_away(1))
     await cluster.journal.commit(cluster.model.put_away(4))
     await cluster.job()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.jobs.dependencies import Decision, Dependencies, Outcome
+from ganeti_masterd.jobs.dependencies import Dependencies, DependencyDecision, DependencyOutcome
 
 NONE: frozenset[str] = frozenset()
 
@@ -16,21 +16,24 @@ class DependencyTests(SynchronousTestCase):
         self.dependencies = Dependencies()
         self.status = {1: "running", 2: "queued", 3: "success", 4: "error", 5: "canceled"}
 
-    def add(self, job_id: int, wanted: dict[int, frozenset[str]]) -> Decision | None:
+    def add(self, job_id: int, wanted: dict[int, frozenset[str]]) -> DependencyDecision | None:
         return self.dependencies.add(job_id, wanted, self.status.__getitem__)
 
     def test_ended_already(self) -> None:
         """What has ended counts with its final state at once."""
-        self.assertEqual(self.add(9, {3: NONE}), Decision(9, Outcome.READY))
-        self.assertEqual(self.add(9, {4: NONE}), Decision(9, Outcome.READY))
+        self.assertEqual(self.add(9, {3: NONE}), DependencyDecision(9, DependencyOutcome.READY))
+        self.assertEqual(self.add(9, {4: NONE}), DependencyDecision(9, DependencyOutcome.READY))
         failed = self.add(9, {4: frozenset({"success"})})
         assert failed is not None
-        self.assertEqual(failed.outcome, Outcome.FAILED)
+        self.assertEqual(failed.outcome, DependencyOutcome.FAILED)
         self.assertIn("Job 4", failed.reason)
         canceled = self.add(9, {1: NONE, 5: NONE})
         assert canceled is not None
-        self.assertEqual(canceled.outcome, Outcome.CANCELED)
-        self.assertEqual(self.add(9, {5: frozenset({"canceled"})}), Decision(9, Outcome.READY))
+        self.assertEqual(canceled.outcome, DependencyOutcome.CANCELED)
+        self.assertEqual(
+            self.add(9, {5: frozenset({"canceled"})}),
+            DependencyDecision(9, DependencyOutcome.READY),
+        )
         self.assertNotIn(9, self.dependencies)
 
     def test_waits_for_all(self) -> None:
@@ -38,14 +41,16 @@ class DependencyTests(SynchronousTestCase):
         self.assertIsNone(self.add(9, {1: NONE, 2: NONE}))
         self.assertEqual(self.dependencies.waiting_for(9), [1, 2])
         self.assertEqual(self.dependencies.ended(1, "success"), [])
-        self.assertEqual(self.dependencies.ended(2, "error"), [Decision(9, Outcome.READY)])
+        self.assertEqual(
+            self.dependencies.ended(2, "error"), [DependencyDecision(9, DependencyOutcome.READY)]
+        )
         self.assertEqual(self.dependencies.ended(2, "error"), [])
 
     def test_one_that_fails_decides(self) -> None:
         """The first dependency that ends badly ends the wait for all the others."""
         self.assertIsNone(self.add(9, {1: frozenset({"success"}), 2: NONE}))
         (decision,) = self.dependencies.ended(1, "error")
-        self.assertEqual((decision.job_id, decision.outcome), (9, Outcome.FAILED))
+        self.assertEqual((decision.job_id, decision.outcome), (9, DependencyOutcome.FAILED))
         self.assertEqual(self.dependencies.dependants(2), [])
 
     def test_many_dependants(self) -> None:

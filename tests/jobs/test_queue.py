@@ -15,7 +15,7 @@ from ganeti_masterd.journal.rows import JobRow, LogRow, SerialRow
 from ganeti_masterd.query.fields import View
 from ganeti_masterd.query.jobs import ARCHIVED
 from ganeti_masterd.query.resources import RESOURCES
-from ganeti_masterd.query.sources import Request, Sources
+from ganeti_masterd.query.sources import RowRequest, Sources
 from tests.jobs.scene import QueueScene, delay
 from tests.query.scene import rich_snapshot
 
@@ -314,7 +314,7 @@ class LeavingTests(QueueScene):
                 Sources(nothing, self.queue, list).work,
                 RESOURCES["job"],
                 view,
-                Request(None, {ARCHIVED}),
+                RowRequest(None, {ARCHIVED}),
                 lambda jobs: [(job.id, job.id in view.archived) for job in jobs],
             )
         )

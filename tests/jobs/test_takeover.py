@@ -14,7 +14,7 @@ from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.handback import HandedBack, hand_back
 from ganeti_masterd.jobs.model import Job, OpState, decode_job
 from ganeti_masterd.jobs.takeover import LivingJob, is_locked, living
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.disk import RealDisk
 
 NOOP = {"OP_ID": "OP_TEST_DELAY", "duration": 1.0, "reason": []}
 
@@ -85,7 +85,7 @@ class HandBackTests(SynchronousTestCase):
             file.write(model.encode_job(found))
 
     def run_it(self) -> HandedBack:
-        return hand_back(self.folder, Disk(), 1000.0, lambda path: path == "/held")
+        return hand_back(self.folder, RealDisk(), 1000.0, lambda path: path == "/held")
 
     def states(self) -> dict[int, str]:
         found = {}

@@ -16,12 +16,12 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import react
 
 from ganeti_masterd.journal.clerk import Clerk
-from ganeti_masterd.journal.disk import Disk
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.following import EncodedImage
 from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.recovery import Recovered, recover
-from ganeti_masterd.journal.rounds import Pace
+from ganeti_masterd.journal.rounds import FollowingPace
 from ganeti_masterd.journal.rows import ConfigRow, LogRow, SerialRow
 from ganeti_masterd.journal.thread import DiskThread
 from ganeti_masterd.timing import Timers
@@ -33,8 +33,8 @@ def opened(root: str) -> Recovered:
     return recover(
         f"{root}/masterd/journal.db",
         identity=IDENTITY,
-        files=Files(f"{root}/queue", f"{root}/config.data"),
-        disk=Disk(),
+        files=QueueFiles(f"{root}/queue", f"{root}/config.data"),
+        disk=RealDisk(),
         merge_log=merge_log,
         merge_config=merge_config,
         now=time.time,
@@ -61,7 +61,7 @@ def commit_for_ever(reactor: Any, root: str) -> Any:
         Timers(reactor),
         config_image=lambda: EncodedImage(encode_config(config)),
         exact_serial=lambda: None,
-        pace=Pace(pause=0.001, config_interval=0.005),
+        pace=FollowingPace(pause=0.001, config_interval=0.005),
         job_files=Clerk(thread.resume, keep=[lock], worth=1),
     )
     journal.start()

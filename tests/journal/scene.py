@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from twisted.internet.task import Clock
 
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.following import EncodedImage
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.journal import Journal
@@ -17,7 +17,7 @@ from ganeti_masterd.journal.rows import ConfigRow, JobRow
 from ganeti_masterd.testing.disk import ForgetfulDisk, MemoryStore, Power, SteppedThread
 from ganeti_masterd.timing import Timers
 
-FILES = Files("/queue", "/etc/config.data")
+FILES = QueueFiles("/queue", "/etc/config.data")
 JOURNAL = "/var/masterd/journal.db"
 IDENTITY = Identity("7f3a", "node1")
 

@@ -20,8 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.journal import clerk_process
 from ganeti_masterd.journal.clerk import PAUSE, WEIGHT, Clerk
-from ganeti_masterd.journal.clerk_process import Fault, Orders
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.clerk_process import ClerkFault, Orders
+from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import File
 from ganeti_masterd.journal.thread import WAITING
 
@@ -32,16 +32,16 @@ PATIENCE = 20
 DIES = """
 import os, signal, sys
 from ganeti_masterd.journal.clerk import Clerk
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.disk import RealDisk
 clerk = Clerk(lambda: None, keep=[int(sys.argv[2])], worth=1)
-for _ in clerk.replace(Disk(), [(sys.argv[1] + "/job-1", b"1")]):
+for _ in clerk.replace(RealDisk(), [(sys.argv[1] + "/job-1", b"1")]):
     pass
 os.kill(clerk.process_id, signal.SIGSTOP)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-class RecordingDisk(Disk):
+class RecordingDisk(RealDisk):
     """A disk that notes which files this process wrote itself."""
 
     def __init__(self) -> None:
@@ -283,8 +283,10 @@ class ReplaceTests(SynchronousTestCase):
         folder = self.mktemp()
         os.makedirs(folder)
         path = f"{folder}/job-1"
-        self.assertIsNone(clerk_process.replace(Disk(), [(path, b"1")]))
-        fault = clerk_process.replace(Disk(), [(f"{path}/below", b"1")])
-        self.assertEqual(fault, Fault(errno.ENOTDIR, "Not a directory", f"{path}/below.following"))
+        self.assertIsNone(clerk_process.replace(RealDisk(), [(path, b"1")]))
+        fault = clerk_process.replace(RealDisk(), [(f"{path}/below", b"1")])
+        self.assertEqual(
+            fault, ClerkFault(errno.ENOTDIR, "Not a directory", f"{path}/below.following")
+        )
         answer = clerk_process.decode_answer(clerk_process.encode(fault))
         self.assertEqual(answer, fault)

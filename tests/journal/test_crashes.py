@@ -22,7 +22,7 @@ from msgspec import Struct
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.journal.files import TEMPORARY_SUFFIX, job_number, parse_serial
-from ganeti_masterd.journal.rounds import Pace
+from ganeti_masterd.journal.rounds import FollowingPace
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
 from ganeti_masterd.testing.disk import PowerCut
 from tests.journal.scene import FILES, Scene, merge_config, merge_log
@@ -170,7 +170,7 @@ class Crashes(RuleBasedStateMachine):
         for _ in range(steps):
             self.scene.thread.step()
 
-    @rule(seconds=st.sampled_from([0.25, Pace().pause, 5.0]))
+    @rule(seconds=st.sampled_from([0.25, FollowingPace().pause, 5.0]))
     def wait(self, seconds: float) -> None:
         self.scene.clock.advance(seconds)
 

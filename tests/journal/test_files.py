@@ -9,9 +9,9 @@ import stat
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from ganeti_masterd.journal.disk import MOST_OPEN, Disk
+from ganeti_masterd.journal.disk import MOST_OPEN, RealDisk
 from ganeti_masterd.journal.files import (
-    Files,
+    QueueFiles,
     job_number,
     parse_serial,
     replace_file,
@@ -25,7 +25,7 @@ from tests.journal.scene import put
 class FilesTests(SynchronousTestCase):
     def test_paths(self) -> None:
         """Files stand where Ganeti's other programs look for them."""
-        files = Files("/lib/queue", "/lib/config.data")
+        files = QueueFiles("/lib/queue", "/lib/config.data")
         self.assertEqual(files.job(7), "/lib/queue/job-7")
         self.assertEqual(files.archived_job(9_999), "/lib/queue/archive/0/job-9999")
         self.assertEqual(files.archived_job(120_001), "/lib/queue/archive/12/job-120001")
@@ -85,7 +85,7 @@ class DiskTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.root = os.path.realpath(self.mktemp())
         os.mkdir(self.root)
-        self.disk = Disk()
+        self.disk = RealDisk()
 
     def path(self, name: str) -> str:
         return os.path.join(self.root, name)
@@ -177,19 +177,19 @@ class DiskTests(SynchronousTestCase):
     def test_group(self) -> None:
         """The longest directory that has a group gives it to itself and what is made below."""
         own, calls = os.getgid(), []
-        disk = Disk({self.root: own + 1, self.path("queue"): own})
+        disk = RealDisk({self.root: own + 1, self.path("queue"): own})
         self.patch(os, "fchown", lambda fd, uid, gid: calls.append((uid, gid)))
         self.patch(os, "chown", lambda path, uid, gid: calls.append((uid, gid)))
         disk.make_directory(self.path("queue"), 0o750)
         disk.write(self.path("queue/job-1"), b"", 0o640)
         disk.write(self.path("queueing"), b"", 0o640)
-        Disk({self.path("queue"): own}).write(self.path("config.data"), b"", 0o640)
+        RealDisk({self.path("queue"): own}).write(self.path("config.data"), b"", 0o640)
         self.assertEqual(calls, [(-1, own), (-1, own), (-1, own + 1)])
 
     def test_group_of_one_file(self) -> None:
         """A file may have a group of its own, and so does what takes its place."""
         own, calls = os.getgid(), []
-        disk = Disk({self.root: own, self.path("pause"): own + 1})
+        disk = RealDisk({self.root: own, self.path("pause"): own + 1})
         self.patch(os, "fchown", lambda fd, uid, gid: calls.append(gid))
         for name in ("pause", "pause.new", "pauses"):
             disk.write(self.path(name), b"", 0o644)

@@ -14,7 +14,7 @@ from ganeti_masterd.events import Committed, Events
 from ganeti_masterd.journal import journal as journal_module
 from ganeti_masterd.journal.following import KNOWN_DIRECTORIES
 from ganeti_masterd.journal.interfaces import IJournal
-from ganeti_masterd.journal.rounds import Pace
+from ganeti_masterd.journal.rounds import FollowingPace
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, SerialRow
 from ganeti_masterd.testing.journal import MemoryJournal
 from tests.journal.scene import FILES, Scene, job
@@ -22,7 +22,7 @@ from tests.journal.scene import FILES, Scene, job
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 #: Seconds until files follow.
-PAUSE = Pace().pause
+PAUSE = FollowingPace().pause
 
 
 class JournalTestCase(SynchronousTestCase):
@@ -278,7 +278,7 @@ class FollowingTests(JournalTestCase):
 
     def test_configuration_once_a_second(self) -> None:
         """While configuration waits for its second, so does every job's file."""
-        self.journal = self.scene.open(pace=Pace(pause=0.25))
+        self.journal = self.scene.open(pace=FollowingPace(pause=0.25))
         self.commit(ConfigRow("", "v", b"1"))
         self.follow(0.25)
         self.assertEqual(self.scene.images, 1)
@@ -292,7 +292,7 @@ class FollowingTests(JournalTestCase):
 
     def test_configuration_that_comes_while_a_round_is_planned(self) -> None:
         """A round already planned sooner waits for the configuration's second too."""
-        self.journal = self.scene.open(pace=Pace(pause=0.25))
+        self.journal = self.scene.open(pace=FollowingPace(pause=0.25))
         self.commit(ConfigRow("", "v", b"1"))
         self.follow(0.25)
         self.commit(job(1))
@@ -427,7 +427,7 @@ class FollowingTests(JournalTestCase):
 
     def test_pace(self) -> None:
         """The pauses are options."""
-        journal = self.scene.open(pace=Pace(pause=3.0))
+        journal = self.scene.open(pace=FollowingPace(pause=3.0))
         journal.commit([job(1)])
         self.scene.run(2.9)
         self.assertEqual(journal.backlog, 1)

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import TestCase
 
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import job_number
 from tests.journal.committing import locked, opened
 from tests.journal.scene import put
@@ -51,7 +51,7 @@ class KillTests(TestCase):
 
         root = os.path.realpath(self.mktemp())
         os.makedirs(f"{root}/queue")
-        put(Disk(), f"{root}/config.data", b"{}")
+        put(RealDisk(), f"{root}/config.data", b"{}")
         top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         acknowledged: dict[int, int] = {}
         for number in range(ROUNDS):
@@ -80,9 +80,9 @@ class KillTests(TestCase):
             for name in os.listdir(f"{root}/queue"):
                 if name != "serial":
                     job_id = job_number(name) or 0
-                    body = Disk().read(f"{root}/queue/{name}")
+                    body = RealDisk().read(f"{root}/queue/{name}")
                     found[job_id] = msgspec.json.decode(body or b"")["n"]
-            config = msgspec.json.decode(Disk().read(f"{root}/config.data") or b"")
+            config = msgspec.json.decode(RealDisk().read(f"{root}/config.data") or b"")
             for job_id, n in acknowledged.items():
                 self.assertGreaterEqual(found[job_id], n)
                 self.assertEqual(config[str(job_id)], found[job_id])

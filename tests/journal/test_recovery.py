@@ -9,12 +9,12 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.journal.digests import NOTHING, Chain, digest_of
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.faults import JournalCorrupt
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, misfit, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
-from ganeti_masterd.journal.store import Header
+from ganeti_masterd.journal.store import JournalHeader
 from ganeti_masterd.testing.disk import ForgetfulDisk, MemoryStore, PowerCut
 from tests.journal.scene import FILES, IDENTITY, Scene, job, merge_config, merge_log, put
 
@@ -239,7 +239,7 @@ class MisfitTests(RecoveryTestCase):
         self.assertEqual(recovered.reserved, 77)
         self.assertEqual(
             self.store.header(),
-            Header("new", "node2", (digest_of(b'{"else":1}'),), (digest_of(b"77\n"),)),
+            JournalHeader("new", "node2", (digest_of(b'{"else":1}'),), (digest_of(b"77\n"),)),
         )
 
 
@@ -249,15 +249,15 @@ class RealRecoveryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.root = os.path.realpath(self.mktemp())
         os.makedirs(os.path.join(self.root, "queue"))
-        self.files = Files(f"{self.root}/queue", f"{self.root}/config.data")
-        put(Disk(), self.files.config, b"{}")
+        self.files = QueueFiles(f"{self.root}/queue", f"{self.root}/config.data")
+        put(RealDisk(), self.files.config, b"{}")
 
     def recover(self, **more: Any) -> Recovered:
         recovered = recover(
             f"{self.root}/masterd/journal.db",
             identity=IDENTITY,
             files=self.files,
-            disk=Disk(),
+            disk=RealDisk(),
             merge_log=merge_log,
             merge_config=merge_config,
             now=lambda: 0.0,
@@ -275,7 +275,7 @@ class RealRecoveryTests(SynchronousTestCase):
         recovered = self.recover()
         self.assertEqual((recovered.replayed, recovered.reserved), (61, 60))
         self.assertEqual(len(os.listdir(self.files.queue)), 60)
-        self.assertEqual(Disk().read(self.files.config), b'{"v":1}')
+        self.assertEqual(RealDisk().read(self.files.config), b'{"v":1}')
         self.assertEqual(len(recovered.store.load()), 0)
         mode = os.stat(f"{self.root}/masterd").st_mode & 0o777
         self.assertEqual(mode, 0o700)

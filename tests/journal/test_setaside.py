@@ -9,12 +9,12 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import encode_error
-from ganeti_masterd.journal.disk import Disk
+from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.faults import JournalError, JournalSetAside
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
-from ganeti_masterd.journal.setaside import Decision, resolve, standing
+from ganeti_masterd.journal.setaside import SetAsideDecision, resolve, standing
 from tests.journal.scene import IDENTITY, job, merge_config, merge_log, put
 
 
@@ -27,9 +27,9 @@ class SetAsideTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.root = os.path.realpath(self.mktemp())
         os.makedirs(os.path.join(self.root, "queue"))
-        self.files = Files(f"{self.root}/queue", f"{self.root}/config.data")
+        self.files = QueueFiles(f"{self.root}/queue", f"{self.root}/config.data")
         self.path = f"{self.root}/masterd/journal.db"
-        self.disk = Disk()
+        self.disk = RealDisk()
         put(self.disk, self.files.config, b"{}")
         put(self.disk, self.files.serial, b"5\n")
 
@@ -57,7 +57,7 @@ class SetAsideTests(SynchronousTestCase):
         put(self.disk, self.files.config, b'{"else":1}')
         return self.assertRaises(JournalSetAside, self.recover)
 
-    def resolve(self, path: str, decision: Decision) -> str | None:
+    def resolve(self, path: str, decision: SetAsideDecision) -> str | None:
         return resolve(
             path,
             decision,
@@ -143,7 +143,7 @@ class SetAsideTests(SynchronousTestCase):
         """A decision that could not be carried out can be given again."""
         error = self.set_aside(job(1, 1), job(2, 1))
 
-        class Full(Disk):
+        class Full(RealDisk):
             def write(self, path: str, content: bytes, mode: int) -> None:
                 if path.startswith(error.path.rpartition("/masterd")[0] + "/queue/job-2"):
                     raise OSError("full")
@@ -165,13 +165,13 @@ class SetAsideTests(SynchronousTestCase):
     def test_left_behind(self) -> None:
         """Where SQLite leaves a part beside it, the journal is not taken apart."""
         self.crash_with([job(1)])
-        recovered_close = Disk.names
+        recovered_close = RealDisk.names
 
-        def names(disk: Disk, directory: str) -> list[str]:
+        def names(disk: RealDisk, directory: str) -> list[str]:
             found = recovered_close(disk, directory)
             return [*found, "journal.db-wal"] if directory.endswith("masterd") else found
 
-        self.patch(Disk, "names", names)
+        self.patch(RealDisk, "names", names)
         error = self.assertRaises(JournalError, self.recover, Identity("7f3a", "node2"))
         self.assertNotIsInstance(error, JournalSetAside)
         self.assertTrue(os.path.exists(self.path))

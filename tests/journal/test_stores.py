@@ -16,15 +16,15 @@ from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.journal.store import (
     ConfigEntry,
     Entries,
-    Header,
     IStore,
     JobEntry,
-    LogEntry,
+    JournalHeader,
     SerialEntry,
+    StoredLogEntry,
 )
 from ganeti_masterd.testing.disk import MemoryStore
 
-HEADER = Header("7f3a", "node1", (b"c" * 16,), (b"s" * 16,))
+HEADER = JournalHeader("7f3a", "node1", (b"c" * 16,), (b"s" * 16,))
 
 
 def job_entry(seq: int, job_id: int = 1, body: bytes = b"{}") -> JobEntry:
@@ -34,7 +34,7 @@ def job_entry(seq: int, job_id: int = 1, body: bytes = b"{}") -> JobEntry:
 def entries() -> Entries:
     return Entries(
         [job_entry(1), JobEntry(3, 2, True, '{"ä"}'.encode(), b"b" * 16, b"n" * 16)],
-        [LogEntry(1, 2, 0, b"[1]", b"m" * 16), LogEntry(1, 4, 1, b"[2]", b"m" * 16)],
+        [StoredLogEntry(1, 2, 0, b"[1]", b"m" * 16), StoredLogEntry(1, 4, 1, b"[2]", b"m" * 16)],
         [ConfigEntry(5, "nodes", "u", b"{}"), ConfigEntry(6, "nodes", "v", None)],
         [SerialEntry(7, 1 << 40)],
     )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.locking.decisions import (
-    Decision,
     Granted,
-    Outcome,
+    LockDecision,
+    LockOutcome,
     Waiting,
 )
 from ganeti_masterd.locking.levels import (
     BGL,
     Level,
-    Wanted,
+    WantedLocks,
     shared,
 )
 from ganeti_masterd.locking.table import LockTable
@@ -31,18 +31,18 @@ class TableCase(SynchronousTestCase):
         for job in range(1, 10):
             self.table.request(job, Level.CLUSTER, shared(BGL))
 
-    def ask(self, job: int, wanted: Wanted, priority: int = 0) -> Decision:
+    def ask(self, job: int, wanted: WantedLocks, priority: int = 0) -> LockDecision:
         return self.table.request(job, Level.NODE, wanted, priority)
 
-    def gets(self, job: int, wanted: Wanted, priority: int = 0) -> frozenset[str]:
+    def gets(self, job: int, wanted: WantedLocks, priority: int = 0) -> frozenset[str]:
         decision = self.ask(job, wanted, priority)
         assert isinstance(decision, Granted), decision
         return decision.names
 
-    def waits(self, job: int, wanted: Wanted, priority: int = 0) -> None:
+    def waits(self, job: int, wanted: WantedLocks, priority: int = 0) -> None:
         self.assertEqual(self.ask(job, wanted, priority), Waiting(job, Level.NODE))
 
-    def assert_granted(self, outcomes: list[Outcome], *jobs: int) -> None:
+    def assert_granted(self, outcomes: list[LockOutcome], *jobs: int) -> None:
         self.assertEqual([outcome.owner for outcome in outcomes], list(jobs))
         for outcome in outcomes:
             self.assertIsInstance(outcome, Granted)

@@ -10,13 +10,13 @@ from ganeti_masterd.locking.decisions import Aged
 from ganeti_masterd.locking.levels import (
     BGL,
     Level,
-    Wanted,
+    WantedLocks,
     all_exclusive,
     all_shared,
     exclusive,
     shared,
 )
-from ganeti_masterd.locking.line import Request
+from ganeti_masterd.locking.line import LockRequest
 from ganeti_masterd.locking.lockset import LockSet
 from ganeti_masterd.locking.table import LockTable
 from tests.locking.case import TableCase
@@ -63,12 +63,12 @@ class EffortTests(SynchronousTestCase):
 
     JOBS = 2000
 
-    def drain(self, wanted: Callable[[int], Wanted]) -> float:
+    def drain(self, wanted: Callable[[int], WantedLocks]) -> float:
         """Lets all jobs wait and go one by one; returns the questions asked for each."""
         asked = 0
         admits = LockSet.admits
 
-        def counted(lockset: LockSet, request: Request) -> bool:
+        def counted(lockset: LockSet, request: LockRequest) -> bool:
             nonlocal asked
             asked += 1
             return admits(lockset, request)

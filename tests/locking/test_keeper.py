@@ -12,7 +12,7 @@ from ganeti_masterd.locking.keeper import AGEING_INTERVAL, PATIENCE, RETRY, Lock
 from ganeti_masterd.locking.levels import (
     BGL,
     Level,
-    Wanted,
+    WantedLocks,
     all_shared,
     exclusive,
     opportunistic,
@@ -36,12 +36,12 @@ class KeeperCase(SynchronousTestCase):
         for job in range(1, 10):
             self.keeper.acquire(job, Level.CLUSTER, shared(BGL))
 
-    def gets(self, job: int, wanted: Wanted, priority: int = 0) -> frozenset[str]:
+    def gets(self, job: int, wanted: WantedLocks, priority: int = 0) -> frozenset[str]:
         answer = self.keeper.acquire(job, Level.NODE, wanted, priority)
         assert isinstance(answer, frozenset), answer
         return answer
 
-    def waits(self, job: int, wanted: Wanted, priority: int = 0) -> Deferred[frozenset[str]]:
+    def waits(self, job: int, wanted: WantedLocks, priority: int = 0) -> Deferred[frozenset[str]]:
         answer = self.keeper.acquire(job, Level.NODE, wanted, priority)
         assert isinstance(answer, Deferred), answer
         self.assertNoResult(answer)

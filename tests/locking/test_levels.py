@@ -10,8 +10,8 @@ from ganeti_masterd.errors import ProgrammerError
 from ganeti_masterd.locking.ageing import STEP, aged
 from ganeti_masterd.locking.levels import (
     Level,
-    Mode,
-    Wanted,
+    LockMode,
+    WantedLocks,
     all_exclusive,
     all_shared,
     exclusive,
@@ -58,20 +58,20 @@ class WantedTests(SynchronousTestCase):
     def test_for_certain(self) -> None:
         """The last resort of an opportunistic request is the same without a minimum."""
         self.assertEqual(opportunistic(["a", "b"], 2).for_certain(), exclusive(["a", "b"]))
-        self.assertEqual(opportunistic(None, mode=Mode.SHARED).for_certain(), all_shared)
+        self.assertEqual(opportunistic(None, mode=LockMode.SHARED).for_certain(), all_shared)
 
     def test_nonsense(self) -> None:
         """Combinations that make no sense are faults of the code."""
         new = frozenset({"new"})
         for arguments in (
-            {"mode": Mode.SHARED, "names": new, "creating": new},
-            {"mode": Mode.EXCLUSIVE, "names": None, "creating": new},
-            {"mode": Mode.EXCLUSIVE, "names": frozenset({"old"}), "creating": new},
-            {"mode": Mode.EXCLUSIVE, "names": new, "creating": new, "minimum": 1},
-            {"mode": Mode.EXCLUSIVE, "names": new, "minimum": 0},
+            {"mode": LockMode.SHARED, "names": new, "creating": new},
+            {"mode": LockMode.EXCLUSIVE, "names": None, "creating": new},
+            {"mode": LockMode.EXCLUSIVE, "names": frozenset({"old"}), "creating": new},
+            {"mode": LockMode.EXCLUSIVE, "names": new, "creating": new, "minimum": 1},
+            {"mode": LockMode.EXCLUSIVE, "names": new, "minimum": 0},
         ):
             with self.assertRaises(ProgrammerError):
-                Wanted(**arguments)
+                WantedLocks(**arguments)
 
 
 class AgeingTests(SynchronousTestCase):

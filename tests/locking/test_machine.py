@@ -18,8 +18,8 @@ from hypothesis.stateful import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import LockError
-from ganeti_masterd.locking.decisions import Failed, Granted, NotEnough, Outcome, Waiting
-from ganeti_masterd.locking.levels import BGL, Level, Mode, Wanted
+from ganeti_masterd.locking.decisions import Granted, LockFailed, LockOutcome, NotEnough, Waiting
+from ganeti_masterd.locking.levels import BGL, Level, LockMode, WantedLocks
 from ganeti_masterd.locking.table import LockTable
 from tests.locking.model import Model, Refused, Wish
 
@@ -37,7 +37,7 @@ name_sets = st.frozensets(names, max_size=3)
 wishes = st.frozensets(names, min_size=1, max_size=3)
 cluster_lock = st.just(frozenset({BGL}))
 priorities = st.sampled_from([-1, 0, 0, 0, 1])
-modes = st.sampled_from(Mode)
+modes = st.sampled_from(LockMode)
 
 
 class LockMachine(RuleBasedStateMachine):
@@ -55,7 +55,7 @@ class LockMachine(RuleBasedStateMachine):
             self.table.add(level, present)
             self.model.members[level].update(present)
         for owner in OWNERS:
-            self.ask(owner, Level.CLUSTER, Wanted(Mode.SHARED, frozenset({BGL})), 0)
+            self.ask(owner, Level.CLUSTER, WantedLocks(LockMode.SHARED, frozenset({BGL})), 0)
 
     def both(self, real: Callable[[], Any], naive: Callable[[], Any]) -> tuple[Any, Any]:
         """Runs both; they must agree on whether the rules allow it."""
@@ -71,15 +71,15 @@ class LockMachine(RuleBasedStateMachine):
         return SynchronousTestCase().assertRaises(LockError)
 
     def compare(
-        self, outcomes: list[Outcome], expected: list[Any], failed: Set[int] = frozenset()
+        self, outcomes: list[LockOutcome], expected: list[Any], failed: Set[int] = frozenset()
     ) -> None:
         granted = [each for each in outcomes if isinstance(each, Granted)]
         assert {(each.owner, each.names) for each in granted} == set(expected)
-        assert {each.owner for each in outcomes if isinstance(each, Failed)} == failed
+        assert {each.owner for each in outcomes if isinstance(each, LockFailed)} == failed
         assert len(outcomes) == len(expected) + len(failed)
 
-    def ask(self, owner: int, level: Level, wanted: Wanted, priority: int) -> None:
-        alone = wanted.mode is Mode.EXCLUSIVE
+    def ask(self, owner: int, level: Level, wanted: WantedLocks, priority: int) -> None:
+        alone = wanted.mode is LockMode.EXCLUSIVE
         wish = Wish(owner, level, wanted.names, wanted.creating, alone, priority, self.now)
         decision, expected = self.both(
             lambda: self.table.request(owner, level, wanted, priority, self.now),
@@ -113,16 +113,16 @@ class LockMachine(RuleBasedStateMachine):
         return [key for key in sorted(self.model.held) if key[1] is not Level.CLUSTER]
 
     @rule(steps=st.lists(st.tuples(picks, wishes, modes, priorities), min_size=1, max_size=4))
-    def ask_by_name(self, steps: list[tuple[int, frozenset[str], Mode, int]]) -> None:
+    def ask_by_name(self, steps: list[tuple[int, frozenset[str], LockMode, int]]) -> None:
         for pick, wish, mode, priority in steps:
             if ready := self.free_to_ask(Level.NODE):
                 known = wish & self.model.members[Level.NODE]
-                self.ask(ready[pick % len(ready)], Level.NODE, Wanted(mode, known), priority)
+                self.ask(ready[pick % len(ready)], Level.NODE, WantedLocks(mode, known), priority)
 
     @rule(pick=picks, level=levels, mode=modes, priority=priorities)
-    def ask_for_the_level(self, pick: int, level: Level, mode: Mode, priority: int) -> None:
+    def ask_for_the_level(self, pick: int, level: Level, mode: LockMode, priority: int) -> None:
         if ready := self.free_to_ask(level):
-            self.ask(ready[pick % len(ready)], level, Wanted(mode, None), priority)
+            self.ask(ready[pick % len(ready)], level, WantedLocks(mode, None), priority)
 
     @rule(pick=picks, level=levels, wish=name_sets, new=names, priority=priorities)
     def ask_to_create(
@@ -130,15 +130,15 @@ class LockMachine(RuleBasedStateMachine):
     ) -> None:
         if ready := self.free_to_ask(level):
             known = wish & self.model.members[level]
-            wanted = Wanted(Mode.EXCLUSIVE, known | {new}, frozenset({new}))
+            wanted = WantedLocks(LockMode.EXCLUSIVE, known | {new}, frozenset({new}))
             self.ask(ready[pick % len(ready)], level, wanted, priority)
 
     @rule(pick=picks, wish=st.none() | name_sets, mode=modes, minimum=st.integers(1, 3))
     def ask_for_what_is_free(
-        self, pick: int, wish: frozenset[str] | None, mode: Mode, minimum: int
+        self, pick: int, wish: frozenset[str] | None, mode: LockMode, minimum: int
     ) -> None:
         if ready := self.free_to_ask(Level.NODE):
-            wanted = Wanted(mode, wish, minimum=minimum)
+            wanted = WantedLocks(mode, wish, minimum=minimum)
             self.ask(ready[pick % len(ready)], Level.NODE, wanted, 0)
 
     @rule(pick=picks)
@@ -184,15 +184,15 @@ class LockMachine(RuleBasedStateMachine):
     @rule(owner=owners)
     def come_and_go(self, owner: int) -> None:
         self.compare(self.table.release_all(owner), self.model.release_all(owner))
-        self.ask(owner, Level.CLUSTER, Wanted(Mode.SHARED, frozenset({BGL})), 0)
+        self.ask(owner, Level.CLUSTER, WantedLocks(LockMode.SHARED, frozenset({BGL})), 0)
 
     # Any step at all, mostly against the rules.
 
     @rule(owner=owners, level=any_level, mode=modes, wish=st.none() | wishes | cluster_lock)
     def ask_anything(
-        self, owner: int, level: Level, mode: Mode, wish: frozenset[str] | None
+        self, owner: int, level: Level, mode: LockMode, wish: frozenset[str] | None
     ) -> None:
-        self.ask(owner, level, Wanted(mode, wish), 0)
+        self.ask(owner, level, WantedLocks(mode, wish), 0)
 
     @rule(owner=owners)
     def cancel(self, owner: int) -> None:
@@ -239,7 +239,7 @@ class LockMachine(RuleBasedStateMachine):
         if outcomes is not None:
             failed, granted = expected
             self.compare(outcomes, granted, failed)
-            assert all(name in str(each.error) for each in outcomes if isinstance(each, Failed))
+            assert all(name in str(each.error) for each in outcomes if isinstance(each, LockFailed))
 
     @invariant()
     def same_holders(self) -> None:
@@ -280,7 +280,7 @@ class LockMachine(RuleBasedStateMachine):
             for name, alone in held.named.items():
                 state = seen[level, name]
                 assert owner in state.owners
-                assert state.mode is (Mode.EXCLUSIVE if alone else Mode.SHARED)
+                assert state.mode is (LockMode.EXCLUSIVE if alone else LockMode.SHARED)
             assert (owner in seen[level, None].owners) == (held.whole is not None)
         for wish in self.model.waiting:
             places = {it.owner: it.place for it in self.model.waiting}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ganeti_masterd.errors import LockError
 from ganeti_masterd.locking.decisions import (
-    Failed,
     Granted,
+    LockFailed,
     NotEnough,
 )
 from ganeti_masterd.locking.levels import (
     Level,
-    Mode,
+    LockMode,
     all_exclusive,
     all_shared,
     exclusive,
@@ -95,7 +95,7 @@ class MemberTests(TableCase):
         self.waits(4, all_shared)
         outcomes = self.table.remove(1, Level.NODE, "n1")
         failed, *granted = outcomes
-        assert isinstance(failed, Failed)
+        assert isinstance(failed, LockFailed)
         self.assertEqual((failed.owner, failed.level), (2, Level.NODE))
         self.assertIn("node/n1", str(failed.error))
         self.assert_granted(granted, 3)
@@ -152,4 +152,4 @@ class OpportunisticTests(TableCase):
         """Nothing is free while another job holds the whole level."""
         self.gets(1, all_shared)
         self.assertEqual(self.ask(2, opportunistic(None)), NotEnough(2, Level.NODE, 0))
-        self.assertEqual(self.gets(2, opportunistic(None, 3, mode=Mode.SHARED)), set(NODES))
+        self.assertEqual(self.gets(2, opportunistic(None, 3, mode=LockMode.SHARED)), set(NODES))

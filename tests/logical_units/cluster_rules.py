@@ -9,7 +9,7 @@ from hypothesis.stateful import rule
 
 from ganeti_masterd.config.candidates import pool
 from ganeti_masterd.logical_units.context import JobKilled
-from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.faults import SimulatedFault
 from tests.logical_units.world import MustWait, Refused, World
 
 TEMPLATES = ["diskless", "drbd", "file", "plain"]
@@ -50,7 +50,7 @@ changes = st.lists(
 
 #: Calls of these opcodes that may go wrong, and how.
 faults = st.builds(
-    Fault,
+    SimulatedFault,
     kind=st.sampled_from(["error", "unreachable", "garbage"]),
     node=st.sampled_from([None, "node1", "node2", "node3"]),
     call=st.sampled_from(
@@ -112,7 +112,7 @@ class ClusterRules:
         self.world.meanwhile.clear()
 
     @rule(fault=faults)
-    def calls_about_the_cluster_go_wrong(self, fault: Fault) -> None:
+    def calls_about_the_cluster_go_wrong(self, fault: SimulatedFault) -> None:
         self.world.nodes.faults.add(fault)
 
     @rule(up=st.booleans())

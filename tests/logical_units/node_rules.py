@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from ganeti_masterd.config.candidates import pool
-from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.faults import SimulatedFault
 from tests.logical_units.world import World
 
 NAMES = [f"node{number}" for number in range(1, 8)]
@@ -16,7 +16,7 @@ maybe = st.sampled_from([None, None, True, False])
 
 #: Calls that may go wrong, and how.
 faults = st.builds(
-    Fault,
+    SimulatedFault,
     kind=st.sampled_from(["error", "unreachable", "garbage"]),
     node=st.one_of(st.none(), names),
     call=st.sampled_from(
@@ -62,7 +62,7 @@ class NodeRules:
     world: World
 
     @rule(fault=faults)
-    def nodes_misbehave(self, fault: Fault) -> None:
+    def nodes_misbehave(self, fault: SimulatedFault) -> None:
         self.world.nodes.faults.add(fault)
 
     @rule()

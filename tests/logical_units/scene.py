@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.locking.levels import Level, Wanted
+from ganeti_masterd.locking.levels import Level, WantedLocks
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.registry import unit_for
 from ganeti_masterd.opcodes import decode_opcode
@@ -37,7 +37,7 @@ class UnitScene(SynchronousTestCase):
         unit.expand(self.ctx.snapshot())
         return unit
 
-    def wanted(self, unit: LogicalUnit[Any]) -> dict[Level, Wanted]:
+    def wanted(self, unit: LogicalUnit[Any]) -> dict[Level, WantedLocks]:
         """Returns what a unit wants to lock, without the levels of which it wants nothing."""
         found = {level: unit.locks(level, self.ctx.snapshot()) for level in Level}
         return {level: wanted for level, wanted in found.items() if not wanted.empty}

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from ganeti_masterd.allocation.requests import Allocate, NodeEvacuate
+from ganeti_masterd.allocation.requests import Allocate, EvacuationRequest
 from ganeti_masterd.errors import (
     OpExecError,
     OpPrereqError,
@@ -88,7 +88,7 @@ class FindTests(AllocatingScene):
         """What a request lets the script ignore is an option of that run."""
         self.renew(with_instance(self.ctx.snapshot(), "db", ["node1"]))
         self.nodes.answers["iallocator_runner"] = says(result=[[], [], []])
-        request = NodeEvacuate(instances=["db"], evac_mode="all", ignore_soft_errors=True)
+        request = EvacuationRequest(instances=["db"], evac_mode="all", ignore_soft_errors=True)
         self.assertEqual(find_nodes(self.ctx, request, "hail").moved, [])
         self.assertEqual(self.asked_of_script()[0][2], {"ignore-soft-errors": None})
 

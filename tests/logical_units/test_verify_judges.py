@@ -424,9 +424,11 @@ class SystemTests(JudgeScene):
 class FileTests(JudgeScene):
     """Files are where they belong, and alike."""
 
-    def compare(self, **digests: Any) -> files.Comparison:
+    def compare(self, **digests: Any) -> files.FileComparison:
         """Compares one file of each kind on three nodes."""
-        kinds = files.Files(("/all", "/var/lib/ganeti/rapi/users"), (files.CONFIG,), ("/vm",))
+        kinds = files.VerifiedFiles(
+            ("/all", "/var/lib/ganeti/rapi/users"), (files.CONFIG,), ("/vm",)
+        )
         nodes_ = [self.snapshot.node(name) for name in ("node1", "node2", "node3")]
         nodes_[2] = replace(nodes_[2], master_candidate=False, vm_capable=False)
         told = {n.uuid: digests[n.name] for n in nodes_ if n.name in digests}

@@ -15,7 +15,7 @@ from ganeti_masterd.logical_units.verification.sizes import corrected, with_chil
 from ganeti_masterd.rpc.calls import HOOKS_RUNNER
 from ganeti_masterd.rpc.interfaces import NodeResult
 from ganeti_masterd.rpc.results import HookResult, typed
-from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.faults import SimulatedFault
 from ganeti_masterd.testing.nodes import Failed
 from tests.logical_units.cluster import with_instance
 from tests.logical_units.scene import UnitScene
@@ -388,7 +388,7 @@ class SimulatedTests(UnitScene):
             for call in ("node_verify", "blockdev_getmirrorstatus_multi", "hooks_runner"):
                 world = World(3)
                 world.nodes.faults.add(
-                    Fault(kind="garbage", node="node2", call=call, payload=payload)
+                    SimulatedFault(kind="garbage", node="node2", call=call, payload=payload)
                 )
                 world.run("OP_CLUSTER_VERIFY_GROUP", group_name="default")
                 self.assertEqual(world.faults(), [])

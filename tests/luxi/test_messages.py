@@ -14,7 +14,7 @@ from ganeti_masterd.errors import LuxiError, OpPrereqError, ProgrammerError
 from ganeti_masterd.luxi.documents import ProtocolError
 from ganeti_masterd.luxi.messages import (
     Encoded,
-    Request,
+    LuxiRequest,
     decode_reply,
     decode_request,
     encode_error,
@@ -44,7 +44,7 @@ class RequestTests(SynchronousTestCase):
     def test_plain(self) -> None:
         """Method, arguments and version are taken, other keys ignored."""
         got = decode_request(message(method="Query", args=["node"], version=3000000, x={"y": 1}))
-        self.assertEqual(got, Request("Query", ["node"], 3000000))
+        self.assertEqual(got, LuxiRequest("Query", ["node"], 3000000))
 
     def test_newline_before_the_end(self) -> None:
         """The Python client's newline is accepted."""
@@ -123,7 +123,7 @@ class RequestTests(SynchronousTestCase):
         except ProgrammerError:  # lone surrogates
             return
         self.assertNotIn(b"\x03", data)
-        self.assertEqual(decode_request(data), Request(method, args, version))
+        self.assertEqual(decode_request(data), LuxiRequest(method, args, version))
 
     def test_unencodable(self) -> None:
         """An argument without a form in JSON is the caller's fault."""

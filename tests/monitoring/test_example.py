@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
-from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.luxi.messages import LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 from tests.luxi.doubles import SocketCase, reactor
 
@@ -48,7 +48,7 @@ class ExampleTests(SocketCase):
 
         self.patch(self.monitor, "deferLater", wait)
 
-    def answer(self, request: Request, peer: Peer) -> Any:
+    def answer(self, request: LuxiRequest, peer: Peer) -> Any:
         """Answers as the daemon would for these jobs."""
         self.assertEqual(request.method, "QueryJobs")
         ids, fields = request.args

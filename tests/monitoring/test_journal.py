@@ -7,7 +7,7 @@ import errno
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import JobQueueError
-from ganeti_masterd.monitoring.parts import Journal
+from ganeti_masterd.monitoring.parts import MonitoredJournal
 from tests.journal.scene import Scene, job
 
 
@@ -18,7 +18,7 @@ class FaultTests(SynchronousTestCase):
         """A commit that the disk refuses is the fault, until the disk takes one."""
         scene = Scene()
         opened = scene.open()
-        journal: Journal = opened
+        journal: MonitoredJournal = opened
         self.assertIsNone(journal.fault)
 
         def full(entries: object) -> None:

@@ -15,7 +15,7 @@ from ganeti_masterd.monitoring.declarations import METRICS
 from ganeti_masterd.monitoring.service import MAX_CONNECTIONS
 from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.replication.replication import Replica
-from ganeti_masterd.replication.standing import Standing
+from ganeti_masterd.replication.standing import CandidateStanding
 from tests.jobs.scene import delay
 from tests.monitoring.scene import MonitoringScene, parse_response
 
@@ -112,8 +112,8 @@ class MetricsTests(MonitoringScene):
     def test_replicas(self) -> None:
         """Which master candidates are up to date, and what is on its way to them."""
         self.replicas = [
-            Replica("node2", Standing.CURRENT, 0),
-            Replica("node3", Standing.LAGGING, 70),
+            Replica("node2", CandidateStanding.CURRENT, 0),
+            Replica("node3", CandidateStanding.LAGGING, 70),
         ]
         found = self.metrics()
         for node, current, waiting in (("node2", 1, 0), ("node3", 0, 70)):
@@ -155,8 +155,8 @@ class StatusTests(MonitoringScene):
         """The status says which candidates are behind, and why files are."""
         self.begin()
         self.replicas = [
-            Replica("node2", Standing.CURRENT, 1),
-            Replica("node3", Standing.LAGGING, 70),
+            Replica("node2", CandidateStanding.CURRENT, 1),
+            Replica("node3", CandidateStanding.LAGGING, 70),
         ]
         self.observed_journal.backlog = 5
         self.observed_journal.files_fault = "OSError: no room"

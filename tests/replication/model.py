@@ -13,18 +13,18 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, Row, SerialRow
 from ganeti_masterd.replication.states import (
     ArchiveMove,
     ConfigFile,
     DrainFlag,
     JobFile,
+    ReplicatedState,
     SerialFile,
-    State,
 )
 
-FILES = Files(queue="/root/queue", config="/root/config.data")
+FILES = QueueFiles(queue="/root/queue", config="/root/config.data")
 
 QUEUED, RUNNING, ENDED = "queued", "running", "ended"
 BLOCK = 3
@@ -111,7 +111,7 @@ class Bytes:
         return base64.b64encode(zlib.compress(self.content)).decode()
 
 
-def apply(files: dict[str, bytes], state: State) -> None:
+def apply(files: dict[str, bytes], state: ReplicatedState) -> None:
     """Does to files what noded would."""
     match state:
         case JobFile():

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.errors import ProgrammerError
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, SerialRow
 from ganeti_masterd.replication.calls import calls_for
-from ganeti_masterd.replication.comparison import Comparison, difference, sha1
-from ganeti_masterd.replication.standing import TABLE, Standing, step
+from ganeti_masterd.replication.comparison import CandidateComparison, difference, sha1
+from ganeti_masterd.replication.standing import TABLE, CandidateStanding, step
 from ganeti_masterd.replication.states import (
     ArchiveMove,
     ConfigFile,
@@ -32,7 +32,7 @@ def body(job_id: int, *, ended: bool = False) -> bytes:
 class ComparisonTests(SynchronousTestCase):
     def compared(self, files: dict[str, bytes], highest: int, slice_: int) -> list[list[str]]:
         """Compares; returns the files of each question."""
-        self.held = Comparison(FILES, highest, slice_=slice_)
+        self.held = CandidateComparison(FILES, highest, slice_=slice_)
         asked = []
         while not self.held.complete:
             asked.append(self.held.paths())
@@ -164,9 +164,9 @@ class CallTests(SynchronousTestCase):
 class StandingTests(SynchronousTestCase):
     def test_table(self) -> None:
         """Every standing is in the table, and only its steps are lawful."""
-        self.assertEqual(set(TABLE), set(Standing))
-        for before in Standing:
-            for after in Standing:
+        self.assertEqual(set(TABLE), set(CandidateStanding))
+        for before in CandidateStanding:
+            for after in CandidateStanding:
                 if after in TABLE[before][1]:
                     self.assertIs(step(before, after), after)
                 else:

@@ -22,7 +22,7 @@ from ganeti_masterd.replication import states
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.candidate import RETRY_AT_MOST
 from ganeti_masterd.replication.comparison import SLICE
-from ganeti_masterd.replication.standing import Standing
+from ganeti_masterd.replication.standing import CandidateStanding
 from tests.replication.model import ENDED, FILES, QUEUED, RUNNING, check_order
 from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, UP, Scene, configuration
 
@@ -31,7 +31,7 @@ PICK = st.integers(0, 5)
 OTHERS = st.sampled_from(["node2", "node3"])
 
 #: Standings in which a candidate's files are whole, if perhaps not the newest.
-WHOLE = (Standing.CURRENT, Standing.LAGGING)
+WHOLE = (CandidateStanding.CURRENT, CandidateStanding.LAGGING)
 
 
 class Candidates(RuleBasedStateMachine):
@@ -55,7 +55,7 @@ class Candidates(RuleBasedStateMachine):
         def acknowledged(_: None) -> None:
             self.waiting.remove(done)
             for name, standing in self.standings().items():
-                if standing is Standing.CURRENT:
+                if standing is CandidateStanding.CURRENT:
                     for row in jobs:
                         self.check_held(name, row)
 
@@ -73,7 +73,7 @@ class Candidates(RuleBasedStateMachine):
         else:
             assert json.loads(held)["version"] >= json.loads(row.body)["version"]
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, CandidateStanding]:
         return {each.node: each.standing for each in self.scene.replication.replicas}
 
     def pick(self, status: str, place: int) -> int:
@@ -147,7 +147,7 @@ class Candidates(RuleBasedStateMachine):
         self.scene.wait(2 * RETRY_AT_MOST)
         assert self.waiting == []
         for name, standing in self.standings().items():
-            assert standing is Standing.CURRENT
+            assert standing is CandidateStanding.CURRENT
             assert self.scene.held_by(name) == self.scene.model.files()
             assert (DRAIN in self.scene.nodes[name].files) is self.scene.model.drained
 

@@ -14,7 +14,7 @@ from ganeti_masterd.replication import replication
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.candidate import LOOK_AGAIN, PATIENCE, RETRY, SETTLED
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
-from ganeti_masterd.replication.standing import Standing
+from ganeti_masterd.replication.standing import CandidateStanding
 from ganeti_masterd.rpc.interfaces import INodeRPC
 from tests.replication.model import FILES
 from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, LATE, UP, Scene, configuration
@@ -37,11 +37,11 @@ class Case(SynchronousTestCase):
     def assertCurrent(self, *names: str) -> None:
         """These nodes hold everything, and no others are candidates."""
         replicas = {each.node: each.standing for each in self.scene.replication.replicas}
-        self.assertEqual(replicas, dict.fromkeys(names, Standing.CURRENT))
+        self.assertEqual(replicas, dict.fromkeys(names, CandidateStanding.CURRENT))
         for name in names:
             self.assertEqual(self.scene.held_by(name), self.model.files(), name)
 
-    def standing(self, name: str) -> Standing:
+    def standing(self, name: str) -> CandidateStanding:
         (found,) = [e.standing for e in self.scene.replication.replicas if e.node == name]
         return found
 
@@ -135,7 +135,7 @@ class CandidateTests(Case):
         self.start()
         self.nodes["node3"].mode = DOWN
         self.successResultOf(self.submit())
-        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
         self.successResultOf(self.submit())
         self.nodes["node3"].mode = UP
         self.scene.wait(RETRY + 1)
@@ -184,7 +184,7 @@ class CandidateTests(Case):
         self.scene.wait(ACK_PATIENCE - self.scene.clock.seconds())
         for each in done:
             self.successResultOf(each)
-        self.assertEqual(self.standing("node3"), Standing.LAGGING)
+        self.assertEqual(self.standing("node3"), CandidateStanding.LAGGING)
         self.successResultOf(self.submit())
         slow.mode = UP
         slow.release()
@@ -215,7 +215,7 @@ class CandidateTests(Case):
             self.scene.commit(rows)
         del self.nodes["node3"].files[FILES.job(1)]
         self.successResultOf(self.scene.commit(self.model.put_away(1)))
-        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
         self.scene.wait(RETRY + 1)
         self.assertCurrent("node2", "node3")
 
@@ -226,10 +226,10 @@ class CandidateTests(Case):
         node.mode = HELD
         self.submit()
         self.scene.wait(PATIENCE)
-        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
         node.mode = UP
         node.release()
-        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
         self.scene.wait(RETRY + 1)
         self.assertCurrent("node2", "node3")
 
@@ -240,7 +240,7 @@ class CandidateTests(Case):
         self.addCleanup(globalLogPublisher.removeObserver, lines.append)
         self.nodes["node3"].do = lambda procedure, arguments: []  # type: ignore[method-assign]
         self.start()
-        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
         (fault,) = (str(line["fault"]) for line in lines if "fault" in line)
         self.assertIn("RPC node_verify: malformed result", fault)
         self.successResultOf(self.submit())
@@ -249,7 +249,7 @@ class CandidateTests(Case):
         """So is one whose answer has the right type and lacks what was asked for."""
         self.nodes["node3"].do = lambda procedure, arguments: {}  # type: ignore[method-assign]
         self.start()
-        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.successResultOf(self.submit())
 
@@ -264,8 +264,8 @@ class CandidateTests(Case):
 
         node.do = broken  # type: ignore[method-assign]
         self.successResultOf(self.submit())
-        self.assertEqual(self.standing("node3"), Standing.STALE)
-        self.assertEqual(self.standing("node2"), Standing.CURRENT)
+        self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
+        self.assertEqual(self.standing("node2"), CandidateStanding.CURRENT)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         node.do = works  # type: ignore[method-assign]
         self.scene.wait(RETRY + 1)
@@ -280,7 +280,7 @@ class CandidateTests(Case):
 
         self.patch(candidate_module, "calls_for", broken)
         self.successResultOf(self.submit())
-        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
 
     def test_archived_while_compared(self) -> None:
@@ -298,10 +298,10 @@ class CandidateTests(Case):
             self.scene.commit(rows)
         self.nodes["node3"].files[FILES.job(2)] = b"{}"
         self.start()
-        self.assertEqual(self.standing("node3"), Standing.COMPARING)
+        self.assertEqual(self.standing("node3"), CandidateStanding.COMPARING)
         self.scene.commit(self.model.put_away(1))
         waiting.pop(0).callback(None)
-        self.assertEqual(self.standing("node3"), Standing.COMPARING)
+        self.assertEqual(self.standing("node3"), CandidateStanding.COMPARING)
         waiting.pop(0).callback(None)
         self.assertCurrent("node2", "node3")
         files = self.nodes["node3"].files
@@ -319,7 +319,7 @@ class MembershipTests(Case):
         done = self.scene.configure()
         self.nodes["node3"].held.pop(0)()  # the simple configuration
         self.successResultOf(done)
-        self.assertEqual(self.standing("node3"), Standing.COMPARING)
+        self.assertEqual(self.standing("node3"), CandidateStanding.COMPARING)
         self.successResultOf(self.submit())
         self.nodes["node3"].mode = UP
         self.nodes["node3"].release()
@@ -362,7 +362,7 @@ class MembershipTests(Case):
             self.scene.configure(node3={"master_candidate": candidate})
             self.submit()
         self.assertEqual(node.asked.count("node_verify"), 1)
-        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
         node.release()
         self.scene.wait(LOOK_AGAIN)
         self.assertCurrent("node2", "node3")
@@ -559,7 +559,7 @@ class RepeatedComparisonTests(Case):
         self.node.mode = DOWN
         self.done_late(FILES.job(1))
         self.scene.wait(SETTLED)
-        self.assertEqual(self.standing("node3"), Standing.STALE)
+        self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
         self.node.mode = UP
         self.scene.wait(RETRY + LOOK_AGAIN)
         self.assertCurrent("node2", "node3")
@@ -654,7 +654,7 @@ class MajorityTests(Case):
         first, second = self.submit(), self.submit()
         self.nodes["node2"].release()
         self.nodes["node2"].release()
-        self.assertEqual(self.standing("node2"), Standing.CATCHING_UP)
+        self.assertEqual(self.standing("node2"), CandidateStanding.CATCHING_UP)
         self.assertNoResult(first)
         self.nodes["node2"].mode = UP
         self.nodes["node2"].release()
@@ -812,7 +812,7 @@ class FlushTests(Case):
         for _ in range(20):
             self.assertNoResult(done)
             self.nodes["node3"].release()
-            if self.standing("node3") is Standing.CURRENT:
+            if self.standing("node3") is CandidateStanding.CURRENT:
                 break
         self.nodes["node3"].release()
         self.successResultOf(done)

@@ -18,14 +18,14 @@ from hypothesis.stateful import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.journal.rows import LogRow, Row
-from ganeti_masterd.replication.comparison import Comparison, difference, sha1
+from ganeti_masterd.replication.comparison import CandidateComparison, difference, sha1
 from ganeti_masterd.replication.states import (
     ArchiveMove,
     ConfigFile,
     DrainFlag,
     JobFile,
+    ReplicatedState,
     SerialFile,
-    State,
     states_of,
 )
 from ganeti_masterd.replication.stream import Stream
@@ -55,7 +55,7 @@ class Streaming(RuleBasedStateMachine):
         self.number = 0
         #: What each publication made of the files that it touched.
         self.published: dict[int, dict[str, bytes]] = {}
-        self.under_way: list[State] | None = None
+        self.under_way: list[ReplicatedState] | None = None
         self.lost = False
         self.missed = False
         self.seen = 0
@@ -153,7 +153,7 @@ class Streaming(RuleBasedStateMachine):
     @rule(slice_=st.integers(1, 4))
     def find(self, slice_: int) -> None:
         model = self.model
-        comparison = Comparison(FILES, model.reserved, slice_=slice_)
+        comparison = CandidateComparison(FILES, model.reserved, slice_=slice_)
         while not comparison.complete:
             paths = [path for path in comparison.paths() if path in self.files]
             comparison.found({path: sha1(self.files[path]) for path in paths})
@@ -227,11 +227,11 @@ class StreamTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.stream = Stream()
 
-    def offer(self, *states: State) -> None:
+    def offer(self, *states: ReplicatedState) -> None:
         for number, state in enumerate(states, self.stream.head + 1):
             self.stream.offer(number, state)
 
-    def all(self) -> list[list[State]]:
+    def all(self) -> list[list[ReplicatedState]]:
         taken = []
         while states := self.stream.take():
             taken.append(states)

@@ -20,13 +20,13 @@ from ganeti_masterd.jobs.scheduler import Scheduler
 from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.jobs.watch import JobWatch
-from ganeti_masterd.journal.disk import Disk
-from ganeti_masterd.luxi.messages import Encoded, Request
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.luxi.messages import Encoded, LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.query.jobs import job_values
 from ganeti_masterd.requests.daemon import Daemon
-from ganeti_masterd.requests.registry import Answers
+from ganeti_masterd.requests.registry import LuxiAnswers
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.testing.nodes import Failed, ScriptedNodes
 from tests.config.sample import CONTENT
@@ -43,7 +43,7 @@ class DiskJournal(MemoryJournal):
 
     def effect(self, function: Any, *args: Any) -> Deferred[Any]:
         """See ``IJournal.effect``."""
-        return super().effect(lambda _: function(Disk(), *args))
+        return super().effect(lambda _: function(RealDisk(), *args))
 
 
 class RequestScene(QueueScene):
@@ -86,12 +86,12 @@ class RequestScene(QueueScene):
             store=self.store,
             engine=engine,
         )
-        self.answers = Answers(self.daemon)
+        self.answers = LuxiAnswers(self.daemon)
         self.peer = Peer(1, uid=1000, pid=77, gid=1000)
 
     def ask(self, method: str, *args: Any, version: int | None = LUXI_VERSION) -> Any:
         """Returns the answer as it was given: a value, or a Deferred."""
-        return self.answers(Request(method, list(args), version), self.peer)
+        return self.answers(LuxiRequest(method, list(args), version), self.peer)
 
     def call(self, method: str, *args: Any, version: int | None = LUXI_VERSION) -> Any:
         """Returns the answer as a client reads it; raises the error that it would."""

@@ -7,7 +7,7 @@ from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.watch import SHORTLY
 from ganeti_masterd.luxi.dialects import CLASSIC as CLASSIC_DIALECT
 from ganeti_masterd.luxi.dialects import MODERN, SAME, dialect_of
-from ganeti_masterd.luxi.messages import CLASSIC_VERSIONS, VERSIONS, Request
+from ganeti_masterd.luxi.messages import CLASSIC_VERSIONS, VERSIONS, LuxiRequest
 from ganeti_masterd.requests.registry import METHODS
 from tests.requests.scene import CLASSIC, DELAY, RequestScene
 
@@ -18,9 +18,9 @@ class DialectTests(RequestScene):
     def test_who_speaks_it(self) -> None:
         """A 2.x version is the classic dialect, any other and none is today's."""
         for version in (CLASSIC_VERSIONS[0], CLASSIC_VERSIONS[-1]):
-            self.assertIs(dialect_of(Request("x", [], version)), CLASSIC_DIALECT)
+            self.assertIs(dialect_of(LuxiRequest("x", [], version)), CLASSIC_DIALECT)
         for other in (*VERSIONS, None):
-            self.assertIs(dialect_of(Request("x", [], other)), MODERN)
+            self.assertIs(dialect_of(LuxiRequest("x", [], other)), MODERN)
 
     def test_methods_exist(self) -> None:
         """The table names methods that there are, and today's answers are never reshaped."""

@@ -11,9 +11,9 @@ from twisted.logger import globalLogPublisher
 from ganeti_masterd.errors import GenericError, JobLost, OpPrereqError
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.watch import SHORTLY
-from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.luxi.messages import LuxiRequest
 from ganeti_masterd.opcodes import decode_opcode
-from ganeti_masterd.requests.registry import METHODS, Answers
+from ganeti_masterd.requests.registry import METHODS, LuxiAnswers
 from tests.config.sample import INSTANCE1, NODE1
 from tests.requests.scene import DELAY, RequestScene
 
@@ -97,11 +97,11 @@ class TableTests(RequestScene):
 
     def test_read_only(self) -> None:
         """On a socket for monitors nothing can be changed, and everything asked."""
-        answers = Answers(self.daemon, read_only=True)
+        answers = LuxiAnswers(self.daemon, read_only=True)
         asked = {"WaitForJobChange"}
         for name, method in METHODS.items():
             args = [value for value, _ in ARGUMENTS.get(name, ())]
-            request = Request(name, args)
+            request = LuxiRequest(name, args)
             if method.changes:
                 error = self.assertRaises(OpPrereqError, answers, request, self.peer)
                 self.assertIn("changes something", error.args[0])

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import DaemonStopping, OpPrereqError
 from ganeti_masterd.events import Events, RequestAnswered
-from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.luxi.messages import LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.requests.observed import ObservedAnswers
 from ganeti_masterd.requests.registry import METHODS
@@ -32,7 +32,7 @@ class ObservedAnswersTests(SynchronousTestCase):
         while self.subscriptions:
             self.subscriptions.pop()()
 
-    def answer(self, request: Request, peer: Peer) -> Any:
+    def answer(self, request: LuxiRequest, peer: Peer) -> Any:
         """Answers what the test says, after half a second."""
         self.asked = request, peer
         self.clock.advance(0.5)
@@ -42,7 +42,7 @@ class ObservedAnswersTests(SynchronousTestCase):
 
     def ask(self, method: str = "QueryTags") -> Any:
         """Asks, and checks that the question arrives as it was."""
-        asked = Request(method, ["cluster", ""]), Peer(1)
+        asked = LuxiRequest(method, ["cluster", ""]), Peer(1)
         try:
             return self.answers(*asked)
         finally:

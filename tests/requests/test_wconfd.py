@@ -20,7 +20,7 @@ from ganeti_masterd.events import Events
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import BGL, Level, all_shared, exclusive, shared
 from ganeti_masterd.luxi.factory import LuxiFactory
-from ganeti_masterd.luxi.messages import Encoded, Request
+from ganeti_masterd.luxi.messages import Encoded, LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.query.slices import Slices
 from ganeti_masterd.requests.registry import METHODS
@@ -68,7 +68,7 @@ class WconfdScene(SynchronousTestCase):
 
     def ask(self, method: str, *args: Any) -> Any:
         """Returns the answer as it was given: a value, or a Deferred."""
-        return self.answers(Request(method, list(args)), Peer(1))
+        return self.answers(LuxiRequest(method, list(args)), Peer(1))
 
     def call(self, method: str, *args: Any) -> Any:
         """Returns the answer as a client reads it, with the turns of the reactor that it takes."""

@@ -20,9 +20,9 @@ from ganeti_masterd.rpc.declarations import (
     ONE,
     SLOW,
     URGENT,
+    ArgumentForm,
     Call,
     CallTable,
-    Form,
 )
 
 RECORDED = json.loads((Path(__file__).parent.parent / "data" / "noded_rpc.json").read_text())
@@ -112,17 +112,17 @@ class TableTests(SynchronousTestCase):
     def test_forms(self) -> None:
         """Paths, contents and secrets are marked where they are."""
 
-        def forms(name: str) -> list[Form]:
+        def forms(name: str) -> list[ArgumentForm]:
             return [argument.form for argument in CALLS[name].arguments]
 
-        self.assertEqual(forms("jobqueue_update"), [Form.PATH, Form.CONTENT])
-        self.assertEqual(forms("jobqueue_rename"), [Form.PATHS])
-        self.assertEqual(forms("upload_file"), [Form.UPLOAD])
-        self.assertEqual(forms("upload_file_single")[:2], [Form.PATH, Form.CONTENT])
-        self.assertEqual(forms("node_verify")[0], Form.FILELIST)
-        self.assertEqual(forms("instance_start")[0], Form.OBJECT)
-        self.assertEqual(forms("os_validate")[3], Form.SECRET)
-        self.assertEqual(forms("hooks_runner")[2], Form.SECRET)
+        self.assertEqual(forms("jobqueue_update"), [ArgumentForm.PATH, ArgumentForm.CONTENT])
+        self.assertEqual(forms("jobqueue_rename"), [ArgumentForm.PATHS])
+        self.assertEqual(forms("upload_file"), [ArgumentForm.UPLOAD])
+        self.assertEqual(forms("upload_file_single")[:2], [ArgumentForm.PATH, ArgumentForm.CONTENT])
+        self.assertEqual(forms("node_verify")[0], ArgumentForm.FILELIST)
+        self.assertEqual(forms("instance_start")[0], ArgumentForm.OBJECT)
+        self.assertEqual(forms("os_validate")[3], ArgumentForm.SECRET)
+        self.assertEqual(forms("hooks_runner")[2], ArgumentForm.SECRET)
 
     def test_arguments(self) -> None:
         """A wrong number of arguments is a fault of the code."""

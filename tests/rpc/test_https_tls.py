@@ -16,7 +16,7 @@ from ganeti_masterd.errors import ConfigurationError
 from ganeti_masterd.rpc import certificates
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.certificates import CIPHERS, Certificates
-from ganeti_masterd.rpc.exchange import Exchange, Line
+from ganeti_masterd.rpc.exchange import CallExchange, CallLine
 from ganeti_masterd.rpc.wire import VirtualPaths
 from tests.rpc import pki
 from tests.rpc.peers import Peer, Scene, ServerTLS, target, tls
@@ -236,8 +236,8 @@ class RenewalTests(TLSCase):
     def test_interface(self) -> None:
         """What Twisted asks for TLS, and for a connection, is there."""
         certificates = Certificates(self.scene.server, self.scene.client)
-        line = Line(None, self.scene.timers, certificates, VirtualPaths(), port=1, patience=1.0)
-        call = Exchange(line, target(), CALLS["version"], b"", 1.0, lambda *_: None)
+        line = CallLine(None, self.scene.timers, certificates, VirtualPaths(), port=1, patience=1.0)
+        call = CallExchange(line, target(), CALLS["version"], b"", 1.0, lambda *_: None)
         verifyObject(IAgentEndpointFactory, call)
         verifyObject(IStreamClientEndpoint, call)
         verifyObject(IOpenSSLClientConnectionCreator, certificates.creator(call))

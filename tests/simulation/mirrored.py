@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.simulation.description import Description
-from ganeti_masterd.simulation.ends import Pace
+from ganeti_masterd.simulation.ends import SyncPace
 from tests.simulation.nodes import SimulationCase, instance, mirror, target, volume
 
 NODES = ("a", "b")
@@ -14,7 +14,7 @@ NODES = ("a", "b")
 class MirroredCase(SimulationCase):
     """Has a mirror of the nodes a (the primary) and b; with ``pace`` None it fills at once."""
 
-    pace: Pace = Pace()
+    pace: SyncPace = SyncPace()
 
     def setUp(self) -> None:
         super().setUp()

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.simulation.calllog import CallLog, summary
-from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.faults import SimulatedFault
 from tests.simulation.nodes import SimulationCase, file_disk, instance, mirror, target
 
 
@@ -142,8 +142,8 @@ class SyncedTests(LogCase):
     def test_failures_and_silence(self) -> None:
         """Failed calls have their text; silent nodes are in the log, unreachable ones not."""
         self.disk.held = False
-        self.nodes.faults.add(Fault(kind="silent", node="b"))
-        self.nodes.faults.add(Fault(kind="unreachable", node="c"))
+        self.nodes.faults.add(SimulatedFault(kind="silent", node="b"))
+        self.nodes.faults.add(SimulatedFault(kind="unreachable", node="c"))
         self.nodes.call([target(name) for name in "abc"], "test_delay", [-1])
         self.clock.advance(0)
         self.assertEqual(

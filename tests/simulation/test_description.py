@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.simulation.description import Description, parse, read
-from ganeti_masterd.simulation.ends import Pace
+from ganeti_masterd.simulation.ends import SyncPace
 from ganeti_masterd.simulation.tables import DescriptionError
 from tests.simulation.nodes import SimulationCase, instance, volume
 
@@ -124,7 +124,7 @@ class DescriptionTests(SynchronousTestCase):
         self.assertEqual(
             [node.group for node in cluster.nodes.values()], ["default"] * 3 + ["rack2"] * 2
         )
-        self.assertEqual(cluster.pace, Pace(seconds=3.0, quick_seconds=1.0))
+        self.assertEqual(cluster.pace, SyncPace(seconds=3.0, quick_seconds=1.0))
         machine = cluster.nodes["node5"].hardware
         self.assertEqual([group.size for group in machine.groups], [102392, 20476])
         self.assertEqual(machine.bridges, ("br0", "br1"))

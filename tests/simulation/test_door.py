@@ -10,7 +10,7 @@ from ganeti_masterd.events import Events, NodeCalled
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.interfaces import CallAbandoned, INodeRPC
 from ganeti_masterd.simulation.cluster import BUILT, SimulatedNodes
-from ganeti_masterd.simulation.faults import Fault
+from ganeti_masterd.simulation.faults import SimulatedFault
 from ganeti_masterd.simulation.node import SimulatedNode
 from tests.simulation.nodes import SimulationCase, instance, target
 
@@ -169,7 +169,7 @@ class DoorTests(SimulationCase):
 
     def test_cancelled(self) -> None:
         """A call that nobody waits for fails with the nodes that go on; late answers do nothing."""
-        self.nodes.faults.add(Fault(kind="error", node="b"))
+        self.nodes.faults.add(SimulatedFault(kind="error", node="b"))
         done = self.nodes.call([target("a"), target("b"), target("c")], "test_delay", [1])
         other = self.nodes.call([target("a")], "test_delay", [1])
         done.cancel()
@@ -183,7 +183,7 @@ class DoorTests(SimulationCase):
 
     def test_cancelled_and_lost(self) -> None:
         """Also one that the node has taken in without a word."""
-        self.nodes.faults.add(Fault(kind="silent"))
+        self.nodes.faults.add(SimulatedFault(kind="silent"))
         done = self.nodes.call([target("a")], "version")
         done.cancel()
         self.assertEqual(self.failureResultOf(done, CallAbandoned).value.nodes, ("a",))

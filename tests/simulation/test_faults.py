@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.simulation.faults import Fault, Faults
+from ganeti_masterd.simulation.faults import Faults, SimulatedFault
 from tests.simulation.nodes import SimulationCase, instance, target
 
 
@@ -25,13 +25,13 @@ class RuleTests(SynchronousTestCase):
     def test_count_and_after(self) -> None:
         """A rule lets some pass, hits some, and is over."""
         faults = Faults()
-        faults.add(Fault(kind="error", after=2, count=3))
+        faults.add(SimulatedFault(kind="error", after=2, count=3))
         self.assertEqual(self.hits(faults, 8), "..xxx...")
 
     def test_which(self) -> None:
         """A rule meets only its node and call."""
         faults = Faults()
-        faults.add(Fault(kind="error", node="a", call="version"))
+        faults.add(SimulatedFault(kind="error", node="a", call="version"))
         self.assertEqual(self.hits(faults, 1, "b"), ".")
         self.assertEqual(self.hits(faults, 1, "a", "node_info"), ".")
         self.assertEqual(self.hits(faults, 1), "x")
@@ -39,23 +39,23 @@ class RuleTests(SynchronousTestCase):
     def test_remove(self) -> None:
         """A rule can be taken back, twice too; clear takes all."""
         faults = Faults()
-        remove = faults.add(Fault(kind="silent"))
+        remove = faults.add(SimulatedFault(kind="silent"))
         remove()
         remove()
         self.assertEqual(self.hits(faults, 1), ".")
-        faults.add(Fault(kind="silent"))
+        faults.add(SimulatedFault(kind="silent"))
         faults.clear()
         self.assertEqual(self.hits(faults, 1), ".")
 
     def test_delays_add(self) -> None:
         """Delays add up and let other rules act."""
         faults = Faults()
-        faults.add(Fault(kind="delay", seconds=1.0))
-        faults.add(Fault(kind="delay", seconds=2.0))
+        faults.add(SimulatedFault(kind="delay", seconds=1.0))
+        faults.add(SimulatedFault(kind="delay", seconds=2.0))
         found = faults.disturb("a", "version", 0.0)
         assert found is not None
         self.assertEqual((found.seconds, found.fault), (3.0, None))
-        faults.add(Fault(kind="error"))
+        faults.add(SimulatedFault(kind="error"))
         found = faults.disturb("a", "version", 0.0)
         assert found is not None
         assert found.fault is not None
@@ -66,7 +66,7 @@ class RuleTests(SynchronousTestCase):
     def test_bounds(self, chance: float, count: int | None, after: int, calls: int) -> None:
         """However often it is met, a rule keeps to its count, and to what it lets pass."""
         faults = Faults(chance=random.Random(1).random)
-        faults.add(Fault(kind="error", probability=chance, count=count, after=after))
+        faults.add(SimulatedFault(kind="error", probability=chance, count=count, after=after))
         marks = self.hits(faults, calls)
         self.assertNotIn("x", marks[:after])
         if count is not None:
@@ -122,7 +122,7 @@ class FileTests(SynchronousTestCase):
 
 class EffectTests(SimulationCase):
     def hurt(self, **fields: Any) -> None:
-        self.nodes.faults.add(Fault(**fields))
+        self.nodes.faults.add(SimulatedFault(**fields))
 
     def running(self) -> bool:
         return "web" in self.nodes.node("a").state.instances

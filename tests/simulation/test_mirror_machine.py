@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.simulation.ends import Link, Pace
+from ganeti_masterd.simulation.ends import Link, SyncPace
 from ganeti_masterd.simulation.switches import throw
 from tests.simulation.mirrored import NODES, MirroredCase
 
@@ -203,7 +203,7 @@ class Model:
 
 
 class _Case(MirroredCase):
-    pace = Pace(seconds=LENGTH, quick_seconds=LENGTH)
+    pace = SyncPace(seconds=LENGTH, quick_seconds=LENGTH)
 
     def runTest(self) -> None:
         """Nothing: the machine drives it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ganeti_masterd.constants import LDS_FAULTY, LDS_OKAY, LDS_SYNC
-from ganeti_masterd.simulation.ends import Pace
+from ganeti_masterd.simulation.ends import SyncPace
 from ganeti_masterd.simulation.state import StoredFile
 from ganeti_masterd.simulation.switches import throw
 from tests.simulation.mirrored import MirroredCase
@@ -440,7 +440,7 @@ class ChildrenTests(MirroredCase):
 
 
 class FillingTests(MirroredCase):
-    pace = Pace(speed=102.4)
+    pace = SyncPace(speed=102.4)
 
     def setUp(self) -> None:
         super().setUp()
@@ -502,8 +502,12 @@ class FillingTests(MirroredCase):
 
     def test_slower_rate(self) -> None:
         """The slower of the mirror's rate and the world's speed counts."""
-        self.assertEqual(Pace(speed=100.0).length(1024, 10240, full=True), 102.4)
-        self.assertEqual(Pace(speed=10.0).length(1024, 1 << 20, full=True), 102.4)
-        self.assertEqual(Pace(seconds=3.0, quick_seconds=1.0).length(1 << 20, 1, full=True), 3.0)
-        self.assertEqual(Pace(seconds=3.0, quick_seconds=1.0).length(1 << 20, 1, full=False), 1.0)
-        self.assertEqual(Pace().length(1 << 20, 1, full=True), 0.0)
+        self.assertEqual(SyncPace(speed=100.0).length(1024, 10240, full=True), 102.4)
+        self.assertEqual(SyncPace(speed=10.0).length(1024, 1 << 20, full=True), 102.4)
+        self.assertEqual(
+            SyncPace(seconds=3.0, quick_seconds=1.0).length(1 << 20, 1, full=True), 3.0
+        )
+        self.assertEqual(
+            SyncPace(seconds=3.0, quick_seconds=1.0).length(1 << 20, 1, full=False), 1.0
+        )
+        self.assertEqual(SyncPace().length(1 << 20, 1, full=True), 0.0)

@@ -11,12 +11,12 @@ from ganeti_masterd.simulation.ends import (
     MEETING,
     Backing,
     End,
+    EndStanding,
     Kinship,
     Link,
     Meeting,
     Metadata,
-    Pace,
-    Standing,
+    SyncPace,
 )
 from ganeti_masterd.simulation.mirrors import Mirrors
 from ganeti_masterd.simulation.shelves import Shelf
@@ -35,7 +35,7 @@ class World:
 
     def __init__(self) -> None:
         self.time = 1000.0
-        self.speed = Pace()
+        self.speed = SyncPace()
         self.cut = False
         self.gone: set[tuple[str, str]] = set()
         self.copied: list[tuple[tuple[str, str], tuple[str, str]]] = []
@@ -53,7 +53,7 @@ class World:
     def copy(self, source: tuple[str, str], target: tuple[str, str]) -> None:
         self.copied.append((source, target))
 
-    def pace(self) -> Pace:
+    def pace(self) -> SyncPace:
         return self.speed
 
     def next_generation(self) -> str:
@@ -65,7 +65,9 @@ class TableTests(SynchronousTestCase):
 
     def test_meeting(self) -> None:
         """Every pair is there, and mirrors the pair the other way round."""
-        self.assertEqual(set(MEETING), {(one, other) for one in Standing for other in Standing})
+        self.assertEqual(
+            set(MEETING), {(one, other) for one in EndStanding for other in EndStanding}
+        )
         for (one, other), meeting in MEETING.items():
             turned = MEETING[other, one]
             self.assertEqual(turned, None if meeting is None else OTHER[meeting])
@@ -73,12 +75,12 @@ class TableTests(SynchronousTestCase):
     def test_sources(self) -> None:
         """An end fills another only with data that is up to date, over data that isn't."""
         for (one, other), meeting in MEETING.items():
-            fills = one is Standing.CURRENT and other in (Standing.FRESH, Standing.BEHIND)
+            fills = one is EndStanding.CURRENT and other in (EndStanding.FRESH, EndStanding.BEHIND)
             self.assertEqual(meeting is Meeting.SOURCE, fills, (one, other))
 
     def test_generations(self) -> None:
         """Of two ends up to date the newer fills the older; strangers are split."""
-        self.assertIsNone(MEETING[Standing.CURRENT, Standing.CURRENT])
+        self.assertIsNone(MEETING[EndStanding.CURRENT, EndStanding.CURRENT])
         self.assertEqual(
             KINSHIP,
             {
@@ -149,7 +151,7 @@ class PairTests(SynchronousTestCase):
     def test_behind(self) -> None:
         """An end that is behind isn't up to date until it is filled."""
         self.part()
-        self.world.speed = Pace(quick_seconds=10.0, seconds=100.0)
+        self.world.speed = SyncPace(quick_seconds=10.0, seconds=100.0)
         self.world.cut = False
         self.seen("SyncSource Primary UpToDate", "SyncTarget Secondary Inconsistent")
         self.world.time += 10
@@ -166,7 +168,7 @@ class PairTests(SynchronousTestCase):
 
     def test_slower_end(self) -> None:
         """A mirror fills as fast as the slower of both ends lets it."""
-        self.world.speed = Pace(speed=1000.0)
+        self.world.speed = SyncPace(speed=1000.0)
         for node in "ab":
             self.mirrors.lose(node, 1)
         self.make("a", 20480)

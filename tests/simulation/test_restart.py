@@ -6,14 +6,14 @@ from typing import Any
 
 from ganeti_masterd.simulation.cluster import SimulatedNodes
 from ganeti_masterd.simulation.description import Description
-from ganeti_masterd.simulation.ends import Pace
+from ganeti_masterd.simulation.ends import SyncPace
 from ganeti_masterd.simulation.switches import throw
 from tests.simulation.mirrored import MirroredCase
 from tests.simulation.nodes import instance, target, volume
 
 
 class RestartTests(MirroredCase):
-    pace = Pace(seconds=10.0)
+    pace = SyncPace(seconds=10.0)
 
     def setUp(self) -> None:
         super().setUp()
@@ -61,7 +61,7 @@ class RestartTests(MirroredCase):
         self.restart()
         self.assertEqual(self.state("a"), "WFConnection Primary UpToDate")
         self.assertFalse(self.nodes.world.powered("c"))
-        self.assertEqual(self.nodes.world.pace(), Pace(seconds=3.0))
+        self.assertEqual(self.nodes.world.pace(), SyncPace(seconds=3.0))
 
     def test_migration(self) -> None:
         """A migration goes on."""

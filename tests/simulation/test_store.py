@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.simulation.shelves import EVERYTHING
 from ganeti_masterd.simulation.state import SHARED, StoredFile
-from ganeti_masterd.simulation.store import BLOCKS, Change, NodeStore
+from ganeti_masterd.simulation.store import BLOCKS, NodeStore, StoredChange
 
 
 class NodeStoreTests(SynchronousTestCase):
@@ -52,7 +52,7 @@ class NodeStoreTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """Of several changes of one name the last one counts, in one write as in several."""
-        changes: list[Change] = [
+        changes: list[StoredChange] = [
             ("node1", "file", "a", b"1"),
             ("node1", "file", "a", b"2"),
             ("node1", "file", "b", b"1"),

@@ -14,15 +14,15 @@ from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.section import Section
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.simulation.cluster import SimulatedNodes
-from ganeti_masterd.simulation.faults import Fault, Faults
+from ganeti_masterd.simulation.faults import Faults, SimulatedFault
 from ganeti_masterd.startup.agreement import (
-    Report,
-    Wishes,
+    StartWishes,
+    VoteReport,
     ask_nodes,
     bring_up_address,
     hold_vote,
 )
-from ganeti_masterd.startup.votes import PAUSE, TRIES, Outcome, Verdict
+from ganeti_masterd.startup.votes import PAUSE, TRIES, VoteOutcome, VoteVerdict
 from ganeti_masterd.testing.nodes import Failed, ScriptedNodes
 from ganeti_masterd.timing import Timers
 
@@ -41,19 +41,19 @@ class Scene:
         )
         self.said: list[str] = []
 
-    def vote(self) -> Deferred[Verdict]:
+    def vote(self) -> Deferred[VoteVerdict]:
         """Holds the vote."""
         timers = Timers(self.clock)
         return ensureDeferred(hold_vote(self.nodes, timers, self.snapshot, self.said.append))
 
-    def ask(self, **wishes: bool) -> Deferred[Report]:
+    def ask(self, **wishes: bool) -> Deferred[VoteReport]:
         """Asks for everything."""
         return ensureDeferred(
             ask_nodes(
                 self.nodes,
                 Timers(self.clock),
                 self.snapshot,
-                Wishes(**wishes),
+                StartWishes(**wishes),
                 self.said.append,
             )
         )
@@ -74,14 +74,14 @@ class Scene:
 class VoteTests(SynchronousTestCase):
     """The vote through the door to the nodes."""
 
-    def outcome(self, scene: Scene) -> Outcome:
+    def outcome(self, scene: Scene) -> VoteOutcome:
         """Holds the vote, which needs no time."""
         return self.successResultOf(scene.vote()).outcome
 
     def test_agree(self) -> None:
         """All others are asked, this node is not."""
         scene = Scene(4, node2="node1", node3="node1", node4="node1")
-        self.assertIs(self.outcome(scene), Outcome.AGREED)
+        self.assertIs(self.outcome(scene), VoteOutcome.AGREED)
         self.assertCountEqual(
             scene.nodes.procedures(), [("node2", VOTE), ("node3", VOTE), ("node4", VOTE)]
         )
@@ -89,29 +89,29 @@ class VoteTests(SynchronousTestCase):
     def test_alone(self) -> None:
         """A cluster of one asks nobody."""
         scene = Scene(1)
-        self.assertIs(self.outcome(scene), Outcome.AGREED)
+        self.assertIs(self.outcome(scene), VoteOutcome.AGREED)
         self.assertEqual(scene.nodes.asked, [])
 
     def test_disagree(self) -> None:
         """An old master that comes back loses at once."""
         scene = Scene(3, node2="node2", node3="node2")
         verdict = self.successResultOf(scene.vote())
-        self.assertIs(verdict.outcome, Outcome.LOST)
+        self.assertIs(verdict.outcome, VoteOutcome.LOST)
         self.assertIn("node2 is the master by 2 of 2 votes", verdict.reason)
 
     def test_tie(self) -> None:
         """One vote each: the higher name is on top, which is not this node."""
-        self.assertIs(self.outcome(Scene(3, node2="node1", node3="node3")), Outcome.LOST)
+        self.assertIs(self.outcome(Scene(3, node2="node1", node3="node3")), VoteOutcome.LOST)
 
     def test_rubbish(self) -> None:
         """Rubbish is a vote for nobody: with one node's vote it is still agreed."""
-        self.assertIs(self.outcome(Scene(3, node2="node1", node3=[1, 2])), Outcome.AGREED)
+        self.assertIs(self.outcome(Scene(3, node2="node1", node3=[1, 2])), VoteOutcome.AGREED)
 
     def test_offline(self) -> None:
         """Nodes that are marked offline are asked too."""
         scene = Scene(2, node2="node1")
         scene.set_offline("node2")
-        self.assertIs(self.outcome(scene), Outcome.AGREED)
+        self.assertIs(self.outcome(scene), VoteOutcome.AGREED)
 
     def test_no_answer(self) -> None:
         """Nobody answers: six rounds ten seconds apart, then it is lost, naming the way out."""
@@ -121,7 +121,7 @@ class VoteTests(SynchronousTestCase):
             self.assertNoResult(vote)
             scene.clock.advance(PAUSE)
         verdict = self.successResultOf(vote)
-        self.assertIs(verdict.outcome, Outcome.LOST)
+        self.assertIs(verdict.outcome, VoteOutcome.LOST)
         self.assertIn("--no-voting", verdict.reason)
         self.assertEqual(len(scene.nodes.asked), 2 * TRIES)
         self.assertEqual(len(scene.said), TRIES - 1)
@@ -136,7 +136,7 @@ class VoteTests(SynchronousTestCase):
         scene.nodes.answers["node3", VOTE] = "node1"
         self.assertNoResult(vote)
         scene.clock.advance(PAUSE)
-        self.assertIs(self.successResultOf(vote).outcome, Outcome.AGREED)
+        self.assertIs(self.successResultOf(vote).outcome, VoteOutcome.AGREED)
 
     def test_late(self) -> None:
         """Answers that come late count as any."""
@@ -145,19 +145,19 @@ class VoteTests(SynchronousTestCase):
         scene.clock.advance(50.0)
         self.assertNoResult(vote)
         scene.nodes.release()
-        self.assertIs(self.successResultOf(vote).outcome, Outcome.AGREED)
+        self.assertIs(self.successResultOf(vote).outcome, VoteOutcome.AGREED)
 
     def test_silent_simulated_nodes(self) -> None:
         """Simulated nodes that never answer are given up at the call's time-out."""
         scene = Scene(3)
         timers = Timers(scene.clock)
         nodes = SimulatedNodes(timers, faults=Faults())
-        nodes.faults.add(Fault(kind="silent", call=VOTE))
+        nodes.faults.add(SimulatedFault(kind="silent", call=VOTE))
         vote = ensureDeferred(hold_vote(nodes, timers, scene.snapshot, scene.said.append))
         for _ in range(TRIES):
             self.assertNoResult(vote)
             scene.clock.pump([60.0, PAUSE])
-        self.assertIs(self.successResultOf(vote).outcome, Outcome.LOST)
+        self.assertIs(self.successResultOf(vote).outcome, VoteOutcome.LOST)
 
 
 class AddressTests(SynchronousTestCase):

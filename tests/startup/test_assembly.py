@@ -14,9 +14,9 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from ganeti_masterd.assembly import Assembly, Listener, Settings
-from ganeti_masterd.journal.disk import Disk
-from ganeti_masterd.journal.files import Files
+from ganeti_masterd.assembly import Assembly, OpenedListener, Settings
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.startup.accounts import Account
@@ -42,8 +42,8 @@ class SocketTests(RootTestCase):
         recovered = recover(
             self.paths.journal,
             identity=Identity(snapshot.cluster.uuid, snapshot.master.name),
-            files=Files(queue=self.paths.queue, config=self.paths.config),
-            disk=Disk(),
+            files=QueueFiles(queue=self.paths.queue, config=self.paths.config),
+            disk=RealDisk(),
             merge_log=nothing,
             merge_config=nothing,
             now=time.time,
@@ -109,7 +109,7 @@ class SocketTests(RootTestCase):
             self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), mode, name)
             self.assertEqual(given.pop(), (path + ".d/q", -1, 8))
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: OpenedListener) -> None:
         """Gives a socket its name and its rights."""
         reactor: Any = Adopting()
         listener.socket.listen(reactor, listener.factory)

@@ -13,9 +13,9 @@ from ganeti_masterd.startup import locks
 from ganeti_masterd.startup.checks import (
     Machine,
     Passed,
-    Refused,
     SimulatedMachine,
-    Wanted,
+    StartRefused,
+    WantedStart,
     check,
     refuse_others,
 )
@@ -29,15 +29,15 @@ class CheckTests(RootTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.host = Host()
-        self.wanted = Wanted(self.paths, False, "gnt-masterd", "gnt-daemons")
+        self.wanted = WantedStart(self.paths, False, "gnt-masterd", "gnt-daemons")
 
     def passed(self) -> Passed:
         """Runs the checks, which must pass."""
         return check(self.wanted, self.host)
 
-    def refused(self) -> Refused:
+    def refused(self) -> StartRefused:
         """Runs the checks, which must not pass."""
-        return self.assertRaises(Refused, check, self.wanted, self.host)
+        return self.assertRaises(StartRefused, check, self.wanted, self.host)
 
     def test_passes(self) -> None:
         """A good start finds the configuration and the account, and changes nothing."""
@@ -113,7 +113,7 @@ class CheckTests(RootTestCase):
     def test_living_luxid_beside_simulation(self) -> None:
         """A simulation doesn't care for luxid."""
         self.hold(self.paths.peers_pids[0], "lockf")
-        check(Wanted(self.paths, True), self.host)
+        check(WantedStart(self.paths, True), self.host)
 
     def test_living_before_not_master(self) -> None:
         """A living daemon is told of before that this node isn't master."""

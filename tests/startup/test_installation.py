@@ -8,7 +8,7 @@ from unittest import SkipTest
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.startup.accounts import Account
-from ganeti_masterd.startup.checks import Refused
+from ganeti_masterd.startup.checks import StartRefused
 from ganeti_masterd.startup.installation import check_readable, parts
 
 #: Its name is in no list of groups, its numbers are nobody's.
@@ -55,7 +55,9 @@ class InstallationTests(SynchronousTestCase):
         self.as_root()
         os.chmod(self.folder, 0o700)
         before = os.geteuid(), os.getegid(), os.getgroups()
-        refused = self.assertRaises(Refused, check_readable, STRANGER, ["/dev/null", self.file])
+        refused = self.assertRaises(
+            StartRefused, check_readable, STRANGER, ["/dev/null", self.file]
+        )
         self.assertIn(self.file, refused.message)
         self.assertIn("nobody", refused.message)
         self.assertEqual(refused.code, 1)

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd import __version__
 from ganeti_masterd.options import Options
-from ganeti_masterd.startup.checks import Refused
+from ganeti_masterd.startup.checks import StartRefused
 from ganeti_masterd.startup.preflight import confirm
 
 
@@ -144,5 +144,5 @@ class OptionsTests(SynchronousTestCase):
         confirm(io.StringIO("YES\n"), terminal)
         self.assertIn("Type YES", terminal.getvalue())
         for answer in ("yes\n", "Yes\n", "Y\n", "\n", "", "YES!\n", "NO\nYES\n"):
-            refused = self.assertRaises(Refused, confirm, io.StringIO(answer), terminal)
+            refused = self.assertRaises(StartRefused, confirm, io.StringIO(answer), terminal)
             self.assertEqual(refused.code, 1)

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.startup import ending as ending_module
 from ganeti_masterd.startup.accounts import Account
-from ganeti_masterd.startup.checks import Refused
+from ganeti_masterd.startup.checks import StartRefused
 from ganeti_masterd.startup.child import ChildFailed, in_child
 from ganeti_masterd.startup.ending import Ending
 from ganeti_masterd.startup.launch import Launch, dress, leave
@@ -243,10 +243,10 @@ class LaunchTests(RootTestCase):
     def test_leave(self) -> None:
         """Before it has detached: the message on its stream, and the exit code."""
         silent = Notifier({})
-        not_master = Refused("Not master", 11, on_stdout=True)
+        not_master = StartRefused("Not master", 11, on_stdout=True)
         ended = self.assertRaises(SystemExit, leave, not_master, silent)
         self.assertEqual((ended.code, self.out.getvalue()), (11, "Not master\n"))
-        ended = self.assertRaises(SystemExit, leave, Refused("no name", 12), silent)
+        ended = self.assertRaises(SystemExit, leave, StartRefused("no name", 12), silent)
         self.assertEqual((ended.code, self.error.getvalue()), (12, "gnt-masterd: no name\n"))
 
     def test_leave_is_no_failure(self) -> None:
@@ -255,10 +255,10 @@ class LaunchTests(RootTestCase):
             systemd.bind(self.root + "/notify")
             systemd.setblocking(False)
             notifier = Notifier({"NOTIFY_SOCKET": self.root + "/notify"})
-            self.assertRaises(SystemExit, leave, Refused("no name", 12), notifier)
-            self.assertRaises(SystemExit, leave, Refused("no vote"), notifier)
+            self.assertRaises(SystemExit, leave, StartRefused("no name", 12), notifier)
+            self.assertRaises(SystemExit, leave, StartRefused("no vote"), notifier)
             self.assertRaises(BlockingIOError, systemd.recv, 100)
-            self.assertRaises(SystemExit, leave, Refused("Not master", 11), notifier)
+            self.assertRaises(SystemExit, leave, StartRefused("Not master", 11), notifier)
             self.assertEqual(systemd.recv(100), b"READY=1")
 
     def test_foreground(self) -> None:

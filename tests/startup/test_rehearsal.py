@@ -14,9 +14,9 @@ from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.journal.digests import digest_of
 from ganeti_masterd.journal.sqlite import SQLiteStore
-from ganeti_masterd.journal.store import Entries, Header, SerialEntry
+from ganeti_masterd.journal.store import Entries, JournalHeader, SerialEntry
 from ganeti_masterd.startup import locks
-from ganeti_masterd.startup.checks import Refused, Wanted
+from ganeti_masterd.startup.checks import StartRefused, WantedStart
 from ganeti_masterd.startup.rehearsal import Rehearsed, copied_simulation, rehearse
 from ganeti_masterd.startup.simulated_root import read_config
 from tests.startup.scene import Host, RootTestCase
@@ -31,7 +31,7 @@ class RehearsalCase(RootTestCase):
         super().setUp()
         self.patch(locks, "TRIES", 0)
         self.host = Host()
-        self.wanted = Wanted(self.paths, False, "gnt-masterd", "gnt-daemons")
+        self.wanted = WantedStart(self.paths, False, "gnt-masterd", "gnt-daemons")
 
     def tree(self) -> Tree:
         """Returns every file and folder: what it is, whose, since when, with what content."""
@@ -52,7 +52,7 @@ class RehearsalCase(RootTestCase):
     def refused(self) -> str:
         """Returns why a start would fail."""
         before = self.tree()
-        error = self.assertRaises(Refused, rehearse, self.wanted, self.host)
+        error = self.assertRaises(StartRefused, rehearse, self.wanted, self.host)
         self.assertEqual(self.tree(), before)
         return str(error.message)
 
@@ -137,7 +137,7 @@ class JournalTests(RehearsalCase):
         files = [Path(self.paths.config).read_bytes(), None]
         store = SQLiteStore(self.paths.journal)
         store.adopt(
-            Header(
+            JournalHeader(
                 cluster or snapshot.cluster.uuid,
                 snapshot.master.name,
                 *[(digest_of(content),) for content in files],

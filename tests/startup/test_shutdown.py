@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.startup.shutdown import TABLE, Act, Happening, State, step
+from ganeti_masterd.startup.shutdown import TABLE, Act, Happening, ShutdownState, step
 
 EXAMPLES = settings(
     deadline=None, max_examples=5000 if os.environ.get("GANETI_MASTERD_SOAK") else 200
 )
 
 
-def run(happenings: Sequence[Happening]) -> tuple[State, list[Act]]:
+def run(happenings: Sequence[Happening]) -> tuple[ShutdownState, list[Act]]:
     """Returns where it ends and all that was to be done."""
-    state, done = State.RUNNING, []
+    state, done = ShutdownState.RUNNING, []
     for happening in happenings:
         state, acts = step(state, happening)
         done += acts
@@ -31,16 +31,18 @@ class TableTests(SynchronousTestCase):
     def test_idle(self) -> None:
         """With no job at the first look it stops at once."""
         state, done = run([Happening.SIGNAL, Happening.IDLE])
-        self.assertIs(state, State.STOPPING)
+        self.assertIs(state, ShutdownState.STOPPING)
         self.assertEqual(done, [Act.REFUSE_JOBS, Act.CHECK, Act.STOP_LISTENING, Act.TEAR_DOWN])
 
     def test_jobs_end(self) -> None:
         """Jobs that run are waited for, then clients may collect results, still connected."""
         state, done = run([Happening.SIGNAL, Happening.BUSY, Happening.BUSY, Happening.IDLE])
-        self.assertIs(state, State.LINGERING)
+        self.assertIs(state, ShutdownState.LINGERING)
         self.assertEqual(done[-2:], [Act.STOP_LISTENING, Act.LINGER])
         self.assertNotIn(Act.STOP_LISTENING, done[:-2])
-        self.assertEqual(step(state, Happening.LINGERED), (State.STOPPING, (Act.TEAR_DOWN,)))
+        self.assertEqual(
+            step(state, Happening.LINGERED), (ShutdownState.STOPPING, (Act.TEAR_DOWN,))
+        )
 
     def test_second_signal(self) -> None:
         """It stops at once; only while jobs run these are given up."""
@@ -51,20 +53,25 @@ class TableTests(SynchronousTestCase):
 
     def test_timeout(self) -> None:
         """The end of --stop-timeout ends the wait as a second signal does."""
-        for state in (State.DRAINING, State.LINGERING):
+        for state in (ShutdownState.DRAINING, ShutdownState.LINGERING):
             self.assertEqual(step(state, Happening.OUT_OF_TIME), step(state, Happening.SIGNAL))
 
     def test_late_signal(self) -> None:
         """A signal while every part ends only bounds the time for that."""
-        self.assertEqual(step(State.STOPPING, Happening.SIGNAL), (State.STOPPING, (Act.BOUND,)))
         self.assertEqual(
-            step(State.STOPPING, Happening.OUT_OF_PATIENCE), (State.ENDED, (Act.CUT_SHORT,))
+            step(ShutdownState.STOPPING, Happening.SIGNAL), (ShutdownState.STOPPING, (Act.BOUND,))
+        )
+        self.assertEqual(
+            step(ShutdownState.STOPPING, Happening.OUT_OF_PATIENCE),
+            (ShutdownState.ENDED, (Act.CUT_SHORT,)),
         )
 
     def test_states(self) -> None:
         """Each state but the last leads on, and each can be reached."""
-        self.assertEqual({state for state, _ in TABLE}, set(State) - {State.ENDED})
-        self.assertEqual({State.RUNNING} | {state for state, _ in TABLE.values()}, set(State))
+        self.assertEqual({state for state, _ in TABLE}, set(ShutdownState) - {ShutdownState.ENDED})
+        self.assertEqual(
+            {ShutdownState.RUNNING} | {state for state, _ in TABLE.values()}, set(ShutdownState)
+        )
 
     def test_acts(self) -> None:
         """Each act is done somewhere."""
@@ -79,7 +86,7 @@ class TableTests(SynchronousTestCase):
             self.assertLessEqual(done.count(act), 1)
         if Act.TEAR_DOWN in done:
             self.assertLess(done.index(Act.STOP_LISTENING), done.index(Act.TEAR_DOWN))
-        self.assertEqual(Happening.SIGNAL in happenings, state is not State.RUNNING)
+        self.assertEqual(Happening.SIGNAL in happenings, state is not ShutdownState.RUNNING)
         rest = [Happening.SIGNAL, Happening.BUSY, Happening.SIGNAL, Happening.TORN_DOWN]
         ended, _ = run([*happenings, *rest])
-        self.assertIs(ended, State.ENDED)
+        self.assertIs(ended, ShutdownState.ENDED)

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.startup.shutdown import BOUND, CHECK_INTERVAL, LINGER, State
+from ganeti_masterd.startup.shutdown import BOUND, CHECK_INTERVAL, LINGER, ShutdownState
 from ganeti_masterd.startup.stopping import Stoppable, Stopping
 from ganeti_masterd.timing import Timers
 
@@ -77,7 +77,7 @@ class StoppingTests(SynchronousTestCase):
     def ended(self, stopping: Stopping) -> None:
         """Checks that it has ended, with nothing left on the clock."""
         self.successResultOf(stopping.finished)
-        self.assertIs(stopping.state, State.ENDED)
+        self.assertIs(stopping.state, ShutdownState.ENDED)
         self.assertEqual((len(self.timers), self.clock.getDelayedCalls()), (0, []))
 
     def test_idle(self) -> None:
@@ -114,7 +114,7 @@ class StoppingTests(SynchronousTestCase):
         stopping.signal()
         self.parts.jobs = 0
         self.clock.advance(CHECK_INTERVAL)
-        self.assertIs(stopping.state, State.LINGERING)
+        self.assertIs(stopping.state, ShutdownState.LINGERING)
 
     def test_no_clients_left(self) -> None:
         """Nobody is waited for once the last client has gone."""
@@ -123,10 +123,10 @@ class StoppingTests(SynchronousTestCase):
         stopping.signal()
         self.parts.end_jobs()
         self.clock.advance(1.0)
-        self.assertIs(stopping.state, State.LINGERING)
+        self.assertIs(stopping.state, ShutdownState.LINGERING)
         self.parts.connected = 0
         self.clock.advance(0.1)
-        self.assertIs(stopping.state, State.STOPPING)
+        self.assertIs(stopping.state, ShutdownState.STOPPING)
 
     def test_timeout(self) -> None:
         """At the end of --stop-timeout running jobs are given up."""

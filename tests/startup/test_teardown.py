@@ -9,14 +9,14 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import JobQueueError
-from ganeti_masterd.startup.teardown import Step, end_in_order
+from ganeti_masterd.startup.teardown import TearDownStep, end_in_order
 
 
 class TeardownTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.ended: list[str] = []
 
-    def part(self, name: str, end: Callable[[], Any] = lambda: None) -> Step:
+    def part(self, name: str, end: Callable[[], Any] = lambda: None) -> TearDownStep:
         """A part that notes when it is asked to end, and then does what the test says."""
 
         def noted() -> Any:

@@ -11,11 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.events import Events, JobChanged, NodeCalled
-from ganeti_masterd.luxi.messages import Request
+from ganeti_masterd.luxi.messages import LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.startup.tracing import trace, traced
 
-REQUEST = Request("SubmitJob", [["secret"]])
+REQUEST = LuxiRequest("SubmitJob", [["secret"]])
 
 
 class TracingTests(SynchronousTestCase):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.startup.votes import TRIES, Outcome, Vote, decide, tally, vote_of
+from ganeti_masterd.startup.votes import TRIES, Vote, VoteOutcome, decide, tally, vote_of
 
 EXAMPLES = settings(
     deadline=None, max_examples=5000 if os.environ.get("GANETI_MASTERD_SOAK") else 200
@@ -18,7 +18,7 @@ EXAMPLES = settings(
 VOTES = st.lists(st.sampled_from(["us", "node2", "zz", "a", None]), max_size=12)
 
 
-def outcome(votes: list[Vote], tries_left: int = 0) -> Outcome:
+def outcome(votes: list[Vote], tries_left: int = 0) -> VoteOutcome:
     """Returns what follows for the node "us"."""
     return decide("us", votes, tries_left).outcome
 
@@ -28,45 +28,45 @@ class DecisionTests(SynchronousTestCase):
 
     def test_alone(self) -> None:
         """A cluster of one node agrees with itself."""
-        self.assertIs(outcome([]), Outcome.AGREED)
+        self.assertIs(outcome([]), VoteOutcome.AGREED)
 
     def test_cluster_of_two(self) -> None:
         """It needs its other node."""
-        self.assertIs(outcome(["us"]), Outcome.AGREED)
-        self.assertIs(outcome([None]), Outcome.LOST)
-        self.assertIs(outcome(["node2"]), Outcome.LOST)
+        self.assertIs(outcome(["us"]), VoteOutcome.AGREED)
+        self.assertIs(outcome([None]), VoteOutcome.LOST)
+        self.assertIs(outcome(["node2"]), VoteOutcome.LOST)
 
     def test_cluster_of_three(self) -> None:
         """One of the two others is enough, if the other one doesn't answer."""
-        self.assertIs(outcome(["us", None]), Outcome.AGREED)
+        self.assertIs(outcome(["us", None]), VoteOutcome.AGREED)
 
     def test_cluster_of_four(self) -> None:
         """Two of the three others are needed."""
-        self.assertIs(outcome(["us", "us", "node2"]), Outcome.AGREED)
-        self.assertIs(outcome(["us", None, "node2"]), Outcome.LOST)
-        self.assertIs(outcome(["us", "us", None]), Outcome.AGREED)
+        self.assertIs(outcome(["us", "us", "node2"]), VoteOutcome.AGREED)
+        self.assertIs(outcome(["us", None, "node2"]), VoteOutcome.LOST)
+        self.assertIs(outcome(["us", "us", None]), VoteOutcome.AGREED)
 
     def test_tie_of_names(self) -> None:
         """On equal votes the higher name is on top: it decides whether this node can be."""
-        self.assertIs(decide("b", ["a", "b"], 0).outcome, Outcome.AGREED)
-        self.assertIs(decide("a", ["a", "b"], 0).outcome, Outcome.LOST)
+        self.assertIs(decide("b", ["a", "b"], 0).outcome, VoteOutcome.AGREED)
+        self.assertIs(decide("a", ["a", "b"], 0).outcome, VoteOutcome.LOST)
 
     def test_tie_with_nobody(self) -> None:
         """On equal votes nobody is below every name."""
-        self.assertIs(decide("a", [None, "a"], 0).outcome, Outcome.AGREED)
-        self.assertIs(decide("a", [None, None, "z", "z"], 3).outcome, Outcome.LOST)
+        self.assertIs(decide("a", [None, "a"], 0).outcome, VoteOutcome.AGREED)
+        self.assertIs(decide("a", [None, None, "z", "z"], 3).outcome, VoteOutcome.LOST)
 
     def test_nobody(self) -> None:
         """While nobody is on top the nodes are asked again, until there are no tries left."""
-        self.assertIs(outcome([None, None], 1), Outcome.AGAIN)
+        self.assertIs(outcome([None, None], 1), VoteOutcome.AGAIN)
         verdict = decide("us", [None, None], 0)
-        self.assertIs(verdict.outcome, Outcome.LOST)
+        self.assertIs(verdict.outcome, VoteOutcome.LOST)
         self.assertIn("--no-voting", verdict.reason)
 
     def test_other_master(self) -> None:
         """The reason names the other node with its votes out of all."""
         verdict = decide("us", ["node2", "node2", "us"], TRIES)
-        self.assertIs(verdict.outcome, Outcome.LOST)
+        self.assertIs(verdict.outcome, VoteOutcome.LOST)
         self.assertIn("node2 is the master by 2 of 3 votes", verdict.reason)
 
     @EXAMPLES
@@ -88,11 +88,11 @@ class DecisionTests(SynchronousTestCase):
         found = outcome(votes, tries_left)
         # As 3.0 has it, which asks itself as well: 2 x own votes > all.
         enough = 2 * (votes.count("us") + 1) > len(votes) + 1
-        if found is Outcome.AGREED:
+        if found is VoteOutcome.AGREED:
             self.assertTrue(enough)
         if votes.count("us") * 2 > len(votes):
-            self.assertIs(found, Outcome.AGREED)
-        if found is Outcome.AGAIN:
+            self.assertIs(found, VoteOutcome.AGREED)
+        if found is VoteOutcome.AGAIN:
             self.assertGreater(tries_left, 0)
             self.assertGreater(votes.count(None), votes.count("us"))
 

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from ganeti_masterd.allocation.builtin import moving
-from ganeti_masterd.allocation.builtin.placing import NoPlace, Place, place
-from ganeti_masterd.allocation.builtin.room import Demand, Rooms
+from ganeti_masterd.allocation.builtin.placing import NodesChosen, NoPlace, place
+from ganeti_masterd.allocation.builtin.room import RoomDemand, Rooms
 
 #: What it is called where allocators are named.
 NAME = "builtin"
 
-Said = Mapping[str, Any]
+AllocatorReply = Mapping[str, Any]
 
 
 def answer(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def _failed(info: str) -> dict[str, Any]:
     return {"success": False, "info": info, "result": []}
 
 
-def _demand(described: Mapping[str, Any]) -> Demand:
-    return msgspec.convert({**described, "nodes": []}, Demand)
+def _demand(described: Mapping[str, Any]) -> RoomDemand:
+    return msgspec.convert({**described, "nodes": []}, RoomDemand)
 
 
 def _groups(rooms: Rooms, described: Mapping[str, Any]) -> list[str] | None:
@@ -56,7 +56,7 @@ def _groups(rooms: Rooms, described: Mapping[str, Any]) -> list[str] | None:
     return found
 
 
-def _placed(rooms: Rooms, found: Place) -> str:
+def _placed(rooms: Rooms, found: NodesChosen) -> str:
     group = rooms.groups[found.group]
     return (
         f"Selected group {group.name} ({group.alloc_policy}), score {found.score:.4f},"
@@ -64,14 +64,14 @@ def _placed(rooms: Rooms, found: Place) -> str:
     )
 
 
-def _allocate(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+def _allocate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     found = place(
         rooms, _demand(request), _groups(rooms, request), only=request.get("restrict-to-nodes")
     )
     return {"info": _placed(rooms, found), "result": found.nodes}
 
 
-def _multi_allocate(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+def _multi_allocate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     placed: list[Any] = []
     failed = []
     why = []
@@ -89,26 +89,26 @@ def _multi_allocate(rooms: Rooms, request: Mapping[str, Any]) -> Said:
     return {"info": info, "result": [placed, failed]}
 
 
-def _allocate_secondary(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+def _allocate_secondary(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     found = moving.mirror(rooms, _as_drbd(rooms.instances[request["name"]]))
     return {"info": _placed(rooms, found), "result": found.nodes[1]}
 
 
-def _as_drbd(demand: Demand) -> Demand:
+def _as_drbd(demand: RoomDemand) -> RoomDemand:
     return msgspec.structs.replace(demand, disk_template="drbd")
 
 
-def _relocate(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+def _relocate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     demand = rooms.instances[request["name"]]
     found = moving.relocate(rooms, demand, request["relocate_from"])
     return {"info": _placed(rooms, found), "result": found.nodes[-1:]}
 
 
-def _evacuate(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+def _evacuate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     return moving.described(moving.evacuate(rooms, request["instances"], request["evac_mode"]))
 
 
-def _change_group(rooms: Rooms, request: Mapping[str, Any]) -> Said:
+def _change_group(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     targets = request["target_groups"]
     unknown = sorted(set(targets) - set(rooms.groups))
     if unknown:
@@ -116,7 +116,7 @@ def _change_group(rooms: Rooms, request: Mapping[str, Any]) -> Said:
     return moving.described(moving.change_group(rooms, request["instances"], targets))
 
 
-_ANSWERS: Mapping[str, Callable[[Rooms, Mapping[str, Any]], Said]] = {
+_ANSWERS: Mapping[str, Callable[[Rooms, Mapping[str, Any]], AllocatorReply]] = {
     "allocate": _allocate,
     "allocate-secondary": _allocate_secondary,
     "change-group": _change_group,

@@ -12,16 +12,16 @@ from typing import Any
 from msgspec import Struct
 
 from ganeti_masterd.allocation.builtin.placing import (
+    NodesChosen,
     NoPlace,
-    Place,
     new_primary,
     new_secondary,
     place,
 )
-from ganeti_masterd.allocation.builtin.room import Demand, Rooms
+from ganeti_masterd.allocation.builtin.room import RoomDemand, Rooms
 from ganeti_masterd.config.ssconf import natural_key
 
-Plan = tuple[Place, list[dict[str, Any]]]
+MovePlan = tuple[NodesChosen, list[dict[str, Any]]]
 
 
 class Moving(Struct):
@@ -32,7 +32,7 @@ class Moving(Struct):
     jobs: list[list[dict[str, Any]]]
 
 
-def relocate(rooms: Rooms, demand: Demand, leaving: Collection[str]) -> Place:
+def relocate(rooms: Rooms, demand: RoomDemand, leaving: Collection[str]) -> NodesChosen:
     """Returns an instance's nodes after it left some of them, in its own group.
 
     With DRBD it gets another secondary; where other nodes reach its data, another primary.
@@ -46,7 +46,7 @@ def relocate(rooms: Rooms, demand: Demand, leaving: Collection[str]) -> Place:
     return new_primary(rooms, demand, group, {*leaving, primary})
 
 
-def mirror(rooms: Rooms, demand: Demand) -> Place:
+def mirror(rooms: Rooms, demand: RoomDemand) -> NodesChosen:
     """Returns an instance's primary, and a node that can be its secondary (DRBD)."""
     primary = demand.nodes[0]
     return new_secondary(rooms, demand, primary, rooms.hosts[primary].group, ())
@@ -60,7 +60,7 @@ def evacuate(rooms: Rooms, names: Sequence[str], mode: str) -> Moving:
     demands = [rooms.instances[name] for name in names]
     leaving = {node for demand in demands for node in _left(demand, mode)}
 
-    def plan(demand: Demand) -> Plan:
+    def plan(demand: RoomDemand) -> MovePlan:
         return _evacuation(rooms, demand, mode, leaving)
 
     return _move(rooms, demands, plan)
@@ -70,7 +70,7 @@ def change_group(rooms: Rooms, names: Sequence[str], targets: Collection[str]) -
     """Has instances go to one of the groups in ``targets`` (uuids), none: any but their own."""
     demands = [rooms.instances[name] for name in names]
 
-    def plan(demand: Demand) -> Plan:
+    def plan(demand: RoomDemand) -> MovePlan:
         own = rooms.hosts[demand.nodes[0]].group
         groups = [
             uuid
@@ -83,7 +83,9 @@ def change_group(rooms: Rooms, names: Sequence[str], targets: Collection[str]) -
     return _move(rooms, demands, plan)
 
 
-def _move(rooms: Rooms, demands: Iterable[Demand], plan: Callable[[Demand], Plan]) -> Moving:
+def _move(
+    rooms: Rooms, demands: Iterable[RoomDemand], plan: Callable[[RoomDemand], MovePlan]
+) -> Moving:
     result = Moving([], [], [])
     ordered = sorted(demands, key=lambda one: (-one.memory, natural_key(one.name)))
     for demand in ordered:
@@ -103,13 +105,13 @@ def _move(rooms: Rooms, demands: Iterable[Demand], plan: Callable[[Demand], Plan
     return result
 
 
-def _left(demand: Demand, mode: str) -> Sequence[str]:
+def _left(demand: RoomDemand, mode: str) -> Sequence[str]:
     if mode == "primary-only":
         return demand.nodes[:1]
     return demand.nodes[1:] if mode == "secondary-only" else demand.nodes
 
 
-def _evacuation(rooms: Rooms, demand: Demand, mode: str, leaving: Collection[str]) -> Plan:
+def _evacuation(rooms: Rooms, demand: RoomDemand, mode: str, leaving: Collection[str]) -> MovePlan:
     primary = demand.nodes[0]
     group = rooms.hosts[primary].group
     if not demand.mirrored_internally:
@@ -126,12 +128,12 @@ def _evacuation(rooms: Rooms, demand: Demand, mode: str, leaving: Collection[str
         refusal = refusal or rooms.refusal(rooms.hosts[secondary], demand)
         if refusal is not None:
             raise NoPlace(f"its secondary node {secondary} can't take over: {refusal}")
-        return Place(group, [secondary, primary], 0.0), [_migration(demand.name)]
+        return NodesChosen(group, [secondary, primary], 0.0), [_migration(demand.name)]
     found = place(rooms, demand, [group], avoid={*leaving, *demand.nodes})
     return found, _whole_move(demand, found.nodes)
 
 
-def _whole_move(demand: Demand, nodes: Sequence[str]) -> list[dict[str, Any]]:
+def _whole_move(demand: RoomDemand, nodes: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the opcodes that bring an instance from all of its nodes to others."""
     if not demand.mirrored_internally:
         return [_migration(demand.name, nodes[0])]

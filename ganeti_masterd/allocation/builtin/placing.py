@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import Struct
 
-from ganeti_masterd.allocation.builtin.room import Demand, Host, Rooms, policy_faults, score
+from ganeti_masterd.allocation.builtin.room import HostRoom, RoomDemand, Rooms, policy_faults, score
 from ganeti_masterd.config.ssconf import natural_key
 
 #: The order in which groups are tried by their policy; others only if asked for.
 RANKS = {"preferred": 0, "last_resort": 1}
 
 
-class Place(Struct, frozen=True):
+class NodesChosen(Struct, frozen=True):
     """Where an instance can be: its nodes, the primary first, and how full they get."""
 
     group: str
@@ -28,12 +28,12 @@ class NoPlace(Exception):
 
 def place(
     rooms: Rooms,
-    demand: Demand,
+    demand: RoomDemand,
     groups: Collection[str] | None = None,
     *,
     only: Collection[str] | None = None,
     avoid: Collection[str] = (),
-) -> Place:
+) -> NodesChosen:
     """Returns the best place for a whole instance; raises :class:`NoPlace`.
 
     In one of ``groups`` (uuids), null for all that may be allocated to; on nodes
@@ -45,7 +45,7 @@ def place(
         else list(groups)
     )
     refused = []
-    found: list[tuple[int, float, list[tuple[int, int, str]], Place]] = []
+    found: list[tuple[int, float, list[tuple[int, int, str]], NodesChosen]] = []
     for uuid in chosen:
         group = rooms.groups[uuid]
         try:
@@ -60,27 +60,29 @@ def place(
     return min(found)[-1]
 
 
-def new_primary(rooms: Rooms, demand: Demand, group: str, avoid: Collection[str]) -> Place:
+def new_primary(
+    rooms: Rooms, demand: RoomDemand, group: str, avoid: Collection[str]
+) -> NodesChosen:
     """Returns the best node of a group for an instance that is reached anywhere."""
     host, rating = _best(rooms, demand, _hosts(rooms, group, None, avoid))
-    return Place(group, [host.name], rating)
+    return NodesChosen(group, [host.name], rating)
 
 
 def new_secondary(
-    rooms: Rooms, demand: Demand, primary: str, group: str, avoid: Collection[str]
-) -> Place:
+    rooms: Rooms, demand: RoomDemand, primary: str, group: str, avoid: Collection[str]
+) -> NodesChosen:
     """Returns an instance's primary with the best secondary of a group."""
     host, rating = _best(rooms, demand, _hosts(rooms, group, None, avoid), primary)
-    return Place(group, [primary, host.name], rating)
+    return NodesChosen(group, [primary, host.name], rating)
 
 
 def _within(
     rooms: Rooms,
-    demand: Demand,
+    demand: RoomDemand,
     uuid: str,
     only: Collection[str] | None,
     avoid: Collection[str],
-) -> Place:
+) -> NodesChosen:
     group = rooms.groups[uuid]
     faults = policy_faults(demand, group.ipolicy)
     networks = [nic["network"] for nic in demand.nics if nic.get("network")]
@@ -94,11 +96,11 @@ def _within(
     hosts = _hosts(rooms, uuid, only, avoid)
     if not demand.mirrored_internally:
         host, rating = _best(rooms, demand, hosts)
-        return Place(uuid, [host.name], rating)
+        return NodesChosen(uuid, [host.name], rating)
     return _pair(rooms, demand, uuid, hosts)
 
 
-def _pair(rooms: Rooms, demand: Demand, uuid: str, hosts: Sequence[Host]) -> Place:
+def _pair(rooms: Rooms, demand: RoomDemand, uuid: str, hosts: Sequence[HostRoom]) -> NodesChosen:
     """The best primary that has a secondary, with the best of these."""
     # Who can't stand in for a node that it doesn't for yet can't for any other.
     mirrors = [host for host in hosts if rooms.refusal(host, demand, "") is None]
@@ -111,21 +113,21 @@ def _pair(rooms: Rooms, demand: Demand, uuid: str, hosts: Sequence[Host]) -> Pla
         except NoPlace as error:
             refusal = error
         else:
-            return Place(uuid, [primary.name, secondary.name], rating + mirrored)
+            return NodesChosen(uuid, [primary.name, secondary.name], rating + mirrored)
     assert refusal is not None
     raise refusal
 
 
 def _best(
-    rooms: Rooms, demand: Demand, hosts: Iterable[Host], primary: str | None = None
-) -> tuple[Host, float]:
+    rooms: Rooms, demand: RoomDemand, hosts: Iterable[HostRoom], primary: str | None = None
+) -> tuple[HostRoom, float]:
     rating, _, host = _ranked(rooms, demand, hosts, primary)[0]
     return host, rating
 
 
 def _ranked(
-    rooms: Rooms, demand: Demand, hosts: Iterable[Host], primary: str | None = None
-) -> list[tuple[float, list[tuple[int, int, str]], Host]]:
+    rooms: Rooms, demand: RoomDemand, hosts: Iterable[HostRoom], primary: str | None = None
+) -> list[tuple[float, list[tuple[int, int, str]], HostRoom]]:
     """Hosts that can take an instance, the best first; raises :class:`NoPlace` if none can."""
     refused: Counter[str] = Counter()
     ranked = []
@@ -146,7 +148,7 @@ def _ranked(
 
 def _hosts(
     rooms: Rooms, group: str, only: Collection[str] | None, avoid: Collection[str]
-) -> list[Host]:
+) -> list[HostRoom]:
     return [
         host
         for host in rooms.members(group)

@@ -7,12 +7,12 @@ from typing import Any
 
 from msgspec import Struct, convert
 
-from ganeti_masterd.config.parameters.policy import Demand as Limited
+from ganeti_masterd.config.parameters.policy import PolicyDemand as Limited
 from ganeti_masterd.config.parameters.policy import violations
 from ganeti_masterd.config.templates import template_named
 
 
-class Group(Struct, frozen=True):
+class GroupRoom(Struct, frozen=True):
     """A node group, as the document has it."""
 
     name: str
@@ -21,7 +21,7 @@ class Group(Struct, frozen=True):
     networks: list[str] = []
 
 
-class Demand(Struct, frozen=True):
+class RoomDemand(Struct, frozen=True):
     """An instance: what it takes (MiB), and on which nodes it is, the primary first."""
 
     name: str
@@ -51,7 +51,7 @@ class Demand(Struct, frozen=True):
         return 0 if self.reached_anywhere else self.disk_space_total
 
 
-class Host(Struct):
+class HostRoom(Struct):
     """A node and the room that is left on it; changes as instances are put and taken."""
 
     name: str
@@ -90,13 +90,13 @@ class Rooms:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         """Reads the document; raises ``msgspec.ValidationError`` where it makes no sense."""
-        self.groups: dict[str, Group] = convert(document["nodegroups"], dict[str, Group])
-        self.hosts: dict[str, Host] = {
-            name: convert({**about, "name": name}, Host)
+        self.groups: dict[str, GroupRoom] = convert(document["nodegroups"], dict[str, GroupRoom])
+        self.hosts: dict[str, HostRoom] = {
+            name: convert({**about, "name": name}, HostRoom)
             for name, about in document["nodes"].items()
         }
-        self.instances: dict[str, Demand] = {
-            name: convert({**about, "name": name}, Demand)
+        self.instances: dict[str, RoomDemand] = {
+            name: convert({**about, "name": name}, RoomDemand)
             for name, about in document["instances"].items()
         }
         for instance in self.instances.values():
@@ -110,11 +110,11 @@ class Rooms:
                 elif instance.nodes[0] != node:
                     _stand_in(host, instance.nodes[0], instance.memory)
 
-    def members(self, group: str) -> list[Host]:
+    def members(self, group: str) -> list[HostRoom]:
         """Returns the hosts of a group (its uuid)."""
         return [host for host in self.hosts.values() if host.group == group]
 
-    def refusal(self, host: Host, demand: Demand, primary: str | None = None) -> str | None:
+    def refusal(self, host: HostRoom, demand: RoomDemand, primary: str | None = None) -> str | None:
         """Returns why an instance can't be on a host, null if it can.
 
         ``primary`` is its primary node where the host is to be the secondary.
@@ -141,15 +141,15 @@ class Rooms:
             return "too few spindles"
         return None
 
-    def put(self, demand: Demand, nodes: Sequence[str]) -> None:
+    def put(self, demand: RoomDemand, nodes: Sequence[str]) -> None:
         """Takes the room of an instance on its nodes, the primary first."""
         self._shift(demand, nodes, 1, demand.memory)
 
-    def take(self, demand: Demand) -> None:
+    def take(self, demand: RoomDemand) -> None:
         """Gives back the room of an instance where it is; one that is down has no memory there."""
         self._shift(demand, demand.nodes, -1, demand.memory if demand.admin_state == "up" else 0)
 
-    def _shift(self, demand: Demand, nodes: Sequence[str], sign: int, memory: int) -> None:
+    def _shift(self, demand: RoomDemand, nodes: Sequence[str], sign: int, memory: int) -> None:
         for place, name in enumerate(nodes):
             host = self.hosts.get(name)
             if host is None:
@@ -163,7 +163,7 @@ class Rooms:
                 _stand_in(host, nodes[0], sign * demand.memory)
 
 
-def score(host: Host, demand: Demand, ratio: float, *, secondary: bool = False) -> float:
+def score(host: HostRoom, demand: RoomDemand, ratio: float, *, secondary: bool = False) -> float:
     """Returns how full a host would be with an instance: the lower, the better. Pure.
 
     The sum of the squares of the shares in use of memory, disk and virtual
@@ -181,7 +181,7 @@ def score(host: Host, demand: Demand, ratio: float, *, secondary: bool = False) 
     return sum(share * share for share in shares)
 
 
-def policy_faults(demand: Demand, policy: Mapping[str, Any]) -> list[str]:
+def policy_faults(demand: RoomDemand, policy: Mapping[str, Any]) -> list[str]:
     """Returns how an instance breaks a group's policy."""
     return violations(
         policy,
@@ -196,6 +196,6 @@ def policy_faults(demand: Demand, policy: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _stand_in(host: Host, primary: str, memory: int) -> None:
+def _stand_in(host: HostRoom, primary: str, memory: int) -> None:
     left = host.stands_in.get(primary, 0) + memory
     host.stands_in = {**host.stands_in, primary: left}

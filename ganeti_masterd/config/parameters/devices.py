@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.defaults import DISKPARAMS
 from ganeti_masterd.config.parameters.merging import AUTO, DEFAULT
 from ganeti_masterd.config.parameters.types import DISK_TEMPLATE, enforce
 from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.errors import ConfigurationError, prereq
-
-Params = Mapping[str, Any]
 
 ACCESS_MODES = ("kernelspace", "userspace")
 NIC_MODES = ("bridged", "openvswitch", "pool", "routed")

@@ -5,13 +5,10 @@ Every function returns a new plain dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ganeti_masterd.config.objects import Cluster, Instance, Nic, Node, NodeGroup
 from ganeti_masterd.config.snapshot import Snapshot
-
-Params = Mapping[str, Any]
 
 #: Hypervisor parameters that hold for a whole node, never for one instance.
 NODE_WIDE = frozenset({"migration_bandwidth", "migration_mode", "migration_port", "xen_cmd"})

@@ -20,7 +20,7 @@ from ganeti_masterd.opcodes.checks import is_ipv4_address
 _URL = re.compile(r"(https?|ftps?)://")
 
 
-class Rule(NamedTuple):
+class ParameterRule(NamedTuple):
     """What a parameter must be: whether it must be set, a check, and its refusal."""
 
     required: bool
@@ -57,35 +57,37 @@ def _is_range(text: str) -> bool:
     )
 
 
-def _path(*, required: bool = False) -> Rule:
-    return Rule(required, is_normal_path, "must be an absolute normalized path")
+def _path(*, required: bool = False) -> ParameterRule:
+    return ParameterRule(required, is_normal_path, "must be an absolute normalized path")
 
 
-def _image() -> Rule:
-    return Rule(
+def _image() -> ParameterRule:
+    return ParameterRule(
         False,
         lambda value: is_normal_path(value) or is_url(value),
         "must be an absolute normalized path or a URL",
     )
 
 
-def _one_of(values: Iterable[str], *, required: bool = True) -> Rule:
+def _one_of(values: Iterable[str], *, required: bool = True) -> ParameterRule:
     known = tuple(values)
-    return Rule(required, known.__contains__, f"The value must be one of: {', '.join(known)}")
+    return ParameterRule(
+        required, known.__contains__, f"The value must be one of: {', '.join(known)}"
+    )
 
 
-def _within(low: int, high: int, refusal: str, *, required: bool = False) -> Rule:
-    return Rule(required, lambda value: low <= value <= high, refusal)
+def _within(low: int, high: int, refusal: str, *, required: bool = False) -> ParameterRule:
+    return ParameterRule(required, lambda value: low <= value <= high, refusal)
 
 
-def _not_negative(*, required: bool = False) -> Rule:
-    return Rule(required, lambda value: value >= 0, "cannot be negative")
+def _not_negative(*, required: bool = False) -> ParameterRule:
+    return ParameterRule(required, lambda value: value >= 0, "cannot be negative")
 
 
-_LIVENESS = Rule(True, ("live", "non-live").__contains__, "invalid migration mode")
+_LIVENESS = ParameterRule(True, ("live", "non-live").__contains__, "invalid migration mode")
 _PORT = _within(1, 65534, "invalid port number", required=True)
 _REBOOT = _one_of(("reboot", "exit"))
-_MASKS = Rule(False, is_multi_cpu_mask, "Multiple CPU mask definition is not well-formed")
+_MASKS = ParameterRule(False, is_multi_cpu_mask, "Multiple CPU mask definition is not well-formed")
 _LOSSY = _one_of(("always", "auto", "never"), required=False)
 _KVM_DISKS = (
     "ide",
@@ -111,11 +113,11 @@ _KVM_NICS = (
     "rtl8139",
 )
 
-RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
+RULES: Final[Mapping[str, Mapping[str, ParameterRule]]] = {
     "chroot": {"init_script": _path(required=True)},
     "fake": {"migration_mode": _LIVENESS},
     "lxc": {
-        "cpu_mask": Rule(False, is_cpu_mask, "CPU mask definition is not well-formed"),
+        "cpu_mask": ParameterRule(False, is_cpu_mask, "CPU mask definition is not well-formed"),
         "num_ttys": _not_negative(required=True),
         "startup_timeout": _not_negative(),
     },
@@ -133,7 +135,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "xen_cmd": _one_of(("xl", "xm")),
     },
     "xen-hvm": {
-        "boot_order": Rule(
+        "boot_order": ParameterRule(
             True,
             lambda value: not value.strip("acdn"),
             "Invalid boot order specified, must be one or more of [acdn]",
@@ -141,7 +143,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "cdrom_image_path": _path(),
         "disk_type": _one_of(("ioemu", "paravirtual")),
         "nic_type": _one_of(("e1000", "ne2k_isa", "ne2k_pci", "paravirtual", "rtl8139")),
-        "vnc_bind_address": Rule(
+        "vnc_bind_address": ParameterRule(
             False, is_ipv4_address, "VNC bind address is not a valid IP address"
         ),
         "kernel_path": _path(required=True),
@@ -162,7 +164,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "initrd_path": _path(),
         "vnc_x509_path": _path(),
         "vnc_password_file": _path(),
-        "spice_ip_version": Rule(
+        "spice_ip_version": ParameterRule(
             False, (0, 4, 6).__contains__, "The SPICE IP version should be 4 or 6"
         ),
         "spice_password_file": _path(),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
+from ganeti_masterd.config.base import Params
 from ganeti_masterd.errors import prereq
-
-Params = Mapping[str, Any]
 
 UID_MIN = 0
 UID_MAX = 4294967295

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.defaults import HV_STATE
 from ganeti_masterd.config.parameters.types import DISK_STATE, HYPERVISOR_STATE, enforce
 from ganeti_masterd.errors import prereq
-
-Params = Mapping[str, Any]
 
 #: As a value: back to what the wider object has.
 DEFAULT = "default"

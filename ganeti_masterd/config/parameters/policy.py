@@ -26,7 +26,7 @@ RATIOS = ("spindle-ratio", "vcpu-ratio")
 DISK_TEMPLATES = frozenset(IPOLICY["disk-templates"])
 
 
-class Demand(Struct, frozen=True):
+class PolicyDemand(Struct, frozen=True):
     """What an instance takes; sizes in MiB. A null or "auto" is not judged."""
 
     memory: Any
@@ -95,7 +95,7 @@ def check_policy_templates(policy: Policy, enabled: Iterable[str]) -> None:
         )
 
 
-def violations(policy: Policy, demand: Demand) -> list[str]:
+def violations(policy: Policy, demand: PolicyDemand) -> list[str]:
     """Returns how an instance breaks a complete policy: none, if it keeps it.
 
     Of several bounds those that it breaks least are named.

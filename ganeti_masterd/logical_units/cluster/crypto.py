@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
-from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, all_exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.pool import ask_digests, digest_of
@@ -51,7 +51,7 @@ class RenewCrypto(LogicalUnit[ClusterRenewCrypto], runs=ClusterRenewCrypto):
     key_type: str
     key_bits: int
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds all nodes alone."""
         return all_exclusive if level is Level.NODE else super().locks(level, snapshot)
 

@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.defaults import HVPARAMS
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.parameters import limits, merging
@@ -27,8 +28,6 @@ from ganeti_masterd.errors import prereq
 from ganeti_masterd.opcodes.cluster import ClusterSetParams
 from ganeti_masterd.opcodes.types import OsStatusChange
 from ganeti_masterd.patterns import BadPattern, Pattern
-
-Params = Mapping[str, Any]
 
 #: Parameters of the opcode that are taken as they are, if they are given.
 _PLAIN = (

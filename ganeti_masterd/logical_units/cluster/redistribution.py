@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.locking.levels import Level, Wanted, all_shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, all_shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.ancillary import distribute
@@ -18,7 +18,7 @@ class RedistributeConfig(LogicalUnit[ClusterRedistConf], runs=ClusterRedistConf)
     Shares the nodes, so that none is just being added or removed.
     """
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Shares all nodes."""
         return all_shared if level is Level.NODE else super().locks(level, snapshot)
 

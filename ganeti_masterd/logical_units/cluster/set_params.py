@@ -11,7 +11,7 @@ from ganeti_masterd.config.candidates import demotions
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
-from ganeti_masterd.locking.levels import Level, Wanted, all_shared, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, all_shared, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.cluster import communication, consistency
 from ganeti_masterd.logical_units.cluster.master_ip import bring_up, take_down
@@ -61,7 +61,7 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
         """Checks the arguments by themselves."""
         check_arguments(self.op, snapshot.cluster.primary_ip_family)
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Shares all instances, if the parameters are about them; holds nodes to be demoted."""
         size = self.op.candidate_pool_size
         if level is Level.NODE and size is not None:

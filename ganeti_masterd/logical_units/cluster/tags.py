@@ -8,7 +8,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.tags import check_tag
 from ganeti_masterd.constants import TAG_CLUSTER
 from ganeti_masterd.errors import ECODE_NOENT, prereq
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive, nothing, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, nothing, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.tags import TagsDel, TagsGet, TagsSearch, TagsSet
@@ -53,7 +53,7 @@ class _OnOneObject(LogicalUnit[O_co]):
 class GetTags(_OnOneObject[TagsGet], runs=TagsGet):
     """Answers the tags of an object; locks it only if asked to."""
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Shares the object, with ``use_locking``."""
         if level is self.level and level is not Level.CLUSTER:
             return shared(self.lock) if self.op.use_locking else nothing
@@ -67,7 +67,7 @@ class GetTags(_OnOneObject[TagsGet], runs=TagsGet):
 class _ChangesTags(_OnOneObject[C_co]):
     """Holds the one object whose tags change; runs no node."""
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the object alone. The cluster's tags need no more than every opcode has."""
         if level is self.level and level is not Level.CLUSTER:
             return exclusive(self.lock)

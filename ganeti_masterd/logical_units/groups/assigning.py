@@ -11,7 +11,7 @@ from ganeti_masterd.config.changes import Change, Update
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.errors import OpExecError
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.groups import GroupAssignNodes
@@ -37,7 +37,7 @@ class AssignNodes(LogicalUnit[GroupAssignNodes], runs=GroupAssignNodes):
         named = self.op.nodes or self.op.node_uuids or snapshot.nodes
         self.node_uuids = tuple(dict.fromkeys(snapshot.node(name).uuid for name in named))
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the nodes and all groups that they leave or enter, alone."""
         if level is Level.NODEGROUP:
             left = [snapshot.node(uuid).group for uuid in self.node_uuids]

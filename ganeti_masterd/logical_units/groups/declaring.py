@@ -13,7 +13,7 @@ from ganeti_masterd.config.objects import NodeGroup
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.errors import ECODE_EXISTS, ECODE_STATE, prereq
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.groups.parameters import changed_group
@@ -39,7 +39,7 @@ class AddGroup(LogicalUnit[GroupAdd], runs=GroupAdd):
         """Gives the group its uuid."""
         self.uuid = str(uuid4())
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the group that is to be."""
         if level is Level.NODEGROUP:
             return exclusive((), creating=self.uuid)
@@ -90,7 +90,7 @@ class RemoveGroup(LogicalUnit[GroupRemove], runs=GroupRemove):
         """Finds the group."""
         self.uuid = snapshot.group(self.op.group_name).uuid
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the group alone, so that no node comes into it."""
         if level is Level.NODEGROUP:
             return exclusive(self.uuid)
@@ -128,7 +128,7 @@ class RenameGroup(LogicalUnit[GroupRename], runs=GroupRename):
         """Finds the group."""
         self.uuid = snapshot.group(self.op.group_name).uuid
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the group alone."""
         if level is Level.NODEGROUP:
             return exclusive(self.uuid)

@@ -7,7 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ganeti_masterd.config.objects import Cluster, Instance, NodeGroup, Params
+from ganeti_masterd.config.base import Params
+from ganeti_masterd.config.objects import Cluster, Instance, NodeGroup
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.parameters.devices import can_access, disk_parameters
 from ganeti_masterd.config.parameters.merging import (
@@ -17,7 +18,7 @@ from ganeti_masterd.config.parameters.merging import (
     updated,
 )
 from ganeti_masterd.config.parameters.policy import (
-    Demand,
+    PolicyDemand,
     check_policy_templates,
     updated_policy,
     violations,
@@ -26,7 +27,7 @@ from ganeti_masterd.config.parameters.types import NODE, enforce
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.errors import prereq
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.groups import GroupAdd, GroupSetParams
@@ -44,7 +45,7 @@ class SetGroupParameters(LogicalUnit[GroupSetParams], runs=GroupSetParams):
             raise prereq("Please pass at least one modification")
         self.uuid = snapshot.group(self.op.group_name).uuid
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the group alone."""
         if level is Level.NODEGROUP:
             return exclusive(self.uuid)
@@ -142,11 +143,11 @@ def newly_violating(
     return natural(found)
 
 
-def demand_of(snapshot: Snapshot, instance: Instance) -> Demand:
+def demand_of(snapshot: Snapshot, instance: Instance) -> PolicyDemand:
     """Returns what an instance takes of what policies limit."""
     backend = effective.backend(snapshot.cluster, instance)
     disks = snapshot.disks_of(instance)
-    return Demand(
+    return PolicyDemand(
         memory=backend["maxmem"],
         cpus=backend["vcpus"],
         disk_sizes=[disk.size for disk in disks],

@@ -10,7 +10,7 @@ from ganeti_masterd.config.addresspool import AddressPool, pool_of
 from ganeti_masterd.config.objects import Network
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, AddressPoolError, prereq
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.networks.declaring import (
@@ -37,7 +37,7 @@ class SetNetworkParameters(LogicalUnit[NetworkSetParams], runs=NetworkSetParams)
             raise prereq("Cannot modify gateway and reserved ips at once", ECODE_INVAL)
         self.uuid = snapshot.network(self.op.network_name).uuid
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the network alone."""
         if level is Level.NETWORK:
             return exclusive(self.uuid)

@@ -8,11 +8,12 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from ganeti_masterd.config.addresspool import pool_of
-from ganeti_masterd.config.objects import Instance, Nic, NodeGroup, Params
+from ganeti_masterd.config.base import Params
+from ganeti_masterd.config.objects import Instance, Nic, NodeGroup
 from ganeti_masterd.config.parameters.devices import check_nic
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_STATE, prereq
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, shared
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.networks import NetworkConnect, NetworkDisconnect
@@ -34,7 +35,7 @@ class _Connection(LogicalUnit[O_co]):
         self.network_uuid = snapshot.network(self.op.network_name).uuid
         self.group_uuid = snapshot.group(self.op.group_name).uuid
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the group alone, and the network together with others."""
         if level is Level.NODEGROUP:
             return exclusive(self.group_uuid)

@@ -19,7 +19,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.config.tags import check_tag, joined_tags
 from ganeti_masterd.errors import ECODE_EXISTS, ECODE_STATE, AddressPoolError, OpExecError, prereq
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.steps.locked_objects import add_object, remove_object
@@ -49,7 +49,7 @@ class AddNetwork(LogicalUnit[NetworkAdd], runs=NetworkAdd):
         self.mac_prefix = None if prefix is None else checked_mac_prefix(prefix)
         self.uuid = str(uuid4())
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the network that is to be."""
         if level is Level.NETWORK:
             return exclusive((), creating=self.uuid)
@@ -126,7 +126,7 @@ class RemoveNetwork(LogicalUnit[NetworkRemove], runs=NetworkRemove):
         """Finds the network."""
         self.uuid = snapshot.network(self.op.network_name).uuid
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the network alone: whoever connects or uses it shares it."""
         if level is Level.NETWORK:
             return exclusive(self.uuid)

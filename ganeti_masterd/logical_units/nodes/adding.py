@@ -35,7 +35,7 @@ from ganeti_masterd.errors import (
     OpPrereqError,
     prereq,
 )
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, shared
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes import addresses, ancillary, setup
@@ -75,7 +75,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
         self.uuid = self.known.uuid
         self.group = snapshot.group_of(self.known)
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Shares the group; holds a node alone that is added again."""
         if level is Level.NODEGROUP:
             return shared(self.group.uuid)
@@ -104,7 +104,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
             addresses.check_reachable(ctx, snapshot, self.node)
         check_physical_volumes(ctx, snapshot, self.node)
 
-    def _host(self, snapshot: Snapshot) -> addresses.Host:
+    def _host(self, snapshot: Snapshot) -> addresses.ResolvedHost:
         family = snapshot.cluster.primary_ip_family
         if self.op.primary_ip is not None:
             name = self.op.node_name if self.known is None else self.known.name
@@ -121,7 +121,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
             raise prereq(f"Node {name} is not in the configuration", ECODE_NOENT)
         return known
 
-    def _secondary(self, snapshot: Snapshot, host: addresses.Host) -> str:
+    def _secondary(self, snapshot: Snapshot, host: addresses.ResolvedHost) -> str:
         secondary = self.op.secondary_ip
         if secondary is None:
             if ":" in host.address:
@@ -133,7 +133,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
         addresses.check_secondary(secondary)
         return secondary
 
-    def _node(self, snapshot: Snapshot, host: addresses.Host, secondary: str) -> Node:
+    def _node(self, snapshot: Snapshot, host: addresses.ResolvedHost, secondary: str) -> Node:
         """Returns the node as it will be, but for its being a candidate."""
         op, known = self.op, self.known
         ndparams = enforce(op.ndparams or {}, NODE)

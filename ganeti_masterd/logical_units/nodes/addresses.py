@@ -34,7 +34,7 @@ from ganeti_masterd.rpc.results import parse
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,255}")
 
 
-class Host(Struct, frozen=True):
+class ResolvedHost(Struct, frozen=True):
     """A host: its full name and its address."""
 
     name: str
@@ -49,7 +49,7 @@ def normal_name(name: str) -> str:
     return name.rstrip(".")
 
 
-def look_up(name: str, family: int) -> Host:
+def look_up(name: str, family: int) -> ResolvedHost:
     """Returns the full name and first address of a host, of a family (2: IPv4, 10: IPv6).
 
     Blocks as long as the system's resolver does. Raises ``OpPrereqError`` with
@@ -60,16 +60,16 @@ def look_up(name: str, family: int) -> Host:
         found = socket.getaddrinfo(full, None, family)
     except OSError as error:
         raise prereq(f"The given name ({full}) does not resolve: {error.strerror}", ECODE_RESOLVER)
-    return Host(full, str(found[0][4][0]))
+    return ResolvedHost(full, str(found[0][4][0]))
 
 
-def given(name: str, address: str, family: int) -> Host:
+def given(name: str, address: str, family: int) -> ResolvedHost:
     """Returns a host whose address needn't be looked up; raises ``OpPrereqError`` for a bad one."""
     valid = is_ipv4_address if family == socket.AF_INET else is_ipv6_address
     if not valid(address):
         version = 4 if family == socket.AF_INET else 6
         raise prereq(f"Primary IP ({address}) needs to be a valid IPv{version} address")
-    return Host(normal_name(name), address)
+    return ResolvedHost(normal_name(name), address)
 
 
 def check_secondary(address: str) -> None:

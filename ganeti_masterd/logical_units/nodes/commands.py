@@ -5,7 +5,7 @@ from __future__ import annotations
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import node_of
@@ -45,7 +45,7 @@ class RunRestrictedCommand(LogicalUnit[RestrictedCommand], runs=RestrictedComman
         names = self.op.nodes or self.op.node_uuids or ()
         self.nodes = tuple(snapshot.node(name).uuid for name in names)
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Shares the nodes; with ``use_locking`` holds them alone."""
         if level is Level.NODE:
             return exclusive(self.nodes) if self.op.use_locking else shared(self.nodes)

@@ -27,14 +27,14 @@ from ganeti_masterd.config.parameters.merging import (
 from ganeti_masterd.config.parameters.types import NODE, enforce
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_STATE, prereq
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, shared
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes import roles, setup
 from ganeti_masterd.logical_units.nodes.addresses import check_secondary
 from ganeti_masterd.logical_units.nodes.finding import node_of
 from ganeti_masterd.logical_units.nodes.pool import PoolChange, PoolMoved, change_pool
-from ganeti_masterd.logical_units.nodes.roles import FLAGS, Decision, Role
+from ganeti_masterd.logical_units.nodes.roles import FLAGS, Role, RoleDecision
 from ganeti_masterd.logical_units.nodes.secondary import affected_instances, check_change
 from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.nodes import NodeSetParams
@@ -60,7 +60,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
     """Changes a node; holds it alone, and shares the instances whose mirrors it moves."""
 
     node: Node
-    decision: Decision
+    decision: RoleDecision
 
     def expand(self, snapshot: Snapshot) -> None:
         """Finds the node; refuses a request for nothing, or for several states at once."""
@@ -73,7 +73,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         if self.op.secondary_ip is not None:
             check_secondary(self.op.secondary_ip)
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the node and its resources; instances only for another secondary address."""
         if level in (Level.NODE, Level.NODE_RES):
             return exclusive(self.node.uuid)

@@ -17,7 +17,7 @@ from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import RS_NODATA, RS_NORMAL, RS_UNAVAIL
 from ganeti_masterd.errors import ECODE_STATE, prereq
-from ganeti_masterd.locking.levels import Level, Wanted, all_exclusive, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, all_exclusive, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
@@ -73,7 +73,7 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
         names = (*self.op.node_names, *(self.op.node_uuids or ()))
         self.nodes = tuple(n.uuid for n in nodes_of(snapshot, names)) if names else None
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the nodes, or all of them."""
         if level is Level.NODE:
             return all_exclusive if self.nodes is None else exclusive(self.nodes)

@@ -53,10 +53,10 @@ class PoolChange(Struct, frozen=True):
     size: int | None = None
 
 
-Plan = Callable[[Snapshot], PoolChange]
+PoolPlan = Callable[[Snapshot], PoolChange]
 
 
-def change_pool(ctx: Context, plan: Plan) -> tuple[Node, ...]:
+def change_pool(ctx: Context, plan: PoolPlan) -> tuple[Node, ...]:
     """Makes what ``plan`` says of the configuration of the moment; returns who was promoted.
 
     ``plan`` is asked again whenever another job changed the pool meanwhile; it

@@ -11,7 +11,7 @@ from ganeti_masterd.config.changes import Remove
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes import ancillary, setup
@@ -32,7 +32,7 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
         """Finds the node."""
         self.node = node_of(snapshot, self.op)
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the node and its resources."""
         if level in (Level.NODE, Level.NODE_RES):
             return exclusive(self.node.uuid)

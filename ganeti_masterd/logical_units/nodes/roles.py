@@ -32,7 +32,7 @@ class Role(Enum):
     REGULAR = (False, False, False)
 
 
-class Decision(Struct, frozen=True):
+class RoleDecision(Struct, frozen=True):
     """What a request comes to: the role before and after, and lines for the job's log.
 
     ``asked`` are :data:`FLAGS` as asked for in the end: null for those that were
@@ -116,7 +116,7 @@ def ineffective(node: Node, op: NodeSetParams) -> list[str]:
     return [name for name in FLAGS if getattr(op, name) is False and not getattr(node, name)]
 
 
-def decide(snapshot: Snapshot, node: Node, op: NodeSetParams) -> Decision:
+def decide(snapshot: Snapshot, node: Node, op: NodeSetParams) -> RoleDecision:
     """Returns the role that a node gets by a request.
 
     A node that comes back, or becomes master capable, is promoted if the pool
@@ -145,7 +145,7 @@ def decide(snapshot: Snapshot, node: Node, op: NodeSetParams) -> Decision:
         after = Role.REGULAR
     else:
         after = before
-    return Decision(before, after, (candidate, drained, offline), tuple(lines))
+    return RoleDecision(before, after, (candidate, drained, offline), tuple(lines))
 
 
 def _comes_back(node: Node, before: Role, op: NodeSetParams) -> bool:

@@ -11,7 +11,7 @@ from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.config.templates import TEMPLATES, template_named
 from ganeti_masterd.constants import LDS_FAULTY
 from ganeti_masterd.errors import ECODE_ENVIRON, ECODE_STATE, OpPrereqError, prereq
-from ganeti_masterd.locking.levels import Level, Wanted, all_shared, exclusive, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, all_shared, exclusive, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, node_of, nodes_of
@@ -82,7 +82,7 @@ class ListStorage(LogicalUnit[NodeQueryStorage], runs=NodeQueryStorage):
             raise prereq(f"Unknown output fields selected: {','.join(unknown)}")
         self.nodes = nodes_of(snapshot, self.op.nodes) if self.op.nodes else None
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Shares the nodes, or all of them."""
         if level is Level.NODE:
             return all_shared if self.nodes is None else shared(n.uuid for n in self.nodes)
@@ -145,7 +145,7 @@ class ModifyStorage(LogicalUnit[NodeModifyStorage], runs=NodeModifyStorage):
                 f" {wrong}"
             )
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the node."""
         return exclusive(self.node.uuid) if level is Level.NODE else super().locks(level, snapshot)
 
@@ -173,7 +173,7 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
         if self.op.storage_type not in REPAIRABLE:
             raise prereq(f"Storage units of type '{self.op.storage_type}' can not be repaired")
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the node."""
         return exclusive(self.node.uuid) if level is Level.NODE else super().locks(level, snapshot)
 

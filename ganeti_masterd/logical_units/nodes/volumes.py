@@ -8,7 +8,7 @@ from typing import Any
 from ganeti_masterd.config.objects import Disk, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
-from ganeti_masterd.locking.levels import Level, Wanted, all_shared, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, all_shared, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
@@ -65,7 +65,7 @@ class ListVolumes(LogicalUnit[NodeQueryVols], runs=NodeQueryVols):
             raise prereq(f"Unknown output fields selected: {','.join(unknown)}")
         self.nodes = nodes_of(snapshot, self.op.nodes) if self.op.nodes else None
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Shares the nodes, or all of them."""
         if level is Level.NODE:
             return all_shared if self.nodes is None else shared(n.uuid for n in self.nodes)

@@ -15,7 +15,7 @@ import msgspec
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import prereq
-from ganeti_masterd.locking.levels import Level, Wanted, all_shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, all_shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.luxi.messages import Encoded
@@ -24,14 +24,14 @@ from ganeti_masterd.opcodes.queries import Query, QueryFields
 from ganeti_masterd.query.resources import resource_named, select
 
 
-class QueryResource(LogicalUnit[Query], runs=Query):
+class QueryInJob(LogicalUnit[Query], runs=Query):
     """Answers a query. One snapshot makes the answer, so that it needs no locks.
 
     With ``use_locking`` it waits until no other job works on what it shows, by
     sharing all locks of these objects: only live data can tell the difference.
     """
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds nothing besides the cluster unless ``use_locking`` says so."""
         if self.op.use_locking and resource_named(self.op.what).level is level:
             return all_shared

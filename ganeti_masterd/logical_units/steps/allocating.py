@@ -13,14 +13,14 @@ import msgspec
 
 from ganeti_masterd.allocation import builtin
 from ganeti_masterd.allocation.document import document, questions
-from ganeti_masterd.allocation.requests import Request
+from ganeti_masterd.allocation.requests import AllocationRequest
 from ganeti_masterd.allocation.scripts import AllocatorMissing, read_answer
 from ganeti_masterd.errors import ECODE_NORES, prereq
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.rpc import calls
 
 
-def find_nodes(ctx: Context, request: Request, name: str | None = None) -> Any:
+def find_nodes(ctx: Context, request: AllocationRequest, name: str | None = None) -> Any:
     """Returns what ``request`` reads of the answer of an allocator, null for the default one.
 
     Raises ``OpPrereqError`` with ``insufficient_resources`` if it finds nothing,
@@ -42,7 +42,7 @@ def find_nodes(ctx: Context, request: Request, name: str | None = None) -> Any:
     return request.read(answer.result, told)
 
 
-def describe(ctx: Context, request: Request) -> dict[str, Any]:
+def describe(ctx: Context, request: AllocationRequest) -> dict[str, Any]:
     """Returns the document for a request, with what nodes say of themselves now.
 
     Raises as :func:`ganeti_masterd.allocation.document.document`.

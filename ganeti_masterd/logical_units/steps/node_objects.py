@@ -17,14 +17,12 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from ganeti_masterd.config.base import ConfigObject, defaults_of
+from ganeti_masterd.config.base import ConfigObject, Params, defaults_of
 from ganeti_masterd.config.objects import Cluster, Disk, Instance, Nic
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.templates import template_named
 from ganeti_masterd.errors import ConfigurationError
-
-Params = Mapping[str, Any]
 
 #: Where a hypervisor has plugged in a device: keys that 3.0 knows and keeps with it.
 PLUGGED = ("pci", "hvinfo")

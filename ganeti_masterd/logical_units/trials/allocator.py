@@ -8,11 +8,11 @@ from typing import Any
 from ganeti_masterd.allocation.requests import (
     Allocate,
     AllocateSecondary,
+    AllocationRequest,
     ChangeGroup,
+    EvacuationRequest,
     MultiAllocate,
-    NodeEvacuate,
     Relocate,
-    Request,
 )
 from ganeti_masterd.allocation.scripts import document_text
 from ganeti_masterd.config.snapshot import Snapshot
@@ -47,7 +47,7 @@ class TryAllocator(LogicalUnit[TestAllocator], runs=TestAllocator):
         return ask(ctx, self.op.iallocator, told, self.request.options)
 
 
-def request_of(snapshot: Snapshot, op: TestAllocator) -> Request:
+def request_of(snapshot: Snapshot, op: TestAllocator) -> AllocationRequest:
     """Returns the request that an opcode describes; raises ``OpPrereqError`` if it is none."""
     if op.mode == "allocate":
         _check_new(snapshot, op)
@@ -74,7 +74,7 @@ def request_of(snapshot: Snapshot, op: TestAllocator) -> Request:
         return ChangeGroup(instances=names, target_groups=targets)
     if op.evac_mode is None:
         raise prereq("Missing evacuation mode")
-    return NodeEvacuate(instances=names, evac_mode=op.evac_mode)
+    return EvacuationRequest(instances=names, evac_mode=op.evac_mode)
 
 
 def _new_instance(snapshot: Snapshot, op: TestAllocator, name: str) -> Allocate:

@@ -8,7 +8,7 @@ from typing import Any
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import ELOG_JQUEUE_TEST
 from ganeti_masterd.errors import ECODE_ENVIRON, GenericError, OpExecError, prereq
-from ganeti_masterd.locking.levels import Level, Wanted, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.trials.notification import Notification
@@ -34,7 +34,7 @@ class TryQueue(LogicalUnit[TestJqueue], runs=TestJqueue):
             self._meet(ctx, "expandnames", None, waiting=True)
         ctx.info("Expanding names")
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the master node, to hold something."""
         if level is Level.NODE:
             return exclusive(snapshot.master.uuid)

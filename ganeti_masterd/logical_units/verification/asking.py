@@ -10,14 +10,14 @@ from ganeti_masterd.config.objects import Instance, Node
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.logical_units.verification.configuration import hypervisor_parameters
-from ganeti_masterd.logical_units.verification.files import MASTER_IP_SCRIPT, Files
+from ganeti_masterd.logical_units.verification.files import MASTER_IP_SCRIPT, VerifiedFiles
 
 
 def request(
     snapshot: Snapshot,
     nodes: Sequence[Node],
     instances: Sequence[Instance],
-    files: Files,
+    files: VerifiedFiles,
     root: str,
     *,
     clutter: bool = False,

@@ -17,7 +17,7 @@ from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.verification.certificates import check_file
 from ganeti_masterd.logical_units.verification.files import CERTIFICATES
-from ganeti_masterd.logical_units.verification.report import Finding, Report
+from ganeti_masterd.logical_units.verification.report import Finding, VerifyReport
 from ganeti_masterd.opcodes.verification import ClusterVerifyConfig
 
 SIMULATED = frozenset(
@@ -90,7 +90,7 @@ class VerifyConfig(LogicalUnit[ClusterVerifyConfig], runs=ClusterVerifyConfig):
     def exec(self, ctx: Context) -> bool:
         """Reports all faults; true if there is none."""
         snapshot = ctx.snapshot()
-        report = Report(ctx, self.op)
+        report = VerifyReport(ctx, self.op)
         report.say("* Verifying cluster config")
         report.add(Finding("ECLUSTERCFG", "", fault) for fault in verify(snapshot))
         report.say("* Verifying cluster certificate files")

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
-from ganeti_masterd.locking.levels import Level, Wanted, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.steps import node_objects
@@ -43,7 +43,7 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
         """Finds the group."""
         self.uuid = snapshot.group(self.op.group_name).uuid
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Shares what is looked at."""
         instances = instances_of(snapshot, self.uuid).values()
         nodes = {node.uuid for node in snapshot.members(self.uuid)}

@@ -34,7 +34,7 @@ _OPTIONAL = frozenset({f"{DATA}/rapi/users", STORAGE_PATHS})
 _REQUIRED = frozenset({"/etc/xen/scripts/vif-bridge"})
 
 
-class Files(Struct, frozen=True):
+class VerifiedFiles(Struct, frozen=True):
     """Paths, without a root, by the nodes that hold them."""
 
     everywhere: tuple[str, ...]
@@ -52,7 +52,7 @@ def rooted(root: str, path: str) -> str:
     return path if path == HOSTS_FILE else root + path
 
 
-def verified_files(snapshot: Snapshot) -> Files:
+def verified_files(snapshot: Snapshot) -> VerifiedFiles:
     """Returns the files that are to be compared."""
     cluster = snapshot.cluster
     everywhere = [*FOR_ALL, *CERTIFICATES, *_by_setting(cluster)]
@@ -60,7 +60,7 @@ def verified_files(snapshot: Snapshot) -> Files:
     on_instance_nodes = dict.fromkeys(
         path for name in cluster.enabled_hypervisors for path in OF_HYPERVISORS.get(name, ())
     )
-    return Files(tuple(dict.fromkeys(everywhere)), (CONFIG,), tuple(on_instance_nodes))
+    return VerifiedFiles(tuple(dict.fromkeys(everywhere)), (CONFIG,), tuple(on_instance_nodes))
 
 
 def _by_setting(cluster: Cluster) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _by_setting(cluster: Cluster) -> Iterator[str]:
         yield STORAGE_PATHS
 
 
-class Comparison(Struct, frozen=True):
+class FileComparison(Struct, frozen=True):
     """What is wrong with the files, and which of these this daemon itself replicates."""
 
     findings: tuple[Finding, ...]
@@ -80,8 +80,12 @@ class Comparison(Struct, frozen=True):
 
 
 def compare(
-    files: Files, nodes: Collection[Node], digests: Mapping[str, Any], master: str, root: str
-) -> Comparison:
+    files: VerifiedFiles,
+    nodes: Collection[Node],
+    digests: Mapping[str, Any],
+    master: str,
+    root: str,
+) -> FileComparison:
     """Compares what nodes hold.
 
     ``digests`` is, by uuid, what ``node_verify`` said under ``filelist`` (null: no answer);
@@ -106,11 +110,11 @@ def compare(
         findings += [Finding("ECLUSTERFILECHECK", "", fault) for fault in faults]
         if faults and (path == CONFIG or path.startswith(SSCONF)):
             replicated.append(path)
-    return Comparison(tuple(findings), tuple(replicated))
+    return FileComparison(tuple(findings), tuple(replicated))
 
 
 def _expectations(
-    files: Files, nodes: Collection[Node], master: str
+    files: VerifiedFiles, nodes: Collection[Node], master: str
 ) -> Iterator[tuple[str, set[str]]]:
     """Yields each path with the uuids of the nodes that should hold it."""
     everyone = {node.uuid for node in nodes}

@@ -14,9 +14,9 @@ from ganeti_masterd.config.ssconf import natural_key
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.verification import asking
-from ganeti_masterd.logical_units.verification.files import Files
+from ganeti_masterd.logical_units.verification.files import VerifiedFiles
 from ganeti_masterd.logical_units.verification.pictures import Picture
-from ganeti_masterd.logical_units.verification.report import Finding, Report
+from ganeti_masterd.logical_units.verification.report import Finding, VerifyReport
 from ganeti_masterd.logical_units.verification.shape import well_formed
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
@@ -29,7 +29,7 @@ PAUSE = 1.0
 DiskStates = dict[str, dict[str, list[Sequence[Any]]]]
 
 
-class Group(Struct, frozen=True):
+class VerifiedGroup(Struct, frozen=True):
     """A group as it is verified: its nodes, and the instances whose primaries these are."""
 
     snapshot: Snapshot
@@ -38,7 +38,7 @@ class Group(Struct, frozen=True):
     instances: list[Instance]
 
 
-class Answers(Struct, frozen=True):
+class GroupAnswers(Struct, frozen=True):
     """What nodes answered to ``node_verify``, by uuid, asked between ``begin`` and ``end``."""
 
     nodes: Mapping[str, NodeResult[Any]]
@@ -46,15 +46,15 @@ class Answers(Struct, frozen=True):
     end: float
 
 
-def group_of(snapshot: Snapshot, uuid: str) -> Group:
+def group_of(snapshot: Snapshot, uuid: str) -> VerifiedGroup:
     """Returns a group with its nodes and instances in natural order."""
     nodes = sorted(snapshot.members(uuid), key=lambda node: natural_key(node.name))
     instances = [instance for node in nodes for instance in snapshot.instances_on(node)]
     instances.sort(key=lambda instance: natural_key(instance.name))
-    return Group(snapshot, snapshot.groups[uuid], nodes, instances)
+    return VerifiedGroup(snapshot, snapshot.groups[uuid], nodes, instances)
 
 
-def outside_nodes(group: Group) -> list[str]:
+def outside_nodes(group: VerifiedGroup) -> list[str]:
     """Returns the nodes (uuids) of other groups that hold a mirror of the group's instances."""
     snapshot = group.snapshot
     found = {
@@ -67,23 +67,27 @@ def outside_nodes(group: Group) -> list[str]:
     return list(found)
 
 
-def ask_nodes(ctx: Context, group: Group, files: Files, *, clutter: bool) -> Answers:
+def ask_nodes(
+    ctx: Context, group: VerifiedGroup, files: VerifiedFiles, *, clutter: bool
+) -> GroupAnswers:
     """Asks the nodes of a group everything."""
     wanted = asking.request(
         group.snapshot, group.nodes, group.instances, files, ctx.root, clutter=clutter
     )
     begin = time.time()
     answers = _verify(ctx, group.snapshot, [node.uuid for node in group.nodes], wanted)
-    return Answers(answers, begin, time.time())
+    return GroupAnswers(answers, begin, time.time())
 
 
-def ask_volumes(ctx: Context, group: Group, uuids: Sequence[str]) -> Mapping[str, NodeResult[Any]]:
+def ask_volumes(
+    ctx: Context, group: VerifiedGroup, uuids: Sequence[str]
+) -> Mapping[str, NodeResult[Any]]:
     """Asks nodes of other groups for their volumes only."""
     wanted = {"lvlist": group.snapshot.cluster.volume_group_name}
     return _verify(ctx, group.snapshot, uuids, wanted)
 
 
-def other_witnesses(group: Group) -> list[Node]:
+def other_witnesses(group: VerifiedGroup) -> list[Node]:
     """Returns nodes to compare files with beside the group's own: the master, and one more.
 
     None where the group is all there is.
@@ -99,7 +103,7 @@ def other_witnesses(group: Group) -> list[Node]:
 
 
 def ask_files(
-    ctx: Context, group: Group, nodes: Sequence[Node], files: Files
+    ctx: Context, group: VerifiedGroup, nodes: Sequence[Node], files: VerifiedFiles
 ) -> Mapping[str, NodeResult[Any]]:
     """Asks nodes for the digests of files only."""
     wanted = {"filelist": files.paths(ctx.root)}
@@ -107,7 +111,7 @@ def ask_files(
 
 
 def ask_disks(
-    ctx: Context, report: Report, group: Group, pictures: Mapping[str, Picture]
+    ctx: Context, report: VerifyReport, group: VerifiedGroup, pictures: Mapping[str, Picture]
 ) -> DiskStates:
     """Asks the group's nodes for the state of all disks of its instances that are there."""
     snapshot = group.snapshot

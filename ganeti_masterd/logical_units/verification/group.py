@@ -8,12 +8,12 @@ from typing import Any
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import HKR_FAIL
-from ganeti_masterd.locking.levels import Level, Wanted, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, shared
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.verification import gathering
 from ganeti_masterd.logical_units.verification.judging import Judgement
-from ganeti_masterd.logical_units.verification.report import CODES, Finding, Report
+from ganeti_masterd.logical_units.verification.report import CODES, Finding, VerifyReport
 from ganeti_masterd.opcodes.verification import ClusterVerifyGroup
 from ganeti_masterd.rpc.interfaces import NodeResult
 from ganeti_masterd.rpc.results import HookResult
@@ -38,13 +38,13 @@ class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
     """
 
     uuid: str
-    report: Report | None = None
+    report: VerifyReport | None = None
 
     def expand(self, snapshot: Snapshot) -> None:
         """Finds the group."""
         self.uuid = snapshot.group(self.op.group_name).uuid
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Shares the group and all that is in it, with nodes elsewhere that mirror its disks."""
         if self.uuid in snapshot.groups:
             group = gathering.group_of(snapshot, self.uuid)
@@ -72,7 +72,7 @@ class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
         """Reports all faults; true if there is none."""
         snapshot = ctx.snapshot()
         group = gathering.group_of(snapshot, self.uuid)
-        report = Report(ctx, self.op)
+        report = VerifyReport(ctx, self.op)
         report.say(f"* Verifying group '{group.group.name}'")
         if not group.nodes:
             report.say("* Empty node group, skipping verification")

@@ -22,7 +22,7 @@ EXCLUSION = "htools:iextags:"
 
 Pictures = Mapping[str, Picture]
 #: Per node, for each disk of an instance: whether its state could be told, and the state or a text.
-DiskStates = Mapping[str, Sequence[Sequence[Any]]]
+StatesByNode = Mapping[str, Sequence[Sequence[Any]]]
 
 
 def instance_faults(
@@ -30,7 +30,7 @@ def instance_faults(
     instance: Instance,
     group: NodeGroup,
     pictures: Pictures,
-    states: DiskStates,
+    states: StatesByNode,
 ) -> Iterator[Finding]:
     """Yields all that is wrong with an instance of ``group``."""
     name, primary = instance.name, pictures[instance.primary_node]
@@ -123,7 +123,7 @@ def _missing_volumes(
                 yield Finding("EINSTANCEMISSINGDISK", instance.name, text)
 
 
-def _disk_faults(instance: Instance, pictures: Pictures, states: DiskStates) -> Iterator[Finding]:
+def _disk_faults(instance: Instance, pictures: Pictures, states: StatesByNode) -> Iterator[Finding]:
     if not instance.disks_active:
         return
     for uuid, disks in states.items():

@@ -28,7 +28,7 @@ from ganeti_masterd.logical_units.verification.pictures import (
     paint,
     volumes_by_node,
 )
-from ganeti_masterd.logical_units.verification.report import Finding, Report
+from ganeti_masterd.logical_units.verification.report import Finding, VerifyReport
 from ganeti_masterd.opcodes.verification import ClusterVerifyGroup
 from ganeti_masterd.rpc.interfaces import NodeResult
 
@@ -40,7 +40,11 @@ class Judgement:
     """One verification of one group: :meth:`gather`, then :meth:`judge`, in a pool thread."""
 
     def __init__(
-        self, ctx: Context, group: gathering.Group, report: Report, op: ClusterVerifyGroup
+        self,
+        ctx: Context,
+        group: gathering.VerifiedGroup,
+        report: VerifyReport,
+        op: ClusterVerifyGroup,
     ) -> None:
         self._ctx = ctx
         self._group = group

@@ -11,7 +11,7 @@ from ganeti_masterd.constants import NODE_MAX_CLOCK_SKEW, PROTOCOL_VERSION, RELE
 from ganeti_masterd.logical_units.verification.pictures import Picture
 from ganeti_masterd.logical_units.verification.report import Finding, warning
 
-Answer = Mapping[str, Any]
+VerifyAnswer = Mapping[str, Any]
 
 
 def unusable(node: Node, answer: Any) -> Finding | None:
@@ -30,7 +30,7 @@ def unusable(node: Node, answer: Any) -> Finding | None:
     return None
 
 
-def setup_faults(node: Node, answer: Answer) -> Iterator[Finding]:
+def setup_faults(node: Node, answer: VerifyAnswer) -> Iterator[Finding]:
     """Yields what is wrong with the node's software, hypervisors and set-up."""
     release = answer["version"][1]
     if release != RELEASE_VERSION:
@@ -46,7 +46,7 @@ def setup_faults(node: Node, answer: Answer) -> Iterator[Finding]:
         yield Finding("ENODESETUP", node.name, f"node setup error: {'; '.join(map(str, setup))}")
 
 
-def time_faults(node: Node, answer: Answer, begin: float, end: float) -> Iterator[Finding]:
+def time_faults(node: Node, answer: VerifyAnswer, begin: float, end: float) -> Iterator[Finding]:
     """Yields how far the node's clock is off; it was asked between ``begin`` and ``end``."""
     try:
         seconds, micro = answer["time"]
@@ -67,7 +67,7 @@ def time_faults(node: Node, answer: Answer, begin: float, end: float) -> Iterato
     )
 
 
-def network_faults(node: Node, answer: Answer, *, is_master: bool) -> Iterator[Finding]:
+def network_faults(node: Node, answer: VerifyAnswer, *, is_master: bool) -> Iterator[Finding]:
     """Yields whom the node can't reach."""
     by_ssh = answer.get("nodelist")
     if by_ssh is None:
@@ -92,7 +92,7 @@ def network_faults(node: Node, answer: Answer, *, is_master: bool) -> Iterator[F
         yield Finding("ENODENET", node.name, text)
 
 
-def script_faults(node: Node, answer: Answer) -> Iterator[Finding]:
+def script_faults(node: Node, answer: VerifyAnswer) -> Iterator[Finding]:
     """Yields scripts of the administrators that are missing, and out-of-band programs."""
     broken = answer.get("user-scripts")
     if broken is None:
@@ -110,7 +110,7 @@ def script_faults(node: Node, answer: Answer) -> Iterator[Finding]:
 
 
 def storage_path_faults(
-    cluster: Cluster, node: Node, answer: Answer, *, is_master: bool
+    cluster: Cluster, node: Node, answer: VerifyAnswer, *, is_master: bool
 ) -> Iterator[Finding]:
     """Yields folders of file storage that can't be used, or must not be."""
     enabled = set(cluster.enabled_disk_templates)
@@ -135,7 +135,7 @@ def storage_path_faults(
             yield Finding(code, node.name, text)
 
 
-def read_hypervisor(picture: Picture, answer: Answer) -> Iterator[Finding]:
+def read_hypervisor(picture: Picture, answer: VerifyAnswer) -> Iterator[Finding]:
     """Paints what runs on a node and its free memory; yields what of it can't be told."""
     running = answer.get("instancelist")
     if isinstance(running, list):
@@ -154,7 +154,7 @@ def read_hypervisor(picture: Picture, answer: Answer) -> Iterator[Finding]:
         yield Finding("ENODERPC", picture.name, text)
 
 
-def bridge_faults(node: Node, answer: Answer, wanted: list[str]) -> Iterator[Finding]:
+def bridge_faults(node: Node, answer: VerifyAnswer, wanted: list[str]) -> Iterator[Finding]:
     """Yields bridges that the node hasn't got."""
     if not wanted:
         return
@@ -177,7 +177,7 @@ def ssh_faults(node: Node, answer: Any) -> Iterator[Finding]:
             yield Finding("ENODESSH", "", text)
 
 
-def _hypervisor_faults(node: Node, answer: Answer) -> Iterator[Finding]:
+def _hypervisor_faults(node: Node, answer: VerifyAnswer) -> Iterator[Finding]:
     hypervisors = answer.get("hypervisor")
     if isinstance(hypervisors, Mapping):
         for name, text in hypervisors.items():

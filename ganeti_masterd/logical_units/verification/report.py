@@ -95,7 +95,7 @@ def warning(code: str, name: str, text: str) -> Finding:
     return Finding(code, name, text, WARNING)
 
 
-class Report:
+class VerifyReport:
     """Writes findings to a job's log, and remembers whether one was an error."""
 
     def __init__(self, ctx: Context, op: Verifying) -> None:

@@ -17,7 +17,7 @@ from ganeti_masterd.rpc.interfaces import NodeResult
 _Text = str | None | UnsetType
 
 
-class PhysicalVolume(Struct):
+class ReportedVolume(Struct):
     """One row of ``pvlist``; the size is in MiB."""
 
     name: str
@@ -38,7 +38,7 @@ class Shape(Struct, rename=lambda name: name.replace("_", "-")):
     allowed_file_storage_paths: list[str] | UnsetType = UNSET
     vglist: dict[str, float] | _Text = UNSET
     lvlist: dict[str, Any] | _Text = UNSET
-    pvlist: list[PhysicalVolume] | _Text = UNSET
+    pvlist: list[ReportedVolume] | _Text = UNSET
     exclusive_pvs: list[tuple[str, list[str]]] | UnsetType | None = UNSET
     drbd_helper: tuple[bool, str | None] | UnsetType | None = UNSET
     drbd_list: list[int] | _Text = UNSET

@@ -13,7 +13,7 @@ from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.locking.levels import (
     Level,
-    Wanted,
+    WantedLocks,
     all_exclusive,
     all_shared,
     exclusive,
@@ -30,7 +30,7 @@ from ganeti_masterd.rpc.results import Dimensions
 _MIB = 1048576
 
 
-class Place(Struct, frozen=True):
+class DiskPlace(Struct, frozen=True):
     """A disk as part of its instance."""
 
     instance: Instance
@@ -68,7 +68,7 @@ class RepairDiskSizes(LogicalUnit[ClusterRepairDiskSizes], runs=ClusterRepairDis
         """Finds the instances named; none named means all."""
         self.names = tuple(snapshot.instance(name).name for name in self.op.instances)
 
-    def locks(self, level: Level, snapshot: Snapshot) -> Wanted:
+    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the instances, shares what is stored on their primary nodes."""
         if level is Level.INSTANCE:
             return exclusive(self.names) if self.names else all_exclusive
@@ -87,10 +87,10 @@ class RepairDiskSizes(LogicalUnit[ClusterRepairDiskSizes], runs=ClusterRepairDis
     def exec(self, ctx: Context) -> list[list[Any]]:
         """Corrects them; returns ``[instance, disk index, "size" or "spindles", value]`` each."""
         snapshot = ctx.snapshot()
-        places: dict[str, list[Place]] = {}
+        places: dict[str, list[DiskPlace]] = {}
         for instance in self._instances(snapshot):
             for index, disk in enumerate(snapshot.disks_of(instance)):
-                place = Place(instance, index, disk)
+                place = DiskPlace(instance, index, disk)
                 places.setdefault(instance.primary_node, []).append(place)
 
         def arguments(target: Target) -> list[Any]:
@@ -121,7 +121,7 @@ class RepairDiskSizes(LogicalUnit[ClusterRepairDiskSizes], runs=ClusterRepairDis
         return changed
 
     def _correct(
-        self, ctx: Context, place: Place, told: Dimensions | None, *, counts: bool
+        self, ctx: Context, place: DiskPlace, told: Dimensions | None, *, counts: bool
     ) -> Iterator[list[Any]]:
         """Corrects one disk; ``counts``: its node gives whole spindles to disks."""
         what = f"Disk {place.index} of instance {place.instance.name}"

@@ -8,7 +8,7 @@ from typing import Any
 from ganeti_masterd.config.objects import Cluster, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.logical_units.cluster.node_checks import volume_group_fault
-from ganeti_masterd.logical_units.verification.nodes import Answer
+from ganeti_masterd.logical_units.verification.nodes import VerifyAnswer
 from ganeti_masterd.logical_units.verification.pictures import Picture
 from ganeti_masterd.logical_units.verification.report import Finding, warning
 from ganeti_masterd.patterns import BadPattern, Pattern
@@ -18,7 +18,7 @@ MARGIN = 0.01
 
 
 def volume_group_faults(
-    cluster: Cluster, picture: Picture, answer: Answer, *, exclusive: bool
+    cluster: Cluster, picture: Picture, answer: VerifyAnswer, *, exclusive: bool
 ) -> Iterator[Finding]:
     """Yields what is wrong with a node's volume group; paints its physical volumes."""
     group, name = cluster.volume_group_name, picture.name
@@ -41,7 +41,7 @@ def volume_group_faults(
         yield from _exclusive_faults(picture, physical, answer.get("exclusive-pvs") or ())
 
 
-def volume_faults(cluster: Cluster, picture: Picture, answer: Answer) -> Iterator[Finding]:
+def volume_faults(cluster: Cluster, picture: Picture, answer: VerifyAnswer) -> Iterator[Finding]:
     """Paints a node's logical volumes; yields why that can't be done."""
     if cluster.volume_group_name is None:
         return
@@ -54,7 +54,7 @@ def volume_faults(cluster: Cluster, picture: Picture, answer: Answer) -> Iterato
         picture.volumes = volumes
 
 
-def group_space_faults(cluster: Cluster, node: Node, answer: Answer) -> Iterator[Finding]:
+def group_space_faults(cluster: Cluster, node: Node, answer: VerifyAnswer) -> Iterator[Finding]:
     """Yields why the room in a node's volume group can't be told."""
     group = cluster.volume_group_name
     groups = answer.get("vglist")
@@ -108,7 +108,7 @@ def orphan_volumes(
                 yield warning("ENODEORPHANLV", picture.name, f"volume {volume} is unknown")
 
 
-def drbd_faults(snapshot: Snapshot, node: Node, answer: Answer) -> Iterator[Finding]:
+def drbd_faults(snapshot: Snapshot, node: Node, answer: VerifyAnswer) -> Iterator[Finding]:
     """Yields what is wrong with DRBD's helper on a node, and with the minors in use."""
     helper = snapshot.cluster.drbd_usermode_helper
     if helper:

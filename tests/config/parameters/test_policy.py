@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.config.defaults import IPOLICY
 from ganeti_masterd.config.parameters.policy import (
-    Demand,
+    PolicyDemand,
     check_policy,
     check_policy_templates,
     updated_policy,
@@ -115,10 +115,10 @@ class PolicyTests(SynchronousTestCase):
         self.assertIn("not enabled on the cluster: blockdev, drbd", error.args[0])
 
 
-def demand(**change: Any) -> Demand:
+def demand(**change: Any) -> PolicyDemand:
     """Returns what a small instance takes, with changes."""
     sizes = {"memory": 128, "cpus": 1, "disk_sizes": [1024], "disk_types": ["plain"]}
-    return Demand(**{**sizes, "nics": 1, "spindles": 1, **change})
+    return PolicyDemand(**{**sizes, "nics": 1, "spindles": 1, **change})
 
 
 class ViolationTests(SynchronousTestCase):

@@ -13,7 +13,7 @@ from ganeti_masterd.errors import OpExecError, OpPrereqError, ReservationError
 from ganeti_masterd.locking.levels import BGL, Level, exclusive, shared
 from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.logical_units.nodes import addresses
-from ganeti_masterd.logical_units.nodes.addresses import Host
+from ganeti_masterd.logical_units.nodes.addresses import ResolvedHost
 from ganeti_masterd.logical_units.nodes.physical import faults
 from ganeti_masterd.testing.context import SynchronousContext
 from ganeti_masterd.testing.nodes import Failed
@@ -28,9 +28,9 @@ class AddScene(NodeScene):
 
     def setUp(self) -> None:
         super().setUp()
-        self.hosts = {"node5": Host("node5", ADDRESS)}
+        self.hosts = {"node5": ResolvedHost("node5", ADDRESS)}
 
-        def look_up(name: str, family: int) -> Host:
+        def look_up(name: str, family: int) -> ResolvedHost:
             self.assertEqual(family, socket.AF_INET)
             if name not in self.hosts:
                 raise OpPrereqError(f"{name} does not resolve", "resolver_error")
@@ -58,9 +58,9 @@ class RefusalTests(AddScene):
 
     def test_known(self) -> None:
         """A node that is there already, by its full name."""
-        self.hosts["n2"] = Host("node2", "203.0.113.9")
+        self.hosts["n2"] = ResolvedHost("node2", "203.0.113.9")
         for name in ("node2", "n2"):
-            self.hosts["node2"] = Host("node2", "203.0.113.9")
+            self.hosts["node2"] = ResolvedHost("node2", "203.0.113.9")
             self.assertEqual(
                 self.refused(name), ("Node node2 is already in the configuration", "already_exists")
             )
@@ -80,7 +80,7 @@ class RefusalTests(AddScene):
 
     def test_readd_as_another(self) -> None:
         """A node whose name now means another host isn't added again."""
-        self.hosts["node4"] = Host("node4.example.com", ADDRESS)
+        self.hosts["node4"] = ResolvedHost("node4.example.com", ADDRESS)
         self.assertEqual(
             self.refused("node4", readd=True),
             ("Node node4.example.com is not in the configuration", "unknown_entity"),
@@ -188,14 +188,14 @@ class RefusalTests(AddScene):
     def test_readd_without_instances(self) -> None:
         """A node that has instances stays able to have some."""
         self.add_instance("node3", "node4")
-        self.hosts["node4"] = Host("node4", self.node("node4").primary_ip)
+        self.hosts["node4"] = ResolvedHost("node4", self.node("node4").primary_ip)
         text, code = self.refused("node4", readd=True, vm_capable=False)
         self.assertIn("already holds instances", text)
         self.assertEqual(code, "wrong_state")
 
     def test_readd_addresses(self) -> None:
         """The secondary address has to be the one that it had."""
-        self.hosts["node4"] = Host("node4", self.node("node4").primary_ip)
+        self.hosts["node4"] = ResolvedHost("node4", self.node("node4").primary_ip)
         text, code = self.refused("node4", readd=True, secondary_ip="203.0.113.99")
         self.assertIn("Readded node doesn't have the same IP", text)
         self.assertEqual(code, "wrong_input")
@@ -262,7 +262,7 @@ class AddTests(AddScene):
 
     def test_full_name(self) -> None:
         """The name is the full one that the resolver knows, or the one given with an address."""
-        self.hosts["node5"] = Host("node5.example.com", ADDRESS)
+        self.hosts["node5"] = ResolvedHost("node5.example.com", ADDRESS)
         self.add()
         self.assertEqual(self.node("node5").name, "node5.example.com")
         self.add("NODE6.", primary_ip="203.0.113.6")
@@ -382,7 +382,7 @@ class ReaddTests(AddScene):
 
     def setUp(self) -> None:
         super().setUp()
-        self.hosts["node4"] = Host("node4", self.node("node4").primary_ip)
+        self.hosts["node4"] = ResolvedHost("node4", self.node("node4").primary_ip)
 
     def readd(self, **parameters: Any) -> Any:
         return self.add("node4", readd=True, **parameters)
@@ -432,7 +432,7 @@ class ReaddTests(AddScene):
 
     def test_stays_candidate(self) -> None:
         """One that is a candidate now counts as if it weren't there, and stays one."""
-        self.hosts["node3"] = Host("node3", self.node("node3").primary_ip)
+        self.hosts["node3"] = ResolvedHost("node3", self.node("node3").primary_ip)
         self.add("node3", readd=True)
         certs = self.ctx.snapshot().cluster.candidate_certs
         self.assertEqual(certs[self.node("node3").uuid], "digest of node3")
@@ -440,7 +440,7 @@ class ReaddTests(AddScene):
 
     def test_demoted(self) -> None:
         """A candidate that must not be one any more loses its certificate."""
-        self.hosts["node3"] = Host("node3", self.node("node3").primary_ip)
+        self.hosts["node3"] = ResolvedHost("node3", self.node("node3").primary_ip)
         self.nodes.answers["node_demote_from_mc"] = Failed("busy")
         self.add("node3", readd=True, master_capable=False)
         self.assertFalse(self.node("node3").master_candidate)
@@ -451,10 +451,10 @@ class ReaddTests(AddScene):
         """Another primary address is taken, if it is free."""
         self.alter("node1", secondary_ip="203.0.113.101")
         self.alter("node4", secondary_ip="203.0.113.104")
-        self.hosts["node4"] = Host("node4", "203.0.113.44")
+        self.hosts["node4"] = ResolvedHost("node4", "203.0.113.44")
         self.readd(secondary_ip="203.0.113.104")
         self.assertEqual(self.node("node4").primary_ip, "203.0.113.44")
-        self.hosts["node4"] = Host("node4", self.node("node2").primary_ip)
+        self.hosts["node4"] = ResolvedHost("node4", self.node("node2").primary_ip)
         self.assertEqual(
             self.refused("node4", readd=True, secondary_ip="203.0.113.104")[1],
             "resource_not_unique",
@@ -495,7 +495,7 @@ class ResolverTests(NodeScene):
         """The full name and the first address."""
         self.patch(socket, "getfqdn", lambda name: f"{name}.Example.com")
         self.patch(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", ("203.0.113.5", 0))])
-        self.assertEqual(addresses.look_up("n5", 2), Host("n5.example.com", "203.0.113.5"))
+        self.assertEqual(addresses.look_up("n5", 2), ResolvedHost("n5.example.com", "203.0.113.5"))
 
     def test_missing(self) -> None:
         """What the resolver says is passed on."""

@@ -13,8 +13,8 @@ from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.logical_units.nodes.roles import (
-    Decision,
     Role,
+    RoleDecision,
     check_power,
     decide,
     role_of,
@@ -36,7 +36,7 @@ class RoleTests(SynchronousTestCase):
         node = replace(with_role(snapshot.node("node3"), role), **values)
         return snapshot.with_object("nodes", node)
 
-    def decide(self, role: Role, *, size: int = 10, **parameters: Any) -> Decision:
+    def decide(self, role: Role, *, size: int = 10, **parameters: Any) -> RoleDecision:
         snapshot = self.cluster(role, size=size)
         return decide(snapshot, snapshot.node("node3"), request(**parameters))
 
