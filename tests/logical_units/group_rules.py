@@ -110,6 +110,7 @@ class GroupRules:
     def modify_network(
         self, name: str, gateway: str | None, more: list[str] | None, fewer: list[str] | None
     ) -> None:
+        before = {network.name: network for network in self.world.now.networks.values()}
         self.attempt(
             "OP_NETWORK_SET_PARAMS",
             network_name=name,
@@ -120,7 +121,7 @@ class GroupRules:
         for network in self.world.now.networks.values():
             pool = pool_of(network)
             assert network.gateway is None or pool.is_external(network.gateway)
-            assert pool.is_external(str(pool.subnet[0])) or name == network.name
+            assert name == network.name or network == before[network.name]
 
     @rule(name=networks, group=groups, check=st.booleans())
     def connect_network(self, name: str, group: str, check: bool) -> None:
