@@ -1,7 +1,7 @@
 """Ganeti's error classes, and how an error travels.
 
 Clients raise the class that a reply names, so the names and the tree are
-Ganeti's own (spec luxi 1). A LUXI error result, and the result of a failed
+Ganeti's own (protocol/luxi.rst, Framing). A LUXI error result, and the result of a failed
 opcode, is ``[class name, [args...]]``: :func:`encode_error` makes it,
 :func:`decode_error` reads it back.
 """
@@ -251,7 +251,7 @@ def encode_error(error: BaseException) -> list[Any]:
     """Returns ``[class name, [args...]]`` for any exception.
 
     An exception that isn't one of Ganeti's becomes an ``OpExecError`` with its
-    text, as clients could not raise it (spec queue 5).
+    text, as clients could not raise it (protocol/queue.rst, Running an opcode).
     """
     for cls in type(error).__mro__:
         if ERRORS.get(cls.__name__) is cls:

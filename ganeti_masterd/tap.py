@@ -27,7 +27,7 @@ def make_service(options: Options) -> IService:
     """Checks what must hold before the process detaches; returns the service.
 
     Raises ``SystemExit`` with the exit code that the caller is to see, after a
-    message (docs/protocol/startup.rst, Checks before the start).
+    message (protocol/startup.rst, Checks before the start).
     """
     # Late, as importing the service takes a while that --help need not take.
     from ganeti_masterd.startup.checks import StartRefused

@@ -41,7 +41,10 @@ class Head(Struct, frozen=True):
 
 
 class ListedAnswer(Struct, frozen=True):
-    """What the daemon answers to Query: rows of ``[status, value]`` (spec luxi 2)."""
+    """What the daemon answers to Query: rows of ``[status, value]``.
+
+    See protocol/luxi.rst, Methods.
+    """
 
     fields: list[Head]
     data: list[list[tuple[int, Any]]] = []

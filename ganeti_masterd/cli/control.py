@@ -14,7 +14,7 @@ from ganeti_masterd.cli.words import counted
 #: How long the daemon may take over one round of archiving, seconds.
 ARCHIVE_ROUND = 30.0
 
-#: The age that stands for all jobs that have ended (spec luxi 2, AutoArchiveJobs).
+#: The age that stands for all jobs that have ended (protocol/luxi.rst, Methods, AutoArchiveJobs).
 ALL_AGES = -1.0
 
 

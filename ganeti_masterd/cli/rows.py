@@ -1,7 +1,7 @@
 """What the daemon answers about jobs, as typed values.
 
 Each class is one question: its fields are the LUXI fields that are asked for, in order
-(spec luxi 2, QueryJobs).
+(protocol/luxi.rst, Methods, QueryJobs).
 """
 
 from __future__ import annotations

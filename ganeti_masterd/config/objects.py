@@ -263,7 +263,10 @@ class Network(Taggable, frozen=True, kw_only=True, dict=True):
 
 
 class FilterRule(ConfigObject, frozen=True, kw_only=True, dict=True):
-    """A rule that decides which jobs may run (spec queue 3); it has no serial of its own."""
+    """A rule that decides which jobs may run; it has no serial.
+
+    See protocol/queue.rst, Order and filter rules.
+    """
 
     watermark: int
     priority: int

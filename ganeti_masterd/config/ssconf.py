@@ -17,7 +17,9 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def ssconf_values(snapshot: Snapshot) -> dict[str, list[str]]:
-    """Returns the lines of all 34 files by key, as ``write_ssconf_files`` takes them (spec rpc 5).
+    """Returns the lines of all 34 files by key, as ``write_ssconf_files`` takes them.
+
+    See protocol/rpc.rst, Objects as arguments.
 
     Lists of nodes and instances are in natural order; candidates, as in the
     real files, by uuid. Don't change the lists: the next call may return them again.

@@ -1,6 +1,6 @@
 """The configuration as it lives: what is published, what is pending, and who is told.
 
-Changes apply to the tip; readers see only what is committed (DESIGN, journal
+Changes apply to the tip; readers see only what is committed (architecture.rst, journal
 rule 1). Reactor thread only; the snapshots themselves go anywhere.
 """
 

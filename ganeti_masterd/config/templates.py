@@ -1,6 +1,6 @@
 """Disk templates: everything that depends on which one a disk has, in one table. Pure.
 
-Facts of real daemon 3.0.2 (docs/protocol/disks.rst, Disk templates).
+Facts of real daemon 3.0.2 (protocol/disks.rst, Disk templates).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Running an opcode's hooks: where, with which environment, and what they decide.
 
-Spec queue 5, rpc 6. Scripts run on nodes, through the node RPC. One that fails
-before the opcode aborts it; a node that can't be reached, and anything that
-fails afterwards, is only logged.
+See protocol/queue.rst, Running an opcode, and protocol/rpc.rst, Hooks. Scripts run on
+nodes, through the node RPC. One that fails before the opcode aborts it; a node that
+can't be reached, and anything that fails afterwards, is only logged.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Waiting for locks takes no thread: a level is asked for, and the answer either
 is there at once or comes by Deferred, while the job's slot goes to another.
 Only then is ``running`` made durable, and only after that does the opcode get
-a thread (DESIGN, "How a request travels").
+a thread (architecture.rst, "How a request travels").
 """
 
 from __future__ import annotations

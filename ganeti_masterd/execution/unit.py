@@ -1,7 +1,7 @@
 """The blocking stretch of one opcode: check, hooks, exec, in one pool thread.
 
-The order of the steps is spec queue 5's. A dry run ends after the hooks that
-come before.
+The order of the steps is that of protocol/queue.rst, Running an opcode. A dry run ends after the
+hooks that come before.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which of several candidates' files a new master goes on with. Pure.
 
 Each candidate got the old master's states in an order of which every beginning
-can be taken over (DESIGN, replication rules). So the newest of each single file,
+can be taken over (replication.rst). So the newest of each single file,
 wherever it is, makes a state that can be taken over, and that lacks nothing which
 any of these candidates has. What belongs to another master's time is left out
 as a whole.

@@ -2,7 +2,8 @@
 
 Reactor thread only. Rules are weighed when a job comes in, when its last
 dependency has ended, and for all queued jobs whenever the rules change; a job
-that is under way is left alone (spec queue 3). A job held back stands in a set
+that is under way is left alone
+(protocol/queue.rst, Order and filter rules). A job held back stands in a set
 and costs nothing until then.
 """
 

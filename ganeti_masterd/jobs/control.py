@@ -1,6 +1,7 @@
 """What clients may do to a job: cancel, kill, change its priority, archive it.
 
-The answers are those of spec queue 4; each is given once its effect is durable.
+The answers are those of protocol/queue.rst, Cancel, priority, dependencies; each is given once
+its effect is durable.
 """
 
 from __future__ import annotations

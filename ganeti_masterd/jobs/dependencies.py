@@ -1,7 +1,8 @@
 """Which jobs wait for which others, and what a job's end means for those.
 
 Pure. A job that depends on others stays queued until each has ended
-(spec queue 1 and 4). An id that is unknown is refused before it gets here.
+(protocol/queue.rst, States of jobs; Cancel, priority, dependencies). An id that is unknown is
+refused before it gets here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ganeti_masterd.constants import (
     STATUSES_FINALIZED,
 )
 
-#: What an empty list of states asks for (spec luxi 4).
+#: What an empty list of states asks for (protocol/luxi.rst, Opcodes).
 DEFAULT_STATES = frozenset({STATUS_SUCCESS, STATUS_ERROR})
 
 

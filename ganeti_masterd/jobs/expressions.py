@@ -1,6 +1,6 @@
 """Boolean expressions of filter rules: from nested lists to a test of named values.
 
-Pure. The operators are those of queries (spec luxi 3), but nothing is assumed
+Pure. The operators are those of queries (protocol/luxi.rst, Filters), but nothing is assumed
 about data that isn't there: an expression that meets a missing field, or a
 value that the operator can't be used on, has no answer, and what has no answer
 doesn't match, also under ``!`` (real luxid 3.0.2). Parts of ``&`` and ``|``

@@ -1,6 +1,6 @@
 """Where job files are, and what is in them when the daemon starts.
 
-Ganeti's own layout (spec queue 2): ``job-N`` in the queue's folder,
+Ganeti's own layout (protocol/queue.rst, Files of the queue): ``job-N`` in the queue's folder,
 ``archive/<N div 10000>/job-N`` once archived, ``serial`` with the last id
 given. The journal writes these files; here they are only found and read, and a
 file that can't be understood is set aside.
@@ -140,7 +140,10 @@ class LoadedJobs(msgspec.Struct, frozen=True):
 
 
 def load(folder: QueueFolder) -> LoadedJobs:
-    """Reads every live job file. A bad one is reported, never fatal (spec queue 5)."""
+    """Reads every live job file. A bad one is reported, never fatal.
+
+    See protocol/queue.rst, Restart, take-over, hand-back.
+    """
     jobs: dict[int, Job] = {}
     corrupt: dict[int, str] = {}
     for job_id in folder.live_ids():

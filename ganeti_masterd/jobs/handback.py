@@ -1,7 +1,8 @@
 """Job files as a daemon that died left them, made fit for whoever comes next.
 
 luxid never recovers a job file that is waiting, running or canceling without a
-livelock: it stays so for good (spec queue 5, hand-back). So the rules of a
+livelock: it stays so for good
+(protocol/queue.rst, Restart, take-over, hand-back). So the rules of a
 restart are applied to the files themselves. Blocking; nobody else may be at
 work on the queue, and its journal must be empty.
 """

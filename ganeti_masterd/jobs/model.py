@@ -3,7 +3,7 @@
 Pure: no clock, no I/O. A :class:`Job` never changes; each function below
 returns a new one, or raises :class:`~ganeti_masterd.errors.ProgrammerError`
 for a step that :data:`STEPS` doesn't allow. The structs are laid out as
-Ganeti's job files are (spec queue 2), so encoding a job makes its file.
+Ganeti's job files are (protocol/queue.rst, Files of the queue), so encoding a job makes its file.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Job(Struct, frozen=True, gc=False):
 
     @property
     def status(self) -> str:
-        """The status of the whole job (spec queue 1)."""
+        """The status of the whole job (protocol/queue.rst, States of jobs)."""
         return status_of([op.status for op in self.ops])
 
     @property
@@ -135,7 +135,7 @@ class Job(Struct, frozen=True, gc=False):
 
 
 def status_of(statuses: Sequence[str]) -> str:
-    """Returns a job's status from those of its opcodes (spec queue 1)."""
+    """Returns a job's status from those of its opcodes (protocol/queue.rst, States of jobs)."""
     last = STATUS_QUEUED
     success = True
     for status in statuses:
@@ -238,7 +238,7 @@ def fail(job: Job, index: int, error: Any, now: float) -> Job:
 
 
 def wait_again(job: Job, index: int) -> Job:
-    """A running opcode goes back to wait for resources (spec queue 5)."""
+    """A running opcode goes back to wait for resources (protocol/queue.rst, Running an opcode)."""
     op = job.ops[index]
     _step(op, STATUS_WAITING)
     return replace(

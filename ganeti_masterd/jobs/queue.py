@@ -2,7 +2,7 @@
 
 Reactor thread only. A change is applied to the *tip* first and committed to
 the journal; once it is durable it is *published*: readers, waiting clients,
-dependants and the scheduler see it then, never earlier (DESIGN, journal rule
+dependants and the scheduler see it then, never earlier (architecture.rst, journal rule
 1). A commit that fails drops the tips back to what is published.
 
 The queue decides nothing about opcodes: whoever executes them registers with

@@ -1,4 +1,6 @@
-"""What becomes of the jobs that a stopped daemon left behind (spec masterd 7, queue 5).
+"""What becomes of the jobs that a stopped daemon left behind.
+
+See protocol/startup.rst, Stop and protocol/queue.rst, Restart, take-over, hand-back.
 
 Jobs that were queued or waited for locks are queued again. One that was
 running, or being cancelled, ends in error: what it had done by then is not

@@ -1,4 +1,6 @@
-"""Filter rules and rate limits: what they decide about a job (spec queue 3, gnt-filter(8)).
+"""Filter rules and rate limits: what they decide about a job.
+
+See protocol/queue.rst, Order and filter rules, and gnt-filter(8).
 
 Pure. Rules are weighed in the order of priority, watermark and uuid. A rule
 applies to a job if all its predicates match; the first that applies and isn't

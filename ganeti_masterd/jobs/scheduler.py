@@ -5,7 +5,8 @@ for a lock gives its slot back, as it costs nothing while it waits; once it has
 its locks it *resumes*: it takes the next free slot before any job that holds
 no locks yet. ``max_blocked`` bounds how many jobs may stand in the lock table.
 
-A job may come with limits of its own (filter rules and reasons, spec queue 3):
+A job may come with limits of its own
+(filter rules and reasons, protocol/queue.rst, Order and filter rules):
 no more than so many jobs with the same limit are under way at a time, those
 that wait for locks included. A job that meets a full limit is put into that
 limit's own line and costs nothing until the limit has room.

@@ -2,7 +2,7 @@
 
 A submission is one journal commit, whether it holds one job or thousands; the
 ids are answered once it is durable. Ids come from a block that is reserved
-durably before any of it is given (DESIGN, journal rule 5).
+durably before any of it is given (architecture.rst, journal rule 5).
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Submission:
     def prepare(self, jobs: Sequence[Sequence[Opcode]]) -> tuple[list[Job], list[Row]]:
         """Gives ids to jobs that an opcode submits; returns them with the rows they need.
 
-        The caller commits both, together with its own change (DESIGN, "Life of
-        an opcode"); the jobs exist once that is durable.
+        The caller commits both, together with its own change
+        (architecture.rst, "How a request travels"); the jobs exist once that is durable.
         """
         refused = self._refusal(len(jobs), True)
         if refused is not None:

@@ -2,7 +2,8 @@
 
 Reactor thread only; the disk thread writes. Other tools read these files, so
 they are Ganeti's own: ``queue/drain`` exists or not, ``watcher.pause`` holds
-seconds since the epoch (spec queue 2, masterd 8).
+seconds since the epoch
+(protocol/queue.rst, Files of the queue and protocol/startup.rst, Files of the queue).
 """
 
 from __future__ import annotations

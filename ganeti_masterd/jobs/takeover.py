@@ -1,4 +1,4 @@
-"""Jobs of luxid that outlive it (spec queue 5, take-over).
+"""Jobs of luxid that outlive it (protocol/queue.rst, Restart, take-over, hand-back).
 
 luxid runs each job in a process of its own, which holds a POSIX lock on the
 file that the job calls its livelock, and goes on when luxid ends. Such a job

@@ -1,7 +1,7 @@
 """Digests of file contents, and the chain of them that each job's rows form.
 
 Every job row is stored with the digest of the file that it replaces (its
-base) and of the file that it makes (DESIGN, journal rule 2). The base of a
+base) and of the file that it makes (architecture.rst, journal rule 2). The base of a
 row is what the row before it makes; a job that the journal has not touched
 yet has the digest of its file on disk.
 """

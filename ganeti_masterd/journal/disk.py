@@ -24,7 +24,7 @@ class RealDisk:
     ``groups`` gives the group (gid) of a directory and what is made below, or of a
     file and the temporary one that takes its place, ``FILE.SUFFIX``; the longest
     path that fits decides; elsewhere the process's own group stays. Readers such as
-    confd and noded have their rights by group (spec masterd 10).
+    confd and noded have their rights by group (protocol/startup.rst, Files and their owners).
     """
 
     def __init__(self, groups: Mapping[str, int] | None = None) -> None:

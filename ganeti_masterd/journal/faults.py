@@ -47,7 +47,9 @@ class JournalInUse(JournalError):
 
 
 class JournalSetAside(JournalError):
-    """A journal was set aside and waits for the operator's decision (DESIGN, journal rule 4).
+    """A journal was set aside and waits for the operator's decision.
+
+    See architecture.rst, journal rule 4.
 
     ``jobs`` lists ``(job id, status)`` of the jobs in it, by id; ``reason``
     says what did not fit. None of its jobs was replayed.

@@ -1,4 +1,7 @@
-"""Where Ganeti's own files stand, and how one of them is replaced (spec queue 2)."""
+"""Where Ganeti's own files stand, and how one of them is replaced.
+
+See protocol/queue.rst, Files of the queue.
+"""
 
 from __future__ import annotations
 

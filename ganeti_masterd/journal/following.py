@@ -1,6 +1,6 @@
 """How Ganeti's files follow the journal: one round, as a generator of short steps.
 
-The order is what keeps the files safe for whoever reads them next (DESIGN,
+The order is what keeps the files safe for whoever reads them next (architecture.rst,
 journal rule 3): serial, config.data, job files, archive moves, each directory
 synced, and only then the rows dropped. A job's file is never ahead of its
 configuration or of the serial, whatever the crash.

@@ -15,7 +15,7 @@ class IJournal(Interface):
     """Makes changes durable, in order, many in one transaction. Reactor thread only.
 
     The caller applies a change to its tip first, then commits its rows; readers
-    see it when ``publish`` runs. (DESIGN, journal rule 1.)
+    see it when ``publish`` runs. (architecture.rst, journal rule 1.)
     """
 
     backlog: int = Attribute("Rows that Ganeti's own files don't hold yet.")

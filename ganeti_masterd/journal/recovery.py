@@ -157,7 +157,7 @@ def misfit(
 
     They fit if cluster and master are the same, config.data and serial are as
     this journal wrote them or was about to, and each job's file is one that
-    its rows replace or make (DESIGN, journal rules 2 and 4).
+    its rows replace or make (architecture.rst, journal rules 2 and 4).
     """
     if header.cluster != identity.cluster:
         return f"it belongs to cluster {header.cluster}, not {identity.cluster}"

@@ -1,6 +1,6 @@
 """Journals that don't fit the files: set aside, listed, resolved by the operator.
 
-Another daemon or another master was at work since they were written (DESIGN,
+Another daemon or another master was at work since they were written (architecture.rst,
 journal rule 4). Nothing of them is replayed until ``gnt-luxi recover`` says
 which side is right; while one stands there, no journal opens beside it.
 """
@@ -125,7 +125,10 @@ def _statuses(held: Entries) -> list[tuple[int, str]]:
 
 
 def _status(body: bytes) -> str:
-    """Returns a job's state by its document (spec queue 1), "unknown" for no document."""
+    """Returns a job's state by its document, "unknown" for no document.
+
+    See protocol/queue.rst, States of jobs.
+    """
     try:
         statuses = [opcode.status for opcode in msgspec.json.decode(body, type=_Document).ops]
     except msgspec.DecodeError:

@@ -74,7 +74,7 @@ class Entries(Struct):
 
 
 class JournalHeader(Struct, frozen=True):
-    """Whose journal it is, and which files it fits (DESIGN, journal rule 4).
+    """Whose journal it is, and which files it fits (architecture.rst, journal rule 4).
 
     ``config`` and ``serial`` are the digests that config.data and serial may
     have on disk: as last written, and as about to be written. ``reason`` is

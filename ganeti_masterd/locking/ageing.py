@@ -1,4 +1,7 @@
-"""How a request grows more urgent while it waits for locks (spec queue 5). Pure."""
+"""How a request grows more urgent while it waits for locks. Pure.
+
+See protocol/queue.rst, Running an opcode.
+"""
 
 from __future__ import annotations
 

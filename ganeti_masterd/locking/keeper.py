@@ -34,7 +34,7 @@ from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
-#: Seconds between two tries of an opportunistic request (spec queue 5).
+#: Seconds between two tries of an opportunistic request (protocol/queue.rst, Running an opcode).
 RETRY: Final = 2.0
 
 #: Seconds after which an opportunistic request waits for all that it named.

@@ -2,7 +2,7 @@
 
 Locks are taken level by level, downwards, which is what makes deadlock
 impossible. At the cluster level there is one lock, :data:`BGL`; instances are
-locked by name, everything else by uuid (spec luxi 3).
+locked by name, everything else by uuid (protocol/luxi.rst, Filters).
 
 A logical unit declares a :class:`WantedLocks` for each level, made by
 :func:`exclusive`, :func:`shared`, :func:`opportunistic`, or one of the values

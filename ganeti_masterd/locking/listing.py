@@ -1,4 +1,7 @@
-"""What the lock query shows: one row for each lock that is held or awaited (spec luxi 3)."""
+"""What the lock query shows: one row for each lock that is held or awaited.
+
+See protocol/luxi.rst, Filters.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The logical unit: one opcode's locks, checks and work, and their registry.
 
-A unit declares and does; it never touches Twisted (DESIGN, "Life of an
-opcode"). ``expand`` and ``locks`` run in the reactor and must be pure and
-quick; ``prepare``, ``check`` and ``exec`` run in a pool thread and may block.
+A unit declares and does; it never touches Twisted (architecture.rst, "How a request
+travels"). ``expand`` and ``locks`` run in the reactor and must be pure and quick;
+``prepare``, ``check`` and ``exec`` run in a pool thread and may block.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""LUXI's methods as Python methods, shared by both clients (spec luxi 2).
+"""LUXI's methods as Python methods, shared by both clients (protocol/luxi.rst, Methods).
 
 Each sends one request. The blocking client returns the result described, the Twisted
 client a Deferred of it. Errors are those of :mod:`ganeti_masterd.errors`, as the server

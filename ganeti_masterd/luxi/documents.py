@@ -2,7 +2,8 @@
 
 Beyond what msgspec refuses by itself (bad syntax, invalid UTF-8, lone surrogates, NaN,
 infinities, anything after the document) a request must not name a key twice in one
-object, nor be nested too deep (spec luxi 1). Integers are exact up to Python's own limit
+object, nor be nested too deep
+(protocol/luxi.rst, Framing). Integers are exact up to Python's own limit
 of 4,300 digits; longer ones are refused, as they would cost quadratic time.
 """
 

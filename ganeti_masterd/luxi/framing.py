@@ -1,6 +1,6 @@
 """Framing: a stream of chunks in, whole LUXI messages out.
 
-A message ends with the byte 0x03 (spec luxi 1). JSON can't hold that byte bare, so
+A message ends with the byte 0x03 (protocol/luxi.rst, Framing). JSON can't hold that byte bare, so
 nothing needs escaping.
 """
 

@@ -1,4 +1,4 @@
-"""Requests and replies of LUXI: from bytes to values and back (spec luxi 1).
+"""Requests and replies of LUXI: from bytes to values and back (protocol/luxi.rst, Framing).
 
 Bytes here are whole messages without their end byte. A reply is compact JSON without
 a version, as that of the 3.x server. Text goes out as UTF-8.

@@ -1,4 +1,4 @@
-"""What must not be shown, or not be written to disk (spec luxi 4).
+"""What must not be shown, or not be written to disk (protocol/luxi.rst, Opcodes).
 
 Private OS parameters are on disk but in no answer; secret ones are in neither.
 Both functions take an ``input`` as ``encode_opcode`` makes it or a job file has

@@ -1,4 +1,4 @@
-"""What the operators of filters mean for one value (spec luxi 3, real luxid 3.0.2).
+"""What the operators of filters mean for one value (protocol/luxi.rst, Filters, real luxid 3.0.2).
 
 A value is what a field's function returned for a normal cell: JSON types. A
 value that the operator can't be used on raises ``ParameterError`` (or what

@@ -76,7 +76,9 @@ class QueryEngine:
     def query(
         self, resource: str, names: Sequence[str], filter_: Any = None
     ) -> QueryAnswer | Deferred[QueryAnswer]:
-        """Returns ``{"fields": [...], "data": [[[status, value], ...], ...]}`` (spec luxi 2, 3).
+        """Returns ``{"fields": [...], "data": [[[status, value], ...], ...]}``.
+
+        See protocol/luxi.rst, Methods and protocol/luxi.rst, Filters.
 
         ``names`` are fields; ``filter_`` is nested lists, null for all rows.
         Raises ``OpPrereqError`` for an unknown resource or name, ``wrong_input`` for a
@@ -171,7 +173,7 @@ class QueryEngine:
     def query_jobs(
         self, ids: Sequence[int] | None, fields: Sequence[str], null_rows: bool = False
     ) -> Rows | Deferred[Rows]:
-        """Returns rows of bare values for QueryJobs (spec luxi 2).
+        """Returns rows of bare values for QueryJobs (protocol/luxi.rst, Methods).
 
         In the order asked, each job once; null or no ids mean all that aren't
         archived, and those too if the field ``archived`` is asked for. A missing

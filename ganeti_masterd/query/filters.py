@@ -1,4 +1,4 @@
-"""Filters: from nested lists to a predicate over rows (spec luxi 3).
+"""Filters: from nested lists to a predicate over rows (protocol/luxi.rst, Filters).
 
 :func:`compile_filter` reads a filter once, and refuses what is malformed, too
 deep, or names a field that doesn't exist. :meth:`Filter.predicate` makes the

@@ -1,4 +1,4 @@
-"""States as calls of noded's (spec rpc 5)."""
+"""States as calls of noded's (protocol/rpc.rst, Objects as arguments)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ganeti_masterd.replication.states import (
 )
 from ganeti_masterd.rpc.wire import file_content
 
-#: config.data on another node: a regular file of mode 0640, and who owns it (spec masterd 10).
+#: config.data on another node: a regular file of mode 0640, and who owns it
+#: (protocol/startup.rst, Files and their owners).
 CONFIG_MODE = 0o100640
 CONFIG_OWNER = "gnt-masterd"
 CONFIG_GROUP = "gnt-confd"

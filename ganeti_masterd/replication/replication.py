@@ -2,7 +2,8 @@
 
 Master candidates but this node get the queue and config.data, each by a stream
 of its own. Every online node, this one among them, gets the simple
-configuration, and all but this one the watcher's pause (spec rpc 3, 7).
+configuration, and all but this one the watcher's pause
+(protocol/rpc.rst, Addresses and recipients and protocol/rpc.rst, Order of calls).
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def states_of(rows: Sequence[Row], image: Callable[[], SentImage]) -> list[Repli
     ``image`` gives config.data with the commit's changes. The serial goes before
     jobs that have ids of its block, config.data before the jobs that are committed
     with it; jobs keep their order. Log lines go with their job's next state
-    (spec queue 2), so a commit of these alone changes nothing.
+    (protocol/queue.rst, Files of the queue), so a commit of these alone changes nothing.
     """
     if len(rows) == 1 and type(row := rows[0]) is JobRow:
         return [ArchiveMove(row.job_id) if row.archived else job_file(row.job_id, row.body)]

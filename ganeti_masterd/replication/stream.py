@@ -3,7 +3,7 @@
 Publications are numbered by whoever offers them. The watermark is the highest
 number up to which the candidate holds everything (or something newer).
 
-What the order promises (DESIGN, "Replication rules"):
+What the order promises (replication.rst):
 
 - config.data goes before the final state of the job that changed it;
 - a job's ``running`` goes before a config.data that the job changed;
@@ -32,7 +32,8 @@ from ganeti_masterd.replication.states import (
 )
 
 #: How many job files are on their way to a candidate at once. noded does the
-#: most of a call (fork, TLS) beside others; a higher number gains little (spec rpc 4).
+#: most of a call (fork, TLS) beside others; a higher number gains little
+#: (protocol/rpc.rst, Cost of a call).
 WIDTH = 4
 
 #: How many moves to the archive go in one call.

@@ -1,4 +1,7 @@
-"""LUXI methods of the queue's filter rules (spec luxi 2, queue 3)."""
+"""LUXI methods of the queue's filter rules.
+
+See protocol/luxi.rst, Methods and protocol/queue.rst, Order and filter rules.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The table of node calls: every call that a node daemon knows, declared once.
 
-Names, argument order and time-outs are noded 3.0.2's (spec rpc 1, 5), payload
+Names, argument order and time-outs are noded 3.0.2's
+(protocol/rpc.rst, HTTP and protocol/rpc.rst, Objects as arguments), payload
 types are those of :mod:`ganeti_masterd.rpc.results`. Look a call up with
 ``CALLS["node_info"]``; an unknown name raises ``ProgrammerError``.
 """

@@ -2,7 +2,7 @@
 
 ``server.pem`` (the same key and certificate on every node) is the one thing
 that is trusted; ``client.pem`` is this node's own certificate, whose digest the
-nodes know (spec rpc 2). No system authority has a say. The files are looked at
+nodes know (protocol/rpc.rst, TLS). No system authority has a say. The files are looked at
 before each call and read again when they changed, as renew-crypto does it.
 
 Ganeti's own certificates carry no names, so a node must show exactly the
@@ -66,7 +66,7 @@ class Certificates:
         """Takes the paths of ``server.pem`` and ``client.pem``; reads nothing yet.
 
         While there is no ``client.pem``, ``server.pem`` is shown in its place, which
-        nodes accept as long as they know of no client certificate (spec rpc 2).
+        nodes accept as long as they know of no client certificate (protocol/rpc.rst, TLS).
         """
         self._server = server
         self._client = client

@@ -25,7 +25,7 @@ from ganeti_masterd.errors import ProgrammerError
 
 P = TypeVar("P")
 
-# Time-out classes, in seconds over the whole call (spec rpc 1).
+# Time-out classes, in seconds over the whole call (protocol/rpc.rst, HTTP).
 URGENT = RPC_TMO_URGENT
 FAST = RPC_TMO_FAST
 NORMAL = RPC_TMO_NORMAL

@@ -72,7 +72,7 @@ class _Unpooled(HTTPConnectionPool):
     """Keeps no connection, and yet asks for none to be closed.
 
     A request that says ``Connection: close`` costs 40 ms with noded, which closes
-    anyway (spec rpc 1). A peer that doesn't is hung up on.
+    anyway (protocol/rpc.rst, HTTP). A peer that doesn't is hung up on.
     """
 
     def _putConnection(self, key: Any, connection: Any) -> None:

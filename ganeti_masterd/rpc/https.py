@@ -1,6 +1,7 @@
 """Real node daemons over HTTPS: :class:`HTTPSNodes`, the door to a real cluster.
 
-Everything that noded wants of a client (spec rpc 1 to 3): one request a
+Everything that noded wants of a client
+(protocol/rpc.rst, HTTP and protocol/rpc.rst, Addresses and recipients): one request a
 connection, TLS pinned to the cluster's certificate, one timer over each whole
 call, a bound on the calls in flight to a node. A failure of any kind is a
 result with words in it. Nothing is ever retried: a call whose answer is lost

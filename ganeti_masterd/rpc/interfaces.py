@@ -1,6 +1,6 @@
 """What stands at the door to the nodes: :class:`INodeRPC` and its values.
 
-Names, positional JSON arguments and payloads are noded's own (spec rpc). Two
+Names, positional JSON arguments and payloads are noded's own (protocol/rpc.rst). Two
 things answer behind the door: real node daemons over HTTPS, or simulated
 nodes. Nothing above it knows which.
 """

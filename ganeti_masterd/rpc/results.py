@@ -1,7 +1,7 @@
 """Payloads of node calls as typed values, and the texts of calls without one.
 
 noded answers plain JSON; the structs below give the payloads of the common
-calls a type (docs/protocol/rpc.rst, Payloads). :func:`typed` reads a
+calls a type (protocol/rpc.rst, Payloads). :func:`typed` reads a
 payload, and turns a malformed one into a failure.
 
 The functions at the end make the results of calls that got no answer, with the
@@ -201,7 +201,10 @@ def typed(result: NodeResult[Any], call: Call[P]) -> NodeResult[P]:
 
 
 def read_answer(target: Target, procedure: str, answer: Any) -> NodeResult[Any]:
-    """Reads what a node daemon sent, the decoded ``[success, payload]`` (spec rpc 1)."""
+    """Reads what a node daemon sent, the decoded ``[success, payload]``.
+
+    See protocol/rpc.rst, HTTP.
+    """
     if not isinstance(answer, (list, tuple)):
         fault = f"RPC layer error: invalid result type {type(answer).__name__}, wanted a list"
     elif len(answer) != 2:

@@ -1,7 +1,7 @@
 """Who may be called next at one node: the bound on calls in flight, urgent ones first.
 
 A node daemon serves 21 calls at once and lets others wait before it has even
-looked at them (spec rpc 1, Parallelism). So calls wait here, where an urgent
+looked at them (protocol/rpc.rst, Parallel calls, Parallelism). So calls wait here, where an urgent
 one can overtake; neither calls that may last for hours nor a crowd of others take
 all the room, so that job files and live queries always get through. Plain
 Python; knows no node, no clock.

@@ -1,8 +1,9 @@
 r"""Requests and answers as bytes: ASCII JSON, virtual paths, contents of files.
 
 Real noded counts a body's length in characters, so everything beyond ASCII
-travels as ``\u`` escapes (spec rpc 1). In a virtual cluster the paths of some
-calls travel without the node's root (spec rpc 3); which ones is declared with
+travels as ``\u`` escapes (protocol/rpc.rst, HTTP). In a virtual cluster the paths of some
+calls travel without the node's root
+(protocol/rpc.rst, Addresses and recipients); which ones is declared with
 the call (:class:`~ganeti_masterd.rpc.declarations.ArgumentForm`). Nothing here says in
 an error what a body holds: it may hold secrets.
 """
@@ -33,7 +34,8 @@ _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
 def file_content(data: bytes) -> list[Any]:
     """Returns a file's content as it travels: ``[0, text]``, or if it is no text ``[1, base64]``.
 
-    Plain text is the rule: on a LAN compressing costs more time than it saves (spec rpc 1).
+    Plain text is the rule: on a LAN compressing costs more time than it saves
+    (protocol/rpc.rst, HTTP).
     """
     try:
         return [0, data.decode("ascii")]

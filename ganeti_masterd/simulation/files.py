@@ -27,7 +27,7 @@ calls = Implementations()
 ARCHIVE_DIR = QUEUE_DIR + "/archive"
 DRAIN_FILE = QUEUE_DIR + "/drain"
 
-#: What noded lets itself be sent, by local path (spec rpc 5).
+#: What noded lets itself be sent, by local path (protocol/rpc.rst, Objects as arguments).
 UPLOADS = frozenset(
     {
         CONFIG_FILE,

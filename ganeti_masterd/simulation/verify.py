@@ -1,4 +1,4 @@
-"""``node_verify``: one check for each key of the request (spec rpc 6)."""
+"""``node_verify``: one check for each key of the request (protocol/rpc.rst, Payloads)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Under whose rights the daemon works: users, groups, and giving up root (spec masterd 3, 10)."""
+"""Under whose rights the daemon works: users, groups, and giving up root.
+
+See protocol/startup.rst, Checks before the start and protocol/startup.rst, Files and their owners.
+"""
 
 from __future__ import annotations
 

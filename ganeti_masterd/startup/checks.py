@@ -1,4 +1,6 @@
-"""What must hold before the process detaches, in its order (spec masterd 3, points 0 to 4).
+"""What must hold before the process detaches, in its order.
+
+See protocol/startup.rst, Checks before the start, points 0 to 4.
 
 Here nothing stays open: neither a lock nor a database survives a fork, and
 whoever starts the daemon hears why it can't from here, as twistd passes on no

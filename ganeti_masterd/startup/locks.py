@@ -2,8 +2,8 @@
 
 luxid and wconfd hold POSIX locks on theirs, Ganeti's Python daemons flock
 ones, and the two kinds don't exclude each other: a file is taken with both
-(spec masterd 3.0). A POSIX lock is lost when the process closes any descriptor
-of the file: nothing else may open one that is held.
+(protocol/startup.rst, Checks before the start). A POSIX lock is lost when the process
+closes any descriptor of the file: nothing else may open one that is held.
 """
 
 from __future__ import annotations

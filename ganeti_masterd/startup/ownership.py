@@ -1,4 +1,6 @@
-"""Whose every file is, and who may do what with it (spec masterd 10, real ensure-dirs 3.0.2).
+"""Whose every file is, and who may do what with it.
+
+See protocol/startup.rst, Files and their owners, real ensure-dirs 3.0.2.
 
 On a real root a daemon that is started by root makes the folders that are
 missing (the run folder is empty after each boot) and sets right what luxid and

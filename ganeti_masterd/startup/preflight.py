@@ -1,6 +1,6 @@
 """All that comes before the process detaches: options to a start that may go on, or a refusal.
 
-The order is that of docs/protocol/startup.rst, Checks before the start. :func:`rehearse_start`
+The order is that of protocol/startup.rst, Checks before the start. :func:`rehearse_start`
 goes the same way for ``--check-only`` and changes nothing.
 """
 

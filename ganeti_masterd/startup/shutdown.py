@@ -1,4 +1,4 @@
-"""The decision to shut down, as a table: pure, no clock (spec masterd 7).
+"""The decision to shut down, as a table: pure, no clock (protocol/startup.rst, Stop).
 
 :data:`TABLE` gives for a state and what happens the next state and what to do,
 in order. A pair that isn't in it changes nothing. :mod:`.stopping` does what

@@ -1,7 +1,7 @@
 """A root for simulated nodes: a whole new cluster where there is none.
 
 Only such roots get their configuration and ssconf from this daemon itself; on
-a real one they are there before it (spec masterd 10).
+a real one they are there before it (protocol/startup.rst, Files and their owners).
 """
 
 from __future__ import annotations

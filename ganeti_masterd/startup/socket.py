@@ -1,4 +1,4 @@
-"""The master socket: at no time reachable with wrong rights (spec masterd 4)."""
+"""The master socket: at no time reachable with wrong rights (protocol/startup.rst, The socket)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Who is master, by the other nodes' votes (spec masterd 5). Pure: values in, a verdict out.
+"""Who is master, by the other nodes' votes. Pure: values in, a verdict out.
+
+See protocol/startup.rst, The vote.
 
 The own node isn't asked. Each other node has one vote, for the name that it
 gives; no answer, or one that is no name, is a vote for nobody.

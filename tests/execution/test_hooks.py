@@ -48,7 +48,10 @@ class Rename(LogicalUnit[Any]):
 
 
 class HookTests(SynchronousTestCase):
-    """The order of the steps, and the environment (spec queue 5, rpc 6)."""
+    """The order of the steps, and the environment.
+
+    See protocol/queue.rst, Running an opcode and protocol/rpc.rst, Hooks.
+    """
 
     def setUp(self) -> None:
         self.nodes = ScriptedNodes({"hooks_runner": []})

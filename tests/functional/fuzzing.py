@@ -1,4 +1,7 @@
-"""Requests that went wrong on the way, and what a daemon may do with each (spec luxi 1)."""
+"""Requests that went wrong on the way, and what a daemon may do with each.
+
+See protocol/luxi.rst, Framing.
+"""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ DIFFERENT = (
         "gnt-job wait 999999",
         "Job 999999 failed: Error checking job status: Can't load job file",
         Said(1, err=f"Job 999999 failed: {LOST}"),
-        "WaitForJobChange looks for a job, not for a file (spec luxi 2)",
+        "WaitForJobChange looks for a job, not for a file",
     ),
     Difference(
         "gnt-job watch 999999",
@@ -235,7 +235,7 @@ DIFFERENT = (
         "Job 999999 not found in queue",
         Said(1, "Job 999999 not found in queue\n"),
         'a running job is told to end ("is being killed"), not its process killed '
-        '("SIGKILL send to the process"): there is none (spec queue 4)',
+        '("SIGKILL send to the process"): there is none (protocol/queue.rst)',
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Cancel, kill, priority, archive: every row of spec queue 4."""
+"""Cancel, kill, priority, archive: every row of that table in protocol/queue.rst."""
 
 from __future__ import annotations
 

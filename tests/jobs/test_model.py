@@ -43,7 +43,7 @@ def job_with(*statuses: str) -> Job:
 
 
 class StatusTests(SynchronousTestCase):
-    """The status of a job from those of its opcodes (spec queue 1)."""
+    """The status of a job from those of its opcodes (protocol/queue.rst, States of jobs)."""
 
     def test_table(self) -> None:
         """Each rule of the specification, by an example of it."""

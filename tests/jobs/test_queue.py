@@ -21,7 +21,7 @@ from tests.query.scene import rich_snapshot
 
 
 class PublishingTests(QueueScene):
-    """Nothing is seen before it is durable (DESIGN, journal rule 1)."""
+    """Nothing is seen before it is durable (architecture.rst, journal rule 1)."""
 
     def test_not_before_it_is_durable(self) -> None:
         """A job is neither answered nor shown nor begun while its commit is under way."""
@@ -371,7 +371,7 @@ class LeavingTests(QueueScene):
 
 
 class SerialTests(QueueScene):
-    """Ids are reserved ahead (DESIGN, journal rule 5)."""
+    """Ids are reserved ahead (architecture.rst, journal rule 5)."""
 
     def test_reserved_with_the_first_job_of_a_block(self) -> None:
         """A block is durable with, or before, the first id that is given from it."""

@@ -40,7 +40,7 @@ class RestartScene(QueueScene):
 
 
 class RestartTests(RestartScene):
-    """States (spec masterd 7)."""
+    """States (protocol/startup.rst, Stop)."""
 
     def test_drained(self) -> None:
         """A queue that was drained stays drained, and one that wasn't stays open."""
@@ -116,7 +116,7 @@ class RestartTests(RestartScene):
 
 
 class IdTests(RestartScene):
-    """No id is given twice (spec queue 5)."""
+    """No id is given twice (protocol/queue.rst, Restart, take-over, hand-back)."""
 
     def next_id(self) -> int:
         self.restart()

@@ -19,7 +19,7 @@ class Recorded(Calls):
 
 
 class CallsTests(SynchronousTestCase):
-    """The methods of spec luxi 2, and their arguments."""
+    """The methods of protocol/luxi.rst, Methods, and their arguments."""
 
     def test_sent(self) -> None:
         """Each method sends its request, with the arguments in their places."""

@@ -39,7 +39,7 @@ def message(**keys: Any) -> bytes:
 
 
 class RequestTests(SynchronousTestCase):
-    """The table of spec luxi 1."""
+    """The table of protocol/luxi.rst, Framing."""
 
     def test_plain(self) -> None:
         """Method, arguments and version are taken, other keys ignored."""

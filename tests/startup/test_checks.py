@@ -1,4 +1,7 @@
-"""The checks before the process detaches: their order, exit codes and messages (spec masterd 3)."""
+"""The checks before the process detaches: their order, exit codes and messages.
+
+See protocol/startup.rst, Checks before the start.
+"""
 
 from __future__ import annotations
 

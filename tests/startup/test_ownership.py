@@ -1,4 +1,4 @@
-"""Owners, groups and modes of every file (spec masterd 10)."""
+"""Owners, groups and modes of every file (protocol/startup.rst, Files and their owners)."""
 
 from __future__ import annotations
 

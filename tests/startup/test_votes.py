@@ -1,4 +1,4 @@
-"""Who is master: counting votes, order, ties, nobody (spec masterd 5)."""
+"""Who is master: counting votes, order, ties, nobody (protocol/startup.rst, The vote)."""
 
 from __future__ import annotations
 

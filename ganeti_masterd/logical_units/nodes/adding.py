@@ -1,7 +1,8 @@
 """OP_NODE_ADD: a node joins the cluster, or is taken back into it.
 
 The node runs its daemon with the cluster's keys already (its client sees to
-that). The order of calls is the real master daemon's (3.0.2, spec rpc 7) but for
+that). The order of calls is the real master daemon's
+(3.0.2, protocol/rpc.rst, Order of calls) but for
 the certificate's digest, which is asked for before the node is added: so it is
 there as a whole or not at all.
 """

@@ -45,7 +45,9 @@ OF_HYPERVISORS: Mapping[str, tuple[str, ...]] = {
 
 
 def read_file(path: str) -> list[Any]:
-    """Returns a file as ``upload_file`` takes it (spec rpc 5): path, content, mode, owners, times.
+    """Returns a file as ``upload_file`` takes it: path, content, mode, owners, times.
+
+    See protocol/rpc.rst, Objects as arguments.
 
     Blocks. Raises ``OSError``.
     """

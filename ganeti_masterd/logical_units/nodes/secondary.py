@@ -13,7 +13,8 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.nodes.addresses import check_holds, check_reachable
 from ganeti_masterd.rpc import calls
 
-#: ``state`` of an instance that is known to the hypervisor but shut down (spec rpc 6).
+#: ``state`` of an instance that is known to the hypervisor but shut down
+#: (protocol/rpc.rst, Payloads).
 SHUT_DOWN = 1
 
 

@@ -2,7 +2,7 @@
 
 The first two answer what the LUXI methods Query and QueryFields do; the real
 daemon runs them for operating systems, storage providers and the cluster
-alone, here they serve every resource (spec luxi 3). The others are their
+alone, here they serve every resource (protocol/luxi.rst, Filters). The others are their
 classic form: rows of bare values.
 """
 

@@ -1,4 +1,4 @@
-"""Objects of the configuration as node daemons take them (spec rpc 5).
+"""Objects of the configuration as node daemons take them (protocol/rpc.rst, Objects as arguments).
 
 A node daemon knows nothing of the configuration, so whatever takes effect is
 filled in before an object is sent: parameters from the cluster, the group and

@@ -1,4 +1,7 @@
-"""What a node is asked in a verification: the request of ``node_verify`` (spec rpc 6). Pure."""
+"""What a node is asked in a verification: the request of ``node_verify``. Pure.
+
+See protocol/rpc.rst, Payloads.
+"""
 
 from __future__ import annotations
 
