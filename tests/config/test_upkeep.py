@@ -166,14 +166,29 @@ class UpkeepTests(SynchronousTestCase):
         self.assertEqual(len(after.instances), len(before.instances))
         self.assertEqual(kept.content(after), Pages().content(after))
 
+    def test_moved_and_renamed(self) -> None:
+        """An instance that moves leaves the others where they are, and is found by its new name."""
+        before, _ = draft(sample(), [Add("instances", instance(1, 1, NODE1))], 1.0)
+        before, _ = draft(before, [Add("instances", instance(2, 4, NODE1))], 2.0)
+        use(before)
+        moved = Update(uuid(101), lambda old: replace(old, name="zebra", primary_node=NODE2))
+        after, _ = draft(before, [moved], 3.0)
+        self.assertEqual(use(after), use(parse(Pages().content(after))))
+        self.assertIn(after.instances[uuid(101)], after.instances_on(NODE2))
+        back, _ = draft(after, [Update(uuid(101), lambda _: instance(1, 1, NODE1))], 4.0)
+        self.assertEqual(use(back), use(parse(Pages().content(back))))
+
     def test_older_snapshots_stay(self) -> None:
         """What an older snapshot has is not touched by changes made of it."""
         before = sample()
         seen = use(before)
+        order = before.instances.ordered(str.lower)
+        names, uuids = list(order.names), list(order.uuids)
         after, _ = draft(before, [Add("instances", instance(1, 1, NODE2))], 1.0)
         after, _ = draft(after, [Remove("instances", INSTANCE1)], 2.0)
         self.assertNotEqual(use(after), seen)
         self.assertEqual(use(before), seen)
+        self.assertEqual((order.names, order.uuids), (names, uuids))
 
 
 class WorkTests(SynchronousTestCase):
