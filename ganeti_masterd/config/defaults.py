@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ganeti_masterd.config.base import Params
+from ganeti_masterd.config.templates import TEMPLATES
 
 #: Parameters of each hypervisor; paths without a root of a virtual cluster.
 HVPARAMS: Final[Params] = {
@@ -222,17 +223,7 @@ IPOLICY: Final[Params] = {
     },
     "spindle-ratio": 32,
     "vcpu-ratio": 4,
-    "disk-templates": [
-        "blockdev",
-        "diskless",
-        "drbd",
-        "ext",
-        "file",
-        "gluster",
-        "plain",
-        "rbd",
-        "sharedfile",
-    ],
+    "disk-templates": sorted(TEMPLATES),
 }
 
 #: State of a hypervisor that nobody told.

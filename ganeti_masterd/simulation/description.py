@@ -13,6 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from ganeti_masterd.config.ssconf import HYPERVISORS
+from ganeti_masterd.config.templates import TEMPLATES
 from ganeti_masterd.simulation.ends import SyncPace
 from ganeti_masterd.simulation.node import Failing, OSDefinition, StorageProvider
 from ganeti_masterd.simulation.state import Hardware, PhysicalVolume, VolumeGroup
@@ -142,20 +144,8 @@ CLUSTER_TEXTS = ("name", "volume_group", "file_storage_dir", "shared_file_storag
 
 #: Lists of a new cluster's settings, with what may be in them.
 CLUSTER_LISTS: Mapping[str, frozenset[str]] = {
-    "disk_templates": frozenset(
-        {
-            "blockdev",
-            "diskless",
-            "drbd",
-            "ext",
-            "file",
-            "gluster",
-            "plain",
-            "rbd",
-            "sharedfile",
-        }
-    ),
-    "hypervisors": frozenset({"chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm"}),
+    "disk_templates": frozenset(TEMPLATES),
+    "hypervisors": frozenset(HYPERVISORS),
 }
 
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 
+from ganeti_masterd.config.templates import named_by
 from ganeti_masterd.simulation import volumes
 from ganeti_masterd.simulation.blocks import (
     EXISTS,
@@ -31,7 +32,7 @@ from ganeti_masterd.simulation.drbd import Mirror
 from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode, Unexpected
 from ganeti_masterd.simulation.state import Device
 
-FILE_TYPES = frozenset({"file", "gluster", "sharedfile"})
+FILE_TYPES = named_by(lambda template: template.directory is not None)
 
 KINDS: dict[str, type[Block]] = {
     **dict.fromkeys(FILE_TYPES, FileDevice),

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from ganeti_masterd.simulation.devices import FILE_TYPES
 from ganeti_masterd.simulation.node import (
     CONFIG_FILE,
     DATA_DIR,
@@ -233,7 +234,7 @@ def get_file_info(node: SimulatedNode, name: str) -> list[Any]:
     if content is not None:
         return [True, {"size": len(content)}]
     device = node.state.devices.get(name) or node.world.cluster.volumes.get(name)
-    if device is not None and device.kind in ("file", "sharedfile", "gluster"):
+    if device is not None and device.kind in FILE_TYPES:
         return [True, {"size": device.size * 1048576}]
     return [False, {}]
 

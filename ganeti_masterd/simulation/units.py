@@ -21,8 +21,6 @@ from ganeti_masterd.simulation.node import (
 
 calls = Implementations()
 
-FILE_STORAGE = ("file", "sharedfile", "gluster")
-
 
 def boot_id(node: SimulatedNode) -> str:
     """Returns the id of the node's last start."""
@@ -107,7 +105,7 @@ def storage_list(
     fields: Sequence[str],
 ) -> list[list[Any]]:
     """Rows of storage units with the fields asked."""
-    if kind in FILE_STORAGE:
+    if kind in FILE_TYPES:
         return [_row(_directory(node, path), fields) for path in _wanted(arguments, name)]
     if kind not in ("lvm-vg", "lvm-pv"):
         raise Unexpected(f"Unknown storage type: {kind}")
