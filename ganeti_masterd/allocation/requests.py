@@ -39,11 +39,11 @@ class AllocationRequest(Protocol):
         ...
 
     def template_for(self, snapshot: Snapshot) -> str | None:
-        """Returns the disk template whose storage matters, null for the cluster's first."""
+        """Returns the disk template whose storage matters, None for the cluster's first."""
         ...
 
     def hypervisor_for(self, snapshot: Snapshot) -> str | None:
-        """Returns the hypervisor that nodes are asked about, null for the cluster's first."""
+        """Returns the hypervisor that nodes are asked about, None for the cluster's first."""
         ...
 
     def read(self, result: Any, document: Document) -> Any:

@@ -92,7 +92,7 @@ class Acquisition:
         return waiting is None
 
     def _ask_from(self, first: Level) -> Deferred[Any] | None:
-        """Asks for the levels from ``first`` on; returns the wait for one, null if all are held."""
+        """Asks for the levels from ``first`` on; returns the wait for one, None if all are held."""
         for level in _LEVELS[_LEVELS.index(first) :]:
             if not self._ask(level):
                 return self._waiting_for

@@ -259,7 +259,7 @@ class FailOver:
         return newest
 
     async def _copy(self, plan: FailOverPlan, own: OwnFiles, node: Node) -> Copy | None:
-        """Returns what a candidate holds that may be newer, null if nothing is known of it."""
+        """Returns what a candidate holds that may be newer, None if nothing is known of it."""
         try:
             held = await asking.holdings(
                 self._nodes,
@@ -295,7 +295,7 @@ class FailOver:
     def _read(
         self, plan: FailOverPlan, node: Node, held: Held, missing: Lacking
     ) -> dict[str, bytes] | None:
-        """Reads files of a candidate; null where they can't be read and need not be."""
+        """Reads files of a candidate; None where they can't be read and need not be."""
         self._say(f"{node.name} differs: reading {missing.text()}")
         try:
             found = dict(self._fetch(plan.snapshot, node, missing.paths(self._files)))

@@ -39,7 +39,7 @@ class OwnFiles(Struct, frozen=True):
 
 
 class Held(Struct, frozen=True):
-    """Digests (SHA-1, hex) of what a candidate holds; null where a file isn't there.
+    """Digests (SHA-1, hex) of what a candidate holds; None where a file isn't there.
 
     ``jobs`` are those in its queue; ``archived`` those in its archive, of the ids
     that were asked for.
@@ -104,7 +104,7 @@ def lacking(own: OwnFiles, held: Held, archived_here: Callable[[int], bool]) -> 
 
 
 def serial_of(digest: str | None, own: int) -> int | None:
-    """Returns the number in a file ``serial`` by its digest; null if it can't be found.
+    """Returns the number in a file ``serial`` by its digest; None if it can't be found.
 
     All numbers up to :data:`SEARCH` above ``own`` are tried: about a second at most.
     """
@@ -117,7 +117,7 @@ def serial_of(digest: str | None, own: int) -> int | None:
 
 
 def understood(body: bytes) -> Job | None:
-    """Returns the job that a file holds, null if it makes no sense."""
+    """Returns the job that a file holds, None if it makes no sense."""
     try:
         return decode_job(body)
     except (msgspec.MsgspecError, ValueError):

@@ -14,9 +14,9 @@ from ganeti_masterd.startup.votes import Vote
 
 
 def refusal(old: str, own: str, votes: Mapping[str, Vote]) -> str | None:
-    """Returns why ``own`` may not take over from ``old``, null if it may.
+    """Returns why ``own`` may not take over from ``old``, None if it may.
 
-    ``votes`` has whom each *other* node names, null where it names nobody; this
+    ``votes`` has whom each *other* node names, None where it names nobody; this
     node itself names ``old``. More than half of all nodes must name somebody, and
     fewer any third node than ``old`` or ``own`` (a fail-over to this node that was
     begun before), as for ``gnt-cluster master-failover`` 3.0.2.

@@ -83,7 +83,7 @@ class Dependencies:
         wanted: Mapping[int, frozenset[str]],
         status_of: Callable[[int], str],
     ) -> DependencyDecision | None:
-        """Adds a job; returns a decision if it need not wait, else null."""
+        """Adds a job; returns a decision if it need not wait, else None."""
         open_ones: dict[int, frozenset[str]] = {}
         for dependency, states in wanted.items():
             status = status_of(dependency)

@@ -65,7 +65,7 @@ class QueueFolder:
         return list(_ids_in(folder))
 
     def read(self, job_id: int) -> Job | None:
-        """Returns a job, archived or not, as its file has it; null where there is none.
+        """Returns a job, archived or not, as its file has it; None where there is none.
 
         Raises ``msgspec.MsgspecError`` if the file can't be understood.
         """

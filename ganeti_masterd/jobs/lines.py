@@ -50,7 +50,7 @@ class ReadyLine:
         return self._priorities.pop(job_id, None) is not None
 
     def pop(self) -> tuple[int, int] | None:
-        """Takes out the first job, as ``(priority, job id)``; null if nobody is there."""
+        """Takes out the first job, as ``(priority, job id)``; None if nobody is there."""
         heap, priorities = self._heap, self._priorities
         if len(heap) > SHORT and len(heap) > 4 * len(priorities):
             heap[:] = [(priority, job_id) for job_id, priority in priorities.items()]

@@ -102,7 +102,7 @@ class JobQueue:
         self._pending: dict[int, int] = {}
         #: Commits that the disk refused and that are tried again, see :meth:`commit_surely`.
         self._retries: dict[Deferred[None], Timer] = {}
-        #: Who executes jobs; null until :meth:`run_with`.
+        #: Who executes jobs; None until :meth:`run_with`.
         self.runner: Runner | None = None
         self._waking = False
         journal.on_rollback(self._rollback)
@@ -309,7 +309,7 @@ class JobQueue:
         return wanted
 
     def status_of(self, job_id: int) -> str | None:
-        """Returns the published status of a job; null if it isn't known here.
+        """Returns the published status of a job; None if it isn't known here.
 
         Known are the live jobs, and of those in the archive the ones that were archived just
         now or that a live job depends on.

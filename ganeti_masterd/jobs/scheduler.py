@@ -94,7 +94,7 @@ class Scheduler:
         self._resuming.add(job_id, priority)
 
     def take(self) -> int | None:
-        """Returns the job that goes on now, which then counts as running; null for none."""
+        """Returns the job that goes on now, which then counts as running; None for none."""
         if len(self.running) >= self.limit:
             return None
         resumed = self._resuming.pop()

@@ -33,7 +33,7 @@ class OtherNodes(Protocol):
 
 
 class Switches:
-    """The drain flag and the watcher's pause of one cluster; ``others`` null: of one node."""
+    """The drain flag and the watcher's pause of one cluster; ``others`` None: of one node."""
 
     def __init__(self, queue: JobQueue, pause_file: str, others: OtherNodes | None = None) -> None:
         self._others = others
@@ -48,7 +48,7 @@ class Switches:
 
     @property
     def watcher_pause(self) -> int | None:
-        """Until when the watcher pauses (seconds since the epoch); null if it doesn't."""
+        """Until when the watcher pauses (seconds since the epoch); None if it doesn't."""
         until = self._pause
         return until if until is not None and until > self._queue.timers.now() else None
 
@@ -82,7 +82,7 @@ class Switches:
 
 
 def _replace(disk: IDisk, path: str, content: bytes | None) -> None:
-    """Writes a whole file (null: removes it), durably."""
+    """Writes a whole file (None: removes it), durably."""
     folder = os.path.dirname(path)
     if content is None:
         disk.unlink(path)

@@ -163,7 +163,7 @@ class Clerk:
 
     @property
     def process_id(self) -> int | None:
-        """The process; null where none was started, or the last one was lost."""
+        """The process; None where none was started, or the last one was lost."""
         return None if self._process is None else self._process.process_id
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class Clerk:
             process.end()
 
     def _present(self) -> _Process | None:
-        """Returns the process, which is started if need be; null if it can't be."""
+        """Returns the process, which is started if need be; None if it can't be."""
         if self._process is None and self._clock() >= self._not_before:
             try:
                 self._process = _Process(self._groups, self._keep, self._resume)

@@ -65,7 +65,7 @@ def serve(sock: socket.socket, disk: IDisk) -> None:
 
 
 def replace(disk: IDisk, files: FileGroup) -> ClerkFault | None:
-    """Replaces a group; returns why that failed, or null."""
+    """Replaces a group; returns why that failed, or None."""
     try:
         for _ in replace_files(disk, files):
             pass

@@ -109,7 +109,7 @@ def in_groups(disk: IDisk, files: Sequence[File]) -> Iterator[None]:
 
 
 def job_number(name: str) -> int | None:
-    """Returns the id of the job whose file has this name; null for other names."""
+    """Returns the id of the job whose file has this name; None for other names."""
     digits = name.removeprefix(JOB_PREFIX)
     if digits == name or not digits.isascii() or not digits.isdigit():
         return None

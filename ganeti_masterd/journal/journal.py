@@ -67,8 +67,8 @@ class Journal:
     """An :class:`IJournal` over a recovered journal.
 
     ``config_image`` gives the published configuration as a round begins;
-    ``exact_serial`` the last job id given, for a clean stop (null leaves the
-    number that the file holds). ``job_files`` replaces job files (null: the disk
+    ``exact_serial`` the last job id given, for a clean stop (None leaves the
+    number that the file holds). ``job_files`` replaces job files (None: the disk
     thread does), and is closed with the journal. Work waits until :meth:`start`.
     """
 
@@ -124,7 +124,7 @@ class Journal:
 
     @property
     def fault(self) -> str | None:
-        """Why the last commit of rows failed; null if it did not."""
+        """Why the last commit of rows failed; None if it did not."""
         return self._fault
 
     def commit(

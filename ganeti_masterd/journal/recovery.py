@@ -153,7 +153,7 @@ def _fitting(
 def misfit(
     held: Entries, header: JournalHeader, identity: Identity, disk: IDisk, files: QueueFiles
 ) -> str | None:
-    """Returns why the rows must not go over the files, null where they fit.
+    """Returns why the rows must not go over the files, None where they fit.
 
     They fit if cluster and master are the same, config.data and serial are as
     this journal wrote them or was about to, and each job's file is one that

@@ -73,7 +73,7 @@ class Rounds:
 
     @property
     def fault(self) -> str | None:
-        """Why the last round could not be written; null if it was."""
+        """Why the last round could not be written; None if it was."""
         return self._fault
 
     def published(self, rows: Sequence[tuple[int, Row]], decided: int) -> None:

@@ -98,7 +98,7 @@ class IStore(Interface):
     path: str = Attribute("The file of the store.")
 
     def header() -> JournalHeader | None:
-        """Returns the header, null in a new store."""
+        """Returns the header, None in a new store."""
 
     def adopt(header: JournalHeader) -> None:
         """Replaces the header."""

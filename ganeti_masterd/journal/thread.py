@@ -20,7 +20,7 @@ from zope.interface import Interface, implementer
 Work = Callable[[], Any]
 DiskAnswer = Callable[[Any], object]
 
-#: A step of a round yields it when nothing can be done before ``resume``, else null.
+#: A step of a round yields it when nothing can be done before ``resume``, else None.
 WAITING = object()
 Steps = Iterator[object]
 
@@ -39,7 +39,7 @@ class IDiskThread(Interface):
         """Runs ``work()`` after all work given before, and before the next step of a round."""
 
     def follow(steps: Steps, answer: DiskAnswer) -> None:
-        """Runs a round step by step; answers null at its end. One round at a time."""
+        """Runs a round step by step; answers None at its end. One round at a time."""
 
     def hurry(steps: int) -> None:
         """Runs so many steps of the round, if there are, before the work given after this."""
@@ -48,7 +48,7 @@ class IDiskThread(Interface):
         """Lets a round that waits go on. For any thread."""
 
     def stop(answer: DiskAnswer) -> None:
-        """Ends after all that was given before, also the round, then answers null."""
+        """Ends after all that was given before, also the round, then answers None."""
 
 
 class WorkOrder:

@@ -41,7 +41,7 @@ class JournalWriting:
                 self._chain.forget(job_id, digest_of(row.body))
 
     def finish(self, serial: int | None) -> Iterator[object]:
-        """Runs the last round: log lines that are left, and ``serial`` where not null.
+        """Runs the last round: log lines that are left, and ``serial`` where not None.
 
         The files hold all rows but log lines before it, and the store is empty after.
         """

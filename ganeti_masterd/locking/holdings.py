@@ -37,7 +37,7 @@ class Holding:
 
 
 class Owner:
-    """What an owner holds at each level, null where nothing, and its request, if it waits."""
+    """What an owner holds at each level, None where nothing, and its request, if it waits."""
 
     __slots__ = ("held", "request")
 

@@ -133,7 +133,7 @@ class LockKeeper:
         self._settle(self._table.release_all(job_id))
 
     def downgrade(self, job_id: int, level: Level, names: Iterable[str] | None = None) -> None:
-        """Makes what the job holds alone (null: all at this level) shared."""
+        """Makes what the job holds alone (None: all at this level) shared."""
         self._settle(self._table.downgrade(job_id, level, names))
 
     # Members

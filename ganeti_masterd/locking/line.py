@@ -83,7 +83,7 @@ class Lock:
 
     @property
     def mode(self) -> LockMode | None:
-        """How it is held, null if it isn't."""
+        """How it is held, None if it isn't."""
         if self.holder is not None:
             return LockMode.EXCLUSIVE
         return LockMode.SHARED if self.sharers else None

@@ -154,7 +154,7 @@ class LockSet:
     # Holding
 
     def hold(self, owner: int, names: Iterable[str] | None, alone: bool) -> None:
-        """Gives locks (null: the level's own) to an owner; they must be admitted."""
+        """Gives locks (None: the level's own) to an owner; they must be admitted."""
         if names is None:
             self.whole.take(owner, alone)
             return

@@ -176,7 +176,7 @@ class LockTable:
     def downgrade(
         self, owner: int, level: Level, names: Iterable[str] | None = None
     ) -> list[LockOutcome]:
-        """Makes what the owner holds alone at a level (null: all of it) shared.
+        """Makes what the owner holds alone at a level (None: all of it) shared.
 
         Raises ``LockError`` for a name that isn't held. A whole level is
         downgraded as a whole.
@@ -282,7 +282,7 @@ class LockTable:
         return frozenset(name for name in holding.names() if holding.alone(name))
 
     def waits(self, owner: int) -> Level | None:
-        """Returns the level at which an owner waits, null if it doesn't."""
+        """Returns the level at which an owner waits, None if it doesn't."""
         request = self._requests.get(owner)
         return request.level if request is not None else None
 

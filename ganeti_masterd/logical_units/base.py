@@ -119,7 +119,7 @@ class LogicalUnit(Generic[O_co]):
 
 
 def unit_for(op: Opcode) -> LogicalUnit[Any] | None:
-    """Returns a fresh logical unit for an opcode, null if none is built."""
+    """Returns a fresh logical unit for an opcode, None if none is built."""
     cls = UNITS.get(op.op_id)
     return cls(op) if cls is not None else None
 

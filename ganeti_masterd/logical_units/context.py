@@ -105,7 +105,7 @@ class Context(Protocol):
     ) -> str:
         """Runs an allocator script on the master; returns what it wrote. As :meth:`call`.
 
-        With the cluster's options for allocators, and ``options`` before them (null:
+        With the cluster's options for allocators, and ``options`` before them (None:
         one without a value). Raises ``AllocatorMissing`` where there is no such
         script, ``OpExecError`` where it can't be run. Opcodes that place instances
         use ``logical_units.allocating``, which chooses, asks and reads.
@@ -152,7 +152,7 @@ class Context(Protocol):
         ...
 
     def downgrade(self, level: Level, names: Iterable[str] | None = None) -> None:
-        """Shares from now on what was held exclusively (null: all of the level)."""
+        """Shares from now on what was held exclusively (None: all of the level)."""
         ...
 
     def add_lock(self, level: Level, name: str) -> None:

@@ -15,7 +15,7 @@ from ganeti_masterd.timing import Timers
 
 
 class MonitoredJournal(Protocol):
-    """The journal and the files that follow it; a fault is null where there is none."""
+    """The journal and the files that follow it; a fault is None where there is none."""
 
     @property
     def backlog(self) -> int:

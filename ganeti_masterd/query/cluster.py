@@ -34,7 +34,7 @@ class ClusterFlags(Protocol):
 
     @property
     def watcher_pause(self) -> int | None:
-        """Until when the watcher pauses (seconds since the epoch); null if it doesn't."""
+        """Until when the watcher pauses (seconds since the epoch); None if it doesn't."""
 
 
 @cache
@@ -85,7 +85,7 @@ _VERSIONS: tuple[tuple[str, str, str, Any, str], ...] = (
 
 
 def master_name(snapshot: Snapshot) -> str | None:
-    """Returns the master's name, null for a configuration without one."""
+    """Returns the master's name, None for a configuration without one."""
     node = snapshot.nodes.get(snapshot.cluster.master_node)
     return None if node is None else node.name
 
@@ -224,7 +224,7 @@ _VALUES: dict[str, Callable[[Snapshot, ClusterFlags], Any]] = {
 
 
 def config_values(names: Sequence[str], snapshot: Snapshot, state: ClusterFlags) -> list[Any]:
-    """Returns the answer to QueryConfigValues; an unknown name has null."""
+    """Returns the answer to QueryConfigValues; an unknown name has None."""
     return [
         None if (value := _VALUES.get(name)) is None else value(snapshot, state) for name in names
     ]

@@ -80,7 +80,7 @@ class QueryEngine:
 
         See protocol/luxi.rst, Methods and protocol/luxi.rst, Filters.
 
-        ``names`` are fields; ``filter_`` is nested lists, null for all rows.
+        ``names`` are fields; ``filter_`` is nested lists, None for all rows.
         Raises ``OpPrereqError`` for an unknown resource or name, ``wrong_input`` for a
         malformed filter, ``ParameterError`` for a filter that doesn't fit the fields;
         where rows come from elsewhere the Deferred fails with these.
@@ -117,7 +117,7 @@ class QueryEngine:
         return then(parts, encoded)
 
     def query_fields(self, resource: str, names: Sequence[str] | None = None) -> QueryAnswer:
-        """Returns ``{"fields": [...]}``, all fields of the resource for null or no names."""
+        """Returns ``{"fields": [...]}``, all fields of the resource for None or no names."""
         return {"fields": describe(resource, names)}
 
     def nodes(
@@ -149,7 +149,7 @@ class QueryEngine:
         return self._classic("network", names, fields, locking)
 
     def filters(self, uuids: Sequence[str] | None, fields: Sequence[str]) -> Rows | Deferred[Rows]:
-        """Returns rows of filter rules in order of uuid, all for null or none (QueryFilters)."""
+        """Returns rows of filter rules in order of uuid, all for None or none (QueryFilters)."""
         selection = _known(select("filter", fields))
         snapshot = self._snapshot()
         rules = [rule for _, rule in sorted(snapshot.filters.items())]
@@ -175,7 +175,7 @@ class QueryEngine:
     ) -> Rows | Deferred[Rows]:
         """Returns rows of bare values for QueryJobs (protocol/luxi.rst, Methods).
 
-        In the order asked, each job once; null or no ids mean all that aren't
+        In the order asked, each job once; None or no ids mean all that aren't
         archived, and those too if the field ``archived`` is asked for. A missing
         job shows its id and nulls; with ``null_rows``, as in 2.x, it is null.
         Raises ``OpPrereqError`` for an unknown field.
@@ -223,7 +223,7 @@ class QueryEngine:
         return done
 
     def config_values(self, names: Sequence[str]) -> list[Any]:
-        """Returns the answer to QueryConfigValues; an unknown name has null."""
+        """Returns the answer to QueryConfigValues; an unknown name has None."""
         return config_values(names, self._snapshot(), self._state)
 
     def _classic(

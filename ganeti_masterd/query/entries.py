@@ -1,6 +1,6 @@
 """Cells of a query's answer: a status and a value (protocol/luxi.rst, Methods).
 
-A field's function returns the bare value of a normal cell, null for data that
+A field's function returns the bare value of a normal cell, None for data that
 isn't there (status 3), or an :class:`Entry` for any other status.
 """
 

@@ -42,7 +42,7 @@ class FieldTest(Struct, frozen=True):
 
     field: Field
     test: ComparisonTest
-    #: The name that an equality asks for, else null.
+    #: The name that an equality asks for, else None.
     equals: str | int | None = None
 
 
@@ -73,7 +73,7 @@ class Filter(Struct, frozen=True):
         return list({test.field.name: test.field for test in _tests(self.root)}.values())
 
     def names(self, field: Field) -> list[str | int] | None:
-        """Returns what it asks for if it is an "or of equals" on ``field`` alone, else null.
+        """Returns what it asks for if it is an "or of equals" on ``field`` alone, else None.
 
         In the order asked, each as often as asked.
         """
@@ -81,7 +81,7 @@ class Filter(Struct, frozen=True):
         return found if _equals(self.root, field, found) else None
 
     def parted(self) -> tuple[Filter | None, Filter | None]:
-        """Returns what can be judged by the configuration alone, and the rest; null for nothing.
+        """Returns what can be judged by the configuration alone, and the rest; None for nothing.
 
         Rows pass the filter exactly if they pass both.
         """

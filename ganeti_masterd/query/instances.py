@@ -51,7 +51,7 @@ class Running(Struct, frozen=True):
 
 
 def _live(view: View, instance: Instance) -> Sighting | Entry | None:
-    """Where it runs; an entry if its primary node can't say, null if it doesn't run."""
+    """Where it runs; an entry if its primary node can't say, None if it doesn't run."""
     running: Running = view.live[Need.INSTANCE_INFO]
     failed = running.failed.get(instance.primary_node)
     return failed if failed is not None else running.found.get(instance.name)

@@ -14,7 +14,7 @@ from ganeti_masterd.query.fields import Matching, fields, flag, number, other, t
 #: The jobs of the archive are seen when this field is asked for.
 ARCHIVED = "archived"
 
-#: Parameters that luxid shows also when they are null.
+#: Parameters that luxid shows also when they are None.
 _SHOWN_NULL = frozenset({"depends", "comment"})
 
 #: Longer texts in summaries aren't remembered.
@@ -46,7 +46,7 @@ def op_summary(values: dict[str, Any]) -> str:
 
 @lru_cache(maxsize=4096, typed=True)
 def _summary_of(op_id: str, telling: str | int | float) -> str | None:
-    """The line of an opcode that needs no parameter but its telling one, else null."""
+    """The line of an opcode that needs no parameter but its telling one, else None."""
     return _summary({"OP_ID": op_id, str(OPCODES[op_id].SUMMARY): telling})
 
 
@@ -161,7 +161,7 @@ JOB_FIELDS = fields(
 def job_values(job: Job, names: tuple[str, ...]) -> list[Any]:
     """Returns the fields of a job that isn't archived as plain JSON values.
 
-    What isn't there is null; one unknown field makes all of them null (luxid
+    What isn't there is None; one unknown field makes all of them null (luxid
     3.0.2, WaitForJobChange).
     """
     getters = _getters(names)

@@ -11,7 +11,7 @@ from ganeti_masterd.query.names import natural
 
 
 def _pool(view: View, network: Network) -> AddressPool | None:
-    """The network's pool; null where the configuration has none, which then shows as empty."""
+    """The network's pool; None where the configuration has none, which then shows as empty."""
     if network.uuid not in view.memo:
         has_one = network.reservations or network.ext_reservations
         view.memo[network.uuid] = pool_of(network) if has_one else None

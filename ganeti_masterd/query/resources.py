@@ -190,7 +190,7 @@ class Selection(Struct, frozen=True):
         return row
 
     def values(self, view: View) -> RowMaker:
-        """Returns the function that makes a row of bare values, null for what isn't there."""
+        """Returns the function that makes a row of bare values, None for what isn't there."""
         getters = self._getters(view)
         if len(getters) == 1:
             (only,) = getters
@@ -223,7 +223,7 @@ def select(resource: str, names: Sequence[str]) -> Selection:
 
 
 def describe(resource: str, names: Sequence[str] | None) -> list[dict[str, str]]:
-    """Returns descriptions of the fields ``names``, of all fields for null or none."""
+    """Returns descriptions of the fields ``names``, of all fields for None or none."""
     table = resource_named(resource).fields
     return select(resource, names or tuple(table)).head
 

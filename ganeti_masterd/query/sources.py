@@ -112,7 +112,7 @@ class Sources:
     def exports(
         self, snapshot: Snapshot, names: Sequence[str] | None
     ) -> Deferred[list[ListedExport]]:
-        """Fires with the exports of the nodes named, of all nodes for null."""
+        """Fires with the exports of the nodes named, of all nodes for None."""
         nodes: Sequence[Node] = in_order(snapshot.nodes)
         if names is not None:
             nodes = [named(snapshot, RESOURCES["node"], name) for name in dict.fromkeys(names)]

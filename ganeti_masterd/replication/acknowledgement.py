@@ -24,7 +24,7 @@ class Ack(Enum):
 
 
 class Mark(Struct, frozen=True):
-    """How far a candidate is: all up to ``watermark``, nothing of worth for null.
+    """How far a candidate is: all up to ``watermark``, nothing of worth for None.
 
     ``awaited``: it can be reached and is no stranger to the queue.
     """

@@ -122,7 +122,7 @@ class Replication:
             self._place(after, newcomers=True)
 
     def publish(self, rows: Sequence[Row]) -> Publication | None:
-        """Takes what a commit published just now; null if there is nothing for others.
+        """Takes what a commit published just now; None if there is nothing for others.
 
         It is sent once :meth:`acknowledged` is asked, so all that is published in one
         turn goes together; in the next turn where whoever waited for it went away.
@@ -177,7 +177,7 @@ class Replication:
         return succeed(None) if self._ack is Ack.LOCAL else self._pause.settled()
 
     def refusal(self) -> JobQueueError | None:
-        """Returns why no job may be submitted now, or null; only a lack of majority is one."""
+        """Returns why no job may be submitted now, or None; only a lack of majority is one."""
         if self._ack is not Ack.MAJORITY or not self._running:
             return None
         others = list(self._candidates.values())

@@ -48,7 +48,7 @@ class TLSPeer(Protocol):
     """One connection, as far as TLS tells it what it saw."""
 
     target: Target
-    #: Why the node's certificate was refused, null if it wasn't.
+    #: Why the node's certificate was refused, None if it wasn't.
     distrust: str | None
 
     def handshaken(self) -> None:
@@ -115,7 +115,7 @@ class Creator:
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
-    """Returns what changes when a file is replaced; null if there is none."""
+    """Returns what changes when a file is replaced; None if there is none."""
     try:
         status = os.stat(path)
     except OSError:
@@ -166,7 +166,7 @@ def _context(server: str, client: str, peers: Peers) -> SSL.Context:
 def _verdict(
     target: Target, shown: x509.Certificate, code: int, depth: int, pinned: bytes | None
 ) -> str | None:
-    """Returns what is wrong with a certificate that a node shows, null if nothing.
+    """Returns what is wrong with a certificate that a node shows, None if nothing.
 
     ``code`` is OpenSSL's own verdict, ``depth`` 0 for the node's certificate itself.
     """

@@ -56,7 +56,7 @@ class Gathering:
 def there_at_once(
     answer: Deferred[Mapping[str, NodeResult[Any]]],
 ) -> Mapping[str, NodeResult[Any]] | None:
-    """Returns the results of a call that has them already, null for any other.
+    """Returns the results of a call that has them already, None for any other.
 
     Simulated nodes answer most calls at once; callbacks would cost as much as the call.
     """

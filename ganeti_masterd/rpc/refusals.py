@@ -60,7 +60,7 @@ def _result(target: Target, procedure: str, text: str) -> NodeResult[Any]:
 
 
 def _unreachable(cause: BaseException) -> str | None:
-    """Says why there is no connection; null if there was one."""
+    """Says why there is no connection; None if there was one."""
     if isinstance(cause, error.ConnectionRefusedError):
         return "connection refused"
     if isinstance(cause, (error.DNSLookupError, error.UnknownHostError)):

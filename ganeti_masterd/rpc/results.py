@@ -29,7 +29,7 @@ OFFLINE = "Node is marked offline"
 
 
 class StorageSpace(Struct, frozen=True):
-    """Room in one storage unit, in MiB; null where the node hasn't got the unit."""
+    """Room in one storage unit, in MiB; None where the node hasn't got the unit."""
 
     type: str
     name: str
@@ -51,7 +51,7 @@ class HypervisorSpace(Struct, frozen=True):
 
 
 class NodeInfo(Struct, frozen=True, array_like=True):
-    """``node_info``: the lists are in the order asked, null if none was asked."""
+    """``node_info``: the lists are in the order asked, None if none was asked."""
 
     boot_id: str
     storage: list[StorageSpace] | None

@@ -70,7 +70,7 @@ class Turns(Generic[T]):
         self._waiting[rank].remove(item)
 
     def take(self) -> T | None:
-        """Returns the call whose turn it is and counts it as in flight; null if none may go.
+        """Returns the call whose turn it is and counts it as in flight; None if none may go.
 
         Urgent ones go first; within a rank, whoever came first.
         """

@@ -1,7 +1,7 @@
 """The log of calls that reached simulated nodes, and the order of disk and answer.
 
 A line is one JSON object: ``time``, ``node``, ``call``, ``arguments`` and
-``error`` (null: it succeeded). Arguments are cut to what names them: an
+``error`` (None: it succeeded). Arguments are cut to what names them: an
 instance is its name, a long value its digest, a file its length, a secret
 nothing at all.
 
@@ -32,7 +32,7 @@ log = Logger()
 
 CallLogMode = Literal["off", "buffered", "synced"]
 
-#: Told null when the disk has it, or why it hasn't.
+#: Told None when the disk has it, or why it hasn't.
 CallLogged = Callable[[str | None], None]
 
 
@@ -97,7 +97,7 @@ class CallLog:
     """Writes lines and node changes in the disk thread.
 
     ``path`` is the log (null: as mode ``off``), ``store`` keeps what nodes
-    hold (null: nothing is kept). Unless the mode is ``synced``, lines and
+    hold (None: nothing is kept). Unless the mode is ``synced``, lines and
     changes are written at most ``BEHIND`` seconds after they were made, and a
     log longer than ``LONG`` bytes makes room for a new one.
     """

@@ -68,11 +68,11 @@ class SimulatedNodes:
     """Every node of a simulated cluster; an :class:`INodeRPC`.
 
     - ``timers``: the clock of delays and time-outs.
-    - ``root``: the daemon's root (null: nothing is kept or read). What nodes
+    - ``root``: the daemon's root (None: nothing is kept or read). What nodes
       hold, ``calls.log`` and ``faults.json`` are in its folder ``simulation``;
       real files of node N (hooks, restricted commands) in ``simulation/N``.
     - ``master``: the name of the node whose files are the root itself.
-    - ``names``: the nodes that exist; null: every name answers.
+    - ``names``: the nodes that exist; None: every name answers.
     - ``description``: the machines, and what is installed on them.
     - ``latency``: seconds before each call begins, of all nodes or by name.
     - ``log``: the mode of the call log (:mod:`ganeti_masterd.simulation.calllog`).
@@ -318,7 +318,7 @@ class SimulatedNodes:
         return self._programs.run(argv, environment, directory)
 
     def implementation(self, name: str) -> Callable[..., Any] | None:
-        """Returns the function that answers a call, or null if none is built."""
+        """Returns the function that answers a call, or None if none is built."""
         return BUILT.get(name)
 
     def _take_changes(self) -> list[StoredChange]:

@@ -49,7 +49,7 @@ class SimulatedNetwork(Protocol):
         """The node of that name."""
 
     def implementation(self, name: str) -> Callable[..., Any] | None:
-        """The function that answers a call; null if none is built."""
+        """The function that answers a call; None if none is built."""
 
 
 def at_once(

@@ -52,7 +52,7 @@ class SimulatedFault(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Disturbance(Struct, frozen=True):
-    """What befalls one call: a delay, and the rule (null: none) that decides its end."""
+    """What befalls one call: a delay, and the rule (None: none) that decides its end."""
 
     seconds: float
     fault: SimulatedFault | None
@@ -123,7 +123,7 @@ class Faults:
         return bool(self._own or self._from_file)
 
     def disturb(self, node: str, call: str, seconds: float) -> Disturbance | None:
-        """Returns what befalls a call that is about to be made at that time, or null."""
+        """Returns what befalls a call that is about to be made at that time, or None."""
         if not self.any(seconds):
             return None
         delay = 0.0

@@ -72,7 +72,7 @@ class Implementations:
 
 
 class Finished(Struct, frozen=True):
-    """A program that ended; ``reason`` is null if it succeeded, else why it didn't."""
+    """A program that ended; ``reason`` is None if it succeeded, else why it didn't."""
 
     output: bytes
     reason: str | None
@@ -252,7 +252,7 @@ class SimulatedNode:
         return os.path.normpath(path) if path else path
 
     def real_path(self, path: str) -> str | None:
-        """Returns where a path of this node really is, or null if it has no real files."""
+        """Returns where a path of this node really is, or None if it has no real files."""
         return None if self.root is None else self.root.rstrip("/") + path
 
     def keep(self, files: Mapping[str, StoredFile]) -> Deferred[None] | None:
@@ -273,7 +273,7 @@ class SimulatedNode:
         return self.world.in_disk_thread(remove_file, self.master_root.rstrip("/") + path)
 
     def read(self, path: str) -> bytes | None:
-        """Returns a file's bytes by its local path, or null if the node hasn't got it.
+        """Returns a file's bytes by its local path, or None if the node hasn't got it.
 
         What nobody uploaded is what the node was set up with: the master's
         copy, but for the configuration and the queue, which only candidates get.
@@ -294,7 +294,7 @@ class SimulatedNode:
         return None
 
     def ssconf(self, key: str) -> str | None:
-        """Returns a value of the simple configuration, or null if it has none."""
+        """Returns a value of the simple configuration, or None if it has none."""
         content = self.read(SSCONF_PREFIX + key)
         return None if content is None else content.decode("utf-8").rstrip("\n")
 

@@ -86,7 +86,7 @@ class _Program(ProcessProtocol):
 
 
 def _why(reason: Failure) -> str | None:
-    """Says how a program ended in noded's words; null if it succeeded."""
+    """Says how a program ended in noded's words; None if it succeeded."""
     if reason.check(ProcessDone):
         return None
     ended = reason.value

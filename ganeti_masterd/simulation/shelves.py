@@ -25,7 +25,7 @@ class Shelf(Generic[V]):
         self._changes = changes
 
     def get(self, name: str) -> V | None:
-        """Returns the value, or null."""
+        """Returns the value, or None."""
         return self._values.get(name)
 
     def items(self) -> list[tuple[str, V]]:
@@ -33,7 +33,7 @@ class Shelf(Generic[V]):
         return list(self._values.items())
 
     def pop(self, name: str) -> V | None:
-        """Takes the value off the shelf; null if it isn't there."""
+        """Takes the value off the shelf; None if it isn't there."""
         value = self._values.pop(name, None)
         if value is not None:
             self._changes[self.kind, name] = None

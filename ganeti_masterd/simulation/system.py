@@ -196,7 +196,7 @@ def set_watcher_pause(node: SimulatedNode, until: float | None) -> Deferred[None
 
 @calls("get_watcher_pause")
 def get_watcher_pause(node: SimulatedNode) -> int | None:
-    """When the pause ends, or null if there is none now."""
+    """When the pause ends, or None if there is none now."""
     until = node.state.facts.get("watcher_pause")
     if until is None or node.world.now() > until:
         return None

@@ -113,7 +113,7 @@ def _master_address(node: SimulatedNode, value: Sequence[Any]) -> bool | None:
 
 
 def _hypervisors(node: SimulatedNode, hypervisors: Sequence[str]) -> dict[str, Any]:
-    """What is wrong with each hypervisor (null: nothing)."""
+    """What is wrong with each hypervisor (None: nothing)."""
     found: dict[str, Any] = {}
     for hypervisor in hypervisors:
         try:

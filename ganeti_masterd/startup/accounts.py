@@ -30,7 +30,7 @@ class Account(Struct, frozen=True):
 
 
 def find_account(user: str | None, group: str | None) -> Account | None:
-    """Returns the account; null if the user or the group doesn't exist.
+    """Returns the account; None if the user or the group doesn't exist.
 
     A null ``user`` is the one who asks, a null ``group`` the user's own.
     """
@@ -43,7 +43,7 @@ def find_account(user: str | None, group: str | None) -> Account | None:
 
 
 def group_id(name: str) -> int | None:
-    """Returns a group's number; null if there is no such group."""
+    """Returns a group's number; None if there is no such group."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:

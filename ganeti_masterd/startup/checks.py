@@ -104,7 +104,7 @@ class SimulatedMachine(Machine):
 class WantedStart(Struct, frozen=True):
     """What is to be started: where, for whom, on which kind of nodes.
 
-    ``user`` and ``group`` are null where the daemon stays what it is.
+    ``user`` and ``group`` are None where the daemon stays what it is.
     """
 
     paths: Paths

@@ -55,7 +55,7 @@ def leave(refused: StartRefused, notifier: Notifier) -> NoReturn:
 class Launch:
     """One start of the daemon, from before it detaches until it is up.
 
-    ``twistd`` is the options of twistd itself (null: there is no twistd).
+    ``twistd`` is the options of twistd itself (None: there is no twistd).
     """
 
     def __init__(self, twistd: Mapping[str, Any] | None) -> None:

@@ -2,7 +2,7 @@
 
 Text for people, or with ``--json-log`` one JSON object a line for machines:
 ``time`` (seconds since the epoch), ``level``, ``namespace``, ``kind`` (the text
-before its values are put in; null for lines of other libraries that have none),
+before its values are put in; None for lines of other libraries that have none),
 ``text``, and ``traceback`` where there is one.
 """
 
@@ -190,7 +190,7 @@ class TextLines:
         self._stamp = ""
 
     def __call__(self, event: LogEvent) -> str | None:
-        """Returns the line with its end; null for an event that says nothing."""
+        """Returns the line with its end; None for an event that says nothing."""
         text = event.get("log_format")
         time = event.get("log_time")
         if type(text) is not str or "(" in text or time is None or not _UNUSUAL.isdisjoint(event):

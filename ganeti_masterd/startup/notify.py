@@ -23,7 +23,7 @@ class Notifier:
 
     @property
     def watchdog(self) -> float | None:
-        """Seconds between two signs of life, half of what systemd allows; null: none wanted."""
+        """Seconds between two signs of life, half of what systemd allows; None: none wanted."""
         if not self._address or not self._watchdog.isdecimal() or not int(self._watchdog):
             return None
         return int(self._watchdog) / 2_000_000

@@ -55,7 +55,7 @@ class Stopping:
     """One shutdown, from the first signal on. Reactor thread only.
 
     ``timers`` is for this alone, as the daemon's own end with its parts.
-    ``stop_timeout``: seconds after which running jobs are no longer waited for (null: never).
+    ``stop_timeout``: seconds after which running jobs are no longer waited for (None: never).
     ``finished`` fires when every part has ended.
     """
 

@@ -21,7 +21,7 @@ TRIES = 6
 #: Seconds from an undecided round to the next.
 PAUSE = 10.0
 
-#: For whom a node votes: a name, or null for nobody.
+#: For whom a node votes: a name, or None for nobody.
 Vote = str | None
 
 #: The longest name that a host can have.

@@ -36,7 +36,7 @@ class Power:
         self._out = False
 
     def cut_after(self, effects: int | None) -> None:
-        """Lets as many more effects happen, and the next one not; null: all."""
+        """Lets as many more effects happen, and the next one not; None: all."""
         self._left = effects
 
     def restore(self) -> None:

@@ -66,7 +66,7 @@ class MemoryJournal:
         self._rollbacks.add(function)
 
     def effect(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Runs nothing on a disk: gives the function null for one."""
+        """Runs nothing on a disk: gives the function None for one."""
         return defer.maybeDeferred(function, None, *args)
 
     def settle(self) -> Deferred[None]:

@@ -88,7 +88,7 @@ class ScriptedNodes:
         return done
 
     def release(self, count: int | None = None) -> None:
-        """Gives the results of the oldest ``count`` calls that are held (null: all)."""
+        """Gives the results of the oldest ``count`` calls that are held (None: all)."""
         released = self._waiting[:count]
         del self._waiting[:count]
         for done, found in released:

@@ -37,7 +37,7 @@ def differences(expected: Any, found: Any, where: str = "payload") -> list[str]:
 
     A list agrees if each item of ``found`` has the shape of some item of
     ``expected``; an empty list agrees with every list. Dicts must have the same
-    keys. Null agrees with nothing but null.
+    keys. None agrees with nothing but None.
     """
     left, right = shape(expected), shape(found)
     if left == right:

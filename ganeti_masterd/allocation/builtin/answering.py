@@ -46,7 +46,7 @@ def _demand(described: Mapping[str, Any]) -> RoomDemand:
 
 
 def _groups(rooms: Rooms, described: Mapping[str, Any]) -> list[str] | None:
-    """The group that is asked for by name or uuid; null if none is."""
+    """The group that is asked for by name or uuid; None if none is."""
     name = described.get("group_name")
     if name is None:
         return None

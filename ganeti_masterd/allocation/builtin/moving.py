@@ -146,7 +146,7 @@ def _whole_move(demand: RoomDemand, nodes: Sequence[str]) -> list[dict[str, Any]
 
 
 def _migration(name: str, target: str | None = None) -> dict[str, Any]:
-    """Brings an instance to a node, null for its secondary; one that is down fails over."""
+    """Brings an instance to a node, None for its secondary; one that is down fails over."""
     return {
         "OP_ID": "OP_INSTANCE_MIGRATE",
         "instance_name": name,

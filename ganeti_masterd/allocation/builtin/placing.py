@@ -36,7 +36,7 @@ def place(
 ) -> NodesChosen:
     """Returns the best place for a whole instance; raises :class:`NoPlace`.
 
-    In one of ``groups`` (uuids), null for all that may be allocated to; on nodes
+    In one of ``groups`` (uuids), None for all that may be allocated to; on nodes
     of ``only`` (null: all) and not of ``avoid``. Nothing is taken.
     """
     chosen = (

@@ -72,7 +72,7 @@ class HostRoom(Struct):
 
     @property
     def unusable(self) -> str | None:
-        """Why it takes no instance whatever; null if it may."""
+        """Why it takes no instance whatever; None if it may."""
         if self.offline:
             return "offline"
         if self.drained:
@@ -115,7 +115,7 @@ class Rooms:
         return [host for host in self.hosts.values() if host.group == group]
 
     def refusal(self, host: HostRoom, demand: RoomDemand, primary: str | None = None) -> str | None:
-        """Returns why an instance can't be on a host, null if it can.
+        """Returns why an instance can't be on a host, None if it can.
 
         ``primary`` is its primary node where the host is to be the secondary.
         """

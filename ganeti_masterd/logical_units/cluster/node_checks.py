@@ -35,7 +35,7 @@ def check_on_nodes(ctx: Context, op: ClusterSetParams, after: Cluster) -> None:
 
 
 def volume_group_fault(groups: Mapping[str, float], name: str) -> str | None:
-    """Returns what is wrong with a node's volume group, null if nothing is."""
+    """Returns what is wrong with a node's volume group, None if nothing is."""
     size = groups.get(name)
     if size is None:
         return f"volume group '{name}' missing"

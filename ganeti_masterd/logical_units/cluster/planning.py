@@ -231,7 +231,7 @@ def checked_hypervisors(op: ClusterSetParams) -> tuple[str, ...]:
 
 
 def _os_hypervisors(cluster: Cluster, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Hypervisor parameters of operating systems; null for a hypervisor takes its set away."""
+    """Hypervisor parameters of operating systems; None for a hypervisor takes its set away."""
     new: dict[str, Any] = {name: dict(sets) for name, sets in cluster.os_hvp.items()}
     for system, sets in given.items():
         own = new.setdefault(system, {})

@@ -62,7 +62,7 @@ class AddGroup(LogicalUnit[GroupAdd], runs=GroupAdd):
         return {"GROUP_NAME": self.op.group_name}
 
     def exec(self, ctx: Context) -> dict[str, Any] | None:
-        """Adds it; returns the job that connects it, null if there is none."""
+        """Adds it; returns the job that connects it, None if there is none."""
         ctx.checkpoint()
         # A kill comes before all of it or after.
         with ctx.shielded():

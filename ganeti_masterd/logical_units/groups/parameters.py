@@ -158,7 +158,7 @@ def demand_of(snapshot: Snapshot, instance: Instance) -> PolicyDemand:
 
 
 def _spindles(snapshot: Snapshot, instance: Instance, backend: Params) -> Any:
-    """Those of its disks where nodes give whole spindles; null, not judged, if they are unknown."""
+    """Those of its disks where nodes give whole spindles; None, not judged, if they are unknown."""
     nodes = [snapshot.nodes[uuid] for uuid in snapshot.nodes_of(instance) if uuid in snapshot.nodes]
     if not any(effective.of_node(snapshot, node).get("exclusive_storage") for node in nodes):
         return backend["spindle_use"]

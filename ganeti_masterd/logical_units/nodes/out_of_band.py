@@ -38,7 +38,7 @@ Cell = tuple[int, Any]
 
 
 def fault_of(command: str, payload: Any) -> str | None:
-    """Returns what is wrong with what a program said to a command, null for nothing. Pure."""
+    """Returns what is wrong with what a program said to a command, None for nothing. Pure."""
     if command == "health":
         if not isinstance(payload, Sequence) or isinstance(payload, str):
             return f"command 'health' is expected to return a list but got {_kind(payload)}"

@@ -101,7 +101,7 @@ def ask_digests(ctx: Context, nodes: Iterable[Node]) -> Mapping[str, NodeResult[
 
 
 def digest_of(answer: NodeResult[Any]) -> str | None:
-    """Returns the digest that a node told, or null if it told none."""
+    """Returns the digest that a node told, or None if it told none."""
     if not answer.failed:
         for kind, digest in answer.payload:
             if kind == "ssl":

@@ -35,7 +35,7 @@ class Role(Enum):
 class RoleDecision(Struct, frozen=True):
     """What a request comes to: the role before and after, and lines for the job's log.
 
-    ``asked`` are :data:`FLAGS` as asked for in the end: null for those that were
+    ``asked`` are :data:`FLAGS` as asked for in the end: None for those that were
     unset already, and with what comes of the request by itself.
     """
 

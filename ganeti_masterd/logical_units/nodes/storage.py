@@ -60,7 +60,7 @@ def arguments_of(cluster: Cluster, kind: str) -> list[Any]:
 def units_of(
     rows: Sequence[Sequence[Any]], fields: Sequence[str]
 ) -> dict[str, dict[str, Any]] | None:
-    """Returns a node's storage units by name, from its rows; null if these don't fit. Pure.
+    """Returns a node's storage units by name, from its rows; None if these don't fit. Pure.
 
     The name is the first of ``fields``.
     """

@@ -64,7 +64,7 @@ class DiagnoseSystems(LogicalUnit[OsDiagnose], runs=OsDiagnose):
         _refuse_unknown("os", self.op.output_fields)
 
     def exec(self, ctx: Context) -> list[list[Any]]:
-        """Returns a row of values for each, null for what isn't there."""
+        """Returns a row of values for each, None for what isn't there."""
         fields = self.op.output_fields
         shown = [["!", ["?", name]] for name in ("hidden", "blacklisted") if name not in fields]
         if "valid" not in fields:
@@ -80,7 +80,7 @@ class DiagnoseProviders(LogicalUnit[ExtStorageDiagnose], runs=ExtStorageDiagnose
         _refuse_unknown("extstorage", self.op.output_fields)
 
     def exec(self, ctx: Context) -> list[list[Any]]:
-        """Returns a row of values for each, null for what isn't there."""
+        """Returns a row of values for each, None for what isn't there."""
         wanted = ["&", *_named(self.op.names)]
         return _values(ctx, "extstorage", self.op.output_fields, wanted)
 

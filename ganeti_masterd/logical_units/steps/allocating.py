@@ -21,7 +21,7 @@ from ganeti_masterd.rpc import calls
 
 
 def find_nodes(ctx: Context, request: AllocationRequest, name: str | None = None) -> Any:
-    """Returns what ``request`` reads of the answer of an allocator, null for the default one.
+    """Returns what ``request`` reads of the answer of an allocator, None for the default one.
 
     Raises ``OpPrereqError`` with ``insufficient_resources`` if it finds nothing,
     ``OpExecError`` if a node or the allocator can't be asked, and

@@ -86,7 +86,7 @@ def instance_metadata(
 ) -> dict[str, Any]:
     """Returns an instance for ``instance_metadata_modify``: as configured, nothing filled in.
 
-    ``private`` are the private OS parameters, null for the instance's own;
+    ``private`` are the private OS parameters, None for the instance's own;
     ``secret`` those that are never stored.
     """
     return {

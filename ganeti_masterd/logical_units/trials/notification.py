@@ -46,7 +46,7 @@ class Notification:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def wait_connected(self, ctx: Context, seconds: float) -> float | None:
-        """Waits for the client; returns the seconds that are left, null if it didn't come."""
+        """Waits for the client; returns the seconds that are left, None if it didn't come."""
         left = _wait_readable(ctx, self._listener, seconds)
         if left is not None:
             self._client, _ = self._listener.accept()

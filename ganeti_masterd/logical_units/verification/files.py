@@ -88,7 +88,7 @@ def compare(
 ) -> FileComparison:
     """Compares what nodes hold.
 
-    ``digests`` is, by uuid, what ``node_verify`` said under ``filelist`` (null: no answer);
+    ``digests`` is, by uuid, what ``node_verify`` said under ``filelist`` (None: no answer);
     ``nodes`` are those that were asked, ``master`` is the master's uuid.
     """
     findings: list[Finding] = []

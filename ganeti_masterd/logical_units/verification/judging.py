@@ -102,7 +102,7 @@ class Judgement:
             report.say(f"  - NOTICE: {note} found.")
 
     def _answer(self, node: Node) -> Any:
-        """Returns what a node said, null if it was not asked or didn't answer."""
+        """Returns what a node said, None if it was not asked or didn't answer."""
         answer = self._answers.nodes.get(node.uuid)
         return None if answer is None or answer.failed else answer.payload
 

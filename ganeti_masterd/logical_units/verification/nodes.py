@@ -15,7 +15,7 @@ VerifyAnswer = Mapping[str, Any]
 
 
 def unusable(node: Node, answer: Any) -> Finding | None:
-    """Returns why nothing in an answer can be relied on, null if it can."""
+    """Returns why nothing in an answer can be relied on, None if it can."""
     if not answer or not isinstance(answer, Mapping):
         return Finding("ENODERPC", node.name, "unable to verify node: no data returned")
     version = answer.get("version")

@@ -11,7 +11,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 
 
 class Picture(Struct):
-    """One node. ``node`` is null for one that the configuration names but doesn't hold.
+    """One node. ``node`` is None for one that the configuration names but doesn't hold.
 
     Null: not known, for whatever reason, of ``volumes`` (by name), ``running``
     (names of instances), ``systems`` (rows of ``os_diagnose`` by name) and

@@ -1,6 +1,6 @@
 """What an answer of ``node_verify`` may look like, so that judges can rely on its types.
 
-Anything may be missing, null, or a text that says what failed. What is typed
+Anything may be missing, None, or a text that says what failed. What is typed
 ``Any`` is read with care by who judges it.
 """
 

@@ -52,7 +52,7 @@ def with_child_sizes(disk: Disk) -> Disk:
 
 
 def corrected(disk: Disk, size: int, spindles: int | None) -> Disk:
-    """Returns a disk with the size (MiB) and the spindles (null: as they are) that it has."""
+    """Returns a disk with the size (MiB) and the spindles (None: as they are) that it has."""
     new = disk if disk.size == size else replace(disk, size=size)
     if spindles is not None and spindles != disk.spindles:
         new = replace(new, spindles=spindles)
