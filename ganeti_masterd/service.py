@@ -35,6 +35,7 @@ from ganeti_masterd.jobs.takeover import is_locked, living
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.ending import Ending
 from ganeti_masterd.startup.launch import Launch, dress
 from ganeti_masterd.startup.locks import Locks, patiently
@@ -42,7 +43,6 @@ from ganeti_masterd.startup.logs import Logs
 from ganeti_masterd.startup.notify import ALIVE, READY, STOPPING, Notifier
 from ganeti_masterd.startup.ownership import groups_of
 from ganeti_masterd.startup.signals import Signals
-from ganeti_masterd.startup.simulated_root import read_config
 from ganeti_masterd.startup.stopping import Stopping
 from ganeti_masterd.startup.teardown import end_in_order
 from ganeti_masterd.timing import Timers

@@ -30,8 +30,8 @@ from ganeti_masterd.opcodes.tags import TagsDel, TagsSet
 from ganeti_masterd.opcodes.validation import load_opcode
 from ganeti_masterd.simulation.faults import SimulatedFault
 from ganeti_masterd.simulation.store import NodeStore
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.paths import Paths
-from ganeti_masterd.startup.simulated_root import read_config
 from tools.check_fragments import faults
 
 Answer = Callable[[Any], bytes]

@@ -17,9 +17,9 @@ from ganeti_masterd.journal.faults import JournalSetAside
 from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.setaside import SetAsideDecision, resolve
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import queue_locked
 from ganeti_masterd.startup.paths import Paths
-from ganeti_masterd.startup.simulated_root import read_config
 
 
 class PutInOrder(Struct, frozen=True):

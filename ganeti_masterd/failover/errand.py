@@ -33,9 +33,9 @@ from ganeti_masterd.replication.comparison import sha1
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.startup.agreement import Say
 from ganeti_masterd.startup.checks import IMachine, StartRefused, named_master, refuse_others
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import refuse_held
 from ganeti_masterd.startup.paths import Paths
-from ganeti_masterd.startup.simulated_root import read_config
 
 
 class FailOverWishes(Struct, frozen=True):

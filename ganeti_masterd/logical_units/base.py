@@ -1,7 +1,7 @@
 """The logical unit: one opcode's locks, checks and work, and their registry.
 
 A unit declares and does; it never touches Twisted (architecture.rst, "How a request
-travels"). ``expand`` and ``locks`` run in the reactor and must be pure and quick;
+travels"). ``expand`` and ``locks`` run in the reactor, are quick, and change the unit alone;
 ``prepare``, ``check`` and ``exec`` run in a pool thread and may block.
 """
 
@@ -60,7 +60,7 @@ class LogicalUnit(Generic[O_co]):
         #: How often the opcode went back to wait for resources before this try.
         self.attempt = 0
 
-    # In the reactor: pure and quick
+    # In the reactor: quick, changing nothing but the unit
 
     def expand(self, snapshot: Snapshot) -> None:
         """Checks the arguments by themselves and resolves names.

@@ -25,9 +25,9 @@ from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, check_journal
 from ganeti_masterd.startup.accounts import Account, find_account
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import patiently, queue_locked, refuse_held
 from ganeti_masterd.startup.paths import Paths
-from ganeti_masterd.startup.simulated_root import read_config
 
 
 class StartRefused(Exception):

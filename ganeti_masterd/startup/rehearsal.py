@@ -35,9 +35,9 @@ from ganeti_masterd.startup.checks import (
     check_master,
     wanted_account,
 )
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import patiently, refuse_held
 from ganeti_masterd.startup.paths import Paths
-from ganeti_masterd.startup.simulated_root import read_config
 
 #: How often the queue is read while jobs vanish from it.
 _TRIES = 10

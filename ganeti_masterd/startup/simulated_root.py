@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any
 
-from ganeti_masterd.config.document import encode, parse
+from ganeti_masterd.config.document import encode
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import file_content, ssconf_values
@@ -81,16 +81,6 @@ def write_ssconf(paths: Paths, snapshot: Snapshot) -> None:
     """Writes all ssconf files; noded does it on real nodes."""
     for key, lines in ssconf_values(snapshot).items():
         _write(paths.ssconf(key), file_content(lines), 0o444)
-
-
-def read_config(paths: Paths) -> Snapshot:
-    """Reads config.data; raises ``ConfigurationError`` naming the file and the fault."""
-    try:
-        with open(paths.config, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise ConfigurationError(f"{paths.config} can't be read: {error.strerror}") from None
-    return parse(content, paths.config)
 
 
 def _write(path: str, content: bytes, mode: int) -> None:

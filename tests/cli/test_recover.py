@@ -24,6 +24,7 @@ from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.writing import JournalWriting
 from ganeti_masterd.startup import locks, simulated_root
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import LockedFile
 from ganeti_masterd.startup.paths import Paths
 
@@ -55,7 +56,7 @@ class RecoverTests(SynchronousTestCase):
 
     def in_journal(self, *jobs: Job) -> None:
         """Leaves jobs in the journal, as a daemon that was killed does."""
-        snapshot = simulated_root.read_config(self.paths)
+        snapshot = read_config(self.paths)
         recovered = recover(
             self.paths.journal,
             identity=Identity(snapshot.cluster.uuid, snapshot.master.name),

@@ -33,6 +33,7 @@ from ganeti_masterd.jobs.model import (
 )
 from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.startup import simulated_root
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import Locks
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.testing.nodes import Failed, ScriptedNodes
@@ -83,7 +84,7 @@ class Root:
 
     @property
     def snapshot(self) -> Snapshot:
-        return simulated_root.read_config(self.paths)
+        return read_config(self.paths)
 
     def write(self, path: str, content: bytes) -> None:
         Path(path).unlink(missing_ok=True)

@@ -17,8 +17,9 @@ import msgspec
 
 from ganeti_masterd.simulation.state import SimulatedInstance
 from ganeti_masterd.simulation.store import NodeStore
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.paths import Paths
-from ganeti_masterd.startup.simulated_root import read_config, write_ssconf
+from ganeti_masterd.startup.simulated_root import write_ssconf
 
 DATA = Path(__file__).parents[1] / "data"
 

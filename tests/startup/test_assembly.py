@@ -20,7 +20,7 @@ from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.startup.accounts import Account
-from ganeti_masterd.startup.simulated_root import read_config
+from ganeti_masterd.startup.configuration import read_config
 from tests.startup.scene import RootTestCase
 
 

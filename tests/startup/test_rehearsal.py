@@ -17,8 +17,8 @@ from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.journal.store import Entries, JournalHeader, SerialEntry
 from ganeti_masterd.startup import locks
 from ganeti_masterd.startup.checks import StartRefused, WantedStart
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.rehearsal import Rehearsed, copied_simulation, rehearse
-from ganeti_masterd.startup.simulated_root import read_config
 from tests.startup.scene import Host, RootTestCase
 
 Tree = dict[str, tuple[object, ...]]
