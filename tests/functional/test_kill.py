@@ -16,11 +16,10 @@ def test_promises_are_kept_through_kills(make_daemon: Callable[..., DaemonProces
     seed = int.from_bytes(os.urandom(4))
     crashes = Crashes(make_daemon("--simulate-log=synced"), seed)
     print(f"seed {seed}")
-    while crashes.kills < KILLS:
+    # With fewer answers the load would prove nothing; a busy machine needs more kills for them.
+    while crashes.kills < KILLS or crashes.answered <= 50 * KILLS:
         crashes.once()
     crashes.finish()
-    # Or the load would have proved nothing.
-    assert crashes.answered > 50 * KILLS
     assert crashes.ledger.canceled
     assert crashes.ledger.archived
     assert crashes.ledger.lines
