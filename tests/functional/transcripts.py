@@ -61,7 +61,7 @@ ONLY_CODE: dict[str, dict[int, str]] = {
 }
 
 #: Commands that end otherwise here, as docs/differences.rst says.
-OTHER_CODE = {("debug", 22): 0, ("debug", 26): 0, ("debug", 28): 1}
+OTHER_CODE = {("debug", 26): 0}
 
 #: Commands that say the same on any cluster of three nodes, or undo what they do, in this order.
 ANYWHERE: dict[str, tuple[int, ...]] = {
