@@ -65,11 +65,10 @@ if TYPE_CHECKING:
 class Settings(Struct, frozen=True):
     """What the daemon was started with.
 
-    ``simulate_log`` is null for real nodes, ``description`` unless a file describes
-    the simulated ones, ``account`` where the daemon stays
-    the user that started it, ``monitor_socket`` without such a socket,
-    ``monitoring`` (a Twisted endpoint) without such pages; ``stop_timeout`` is
-    in seconds, null for no bound.
+    ``simulate_log`` is None for real nodes, ``description`` unless a file describes
+    the simulated ones, ``account`` where the daemon stays the user that started it,
+    ``monitor_socket`` without such a socket, ``monitoring`` (a Twisted endpoint)
+    without such pages. ``stop_timeout`` is in seconds, None for no bound.
     """
 
     paths: Paths

@@ -39,6 +39,9 @@ DOCS = PROJECT / "docs"
 #: A name of the code in a document: ``:class:`~package.module.Name```, or with a text before it.
 ROLE = re.compile(r":(?:mod|class|meth|func|data|attr):`(?:[^`<]*<)?~?(ganeti_masterd[\w.]*)>?`")
 
+#: A page of the protocol that the code names as its source, and what follows the comma.
+CITATION = re.compile(r"(protocol/\w+\.rst), (?=(.{,60}))")
+
 
 def text(name: str) -> str:
     """Returns a document."""
@@ -241,6 +244,21 @@ class NamesTests(SynchronousTestCase):
                 except (ImportError, AttributeError, KeyError) as error:
                     self.fail(f"{path.name}: {name}: {error!r}")
         self.assertGreater(count, 50)
+
+    def test_citations(self) -> None:
+        """Every section of the protocol's pages that the code names as its source exists."""
+        titles = {
+            page: re.findall(r"^(.+)\n[-=]{3,}$", text(page), re.MULTILINE)
+            for page in (f"protocol/{path.name}" for path in DOCS.glob("protocol/*.rst"))
+        }
+        count = 0
+        for path in (PROJECT / "ganeti_masterd").rglob("*.py"):
+            code = re.sub(r"\s+(#:? )?", " ", path.read_text(encoding="utf-8"))
+            for page, cited in CITATION.findall(code):
+                count += 1
+                if not any(re.match(re.escape(title) + r"\W", cited) for title in titles[page]):
+                    self.fail(f"{path.relative_to(PROJECT)}: {page}, {cited}")
+        self.assertGreater(count, 40)
 
     def test_excerpts(self) -> None:
         """The reading guide has eight steps, and what it shows of each file is there."""

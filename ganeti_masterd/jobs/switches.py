@@ -2,8 +2,7 @@
 
 Reactor thread only; the disk thread writes. Other tools read these files, so
 they are Ganeti's own: ``queue/drain`` exists or not, ``watcher.pause`` holds
-seconds since the epoch
-(protocol/queue.rst, Files of the queue and protocol/startup.rst, Files of the queue).
+seconds since the epoch (protocol/queue.rst, Files of the queue).
 """
 
 from __future__ import annotations
