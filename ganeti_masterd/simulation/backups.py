@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from ganeti_masterd.constants import (
     IEM_EXPORT,
     IEM_IMPORT,
 )
-from ganeti_masterd.simulation.blocks import Block, DeviceError
+from ganeti_masterd.simulation.blocks import Block, DeviceError, os_error
 from ganeti_masterd.simulation.describing import DescribedDisk, described
 from ganeti_masterd.simulation.devices import looked_up
 from ganeti_masterd.simulation.node import (
@@ -72,7 +73,7 @@ def export_remove(node: SimulatedNode, name: str) -> None:
     if name in bare:
         node.state.facts["exports"] = [each for each in bare if each != name]
     elif node.state.exports.pop(name) is None:
-        error = FileNotFoundError(2, "No such file or directory", f"{EXPORT_DIR}/{name}")
+        error = os_error(errno.ENOENT, f"{EXPORT_DIR}/{name}")
         raise NodeFailure(f"Error while removing the export: {error}")
 
 
@@ -83,7 +84,7 @@ def finalize_export(node: SimulatedNode, instance: Mapping[str, Any], disks: Seq
     held = node.state.exports.pop(name + UNFINISHED)
     if held is None:
         path = f"{EXPORT_DIR}/{name}{UNFINISHED}/{EXPORT_CONF_FILE}"
-        raise Unexpected(str(FileNotFoundError(2, "No such file or directory", path)))
+        raise Unexpected(str(os_error(errno.ENOENT, path)))
     node.state.exports[name] = replace(held, config=_config(node, instance, disks))
 
 
@@ -155,7 +156,7 @@ def x509_cert_remove(node: SimulatedNode, name: str) -> None:
     keys = dict(node.state.facts.get("keys") or {})
     if keys.pop(name, None) is None:
         path = f"{KEYS_DIR}/{name}"
-        error = FileNotFoundError(2, "No such file or directory", path)
+        error = os_error(errno.ENOENT, path)
         raise NodeFailure(f"Cannot remove certificate directory '{path}': {error}")
     node.state.facts["keys"] = keys
 

@@ -151,11 +151,11 @@ def create(
     return _known(node, disk)
 
 
-def need(node: SimulatedNode, disk: DescribedDisk) -> Block:
-    """Returns a disk's device; a missing one raises :class:`NodeFailure`."""
+def need(node: SimulatedNode, disk: DescribedDisk, fault: str = "Can't find device") -> Block:
+    """Returns a disk's device; a missing one raises :class:`NodeFailure`, as noded words it."""
     block = looked_up(node, disk)
     if block is None:
-        raise NodeFailure(f"Can't find device {described(disk)}")
+        raise NodeFailure(f"{fault} {described(disk)}")
     return block
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ganeti_masterd.constants import (
@@ -171,10 +172,8 @@ class Mirror(Block):
         """Gives it its disk."""
         data, meta = children
         backing = Backing(data.path, meta.path, int(self.disk.get("size") or 0))
-        try:
+        with self._refusing("can't attach local disk"):
             self.node.world.mirrors.attach(self.node.name, self.minor, backing)
-        except MeetingRefused as refused:
-            raise DeviceError(f"drbd{self.minor}: can't attach local disk: {refused.output}")
 
     def connect(self, *, dual: bool = False) -> None:
         """Gives it its network; ``dual``: both ends may be Primary."""
@@ -209,26 +208,18 @@ class Mirror(Block):
 
     def open(self, *, force: bool = False, exclusive: bool = True) -> None:
         """Makes it Primary."""
-        try:
+        with self._refusing("can't make drbd device primary"):
             self.node.world.mirrors.promote(self.node.name, self.minor, force=force)
-        except MeetingRefused as refused:
-            raise DeviceError(f"drbd{self.minor}: can't make drbd device primary: {refused.output}")
 
     def close(self) -> None:
         """Makes it Secondary."""
-        try:
+        with self._refusing("can't switch drbd device to secondary"):
             self.node.world.mirrors.demote(self.node.name, self.minor, held=self._held())
-        except MeetingRefused as refused:
-            raise DeviceError(
-                f"drbd{self.minor}: can't switch drbd device to secondary: {refused.output}"
-            )
 
     def shutdown(self) -> None:
         """Unconfigures it."""
-        try:
+        with self._refusing("can't shutdown drbd device"):
             self.node.world.mirrors.down(self.node.name, self.minor, held=self._held())
-        except MeetingRefused as refused:
-            raise DeviceError(f"drbd{self.minor}: can't shutdown drbd device: {refused.output}")
 
     def remove(self) -> None:
         """Unconfigures it: there is nothing else of its own."""
@@ -259,10 +250,8 @@ class Mirror(Block):
                     f"drbd{self.minor}: mismatch in local storage ({path} != {child.path})"
                     " in RemoveChildren"
                 )
-        try:
+        with self._refusing("can't detach local disk"):
             self.node.world.mirrors.detach(self.node.name, self.minor)
-        except MeetingRefused as refused:
-            raise DeviceError(f"drbd{self.minor}: can't detach local disk: {refused.output}")
 
     def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
         """Makes its data volume larger, or itself as large as that."""
@@ -272,10 +261,8 @@ class Mirror(Block):
         if dry_run or backing:
             return
         size = int(self.disk["size"]) + amount
-        try:
+        with self._refusing("resize failed"):
             self.node.world.mirrors.resize(self.node.name, self.minor, size)
-        except MeetingRefused as refused:
-            raise DeviceError(f"drbd{self.minor}: resize failed: {refused.output}")
 
     def rename(self, unique: Sequence[Any]) -> None:
         """See :meth:`Block.rename`."""
@@ -338,6 +325,14 @@ class Mirror(Block):
                 f"drbd{self.minor}: network attach successful, but 'drbdsetup show' disagrees"
             )
         self.connect()
+
+    @contextlib.contextmanager
+    def _refusing(self, fault: str) -> Iterator[None]:
+        """Raises what DRBD refuses meanwhile as noded words it."""
+        try:
+            yield
+        except MeetingRefused as refused:
+            raise DeviceError(f"drbd{self.minor}: {fault}: {refused.output}")
 
     def _disconnect(self) -> None:
         self.node.world.mirrors.disconnect(self.node.name, self.minor)

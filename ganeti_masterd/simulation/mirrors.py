@@ -116,17 +116,9 @@ class Mirrors(Pairs):
             raise MeetingRefused(
                 _failure(minor, 124, "Device is attached to a disk (use detach first)")
             )
-        data = self._ground.volume(node, backing.data)
-        used = self.users(node)
-        if (
-            data is None
-            or self._ground.volume(node, backing.meta) is None
-            or used
-            & {
-                backing.data,
-                backing.meta,
-            }
-        ):
+        data, meta = (self._ground.volume(node, path) for path in (backing.data, backing.meta))
+        in_use = not self.users(node).isdisjoint((backing.data, backing.meta))
+        if data is None or meta is None or in_use:
             raise MeetingRefused(_failure(minor, 104, "Can not open backing device."))
         if self._metadata.get(meta_name(node, backing.meta)) is None:
             text = "No valid meta-data signature found.\n\n\t==> Use 'drbdadm create-md res' to"

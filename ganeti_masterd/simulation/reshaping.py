@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ganeti_masterd.simulation.blocks import Block, DeviceError
+from ganeti_masterd.simulation.blocks import DeviceError
 from ganeti_masterd.simulation.describing import DRBD, PLAIN, DescribedDisk, described
-from ganeti_masterd.simulation.devices import device_path, looked_up
+from ganeti_masterd.simulation.devices import device_path, looked_up, need
 from ganeti_masterd.simulation.drbd import Mirror
 from ganeti_masterd.simulation.node import (
     Implementations,
@@ -31,7 +31,7 @@ def blockdev_grow(
     exclusive: bool,
 ) -> None:
     """Grows the backing store, or (``backing`` false) the mirror on it."""
-    block = _found(node, disk)
+    block = need(node, disk, "Cannot find block device")
     try:
         block.grow(amount, dry_run=dry_run, backing=backing, exclusive=exclusive)
     except DeviceError as error:
@@ -70,7 +70,7 @@ def blockdev_snapshot(
     if disk["dev_type"] not in SNAPSHOTTABLE:
         raise NodeFailure(f"Cannot snapshot block device '{unique}' of type '{disk['dev_type']}'")
     try:
-        return _found(node, disk).snapshot(name, size)
+        return need(node, disk, "Cannot find block device").snapshot(name, size)
     except DeviceError as error:
         raise Unexpected(str(error))
 
@@ -173,10 +173,3 @@ def blockdev_removechildren(
         mirror.remove_children([device_path(node, child) for child in children])
     except DeviceError as error:
         raise Unexpected(str(error))
-
-
-def _found(node: SimulatedNode, disk: DescribedDisk) -> Block:
-    block = looked_up(node, disk)
-    if block is None:
-        raise NodeFailure(f"Cannot find block device {described(disk)}")
-    return block

@@ -194,9 +194,7 @@ def blockdev_close(node: SimulatedNode, instance: str, disks: Sequence[Described
 @calls("blockdev_setinfo")
 def blockdev_setinfo(node: SimulatedNode, disk: DescribedDisk, info: str) -> None:
     """Changes the text that a device carries."""
-    block = looked_up(node, disk)
-    if block is None:
-        raise NodeFailure(f"Cannot find block device {described(disk)}")
+    block = need(node, disk, "Cannot find block device")
     try:
         block.set_info(info)
     except DeviceError as error:
