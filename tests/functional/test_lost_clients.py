@@ -2,61 +2,53 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import re
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bench.queues import full_queue
 from ganeti_masterd.luxi.messages import encode_request
 from ganeti_masterd.testing.daemon import DaemonProcess
+from tests.functional.crashing import until
 
 JOBS = 30_000
 LOST = 20
 
 FIELDS = ["id", "status", "ops", "oplog", "opresult"]
 
-#: A daemon that uses less than that of the processor in that time is at rest, both in seconds.
-REST = 0.05
-WHILE = 1.0
+REQUESTS = re.compile(
+    r'^ganeti_luxi_requests_total\{method="QueryJobs",outcome="(\w+)"\} (\d+)', re.MULTILINE
+)
 
 
-def processor_time(daemon: DaemonProcess) -> float:
-    """Returns the seconds of the processor that the daemon has used."""
-    fields = Path(f"/proc/{daemon.pid}/stat").read_text("ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def at_rest(daemon: DaemonProcess, limit: float = 60.0) -> float:
-    """Waits until the daemon has nothing to do; returns the processor time used by then."""
-    until = time.monotonic() + limit
-    used = processor_time(daemon)
-    while time.monotonic() < until:
-        time.sleep(WHILE)
-        before, used = used, processor_time(daemon)
-        if used - before < REST:
-            return used
-    raise AssertionError(f"the daemon is still at work after {limit:g} s")
+def answered(metrics: Path) -> dict[str, int]:
+    """Returns how many QueryJobs requests ended so far, by their outcome."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60.0)
+        client.connect(str(metrics))
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        with client.makefile("r", encoding="utf-8") as answer:
+            return {outcome: int(count) for outcome, count in REQUESTS.findall(answer.read())}
 
 
 def test_long_answers(make_daemon: Callable[..., DaemonProcess], folder: Path) -> None:
-    """Twenty answers that nobody waits for cost less than six that somebody reads."""
+    """None of twenty answers that nobody waits for is made; one that somebody reads is."""
     full_queue(0, JOBS)(folder / "node1")
-    daemon = make_daemon()
+    metrics = folder / "metrics"
+    daemon = make_daemon(f"--monitoring=unix:address={metrics}")
     daemon.start(60.0)
-    begun = at_rest(daemon)
-    with daemon.client(60.0) as master:
-        assert len(master.query_jobs(None, FIELDS)) == JOBS
-    whole = at_rest(daemon) - begun
     question = encode_request("QueryJobs", [None, FIELDS]) + b"\x03"
-    begun = at_rest(daemon)
-    for _ in range(LOST):
-        with socket.socket(socket.AF_UNIX) as client:
+    # All at work at once, so that none is done before the last has gone.
+    with contextlib.ExitStack() as clients:
+        for _ in range(LOST):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
             client.connect(daemon.socket)
             client.sendall(question)
-            time.sleep(0.05)
-    lost = at_rest(daemon) - begun
-    print(f"{whole:.2f} s for one that is read, {lost:.2f} s for {LOST} that are lost")
-    assert lost < 6 * whole
+    until(lambda: sum(answered(metrics).values()) >= LOST, "the requests are at work")
+    assert answered(metrics) == {"gone": LOST}
+    with daemon.client(60.0) as master:
+        assert len(master.query_jobs(None, FIELDS)) == JOBS
+    assert answered(metrics) == {"gone": LOST, "ok": 1}
     assert "Traceback" not in daemon.log_text()
