@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.rpc.interfaces import NodeResult
 
@@ -58,7 +59,7 @@ def output(name: str, answer: NodeResult[str]) -> str:
 def read_answer(text: str) -> AllocatorAnswer:
     """Returns what an allocator says; raises ``OpExecError`` if that can't be understood."""
     try:
-        found = msgspec.json.decode(text, type=dict[str, Any])
+        found = decode_json(text, dict[str, Any])
         if "result" not in found and "nodes" in found:
             found["result"] = found.pop("nodes")
         return msgspec.convert(found, AllocatorAnswer)

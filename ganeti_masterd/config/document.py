@@ -19,14 +19,13 @@ from ganeti_masterd.config.pages import USUAL_ORDER, Pages
 from ganeti_masterd.config.section import Section
 from ganeti_masterd.config.snapshot import SECTIONS, DocumentHeader, Snapshot
 from ganeti_masterd.constants import CONFIG_VERSION, CONFIG_VERSION_NEXT
+from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.errors import ConfigurationError, ConfigVersionMismatch
 from ganeti_masterd.journal.rows import ConfigRow
 
 #: Versions that the daemon can work with: 3.0 and 3.1 differ in two hypervisor
 #: parameters only.
 VERSIONS = (CONFIG_VERSION, CONFIG_VERSION_NEXT)
-
-_raws = msgspec.json.Decoder(dict[str, Raw])
 
 
 def version_text(version: int) -> str:
@@ -144,10 +143,8 @@ def _joined(parts: dict[str, bytes]) -> bytes:
 
 def _split(content: bytes | Raw, where: str) -> dict[str, Raw]:
     try:
-        return _raws.decode(content)
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{where}: not UTF-8 text: {error}")
-    except (ValidationError, DecodeError) as error:
+        return decode_json(content, dict[str, Raw])
+    except DecodeError as error:
         _refuse(error, where)
 
 
@@ -158,8 +155,8 @@ def _header(document: dict[str, Raw], source: str) -> DocumentHeader:
     plain: dict[str, Any] = {}
     for key, raw in parts.items():
         try:
-            plain[key] = msgspec.json.decode(raw)
-        except (DecodeError, UnicodeDecodeError) as error:
+            plain[key] = decode_json(raw, object)
+        except DecodeError as error:
             raise ConfigurationError(f"{source}: {key}: {error}")
     version = plain.get("version")
     if isinstance(version, int) and not isinstance(version, bool) and version not in VERSIONS:
@@ -175,8 +172,8 @@ def _object(cls: type[Any], raw: bytes, where: str, uuid: str | None = None) -> 
     if uuid is not None:
         where = f"{where}/{uuid}"
     try:
-        obj: ConfigObject = load(cls, msgspec.json.decode(raw), raw)
-    except (ValidationError, DecodeError, UnicodeDecodeError) as error:
+        obj: ConfigObject = load(cls, decode_json(raw, dict[str, Any]), raw)
+    except DecodeError as error:
         _refuse(error, where)
     if uuid is not None and obj.uuid != uuid:  # type: ignore[attr-defined]
         raise ConfigurationError(

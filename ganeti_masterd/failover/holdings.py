@@ -120,5 +120,5 @@ def understood(body: bytes) -> Job | None:
     """Returns the job that a file holds, None if it makes no sense."""
     try:
         return decode_job(body)
-    except (msgspec.MsgspecError, ValueError):
+    except msgspec.DecodeError:
         return None

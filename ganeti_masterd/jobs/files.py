@@ -67,7 +67,7 @@ class QueueFolder:
     def read(self, job_id: int) -> Job | None:
         """Returns a job, archived or not, as its file has it; None where there is none.
 
-        Raises ``msgspec.MsgspecError`` if the file can't be understood.
+        Raises ``msgspec.DecodeError`` if the file can't be understood.
         """
         for path in (self.live(job_id), self.archived(job_id)):
             try:
@@ -83,7 +83,7 @@ class QueueFolder:
         for job_id in job_ids:
             try:
                 job = self.read(job_id)
-            except (msgspec.MsgspecError, OSError) as error:
+            except (msgspec.DecodeError, OSError) as error:
                 log.warn("Job {job_id} can't be read: {error}", job_id=job_id, error=error)
                 continue
             if job is not None:
@@ -153,7 +153,7 @@ def load(folder: QueueFolder) -> LoadedJobs:
             job = decode_job(body)
             if job.id != job_id:
                 raise msgspec.ValidationError(f"the file holds job {job.id}")
-        except (msgspec.MsgspecError, ValueError) as error:
+        except msgspec.DecodeError as error:
             corrupt[job_id] = str(error)
             continue
         jobs[job_id] = job

@@ -26,6 +26,7 @@ from ganeti_masterd.constants import (
     STATUS_WAITING,
     STATUSES_FINALIZED,
 )
+from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.errors import OpExecError, ProgrammerError, encode_error
 
 #: ``(seconds, microseconds)`` since the epoch.
@@ -148,7 +149,6 @@ def status_of(statuses: Sequence[str]) -> str:
     return STATUS_SUCCESS if success else last
 
 
-_decoder = msgspec.json.Decoder(Job)
 _encoder = msgspec.json.Encoder()
 
 
@@ -158,8 +158,8 @@ def encode_job(job: Job) -> bytes:
 
 
 def decode_job(body: bytes) -> Job:
-    """Reads a job file of ours or of luxid; raises ``msgspec.MsgspecError`` for any other."""
-    job = _decoder.decode(body)
+    """Reads a job file of ours or of luxid; raises ``msgspec.DecodeError`` for any other."""
+    job = decode_json(body, Job)
     if not job.ops:
         raise msgspec.ValidationError("a job without opcodes")
     for op in job.ops:

@@ -23,6 +23,7 @@ from ganeti_masterd.constants import (
     STATUS_SUCCESS,
     STATUS_WAITING,
 )
+from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.journal.faults import JournalError, JournalSetAside
 from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.interfaces import IDisk
@@ -130,7 +131,7 @@ def _status(body: bytes) -> str:
     See protocol/queue.rst, States of jobs.
     """
     try:
-        statuses = [opcode.status for opcode in msgspec.json.decode(body, type=_Document).ops]
+        statuses = [opcode.status for opcode in decode_json(body, _Document).ops]
     except msgspec.DecodeError:
         return "unknown"
     for status in statuses:

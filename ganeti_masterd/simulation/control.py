@@ -21,6 +21,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 
+from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.simulation.calllog import CallLog
 from ganeti_masterd.simulation.switches import SwitchedCluster, SwitchError, throw
 
@@ -57,9 +58,14 @@ class SwitchProtocol(LineOnlyReceiver):
         """Takes one request; nothing that a client sends ends the daemon."""
         self.sendLine(json.dumps(self._answer(line)).encode("ascii"))
 
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuses a request that is too long, and ends the connection."""
+        self.sendLine(json.dumps((False, f"a command has at most {LONGEST} bytes")).encode("ascii"))
+        super().lineLengthExceeded(line)
+
     def _answer(self, line: bytes) -> tuple[bool, str]:
         try:
-            command = msgspec.json.decode(line, type=list[str])
+            command = decode_json(line, list[str])
         except msgspec.DecodeError as error:
             return False, f"a command is a JSON list of words: {error}"
         try:

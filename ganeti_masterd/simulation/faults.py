@@ -32,6 +32,8 @@ import msgspec
 from msgspec import Struct
 from twisted.logger import Logger
 
+from ganeti_masterd.decoding import decode_json
+
 log = Logger()
 
 FaultKind = Literal["delay", "error", "unreachable", "garbage", "silent", "lost"]
@@ -153,7 +155,7 @@ class Faults:
             return
         self._seen = seen
         try:
-            faults = msgspec.json.decode(text, type=list[SimulatedFault])
+            faults = decode_json(text, list[SimulatedFault])
         except msgspec.DecodeError as error:
             log.error("The faults in {path} make no sense: {error}", path=path, error=error)
             return

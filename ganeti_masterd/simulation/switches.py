@@ -7,6 +7,7 @@ Each switch is a command of words, so that it can be thrown from a test
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -353,6 +354,8 @@ def _decimal(text: str) -> float:
         value = float(text)
     except ValueError:
         raise SwitchError(f"{text!r} is no number") from None
-    if not 0 <= value < float("inf"):
+    if not math.isfinite(value):
+        raise SwitchError(f"{text!r} is no number")
+    if value < 0:
         raise SwitchError(f"{text!r} must not be below zero")
     return value

@@ -16,6 +16,7 @@ from ganeti_masterd.allocation.scripts import (
 )
 from ganeti_masterd.errors import OpExecError, ResultValidationError, encode_error
 from ganeti_masterd.rpc.interfaces import NodeResult
+from tests.test_decoding import NONSENSE
 
 
 class AnswerTests(SynchronousTestCase):
@@ -29,7 +30,9 @@ class AnswerTests(SynchronousTestCase):
 
     def test_nonsense(self) -> None:
         """What is no answer is an error that says why."""
-        for text in ("", "no JSON", "[]", "{}", '{"success": 1, "info": "", "result": []}'):
+        nonsense = [body.decode("utf-8", "surrogateescape") for body in NONSENSE]
+        wrong = ("no JSON", "[]", "{}", '{"success": 1, "info": "", "result": []}')
+        for text in (*nonsense, *wrong):
             error = self.assertRaises(OpExecError, read_answer, text)
             self.assertTrue(str(error).startswith("Can't parse iallocator results: "), str(error))
 

@@ -20,6 +20,7 @@ from ganeti_masterd.config.document import (
 )
 from ganeti_masterd.errors import ConfigurationError, ConfigVersionMismatch, encode_error
 from ganeti_masterd.journal.rows import ConfigRow
+from tests.test_decoding import NONSENSE
 from tests.work import calls_of
 
 from .sample import CONTENT, EXAMPLES, INSTANCE1, NODE1, NODE2, big, document, dump, sample, uuid
@@ -123,6 +124,9 @@ class Refusing(SynchronousTestCase):
         self.refused(b'{"version":true,"cluster":{}}', "version")
         self.refused(b'{"version":3000000}', "cluster")
         self.refused(CONTENT.replace(b"node1", b"\xff\xfe"))
+        for content in NONSENSE:
+            self.refused(content)
+            self.refused(CONTENT.replace(b'"cluster":', b'"cluster":' + content + b',"x":'))
 
     def test_bad_object(self) -> None:
         """A fault in an object names section, uuid, key and what was expected."""

@@ -13,6 +13,7 @@ from ganeti_masterd.jobs.model import Job, OpState
 from ganeti_masterd.jobs.restart import restore
 from ganeti_masterd.journal.rows import JobRow
 from tests.jobs.scene import QueueScene
+from tests.test_decoding import NONSENSE
 
 NOOP = {"OP_ID": "OP_TEST_DELAY", "duration": 1.0, "reason": []}
 
@@ -167,6 +168,18 @@ class CorruptFileTests(RestartScene):
         with open(self.folder.archived(1) + ".corrupt", "rb") as file:
             self.assertEqual(file.read(), b"{")
         self.assertTrue(os.path.exists(self.folder.archived(3) + ".corrupt"))
+
+    def test_nonsense(self) -> None:
+        """Whatever a file holds, it is set aside, and in the archive passed over."""
+        for job_id, body in enumerate(NONSENSE, 1):
+            self.put(job_id, body)
+            self.put(job_id + 100, body, archived=True)
+        self.found(50, "queued")
+        self.restart()
+        self.assertEqual(sorted(self.queue.jobs), [50])
+        for job_id in range(1, len(NONSENSE) + 1):
+            self.assertTrue(os.path.exists(self.folder.archived(job_id) + ".corrupt"))
+        self.assertEqual(self.folder.read_archived(range(101, 101 + len(NONSENSE))), {})
 
 
 class FolderTests(SynchronousTestCase):

@@ -16,6 +16,7 @@ from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
 from ganeti_masterd.journal.setaside import SetAsideDecision, resolve, standing
 from tests.journal.scene import IDENTITY, job, merge_config, merge_log, put
+from tests.test_decoding import NONSENSE
 
 
 def document(*statuses: str) -> bytes:
@@ -87,6 +88,7 @@ class SetAsideTests(SynchronousTestCase):
             6: document("success", "queued"),
             7: document("canceled", "canceled"),
             8: b"rubbish",
+            9: NONSENSE[-1],
         }
         error = self.set_aside(job(1), *(JobRow(number, body) for number, body in bodies.items()))
         self.assertEqual(
@@ -94,6 +96,7 @@ class SetAsideTests(SynchronousTestCase):
             [
                 *((1, "queued"), (2, "success"), (3, "error"), (4, "running")),
                 *((5, "waiting"), (6, "queued"), (7, "canceled"), (8, "unknown")),
+                (9, "unknown"),
             ],
         )
         self.assertIn("4 (running)", str(error))

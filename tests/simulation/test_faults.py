@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.simulation.faults import Faults, SimulatedFault
 from tests.simulation.nodes import SimulationCase, instance, target
+from tests.test_decoding import NONSENSE
 
 
 class RuleTests(SynchronousTestCase):
@@ -115,7 +116,8 @@ class FileTests(SynchronousTestCase):
         """A file that makes no sense leaves the rules as they were."""
         self.write([{"kind": "error", "text": "one"}])
         self.assertEqual(self.hit(), "one")
-        for text in (b"[{", b'[{"kind": "nonsense"}]', b'[{"kind": "error", "nodes": 1}]', b"{}"):
+        wrong = (b"[{", b'[{"kind": "nonsense"}]', b'[{"kind": "error", "nodes": 1}]', b"{}")
+        for text in (*wrong, *NONSENSE):
             self.write(text)
             self.assertEqual(self.hit(), "one")
 

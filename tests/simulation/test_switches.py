@@ -10,10 +10,11 @@ from typing import Any
 
 from twisted.internet.testing import StringTransport
 
-from ganeti_masterd.simulation.control import SwitchFactory, main
+from ganeti_masterd.simulation.control import LONGEST, SwitchFactory, main
 from ganeti_masterd.simulation.switches import SWITCHES, SwitchError, throw
 from tests.simulation.mirrored import MirroredCase
 from tests.simulation.nodes import instance, volume
+from tests.test_decoding import NONSENSE
 
 
 class SwitchTests(MirroredCase):
@@ -37,6 +38,8 @@ class SwitchTests(MirroredCase):
             ("make-lv a xenvg/x many", "'many' is no whole number"),
             ("make-lv a none/x 4", "insufficient free space"),
             ("sync fast", "'fast' is no number"),
+            ("sync nan", "'nan' is no number"),
+            ("sync inf", "'inf' is no number"),
             ("sync -1", "must not be below zero"),
             ("export-ini a web", "there is no export 'web' on a"),
         ):
@@ -135,10 +138,16 @@ class ControlTests(MirroredCase):
         good, text = self.asked(b'["dance"]')
         self.assertFalse(good)
         self.assertIn("no command 'dance'", text)
-        for line in (b"{}", b"\xff", b'["x", 5]', b""):
+        for line in (b"{}", b"\xff", b'["x", 5]', *NONSENSE):
             good, text = self.asked(line)
             self.assertFalse(good)
             self.assertIn("JSON list of words", text)
+
+    def test_too_long(self) -> None:
+        """A request that never ends is refused with words."""
+        good, text = self.asked(b"[" * (LONGEST + 1))
+        self.assertFalse(good)
+        self.assertIn(f"at most {LONGEST} bytes", text)
 
     def test_bug(self) -> None:
         """A bug in a switch is logged, and the connection lives."""
