@@ -11,7 +11,6 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ganeti_masterd.allocation import scripts
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
@@ -24,9 +23,9 @@ from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import Level
+from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
-from ganeti_masterd.rpc.calls import IALLOCATOR_RUNNER
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.door import call_nodes
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
@@ -63,6 +62,12 @@ class RunningJob(Protocol):
     def nap(self, seconds: float, /) -> Deferred[None]:
         """Returns a Deferred that fires after that time."""
 
+    def leave_slot(self) -> None:
+        """Gives the job's slot to another job."""
+
+    def take_slot(self) -> Deferred[None]:
+        """Returns a Deferred that fires once the job has a slot again, or is killed."""
+
     def log(self, index: int, kind: str, message: Any, /) -> None:
         """Adds an entry to the log of the opcode with that index."""
 
@@ -70,28 +75,19 @@ class RunningJob(Protocol):
         """Gives ids to jobs that come to be with the success of the opcode with that index."""
 
 
-class OpcodeContext:
-    """Implements :class:`~ganeti_masterd.logical_units.context.Context` for one opcode."""
+class OpcodeContext(Context):
+    """The context of one opcode that runs in a pool thread."""
 
     def __init__(self, services: Services, run: RunningJob, index: int) -> None:
+        self.job_id = run.job_id
+        self.root = services.root
         self._services = services
         self._run = run
         self._index = index
-        self._shields = 0
         #: Runs the hooks after the opcode on a node that leaves; set with the hooks.
         self.hooks_early: Callable[[Target], object] = lambda node: None
         #: Whether the opcode changed the configuration.
         self.wrote_config = False
-
-    @property
-    def job_id(self) -> int:
-        """See ``Context.job_id``."""
-        return self._run.job_id
-
-    @property
-    def root(self) -> str:
-        """See ``Context.root``."""
-        return self._services.root
 
     # Configuration
 
@@ -133,18 +129,6 @@ class OpcodeContext:
         answers = self._wait(send)
         self.checkpoint()
         return answers
-
-    def call_one(
-        self,
-        node: str | Target,
-        call: Call[P],
-        arguments: Arguments = (),
-        *,
-        timeout: float | None = None,
-    ) -> NodeResult[P]:
-        """See ``Context.call_one``."""
-        (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
-        return answer
 
     def call_unattended(
         self, nodes: Iterable[str | Target], call: Call[Any], arguments: Arguments = ()
@@ -196,19 +180,6 @@ class OpcodeContext:
     def run_hooks_early(self, node: Target) -> None:
         """See ``Context.run_hooks_early``."""
         self.hooks_early(node)
-
-    def run_allocator(
-        self,
-        name: str,
-        document: Mapping[str, Any],
-        options: Mapping[str, str | None] | None = None,
-    ) -> str:
-        """See ``Context.run_allocator``."""
-        snapshot = self.snapshot()
-        master = snapshot.master.uuid
-        defaults = snapshot.cluster.default_iallocator_params
-        arguments = scripts.arguments(name, document, defaults, options or {})
-        return scripts.output(name, self.call_one(master, IALLOCATOR_RUNNER, arguments))
 
     # Reservations and locks
 
@@ -271,16 +242,6 @@ class OpcodeContext:
         self._services.hops.tell(self._run.log, self._index, kind, message)
         self.checkpoint()
 
-    def info(self, text: str) -> None:
-        """See ``Context.info``."""
-        self.feedback(f" - INFO: {text}")
-
-    def warning(self, text: str, hint: str | None = None) -> None:
-        """See ``Context.warning``."""
-        self.feedback(f" - WARNING: {text}")
-        if hint is not None:
-            self.feedback(f"      Hint: {hint}")
-
     def ask(self, question: Callable[[QueryEngine], Any]) -> Any:
         """See ``Context.ask``."""
         self.checkpoint()
@@ -288,10 +249,26 @@ class OpcodeContext:
 
     # Waiting and being killed
 
+    def seconds(self) -> float:
+        """See ``Context.seconds``."""
+        return self._services.timers.seconds()
+
     def sleep(self, seconds: float) -> None:
         """See ``Context.sleep``."""
         self.checkpoint()
         self._wait(self._run.nap, seconds)
+        self.checkpoint()
+
+    @contextmanager
+    def without_slot(self) -> Iterator[None]:
+        """See ``Context.without_slot``."""
+        self.checkpoint()
+        hops = self._services.hops
+        hops.wait(self._run.leave_slot)
+        try:
+            yield
+        finally:
+            hops.wait(self._run.take_slot)
         self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -303,12 +280,3 @@ class OpcodeContext:
     def killed(self) -> bool:
         """Whether the job was killed, also where that is put off."""
         return self._run.kills.killed
-
-    @contextmanager
-    def shielded(self) -> Iterator[None]:
-        """See ``Context.shielded``."""
-        self._shields += 1
-        try:
-            yield
-        finally:
-            self._shields -= 1

@@ -36,6 +36,8 @@ class Executor:
         self.data_dir = data_dir
         self._runs: dict[int, JobRun] = {}
         self._idle: list[Deferred[None]] = []
+        #: How many jobs without a slot keep a thread.
+        self._lent = 0
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -44,7 +46,7 @@ class Executor:
         """Lets at most ``limit`` jobs run from now on; those that run go on."""
         queue = self._services.queue
         queue.scheduler.limit = limit
-        self._threads.set_limit(limit)
+        self._threads.set_limit(limit + self._lent)
         queue.wake()
 
     # From the queue
@@ -93,6 +95,16 @@ class Executor:
         # Of a pool this needs no more than callInThreadWithCallback.
         pool = cast(ThreadPool, self._threads)
         return deferToThreadPool(self._reactor, pool, function, *args)
+
+    def lend_thread(self) -> None:
+        """A job that gives its slot away keeps its thread: there may be one more."""
+        self._lent += 1
+        self._threads.set_limit(self._threads.limit + 1)
+
+    def return_thread(self) -> None:
+        """The job has a slot again, or has ended."""
+        self._lent -= 1
+        self._threads.set_limit(self._threads.limit - 1)
 
     def forget(self, job_id: int) -> None:
         """The job is not under way any more."""

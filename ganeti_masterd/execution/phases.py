@@ -17,6 +17,8 @@ class Phase(Enum):
     GRANTED = "granted"
     STARTING = "starting"
     RUNNING = "running"
+    OFF_SLOT = "off slot"
+    RECLAIMING = "reclaiming"
     ENDED = "ended"
 
 
@@ -27,6 +29,7 @@ _IDLE, _PREPARING, _BLOCKED, _RESUMING = (
     Phase.RESUMING,
 )
 _GRANTED, _STARTING, _RUNNING, _ENDED = Phase.GRANTED, Phase.STARTING, Phase.RUNNING, Phase.ENDED
+_OFF_SLOT, _RECLAIMING = Phase.OFF_SLOT, Phase.RECLAIMING
 
 #: From each phase what the job's current opcode does in it, and the phases that may follow.
 TABLE: dict[Phase, tuple[str, frozenset[Phase]]] = {
@@ -50,7 +53,15 @@ TABLE: dict[Phase, tuple[str, frozenset[Phase]]] = {
     ),
     _RUNNING: (
         "is in its thread, or its result is being committed",
-        frozenset({_IDLE, _BLOCKED, _ENDED}),
+        frozenset({_IDLE, _BLOCKED, _OFF_SLOT, _ENDED}),
+    ),
+    _OFF_SLOT: (
+        "waits in its thread for something that takes long; the slot is another job's",
+        frozenset({_RECLAIMING, _ENDED}),
+    ),
+    _RECLAIMING: (
+        "has waited in its thread and waits for a slot",
+        frozenset({_RUNNING, _ENDED}),
     ),
     _ENDED: ("is over, or the daemon stops: no locks, no reservations", frozenset()),
 }
@@ -58,7 +69,9 @@ TABLE: dict[Phase, tuple[str, frozenset[Phase]]] = {
 #: Where a job waits without a thread of its own: it may be cancelled, or left for a stop.
 WAITING = frozenset({_BLOCKED, _RESUMING, _GRANTED})
 #: Where a job has a thread, or is about to get one: a kill ends it.
-KILLABLE = frozenset({_PREPARING, _STARTING, _RUNNING})
+KILLABLE = frozenset({_PREPARING, _STARTING, _RUNNING, _OFF_SLOT, _RECLAIMING})
+#: Where a job has a thread, but no slot.
+WITHOUT_SLOT = frozenset({_OFF_SLOT, _RECLAIMING})
 
 
 def step(before: Phase, after: Phase) -> Phase:

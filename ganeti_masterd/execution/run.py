@@ -27,7 +27,7 @@ from ganeti_masterd.errors import (
 from ganeti_masterd.execution.acquiring import Acquisition
 from ganeti_masterd.execution.context import OpcodeContext, Services
 from ganeti_masterd.execution.killing import KillSwitch, Stretch
-from ganeti_masterd.execution.phases import KILLABLE, WAITING, Phase, step
+from ganeti_masterd.execution.phases import KILLABLE, WAITING, WITHOUT_SLOT, Phase, step
 from ganeti_masterd.execution.sub_jobs import SubJobs
 from ganeti_masterd.execution.unit import run_unit
 from ganeti_masterd.jobs import model
@@ -56,6 +56,12 @@ class Workplace(Protocol):
     def enqueue(self, job_id: int, /) -> None:
         """Lets a job begin again that could not be begun."""
 
+    def lend_thread(self) -> None:
+        """Allows one more thread, as a job keeps its own and gives its slot away."""
+
+    def return_thread(self) -> None:
+        """Takes back what :meth:`lend_thread` allowed."""
+
     def forget(self, job_id: int, /) -> None:
         """Notes that a job is not under way any more."""
 
@@ -77,6 +83,8 @@ class JobRun:
         self._stretch: Stretch | None = None
         self._sub_jobs = SubJobs(services, job_id)
         self._canceled = False
+        #: Fires when the thread that waits for a slot has one.
+        self._slot: Deferred[None]
 
     # From the scheduler
 
@@ -84,6 +92,9 @@ class JobRun:
         """The job has a slot: begins its next opcode, or goes on with its locks."""
         if self.phase is Phase.GRANTED:
             self._acquisition.resume()
+            return
+        if self.phase is Phase.RECLAIMING:
+            self._slot_taken()
             return
         if self.phase is Phase.RESUMING:
             self._go(Phase.IDLE)
@@ -360,6 +371,8 @@ class JobRun:
             log.failure("Job {job} is stuck", failure, job=self.job_id)
 
     def _let_go(self) -> None:
+        if self.phase in WITHOUT_SLOT:
+            self._workplace.return_thread()
         self._go(Phase.ENDED)
         self._services.locks.release_all(self.job_id)
         self._services.reservations.drop(self.job_id)
@@ -385,10 +398,15 @@ class JobRun:
         return True
 
     def give_up_waiting(self) -> None:
-        """Leaves a job that has not begun its opcode, as the daemon stops."""
+        """Leaves a job that has not begun its opcode, as the daemon stops.
+
+        One that waits in its thread for a slot gets it: the stop waits for its end.
+        """
         if self.phase in WAITING:
             self._acquisition.give_up()
             self._leave()
+        elif self.phase is Phase.RECLAIMING:
+            self._take_slot_at_once()
 
     def kill(self) -> bool:
         """See ``Runner.kill``."""
@@ -404,6 +422,8 @@ class JobRun:
         if stretch is not None and stretch.call_off():
             self._stretch = None
             self._stretch_done.errback(self.kills.error())
+        if self.phase is Phase.RECLAIMING:
+            self._take_slot_at_once()
 
     def _warn_of_calls(self, text: str) -> None:
         self.log(self._index, ELOG_MESSAGE, f" - WARNING: The job is killed; {text}")
@@ -419,6 +439,35 @@ class JobRun:
         done: Deferred[None] = Deferred(lambda _: timer.cancel())
         timer = self._services.timers.later(seconds, done.callback, None)
         return done
+
+    def leave_slot(self) -> None:
+        """Gives the slot to another job; locks, reservations and the thread stay."""
+        self._go(Phase.OFF_SLOT)
+        queue = self._services.queue
+        queue.scheduler.block(self.job_id)
+        self._workplace.lend_thread()
+        queue.wake()
+
+    def take_slot(self) -> Deferred[None]:
+        """Fires once the job has a slot again; without delay if it was killed or in a stop."""
+        self._go(Phase.RECLAIMING)
+        slot = self._slot = Deferred()
+        queue = self._services.queue
+        if self.kills.killed or queue.closing:
+            self._take_slot_at_once()
+        else:
+            queue.scheduler.resume(self.job_id, self.priority())
+            queue.wake()
+        return slot
+
+    def _take_slot_at_once(self) -> None:
+        self._services.queue.scheduler.reclaim(self.job_id)
+        self._slot_taken()
+
+    def _slot_taken(self) -> None:
+        self._go(Phase.RUNNING)
+        self._workplace.return_thread()
+        self._slot.callback(None)
 
     def log(self, index: int, kind: str, message: Any) -> None:
         """Adds to the log of an opcode; a line that can't be recorded is only logged here."""

@@ -84,14 +84,20 @@ class Scheduler:
             self._resuming.add(job_id, priority)
 
     def block(self, job_id: int) -> None:
-        """A running job waits for a lock: its slot is free."""
+        """A running job waits, for a lock or in its thread: its slot is free."""
         self.running.remove(job_id)
         self.blocked.add(job_id)
 
     def resume(self, job_id: int, priority: int) -> None:
-        """A blocked job has its locks and wants a slot again."""
+        """A blocked job's wait is over: it wants a slot again."""
         self.blocked.remove(job_id)
         self._resuming.add(job_id, priority)
+
+    def reclaim(self, job_id: int) -> None:
+        """A blocked or resuming job gets a slot at once, beyond the limit if need be."""
+        self.blocked.discard(job_id)
+        self._resuming.discard(job_id)
+        self.running.add(job_id)
 
     def take(self) -> int | None:
         """Returns the job that goes on now, which then counts as running; None for none."""

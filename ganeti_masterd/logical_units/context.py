@@ -10,16 +10,18 @@ jobs submitted are never broken off: they happen, and the opcode learns that the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
+from ganeti_masterd.allocation import scripts
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.rpc.calls import IALLOCATOR_RUNNER
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.interfaces import Arguments, NodeResult, Target
 
@@ -31,17 +33,17 @@ class JobKilled(OpExecError):
 
 
 class Context(Protocol):
-    """One opcode's way to the rest of the daemon."""
+    """One opcode's way to the rest of the daemon.
 
-    @property
-    def job_id(self) -> int:
-        """The job that runs."""
-        ...
+    What can be made of other methods is made of them here, for all implementations.
+    """
 
-    @property
-    def root(self) -> str:
-        """Below which Ganeti's files lie on the master; empty for the system's own paths."""
-        ...
+    #: The job that runs.
+    job_id: int
+    #: Below which Ganeti's files lie on the master; empty for the system's own paths.
+    root: str = ""
+    #: How many :meth:`shielded` blocks the thread is in.
+    _shields: int = 0
 
     def snapshot(self) -> Snapshot:
         """Returns the published configuration; it stays as it is while it is held."""
@@ -88,7 +90,8 @@ class Context(Protocol):
         timeout: float | None = None,
     ) -> NodeResult[P]:
         """Makes a call to one node; returns its result. Otherwise as :meth:`call`."""
-        ...
+        (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
+        return answer
 
     def run_hooks_early(self, node: Target) -> None:
         """Runs the opcode's hooks after it on a node that will not be there then.
@@ -108,9 +111,14 @@ class Context(Protocol):
         With the cluster's options for allocators, and ``options`` before them (None:
         one without a value). Raises ``AllocatorMissing`` where there is no such
         script, ``OpExecError`` where it can't be run. Opcodes that place instances
-        use ``logical_units.allocating``, which chooses, asks and reads.
+        use ``steps.allocating``, which chooses, asks and reads.
         """
-        ...
+        snapshot = self.snapshot()
+        defaults = snapshot.cluster.default_iallocator_params
+        arguments = scripts.arguments(name, document, defaults, options or {})
+        return scripts.output(
+            name, self.call_one(snapshot.master.uuid, IALLOCATOR_RUNNER, arguments)
+        )
 
     def ask(self, question: Callable[[QueryEngine], Any]) -> Any:
         """Puts a question to the query engine, in the reactor; returns its answer.
@@ -180,23 +188,43 @@ class Context(Protocol):
 
     def info(self, text: str) -> None:
         """Adds a line that begins with INFO."""
-        ...
+        self.feedback(f" - INFO: {text}")
 
     def warning(self, text: str, hint: str | None = None) -> None:
         """Adds a line that begins with WARNING, and one with what may be done."""
+        self.feedback(f" - WARNING: {text}")
+        if hint is not None:
+            self.feedback(f"      Hint: {hint}")
+
+    def seconds(self) -> float:
+        """Returns the seconds of a clock that never goes back, for how long something took."""
         ...
 
     def sleep(self, seconds: float) -> None:
         """Waits; a kill ends the wait with ``JobKilled``."""
         ...
 
+    def without_slot(self) -> AbstractContextManager[None]:
+        """Within it the job doesn't count against the limit of running jobs.
+
+        For what takes long and is only looked at now and then, such as the synchronization
+        of disks. The job keeps its locks, its reservations and its thread. The end of the
+        block waits until there is a slot again; a kill ends that wait.
+        """
+        ...
+
     def checkpoint(self) -> None:
         """Raises ``JobKilled`` if the job was killed meanwhile."""
         ...
 
-    def shielded(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
         """Within it a kill is put off: for clean-up that must be finished.
 
         What hangs in it ends with the time-out of the call, not before.
         """
-        ...
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1

@@ -89,6 +89,18 @@ class NodeResult(Struct, Generic[P], frozen=True):
             raise OpPrereqError(message, ECODE_ENVIRON)
         raise OpExecError(message)
 
+    def or_fail(self, text: str) -> P:
+        """Returns the payload, or raises ``OpExecError`` with ``text: `` and the node's words."""
+        if self.error is not None:
+            raise OpExecError(f"{text}: {self.error}")
+        return self.payload
+
+    def or_refuse(self, text: str, code: str = ECODE_ENVIRON) -> P:
+        """Returns the payload, or raises ``OpPrereqError`` in the form of :meth:`or_fail`."""
+        if self.error is not None:
+            raise OpPrereqError(f"{text}: {self.error}", code)
+        return self.payload
+
 
 class CallAbandoned(CancelledError):
     """Nobody waits for a call any more. ``nodes`` (names) may still carry it out."""

@@ -10,16 +10,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from ganeti_masterd.allocation import scripts
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.execution.targets import targets_of
 from ganeti_masterd.locking.levels import Level
-from ganeti_masterd.logical_units.context import JobKilled
+from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.opcodes.base import Opcode
-from ganeti_masterd.rpc.calls import IALLOCATOR_RUNNER
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.door import call_nodes
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
@@ -29,13 +27,13 @@ from ganeti_masterd.timing import Timers
 P = TypeVar("P")
 
 
-class SynchronousContext:
-    """Implements :class:`~ganeti_masterd.logical_units.context.Context`.
+class SynchronousContext(Context):
+    """A context with a configuration of its own and nodes that answer at once.
 
-    On a configuration of its own and on nodes that answer at once. What the
-    unit did is in ``lines`` (its log), ``locks`` (held, by level), ``submitted``,
-    ``slept`` and ``hooks_early`` (names of nodes). ``kill_after`` lets a kill
-    arrive after so many checkpoints; ``engine`` answers :meth:`ask`.
+    What the unit did is in ``lines`` (its log), ``locks`` (held, by level), ``submitted``,
+    ``slept`` (seconds; ``off_slot`` are those slept without a slot) and ``hooks_early``
+    (names of nodes). ``kill_after`` lets a kill arrive after so many checkpoints;
+    ``engine`` answers :meth:`ask`; ``clock`` moves on by what is slept.
     """
 
     def __init__(
@@ -47,11 +45,13 @@ class SynchronousContext:
         engine: Any = None,
         kill_after: int | None = None,
         root: str = "",
+        clock: Clock | None = None,
     ) -> None:
         self.job_id = job_id
         self.root = root
         self.journal = MemoryJournal()
-        self.store = ConfigStore(snapshot, self.journal, Timers(Clock()))
+        self.clock = Clock() if clock is None else clock
+        self.store = ConfigStore(snapshot, self.journal, Timers(self.clock))
         self.nodes = nodes
         self.engine = engine
         self.kill_after = kill_after
@@ -60,8 +60,9 @@ class SynchronousContext:
         self.lines: list[Any] = []
         self.submitted: list[list[Opcode]] = []
         self.slept: list[float] = []
+        self.off_slot: list[float] = []
+        self._has_slot = True
         self.hooks_early: list[str] = []
-        self._shields = 0
 
     def snapshot(self) -> Snapshot:
         """Returns the configuration as it is by now."""
@@ -96,34 +97,9 @@ class SynchronousContext:
         self.checkpoint()
         return answers
 
-    def call_one(
-        self,
-        node: str | Target,
-        call: Call[P],
-        arguments: Arguments = (),
-        *,
-        timeout: float | None = None,
-    ) -> NodeResult[P]:
-        """Calls one node."""
-        (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
-        return answer
-
     def run_hooks_early(self, node: Target) -> None:
         """Writes down the node's name."""
         self.hooks_early.append(node.name)
-
-    def run_allocator(
-        self,
-        name: str,
-        document: Mapping[str, Any],
-        options: Mapping[str, str | None] | None = None,
-    ) -> str:
-        """Runs an allocator on the master."""
-        snapshot = self.snapshot()
-        master = snapshot.master.uuid
-        defaults = snapshot.cluster.default_iallocator_params
-        arguments = scripts.arguments(name, document, defaults, options or {})
-        return scripts.output(name, self.call_one(master, IALLOCATOR_RUNNER, arguments))
 
     def ask(self, question: Callable[[Any], Any]) -> Any:
         """Puts a question to ``engine``."""
@@ -182,19 +158,27 @@ class SynchronousContext:
         self.lines.append(text if kind == "message" else (kind, value))
         self.checkpoint()
 
-    def info(self, text: str) -> None:
-        """Writes down an INFO line."""
-        self.feedback(f" - INFO: {text}")
-
-    def warning(self, text: str, hint: str | None = None) -> None:
-        """Writes down a WARNING line."""
-        self.feedback(f" - WARNING: {text}")
-        if hint is not None:
-            self.feedback(f"      Hint: {hint}")
+    def seconds(self) -> float:
+        """Returns the clock's time."""
+        return self.clock.seconds()
 
     def sleep(self, seconds: float) -> None:
         """Writes down how long it would have slept."""
         self.slept.append(seconds)
+        if not self._has_slot:
+            self.off_slot.append(seconds)
+        self.clock.advance(seconds)
+        self.checkpoint()
+
+    @contextmanager
+    def without_slot(self) -> Iterator[None]:
+        """Notes which sleeps are without a slot."""
+        self.checkpoint()
+        self._has_slot = False
+        try:
+            yield
+        finally:
+            self._has_slot = True
         self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -215,15 +199,6 @@ class SynchronousContext:
         """Calls nodes, whether the job was killed or not, and forgets their answers."""
         with self.shielded():
             self.call(nodes, call, arguments)
-
-    @contextmanager
-    def shielded(self) -> Iterator[None]:
-        """Puts a kill off."""
-        self._shields += 1
-        try:
-            yield
-        finally:
-            self._shields -= 1
 
 
 def _now(done: Deferred[Any]) -> Any:

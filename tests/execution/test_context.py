@@ -26,6 +26,7 @@ class ContextTests(SynchronousTestCase):
             nap=self.nap,
         )
         services: Any = SimpleNamespace(
+            root="",
             hops=SimpleNamespace(wait=self.hop),
             store=SimpleNamespace(snapshot="published", tip="pending"),
             reservations=SimpleNamespace(reserve=lambda *given: self.reserved.append(given)),

@@ -19,9 +19,13 @@ class PhaseTests(SynchronousTestCase):
                     self.assertRaises(ProgrammerError, step, before, after)
 
     def test_starts(self) -> None:
-        """An opcode runs only once its start was recorded."""
+        """An opcode runs only once its start was recorded, or goes on after a wait."""
         self.assertEqual(
-            [phase for phase in Phase if Phase.RUNNING in TABLE[phase][1]], [Phase.STARTING]
+            [phase for phase in Phase if Phase.RUNNING in TABLE[phase][1]],
+            [Phase.STARTING, Phase.RECLAIMING],
+        )
+        self.assertEqual(
+            [phase for phase in Phase if Phase.RECLAIMING in TABLE[phase][1]], [Phase.OFF_SLOT]
         )
 
     def test_every_phase(self) -> None:

@@ -32,6 +32,7 @@ from ganeti_masterd.rpc.calls import HOOKS_RUNNER
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.interfaces import Arguments, NodeResult, Target
 from ganeti_masterd.simulation.cluster import SimulatedNodes
+from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.testing.context import SynchronousContext
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
@@ -68,11 +69,13 @@ class World:
     ``kill_after`` kills the next job after so many checkpoints.
     """
 
-    def __init__(self, nodes: int = 4, **cluster: Any) -> None:
+    def __init__(
+        self, nodes: int = 4, *, description: Description | None = None, **cluster: Any
+    ) -> None:
         self.clock = Clock()
         self.clock.advance(1000.0)
         self.timers = Timers(self.clock)
-        self.nodes = SimulatedNodes(self.timers, master="node1")
+        self.nodes = SimulatedNodes(self.timers, master="node1", description=description)
         snapshot = new_cluster("cluster", nodes, 1000.0, uuids=_uuids(), **cluster)
         snapshot = with_instance(snapshot, "web.example.com", ("node2", "node3"), template="drbd")
         used = with_ports(snapshot.cluster, [11000])
@@ -153,7 +156,13 @@ class _Job(SynchronousContext):
     """A job with one opcode: an applicant for locks, and the opcode's context."""
 
     def __init__(self, world: World, job_id: int, unit: LogicalUnit[Any]) -> None:
-        super().__init__(world.now, world.nodes, job_id=job_id, kill_after=world.kill_after)
+        super().__init__(
+            world.now,
+            world.nodes,
+            job_id=job_id,
+            kill_after=world.kill_after,
+            clock=world.clock,
+        )
         world.kill_after = None
         self.world = world
         self.store = world.store

@@ -123,6 +123,14 @@ def disk(snapshot: Snapshot, disk: Disk, instance: Instance, node: str) -> dict[
     return plain
 
 
+def disk_child(
+    snapshot: Snapshot, parent: Disk, index: int, instance: Instance, node: str
+) -> dict[str, Any]:
+    """Returns a volume below a disk for a call about it alone; otherwise as :func:`disk`."""
+    child: dict[str, Any] = disk(snapshot, parent, instance, node)["children"][index]
+    return {**child, "dynamic_params": {}}
+
+
 def plain_disk(disk: Disk) -> dict[str, Any]:
     """Returns a disk as configured: what ``finalize_export`` and ``blockdev_rename`` take."""
     return _plain(disk)

@@ -1,0 +1,1 @@
+"""Disks of instances: what they are made of, and the steps on them that opcodes share."""

@@ -1,0 +1,121 @@
+"""Disks come to be on their nodes: created, and removed again if what follows fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os.path import dirname
+
+from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.config.parameters import effective
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.config.templates import DiskTemplate
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps import node_objects
+from ganeti_masterd.logical_units.steps.undo import UndoStack
+from ganeti_masterd.rpc import calls
+from ganeti_masterd.rpc.interfaces import Target
+
+#: What the tag of a volume, or the like, says of whom it belongs to.
+OWNER = "originstname+"
+
+
+def create_disks(
+    ctx: Context,
+    undo: UndoStack,
+    instance: Instance,
+    disks: Sequence[Disk],
+    *,
+    nodes: Sequence[str] | None = None,
+) -> None:
+    """Makes disks on their nodes (or on ``nodes``, uuids); they are assembled then.
+
+    ``instance`` need not be in the configuration. The volumes of a mirror are made on both
+    its nodes at once. What was made is pushed on ``undo``; raises ``OpExecError`` with
+    the node's words for the first call that fails.
+    """
+    if not disks:
+        return
+    if _in_directory(disks[0].template):
+        _create_directory(ctx, undo, instance, dirname(str((disks[0].logical_id or ("", ""))[1])))
+    for index, disk in enumerate(disks):
+        where = nodes_of_new(instance, disk) if nodes is None else tuple(nodes)
+        for node in where:
+            _push_removal(ctx, undo, instance, disk, node)
+        for child in range(len(disk.children)):
+            _create(ctx, instance, disk, where, child, index)
+        _create(ctx, instance, disk, where, None, index)
+
+
+def nodes_of_new(instance: Instance, disk: Disk) -> tuple[str, ...]:
+    """Returns the uuids of the nodes where a disk is made, the primary first."""
+    primary = instance.primary_node
+    if not disk.template.internal:
+        return (primary,)
+    return (primary, *(node for node in disk.all_nodes() if node != primary))
+
+
+def exclusive_storage(snapshot: Snapshot, node: str) -> bool:
+    """Whether a node (its uuid) keeps each disk on physical volumes of its own."""
+    return bool(effective.of_node(snapshot, snapshot.nodes[node]).get("exclusive_storage"))
+
+
+def _in_directory(template: DiskTemplate) -> bool:
+    return template.name in ("file", "sharedfile")
+
+
+def _create_directory(ctx: Context, undo: UndoStack, instance: Instance, directory: str) -> None:
+    node = instance.primary_node
+    name = ctx.snapshot().nodes[node].name
+
+    def remove() -> None:
+        ctx.call_one(node, calls.FILE_STORAGE_DIR_REMOVE, (directory,)).or_fail("the node refuses")
+
+    undo.push(f"remove directory '{directory}' from node {name}", remove)
+    ctx.call_one(node, calls.FILE_STORAGE_DIR_CREATE, (directory,)).or_fail(
+        f"Failed to create directory '{directory}' on node {name}"
+    )
+
+
+def _push_removal(ctx: Context, undo: UndoStack, instance: Instance, disk: Disk, node: str) -> None:
+    name = ctx.snapshot().nodes[node].name
+
+    def remove() -> None:
+        sent = node_objects.disk(ctx.snapshot(), disk, instance, node)
+        ctx.call_one(node, calls.BLOCKDEV_REMOVE, (sent,)).or_fail("the node refuses")
+
+    undo.push(f"remove {_called(disk)} of instance {instance.name} from node {name}", remove)
+
+
+def _create(
+    ctx: Context,
+    instance: Instance,
+    disk: Disk,
+    nodes: Sequence[str],
+    child: int | None,
+    index: int,
+) -> None:
+    """Makes a disk, or one of the volumes below it, on several nodes at once."""
+    snapshot = ctx.snapshot()
+    size = disk.size if child is None else disk.children[child].size
+
+    def arguments(target: Target) -> tuple[object, ...]:
+        node = target.key
+        sent = (
+            node_objects.disk(snapshot, disk, instance, node)
+            if child is None
+            else node_objects.disk_child(snapshot, disk, child, instance, node)
+        )
+        on_primary = node == instance.primary_node
+        exclusive = exclusive_storage(snapshot, node)
+        return sent, size, instance.name, on_primary, OWNER + instance.name, exclusive
+
+    for node, answer in ctx.call(nodes, calls.BLOCKDEV_CREATE, arguments).items():
+        name = snapshot.nodes[node].name
+        answer.or_fail(
+            f"Can't create block device {_called(disk)} ({disk.dev_type}, index {index}) on node "
+            f"{name} for instance {instance.name}"
+        )
+
+
+def _called(disk: Disk) -> str:
+    return disk.iv_name or f"disk {disk.uuid}"

@@ -1,0 +1,1 @@
+"""Opcodes on one instance, and what they have in common."""
