@@ -20,7 +20,7 @@ from ganeti_masterd.logical_units.disks.activating import (
 from ganeti_masterd.logical_units.disks.making import create_disks
 from ganeti_masterd.logical_units.disks.naming import ReservedNaming
 from ganeti_masterd.logical_units.disks.syncing import wait_for_sync, wipe_disks
-from ganeti_masterd.logical_units.disks.trees import DiskLocation, DiskSpecification, build
+from ganeti_masterd.logical_units.disks.trees import DiskLocation, DiskSpecification, build_disks
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.ends import SyncPace
@@ -44,7 +44,7 @@ class StepsCase(SynchronousTestCase):
         nodes = [snapshot.node(name).uuid for name in ("node2", "node3")]
         place = DiskLocation(instance_uuid="i", nodes=tuple(nodes), directory="/srv/x/db")
         wanted = [DiskSpecification(size=size, group="xenvg", meta_group="xenvg") for size in sizes]
-        disks = build(template, wanted, place, ReservedNaming(self.ctx))
+        disks = build_disks(template, wanted, place, ReservedNaming(self.ctx))
         instance = Instance(
             name="db.example.com",
             uuid="i",

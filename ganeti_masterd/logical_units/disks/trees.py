@@ -71,10 +71,10 @@ class DiskLocation(Struct, frozen=True, kw_only=True):
     driver: str = "loop"
 
 
-def build(
+def build_disks(
     template: str,
     wanted: Sequence[DiskSpecification],
-    place: DiskLocation,
+    where: DiskLocation,
     naming: DiskNaming,
     *,
     first: int = 0,
@@ -82,7 +82,7 @@ def build(
     """Returns new disks of a template; ``first`` is the index of the first of them."""
     make = _MAKERS[template]
     return [
-        make(index, specification, place, naming)
+        make(index, specification, where, naming)
         for index, specification in enumerate(wanted, first)
     ]
 
@@ -141,18 +141,18 @@ def _common(index: int, wanted: DiskSpecification, naming: DiskNaming) -> dict[s
     }
 
 
-def _plain(index: int, wanted: DiskSpecification, place: DiskLocation, naming: DiskNaming) -> Disk:
+def _plain(index: int, wanted: DiskSpecification, where: DiskLocation, naming: DiskNaming) -> Disk:
     volume = f"{naming.uuid()}.disk{index}"
     return Disk(
         dev_type="plain",
         logical_id=(wanted.group, volume),
-        nodes=place.nodes[:1],
+        nodes=where.nodes[:1],
         **_common(index, wanted, naming),
     )
 
 
-def _drbd(index: int, wanted: DiskSpecification, place: DiskLocation, naming: DiskNaming) -> Disk:
-    one, other = place.nodes[:2]
+def _drbd(index: int, wanted: DiskSpecification, where: DiskLocation, naming: DiskNaming) -> Disk:
+    one, other = where.nodes[:2]
     ids = naming.mirror((one, other))
     stem = f"{naming.uuid()}.disk{index}"
     return Disk(
@@ -174,28 +174,34 @@ def _volume(group: str, volume: str, size: int, nodes: tuple[str, ...], naming: 
 
 
 def _file(template: str) -> Callable[..., Disk]:
-    def make(index: int, wanted: DiskSpecification, place: DiskLocation, naming: DiskNaming) -> Disk:
-        path = f"{place.directory}/{naming.uuid()}.{template}.disk{index}"
+    def make(
+        index: int, wanted: DiskSpecification, where: DiskLocation, naming: DiskNaming
+    ) -> Disk:
+        path = f"{where.directory}/{naming.uuid()}.{template}.disk{index}"
         return Disk(
             dev_type=template,
-            logical_id=(place.driver, path),
-            nodes=() if TEMPLATES[template].external else place.nodes[:1],
+            logical_id=(where.driver, path),
+            nodes=() if TEMPLATES[template].external else where.nodes[:1],
             **_common(index, wanted, naming),
         )
 
     return make
 
 
-def _gluster(index: int, wanted: DiskSpecification, place: DiskLocation, naming: DiskNaming) -> Disk:
+def _gluster(
+    index: int, wanted: DiskSpecification, where: DiskLocation, naming: DiskNaming
+) -> Disk:
     return Disk(
         dev_type="gluster",
-        logical_id=(place.driver, f"ganeti/{place.instance_uuid}.{index}"),
+        logical_id=(where.driver, f"ganeti/{where.instance_uuid}.{index}"),
         params=wanted.params,
         **_common(index, wanted, naming),
     )
 
 
-def _blockdev(index: int, wanted: DiskSpecification, place: DiskLocation, naming: DiskNaming) -> Disk:
+def _blockdev(
+    index: int, wanted: DiskSpecification, where: DiskLocation, naming: DiskNaming
+) -> Disk:
     return Disk(
         dev_type="blockdev",
         logical_id=(MANUAL, wanted.adopt),
@@ -203,7 +209,7 @@ def _blockdev(index: int, wanted: DiskSpecification, place: DiskLocation, naming
     )
 
 
-def _rbd(index: int, wanted: DiskSpecification, place: DiskLocation, naming: DiskNaming) -> Disk:
+def _rbd(index: int, wanted: DiskSpecification, where: DiskLocation, naming: DiskNaming) -> Disk:
     return Disk(
         dev_type="rbd",
         logical_id=("rbd", f"{naming.uuid()}.rbd.disk{index}"),
@@ -212,7 +218,7 @@ def _rbd(index: int, wanted: DiskSpecification, place: DiskLocation, naming: Dis
     )
 
 
-def _ext(index: int, wanted: DiskSpecification, place: DiskLocation, naming: DiskNaming) -> Disk:
+def _ext(index: int, wanted: DiskSpecification, where: DiskLocation, naming: DiskNaming) -> Disk:
     return Disk(
         dev_type="ext",
         logical_id=(wanted.params["provider"], f"{naming.uuid()}.ext.disk{index}"),
@@ -221,7 +227,9 @@ def _ext(index: int, wanted: DiskSpecification, place: DiskLocation, naming: Dis
     )
 
 
-def _diskless(index: int, wanted: DiskSpecification, place: DiskLocation, naming: DiskNaming) -> Disk:
+def _diskless(
+    index: int, wanted: DiskSpecification, where: DiskLocation, naming: DiskNaming
+) -> Disk:
     raise prereq("An instance without disks (template diskless) can't have disks")
 
 
