@@ -1,0 +1,142 @@
+"""OP_INSTANCE_REMOVE: an instance goes, with its disks and with all that it held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from ganeti_masterd.config.addresspool import pool_of
+from ganeti_masterd.config.changes import Change, Remove, Update
+from ganeti_masterd.config.objects import Cluster, Disk, Instance, Network
+from ganeti_masterd.config.reservations import without_ports
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.locking.levels import Level
+from ganeti_masterd.logical_units.base import HookNodes
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.disks.activating import remove_disks
+from ganeti_masterd.logical_units.instances.base import InstanceUnit
+from ganeti_masterd.logical_units.instances.environment import instance_environment
+from ganeti_masterd.logical_units.steps import node_objects
+from ganeti_masterd.opcodes.instances import InstanceRemove
+from ganeti_masterd.rpc import calls
+
+
+class RemoveInstance(InstanceUnit[InstanceRemove], runs=InstanceRemove):
+    """Removes an instance; one that is only planned needs no node for that.
+
+    It is marked down before it is shut down, so that nothing starts it again where its
+    removal fails half-way; a second try goes on from there. A kill is put off from the
+    first disk on.
+    """
+
+    locks_nodes = True
+    forthcoming_too = True
+
+    def check(self, ctx: Context) -> None:
+        """Keeps what hooks are told after the instance is gone."""
+        snapshot = ctx.snapshot()
+        instance = self.instance(snapshot)
+        self._environment = instance_environment(snapshot, instance)
+        self._nodes = snapshot.nodes_of(instance)
+
+    def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
+        """Before it the master alone, after it the nodes of the instance too."""
+        master = snapshot.master.uuid
+        return HookNodes((master,), tuple(dict.fromkeys((master, *self._nodes))))
+
+    def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
+        """Describes the instance as it was."""
+        return {**self._environment, "SHUTDOWN_TIMEOUT": self.op.shutdown_timeout}
+
+    def exec(self, ctx: Context) -> None:
+        """Shuts down, removes the disks, then all of it from the configuration at once."""
+        instance = self.instance(ctx.snapshot())
+        if instance.forthcoming:
+            self._forget(ctx, instance)
+            return
+        instance = self._marked_down(ctx, instance)
+        self._shut_down(ctx, instance)
+        with ctx.shielded():
+            disks = ctx.snapshot().disks_of(instance)
+            if not remove_disks(ctx, instance, disks):
+                if not self.op.ignore_failures:
+                    raise OpExecError("Can't remove instance's disks")
+                ctx.feedback("Warning: can't remove instance's disks")
+            self._forget(ctx, instance)
+
+    def _marked_down(self, ctx: Context, instance: Instance) -> Instance:
+        def down(now: Instance) -> Instance:
+            if now.admin_state == "down" and not now.disks_active:
+                return now
+            return replace(now, admin_state="down", admin_state_source="admin", disks_active=False)
+
+        changed: Instance = ctx.change(instance.uuid, down)
+        return changed
+
+    def _shut_down(self, ctx: Context, instance: Instance) -> None:
+        snapshot = ctx.snapshot()
+        primary = instance.primary_node
+        answer = ctx.call_one(
+            primary,
+            calls.INSTANCE_SHUTDOWN,
+            (
+                node_objects.instance(snapshot, instance, primary),
+                self.op.shutdown_timeout,
+                self.op.reason,
+            ),
+        )
+        if answer.failed and self.op.ignore_failures:
+            ctx.feedback(f"Warning: can't shutdown instance: {answer.error}")
+            return
+        answer.or_fail(
+            f"Could not shutdown instance {instance.name} on node {answer.node} (it is marked "
+            "down, but may still run)"
+        )
+
+    def _forget(self, ctx: Context, instance: Instance) -> None:
+        ctx.change_all(removal_of(ctx.snapshot(), instance))
+        ctx.remove_lock(Level.INSTANCE, instance.name)
+
+
+def removal_of(snapshot: Snapshot, instance: Instance) -> list[Change]:
+    """Returns what takes an instance and its disks out of the configuration, with what they held.
+
+    Its ports and its addresses on networks can be given to others then.
+    """
+    disks = snapshot.disks_of(instance)
+    changes: list[Change] = [Remove("instances", instance.uuid)]
+    changes += [Remove("disks", disk.uuid) for disk in disks]
+    return [*changes, *given_back(snapshot, instance, disks)]
+
+
+def given_back(snapshot: Snapshot, instance: Instance, disks: Sequence[Disk]) -> list[Change]:
+    """Returns the changes that give back ports of an instance and of disks, and its addresses."""
+    changes: list[Change] = []
+    ports = [port for disk in disks for port in disk.ports()]
+    if instance.network_port:
+        ports.append(instance.network_port)
+    if ports:
+
+        def port_change(cluster: Cluster) -> Cluster:
+            return without_ports(cluster, ports)
+
+        changes.append(Update(snapshot.cluster.uuid, port_change))
+    addresses: dict[str, list[str]] = {}
+    for nic in instance.nics:
+        if nic.network in snapshot.networks and nic.ip:
+            addresses.setdefault(str(nic.network), []).append(nic.ip)
+    changes += [Update(uuid, _without(held)) for uuid, held in addresses.items()]
+    return changes
+
+
+def _without(addresses: Sequence[str]) -> Callable[[Network], Network]:
+    def change(network: Network) -> Network:
+        pool = pool_of(network)
+        for address in addresses:
+            if pool.contains(address) and not pool.is_external(address):
+                pool = pool.release(address)
+        return pool.applied_to(network)
+
+    return change
