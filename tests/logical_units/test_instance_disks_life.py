@@ -46,9 +46,9 @@ class LifeCase(SynchronousTestCase):
         error: Exception = refused.error
         return error
 
-    def locks(self, op_id: str) -> dict[Level, object]:
+    def locks(self, op_id: str, **parameters: object) -> dict[Level, object]:
         """Returns what an opcode locks below the cluster."""
-        unit = unit_for(decode_opcode({"OP_ID": op_id, "instance_name": NAME}))
+        unit = unit_for(decode_opcode({"OP_ID": op_id, "instance_name": NAME, **parameters}))
         assert unit is not None
         unit.expand(self.world.now)
         wanted = {level: unit.locks(level, self.world.now) for level in Level if level}
