@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os.path import dirname
+from typing import Any
 
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.config.parameters import effective
@@ -13,7 +14,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.rpc import calls
-from ganeti_masterd.rpc.interfaces import Target
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
 #: What the tag of a volume, or the like, says of whom it belongs to.
 OWNER = "originstname+"
@@ -26,12 +27,17 @@ def create_disks(
     disks: Sequence[Disk],
     *,
     nodes: Sequence[str] | None = None,
+    fresh: bool = True,
 ) -> None:
     """Makes disks on their nodes (or on ``nodes``, uuids); they are assembled then.
 
     ``instance`` need not be in the configuration. The volumes of a mirror are made on both
     its nodes at once. What was made is pushed on ``undo``; raises ``OpExecError`` with
     the node's words for the first call that fails.
+
+    ``fresh``: the disks have names that nobody ever had, so whatever is found under them can
+    be taken back, even if the call that made it failed. Otherwise only what a call has
+    made for certain is taken back: what was there before is somebody's data.
     """
     if not disks:
         return
@@ -39,11 +45,21 @@ def create_disks(
         _create_directory(ctx, undo, instance, dirname(str((disks[0].logical_id or ("", ""))[1])))
     for index, disk in enumerate(disks):
         where = nodes_of_new(instance, disk) if nodes is None else tuple(nodes)
-        for node in where:
-            _push_removal(ctx, undo, instance, disk, node)
-        for child in range(len(disk.children)):
-            _create(ctx, instance, disk, where, child, index)
-        _create(ctx, instance, disk, where, None, index)
+        if fresh:
+            for node in where:
+                _push_removal(ctx, undo, instance, disk, None, node)
+        for child in (*range(len(disk.children)), None):
+            failures = []
+            for node, answer in _create(ctx, instance, disk, where, child).items():
+                if answer.failed:
+                    failures.append(answer)
+                elif not fresh:
+                    _push_removal(ctx, undo, instance, disk, child, node)
+            for answer in failures:
+                answer.or_fail(
+                    f"Can't create block device {_called(disk)} ({disk.dev_type}, index {index}) "
+                    f"on node {answer.node} for instance {instance.name}"
+                )
 
 
 def nodes_of_new(instance: Instance, disk: Disk) -> tuple[str, ...]:
@@ -76,45 +92,45 @@ def _create_directory(ctx: Context, undo: UndoStack, instance: Instance, directo
     )
 
 
-def _push_removal(ctx: Context, undo: UndoStack, instance: Instance, disk: Disk, node: str) -> None:
-    name = ctx.snapshot().nodes[node].name
-
+def _push_removal(
+    ctx: Context,
+    undo: UndoStack,
+    instance: Instance,
+    disk: Disk,
+    child: int | None,
+    node: str,
+) -> None:
     def remove() -> None:
-        sent = node_objects.disk(ctx.snapshot(), disk, instance, node)
+        sent = _sent(ctx.snapshot(), instance, disk, child, node)
         ctx.call_one(node, calls.BLOCKDEV_REMOVE, (sent,)).or_fail("the node refuses")
 
+    name = ctx.snapshot().nodes[node].name
     undo.push(f"remove {_called(disk)} of instance {instance.name} from node {name}", remove)
 
 
 def _create(
-    ctx: Context,
-    instance: Instance,
-    disk: Disk,
-    nodes: Sequence[str],
-    child: int | None,
-    index: int,
-) -> None:
+    ctx: Context, instance: Instance, disk: Disk, nodes: Sequence[str], child: int | None
+) -> Mapping[str, NodeResult[Any]]:
     """Makes a disk, or one of the volumes below it, on several nodes at once."""
     snapshot = ctx.snapshot()
     size = disk.size if child is None else disk.children[child].size
 
     def arguments(target: Target) -> tuple[object, ...]:
         node = target.key
-        sent = (
-            node_objects.disk(snapshot, disk, instance, node)
-            if child is None
-            else node_objects.disk_child(snapshot, disk, child, instance, node)
-        )
+        sent = _sent(snapshot, instance, disk, child, node)
         on_primary = node == instance.primary_node
         exclusive = exclusive_storage(snapshot, node)
         return sent, size, instance.name, on_primary, OWNER + instance.name, exclusive
 
-    for node, answer in ctx.call(nodes, calls.BLOCKDEV_CREATE, arguments).items():
-        name = snapshot.nodes[node].name
-        answer.or_fail(
-            f"Can't create block device {_called(disk)} ({disk.dev_type}, index {index}) on node "
-            f"{name} for instance {instance.name}"
-        )
+    return ctx.call(nodes, calls.BLOCKDEV_CREATE, arguments)
+
+
+def _sent(
+    snapshot: Snapshot, instance: Instance, disk: Disk, child: int | None, node: str
+) -> dict[str, Any]:
+    if child is None:
+        return node_objects.disk(snapshot, disk, instance, node)
+    return node_objects.disk_child(snapshot, disk, child, instance, node)
 
 
 def _called(disk: Disk) -> str:
