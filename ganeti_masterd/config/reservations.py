@@ -67,6 +67,13 @@ def _macs(snapshot: Snapshot) -> Used:
     return snapshot.instances.grouped(_macs_of)
 
 
+def _of_hosts(snapshot: Snapshot) -> Used:
+    """Addresses of the master and of nodes, which no NIC may have on any network."""
+    return ChainMap[Any, tuple[str, ...]](
+        {snapshot.cluster.master_ip: ()}, snapshot.nodes.grouped(_addresses_of_node)
+    )
+
+
 def _addresses(snapshot: Snapshot) -> Used:
     """Addresses of the master, of nodes, and of NICs: on a network as (network uuid, address)."""
     return ChainMap[Any, tuple[str, ...]](
@@ -129,7 +136,8 @@ class Reservations:
         """
         noun, used = _kind(kind)
         value = _normal(kind, value)
-        if value in used(snapshot):
+        of_host = kind == "address" and isinstance(value, tuple) and value[1] in _of_hosts(snapshot)
+        if of_host or value in used(snapshot):
             code = ECODE_EXISTS if noun.endswith("name") else ECODE_NOTUNIQUE
             raise OpPrereqError(f"{noun} '{_shown(value)}' is already in use in the cluster", code)
         owner = self._owners.get((kind, value))
@@ -187,6 +195,7 @@ class Reservations:
     def generate_address(self, job_id: int, network: str, snapshot: Snapshot) -> str:
         """Reserves the lowest address of a network (its uuid) that is free in its pool.
 
+        It is none of a node's or of the master's, whatever the pool says of these.
         As for :meth:`reserve` it is ``(network uuid, address)``. The change that uses
         it takes it from the pool. Raises ``OpPrereqError`` if none is left.
         """
@@ -194,6 +203,7 @@ class Reservations:
         taken = {value for kind, value in self._owners if kind == "address"}
         taken.update(_addresses(snapshot))
         besides = {value[1] for value in taken if isinstance(value, tuple) and value[0] == network}
+        besides.update(_of_hosts(snapshot))
         try:
             address = pool.first_free(besides)
         except AddressPoolError as error:

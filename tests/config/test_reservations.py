@@ -168,6 +168,23 @@ class Generating(SynchronousTestCase):
         self.held.drop(1)
         self.assertEqual(ask(2, [NODE1], self.snapshot), [1])
 
+    def test_addresses_of_hosts(self) -> None:
+        """What a node has, one that was added later too, no pool gives; nor is it taken by hand."""
+        plain = Network(name="lan", network="203.0.113.0/29", uuid="net")
+        snapshot = self.snapshot.with_object(
+            "networks", new_pool("203.0.113.0/29").applied_to(plain)
+        )
+        node = replace(snapshot.nodes[NODE2], primary_ip="203.0.113.1", secondary_ip="203.0.113.2")
+        cluster = replace(snapshot.cluster, master_ip="203.0.113.3")
+        snapshot = snapshot.with_object("nodes", node).with_object("cluster", cluster)
+        for address in ("203.0.113.1", "203.0.113.2", "203.0.113.3"):
+            value = ("net", address)
+            error = self.assertRaises(
+                OpPrereqError, self.held.reserve, 1, "address", value, snapshot
+            )
+            self.assertEqual(error.args[1], "resource_not_unique")
+        self.assertEqual(self.held.generate_address(1, "net", snapshot), "203.0.113.4")
+
     def test_addresses(self) -> None:
         """The lowest address of a network that neither its pool, a NIC nor a job has is next."""
         plain = Network(name="lan", network="192.0.2.8/29", uuid="net")

@@ -110,6 +110,9 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
         if self.op.primary_ip is not None:
             name = self.op.node_name if self.known is None else self.known.name
             return addresses.given(name, self.op.primary_ip, family)
+        if self.known is not None:
+            # What the node is called by now in DNS doesn't matter: it is known.
+            return addresses.ResolvedHost(self.known.name, self.known.primary_ip)
         return addresses.look_up(self.op.node_name, family)
 
     def _known(self, snapshot: Snapshot, name: str) -> Node | None:
@@ -124,6 +127,8 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
 
     def _secondary(self, snapshot: Snapshot, host: addresses.ResolvedHost) -> str:
         secondary = self.op.secondary_ip
+        if secondary is None and self.known is not None:
+            secondary = self.known.secondary_ip
         if secondary is None:
             if ":" in host.address:
                 raise prereq(

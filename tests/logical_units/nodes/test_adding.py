@@ -79,11 +79,10 @@ class RefusalTests(AddScene):
         )
 
     def test_readd_as_another(self) -> None:
-        """A node whose name now means another host isn't added again."""
-        self.hosts["node4"] = ResolvedHost("node4.example.com", ADDRESS)
+        """An address given with a re-add has to be that of a host of the node's name."""
         self.assertEqual(
-            self.refused("node4", readd=True),
-            ("Node node4.example.com is not in the configuration", "unknown_entity"),
+            self.refused("node5", readd=True, primary_ip=ADDRESS),
+            ("Node node5 is not in the configuration", "unknown_entity"),
         )
 
     def test_group(self) -> None:
@@ -448,15 +447,19 @@ class ReaddTests(AddScene):
         self.assertSound(missing=1)
 
     def test_new_address(self) -> None:
-        """Another primary address is taken, if it is free."""
+        """Another primary address is taken if it is given and free; else the one configured."""
         self.alter("node1", secondary_ip="203.0.113.101")
         self.alter("node4", secondary_ip="203.0.113.104")
-        self.hosts["node4"] = ResolvedHost("node4", "203.0.113.44")
-        self.readd(secondary_ip="203.0.113.104")
+        self.hosts["node4"] = ResolvedHost("node4", "203.0.113.77")
+        before = self.node("node4").primary_ip
+        self.readd()
+        self.assertEqual(self.node("node4").primary_ip, before)
+        self.assertEqual(self.node("node4").secondary_ip, "203.0.113.104")
+        self.readd(primary_ip="203.0.113.44", secondary_ip="203.0.113.104")
         self.assertEqual(self.node("node4").primary_ip, "203.0.113.44")
-        self.hosts["node4"] = ResolvedHost("node4", self.node("node2").primary_ip)
+        taken = self.node("node2").primary_ip
         self.assertEqual(
-            self.refused("node4", readd=True, secondary_ip="203.0.113.104")[1],
+            self.refused("node4", readd=True, primary_ip=taken, secondary_ip="203.0.113.104")[1],
             "resource_not_unique",
         )
 
