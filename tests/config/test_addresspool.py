@@ -109,7 +109,7 @@ class PoolTests(SynchronousTestCase):
         for bad, words in (
             ("10.0.0.0/15", "A big network with 131072 host"),
             ("192.0.2.4/31", "A network with only 2 host"),
-            ("192.0.2.5/24", "is no IPv4 network"),
+            ("192.0.2.5/24", "is not an IPv4 network"),
         ):
             self.assertIn(words, str(self.assertRaises(AddressPoolError, checked_subnet, bad)))
 
