@@ -137,7 +137,7 @@ class Slices:
 
 
 def _stopping() -> DaemonStopping:
-    return DaemonStopping("The daemon stops")
+    return DaemonStopping("The daemon is stopping")
 
 
 def then(value: T | Deferred[T], function: Callable[[T], R | Deferred[R]]) -> R | Deferred[R]:

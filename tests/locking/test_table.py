@@ -59,7 +59,7 @@ class OrderTests(TableCase):
         """A job that waits can't ask for more."""
         self.gets(1, exclusive("n1"))
         self.waits(2, exclusive("n1"))
-        with self.assertRaisesRegex(LockError, "waits for locks already"):
+        with self.assertRaisesRegex(LockError, "already waiting for locks"):
             self.table.request(2, Level.NETWORK, nothing)
 
     def test_unknown_name(self) -> None:
