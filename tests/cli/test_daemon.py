@@ -72,5 +72,5 @@ class DaemonProcessTests(FolderCase):
         other = FakeDaemon(self, process.paths.socket)
         other.answers["QueryConfigValues"] = ["cluster"]
         error = self.assertRaises(DemoDaemonFailed, process.start)
-        self.assertIn("is at work in", str(error))
+        self.assertIn("is already running in", str(error))
         self.assertFalse(os.path.exists(process.log))

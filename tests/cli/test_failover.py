@@ -100,7 +100,7 @@ class CommandTests(SynchronousTestCase):
         self.outcome = FailOverOutcome(FailOverReport(*_fields(REPORT)[:-1], running=False))  # type: ignore[misc]
         result = self.run_it()
         self.assertEqual(result.exit_code, 1)
-        self.assertIn("node2 is the master now, but its daemon doesn't run", result.output)
+        self.assertIn("node2 is the master now, but its daemon isn't running", result.output)
         self.assertEqual(self.run_it("--no-start").exit_code, 0)
         self.assertFalse(self.wishes[-1].start)
 
@@ -129,7 +129,7 @@ class CommandTests(SynchronousTestCase):
         """It needs a root, not a socket, and whoever runs it must be root."""
         result = self.run_it(place="--socket=/nowhere")
         self.assertEqual(result.exit_code, 1)
-        self.assertIn("name the node's --root", result.output)
+        self.assertIn("give the node's --root", result.output)
         self.patch(os, "geteuid", lambda: 1000)
         result = self.run_it()
         self.assertEqual((result.exit_code, self.wishes), (1, []))

@@ -184,7 +184,7 @@ class ChoiceTests(ListingCase):
         self.assertEqual(
             result.stderr,
             "gnt-luxi: No such fields: 'mfre' (is it mfree?), 'zzzzz'. "
-            "These are there: gnt-luxi fields nodes\n",
+            "To list all: gnt-luxi fields nodes\n",
         )
 
     def test_no_fields(self) -> None:
@@ -236,7 +236,7 @@ class FieldsTests(ListingCase):
         result = self.run_failing("fields", "nodes", "zzz")
         self.assertEqual(
             result.stderr,
-            "gnt-luxi: No such field: 'zzz'. These are there: gnt-luxi fields nodes\n",
+            "gnt-luxi: No such field: 'zzz'. To list all: gnt-luxi fields nodes\n",
         )
         self.run_failing("fields", "nosuch", code=2)
 

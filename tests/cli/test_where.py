@@ -72,7 +72,7 @@ class AbsenceTests(FolderCase):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.bind(path)
         error = OSError(errno.EACCES, "no")
-        self.assertRegex(absence(ClusterPlace(path), error), "permission denied.*the group [a-z]+")
+        self.assertRegex(absence(ClusterPlace(path), error), "Permission denied.*the group [a-z]+")
         self.assertIn("the group that owns it", absence(ClusterPlace(self.path("none")), error))
 
     def test_other(self) -> None:
