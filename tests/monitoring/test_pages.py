@@ -184,7 +184,7 @@ class StatusTests(MonitoringScene):
         self.begin()
         response = self.ask("/healthz")
         self.assertEqual(response.code, 503)
-        self.assertEqual(response.body, b"The daemon starts: no job runs yet\n")
+        self.assertEqual(response.body, b"The daemon is starting: no jobs run yet\n")
 
     def test_disk_full_while_stopping(self) -> None:
         """All that is wrong is said, a line each; the status page says the same with 200."""
@@ -198,7 +198,7 @@ class StatusTests(MonitoringScene):
         self.assertEqual(
             lines,
             [
-                "The daemon stops: no job begins any more",
+                "The daemon is stopping: no more jobs are started",
                 "Commits fail: the journal can't be written: disk full",
             ],
         )
