@@ -165,7 +165,7 @@ class MeaningTests(SynchronousTestCase):
             self.assertEqual(CORPUS.get(text), answer, text)
 
     def test_goes_on_after_an_expression(self) -> None:
-        """A word after an expression isn't taken as its flags (the tools need parentheses there)."""
+        """A word after an expression isn't taken as its flags (the tools need parentheses)."""
         expected = ["&", ["=~", "name", "x"], ["?", "master"]]
         self.assertEqual(parse_filter("name =~ m/x/ and master"), expected)
         self.assertEqual(parse_filter("(name =~ m/x/) and master"), expected)

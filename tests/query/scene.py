@@ -148,7 +148,7 @@ class Scene:
         )
 
     def result(self, case: Any, value: Any) -> Any:
-        """Returns a value, or a Deferred's result after some turns of the reactor, as JSON types."""
+        """Returns a value, or a Deferred's result after some turns of the reactor, as JSON."""
         if isinstance(value, Deferred):
             while self.clock.getDelayedCalls():
                 self.clock.advance(0)

@@ -37,7 +37,7 @@ class AskingTests(SynchronousTestCase):
             fields = [f.name for f in RESOURCES[resource].fields.values() if f.needs is None]
             fields = [name for name in fields if name != "archived"]
             answer = self.scene.engine.query(resource, fields)
-            if resource != "instance":  # so many fields are work for several turns
+            if resource != "instance":  # has so many fields that it takes several turns
                 self.assertNotIsInstance(answer, Deferred)
             self.scene.result(self, answer)
         self.assertEqual(self.nodes.asked, [])
