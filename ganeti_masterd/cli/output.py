@@ -75,12 +75,12 @@ class Output:
         click.echo(json_text(value, indent=on_terminal()))
 
     def record(self, value: Any) -> None:
-        """Prints a value as JSON on one line, unbuffered."""
+        """Prints a value as JSON on one line, and flushes the output."""
         click.echo(json_text(value))
         sys.stdout.flush()
 
     def line(self, text: str = "", style: str | None = None) -> None:
-        """Prints a line, unbuffered; ``style`` is used only on terminals."""
+        """Prints a line, and flushes the output; ``style`` is used only on terminals."""
         if style is not None and self.rich:
             console().print(text, style=style)
         else:

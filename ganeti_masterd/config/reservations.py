@@ -144,9 +144,10 @@ class Reservations:
         return self._owners.get((kind, _normal(kind, value)))
 
     def generate_mac(self, job_id: int, snapshot: Snapshot, prefix: str | None = None) -> str:
-        """Reserves and returns a new MAC address with a three-byte prefix (the cluster's).
+        """Reserves and returns a new MAC address.
 
-        Raises ``OpPrereqError`` if 64 attempts don't find a free one.
+        ``prefix`` is its first three bytes, by default the cluster's. Raises
+        ``OpPrereqError`` if 64 attempts don't find a free one.
         """
         used = _macs(snapshot)
         start = (prefix or snapshot.cluster.mac_prefix).lower()

@@ -11,7 +11,7 @@ INTERVAL = 1.0
 
 
 class ReactorLatency:
-    """Measures each second and calls ``observe`` with the seconds; ``last`` is the last value."""
+    """Measures each second and calls ``observe`` with the latency; ``last`` is the last value."""
 
     def __init__(self, timers: Timers, observe: Callable[[float], object]) -> None:
         self._timers = timers
