@@ -1,4 +1,4 @@
-"""JSON that others wrote, such as files and what scripts print: one error for all that is wrong."""
+"""Decoding JSON from outside (files, output of scripts), with one error for every fault."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 def decode_json(document: bytes | str, kind: type[T]) -> T:
     """Returns a JSON document as a value of that type.
 
-    Raises ``msgspec.DecodeError`` for what is malformed, no UTF-8 or nested too deep
-    (msgspec itself has other errors for the last two), ``msgspec.ValidationError``,
-    which is one too, for a value of another shape.
+    Raises ``msgspec.DecodeError`` if the document is malformed, isn't UTF-8 or is nested
+    too deeply (msgspec itself raises other errors for the last two), and its subclass
+    ``msgspec.ValidationError`` for a value of another type.
     """
     try:
         return msgspec.json.decode(document, type=kind)

@@ -40,7 +40,7 @@ class CommandError(GenericError):
 
 
 class ConfdClientError(GenericError):
-    """The configuration daemon's client was misused or got no sense."""
+    """The configuration daemon's client was misused or got a senseless answer."""
 
 
 class ConfdMagicError(GenericError):
@@ -60,7 +60,7 @@ class ConfigVersionMismatch(ConfigurationError):
 
 
 class DeviceCreationError(GenericError):
-    """Making disks failed part of the way."""
+    """Creating an instance's disks failed halfway."""
 
 
 class FileStoragePathError(GenericError):
@@ -84,7 +84,7 @@ class HotplugError(HypervisorError):
 
 
 class IPAddressError(GenericError):
-    """Not a valid address of its family."""
+    """An IP address isn't valid in its family."""
 
 
 class InotifyError(GenericError):
@@ -100,7 +100,7 @@ class JobFileCorrupted(GenericError):
 
 
 class JobLost(GenericError):
-    """The job is archived or was never there."""
+    """The job is archived or never existed."""
 
 
 class JobQueueError(GenericError):
@@ -112,7 +112,7 @@ class JobQueueDrainError(JobQueueError):
 
 
 class JobQueueFull(JobQueueError):
-    """The queue holds as many jobs as it may."""
+    """The queue already holds the most jobs it may."""
 
 
 class JobSubmittedException(Exception):
@@ -144,7 +144,7 @@ class OpPrereqError(GenericError):
 
 
 class OpResultError(GenericError):
-    """An opcode's result has not the declared shape."""
+    """An opcode's result doesn't have the declared type."""
 
 
 class OpRetryNotSupportedError(GenericError):
@@ -192,7 +192,7 @@ class ResolverError(GenericError):
 
 
 class ResultValidationError(GenericError):
-    """A node's answer has not the declared shape."""
+    """A node's answer doesn't have the declared type."""
 
 
 class SignatureError(GenericError):
@@ -208,7 +208,7 @@ class StorageError(GenericError):
 
 
 class TagError(GenericError):
-    """Not a valid tag, or not there."""
+    """A tag is invalid, or the object doesn't have it."""
 
 
 class TypeEnforcementError(GenericError):
@@ -228,7 +228,7 @@ class X509CertError(GenericError):
 
 
 class DaemonStopping(JobQueueError):
-    """The daemon stops: what was asked is not begun, or is given up in order.
+    """The daemon is stopping: the request was not begun, or was given up in an orderly way.
 
     Travels as ``JobQueueError``, the nearest class that clients know.
     """
@@ -243,7 +243,7 @@ ERRORS: dict[str, type[Exception]] = {
 
 
 def prereq(message: str, code: str = ECODE_INVAL) -> OpPrereqError:
-    """Returns the error of a request that can't be done as asked, to be raised."""
+    """Returns an ``OpPrereqError`` for the caller to raise."""
     return OpPrereqError(message, code)
 
 

@@ -1,4 +1,4 @@
-"""What happened: the events that metrics, status and watchers observe.
+"""Events that metrics, the status page and other observers subscribe to.
 
 Parts of the daemon publish values of the classes below on one
 :class:`Events`; observers subscribe to a class. Observers only look: one that
@@ -18,7 +18,7 @@ E = TypeVar("E")
 
 
 class JobChanged(Struct, frozen=True):
-    """A job's published state moved on (``before`` is null for a new job)."""
+    """A job's published status changed; ``before`` is None for a new job."""
 
     job_id: int
     before: str | None
@@ -35,7 +35,8 @@ class JobArchived(Struct, frozen=True):
 class RequestAnswered(Struct, frozen=True):
     """A LUXI request was answered, or its client went away (``CancelledError``).
 
-    ``error`` is the class of the error, null for none; ``seconds`` is how long it took.
+    ``error`` is the name of the error's class, None for success; ``seconds`` is how long
+    the answer took.
     """
 
     method: str
@@ -44,7 +45,7 @@ class RequestAnswered(Struct, frozen=True):
 
 
 class NodeCalled(Struct, frozen=True):
-    """A node RPC ended; ``error`` is null where it succeeded; seconds it took."""
+    """A node RPC ended after ``seconds``; ``error`` is None if it succeeded."""
 
     procedure: str
     node: str
@@ -74,7 +75,7 @@ class Events:
         self._observers: dict[type[Any], Observers[Any]] = {}
 
     def subscribe(self, kind: type[E], observer: Callable[[E], object]) -> Callable[[], None]:
-        """Calls ``observer`` with each event of ``kind``; returns what ends that."""
+        """Calls ``observer`` with each event of ``kind``; returns a function that unsubscribes."""
         if kind not in self._observers:
             self._observers[kind] = Observers(kind.__name__)
         return self._observers[kind].add(observer)
@@ -84,7 +85,7 @@ class Events:
         return bool(self._observers.get(kind))
 
     def publish(self, event: object) -> None:
-        """Tells every observer of the event's class (see :class:`Observers`)."""
+        """Calls every observer of the event's class (see :class:`Observers`)."""
         observers = self._observers.get(type(event))
         if observers is not None:
             observers.call(event)

@@ -1,9 +1,9 @@
-"""How other threads reach the reactor: one wake-up for all that waits there.
+"""How other threads call into the reactor: one wake-up for all calls that are waiting.
 
 Twisted wakes its reactor with a system call for each ``callFromThread``. A busy
-daemon gets thousands of such calls a second, from opcodes and from the disk, most
-of them while others wait already; and each system call costs the interpreter lock,
-for which these threads then stand in line.
+daemon makes thousands of such calls a second, from opcodes and from the disk, most
+of them while earlier ones are still waiting; and each system call releases the
+interpreter lock, which these threads then compete for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = Logger()
 
 @implementer(IReactorFromThreads)
 class Mailbox:
-    """Runs what other threads hand in, in the reactor thread, in the order of coming."""
+    """Runs functions handed in by other threads, in the reactor thread and in order."""
 
     def __init__(self, reactor: IReactorFromThreads) -> None:
         self._reactor = reactor
@@ -31,10 +31,10 @@ class Mailbox:
         self._called = False
 
     def callFromThread(self, callable: Callable[..., Any], *args: Any, **named: Any) -> None:
-        """See ``IReactorFromThreads``: any thread; logs if ``callable`` raises."""
+        """See ``IReactorFromThreads``. For any thread; an exception in ``callable`` is logged."""
         self._letters.append((callable, args, named))
-        # Whoever sees that the reactor was called put its letter there before the
-        # reactor looks (see _empty).
+        # A thread that finds `_called` set has already appended its letter, so the
+        # pending `_empty` will see it: that clears the flag before it counts the letters.
         if not self._called:
             self._called = True
             self._reactor.callFromThread(self._empty)
@@ -42,10 +42,11 @@ class Mailbox:
     def _empty(self) -> None:
         self._called = False
         letters = self._letters
-        # What comes meanwhile calls again: sockets and timers have their turn between.
+        # Letters that arrive meanwhile cause another call, so that sockets and timers get
+        # their turn in between.
         for _ in range(len(letters)):
             function, args, named = letters.popleft()
             try:
                 function(*args, **named)
             except Exception:
-                log.failure("What another thread handed in failed: {function}", function=function)
+                log.failure("A call from another thread failed: {function}", function=function)

@@ -1,7 +1,7 @@
-"""Functions that are called when something happens, whatever they do meanwhile.
+"""Lists of callbacks that stay consistent whatever the callbacks do.
 
-The one place where observers are kept: whoever has some calls them through an
-:class:`Observers`, so that none of them can break the round for the others.
+Every list of observers in the daemon is an :class:`Observers`, so that no observer can
+keep the others from being called.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ P = ParamSpec("P")
 class Observers(Generic[P]):
     """Observers of one thing, called in the order in which they were added. One thread only.
 
-    While they are called, each may add others, which are called from the next round on;
-    take itself or others away, which are then not called any more; or start another round.
-    One that raises is logged, and the others are called all the same. ``what`` is the thing
+    While they are called, an observer may add others, which are called from the next round
+    on; remove itself or others, which are then no longer called; or start another round.
+    If one raises, that is logged and the others are still called. ``what`` names the thing
     that they observe, for the log.
     """
 
@@ -29,14 +29,14 @@ class Observers(Generic[P]):
 
     def __init__(self, what: str) -> None:
         self._what = what
-        # By a key of its own each, as the same function may be added twice.
+        # Each under a unique key, because the same function may be added twice.
         self._observers: dict[object, Callable[P, object]] = {}
 
     def __len__(self) -> int:
         return len(self._observers)
 
     def add(self, observer: Callable[P, object]) -> Callable[[], None]:
-        """Adds an observer; returns the function that takes it away, once or more often."""
+        """Adds an observer; returns a function that removes it and may be called repeatedly."""
         key = object()
         self._observers[key] = observer
 
@@ -46,11 +46,13 @@ class Observers(Generic[P]):
         return end
 
     def call(self, *args: P.args, **named: P.kwargs) -> None:
-        """Calls every observer."""
+        """Calls every observer with these arguments; never raises."""
         for key, observer in tuple(self._observers.items()):
             if key not in self._observers:
-                continue  # taken away by one before it
+                continue  # removed by an earlier one
             try:
                 observer(*args, **named)
             except Exception:
-                log.failure("{observer} failed, told of {what}", observer=observer, what=self._what)
+                log.failure(
+                    "{observer} failed, called for {what}", observer=observer, what=self._what
+                )

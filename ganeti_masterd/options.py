@@ -14,7 +14,7 @@ from ganeti_masterd.constants import EXIT_FAILURE
 from ganeti_masterd.luxi.factory import MAX_CONNECTIONS
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 
-#: twistd's own PID file where it was given none; it is not locked, so ours does better.
+#: twistd's default PID file. It is replaced by none, because the daemon locks one of its own.
 _TWISTD_PID_FILE = "twistd.pid"
 
 #: A file mode as people write it, without special bits.
@@ -70,8 +70,8 @@ def _parameter(
 ) -> list[Any]:
     """Returns an entry of ``optParameters``.
 
-    ``default`` is the text that somebody would type, as help shows it; ``value_of`` turns
-    such a text into the value, or raises ``ValueError``, which is reported with the option.
+    ``default`` is text as a user would type it, and as the help shows it; ``value_of`` turns
+    such text into the value, or raises ``ValueError``, which is reported with the option.
     """
 
     def value(text: str) -> object:
@@ -92,7 +92,7 @@ class Options(usage.Options):
         "needs no rights and no cluster."
     )
     optFlags = [
-        ["debug", "d", "Log every request and what becomes of it, jobs' steps, calls to nodes."],
+        ["debug", "d", "Log every request and its outcome, jobs' steps and calls to nodes."],
         ["no-voting", None, "Don't ask the other nodes whether this one is the master."],
         ["yes-do-it", None, "With --no-voting: don't ask on the terminal either."],
         ["require-master-ip", None, "Don't start if the master's address can't be brought up."],
@@ -177,7 +177,7 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        # Help shows the texts; what nobody typed is the value that such a text stands for.
+        # The help shows the default's text; an option not given gets the value of that text.
         for name, _, default, _, value in self.optParameters:
             if default is not None:
                 self[name] = value(default)

@@ -1,31 +1,31 @@
 """Regular expressions that clients send, in filters, filter rules and searches for tags.
 
-They are RE2's, whose time grows with the length of the text alone, and whose
-memory is bounded. Engines that try alternatives one after the other, such as
-Python's own, may take hours for ``(a|aa)+$``, and let no other thread run
-meanwhile. The price: RE2 has neither look-around nor back references.
+They run in RE2, whose time grows linearly with the length of the text and whose
+memory is bounded. Backtracking engines, such as Python's own, may take hours for
+``(a|aa)+$``, and let no other thread run meanwhile. The price: RE2 has neither
+look-around nor back references.
 """
 
 from __future__ import annotations
 
 import re2
 
-#: How many characters an expression may have.
+#: The most characters that an expression may have.
 LONGEST = 10_000
 
 _OPTIONS = re2.Options()
-# What is wrong is told to whoever sent the expression, not to standard error.
+# Errors are raised, and so reported to the client; RE2 need not write them to standard error.
 _OPTIONS.log_errors = False
-# RE2 remembers 128 expressions, each of which may take this much.
+# Bytes; RE2 caches 128 compiled expressions, each of which may take this much.
 _OPTIONS.max_mem = 1 << 20
 
 
 class BadPattern(ValueError):
-    """A text that is no regular expression; its message says why."""
+    """A text isn't a valid regular expression; the message says why."""
 
 
 class Pattern:
-    """A regular expression, compiled. Raises :exc:`BadPattern` for a text that is none."""
+    """A compiled regular expression; raises :exc:`BadPattern` if the text isn't valid."""
 
     __slots__ = ("_compiled", "text")
 
@@ -42,9 +42,9 @@ class Pattern:
             raise BadPattern("it has a character that is not Unicode") from None
 
     def search(self, text: str) -> bool:
-        """Whether it is found somewhere in a text."""
+        """Whether the expression matches anywhere in ``text``."""
         return self._compiled.search(text) is not None
 
     def fullmatch(self, text: str) -> bool:
-        """Whether it matches all of a text."""
+        """Whether the expression matches the whole of ``text``."""
         return self._compiled.fullmatch(text) is not None

@@ -52,19 +52,19 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Descriptors that the daemon needs besides those of its connections.
+#: File descriptors that the daemon needs besides those of its client connections.
 SPARE_DESCRIPTORS = 256
 
-#: When the collector looks for cycles (see :func:`gc.set_threshold`). Jobs in the queue stay:
-#: Python's own 700 would have it look at them all the more often the more there is to do.
+#: For :func:`gc.set_threshold`. With Python's default of 700, a daemon with a long queue would
+#: keep scanning jobs that stay alive anyway.
 GC_THRESHOLDS = (5000, 10, 10)
 
-#: Seconds that opcodes which are given up have to notice it.
+#: Seconds that abandoned opcodes have to notice that they are to end.
 GRACE = 2.0
 
 
 class ProcessSurroundings(Struct, frozen=True):
-    """What the daemon has to do with the process that it is."""
+    """The process around the daemon: launch, logs, exit, systemd."""
 
     launch: Launch
     logs: Logs
@@ -86,18 +86,18 @@ class MasterService(Service):
         self._monitoring: Monitoring | None = None
         self._stopping: Stopping | None = None
         self._asked = False
-        # Not the parts' own, which end before the shutdown is over.
+        # Not those of the parts: these are cancelled before the shutdown is over.
         self._timers = Timers(cast(IReactorTime, reactor))
 
     def setServiceParent(self, parent: Any) -> None:
-        """Joins an application, which logs and gives up root as this daemon needs."""
+        """Joins an application, and has it log and drop root privileges as the daemon needs."""
         super().setServiceParent(parent)
         dress(parent, self._surroundings.logs, self._settings.account)
 
     # Start
 
     def startService(self) -> None:
-        """Starts every part; ends the process, having undone the rest, if that can't be done."""
+        """Starts every part; if one can't be started, undoes the rest and ends the process."""
         began = time.monotonic()
         recovered: Recovered | None = None
         listening: list[OpenedListener] = []
@@ -126,7 +126,7 @@ class MasterService(Service):
         super().startService()
         gc.collect()
         gc.set_threshold(*GC_THRESHOLDS)
-        gc.freeze()  # what was loaded stays: no later collection looks at it again
+        gc.freeze()  # later collections ignore what was loaded so far, as it stays anyway
         log.info(
             "Master daemon of cluster {cluster} is up on {path}: {jobs} jobs, {nodes} nodes, "
             "{seconds:.2f} s",
@@ -140,7 +140,7 @@ class MasterService(Service):
         self._surroundings.logs.gather(lambda write: self._timers.later(0.0, write))
 
     def _undo(self, recovered: Recovered | None, listening: list[OpenedListener]) -> None:
-        """Takes back what a start that fails has done so far; no thread runs yet."""
+        """Undoes what a failing start has done so far; no thread is running yet."""
         if self._monitoring is not None:
             self._monitoring.close()
         for listener in listening:
@@ -150,11 +150,11 @@ class MasterService(Service):
         self._locks.release()
 
     def _end_at_once(self, error: Exception, listening: list[OpenedListener]) -> None:
-        """Ends a process whose threads run, of a start that fails: they would keep it alive."""
+        """Ends the process of a failed start whose threads, already running, would keep it up."""
         log.failure("A part of the daemon can't be started")
         self._undo(None, listening)
         with contextlib.suppress(SystemExit):
-            self._surroundings.launch.refuse(f"A part of it can't be started: {error}")
+            self._surroundings.launch.refuse(f"A part of the daemon can't be started: {error}")
         self._surroundings.ending.failed()
         self._surroundings.ending.now()
 
@@ -192,7 +192,7 @@ class MasterService(Service):
         return recovered, snapshot
 
     def _prepare(self) -> Deferred[Any]:
-        """Does all that can fail; returns what fires once the jobs found are durable again."""
+        """Does everything that can fail; fires once the recovered jobs are durable again."""
         parts = self._parts
         _raise_descriptor_limit(self._settings.max_connections + SPARE_DESCRIPTORS)
         loaded = job_files.load(parts.queue.folder)
@@ -213,7 +213,7 @@ class MasterService(Service):
         return DeferredList(waits, fireOnOneErrback=True, consumeErrors=True)
 
     def _start_threads(self) -> None:
-        """Nothing should fail from here on, and nothing blocks."""
+        """Starts the threads; nothing should fail from here on, and nothing blocks."""
         surroundings = self._surroundings
         self._parts.threads.start()
         self._parts.door.start_threads()
@@ -261,7 +261,7 @@ class MasterService(Service):
     # Stop
 
     def stopService(self) -> Deferred[None]:
-        """Stops every part in order; fires once all that was acknowledged is in the files."""
+        """Stops every part in order; fires once everything acknowledged is in the files."""
         super().stopService()
         self._surroundings.logs.promptly()
         log.info("The master daemon stops")
@@ -338,7 +338,7 @@ class MasterService(Service):
         self._surroundings.ending.now()
 
     def _idle_or(self, seconds: float) -> Deferred[None]:
-        """Fires when no job runs any more, or when the time for that is over."""
+        """Fires when no job is running any more, or after ``seconds``, whichever comes first."""
         done: Deferred[None] = Deferred()
 
         def fire(_: object = None) -> None:
@@ -351,7 +351,7 @@ class MasterService(Service):
         return done
 
     def _record_stuck(self) -> None:
-        """Records jobs whose thread didn't notice that it is to end, as a hard kill would."""
+        """Ends jobs whose threads ignored the stop in the state that a restart would give them."""
         queue = self._parts.queue
         found = [queue.tip(job_id) for job_id in self._parts.executor.under_way()]
         stuck = [job for job in found if job is not None and not job.finished]
@@ -366,7 +366,7 @@ class MasterService(Service):
 
 
 def _raise_if_failed(done: Deferred[None]) -> Deferred[None]:
-    """Returns a Deferred as it is, unless it has failed by now: raises why."""
+    """Returns the Deferred unchanged, or raises its error if it has already failed."""
     faults: list[Failure] = []
 
     def note(failure: Failure) -> Failure:

@@ -1,4 +1,4 @@
-"""What twistd calls: the service that the options of ``twistd gnt-masterd`` make."""
+"""twistd's entry point: makes the service from the options of ``twistd gnt-masterd``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ganeti_masterd.startup.notify import Notifier
     from ganeti_masterd.startup.paths import Paths
 
-#: As shells have it for a program that ends by SIGINT.
+#: The exit code by which shells report a program that was ended by SIGINT.
 _EXIT_INTERRUPTED = 130
 
 
@@ -29,7 +29,7 @@ def make_service(options: Options) -> IService:
     Raises ``SystemExit`` with the exit code that the caller is to see, after a
     message (protocol/startup.rst, Checks before the start).
     """
-    # Late, as importing the service takes a while that --help need not take.
+    # Imported late, because it takes a while, and --help doesn't need it.
     from ganeti_masterd.startup.checks import StartRefused
     from ganeti_masterd.startup.launch import leave
     from ganeti_masterd.startup.notify import notifier
@@ -128,7 +128,7 @@ def _log_lines(report: VoteReport) -> None:
 
 
 def _reactor() -> Any:
-    # Here, where twistd has installed the one that it was told to.
+    # Imported only here: by now twistd has installed the reactor that it was asked for.
     from twisted.internet import reactor  # noqa: TID251
 
     from ganeti_masterd.timing import steady

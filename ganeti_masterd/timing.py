@@ -19,18 +19,18 @@ log = Logger()
 
 
 def steady(reactor: Any, clock: Callable[[], float] = time.monotonic) -> None:
-    """Has a reactor's timers go by a clock that nobody sets.
+    """Makes a reactor's timers follow a clock that nobody sets.
 
-    Twisted's reactors go by the wall clock: set back by an hour, it would hold up
-    all timers for that hour, the signs of life for systemd among them; set forward,
-    the time of every call to a node would be up at once. To be called before
-    anything is timed: what is already would never be due.
+    Twisted's reactors follow the wall clock: if it were set back by an hour, all timers
+    would be held up for that hour, those of systemd's watchdog among them; if it were set
+    forward, every call to a node would time out at once. Call this before anything is
+    scheduled: the timers of delayed calls made earlier would never be due.
     """
     reactor.seconds = clock
 
 
 class Timer:
-    """A delayed call that may be cancelled at any time, also after it ran."""
+    """A delayed call that may be cancelled at any time, even after it has run."""
 
     __slots__ = ("_call", "_owner")
 
@@ -47,7 +47,7 @@ class Timer:
 
     @property
     def active(self) -> bool:
-        """Whether the call is still to come."""
+        """Whether the call is still pending."""
         return self._call is not None
 
 
@@ -71,7 +71,10 @@ class Timers:
         return timer
 
     def every(self, interval: float, function: Callable[..., object], *args: Any) -> Timer:
-        """Runs ``function(*args)`` each ``interval`` seconds, also after it raised."""
+        """Runs ``function(*args)`` every ``interval`` seconds, the first time after one interval.
+
+        If it raises, that is logged and it is run again all the same.
+        """
         timer = Timer(self)
 
         def again() -> None:
@@ -82,7 +85,7 @@ class Timers:
         return timer
 
     def cancel_all(self) -> None:
-        """Cancels whatever is still to come."""
+        """Cancels all pending calls."""
         for timer in list(self._pending):
             timer.cancel()
 

@@ -1,4 +1,4 @@
-"""Numbers and names of Ganeti's protocols, held against Ganeti's own (3.0.2) by name.
+"""Constants of Ganeti's protocols, compared with Ganeti's own (3.0.2) by name.
 
 ``tests/data/constants.json`` has the names and values of Ganeti's constants, those
 that are needed here. Sets are sorted lists there.
@@ -32,7 +32,7 @@ FACTS: dict[str, Any] = json.loads(
     (Path(__file__).parent / "data" / "constants.json").read_text("utf-8")
 )
 
-#: What ``ganeti_masterd.constants`` and ``errors`` call otherwise than Ganeti.
+#: Constants that have another name in ``ganeti_masterd.constants`` and ``errors``.
 ALIASES = {
     **{
         f"STATUS_{each}": f"JOB_STATUS_{each}"
@@ -43,7 +43,7 @@ ALIASES = {
     **{name: f"ERRORS_{name}" for name in vars(errors) if name.startswith("ECODE_")},
 }
 
-#: What has no constant of Ganeti's 3.0.2, and why.
+#: Constants that Ganeti 3.0.2 doesn't have, and why.
 OWN = {
     "CONFIG_VERSION_NEXT": "of 3.1",
     "WCONFD_SOCKET_PERMS": "seen; the daemon's umask makes it",
@@ -52,7 +52,7 @@ OWN = {
     "LUXI_EOM": "bytes, which the copy of the facts hasn't",
 }
 
-#: What stands elsewhere than in ``ganeti_masterd.constants``, with Ganeti's name for it.
+#: Constants in other modules than ``ganeti_masterd.constants``, with Ganeti's names.
 ELSEWHERE: list[tuple[str, Any]] = [
     ("HVC_DEFAULTS", defaults.HVPARAMS),
     ("BEC_DEFAULTS", defaults.BEPARAMS),
@@ -105,7 +105,7 @@ ELSEWHERE: list[tuple[str, Any]] = [
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as the copy of the facts has it."""
+    """Returns a value in the form of the recorded facts."""
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     if isinstance(value, tuple):
@@ -114,17 +114,17 @@ def plain(value: Any) -> Any:
 
 
 def named(module: Any) -> Iterator[tuple[str, Any]]:
-    """Yields the constants of a module: numbers, texts and sets of these."""
+    """Yields the constants of a module: numbers, strings and sets of these."""
     for name, value in vars(module).items():
         if name.isupper() and isinstance(value, (int, float, str, bytes, frozenset)):
             yield name, value
 
 
 class ConstantsTests(SynchronousTestCase):
-    """None of them differs from Ganeti's."""
+    """Constants equal Ganeti's."""
 
     def test_constants(self) -> None:
-        """What is declared as Ganeti's constant has its value, or a reason why there is none."""
+        """Each constant has Ganeti's value, or a reason why Ganeti doesn't have it."""
         for module in (constants, errors):
             for name, value in named(module):
                 if name in OWN:
@@ -134,7 +134,7 @@ class ConstantsTests(SynchronousTestCase):
                 self.assertEqual(plain(value), FACTS[fact], name)
 
     def test_own(self) -> None:
-        """What has no counterpart is what it was seen to be."""
+        """Constants without a counterpart have the observed values."""
         self.assertLess(set(OWN), set(vars(constants)))
         self.assertEqual(constants.LUXI_EOM, b"\3")
         self.assertTrue(constants.VCS_VERSION.endswith(FACTS["VCS_VERSION"]))
@@ -142,12 +142,12 @@ class ConstantsTests(SynchronousTestCase):
         self.assertEqual(max(FACTS["OS_API_VERSIONS"]), constants.OS_API_VERSION)
 
     def test_elsewhere(self) -> None:
-        """So it is with what stands in other modules."""
+        """Constants in other modules have Ganeti's values too."""
         for name, value in ELSEWHERE:
             self.assertEqual(plain(value), FACTS[name], name)
 
     def test_no_other_of_that_name(self) -> None:
-        """A constant of any module that has a name of Ganeti's has its value too."""
+        """A constant in any module with the name of one of Ganeti's has its value."""
         checked = 0
         for found in pkgutil.walk_packages(ganeti_masterd.__path__, "ganeti_masterd."):
             for name, value in named(importlib.import_module(found.name)):

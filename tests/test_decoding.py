@@ -1,4 +1,4 @@
-"""JSON of others: one error for all that can be wrong with it."""
+"""Decoding JSON from outside: one error for every fault."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.decoding import decode_json
 
-#: What is no JSON, in each way that msgspec has an error of its own for.
+#: Malformed documents, one for each kind of error that msgspec raises.
 NONSENSE = (
     b"",
     b"{",
@@ -23,12 +23,12 @@ NONSENSE = (
 
 class DecodeTests(SynchronousTestCase):
     def test_read(self) -> None:
-        """A document becomes a value of the type."""
+        """A document is decoded to a value of the type."""
         self.assertEqual(decode_json(b'{"a": [1]}', dict[str, list[int]]), {"a": [1]})
         self.assertEqual(decode_json('["é"]', list[str]), ["é"])
 
     def test_nonsense(self) -> None:
-        """Whatever is wrong, the error is the same."""
+        """Every fault raises the same error."""
         for document in NONSENSE:
             self.assertRaises(msgspec.DecodeError, decode_json, document, Any)
         self.assertRaises(msgspec.DecodeError, decode_json, '["\udcd0"]', list[str])

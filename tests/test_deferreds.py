@@ -1,4 +1,4 @@
-"""No Deferred is left to itself: whoever adds a callback says what becomes of a failure."""
+"""Checks that code which adds callbacks to a Deferred also handles its failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_packaging import PROJECT, modules
 
-#: What takes a failure, also one of the callbacks before it.
+#: Methods that handle failures, including those of earlier callbacks.
 TAKES = frozenset({"addErrback", "addBoth"})
 ADDS = frozenset({"addCallback", "addCallbacks", "chainDeferred", *TAKES})
 
@@ -30,7 +30,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 def chain(call: ast.expr) -> tuple[ast.expr, list[str]]:
-    """Takes ``base.addX(...).addY(...)`` apart: the base, and what is added to it, in order."""
+    """Splits ``base.addX(...).addY(...)`` into the base and the added calls, in order."""
     added: list[str] = []
     while (
         isinstance(call, ast.Call)
@@ -43,12 +43,12 @@ def chain(call: ast.expr) -> tuple[ast.expr, list[str]]:
 
 
 def is_taken(added: list[str]) -> bool:
-    """Whether a failure of a Deferred, and of each of its callbacks, is taken in the end."""
+    """Whether failures of a Deferred and of each of its callbacks are handled at the end."""
     return added[-1] in TAKES or "chainDeferred" in added or added == ["addCallbacks"]
 
 
 def passed_on(function: ast.AST) -> Iterator[str]:
-    """Yields the names whose Deferred others take from a function, or that take failures in it."""
+    """Yields names of Deferreds that a function passes on or whose failures it handles."""
     for node in ast.walk(function):
         match node:
             case ast.Return(value=ast.Name(id=name)):
@@ -72,7 +72,7 @@ def is_fallible(call: ast.expr) -> bool:
 
 
 def left_alone(tree: ast.AST) -> Iterator[ast.Expr]:
-    """Yields the statements after which nobody hears of a Deferred's failure."""
+    """Yields the statements that leave a Deferred's failure unhandled."""
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
@@ -90,7 +90,7 @@ def left_alone(tree: ast.AST) -> Iterator[ast.Expr]:
 
 class DeferredTests(SynchronousTestCase):
     def test_package(self) -> None:
-        """In the package every failure is somebody's."""
+        """In the package every failure is handled or passed on."""
         found = {
             f"{path.relative_to(PROJECT)}:{node.lineno}"
             for path in modules()
@@ -99,7 +99,7 @@ class DeferredTests(SynchronousTestCase):
         self.assertEqual(sorted(found), [])
 
     def test_what_is_seen(self) -> None:
-        """The check knows what leaves a failure to nobody, and what doesn't."""
+        """The check recognises which statements leave failures unhandled, and which don't."""
         for text, expected in [
             ("self.call().addCallback(f)", True),
             ("self.call().addErrback(g).addCallback(f)", True),

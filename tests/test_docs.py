@@ -1,4 +1,4 @@
-"""What the documentation claims, against the code that it speaks of."""
+"""Claims of the documentation, compared with the code."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from tools.log_lines import MEANINGS, log_lines
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = PROJECT / "docs"
 
-#: A name of the code in a document: ``:class:`~package.module.Name```, or with a text before it.
+#: A name of the code in a document: ``:class:`~package.module.Name```, or with a title.
 ROLE = re.compile(r":(?:mod|class|meth|func|data|attr):`(?:[^`<]*<)?~?(ganeti_masterd[\w.]*)>?`")
 
-#: A page of the protocol that the code names as its source, and what follows the comma.
+#: A page of the protocol that the code cites, and the section after the comma.
 CITATION = re.compile(r"(protocol/\w+\.rst), (?=(.{,60}))")
 
 
 def text(name: str) -> str:
-    """Returns a document."""
+    """Returns a document's text."""
     return (DOCS / name).read_text(encoding="utf-8")
 
 
@@ -64,7 +64,7 @@ def rows(document: str) -> list[list[str]]:
 
 
 def quoted(cell: str) -> list[str]:
-    """Returns what a cell has in code style."""
+    """Returns the literals in a cell."""
     return re.findall(r"``(\w+)``", cell)
 
 
@@ -83,16 +83,16 @@ def resolve(name: str) -> object:
 
 
 def section(document: str, title: str, end: str | None = None) -> str:
-    """Returns a document from one title on, up to another."""
+    """Returns the part of a document from one title up to another."""
     rest = document[document.index(f"\n{title}\n") :]
     return rest if end is None else rest[: rest.index(f"\n{end}\n")]
 
 
 class TablesFromCodeTests(SynchronousTestCase):
-    """Tables that are made of the code."""
+    """Tables that are generated from the code."""
 
     def test_are_used(self) -> None:
-        """Each is in a document, and each that a document names is there."""
+        """Each table is used in a document, and each that a document names exists."""
         named = {
             name
             for path in DOCS.glob("*.rst")
@@ -144,14 +144,14 @@ class TablesFromCodeTests(SynchronousTestCase):
         self.assertEqual(set(quoted(TABLES["resources"]())), set(RESOURCES))
 
     def test_log_lines(self) -> None:
-        """Every line that the code may log is explained, and nothing else is."""
+        """Exactly the lines that the code may log are explained."""
         kinds = {line.text for line in log_lines()}
         self.assertEqual(kinds - set(MEANINGS), set(), "explain these in tools/log_lines.py")
         self.assertEqual(set(MEANINGS) - kinds, set(), "nothing logs these any more")
         self.assertEqual(len(rows(TABLES["log"]())) - 1, len(log_lines()))
 
     def test_log_lines_are_found(self) -> None:
-        """Each way to log is seen, and a text that is made elsewhere is not passed over."""
+        """Each way to log is found; a text that isn't a literal is an error."""
         package = Path(self.mktemp())
         package.mkdir()
         module = package / "some.py"
@@ -164,7 +164,7 @@ class TablesFromCodeTests(SynchronousTestCase):
         self.assertRaises(ValueError, log_lines, package)
 
     def test_steps(self) -> None:
-        """The table of states has just the steps that a job may make."""
+        """The table of states has exactly the transitions of a job."""
         shown = {quoted(row[0])[0]: set(quoted(row[1])) for row in rows(TABLES["steps"]())[1:]}
         self.assertEqual(shown, {status: set(following) for status, following in STEPS.items()})
         for row in rows(TABLES["steps"]())[1:]:
@@ -172,7 +172,7 @@ class TablesFromCodeTests(SynchronousTestCase):
             self.assertEqual("it has ended" in row[1], ended)
 
     def test_phases(self) -> None:
-        """The table of phases has just the steps that a job under way may make."""
+        """The table of phases has exactly the transitions of a job under way."""
         shown = {quoted(row[0])[0]: set(quoted(row[2])) for row in rows(TABLES["phases"]())[1:]}
         steps = {
             phase.name: {each.name for each in following}
@@ -181,7 +181,7 @@ class TablesFromCodeTests(SynchronousTestCase):
         self.assertEqual(shown, steps)
 
     def test_shutdown(self) -> None:
-        """The table of a shutdown has every state and every step of it."""
+        """The table of a shutdown has every state and every transition."""
         shown = rows(TABLES["shutdown"]())[1:]
         self.assertEqual(len(shown), len(SHUTDOWN))
         seen = {name for row in shown for name in quoted(row[0]) + quoted(row[2])}
@@ -189,10 +189,10 @@ class TablesFromCodeTests(SynchronousTestCase):
 
 
 class ArchitectureTests(SynchronousTestCase):
-    """The map of the project."""
+    """The architecture document."""
 
     def test_layers(self) -> None:
-        """Its layers are those that the contract of imports holds, in their order."""
+        """Its layers are those of the import contract, in the same order."""
         with (PROJECT / "pyproject.toml").open("rb") as file:
             contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
         contract = next(each for each in contracts if each.get("containers") == ["ganeti_masterd"])
@@ -201,7 +201,7 @@ class ArchitectureTests(SynchronousTestCase):
         self.assertEqual([sorted(quoted(row[0])) for row in table[1:]], held)
 
     def test_phases(self) -> None:
-        """It knows every phase of a job under way, and every stage of the journal."""
+        """It names every phase of a job under way, and every stage of the journal."""
         table = rows(
             section(text("architecture.rst"), "States", "Where building differed from the plan")
         )
@@ -209,7 +209,7 @@ class ArchitectureTests(SynchronousTestCase):
         self.assertEqual(stages, [(stage.name, stage.value) for stage in _Stage])
 
     def test_walk(self) -> None:
-        """The opcodes on paper use nothing that isn't there, and miss nothing that is."""
+        """The opcodes on paper use only what exists, and call missing only what doesn't."""
         title = "What the walk found"
         walk = section(text("architecture.rst"), "Six large opcodes on paper", title)
         for name in re.findall(r"ctx\.(\w+)", walk):
@@ -246,7 +246,7 @@ class NamesTests(SynchronousTestCase):
         self.assertGreater(count, 50)
 
     def test_citations(self) -> None:
-        """Every section of the protocol's pages that the code names as its source exists."""
+        """Every section of the protocol's pages that the code cites exists."""
         titles = {
             page: re.findall(r"^(.+)\n[-=]{3,}$", text(page), re.MULTILINE)
             for page in (f"protocol/{path.name}" for path in DOCS.glob("protocol/*.rst"))
@@ -261,7 +261,7 @@ class NamesTests(SynchronousTestCase):
         self.assertGreater(count, 40)
 
     def test_excerpts(self) -> None:
-        """The reading guide has eight steps, and what it shows of each file is there."""
+        """The reading guide has eight steps, and its excerpts exist in the files."""
         guide = text("reading.rst")
         steps = [int(number) for number in re.findall(r"^(\d+)\. ", guide, re.MULTILINE)]
         self.assertEqual(steps, list(range(1, 9)))

@@ -1,4 +1,4 @@
-"""What other threads hand in."""
+"""Calls from other threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganeti_masterd.mailbox import Mailbox
 
 @implementer(IReactorFromThreads)
 class Turns:
-    """A reactor that is woken, and turns when it is told to."""
+    """A reactor that records wake-ups, and is stepped turn by turn."""
 
     def __init__(self) -> None:
         self.woken: list[Callable[[], object]] = []
@@ -26,7 +26,7 @@ class Turns:
         self.woken.append(function)
 
     def turn(self) -> None:
-        """Runs what was handed in up to now."""
+        """Runs the calls handed in so far."""
         called, self.woken = self.woken, []
         for function in called:
             function()
@@ -39,7 +39,7 @@ class MailboxTests(SynchronousTestCase):
         self.seen: list[object] = []
 
     def test_one_call_for_many(self) -> None:
-        """Many letters are one call of the reactor, and keep their order."""
+        """Many letters cause one call of the reactor, and keep their order."""
         verifyObject(IReactorFromThreads, self.mailbox)
         for number in range(5):
             self.mailbox.callFromThread(self.seen.append, number)
@@ -49,7 +49,7 @@ class MailboxTests(SynchronousTestCase):
         self.assertEqual(self.reactor.woken, [])
 
     def test_letters_meanwhile(self) -> None:
-        """A letter that comes while others are read waits for the next turn."""
+        """A letter that arrives while others are processed waits for the next turn."""
 
         def again() -> None:
             self.seen.append("first")
@@ -62,7 +62,7 @@ class MailboxTests(SynchronousTestCase):
         self.assertEqual(self.seen, ["first", "second"])
 
     def test_failure(self) -> None:
-        """One that raises is logged, and the next is read all the same."""
+        """An exception is logged, and the next letter is still processed."""
         self.mailbox.callFromThread(int, "x")
         self.mailbox.callFromThread(self.seen.append, 1)
         self.reactor.turn()
@@ -70,7 +70,7 @@ class MailboxTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_threads(self) -> None:
-        """No letter of many threads is lost or stays, whenever the reactor looks."""
+        """No letter from many threads is lost or left over, whenever the reactor runs."""
         seen: list[list[int]] = [[] for _ in range(4)]
 
         def write(name: int) -> None:

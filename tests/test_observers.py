@@ -1,4 +1,4 @@
-"""Observers, and all who have some: what one does to others while they are called."""
+"""Observers, and the classes that have some: changes to the list during a call."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ganeti_masterd.timing import Timers
 from tests.config.sample import CONTENT, NODE1
 from tests.journal.scene import Scene, job
 
-#: Adds an observer; returns what takes it away.
+#: Adds an observer; returns the function that removes it.
 Add = Callable[[Callable[[], object]], Callable[[], None]]
 
 
 class Rounds:
-    """What every kind of observer has to bear: ``add`` makes one, ``call`` is a round."""
+    """Tests for every kind of observer: ``add`` adds one, ``call`` calls all."""
 
     def __init__(self, case: SynchronousTestCase, add: Add, call: Callable[[], object]) -> None:
         self.case = case
@@ -33,7 +33,7 @@ class Rounds:
         self.call = call
 
     def check(self, ends: bool = True) -> None:
-        """Tries all; without ``ends`` observers can't be taken away."""
+        """Runs all tests; without ``ends`` observers can't be removed."""
         heard: list[str] = []
         self.add(lambda: heard.append("first"))
         self.add(lambda: 1 // 0)
@@ -52,10 +52,10 @@ class Rounds:
 
 
 class KindTests(SynchronousTestCase):
-    """All who have observers."""
+    """The classes that have observers."""
 
     def test_observers(self) -> None:
-        """The thing itself."""
+        """The class Observers itself."""
         observers: Observers[[]] = Observers("a test")
         Rounds(self, observers.add, observers.call).check()
 
@@ -79,7 +79,7 @@ class KindTests(SynchronousTestCase):
         ).check()
 
     def test_rollbacks(self) -> None:
-        """Rollbacks of the journal, of the real one and of the one in memory."""
+        """Rollbacks of the real journal and of the one in memory."""
         scene = Scene()
         journal = scene.open()
         scene.store.fault = OSError(errno.ENOSPC, "No space left on device")
@@ -107,7 +107,7 @@ class KindTests(SynchronousTestCase):
 
 class ObserversTests(SynchronousTestCase):
     def test_twice(self) -> None:
-        """A function that was added twice is called twice, and each is taken away by itself."""
+        """A function added twice is called twice, and each is removed separately."""
         heard: list[int] = []
         observers: Observers[int] = Observers("a test")
         first = observers.add(heard.append)
@@ -119,7 +119,7 @@ class ObserversTests(SynchronousTestCase):
         self.assertEqual((heard, len(observers)), ([1, 1, 2], 1))
 
     def test_round_in_a_round(self) -> None:
-        """A round may start another, which is whole before the first goes on."""
+        """A round may start another, which is completed before the first goes on."""
         heard: list[tuple[str, int]] = []
         observers: Observers[int] = Observers("a test")
 
@@ -141,7 +141,7 @@ class ObserversTests(SynchronousTestCase):
         )
     )
     def test_any_round(self, plan: list[str | int]) -> None:
-        """Who is there as a round begins, and not taken away before its turn, is called once."""
+        """An observer present as a round begins is called once, unless removed before its turn."""
         observers: Observers[[]] = Observers("a test")
         ends: list[Callable[[], None]] = []
         heard: list[int] = []

@@ -1,4 +1,4 @@
-"""Rules that the package holds as a whole: plugin, scripts, imports, docstrings, size."""
+"""Rules for the whole package: plugin, scripts, imports, docstrings, names."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from zope.interface.verify import verifyObject
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "ganeti_masterd"
 
-#: What makes variables of types, which are no types themselves.
+#: Functions that make type variables, which aren't types themselves.
 TYPE_VARIABLES = frozenset({"TypeVar", "ParamSpec"})
 
 
-#: Imports every module in a process of its own and tells what that did.
+#: Imports every module in a new process and prints the side effects.
 IMPORT_ALL = """
 import json, pkgutil, sys, threading
 from importlib import import_module
@@ -50,12 +50,12 @@ def modules(*folders: Path) -> Iterator[Path]:
 
 
 def names(paths: list[Path]) -> list[str]:
-    """Returns the paths as a failure should show them."""
+    """Returns the paths in the form for failure messages."""
     return [str(path.relative_to(PROJECT)) for path in paths]
 
 
 def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
-    """Yields the nodes that run when a module is imported: all but functions' bodies."""
+    """Yields the nodes that run when a module is imported: all except functions' bodies."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
@@ -75,7 +75,7 @@ def imports_reactor(node: ast.AST) -> bool:
     return False
 
 
-#: What fails a test, beside unittest's assertions, by the last part of its name.
+#: Names, by their last parts, that can fail a test besides unittest's assertions.
 ASSERTING = frozenset(
     {
         "fail",
@@ -104,8 +104,9 @@ def called_in(function: ast.AST) -> set[str]:
 def asserts_nothing(texts: Iterable[str]) -> list[str]:
     """Returns the names of the tests in modules' texts that assert nothing.
 
-    Nor do the functions of these modules that they call, by whatever way. Functions are told
-    apart by their names alone, so one that asserts nothing may hide behind a namesake.
+    The functions of these modules that they call, directly or not, assert nothing either.
+    Functions are matched by name alone, so one without assertions may be missed if another
+    function has the same name.
     """
     functions: dict[str, set[str]] = {}
     tests: list[tuple[str, set[str]]] = []
@@ -130,7 +131,7 @@ def asserts_nothing(texts: Iterable[str]) -> list[str]:
 
 
 class PluginTests(SynchronousTestCase):
-    """What twistd and the shell find."""
+    """The plugin and the scripts."""
 
     def test_twistd_finds_the_plugin(self) -> None:
         """Twistd lists exactly one gnt-masterd, with options that it can show."""
@@ -172,10 +173,10 @@ def public_names(tree: ast.Module) -> Iterator[str]:
 
 
 class ModuleTests(SynchronousTestCase):
-    """What every module keeps to."""
+    """Rules for every module."""
 
     def test_docstrings(self) -> None:
-        """Every module, also of tests and tools, says what it is about."""
+        """Every module has a docstring, including those of tests and tools."""
         folders = [PACKAGE, *(PROJECT / each for each in ("bench", "tests", "tools", "twisted"))]
         silent = [
             path
@@ -199,7 +200,7 @@ class ModuleTests(SynchronousTestCase):
         self.assertEqual(names(found), [])
 
     def test_reactor_imports_are_seen(self) -> None:
-        """The check above knows each way to write it, and lets functions do it."""
+        """The check above finds each way to write the import, and allows it in functions."""
         for text, expected in [
             ("from twisted.internet import defer, reactor", True),
             ("import twisted.internet.reactor", True),
@@ -213,12 +214,12 @@ class ModuleTests(SynchronousTestCase):
             self.assertEqual(seen, expected, text)
 
     def test_tests_assert(self) -> None:
-        """Every test asserts something, itself or by what it calls."""
+        """Every test asserts something, itself or in a function that it calls."""
         texts = [path.read_text("utf-8") for path in modules(PROJECT / "tests")]
         self.assertEqual(asserts_nothing(texts), [])
 
     def test_tests_that_assert_nothing_are_seen(self) -> None:
-        """The check above knows each way to assert, also in a helper of another module."""
+        """The check above finds each way to assert, also in a helper of another module."""
         helpers = (
             "def refused(self):\n    self.assertRaises(E, run)\n"
             "def indeed(self):\n    self.refused()\n"
@@ -240,7 +241,7 @@ class ModuleTests(SynchronousTestCase):
                 self.assertEqual(found, [] if expected else ["test_it, line 1"], body)
 
     def test_names_are_unique(self) -> None:
-        """A public class or alias has a name that means one thing in the whole package."""
+        """The name of a public class or alias is unique in the whole package."""
         places: dict[str, list[str]] = {}
         for path in modules(PACKAGE):
             for name in public_names(ast.parse(path.read_text("utf-8"))):
@@ -248,7 +249,7 @@ class ModuleTests(SynchronousTestCase):
         self.assertEqual({name: found for name, found in places.items() if len(found) > 1}, {})
 
     def test_public_names_are_seen(self) -> None:
-        """The check above knows classes and aliases; constants and type variables are none."""
+        """The check above finds classes and aliases, but not constants and type variables."""
         for text, expected in [
             ("class Answer:\n    class Inner: ...", ["Answer"]),
             ("Rows = list[int]", ["Rows"]),

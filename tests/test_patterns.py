@@ -1,4 +1,4 @@
-"""Regular expressions of clients."""
+"""Regular expressions from clients."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ganeti_masterd.patterns import LONGEST, BadPattern, Pattern
 
 
 class PatternTests(SynchronousTestCase):
-    """What is found, and what is refused."""
+    """Matching, and refused expressions."""
 
     def test_search(self) -> None:
-        """A pattern is found anywhere in a text, as Ganeti's tools mean it."""
+        """``search`` matches anywhere in a text, as Ganeti's tools expect."""
         for pattern, text, found in (
             ("DELAY", "TEST_DELAY(0.1)", True),
             ("^DELAY", "TEST_DELAY(0.1)", False),
@@ -26,18 +26,18 @@ class PatternTests(SynchronousTestCase):
             self.assertIs(Pattern(pattern).search(text), found, pattern)
 
     def test_fullmatch(self) -> None:
-        """A whole match leaves nothing over."""
+        """``fullmatch`` matches only the whole text."""
         self.assertTrue(Pattern("xenvg/.*").fullmatch("xenvg/root"))
         self.assertFalse(Pattern("xenvg/r").fullmatch("xenvg/root"))
 
     def test_costly(self) -> None:
-        """What takes other engines hours takes this one no time."""
+        """Expressions that take other engines hours are fast."""
         text = "a" * 10_000 + "b"
         for pattern in ("(a|aa)+$", "(a+)+$", "(a*)*c", "(.*)(.*)(.*)(.*)(.*)c"):
             self.assertFalse(Pattern(pattern).search(text), pattern)
 
     def test_refused(self) -> None:
-        """What is none is refused with the fault; so is what would take much memory."""
+        """Invalid expressions are refused with the reason, as are those that need much memory."""
         for pattern, told in (
             ("(", "missing )"),
             ("*", "repetition"),

@@ -1,4 +1,4 @@
-"""Timers go by a clock that nobody sets."""
+"""Timers follow a clock that nobody sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ganeti_masterd.timing import Timers, steady
 
 
 class SteadyTests(SynchronousTestCase):
-    """A real reactor, which is never run, and a clock of the test's own."""
+    """A real reactor, which is never run, with the test's clock."""
 
     def setUp(self) -> None:
         self.time = 100.0
@@ -19,13 +19,13 @@ class SteadyTests(SynchronousTestCase):
         self.ran: list[str] = []
 
     def run_at(self, time: float) -> list[str]:
-        """Lets the reactor run what is due at that time; returns all that has run."""
+        """Makes the reactor run the calls due at that time; returns all that have run."""
         self.time = time
         self.reactor.runUntilCurrent()
         return self.ran
 
     def test_calls(self) -> None:
-        """Calls are due by that clock, whatever the wall clock shows."""
+        """Calls are due by the given clock, whatever the wall clock shows."""
         timers = Timers(self.reactor, lambda: 0.0)
         timers.later(5, self.ran.append, "five")
         timers.every(2, self.ran.append, "two")
@@ -40,7 +40,7 @@ class SteadyTests(SynchronousTestCase):
         self.assertEqual(self.run_at(1000), ["two", "two", "five"])
 
     def test_default(self) -> None:
-        """Without a clock given it is the machine's steady one."""
+        """The default is the machine's monotonic clock."""
         reactor = SelectReactor()
         self.addCleanup(reactor.removeAll)
         steady(reactor)

@@ -226,10 +226,9 @@ MEANINGS = {
     "state; it is tried again.",
     "A simulated node's answer can't be given": "With --simulate: a fault of the daemon.",
     # the rest
-    "{observer} failed, told of {what}": "A fault of the daemon. After a commit that failed, "
+    "{observer} failed, called for {what}": "A fault of the daemon. After a commit that failed, "
     "restart it: what is durable is right, what is in memory may not be. Otherwise nothing else "
     "suffers.",
     "A delayed call failed: {function}": "A fault of the daemon. Nothing else suffers.",
-    "What another thread handed in failed: {function}": "A fault of the daemon. Nothing else "
-    "suffers.",
+    "A call from another thread failed: {function}": "A fault of the daemon. Nothing else suffers.",
 }

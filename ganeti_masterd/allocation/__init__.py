@@ -1,6 +1,6 @@
-"""Finding nodes for instances: what an allocator is told, what it answers, and one of our own.
+"""Finding nodes for instances: requests to an allocator, and its answers.
 
-``requests`` are the questions, ``document`` is all that an allocator is told
-with one, ``answers`` reads what it says, ``scripts`` is how an installed one is
-run on the master, ``builtin`` decides where none is.
+``requests`` has the questions, ``document`` describes the cluster to the allocator,
+``results`` checks what it answers, ``scripts`` runs an installed allocator on the
+master, and ``builtin`` is the allocator that is used if none is installed.
 """

@@ -1,8 +1,8 @@
-"""All that an allocator is told with a request: the cluster, its groups, nodes and instances.
+"""The document sent to an allocator: the request, the cluster, its groups, nodes and instances.
 
-The format is the iallocator's, version 2 (real daemon 3.0.2): objects by name,
-groups by uuid, sizes in MiB. What nodes say of themselves comes in as the
-answers of ``node_info`` and ``all_instances_info``. Pure.
+The format is version 2 of the iallocator protocol (real daemon 3.0.2): objects by name,
+groups by uuid, sizes in MiB. Live data of nodes is passed in as their answers to
+``node_info`` and ``all_instances_info``. Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERSION = 2
 
 
 class Questions(Struct, frozen=True):
-    """What nodes are to be asked for a request: arguments of two calls."""
+    """What to ask the nodes before a request is sent: the arguments of two node calls."""
 
     nodes: tuple[str, ...]
     template: str
@@ -37,10 +37,11 @@ class Questions(Struct, frozen=True):
 
 
 def questions(snapshot: Snapshot, request: AllocationRequest) -> Questions:
-    """Returns what to ask: ``info`` are the arguments of ``node_info`` by node (uuid).
+    """Returns what to ask the nodes for a request.
 
-    ``instances`` are those of ``all_instances_info``, the same for all. Nodes that
-    can't run instances aren't asked.
+    ``info`` are the arguments of ``node_info`` by node (uuid), ``instances`` those of
+    ``all_instances_info``, the same for all nodes. Nodes that can't run instances
+    aren't asked.
     """
     cluster = snapshot.cluster
     template = request.template_for(snapshot) or cluster.enabled_disk_templates[0]
@@ -66,10 +67,10 @@ def document(
     info: Mapping[str, NodeResult[NodeInfo]],
     instances: Mapping[str, NodeResult[dict[str, RunningInstance]]],
 ) -> dict[str, Any]:
-    """Returns the document, with what nodes answered to ``asked`` (by uuid).
+    """Returns the document, given the nodes' answers (by uuid) to the questions ``asked``.
 
-    Raises ``OpExecError`` if a node that isn't marked offline gave no answer or
-    one that makes no sense; ``OpPrereqError`` as :meth:`AllocationRequest.plain`.
+    Raises ``OpExecError`` if a node that isn't marked offline didn't answer, or its answer
+    makes no sense, and ``OpPrereqError`` like :meth:`AllocationRequest.plain`.
     """
     cluster = snapshot.cluster
     nodes = {}
@@ -94,7 +95,7 @@ def document(
 
 
 def _units(snapshot: Snapshot, node: Node, template: str) -> list[list[Any]]:
-    """The node's storage units of a template, with spindles where they are given whole."""
+    """Returns the node's storage units for a template, and spindles with exclusive storage."""
     wanted = {template_named(template).storage}
     if "lvm-vg" in wanted and effective.of_node(snapshot, node).get("exclusive_storage"):
         wanted.add("lvm-pv")
@@ -132,7 +133,7 @@ def _live(
     said = info.require(f"Can't get data for node {node.name}")
     running = instances.require(f"Can't get node instance info from node {node.name}")
     if not said.hypervisors:
-        raise OpExecError(f"Node '{node.name}' told nothing of its hypervisor")
+        raise OpExecError(f"Node '{node.name}' returned no information about its hypervisor")
     room = said.hypervisors[0]
     memory = _memory(snapshot, node, running)
     return {
@@ -148,7 +149,7 @@ def _live(
 
 
 def _storage(node: Node, template: str, said: NodeInfo) -> dict[str, Any]:
-    """Room on the storage of a template; nothing of one that doesn't tell it."""
+    """Returns the space on a template's storage; zeros if the storage doesn't report it."""
     found: dict[str, Any] = dict.fromkeys(
         ("total_disk", "free_disk", "total_spindles", "free_spindles"), 0
     )
@@ -172,10 +173,10 @@ def _storage(node: Node, template: str, said: NodeInfo) -> dict[str, Any]:
 def _memory(
     snapshot: Snapshot, node: Node, running: Mapping[str, RunningInstance]
 ) -> dict[str, int]:
-    """Memory of a node's own instances: of all, of those that are to be up, and what these lack.
+    """Returns the memory of a node's primary instances in MiB: ``all``, ``up`` and ``missing``.
 
-    What they lack is the difference between what they may have and what they
-    have now: it is theirs, though the node says that it is free.
+    ``up`` is that of the instances that should be running. ``missing`` is the difference
+    between what these may use and what they use now; the node reports it as free.
     """
     found = {"all": 0, "up": 0, "missing": 0}
     for instance in snapshot.instances_on(node):

@@ -1,7 +1,7 @@
-"""What can be asked of an allocator (iallocator, version 2), and what each answer must be.
+"""Requests to an allocator (iallocator, version 2), and the checks of their answers.
 
-A request is a value; names are of nodes and instances as allocators know them,
-sizes are MiB. :meth:`AllocationRequest.plain` is the ``request`` of the document,
+Requests are immutable. They name nodes and instances by their names; sizes are in MiB.
+:meth:`AllocationRequest.plain` makes the ``request`` of the document,
 :meth:`AllocationRequest.read` turns the ``result`` of an answer into a value.
 """
 
@@ -28,31 +28,31 @@ class AllocationRequest(Protocol):
 
     @property
     def options(self) -> Mapping[str, str | None]:
-        """Options of the script's command line; null is one without a value."""
+        """Options for the script's command line; None for an option without a value."""
         ...
 
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
-        """Returns the request as it is sent, with its ``type``.
+        """Returns the request in the form in which it is sent, including its ``type``.
 
-        Raises ``OpPrereqError`` where it makes no sense for its instances.
+        Raises ``OpPrereqError`` if it makes no sense for its instances.
         """
         ...
 
     def template_for(self, snapshot: Snapshot) -> str | None:
-        """Returns the disk template whose storage matters, None for the cluster's first."""
+        """Returns the template about whose storage nodes are asked; None: the cluster's first."""
         ...
 
     def hypervisor_for(self, snapshot: Snapshot) -> str | None:
-        """Returns the hypervisor that nodes are asked about, None for the cluster's first."""
+        """Returns the hypervisor that nodes are asked about; None for the cluster's first."""
         ...
 
     def read(self, result: Any, document: Document) -> Any:
-        """Returns an answer's result, checked; raises ``ResultValidationError``."""
+        """Returns an answer's result as a value; raises ``ResultValidationError`` if invalid."""
         ...
 
 
 class _Asking(Struct, frozen=True, kw_only=True):
-    """What most requests have in common."""
+    """The base of most requests."""
 
     MODE: ClassVar[str]
 
@@ -71,7 +71,7 @@ class _Asking(Struct, frozen=True, kw_only=True):
 
 
 class Allocate(_Asking, frozen=True, kw_only=True):
-    """Asks where a new instance shall be: its node, and with DRBD the secondary.
+    """Asks where to place a new instance: its primary node, and with DRBD its secondary.
 
     ``disks`` are ``{"size", "mode", ...}``, ``nics`` NIC parameters. ``nodes``
     restricts the choice to these.
@@ -98,7 +98,7 @@ class Allocate(_Asking, frozen=True, kw_only=True):
         return 2 if template_named(self.disk_template).internal else 1
 
     def described(self) -> dict[str, Any]:
-        """Returns the instance as allocators know one that isn't there yet."""
+        """Returns the description of the new instance that allocators get."""
         template = template_named(self.disk_template)
         return {
             "name": self.name,
@@ -135,7 +135,7 @@ class Allocate(_Asking, frozen=True, kw_only=True):
 
 
 class MultiAllocate(_Asking, frozen=True, kw_only=True):
-    """Asks where several new instances shall be; each is placed or not by itself."""
+    """Asks where to place several new instances; each can be placed without the others."""
 
     MODE = "multi-allocate"
 
@@ -146,15 +146,15 @@ class MultiAllocate(_Asking, frozen=True, kw_only=True):
         return {"instances": [each.described() for each in self.instances], "type": self.MODE}
 
     def template_for(self, snapshot: Snapshot) -> str | None:
-        """The first one's, where the real daemon takes the cluster's first."""
+        """The first instance's; the real daemon takes the cluster's first."""
         return self.instances[0].disk_template if self.instances else None
 
     def hypervisor_for(self, snapshot: Snapshot) -> str | None:
-        """The first one's."""
+        """The first instance's."""
         return self.instances[0].hypervisor if self.instances else None
 
     def read(self, result: Any, document: Document) -> results.Placements:
-        """Returns the nodes of each instance that has a place, and the names of the others."""
+        """Returns the nodes of each instance that was placed, and the names of the others."""
         return results.placements(result)
 
 
@@ -170,7 +170,7 @@ class AllocateSecondary(_Asking, frozen=True, kw_only=True):
         return {"name": snapshot.instance(self.name).name, "type": self.MODE}
 
     def template_for(self, snapshot: Snapshot) -> str | None:
-        """DRBD, which its disks are to become."""
+        """DRBD, to which its disks are to be converted."""
         return "drbd"
 
     def read(self, result: Any, document: Document) -> str:
@@ -179,9 +179,9 @@ class AllocateSecondary(_Asking, frozen=True, kw_only=True):
 
 
 class Relocate(_Asking, frozen=True, kw_only=True):
-    """Asks where else an instance's secondary could be, or all of it where its data goes along.
+    """Asks for a new secondary node, or a new primary one for an externally mirrored instance.
 
-    ``leaving`` are the uuids of the nodes that it shall not be on.
+    ``leaving`` are the uuids of the nodes that the instance is to leave.
     """
 
     MODE = "relocate"
@@ -224,9 +224,9 @@ class Relocate(_Asking, frozen=True, kw_only=True):
 
 
 class _Moving(_Asking, frozen=True, kw_only=True):
-    """Asks about instances that are there; nodes are asked about the first one's storage.
+    """Asks about existing instances. Nodes are asked about the storage of the first one.
 
-    (The real daemon asks for that of the cluster's first disk template.)
+    (The real daemon asks about that of the cluster's first disk template.)
     """
 
     instances: Sequence[str]
@@ -242,12 +242,12 @@ class _Moving(_Asking, frozen=True, kw_only=True):
         return snapshot.instance(self.instances[0]).hypervisor if self.instances else None
 
     def read(self, result: Any, document: Document) -> results.Moves:
-        """Returns which instances go where, which can't, and the jobs that do it."""
+        """Returns which instances move where, which can't, and the jobs that move them."""
         return results.moves(result)
 
 
 class EvacuationRequest(_Moving, frozen=True, kw_only=True):
-    """Asks how instances leave their primary nodes, their secondary ones, or both."""
+    """Asks how to move instances off their primary nodes, their secondary ones, or both."""
 
     MODE = "node-evacuate"
 
@@ -256,7 +256,7 @@ class EvacuationRequest(_Moving, frozen=True, kw_only=True):
 
     @property
     def options(self) -> Mapping[str, str | None]:
-        """What may be ignored is an option of the script."""
+        """The script has an option for ``ignore_soft_errors``."""
         return {"ignore-soft-errors": None} if self.ignore_soft_errors else EMPTY
 
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
@@ -269,7 +269,7 @@ class EvacuationRequest(_Moving, frozen=True, kw_only=True):
 
 
 class ChangeGroup(_Moving, frozen=True, kw_only=True):
-    """Asks how instances come into other groups (uuids; none: any but their own)."""
+    """Asks how to move instances to other groups (uuids; any but their own if empty)."""
 
     MODE = "change-group"
 
@@ -285,10 +285,10 @@ class ChangeGroup(_Moving, frozen=True, kw_only=True):
 
 
 def taken_by(disks: Sequence[Disk]) -> int:
-    """Returns how much disks take of a node's storage."""
+    """Returns how much of a node's storage disks take, in MiB."""
     return sum(disk.template.room(disk.size) for disk in disks)
 
 
 def template_of(snapshot: Snapshot, instance: Instance) -> str:
-    """Returns an instance's disk template: its disks', "mixed" if they differ."""
+    """Returns the template of an instance's disks, or "mixed" if they differ."""
     return summary_name(disk.dev_type for disk in snapshot.disks_of(instance))

@@ -1,4 +1,7 @@
-"""What allocators answer, as values: each shape that a result can have, checked."""
+"""Results of allocators: checking each kind of result and turning it into a value.
+
+The functions raise ``ResultValidationError`` for a result that isn't valid.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from ganeti_masterd.opcodes.base import Opcode
 T = TypeVar("T")
 Name = Annotated[str, Meta(min_length=1)]
 
-#: The opcodes that an allocator may want.
+#: The opcodes that an allocator may ask to be run.
 MOVING = ("OP_INSTANCE_FAILOVER", "OP_INSTANCE_MIGRATE", "OP_INSTANCE_REPLACE_DISKS")
 
 
 class Placements(Struct, frozen=True, array_like=True):
-    """Where new instances go: (name, nodes) of those that have a place, and the others."""
+    """Where new instances go: (name, nodes) of those placed, and the names of the others."""
 
     placed: list[tuple[Name, list[Name]]]
     failed: list[Name]
@@ -42,7 +45,7 @@ class Stuck(Struct, frozen=True, array_like=True):
 
 
 class Moves(Struct, frozen=True):
-    """How instances move: ``jobs`` are lists of opcodes, each to be done in order."""
+    """How instances move. Each of ``jobs`` is a list of opcodes to run in order."""
 
     moved: list[MovedInstance]
     failed: list[Stuck]
@@ -50,7 +53,7 @@ class Moves(Struct, frozen=True):
 
 
 def nodes(result: Any, count: int | None = None) -> list[str]:
-    """Returns a result that is a list of nodes, of ``count`` if that is given."""
+    """Returns a result that is a list of node names, exactly ``count`` if that is given."""
     found = _read(result, list[Name])
     if count is not None and len(found) != count:
         raise ResultValidationError(
@@ -60,7 +63,7 @@ def nodes(result: Any, count: int | None = None) -> list[str]:
 
 
 def node(result: Any) -> str:
-    """Returns a result that is one node."""
+    """Returns a result that is one node's name."""
     name: str = _read(result, Name)
     return name
 
@@ -71,9 +74,9 @@ def placements(result: Any) -> Placements:
 
 
 def moves(result: Any) -> Moves:
-    """Returns a result of ``node-evacuate`` and ``change-group``.
+    """Returns a result of ``node-evacuate`` or ``change-group``.
 
-    Its jobs may hold nothing but opcodes that move instances.
+    Its jobs may only contain opcodes that move instances.
     """
     moved, failed, jobs = _read(
         result, tuple[list[MovedInstance], list[Stuck], list[list[dict[str, Any]]]]
@@ -82,7 +85,7 @@ def moves(result: Any) -> Moves:
 
 
 def check_groups(document: Mapping[str, Any], found: Iterable[str], allowed: Iterable[str]) -> None:
-    """Refuses nodes of other groups than those of ``allowed``; raises as the others here."""
+    """Checks that the groups of the nodes ``found`` are among those of the nodes ``allowed``."""
     groups, before = (sorted(_groups(document, names)) for names in (found, allowed))
     if not set(groups) <= set(before):
         raise ResultValidationError(
@@ -92,7 +95,7 @@ def check_groups(document: Mapping[str, Any], found: Iterable[str], allowed: Ite
 
 
 def _groups(document: Mapping[str, Any], names: Iterable[str]) -> set[str]:
-    """The names of the groups of those nodes that the allocator was told of."""
+    """Returns the names of the groups of those nodes that are in the document."""
     uuids = {document["nodes"][name]["group"] for name in names if name in document["nodes"]}
     groups = document["nodegroups"]
     return {groups[uuid]["name"] if uuid in groups else uuid for uuid in uuids}

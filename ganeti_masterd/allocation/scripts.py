@@ -1,7 +1,7 @@
-"""Allocators that are installed: how one is run on the master, and reading what it says.
+"""Installed allocator scripts: how one is run on the master, and reading its output.
 
-A script gets the document as a file and writes one JSON object: ``success``,
-``info`` (a sentence) and ``result``. Old ones call the result ``nodes``.
+A script is given the document as a file and writes one JSON object with ``success``,
+``info`` (a sentence) and ``result``, which old scripts call ``nodes``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.rpc.interfaces import NodeResult
 
-#: noded's words for a script that isn't there (3.0.2).
+#: Part of noded's message if a script doesn't exist (3.0.2).
 _MISSING = "not found in the search path"
 
 
 class AllocatorMissing(OpExecError):
-    """There is no such allocator on the master. Travels as ``OpExecError``."""
+    """There is no such allocator on the master. Clients see it as ``OpExecError``."""
 
 
 class AllocatorAnswer(msgspec.Struct, frozen=True):
-    """What an allocator says: whether it found what was asked for, a sentence, the result."""
+    """An allocator's answer: whether it succeeded, a sentence about it, and the result."""
 
     success: bool
     info: str
@@ -32,7 +32,7 @@ class AllocatorAnswer(msgspec.Struct, frozen=True):
 
 
 def document_text(document: Mapping[str, Any]) -> str:
-    """Returns a document as a script reads it."""
+    """Returns a document in the text form that scripts read."""
     return msgspec.json.encode(document).decode()
 
 
@@ -42,12 +42,15 @@ def arguments(
     defaults: Mapping[str, Any],
     options: Mapping[str, str | None],
 ) -> tuple[str, str, dict[str, Any]]:
-    """Returns the arguments of ``iallocator_runner``; ``options`` go before the cluster's."""
+    """Returns the arguments of the node call ``iallocator_runner``.
+
+    ``defaults`` are the cluster's options; ``options`` take precedence over them.
+    """
     return name, document_text(document), {**defaults, **options}
 
 
 def output(name: str, answer: NodeResult[str]) -> str:
-    """Returns what a script wrote.
+    """Returns a script's output.
 
     Raises :class:`AllocatorMissing`, and ``OpExecError`` if it could not be run or failed.
     """
@@ -57,7 +60,7 @@ def output(name: str, answer: NodeResult[str]) -> str:
 
 
 def read_answer(text: str) -> AllocatorAnswer:
-    """Returns what an allocator says; raises ``OpExecError`` if that can't be understood."""
+    """Returns a script's answer; raises ``OpExecError`` if it can't be parsed."""
     try:
         found = decode_json(text, dict[str, Any])
         if "result" not in found and "nodes" in found:

@@ -1,1 +1,1 @@
-"""``gnt-luxi``, the command line of the master daemon: a LUXI client and nothing else."""
+"""``gnt-luxi``, the master daemon's command line: a LUXI client."""

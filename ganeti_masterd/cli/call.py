@@ -16,7 +16,7 @@ from ganeti_masterd.luxi.documents import ProtocolError, parse_strictly
 def call(session: Session, method: str, args: str) -> None:
     """Call a LUXI method, and print its result as JSON.
 
-    ARGS are the arguments as a JSON list; none without it.
+    ARGS is a JSON list of the arguments. Default: no arguments.
 
     \b
       gnt-luxi call QueryConfigValues '[["cluster_name", "master_node"]]'

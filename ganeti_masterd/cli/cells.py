@@ -1,4 +1,4 @@
-"""Answers to queries as people and scripts read them: cells as text, rows as JSON objects."""
+"""Answers to queries in readable form: cells as text, rows as JSON objects."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ganeti_masterd.cli.words import json_text, minute, printable
 from ganeti_masterd.constants import RS_NODATA, RS_NORMAL, RS_OFFLINE, RS_UNAVAIL, RS_UNKNOWN
 from ganeti_masterd.errors import LuxiError
 
-#: How sizes are shown: each in the unit that suits it, or all as plain numbers of one.
+#: How sizes are shown: each in a suitable unit (h), or all as plain numbers in one unit.
 Units = Literal["h", "m", "g", "t"]
 
-#: Cells without a value: in short, as the gnt-* tools have it, and in words.
+#: How cells without a value are shown: in short, like in the gnt-* tools, and in words.
 ABSENT: Mapping[int, tuple[str, str]] = {
     RS_UNKNOWN: ("??", "unknown"),
     RS_NODATA: ("?", "no data"),
@@ -36,12 +36,12 @@ class Head(Struct, frozen=True):
 
     @property
     def right(self) -> bool:
-        """Whether its column is adjusted to the right."""
+        """Whether its column is right-aligned."""
         return self.kind in ("number", "unit", "float")
 
 
 class ListedAnswer(Struct, frozen=True):
-    """What the daemon answers to Query: rows of ``[status, value]``.
+    """The daemon's answer to Query: rows of ``[status, value]``.
 
     See protocol/luxi.rst, Methods.
     """
@@ -51,7 +51,7 @@ class ListedAnswer(Struct, frozen=True):
 
 
 def read_answer(answer: Any) -> ListedAnswer:
-    """Returns an answer to Query or QueryFields; raises ``LuxiError`` if it is none."""
+    """Returns an answer to Query or QueryFields; raises ``LuxiError`` if it is malformed."""
     try:
         return msgspec.convert(answer, ListedAnswer)
     except msgspec.ValidationError as error:
@@ -59,7 +59,7 @@ def read_answer(answer: Any) -> ListedAnswer:
 
 
 class CellWriting(Struct, frozen=True):
-    """How cells are written."""
+    """How to format cells as text."""
 
     units: Units = "h"
     verbose: bool = False
@@ -79,7 +79,7 @@ class CellWriting(Struct, frozen=True):
 
 
 def size(mebibytes: float, units: Units) -> str:
-    """Returns a size in MiB as ``512M``, ``1.5G``, ``2.0T``, or as a number of one unit."""
+    """Returns a size in MiB as ``512M``, ``1.5G`` or ``2.0T``, or as a number in a fixed unit."""
     if units == "h":
         if mebibytes < 1 << 10:
             return f"{mebibytes:.0f}M"
@@ -90,9 +90,9 @@ def size(mebibytes: float, units: Units) -> str:
 
 
 def as_object(answer: ListedAnswer, row: list[tuple[int, Any]]) -> dict[str, Any]:
-    """Returns a row as JSON output has it: values by the names of their fields.
+    """Returns a row for JSON output: values by the names of their fields.
 
-    Null for what isn't there; ``missing`` then says for each such field why.
+    Missing values are None; an entry ``missing`` then says for each such field why.
     """
     values: dict[str, Any] = {}
     missing: dict[str, str] = {}
@@ -108,7 +108,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _waiting(value: Any) -> Any:
-    """Who waits for a lock, in the order of their turn: ``exclusive:4, shared:5|6``."""
+    """Returns the jobs that wait for a lock, in order: ``exclusive:4, shared:5|6``."""
     try:
         waiting = msgspec.convert(value, list[tuple[str, list[str]]])
     except msgspec.ValidationError:

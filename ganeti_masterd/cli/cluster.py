@@ -47,7 +47,7 @@ def info(session: Session) -> None:
 
 
 def cluster_facts(cluster: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and values of what the daemon told; what it didn't is left out."""
+    """Yields names and values of what the daemon returned; leaves out what it didn't."""
 
     def text(key: str) -> str:
         value = cluster.get(key)
@@ -100,8 +100,8 @@ def _watcher_text(until: float | None) -> str:
 def drain(session: Session, state: str) -> None:
     """Close the queue to new jobs, or open it.
 
-    'on' closes it: jobs that are in it run on, new ones are refused. 'off' opens it again.
-    Without either, say which it is.
+    'on' closes it: jobs that are already in it still run, new ones are refused. 'off' opens it
+    again. Without either, show the current state.
     """
     if state == "status":
         (value,) = session.client.config_values(["drain_flag"])
@@ -126,8 +126,8 @@ def drain(session: Session, state: str) -> None:
 def pause_watcher(session: Session, time_: float) -> None:
     """Pause the watcher for a time, or end the pause.
 
-    A duration is 90 (seconds), 30m, 12h or 7d; 'off' ends the pause. Without either, say
-    until when it lasts.
+    A duration is 90 (seconds), 30m, 12h or 7d; 'off' ends the pause. Without either, show
+    until when the watcher is paused.
     """
     if time_ == _STATUS:
         (until,) = session.client.config_values(["watcher_pause"])

@@ -1,4 +1,4 @@
-"""What commands are made of: their class, the types of their arguments, how they fail."""
+"""Base classes of commands, the types of their arguments, and their exit codes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CommandFault(click.ClickException):
 
 
 class Command(click.Command):
-    """A command that takes ``--json`` after its name too."""
+    """A command that also accepts ``--json`` after its name."""
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
@@ -63,7 +63,7 @@ def _wants_json(context: click.Context, _: click.Parameter, value: bool) -> None
 
 
 class Program(click.Group):
-    """The program: turns what goes wrong in any command into a message and an exit code."""
+    """The program: turns exceptions of any command into a message and an exit code."""
 
     command_class = Command
 
@@ -94,7 +94,7 @@ def _unreachable(context: click.Context, error: DaemonUnreachable) -> str:
 
 
 def _give_up_output() -> None:
-    """Lets what is still in the buffer of standard output go nowhere (Python does at exit)."""
+    """Discards what is still buffered for standard output, which Python would write at exit."""
     with contextlib.suppress(io.UnsupportedOperation):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
@@ -104,7 +104,7 @@ def _give_up_output() -> None:
 
 
 class JobIdType(click.ParamType):  # type: ignore[type-arg]
-    """A job's id. Completes to the ids in the queue, with what each job is."""
+    """A job's id. Shells complete it to the ids in the queue, with each job's summary."""
 
     name = "job id"
 
@@ -112,13 +112,13 @@ class JobIdType(click.ParamType):  # type: ignore[type-arg]
         """Returns the id."""
         text = str(value)
         if not (text.isascii() and text.isdigit() and len(text) <= 18):
-            self.fail(f"{text!r} is no job id", param, ctx)
+            self.fail(f"{text!r} is not a job id", param, ctx)
         return int(text)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Asks the daemon; without one there is nothing to complete."""
+        """Asks the daemon for its jobs; returns nothing if there is no daemon."""
         given = ctx.find_root().params
         session = Session(given.get("root"), given.get("socket"), COMPLETION_TIMEOUT)
         try:
@@ -128,19 +128,19 @@ class JobIdType(click.ParamType):  # type: ignore[type-arg]
                 for job, status, summary in reversed(rows)
                 if str(job).startswith(incomplete)
             ][:COMPLETIONS]
-        except Exception:  # whatever it is, a shell's prompt is not the place to say so
+        except Exception:  # errors must not be shown at a shell's prompt
             return []
         finally:
             session.close()
 
 
-#: How long a shell waits for completions of job ids, seconds, and how many it gets.
+#: Seconds that a shell waits for completions of job ids, and the most that it gets.
 COMPLETION_TIMEOUT = 2.0
 COMPLETIONS = 100
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]
-    """A duration such as ``90``, ``30m``, ``12h`` or ``7d``; words may stand for special ones."""
+    """A duration such as ``90``, ``30m``, ``12h`` or ``7d``, or one of some special words."""
 
     name = "duration"
 
@@ -200,7 +200,7 @@ class PriorityType(click.ParamType):  # type: ignore[type-arg]
 
 
 def job_ids(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command one or more job ids, each once, as its argument ``jobs``."""
+    """Adds the argument ``jobs`` to a command: one or more job ids, without duplicates."""
 
     def once(_: click.Context, __: click.Parameter, value: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(dict.fromkeys(value))

@@ -11,16 +11,16 @@ from ganeti_masterd.cli.command import Command, JobIdType, PriorityType, Seconds
 from ganeti_masterd.cli.session import Session, pass_session
 from ganeti_masterd.cli.words import counted
 
-#: How long the daemon may take over one round of archiving, seconds.
+#: Seconds that the daemon may spend on one round of archiving.
 ARCHIVE_ROUND = 30.0
 
-#: The age that stands for all jobs that have ended (protocol/luxi.rst, Methods, AutoArchiveJobs).
+#: The age that means all jobs that have ended (protocol/luxi.rst, Methods, AutoArchiveJobs).
 ALL_AGES = -1.0
 
 
 @click.command("cancel", cls=Command)
 @job_ids
-@click.option("--kill", is_flag=True, help="Stop jobs that run already, too.")
+@click.option("--kill", is_flag=True, help="Stop running jobs, too.")
 @pass_session
 def cancel(session: Session, jobs: tuple[int, ...], kill: bool) -> None:
     """Cancel jobs that have not begun to run.
@@ -35,7 +35,7 @@ def cancel(session: Session, jobs: tuple[int, ...], kill: bool) -> None:
 @job_ids
 @pass_session
 def priority(session: Session, level: int, jobs: tuple[int, ...]) -> None:
-    """Change the priority of what has not begun to run in jobs.
+    """Change the priority of opcodes that have not begun to run.
 
     LEVEL is low, normal, high, or a number from -20 (most urgent) to 19. The exit code is 1
     if a job's priority could not be changed.
@@ -49,17 +49,17 @@ def priority(session: Session, level: int, jobs: tuple[int, ...]) -> None:
     "--age",
     type=Seconds(all=ALL_AGES),
     metavar="AGE",
-    help="Archive what ended so long ago (90, 30m, 12h, 7d, 2w), or 'all' that has ended.",
+    help="Archive jobs that ended at least so long ago (90, 30m, 12h, 7d, 2w), or 'all'.",
 )
 @pass_session
 def archive(session: Session, jobs: tuple[int, ...], age: float | None) -> None:
     """Archive jobs that have ended, by id or by age.
 
     Archived jobs are no longer listed, but can still be shown by their ids. The exit code is 1 if
-    one that was named could not be archived.
+    a job given by id could not be archived.
     """
     if bool(jobs) == (age is not None):
-        raise click.UsageError("Name either jobs or an age.")
+        raise click.UsageError("Give either jobs or an age.")
     if age is not None:
         _archive_by_age(session, age)
         return
@@ -93,7 +93,7 @@ def _each(
     jobs: Sequence[int] | dict[int, None],
     act: Callable[[int], Any],
 ) -> None:
-    """Does something to each job, and prints the daemon's answers: whether, and a text."""
+    """Calls ``act`` for each job, and prints its answers: whether it succeeded, and a text."""
     answers = []
     for job in jobs:
         done, text = act(job)

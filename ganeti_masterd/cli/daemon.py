@@ -1,4 +1,4 @@
-"""A master daemon on simulated nodes, as a process of one's own."""
+"""Running a master daemon on simulated nodes as a child process."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ganeti_masterd.startup.paths import Paths
 #: How long a start and a stop may take, seconds.
 START_LIMIT = 20.0
 STOP_LIMIT = 30.0
-#: The same where something went wrong, before it is killed.
+#: How long a stop may take after an error before the daemon is killed, seconds.
 LEAVE_LIMIT = 10.0
 
-#: How often a starting daemon is tried, seconds.
+#: Seconds between attempts to reach a starting daemon.
 _TRY_EVERY = 0.02
 
-#: How many lines of its log are shown when something went wrong.
+#: How many lines of the daemon's log are shown if something goes wrong.
 _LOG_LINES = 20
 
-#: The interpreter's own twistd, wherever scripts are installed.
+#: Runs twistd with this interpreter, wherever its script is installed.
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
 
@@ -43,10 +43,10 @@ def _answers(client: BlockingClient) -> bool:
 
 
 class DemoDaemon:
-    """A daemon in the foreground of a process of its own; ended on leaving the ``with`` block.
+    """A daemon in a child process, which is ended on leaving the ``with`` block.
 
-    ``root`` is its folder, made where it is missing; its log goes to the file ``log``. It is
-    in a session of its own, so that Ctrl-C reaches only whoever started it.
+    ``root`` is its folder, created if it is missing; its log goes to the file ``log``. The
+    process gets a new session, so that Ctrl-C only reaches the parent.
     """
 
     def __init__(
@@ -62,14 +62,15 @@ class DemoDaemon:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, limit: float = START_LIMIT) -> float:
-        """Starts it, and returns the seconds until it answered on its socket.
+        """Starts the daemon; returns the seconds until it answered on its socket.
 
-        Raises ``DemoDaemonFailed`` if it ends, doesn't answer within ``limit`` seconds, or if
-        another one answers there already; ``ConfigurationError`` for a root that is too long.
+        Raises ``DemoDaemonFailed`` if it ends or doesn't answer within ``limit`` seconds, or if
+        another daemon already answers there; ``ConfigurationError`` if the root's path is too
+        long for a socket.
         """
         with BlockingClient(self.paths.socket, timeout=limit) as client:
             if _answers(client):
-                raise DemoDaemonFailed(f"A daemon is at work in {self.paths.root} already")
+                raise DemoDaemonFailed(f"A daemon is already running in {self.paths.root}")
             began = time.monotonic()
             process = self._launch()
             while not _answers(client):
@@ -96,11 +97,11 @@ class DemoDaemon:
         return self._process
 
     def stop(self, limit: float = STOP_LIMIT) -> int:
-        """Asks it to stop in order (SIGTERM), and waits until it has.
+        """Asks the daemon to shut down (SIGTERM), and waits until it has ended.
 
-        Returns its exit code; negative is the signal that ended it, as twistd ends itself by
-        the one that stopped it. Raises ``DemoDaemonFailed`` if it is any other code, or if the
-        daemon doesn't end within ``limit`` seconds.
+        Returns its exit code, 0 or -SIGTERM, because twistd ends itself by the signal that
+        stopped it. Raises ``DemoDaemonFailed`` for any other code, or if the daemon doesn't
+        end within ``limit`` seconds.
         """
         process = self._process
         assert process is not None
@@ -115,7 +116,7 @@ class DemoDaemon:
 
     @property
     def pid(self) -> int:
-        """Its process id, once it was started."""
+        """The daemon's process id; only after :meth:`start`."""
         assert self._process is not None
         return self._process.pid
 
@@ -131,7 +132,7 @@ class DemoDaemon:
             process.wait(LEAVE_LIMIT)
         except subprocess.TimeoutExpired:
             pass
-        finally:  # also at a second Ctrl-C
+        finally:  # even on a second Ctrl-C
             process.kill()
             process.wait()
 

@@ -1,6 +1,6 @@
 """``python -m ganeti_masterd.demo``: a master daemon at work on simulated nodes, in seconds.
 
-It starts a daemon of its own, submits real jobs through the daemon's socket, shows what
+It starts a daemon, submits real jobs through the daemon's socket, shows what
 they do, stops the daemon, and checks what it left on disk.
 """
 
@@ -49,7 +49,7 @@ def _tags(what: str, *tags: str) -> dict[str, Any]:
     return {"OP_ID": f"OP_TAGS_{what}", "kind": "cluster", "name": None, "tags": list(tags)}
 
 
-#: What is shown, each with the job that shows it. Relative ids count back in this list.
+#: What is shown, and the job that shows it. Relative job ids count back in this list.
 STORY: tuple[tuple[str, list[dict[str, Any]]], ...] = (
     (
         "waits on two nodes at once, and holds their locks",
@@ -80,7 +80,7 @@ class Demo:
         self._client = BlockingClient(daemon.paths.socket, timeout=TIMEOUT)
 
     def run(self) -> None:
-        """Runs all steps; raises ``GenericError`` when something isn't as it should be."""
+        """Runs all steps; raises ``GenericError`` if a result isn't as expected."""
         self._title("A daemon on simulated nodes")
         took = self._daemon.start()
         self._say(f"Started in {duration(took)}, process {self._daemon.pid}.")
@@ -137,12 +137,12 @@ class Demo:
         self._say(", ".join(self._client.query_tags("cluster")))
 
     def _burst(self) -> float:
-        """Returns how many jobs a second were done."""
+        """Returns how many jobs per second were done."""
         self._title(f"{BURST} jobs that do nothing, in one call")
         began = time.monotonic()
         jobs = self._submit([[_delay(0.001)] for _ in range(BURST)])
         acknowledged = time.monotonic() - began
-        # Off a terminal, a line for each step of each would say nothing.
+        # Without a terminal there would be several lines for each of so many jobs.
         outcomes = self._follow(jobs, quietly=not self._out.rich)
         took = time.monotonic() - began
         failed = [outcome for outcome in outcomes.values() if outcome.failed]
@@ -182,9 +182,9 @@ def _journal_entries(path: str) -> int:
 
 @contextmanager
 def _folder(root: str | None, keep: bool) -> Iterator[tuple[str, str]]:
-    """Gives a root for the daemon and its log file.
+    """Yields a root for the daemon, and the path of its log file.
 
-    One that was made up is removed, unless it is to be kept, or something went wrong.
+    A temporary root is removed afterwards, unless ``keep`` is set or something went wrong.
     """
     if root is not None:
         root = os.path.abspath(root)
@@ -193,12 +193,12 @@ def _folder(root: str | None, keep: bool) -> Iterator[tuple[str, str]]:
         return
     made = tempfile.mkdtemp(prefix="gnt-masterd-demo-")
     try:
-        # The gnt-* tools take the root's last folder for the node's name.
+        # The gnt-* tools take the last part of the root's path as the node's name.
         root = os.path.join(made, "node1")
         os.mkdir(root)
         yield root, os.path.join(made, "demo.log")
     except click.ClickException:
-        keep = True  # for a look at what went wrong
+        keep = True  # to find out what went wrong
         raise
     finally:
         if not keep:
@@ -222,11 +222,9 @@ def _ended(_: int, __: object) -> None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--root", metavar="DIR", help="Keep the cluster in DIR, or use the one that is there."
+    "--root", metavar="DIR", help="Keep the cluster in DIR, or use an existing one there."
 )
-@click.option(
-    "--keep", is_flag=True, help="Leave the cluster's folder, and say how to look around."
-)
+@click.option("--keep", is_flag=True, help="Keep the cluster's folder, and say how to look around.")
 def demo(root: str | None, keep: bool) -> None:
     """Show a master daemon at work on simulated nodes, then stop it. Takes a few seconds."""
     out = Output()

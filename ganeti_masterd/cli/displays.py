@@ -1,4 +1,4 @@
-"""What is seen of jobs that are followed: progress on a terminal, lines, or JSON."""
+"""Displays of jobs that are followed: progress bars on a terminal, lines, or JSON."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-#: With more jobs than this, a terminal shows one bar for all.
+#: If there are more jobs than this, a terminal shows one bar for all of them.
 MOST_BARS = 12
 
 
 class Display(AbstractContextManager["Display"], Protocol):
-    """Shows events as they come; what must be put back at the end is, on leaving."""
+    """Shows events as they come; leaving the ``with`` block restores the terminal."""
 
     def show(self, event: Event) -> None:
         """Shows one event."""
@@ -55,7 +55,7 @@ def follow(events: Iterable[Event], shown: Display) -> dict[int, JobOutcome]:
 
 
 def ending(outcome: JobOutcome) -> str:
-    """Returns a job's end in a line: status, how long it ran, and what went wrong."""
+    """Returns how a job ended in one line: status, how long it ran, and its error, if any."""
     text = f"{outcome.status}, {summaries(outcome.summary)}"
     took = span(outcome.start_ts, outcome.end_ts)
     if took != "-":
@@ -65,7 +65,7 @@ def ending(outcome: JobOutcome) -> str:
 
 
 def first_fault(outcome: JobOutcome) -> str | None:
-    """Returns the error of the opcode that failed, null if none did."""
+    """Returns the error of the first opcode that failed, or None if none did."""
     for status, result in zip(outcome.opstatus, outcome.opresult, strict=False):
         if status == STATUS_ERROR:
             return failure_text(result)
@@ -73,7 +73,7 @@ def first_fault(outcome: JobOutcome) -> str | None:
 
 
 class _Plain:
-    """A display with nothing to put back."""
+    """A display with nothing to restore."""
 
     def __enter__(self) -> Self:
         return self
@@ -83,25 +83,25 @@ class _Plain:
 
 
 class Nothing(_Plain):
-    """Shows nothing, for those who only wait for the end."""
+    """Shows nothing; used to wait only for the end of jobs."""
 
     def show(self, event: Event) -> None:
-        """Leaves it at that."""
+        """Does nothing."""
 
 
 class Records(_Plain):
-    """A JSON object on a line for each event."""
+    """Prints each event as a JSON object on one line."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
 
     def show(self, event: Event) -> None:
-        """Prints the event, its kind under ``event``."""
+        """Prints the event, with its kind as ``event``."""
         self._out.record(record(event))
 
 
 def record(event: Event) -> dict[str, Any]:
-    """Returns an event as JSON output has it."""
+    """Returns an event for JSON output."""
     match event:
         case StatusMoved(job=job, status=status, done=done, opcodes=opcodes):
             return {
@@ -118,24 +118,24 @@ def record(event: Event) -> dict[str, Any]:
 
 
 def without_log(outcome: JobOutcome) -> dict[str, Any]:
-    """Returns how a job ended as JSON output has it."""
+    """Returns how a job ended for JSON output, without its log."""
     values = as_object(outcome)
     del values["oplog"]
     return values
 
 
 class Lines(_Plain):
-    """A line for each event."""
+    """Prints each event on a line."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
         self._status: dict[int, str] = {}
 
     def show(self, event: Event) -> None:
-        """Prints the event; nothing of a step that leaves the status as it was."""
+        """Prints the event, unless it is a step that doesn't change the job's status."""
         match event:
             case StatusMoved(job=job, status=status):
-                # The end is told when it is known how.
+                # The end is printed with its details, by the event `Ended`.
                 if status not in STATUSES_FINALIZED and self._status.get(job) != status:
                     self._out.line(f"job {job}: {status}")
                 self._status[job] = status
@@ -146,9 +146,9 @@ class Lines(_Plain):
 
 
 class Bars:
-    """Bars on a terminal: one for each job, or one for all if they are many.
+    """Progress bars on a terminal: one for each job, or one for all if there are many.
 
-    Log lines and ends stand above, and stay.
+    Log lines and the ends of jobs are printed above the bars, and stay.
     """
 
     def __init__(self, jobs: Sequence[int], screen: Console) -> None:

@@ -1,6 +1,7 @@
 """``gnt-luxi master-failover``: this node becomes the master.
 
-Works on files and node daemons, not on the socket, as no master daemon runs here.
+It works with files and node daemons, not with the socket, because no master daemon is
+running here.
 """
 
 from __future__ import annotations
@@ -22,34 +23,34 @@ if TYPE_CHECKING:
     from ganeti_masterd.failover.errand import FailOverOutcome, FailOverReport, FailOverWishes
 
 _NO_VOTING = """\
-This node becomes the master even if most other nodes are down, or take another one for
-the master (--no-voting). If the old master still works, or comes back while it is taken for
+This node becomes the master even if most other nodes are down, or consider another one
+the master (--no-voting). If the old master still works, or comes back and is still considered
 the master, both will change the cluster, and instances and their data may be lost.
 Type YES, in capital letters, to go on: """
 
 
 @click.command("master-failover", cls=Command)
-@click.option("--no-voting", is_flag=True, help="Don't let the other nodes' votes decide.")
+@click.option("--no-voting", is_flag=True, help="Ignore the other nodes' votes.")
 @click.option("--yes-do-it", is_flag=True, help="With --no-voting: don't ask.")
 @click.option(
     "--keep-own",
     is_flag=True,
-    help="Where another candidate's files differ and can't be read, this node's hold.",
+    help="Keep this node's files where another candidate's differ and can't be read.",
 )
-@click.option("--no-start", is_flag=True, help="Don't start the daemon in the end.")
+@click.option("--no-start", is_flag=True, help="Don't start the daemon at the end.")
 @pass_session
 def master_failover(
     session: Session, no_voting: bool, yes_do_it: bool, keep_own: bool, no_start: bool
 ) -> None:
-    """Make this node the master, which another one was.
+    """Make this node the master in place of another one.
 
     Run it as root on the master candidate that is to become the master. The old master's daemon
     is stopped, if its node answers. The newest configuration and jobs among the candidates that
-    answer are taken over, all nodes are told, and the daemon is started here.
+    answer are taken over, all nodes are informed, and the daemon is started here.
     """
     root = session.place.root
     if root is None:
-        raise CommandFault("master-failover works on files: name the node's --root, not a --socket")
+        raise CommandFault("master-failover works on files: give the node's --root, not a --socket")
     paths = Paths(root)
     if os.path.isdir(f"{paths.root}/simulation"):
         raise CommandFault(
@@ -62,7 +63,7 @@ def master_failover(
         click.echo(_NO_VOTING, err=True, nl=False)
         if sys.stdin.readline().strip() != "YES":
             raise CommandFault("Aborted: nothing was done")
-    # Late: no other command needs any of it.
+    # Imported late, because no other command needs it.
     from ganeti_masterd.failover.errand import FailOverWishes
 
     outcome = _carry_out(
@@ -75,13 +76,16 @@ def master_failover(
     _tell(session, outcome.report, outcome.warnings)
     if not no_start and not outcome.report.running:
         raise CommandFault(
-            f"{outcome.report.own} is the master now, but its daemon doesn't run: start it with"
+            f"{outcome.report.own} is the master now, but its daemon isn't running: start it with"
             " daemon-util start-master"
         )
 
 
 def _carry_out(session: Session, paths: Paths, wishes: FailOverWishes) -> FailOverOutcome:
-    """Runs it in the reactor of a child process; raises :class:`CommandFault` if that dies."""
+    """Runs the fail-over in a child process with a reactor.
+
+    Raises :class:`CommandFault` if the child dies.
+    """
     from twisted.internet import reactor  # noqa: TID251
     from twisted.internet.defer import ensureDeferred
 

@@ -1,8 +1,9 @@
-"""Follows jobs to their ends: from questions to the daemon to a stream of events.
+"""Following jobs until they end: turns answers of the daemon into a stream of events.
 
-One job is followed by waiting for its changes. Several are, over the same connection, by
-asking how far all of them are in one call, then waiting a moment for one that runs: so the
-daemon is asked the same number of questions for a thousand jobs as for twenty.
+A single job is followed by waiting for its changes. Several jobs are followed, over the
+same connection, by asking for the state of all of them in one call, and then waiting a
+moment for a change of one that is running. So the number of calls doesn't depend on the
+number of jobs.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from ganeti_masterd.constants import (
 from ganeti_masterd.errors import JobLost, LuxiError
 from ganeti_masterd.luxi.calls import Calls
 
-#: How long the daemon may hold an answer about the only job left, seconds.
+#: How long to wait for a change of the only job left, seconds.
 PATIENCE = 30.0
-#: The same while others are followed too.
+#: How long to wait for a change of one job while others are followed too, seconds.
 INTERVAL = 0.25
-#: The least time between two looks at all jobs, seconds.
+#: The least time between two calls that ask for all jobs, seconds.
 REST = 0.05
 
 _FIELDS = ["status", "opstatus"]
 
 
 class StatusMoved(Struct, frozen=True, tag="status"):
-    """A job has another status, or an opcode of it has ended: ``done`` of ``opcodes``."""
+    """A job's status changed, or another of its opcodes ended: ``done`` of ``opcodes``."""
 
     job: int
     status: str
@@ -44,7 +45,7 @@ class StatusMoved(Struct, frozen=True, tag="status"):
 
 
 class LineSaid(Struct, frozen=True, tag="log"):
-    """An opcode of a job said something."""
+    """An opcode of a job logged a message."""
 
     job: int
     time: Stamp
@@ -63,7 +64,7 @@ Event = StatusMoved | LineSaid | Ended
 
 
 class _Known(Struct):
-    """What is known of a job that has not ended."""
+    """The last known state of a job that has not ended: field values and log serial."""
 
     values: list[Any] | None = None
     serial: int = 0
@@ -74,7 +75,7 @@ class _Known(Struct):
 
 
 class LogFollower:
-    """Follows jobs through one client. ``jobs`` are ids, each once."""
+    """Follows jobs with one client. ``jobs`` are ids, without duplicates."""
 
     def __init__(
         self,
@@ -92,9 +93,9 @@ class LogFollower:
     def events(self) -> Iterator[Event]:
         """Yields what happens to the jobs, until all have ended.
 
-        The first event of each job is its status as found; jobs that have ended already
-        are told as the others are. Raises ``JobLost`` for one that doesn't exist, and what
-        the daemon answers.
+        The first event of each job is its current status, even if it has already
+        ended. Raises ``JobLost`` for a job that doesn't exist, and the errors that
+        the daemon answers with.
         """
         yield from self._look()
         while self._open:
@@ -113,11 +114,11 @@ class LogFollower:
         return [job for job, known in self._open.items() if known.status == STATUS_RUNNING]
 
     def _foremost(self) -> int:
-        """The job that most likely moves next."""
+        """Returns the job that is most likely to change next."""
         return next(iter(self._running()), next(iter(self._open)))
 
     def _look(self) -> Iterator[Event]:
-        """Asks how far all jobs are."""
+        """Asks for the state of all jobs."""
         rows = fetch(self._client, JobStep, list(self._open))
         lost = [job for job in self._open if job not in rows]
         if lost:
@@ -130,7 +131,7 @@ class LogFollower:
         yield from self._ends(ended)
 
     def _ask(self, job: int, wait: float) -> Iterator[Event]:
-        """Asks for what is new about one job, and waits for it as long as ``wait`` seconds."""
+        """Asks for changes of one job, waiting for up to ``wait`` seconds."""
         known = self._open[job]
         try:
             answer = self._client.call(
@@ -142,7 +143,7 @@ class LogFollower:
                 wait,
                 timeout=wait + self._timeout,
             )
-        except JobLost:  # archived meanwhile, so it has ended
+        except JobLost:  # it was archived meanwhile, so it has ended
             answer = None
         if answer is None:
             yield from self._ends([job])
@@ -174,7 +175,7 @@ class LogFollower:
         for job in jobs:
             outcome = outcomes.get(job)
             if outcome is None:
-                raise JobLost(f"There is no job {job} any more")
+                raise JobLost(f"Job {job} no longer exists")
             known = self._open.pop(job)
             for line in sorted((line for op in outcome.oplog for line in op), key=_serial):
                 yield from self._said(job, known, line)

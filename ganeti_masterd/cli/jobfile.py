@@ -1,4 +1,4 @@
-"""Jobs as people write them into files: read, checked, and made ready to submit.
+"""Files with jobs: reading and checking them, and preparing the jobs for submission.
 
 A file is JSON: one opcode, a list of opcodes (one job), or a list of such lists (many
 jobs). An opcode is an object with ``OP_ID`` and its parameters, as LUXI has it.
@@ -15,11 +15,11 @@ from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.luxi.documents import ProtocolError, parse_strictly
 from ganeti_masterd.opcodes import decode_opcode
 
-#: An opcode as it travels, and a job of them.
+#: An opcode as sent over LUXI, and a job: a list of these.
 RawOpcode = dict[str, Any]
 RawJob = list[RawOpcode]
 
-#: The most faults that are told of one file.
+#: The most faults that are reported for one file.
 MOST_FAULTS = 10
 
 REASON_USER = "gnt:user"
@@ -31,9 +31,9 @@ class JobFileError(Exception):
 
 
 def read_jobs(data: bytes, name: str) -> list[RawJob]:
-    """Returns the jobs in a file's content; ``name`` is how messages call the file.
+    """Returns the jobs in a file's content; ``name`` is the file's name in messages.
 
-    Their shape is checked, their opcodes are not. Raises ``JobFileError``.
+    Checks only the structure, not the opcodes. Raises ``JobFileError``.
     """
     try:
         document = parse_strictly(data)
@@ -71,7 +71,7 @@ def _refuse(where: str, which: str, expected: str) -> Any:
 
 
 def _position(data: bytes) -> str:
-    """Returns ``:line:column`` of a fault in the syntax, nothing where it can't be told."""
+    """Returns ``:line:column`` of a syntax error, or an empty string if it can't be found."""
     try:
         json.loads(data)
     except json.JSONDecodeError as error:
@@ -109,8 +109,8 @@ def with_priority(jobs: Sequence[RawJob], priority: int) -> list[RawJob]:
 def with_reason(jobs: Sequence[RawJob], reason: str | None, command: str) -> list[RawJob]:
     """Returns the jobs with entries added to the reason trail of each opcode.
 
-    As Ganeti's own clients do it: first what the user gave, if anything, then the program
-    with its command.
+    Like in Ganeti's own clients: first the user's reason, if any, then the program
+    and its command.
     """
     now = time.time_ns()
     entries: list[Any] = [] if reason is None else [[REASON_USER, reason, now]]
@@ -122,11 +122,11 @@ def with_reason(jobs: Sequence[RawJob], reason: str | None, command: str) -> lis
 
 
 def with_absolute_dependencies(job: RawJob, before: Sequence[int | None]) -> RawJob:
-    """Returns a job whose dependencies on jobs of the same file are by id.
+    """Returns a job whose relative dependencies are replaced by job ids.
 
-    ``before`` are the ids of the jobs before it, null for one that was refused. Relative
-    ids count back from the job itself, so they only hold if all are submitted in one call.
-    Raises ``JobFileError`` where a job depends on one that isn't there.
+    Needed if jobs are submitted one by one, because relative ids only work within one call.
+    ``before`` are the ids of the jobs before it in the file, None for one that was refused.
+    Raises ``JobFileError`` if it depends on a job that was not submitted.
     """
     return [_absolute(opcode, before) for opcode in job]
 

@@ -47,7 +47,7 @@ STATUSES = (
     STATUS_ERROR,
 )
 
-#: How many jobs a terminal shows unless told otherwise.
+#: How many jobs are shown on a terminal by default.
 TERMINAL_LIMIT = 50
 
 _COLUMNS = (
@@ -60,7 +60,7 @@ _COLUMNS = (
 
 _SHOWN_ABOVE = frozenset({"OP_ID", "priority"})
 
-#: Values of common parameters that say nothing.
+#: Default values of common parameters, which aren't shown.
 _UNSAID: dict[str, tuple[Any, ...]] = {
     "dry_run": (None, False),
     "debug_level": (None, 0),
@@ -75,7 +75,7 @@ _UNSAID: dict[str, tuple[Any, ...]] = {
     "statuses",
     type=click.Choice(STATUSES),
     multiple=True,
-    help="Only jobs of this status; may be given more than once.",
+    help="Only jobs with this status; may be given more than once.",
 )
 @click.option(
     "--limit",
@@ -91,11 +91,12 @@ def jobs(
 ) -> None:
     """List jobs, the latest last.
 
-    Off a terminal: id, status, time of submission, time taken and opcodes, between tabs.
+    If the output isn't a terminal: id, status, time of submission, time taken and opcodes,
+    separated by tabs.
     """
     if limit is None:
         limit = TERMINAL_LIMIT if session.out.rich else 0
-    # All of them by two fields, then only those shown by the rest.
+    # First two fields of all jobs, then the other fields of only those that are shown.
     known = _known(session, archived, wish.filter)
     wanted = sorted(row.id for row in known.values() if not statuses or row.status in statuses)
     chosen = wanted[-limit:] if limit else wanted
@@ -134,7 +135,7 @@ def jobs(
 
 
 def _known(session: Session, archived: bool, text: str | None) -> dict[int, ShownJob]:
-    """All jobs, or those that pass the filter."""
+    """Returns all jobs, or those that pass the filter, by id."""
     fields = [*ShownJob.__struct_fields__, *(["archived"] if archived else [])]
     if text is None:
         return understand(session.client.query_jobs(None, fields), ShownJob)
@@ -148,7 +149,7 @@ def _known(session: Session, archived: bool, text: str | None) -> dict[int, Show
 def job(session: Session, job_id: int) -> None:
     """Show all about one job.
 
-    That is its opcodes with parameters, times, log, and result or error.
+    This includes its opcodes with their parameters, times, log, and result or error.
     """
     found = fetch(session.client, Whole, [job_id]).get(job_id)
     if found is None:

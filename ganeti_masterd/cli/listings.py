@@ -1,6 +1,6 @@
 """``gnt-luxi nodes``, ``instances`` and so on: one command for each resource, and ``fields``.
 
-Each is one entry of :data:`LISTINGS`; rows come by LUXI's Query.
+Each command is an entry of :data:`LISTINGS`; it gets its rows with LUXI's Query.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ganeti_masterd.cli.session import Session, pass_session
 
 
 class Listing(Struct, frozen=True):
-    """A resource that is listed; ``key`` is the field that a row is named by, if any."""
+    """A command that lists a resource; ``key`` is the field with the row's name, if any."""
 
     command: str
     resource: str
@@ -83,14 +83,14 @@ LISTINGS = (
     ),
 )
 
-#: Jobs have a command of their own, :mod:`ganeti_masterd.cli.jobs`.
+#: For ``fields``; jobs are listed by a separate command, :mod:`ganeti_masterd.cli.jobs`.
 JOBS = Listing("jobs", "job", "List jobs.", ("id", "status", "summary"), "id")
 
 _BY_COMMAND = {listing.command: listing for listing in (*LISTINGS, JOBS)}
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """What the options of a listing ask for; null where one isn't given."""
+    """The values of a listing's options; None for those not given."""
 
     fields: str | None = None
     filter: str | None = None
@@ -101,9 +101,9 @@ class Wish(Struct, frozen=True, kw_only=True):
 
 
 def wishes(command: Callable[..., Any], sizes: bool = True) -> Callable[..., Any]:
-    """Gives a command the options of a listing, and their :class:`Wish` as ``wish``.
+    """Adds the options of a listing to a command, which gets them as a :class:`Wish`, ``wish``.
 
-    ``sizes``: also those for rows that have sizes, and values that may be missing.
+    With ``sizes`` it also gets the options for sizes and for missing values.
     """
 
     def gathered(*args: Any, **options: Any) -> Any:
@@ -117,7 +117,7 @@ def wishes(command: Callable[..., Any], sizes: bool = True) -> Callable[..., Any
     return gathered
 
 
-#: How many of the options are for every listing.
+#: How many of the options, from the first, are for every listing.
 _FOR_ALL = 4
 _OPTIONS = (
     click.option(
@@ -125,7 +125,7 @@ _OPTIONS = (
         "--output",
         "fields",
         metavar="FIELDS",
-        help="Fields to show, between commas; +FIELDS: in addition to the usual ones.",
+        help="Fields to show, separated by commas; +FIELDS adds to the default ones.",
     ),
     click.option(
         "-F",
@@ -136,25 +136,25 @@ _OPTIONS = (
     click.option(
         "--headers/--no-headers",
         default=None,
-        help="A line of titles, or none. Default: on a terminal.",
+        help="Print a line of titles, or none. Default: only on a terminal.",
     ),
     click.option(
         "--separator",
         metavar="TEXT",
-        help="Put this between the columns. Default: a tab; on a terminal a table is drawn.",
+        help="Separate the columns with this. Default: a tab; on a terminal a table is drawn.",
     ),
     click.option(
         "--units",
         type=click.Choice(["h", "m", "g", "t"]),
-        help="Sizes as suits each (h), or as numbers of MiB, GiB or TiB. Default: h on a "
+        help="Show sizes in suitable units (h), or as numbers of MiB, GiB or TiB. Default: h on a "
         "terminal, otherwise m.",
     ),
-    click.option("-v", "--verbose", is_flag=True, help="Say in words why a value is not there."),
+    click.option("-v", "--verbose", is_flag=True, help="Say in words why a value is missing."),
 )
 
 
 def chosen_fields(given: str | None, usual: Sequence[str]) -> list[str]:
-    """Returns the fields that ``-o`` names; raises ``click.BadParameter`` for none."""
+    """Returns the fields given with ``-o``; raises ``click.BadParameter`` for an empty name."""
     if given is None:
         return list(usual)
     added = given.startswith("+")
@@ -165,9 +165,9 @@ def chosen_fields(given: str | None, usual: Sequence[str]) -> list[str]:
 
 
 def chosen_rows(listing: Listing, names: Sequence[str], text: str | None) -> Any:
-    """Returns the filter for names, or for the text of a filter; null for all rows.
+    """Returns the filter for names, or the parsed text of a filter; None for all rows.
 
-    Raises ``click.UsageError`` for both at once, or a text that is no filter.
+    Raises ``click.UsageError`` if both are given, or if the text is not a filter.
     """
     if text is None:
         return None if listing.key is None else name_filter(listing.key, names)
@@ -180,8 +180,8 @@ def chosen_rows(listing: Listing, names: Sequence[str], text: str | None) -> Any
 
 
 def read_filter(text: str) -> Any:
-    """Returns a filter; raises ``click.BadParameter`` that shows where a text is none."""
-    # Late, as the parser takes a while to load.
+    """Returns a parsed filter; raises ``click.BadParameter``, showing where the text is wrong."""
+    # Imported late, because the parser takes a while to load.
     from ganeti_masterd.cli.filterlang import FilterSyntaxError, parse_filter
 
     try:
@@ -191,7 +191,7 @@ def read_filter(text: str) -> Any:
 
 
 def ask(session: Session, listing: Listing, fields: Sequence[str], chosen: Any) -> ListedAnswer:
-    """Returns the daemon's answer; a field that doesn't exist ends the command."""
+    """Returns the daemon's answer; ends the command if a field doesn't exist."""
     answer = read_answer(session.client.query(listing.resource, fields, chosen))
     unknown = [head.name for head in answer.fields if head.kind == "unknown"]
     if unknown:
@@ -228,9 +228,7 @@ def _no_such_fields(listing: Listing, unknown: Sequence[str], known: Sequence[st
         near = difflib.get_close_matches(name, known, 1)
         texts.append(repr(name) + (f" (is it {near[0]}?)" if near else ""))
     fields = "field" if len(unknown) == 1 else "fields"
-    return (
-        f"No such {fields}: {', '.join(texts)}. These are there: gnt-luxi fields {listing.command}"
-    )
+    return f"No such {fields}: {', '.join(texts)}. To list all: gnt-luxi fields {listing.command}"
 
 
 def _command(listing: Listing) -> click.Command:
@@ -242,14 +240,14 @@ def _command(listing: Listing) -> click.Command:
     run.__doc__ = listing.about
     if listing.key is not None:
         run.__doc__ += (
-            "\n\nAll of them, or those of the given NAMES; * and ? in a name stand for any "
-            "characters, or one, but dots."
+            "\n\nAll of them, or those with the given NAMES; in a name, * matches any characters "
+            "except dots, and ? matches one."
         )
         run = click.argument("names", nargs=-1, metavar="[NAMES]...")(run)
     return click.command(listing.command, cls=Command)(wishes(run))
 
 
-#: The commands of all listings but the jobs'.
+#: The commands of all listings except that of jobs.
 commands = tuple(_command(listing) for listing in LISTINGS)
 
 
@@ -258,9 +256,9 @@ commands = tuple(_command(listing) for listing in LISTINGS)
 @click.argument("names", nargs=-1, metavar="[FIELDS]...")
 @pass_session
 def fields(session: Session, listing: str, names: tuple[str, ...]) -> None:
-    """Tell which fields a resource has, for -o and -F.
+    """List the fields of a resource, for -o and -F.
 
-    RESOURCE is what the command that lists it is called: nodes, instances, jobs ...
+    RESOURCE is the name of the command that lists it: nodes, instances, jobs ...
     """
     found = read_answer(session.client.query_fields(_BY_COMMAND[listing].resource, names or None))
     unknown = [head.name for head in found.fields if head.kind == "unknown"]

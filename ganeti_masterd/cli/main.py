@@ -36,10 +36,10 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option(
     "--root",
     metavar="DIR",
-    help="Folder that stands for /, as for the daemon. Default: GANETI_ROOTDIR; else your own "
-    "simulation if one runs; else the system's.",
+    help="Folder used as /, as with the daemon. Default: GANETI_ROOTDIR; else your own "
+    "simulation if one is running; else the system's.",
 )
-@click.option("--socket", metavar="PATH", help="The daemon's socket itself.")
+@click.option("--socket", metavar="PATH", help="The path of the daemon's socket.")
 @click.option("--json", is_flag=True, help="Print JSON on standard output, and nothing else there.")
 @click.option(
     "--timeout",
@@ -55,7 +55,7 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     is_eager=True,
     expose_value=False,
     callback=_version,
-    help="Say the version, and exit.",
+    help="Print the version, and exit.",
 )
 @click.pass_context
 def program(
@@ -63,7 +63,7 @@ def program(
 ) -> None:
     """Talk to the master daemon of a Ganeti cluster."""
     if root is not None and socket is not None:
-        raise click.UsageError("Name either --root or --socket.")
+        raise click.UsageError("Give either --root or --socket.")
     session = Session(root, socket, timeout, json=json, environment=os.environ)
     context.obj = session
     context.call_on_close(session.close)
@@ -93,9 +93,9 @@ for _command in (
 def main() -> None:
     """Runs the program on the process's arguments; ends the process."""
     for stream in (sys.stdout, sys.stderr):
-        # A log line in letters that the terminal lacks is no reason to fail.
+        # Don't fail on a log line with characters that the terminal's encoding lacks.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         program(prog_name="gnt-luxi")
-    except KeyboardInterrupt:  # before a command runs
+    except KeyboardInterrupt:  # before a command is running
         sys.exit(EXIT_INTERRUPTED)

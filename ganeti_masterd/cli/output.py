@@ -1,4 +1,4 @@
-"""How results are printed: tables and colours on a terminal, plain lines or JSON elsewhere."""
+"""Printing results: tables and colours on a terminal, plain lines or JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-#: Blanks between the columns of a table, and what a column has at least where room is short.
+#: Blanks between the columns of a table, and the least width to which a column is cut.
 _GAP = 2
 _NARROWEST = 4
 
 
 class Column(Struct, frozen=True):
-    """A column of a table: ``status`` columns are coloured by what they say."""
+    """A column of a table; ``status`` columns are coloured by their values."""
 
     title: str
     right: bool = False
@@ -30,9 +30,9 @@ class Column(Struct, frozen=True):
 
 
 def fitted(widths: Sequence[int], room: int) -> list[int]:
-    """Returns the columns' widths cut so that they fit into ``room``, the widest ones first.
+    """Returns the columns' widths, reduced to fit into ``room``; the widest are cut first.
 
-    None is cut below :data:`_NARROWEST`, even if they don't fit then.
+    No column is cut below :data:`_NARROWEST`, even if they don't fit then.
     """
     most = next(
         (
@@ -51,15 +51,16 @@ def on_terminal() -> bool:
 
 
 def console() -> Console:
-    """Returns a console on standard output that takes text as it is."""
-    # Late: a plain line needs none of it, and loading takes as long as asking the daemon.
+    """Returns a console on standard output that prints text without interpreting markup."""
+    # Imported late: plain lines don't need it, and it takes as long to load as a call to the
+    # daemon.
     from rich.console import Console
 
     return Console(file=sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 class Output:
-    """Standard output, in the form that was asked for; remarks go to standard error."""
+    """Standard output, in the form that was asked for; notes go to standard error."""
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
@@ -70,16 +71,16 @@ class Output:
         return not self.json and on_terminal()
 
     def document(self, value: Any) -> None:
-        """Prints a value as JSON, in one line if no one reads it on a terminal."""
+        """Prints a value as JSON: indented on a terminal, else on one line."""
         click.echo(json_text(value, indent=on_terminal()))
 
     def record(self, value: Any) -> None:
-        """Prints a value as JSON on one line of its own, at once."""
+        """Prints a value as JSON on one line, and flushes the output."""
         click.echo(json_text(value))
         sys.stdout.flush()
 
     def line(self, text: str = "", style: str | None = None) -> None:
-        """Prints a line, at once; ``style`` is for terminals."""
+        """Prints a line, and flushes the output; ``style`` is used only on terminals."""
         if style is not None and self.rich:
             console().print(text, style=style)
         else:
@@ -87,7 +88,7 @@ class Output:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Says something that isn't the result, on standard error."""
+        """Prints a remark that isn't part of the result on standard error."""
         click.echo(text, err=True)
 
     def table(
@@ -98,10 +99,10 @@ class Output:
         headers: bool | None = None,
         separator: str | None = None,
     ) -> None:
-        """Prints rows: as a table on a terminal, else as lines of fields between tabs.
+        """Prints rows: as a table on a terminal, else as lines of fields separated by tabs.
 
-        A ``separator`` makes it lines in any case. Titles are for tables, unless ``headers``
-        says otherwise.
+        If ``separator`` is given, prints lines in any case. Titles are printed with tables
+        only, unless ``headers`` says otherwise.
         """
         if not self.rich or separator is not None:
             between = "\t" if separator is None else separator
@@ -147,7 +148,7 @@ class Output:
         screen.print(table, soft_wrap=False)
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Prints named values, one to a line; names in bold on a terminal."""
+        """Prints named values, one per line; names are bold on a terminal."""
         pairs = list(pairs)
         width = max((len(name) for name, _ in pairs), default=0) + 1
         if not self.rich:

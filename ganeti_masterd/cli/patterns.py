@@ -1,4 +1,4 @@
-"""Names on a command line: each itself, or a pattern such as ``web*``."""
+"""Names on a command line, which may be patterns such as ``web*``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _MEANING = {"*": "[^.]*", "?": "[^.]"}
 
 
 def pattern(glob: str) -> str:
-    """Returns the regular expression of a host name's pattern.
+    """Returns the regular expression for a pattern of host names.
 
-    ``*`` is any characters but a dot, ``?`` one of them. It begins where the name
-    does, and ends there or before a dot.
+    ``*`` matches any characters except dots, ``?`` one of them. The pattern matches a
+    whole name, or its beginning up to a dot.
     """
     parts = (_MEANING.get(part) or re.escape(part) for part in _WILD.split(glob))
     return rf"^{''.join(parts)}(\..*)?$"
 
 
 def name_filter(field: str, names: Iterable[str]) -> list[Any] | None:
-    """Returns the filter for names, some of which may be patterns; null where none are given.
+    """Returns the filter for names, some of which may be patterns; None if there are none.
 
     Without patterns it is an "or of equals", which the daemon answers in the order asked.
     """

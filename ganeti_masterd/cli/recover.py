@@ -1,8 +1,8 @@
-"""``gnt-luxi recover``: the queue's files put in order while no master daemon runs.
+"""``gnt-luxi recover``: puts the queue's files in order while no master daemon is running.
 
-Works on files, not on the socket. It is what systemd runs after the daemon
-(``ExecStopPost``), so that luxid finds a queue that it can go on with, and it is
-how the operator decides about a journal that was set aside.
+It works on files, not with the socket. systemd runs it after the daemon
+(``ExecStopPost``), so that luxid can go on with the queue; and with it the
+operator decides about a journal that was set aside.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 @click.option(
     "--keep",
     type=click.Choice(["files", "journal"]),
-    help="What holds where a journal that was set aside and the files contradict each other.",
+    help="Which to keep if a journal that was set aside and the files contradict each other.",
 )
 @pass_session
 def recover(session: Session, keep: Literal["files", "journal"] | None) -> None:
-    """Put the queue in order while no master daemon runs.
+    """Put the queue in order while no master daemon is running.
 
     Writes what the journal still holds into Ganeti's own files, and leaves only queued and
     finished jobs there: waiting ones are queued again, running ones end in error. Any master
-    daemon may go on from there. Nothing happens to a queue that is in order.
+    daemon can go on from there. A queue that is in order is not changed.
 
     A journal that contradicts the files was set aside when a daemon tried to start; none of its
-    jobs runs until --keep says what holds. To keep the files leaves the journal beside them
-    under another name.
+    jobs runs until --keep says which to keep. With --keep files the journal stays beside the
+    files, under another name.
     """
     root = session.place.root
     if root is None:
-        raise CommandFault("recover works on files: name the cluster's --root, not a --socket")
-    # Late: no other command needs the journal.
+        raise CommandFault("recover works on files: give the cluster's --root, not a --socket")
+    # Imported late, because no other command needs the journal.
     from ganeti_masterd.cli.recovery import put_in_order
     from ganeti_masterd.journal.faults import JournalSetAside
 
@@ -63,8 +63,8 @@ def _undecided(error: JournalSetAside) -> str:
     jobs = ", ".join(f"{job_id} ({status})" for job_id, status in error.jobs) or "none"
     return (
         f"The journal {error.path} was set aside: {error.reason}. Jobs in it: {jobs}. "
-        "Say what holds: --keep files forgets these changes, --keep journal writes them over "
-        "whatever the files hold now."
+        "Choose which to keep: --keep files discards these changes, --keep journal writes them "
+        "over what the files hold now."
     )
 
 
@@ -88,7 +88,7 @@ def _tell(session: Session, result: PutInOrder) -> None:
         if replayed:
             out.line(f"{counted(replayed, 'change')} of the journal written to the files")
         if dropped is not None:
-            out.line(f"The journal that doesn't hold is kept as {dropped}")
+            out.line(f"The discarded journal is kept as {dropped}")
         for job_id, before, now in done.changed:
             out.line(f"Job {job_id} was {before}, is {now}")
         for job_id in done.corrupt:
@@ -96,4 +96,4 @@ def _tell(session: Session, result: PutInOrder) -> None:
         if not replayed and dropped is None and not done.changed and not done.corrupt:
             out.line("The queue is in order")
     for one in done.living:
-        out.note(f"A process of luxid still runs {one}; it was left alone")
+        out.note(f"A process of luxid is still running {one}; it was left alone")

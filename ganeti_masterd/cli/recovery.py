@@ -1,4 +1,4 @@
-"""Putting the files of a queue in order while no master daemon runs; blocking."""
+"""Putting the files of a queue in order while no master daemon is running. Blocking."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from ganeti_masterd.startup.paths import Paths
 
 
 class PutInOrder(Struct, frozen=True):
-    """What was done: rows of the journal written, the journal that was dropped, jobs."""
+    """What was done.
+
+    ``replayed`` is how many rows of the journal were written to the files, ``dropped`` the
+    path of a discarded journal, and ``jobs`` are the jobs that were changed.
+    """
 
     replayed: int
     dropped: str | None
@@ -31,12 +35,12 @@ class PutInOrder(Struct, frozen=True):
 
 
 def put_in_order(paths: Paths, keep: SetAsideDecision | None) -> PutInOrder:
-    """Empties the journal into the files and leaves only queued and finished jobs there.
+    """Writes the journal to the files, and leaves only queued and finished jobs there.
 
-    ``keep`` says what holds where a journal that was set aside and the files
-    contradict each other. Raises ``JournalSetAside`` if that is to be decided and
-    ``keep`` is null, ``PidFileLockError`` if a master daemon runs, other classes of
-    Ganeti's errors for files that make no sense, ``OSError``.
+    ``keep`` says which to keep if a journal that was set aside and the files
+    contradict each other. Raises ``JournalSetAside`` if that has to be decided but
+    ``keep`` is None, ``PidFileLockError`` if a master daemon is running, other classes of
+    Ganeti's errors for files that make no sense, and ``OSError``.
     """
     with queue_locked(paths.queue_lock):  # a running master daemon holds it
         _become_owner(paths)
@@ -46,7 +50,7 @@ def put_in_order(paths: Paths, keep: SetAsideDecision | None) -> PutInOrder:
 
 
 def _become_owner(paths: Paths) -> None:
-    """Lets root act as the owner of the queue, whose files the daemon must be able to use."""
+    """Switches from root to the queue's owner, so that the daemon can use files made here."""
     if os.geteuid() == 0:
         owner = os.stat(paths.queue)
         os.setegid(owner.st_gid)
@@ -54,7 +58,7 @@ def _become_owner(paths: Paths) -> None:
 
 
 def _journal_into_files(paths: Paths, keep: SetAsideDecision | None) -> tuple[int, str | None]:
-    """Empties the journal; returns how many rows it had, and where a dropped one is."""
+    """Writes the journal to the files; returns its row count, and a discarded one's path."""
     disk, files = RealDisk(), QueueFiles(queue=paths.queue, config=paths.config)
     dropped = None
     while True:

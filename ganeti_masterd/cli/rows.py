@@ -1,6 +1,6 @@
-"""What the daemon answers about jobs, as typed values.
+"""The daemon's answers about jobs, as typed values.
 
-Each class is one question: its fields are the LUXI fields that are asked for, in order
+Each class stands for one query: its fields are the LUXI fields to ask for, in order
 (protocol/luxi.rst, Methods, QueryJobs).
 """
 
@@ -19,7 +19,7 @@ from ganeti_masterd.luxi.calls import Calls
 
 
 class LogLine(Struct, frozen=True, array_like=True):
-    """What an opcode said; serials count through the whole job."""
+    """A log entry of an opcode; serials are numbered throughout the job."""
 
     serial: int
     time: Stamp
@@ -28,20 +28,20 @@ class LogLine(Struct, frozen=True, array_like=True):
 
 
 class ShownJob(Struct, frozen=True, array_like=True):
-    """The least about a job."""
+    """The fields that all queries of jobs have."""
 
     id: int
     status: str
 
 
 class JobStep(ShownJob, frozen=True, array_like=True):
-    """How far a job is."""
+    """A job's progress."""
 
     opstatus: list[str]
 
 
 class Listed(ShownJob, frozen=True, array_like=True):
-    """What a list of jobs shows."""
+    """The fields that a list of jobs shows."""
 
     summary: list[str]
     received_ts: Stamp | None
@@ -58,7 +58,7 @@ class JobOutcome(Listed, frozen=True, array_like=True):
 
     @property
     def failed(self) -> bool:
-        """Whether it ended in anything but success."""
+        """Whether its status is anything but success."""
         return self.status in STATUSES_FINALIZED and self.status != "success"
 
 
@@ -78,10 +78,9 @@ R = TypeVar("R", bound=ShownJob)
 
 
 def fetch(client: Calls, kind: type[R], jobs: Sequence[int] | None) -> dict[int, R]:
-    """Asks for jobs (null: all that aren't archived); those that exist, by id.
+    """Returns the jobs (all that aren't archived if None) that exist, by id.
 
-    Raises what :meth:`Calls.query_jobs` does, and ``LuxiError`` for an answer that isn't
-    as it should be.
+    Raises like :meth:`Calls.query_jobs`, and ``LuxiError`` for a malformed answer.
     """
     if jobs is not None and not jobs:
         return {}
@@ -89,11 +88,11 @@ def fetch(client: Calls, kind: type[R], jobs: Sequence[int] | None) -> dict[int,
 
 
 def understand(rows: Any, kind: type[R]) -> dict[int, R]:
-    """Returns rows of an answer to QueryJobs by id, without those of missing jobs."""
+    """Returns the rows of an answer to QueryJobs by id, without those of missing jobs."""
     try:
-        # A missing job has nulls but for its id; from classic daemons it is null.
+        # The row of a missing job is None except for the id; classic daemons send null.
         there = [row for row in rows if row is not None and row[1] is not None]
-        # Not strict: classic daemons give ids as text.
+        # Not strict, because classic daemons send ids as strings.
         return {
             row.id: row for row in (msgspec.convert(each, kind, strict=False) for each in there)
         }
@@ -102,6 +101,6 @@ def understand(rows: Any, kind: type[R]) -> dict[int, R]:
 
 
 def as_object(row: ShownJob) -> dict[str, Any]:
-    """Returns a row as JSON output has it: LUXI's fields by their names."""
+    """Returns a row for JSON output: LUXI's fields by their names."""
     values = {name: getattr(row, name) for name in row.__struct_fields__}
     return dict(msgspec.to_builtins(values))

@@ -1,4 +1,4 @@
-"""One run of the command: where the daemon is, the connection to it, how results are printed."""
+"""The state of one run of the command: the daemon's place, the connection, the output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganeti_masterd.luxi.blocking import BlockingClient
 
 
 class Session:
-    """What every command is given. Nothing is looked up or connected before it is needed."""
+    """The context passed to every command. It looks up and connects only when needed."""
 
     def __init__(
         self,
@@ -34,23 +34,23 @@ class Session:
 
     @cached_property
     def place(self) -> ClusterPlace:
-        """Where the daemon is looked for; raises ``ConfigurationError``."""
+        """Where to find the daemon; raises ``ConfigurationError`` like :func:`.where.find`."""
         return find(self._root, self._socket, self._environment)
 
     @cached_property
     def client(self) -> BlockingClient:
-        """The connection, made at the first call."""
+        """The client; it connects on the first call."""
         return BlockingClient(self.place.socket, timeout=self.timeout)
 
     def close(self) -> None:
-        """Ends the connection, if there is one."""
+        """Closes the connection, if there is one."""
         if "client" in self.__dict__:
             self.client.close()
 
     def call(self, method: str, *args: Any) -> Any:
-        """Calls a method of the daemon."""
+        """Calls a LUXI method and returns its result."""
         return self.client.call(method, *args)
 
 
-#: Gives a command the session as its first argument.
+#: A decorator that passes the session to a command as its first argument.
 pass_session = click.make_pass_decorator(Session)

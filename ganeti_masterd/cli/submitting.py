@@ -1,4 +1,4 @@
-"""``gnt-luxi submit``: brings jobs in from a file."""
+"""``gnt-luxi submit``: submits jobs from a file."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def submit(
     \b
       {"OP_ID": "OP_TEST_DELAY", "duration": 2.5}
 
-    All is checked before anything is sent. Off a terminal the ids are printed, one to a line
-    (with --wait, what happens instead).
+    Everything is checked before anything is sent. If the output isn't a terminal, the ids are
+    printed, one per line (with --wait, the jobs' progress instead).
     The exit code is 1 if a job was refused, or, with --wait, if one failed.
     """  # noqa: D301 - click's mark of a paragraph to leave as it is
     jobs = _read(file, priority)
@@ -96,13 +96,13 @@ def _read(file: str, priority: int | None) -> list[RawJob]:
 
 
 def _send(client: Calls, jobs: Sequence[RawJob], *, drained: bool) -> list[SubmittedJobs]:
-    """Submits the jobs; of one job alone an error is raised, of many each has its own."""
+    """Submits the jobs; raises the error of a single job, returns those of several."""
     if len(jobs) == 1:
         (job,) = jobs
         return [client.submit_job_to_drained_queue(job) if drained else client.submit_job(job)]
     if not drained:
         return [value if done else str(value) for done, value in client.submit_many_jobs(jobs)]
-    # There is no call for many jobs to a drained queue.
+    # No call submits several jobs to a drained queue.
     results: list[SubmittedJobs] = []
     for job in jobs:
         before = [result if isinstance(result, int) else None for result in results]
@@ -114,7 +114,7 @@ def _send(client: Calls, jobs: Sequence[RawJob], *, drained: bool) -> list[Submi
         except CallFailed as error:
             if not results:
                 raise
-            # Those that are in already must be told.
+            # Go on, because the jobs that were already submitted must be reported.
             results.append(str(error))
             results += ["it was not sent"] * (len(jobs) - len(results))
             break

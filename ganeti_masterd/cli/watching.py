@@ -1,4 +1,4 @@
-"""``gnt-luxi watch`` and ``gnt-luxi wait``: stay until jobs have ended."""
+"""``gnt-luxi watch`` and ``gnt-luxi wait``: wait until jobs have ended."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ganeti_masterd.cli.words import STYLES
 @job_ids
 @pass_session
 def watch(session: Session, jobs: tuple[int, ...]) -> None:
-    """Show what jobs do and say, until they have ended.
+    """Show the progress and messages of jobs, until they have ended.
 
-    With --json, a JSON object for each event, one to a line. Ctrl-C leaves the jobs alone.
+    With --json, prints a JSON object for each event, one per line. Ctrl-C leaves the jobs alone.
     The exit code is 1 if a job failed or was cancelled.
     """
     follower = LogFollower(session.client, jobs, timeout=session.timeout)
@@ -30,7 +30,7 @@ def watch(session: Session, jobs: tuple[int, ...]) -> None:
 @job_ids
 @pass_session
 def wait(session: Session, jobs: tuple[int, ...]) -> None:
-    """Wait until jobs have ended, then say how.
+    """Wait until jobs have ended, then show how they ended.
 
     The exit code is 1 if a job failed or was cancelled.
     """

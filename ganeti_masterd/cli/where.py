@@ -1,4 +1,4 @@
-"""Which socket ``gnt-luxi`` talks to, and what to say when no daemon is there."""
+"""Which socket ``gnt-luxi`` connects to, and the message if there is no daemon."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from msgspec import Struct
 
 from ganeti_masterd.startup.paths import Paths, default_root
 
-#: How a daemon on simulated nodes is started in the foreground.
+#: The command that starts a daemon in the foreground, without its options.
 START = "twistd -n gnt-masterd"
 
 
 class ClusterPlace(Struct, frozen=True):
-    """Where the daemon is looked for.
+    """Where to find the daemon.
 
-    ``root`` is the folder that stands for ``/``; empty for the system's own, null if only
-    the socket is known. ``passed_by`` is a socket that would have been taken before this
-    one, had it been there.
+    ``root`` is the folder used as ``/``: empty for the system's own, None if only
+    the socket is known. ``passed_by`` is a socket that would have been preferred to this
+    one if it existed.
     """
 
     socket: str
@@ -30,11 +30,11 @@ class ClusterPlace(Struct, frozen=True):
 
 
 def find(root: str | None, socket: str | None, environment: Mapping[str, str]) -> ClusterPlace:
-    """Returns where to look: what was named, else where a daemon without options is.
+    """Returns where to find the daemon: as given, else where one without options would be.
 
     In this order: ``socket``; ``root``; ``GANETI_ROOTDIR``; the user's own simulation if its
-    socket is there; the system's paths. Raises ``ConfigurationError`` for a root that is too
-    long for a socket.
+    socket exists; the system's paths. Raises ``ConfigurationError`` for a root whose path is
+    too long for a socket.
     """
     if socket is not None:
         return ClusterPlace(socket)
@@ -42,7 +42,7 @@ def find(root: str | None, socket: str | None, environment: Mapping[str, str]) -
     if named:
         return ClusterPlace(Paths(named).socket, os.path.abspath(named))
     simulation = default_root(environment, simulate=True)
-    # Not Paths.socket: a home that is too long for one is no reason to fail.
+    # Not Paths.socket, which would fail if the home directory's path is too long for a socket.
     simulated = Paths(simulation).sockets + "/ganeti-query"
     if os.path.exists(simulated):
         return ClusterPlace(simulated, simulation)
@@ -50,7 +50,7 @@ def find(root: str | None, socket: str | None, environment: Mapping[str, str]) -
 
 
 def absence(place: ClusterPlace, error: OSError) -> str:
-    """Returns in one sentence or two: where no daemon was met, why, and what to start."""
+    """Returns a message: where no daemon was found, why, and what to start."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         also = f", nor a simulation's at {place.passed_by}" if place.passed_by else ""
         return f"No master daemon at {place.socket}: there is no such socket{also}. {_start(place)}"
@@ -61,7 +61,7 @@ def absence(place: ClusterPlace, error: OSError) -> str:
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"No right to use the socket {place.socket}: permission denied. "
+            f"Permission denied for the socket {place.socket}. "
             f"Run this as root or as a member of {_group(place.socket)}."
         )
     return f"The socket {place.socket} can't be used: {error.strerror or error}."
@@ -69,7 +69,7 @@ def absence(place: ClusterPlace, error: OSError) -> str:
 
 def _start(place: ClusterPlace) -> str:
     if place.root is None:
-        return f"Name another socket, or start a daemon: {START} --root DIR --simulate 3"
+        return f"Give another socket, or start a daemon: {START} --root DIR --simulate 3"
     if place.root:
         return f"Start one there: {START} --root {shlex.quote(place.root)} --simulate 3"
     return (

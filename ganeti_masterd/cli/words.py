@@ -1,4 +1,4 @@
-"""How times, durations, errors and states read. Pure text."""
+"""Formatting of times, durations, errors and results as text. Pure."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw]?)", re.ASCII)
 
 
 def seconds_of(stamp: Stamp) -> float:
-    """Returns a time as one number."""
+    """Returns a time as seconds since the epoch."""
     return stamp[0] + stamp[1] / 1_000_000
 
 
 def moment(stamp: Stamp | None) -> str:
-    """Returns a time in the local zone, to the millisecond; a dash for none."""
+    """Returns a time in the local zone, to the millisecond; a dash for None."""
     if stamp is None:
         return "-"
     return f"{_day(stamp[0])}.{stamp[1] // 1000:03}"
 
 
 def minute(stamp: Stamp | None) -> str:
-    """Returns a time in the local zone, to the second; a dash for none."""
+    """Returns a time in the local zone, to the second; a dash for None."""
     return "-" if stamp is None else _day(stamp[0])
 
 
@@ -66,7 +66,10 @@ def _day(seconds: int) -> str:
 
 
 def span(begin: Stamp | None, end: Stamp | None, now: float | None = None) -> str:
-    """Returns the time between; up to ``now`` if it has not ended; a dash if never begun."""
+    """Returns the time from ``begin`` to ``end``, as text.
+
+    If ``end`` is None, the time until ``now``; if ``begin`` is None, a dash.
+    """
     if begin is None:
         return "-"
     until = now if end is None else seconds_of(end)
@@ -74,7 +77,7 @@ def span(begin: Stamp | None, end: Stamp | None, now: float | None = None) -> st
 
 
 def duration(seconds: float) -> str:
-    """Returns seconds as ``0.4 ms``, ``250 ms``, ``1.25 s``, ``42.0 s``, ``2 h 5 min``."""
+    """Returns seconds in the form ``0.4 ms``, ``250 ms``, ``1.25 s``, ``42.0 s``, ``2 h 5 min``."""
     seconds = max(seconds, 0.0)
     if seconds < 0.00095:
         return f"{seconds * 1000:.1f} ms"
@@ -103,7 +106,7 @@ def parse_duration(text: str) -> float:
     Raises ``ValueError``.
     """
     if not _DURATION.fullmatch(text):
-        raise ValueError(f"{text!r} is no duration such as 90, 30m, 12h or 7d")
+        raise ValueError(f"{text!r} is not a duration such as 90, 30m, 12h or 7d")
     seconds = sum(float(number) * _SECONDS[unit or "s"] for number, unit in _PART.findall(text))
     if not math.isfinite(seconds) or seconds > 1e10:
         raise ValueError(f"{text!r} is too long")
@@ -116,7 +119,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Returns text that a terminal can be given: control characters other than newlines escaped."""
+    """Returns text that is safe for a terminal: escapes control characters except newlines."""
     if text.isprintable():
         return text
     return "".join(
@@ -128,14 +131,14 @@ def printable(text: str) -> str:
 
 
 def exception_text(error: BaseException) -> str:
-    """Returns an error of Ganeti's as ``Class (code): message``."""
+    """Returns an error as ``Class (code): message``."""
     return _error(type(error).__name__, error.args)
 
 
 def failure_text(result: Any) -> str:
-    """Returns the result of an opcode that failed, ``[class, [args...]]``, in the same form.
+    """Returns a failed opcode's result, ``[class, [args...]]``, as ``Class (code): message``.
 
-    Anything else, such as the text of a cancelled one, as it is.
+    Returns anything else, such as the text of a cancelled one, as it is.
     """
     if (
         isinstance(result, list)
@@ -155,17 +158,17 @@ def _error(name: str, args: Sequence[Any]) -> str:
 
 
 def log_text(message: Any) -> str:
-    """Returns what an opcode said."""
+    """Returns the message of an opcode's log entry as text."""
     return printable(message) if isinstance(message, str) else json_text(message)
 
 
 def json_text(value: Any, *, indent: bool = False) -> str:
-    """Returns a value as JSON; as far as it is not JSON already, in words."""
+    """Returns a value as JSON; objects that aren't JSON types are converted to text."""
     encoded = msgspec.json.encode(value, enc_hook=str)
     return (msgspec.json.format(encoded, indent=2) if indent else encoded).decode()
 
 
 def summaries(texts: Sequence[str], most: int = 3) -> str:
-    """Returns the opcodes of a job in one line, the first few by their summaries."""
+    """Returns a job's opcodes in one line: the first ``most`` summaries, and the total."""
     shown = ", ".join(map(printable, texts[:most]))
     return shown if len(texts) <= most else f"{shown}, ... ({len(texts)} opcodes)"

@@ -1,1 +1,1 @@
-"""The configuration of the cluster: values, their file, and how they change."""
+"""The cluster's configuration: its objects, its file, and how it is changed."""

@@ -1,12 +1,12 @@
 """The IPv4 addresses of a network: which are taken, and for whom. Pure.
 
-A network keeps two texts of 0 and 1, a character for each address from the
-network's own to its broadcast address (real daemon 3.0.2): ``reservations``
-are the addresses of instances, ``ext_reservations`` those that are kept from
-instances: the network's first and last address, its gateway, nodes, and
-whatever the administrator named. An address may be in both.
+A network has two strings of 0 and 1 with one character for each address, from the
+network's own to its broadcast address (real daemon 3.0.2). ``reservations``
+marks the addresses of instances. ``ext_reservations`` marks those that instances
+must not get: the network's first and last address, its gateway, nodes, and
+any that the administrator named. An address may be in both.
 
-A pool is a value: what takes or gives back an address returns another pool.
+A pool is an immutable value: reserving or releasing an address returns another pool.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHORTEST_PREFIX = 16
 
 
 class AddressPool(Struct, frozen=True):
-    """Which addresses of a subnet are taken: a set bit each, the first address highest."""
+    """Which addresses of a subnet are taken: one bit each, the first address the highest bit."""
 
     subnet: IPv4Network
     own: int = 0
@@ -34,12 +34,12 @@ class AddressPool(Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """How many addresses there are."""
+        """How many addresses the subnet has."""
         return self.subnet.num_addresses
 
     @property
     def reserved_count(self) -> int:
-        """How many addresses are taken, by anyone."""
+        """How many addresses are taken, by instances or externally."""
         return (self.own | self.external).bit_count()
 
     @property
@@ -54,26 +54,29 @@ class AddressPool(Struct, frozen=True):
 
     @property
     def external_addresses(self) -> list[str]:
-        """The addresses that are kept from instances, in order."""
+        """The externally reserved addresses, in order."""
         return [str(self.subnet[place]) for place in _places(self._text(self.external), "1")]
 
     def contains(self, address: str | None) -> bool:
-        """Whether an address (null: none) is one of the subnet's."""
+        """Whether an address is in the subnet; False for None."""
         return address is not None and _parses_into(address, self.subnet)
 
     def is_own(self, address: str) -> bool:
-        """Whether an instance has it; raises ``AddressPoolError`` if it isn't of the subnet."""
+        """Whether an instance has the address.
+
+        Raises ``AddressPoolError`` if it isn't in the subnet.
+        """
         return bool(self.own & self._bit(address))
 
     def is_external(self, address: str) -> bool:
-        """Whether it is kept from instances; raises as :meth:`is_own`."""
+        """Whether the address is externally reserved; raises like :meth:`is_own`."""
         return bool(self.external & self._bit(address))
 
     def reserve(self, address: str, *, external: bool = False) -> AddressPool:
         """Returns the pool with an address taken.
 
-        Raises ``AddressPoolError``, in the real daemon's words, if it is taken in
-        the same way already or isn't of the subnet.
+        Raises ``AddressPoolError``, in the real daemon's words, if it is already taken
+        in the same way or isn't in the subnet.
         """
         bit = self._bit(address)
         if external:
@@ -85,7 +88,10 @@ class AddressPool(Struct, frozen=True):
         return replace(self, own=self.own | bit)
 
     def release(self, address: str, *, external: bool = False) -> AddressPool:
-        """Returns the pool with an address given back; raises if it isn't taken in that way."""
+        """Returns the pool with an address released.
+
+        Raises ``AddressPoolError`` if it isn't taken in that way or isn't in the subnet.
+        """
         bit = self._bit(address)
         if external:
             if not self.external & bit:
@@ -98,8 +104,8 @@ class AddressPool(Struct, frozen=True):
     def first_free(self, besides: Container[str] = ()) -> str:
         """Returns the lowest address that is free and not among ``besides``.
 
-        ``besides`` are those that other jobs have set aside. Raises
-        ``AddressPoolError`` if there is none.
+        ``besides`` are addresses that jobs have reserved. Raises ``AddressPoolError`` if
+        none is left.
         """
         for place in _places(self._text(self.own | self.external), "0"):
             address = str(self.subnet[place])
@@ -131,13 +137,13 @@ class AddressPool(Struct, frozen=True):
 def checked_subnet(text: str) -> IPv4Network:
     """Returns a subnet that can have a pool.
 
-    Raises ``AddressPoolError`` for one of more than 65,536 addresses or of less
-    than 4 (real daemon 3.0.2), and for what is no subnet.
+    Raises ``AddressPoolError`` for one of more than 65,536 addresses or fewer
+    than 4 (real daemon 3.0.2), and for text that isn't a subnet.
     """
     try:
         subnet = IPv4Network(text)
     except ValueError as error:
-        raise AddressPoolError(f"'{text}' is no IPv4 network: {error}")
+        raise AddressPoolError(f"'{text}' is not an IPv4 network: {error}")
     if subnet.prefixlen < SHORTEST_PREFIX:
         raise AddressPoolError(
             f"A big network with {subnet.num_addresses} host(s) is currently not supported."
@@ -152,10 +158,10 @@ def checked_subnet(text: str) -> IPv4Network:
 
 
 def new_pool(subnet: str, gateway: str | None = None) -> AddressPool:
-    """Returns the pool of a new network: its first and last address and the gateway are kept.
+    """Returns a new network's pool: first address, last address and gateway are reserved.
 
-    Raises ``AddressPoolError`` as :func:`checked_subnet`, and for a gateway that
-    is one of the two or isn't of the subnet.
+    Raises ``AddressPoolError`` like :func:`checked_subnet`, and for a gateway that
+    is the first or last address or isn't in the subnet.
     """
     network = checked_subnet(subnet)
     pool = AddressPool(network)
@@ -167,7 +173,7 @@ def new_pool(subnet: str, gateway: str | None = None) -> AddressPool:
 def pool_of(network: Network) -> AddressPool:
     """Returns the pool of a network of the configuration.
 
-    A text that is missing, or shorter than the subnet, has its addresses free.
+    Addresses for which its reservation strings have no character are free.
     """
     subnet = IPv4Network(network.network, strict=False)
     own, external = (
@@ -178,9 +184,9 @@ def pool_of(network: Network) -> AddressPool:
 
 
 def gateway6_fits(gateway: str | None, subnet: str | None) -> bool:
-    """Whether an IPv6 gateway can serve a subnet: it is in it, or is local to the link.
+    """Whether an IPv6 gateway can serve a subnet: it is inside the subnet or link-local.
 
-    Where either is missing there is nothing to contradict.
+    True if either is None.
     """
     if gateway is None or subnet is None:
         return True
@@ -196,7 +202,7 @@ def _parses_into(address: str, subnet: IPv4Network) -> bool:
 
 
 def _places(text: str, char: str) -> Iterator[int]:
-    """Where a character stands in a text, from its beginning."""
+    """The positions of a character in a text, in ascending order."""
     place = text.find(char)
     while place != -1:
         yield place

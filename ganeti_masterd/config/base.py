@@ -1,9 +1,9 @@
-"""How an object of config.data becomes a frozen struct and bytes again, losing nothing.
+"""Decoding an object of config.data into a frozen struct and back, without loss.
 
-A struct declares the keys that the daemon knows. Whatever else the file holds
-is kept: unknown keys in ``rest``, an order of keys that isn't the usual one in
-``shape``, and the very bytes of an object for as long as it isn't changed.
-So a file that is loaded and saved is the same, also one of a later version.
+A struct declares the keys that the daemon knows. Everything else in the file
+is kept: unknown keys in ``rest``, an unusual order of keys in ``shape``, and an
+object's original bytes until the object is changed. So a file that is loaded and
+saved stays the same, even one of a later version.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from msgspec.structs import fields, force_setattr
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
-#: What JSON calls a number; the file's 0 stays 0 and 0.5 stays 0.5.
+#: A JSON number; the file's 0 stays 0 and 0.5 stays 0.5.
 Number = int | float
 
 #: Parameters by name, as the file has them.
@@ -27,16 +27,16 @@ Params = Mapping[str, Any]
 
 O = TypeVar("O", bound="ConfigObject")  # noqa: E741
 
-_encoder = msgspec.json.Encoder(enc_hook=dict)  # the read-only mappings are dictionaries too
+_encoder = msgspec.json.Encoder(enc_hook=dict)  # read-only mappings are encoded as dictionaries
 
 
 class ConfigObject(Struct, frozen=True, kw_only=True, dict=True):
     """An object of config.data: its fields are keys of the file, in the file's usual order.
 
-    A field whose default is null may be absent from the file, and is left out
-    when it is null. One with another default may be absent from a file that is
-    read, and is written by us. ``rest`` holds the keys that no field has, and
-    with the value null each optional key that the file spells out as null.
+    A field whose default is None may be absent from the file, and is left out
+    when it is None. A field with another default may be absent from a file that is
+    read, but is always written. ``rest`` holds the keys that no field has, and,
+    with the value None, each optional key that the file spells out as ``null``.
     ``shape`` is the order of the keys in the file, empty for the usual order.
     """
 
@@ -88,7 +88,7 @@ class ConfigObject(Struct, frozen=True, kw_only=True, dict=True):
 
 
 class Keys(NamedTuple):
-    """What a certain sequence of keys means for a class."""
+    """How a certain sequence of keys relates to the fields of a class."""
 
     shape: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -108,7 +108,7 @@ def defaults_of(cls: type[ConfigObject]) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=1024)
 def keys_of(cls: type[ConfigObject], keys: tuple[str, ...]) -> Keys:
-    """Says which of an object's keys need care; few sequences occur, so it is remembered."""
+    """Returns what is special about an object's keys; cached, because few sequences occur."""
     defaults = defaults_of(cls)
     unknown = tuple(key for key in keys if key not in defaults)
     optional = tuple(key for key in keys if defaults.get(key, NODEFAULT) is None)
@@ -119,7 +119,7 @@ def keys_of(cls: type[ConfigObject], keys: tuple[str, ...]) -> Keys:
 def load(cls: type[O], plain: Mapping[str, Any], encoded: bytes | None = None) -> O:
     """Returns the object that ``plain`` (JSON types) describes.
 
-    ``encoded`` is the same as bytes of the file, to be written as they are.
+    ``encoded`` are the bytes of the file that it comes from, to be written unchanged.
     Raises ``msgspec.ValidationError``, whose text names the key and the fault.
     """
     loaded = msgspec.convert(plain, cls)
@@ -130,7 +130,7 @@ def load(cls: type[O], plain: Mapping[str, Any], encoded: bytes | None = None) -
 
 
 def _keep(loaded: ConfigObject, plain: Mapping[str, Any]) -> None:
-    """Gives a fresh object what its class has no fields for, and those within it theirs."""
+    """Sets ``rest`` and ``shape`` of a newly loaded object and of the objects nested in it."""
     keys = keys_of(type(loaded), tuple(plain))
     if keys.shape:
         force_setattr(loaded, "shape", keys.shape)

@@ -1,8 +1,8 @@
 """The pool of master candidates: how large it is, and who should join or leave it. Pure.
 
-There should be as many candidates as ``candidate_pool_size`` says, or as many as
-could be: nodes that are master capable, neither offline nor drained (real
-master daemon 3.0.2). The real one promotes in random order; here it is the
+There should be ``candidate_pool_size`` candidates, or all nodes that can be one if these
+are fewer: nodes that are master capable and neither offline nor drained (real
+master daemon 3.0.2). The real daemon promotes in random order; here it is the
 natural order of names, so that the same cluster always gives the same answer.
 """
 
@@ -18,7 +18,7 @@ from ganeti_masterd.config.ssconf import natural_key
 
 
 class CandidatePool(Struct, frozen=True):
-    """How many candidates there are, there should be, and there could be."""
+    """How many candidates there are, how many there should be, and how many there could be."""
 
     now: int
     wanted: int
@@ -26,12 +26,12 @@ class CandidatePool(Struct, frozen=True):
 
     @property
     def missing(self) -> int:
-        """How many have to be promoted; 0 if there are enough."""
+        """How many more are needed; 0 if there are enough."""
         return max(0, self.wanted - self.now)
 
     @property
     def surplus(self) -> int:
-        """How many more there are than there should be."""
+        """How many more there are than there should be; 0 if there are no more."""
         return max(0, self.now - self.wanted)
 
 
@@ -45,8 +45,8 @@ def pool(
 ) -> CandidatePool:
     """Returns the state of the pool.
 
-    ``size`` is a pool size to come, null for the cluster's. Nodes in ``without``
-    (uuids) are left out of every count, as if they weren't there.
+    ``size`` is a pool size other than the cluster's, such as one about to be set. Nodes in
+    ``without`` (uuids) are left out of every count, as if they didn't exist.
     """
     counted = [node for node in snapshot.nodes.values() if node.uuid not in without]
     possible = sum(map(may_be_candidate, counted))
@@ -56,9 +56,9 @@ def pool(
 
 
 def has_room(snapshot: Snapshot, *, without: Collection[str] = ()) -> bool:
-    """Whether a node that could not be a candidate so far should become one now.
+    """Whether a node that has just become eligible should be made a candidate.
 
-    ``without`` are nodes not to be counted, such as the node itself where it is one by now.
+    ``without`` are nodes (uuids) not to be counted, such as that node if it already is one.
     """
     found = pool(snapshot, without=without)
     return found.now < min(found.possible + 1, snapshot.cluster.candidate_pool_size)
@@ -71,10 +71,10 @@ def promotions(
     without: Collection[str] = (),
     unfit: Collection[str] = (),
 ) -> tuple[Node, ...]:
-    """Returns the nodes to be promoted so that the pool is full, or as many as there are.
+    """Returns the nodes to promote to fill the pool, fewer if not enough are eligible.
 
-    ``size`` and ``without`` as for :func:`pool`; those in ``unfit`` (uuids) count
-    but are not promoted.
+    ``size`` and ``without`` as for :func:`pool`; nodes in ``unfit`` (uuids) are counted
+    but not promoted.
     """
     missing = pool(snapshot, size=size, without=without).missing
     chosen = [
@@ -91,11 +91,11 @@ def promotions(
 def demotions(
     snapshot: Snapshot, *, size: int | None = None, among: Collection[str] | None = None
 ) -> tuple[Node, ...]:
-    """Returns the candidates to be demoted so that no more are left than there should be.
+    """Returns the candidates to demote so that no more are left than there should be.
 
-    Never the master; those whose names come last go first. ``size`` as for
-    :func:`pool`. With ``among`` (uuids) only these may go, so that too many may
-    be left.
+    Never the master; the nodes whose names sort last are demoted first. ``size`` as for
+    :func:`pool`. If ``among`` (uuids) is given, only these may be demoted, so that too
+    many may be left.
     """
     surplus = pool(snapshot, size=size).surplus
     master = snapshot.cluster.master_node

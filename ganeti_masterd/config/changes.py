@@ -1,13 +1,13 @@
-"""Changes of the configuration, and what a set of them makes of it. Pure.
+"""Changes to the configuration, and how a transaction applies them. Pure.
 
-A change names an object and gives a function from its current value to the
-new one, so that it holds whatever else moved in between. Which serial numbers
-move is as in the real daemon 3.0.2 (seen in its files and answers):
+An update names an object and gives a function from its current value to the
+new one, so that it is valid whatever else changed in between. Serial numbers are
+increased as in the real daemon 3.0.2 (seen in its files and answers):
 
-- an object that is updated moves its own serial and time, if it has them;
-- adding or removing an object, and renaming one, moves the cluster's serial;
-  updating a node moves the cluster's serial and time (filter rules: neither);
-- the document's serial and time move with each transaction.
+- updating an object changes its own serial and time, if it has them;
+- adding, removing or renaming an object changes the cluster's serial;
+  updating a node changes the cluster's serial and time (filter rules: neither);
+- each transaction changes the document's serial and time.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from ganeti_masterd.journal.rows import ConfigRow
 
 
 class Update(Struct, frozen=True):
-    """Makes a new value of an object, the cluster included.
+    """Replaces an object, or the cluster, by a new value.
 
-    ``function`` gets the object as it is then and returns another with the same
-    uuid; to return the very same object changes nothing. ``serial`` is the
-    object's serial that the change was planned on, null if that doesn't matter.
+    ``function`` is called with the current object and returns another with the same
+    uuid; if it returns the very same object, nothing changes. ``serial`` is the serial
+    that the object must still have, None for any.
     """
 
     uuid: str
@@ -61,18 +61,18 @@ Change = Update | Add | Remove
 
 
 class Draft(NamedTuple):
-    """What changes lead to: the configuration, and the rows that make it durable."""
+    """The result of changes: the new configuration, and the rows that make it durable."""
 
     after: Snapshot
     rows: list[ConfigRow]
 
 
 def draft(before: Snapshot, changes: Sequence[Change], now: float) -> Draft:
-    """Returns what all of ``changes``, in order, make of ``before`` at the time ``now``.
+    """Applies all of ``changes``, in order, to ``before`` at the time ``now``.
 
-    All or none: raises ``ConfigurationError`` if an object is gone, its serial
-    has moved, or a uuid or name is taken; what the function raises if that is one
-    of Ganeti's errors, else ``OpExecError``.
+    All or nothing: raises ``ConfigurationError`` if an object is gone, its serial
+    has changed, or a uuid or name is taken. If an update's function raises, one of
+    Ganeti's errors is passed on, and any other becomes an ``OpExecError``.
     """
     work = _Work(before, now)
     for change in changes:
@@ -152,7 +152,7 @@ class _Work:
         self._moved(change.section)
 
     def finish(self) -> Draft:
-        """Moves on the serials of cluster and document; returns the result with its rows."""
+        """Increases the serials of cluster and document; returns the result with its rows."""
         if not self.touched:
             return Draft(self.before, [])
         if self.cluster_serial:
@@ -175,7 +175,7 @@ class _Work:
         return Draft(self.after, rows)
 
     def _put(self, section: str, obj: ConfigObject) -> None:
-        """Puts an object into the configuration; one that was there has its serial moved on."""
+        """Puts an object into the configuration; increases its serial unless it is new."""
         original = None if section == "cluster" else self.before.section(section).get(_uuid(obj))
         if original is not None and hasattr(original, "serial_no"):
             obj = replace(obj, serial_no=original.serial_no + 1, mtime=self.now)
@@ -187,7 +187,7 @@ class _Work:
             self.cluster_serial = True
 
     def _check_serial(self, section: str, uuid: str, serial: int | None, what: str) -> None:
-        """Compares with the object before the transaction: its own changes don't count."""
+        """Compares with the serial before the transaction, whose own changes don't count."""
         if serial is None:
             return
         if section == "cluster":

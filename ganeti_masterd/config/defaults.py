@@ -1,4 +1,4 @@
-"""Default parameters of a new cluster (facts of Ganeti 3.0.2, and its own key order)."""
+"""Default parameters of a new cluster, with the values and key order of Ganeti 3.0.2."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.templates import TEMPLATES
 
-#: Parameters of each hypervisor; paths without a root of a virtual cluster.
+#: Parameters of each hypervisor; paths lack the root directory of a virtual cluster.
 HVPARAMS: Final[Params] = {
     "kvm": {
         "acpi": True,
@@ -137,7 +137,7 @@ HVPARAMS: Final[Params] = {
     "fake": {"migration_mode": "live"},
 }
 
-#: Backend parameters: what an instance gets, MiB.
+#: Backend parameters of an instance; memory in MiB.
 BEPARAMS: Final[Params] = {
     "minmem": 128,
     "maxmem": 128,
@@ -191,7 +191,7 @@ DISKPARAMS: Final[Params] = {
     "sharedfile": {},
 }
 
-#: What an instance may be, and the standard one, MiB.
+#: Bounds of an instance's size, and the standard size; memory and disks in MiB.
 IPOLICY: Final[Params] = {
     "minmax": [
         {
@@ -226,7 +226,7 @@ IPOLICY: Final[Params] = {
     "disk-templates": sorted(TEMPLATES),
 }
 
-#: State of a hypervisor that nobody told.
+#: State of a hypervisor if none is given.
 HV_STATE: Final[Params] = {
     "cpu_node": 1,
     "cpu_total": 1,

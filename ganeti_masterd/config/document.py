@@ -1,8 +1,8 @@
 """config.data: from bytes to a :class:`Snapshot` and back.
 
-An object that wasn't changed is written with the bytes that were read, and what was
-written before is remembered in pages (:mod:`ganeti_masterd.config.pages`), so a big
-configuration is written by joining bytes.
+An unchanged object is written with the bytes that were read, and earlier output is cached
+in pages (:mod:`ganeti_masterd.config.pages`), so a big configuration is written mostly by
+joining bytes.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def encode(snapshot: Snapshot) -> bytes:
 
 
 class ConfigImage:
-    """config.data as it is to be, made when asked, in any thread.
+    """The content of config.data for a snapshot, encoded on demand and in any thread.
 
-    ``pages`` has what an image before this one was made of, so that this one is had cheaply.
+    ``pages`` caches parts of earlier images, so that this one is made cheaply.
     """
 
     __slots__ = ("_pages", "_snapshot")
@@ -106,11 +106,11 @@ class ConfigImage:
 
 
 def apply_rows(content: bytes, rows: Iterable[ConfigRow]) -> bytes:
-    """Returns config.data with the journal's rows laid over it, the last of each object winning.
+    """Returns config.data with the journal's rows applied; the last row of an object wins.
 
-    Objects that no row names keep their bytes. Laying the same rows over the
+    Objects that no row names keep their bytes. Applying the same rows to the
     result again changes nothing. Raises ``ConfigurationError`` if ``content``
-    isn't a configuration.
+    isn't a configuration or a row's section is unknown.
     """
     source = "config.data"
     document: dict[str, bytes] = {k: bytes(v) for k, v in _split(content, source).items()}
@@ -183,7 +183,7 @@ def _object(cls: type[Any], raw: bytes, where: str, uuid: str | None = None) -> 
 
 
 def _refuse(error: Exception, where: str) -> NoReturn:
-    """Raises what a fault of msgspec means for whoever has to mend the file."""
+    """Raises msgspec's error as a ``ConfigurationError`` that says where in the file to look."""
     fault, _, path = str(error).partition(" - at `")
     path = path.rstrip("`").removeprefix("$").removeprefix(".")
     raise ConfigurationError(": ".join(part for part in (where, path, fault) if part)) from None

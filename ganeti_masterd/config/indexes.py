@@ -1,8 +1,8 @@
-"""Indexes of a section that are kept up to date: each change makes a new one of the one before.
+"""Indexes of a section, which are updated rather than rebuilt when an object changes.
 
-An index never changes, so sections of different times may share it. What it costs to
-follow one changed object depends on that object alone, but for copies of whole lists
-and dictionaries, which the interpreter makes in one go.
+An index is immutable, so several versions of a section may share it. The cost of an
+update depends on the changed object alone, except for copying whole lists and
+dictionaries, which the interpreter does quickly.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ class Index(Protocol):
         """Returns the index after a change of one object.
 
         ``before`` is None for an object that is added, ``after`` for one that is removed.
-        Returns this very index where the change makes no difference to it.
+        Returns the same index if the change makes no difference to it.
         """
 
 
 class Order:
     """Objects sorted by their names: ``uuids`` and ``names`` in the same order.
 
-    ``key`` is what a name is sorted by, different for different names. Don't change the lists.
+    ``key`` returns what a name is sorted by, and differs for different names. Don't change
+    the lists.
     """
 
     __slots__ = ("key", "names", "uuids")
@@ -68,7 +69,7 @@ class Order:
 class Groups:
     """The uuids of objects by what they belong to, each group in ascending order.
 
-    ``keys`` says what an object belongs to: any number of things.
+    ``keys`` returns the keys of the groups that an object belongs to, any number of them.
     """
 
     __slots__ = ("keys", "uuids")
@@ -100,7 +101,7 @@ class Groups:
 
 
 def name_of(obj: Any) -> str | None:
-    """Returns an object's name, None where it has none or is None itself."""
+    """Returns an object's name; None if it has none, or if the object is None."""
     name: str | None = getattr(obj, "name", None)
     return name
 
@@ -139,7 +140,7 @@ def _frozen(lists: dict[Any, list[str]]) -> dict[Any, tuple[str, ...]]:
 def _move(
     groups: dict[Any, tuple[str, ...]], old: Iterable[Any], new: Iterable[Any], uuid: str
 ) -> None:
-    """Takes a uuid out of its old groups and puts it into the new ones; none stays empty."""
+    """Moves a uuid from its old groups to the new ones; removes groups that become empty."""
     old, new = set(old), set(new)
     for key in old - new:
         left = tuple(each for each in groups[key] if each != uuid)

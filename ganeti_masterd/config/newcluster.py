@@ -23,7 +23,7 @@ HIGHEST_USED_PORT = 10999
 
 MASTER_ADDRESS = "192.0.2.1"
 
-#: Addresses that are nobody's: two networks for documentation (RFC 5737), then
+#: Addresses that nobody uses: two networks for documentation (RFC 5737), then
 #: the one for benchmarks (RFC 2544).
 NODE_NETWORKS = ("198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15")
 
@@ -47,11 +47,11 @@ def new_cluster(
 ) -> Snapshot:
     """Returns a valid configuration.
 
-    ``nodes`` says how many there are, node1 (the master) and so on in the group
-    "default"; or it gives the group of each by its name, the master first. ``now`` is
-    seconds since the epoch. Parameters have Ganeti's own defaults, but that an
-    instance may have no disk and small ones, so that simulated instances are cheap.
-    Raises ``OpPrereqError`` for fewer nodes than one or more than there are addresses.
+    ``nodes`` is how many nodes to make: node1 (the master), node2 and so on, in the group
+    "default"; or it maps each node's name to its group, the master first. ``now`` is
+    seconds since the epoch. Parameters have Ganeti's own defaults, except that the instance
+    policy allows small disks and none at all, so that simulated instances are cheap.
+    Raises ``OpPrereqError`` for no nodes, or for more than there are addresses.
     """
     if isinstance(nodes, int):
         nodes = {f"node{number}": DEFAULT_GROUP for number in range(1, nodes + 1)}
@@ -80,7 +80,7 @@ def new_cluster(
         key=lambda node: node.uuid,
     )
     if len(made) < len(nodes):
-        raise OpPrereqError(f"there are addresses for {len(made)} nodes only", ECODE_INVAL)
+        raise OpPrereqError(f"there are addresses for only {len(made)} nodes", ECODE_INVAL)
     first = next(iter(nodes))
     master = next(node for node in made if node.name == first)
     cluster = Cluster(
@@ -141,6 +141,6 @@ def _ipolicy(disk_templates: Sequence[str]) -> Params:
 
 
 def _digest(node: Node) -> str:
-    """Returns what stands for the digest of a simulated node's certificate, as it tells it."""
+    """Returns the certificate digest that a simulated node reports."""
     digest = hashlib.sha1(node.name.encode(), usedforsecurity=False).hexdigest().upper()
     return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))

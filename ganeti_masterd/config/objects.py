@@ -33,7 +33,7 @@ class Taggable(ConfigObject, frozen=True, kw_only=True, dict=True):
 
 
 class Cluster(Taggable, frozen=True, kw_only=True, dict=True):
-    """The cluster's own parameters: defaults of all the others, and who is master."""
+    """The cluster's own parameters: the defaults of all other objects, and which node is master."""
 
     rsahostkeypub: str = ""
     dsahostkeypub: str = ""
@@ -125,7 +125,7 @@ class Node(Taggable, frozen=True, kw_only=True, dict=True):
 
 
 class NodeGroup(Taggable, frozen=True, kw_only=True, dict=True):
-    """A node group; its nodes name it, ``members`` is always empty in the file."""
+    """A node group. Its nodes refer to it; ``members`` is always empty in the file."""
 
     name: str
     members: tuple[str, ...] = ()
@@ -183,7 +183,7 @@ class Instance(Taggable, frozen=True, kw_only=True, dict=True):
 
 
 class Disk(ConfigObject, frozen=True, kw_only=True, dict=True):
-    """A disk, attached to at most one instance; ``children`` are disks of its own.
+    """A disk, attached to at most one instance; ``children`` are the disks it is built on.
 
     ``logical_id`` depends on ``dev_type``: for drbd it is ``[node uuid, node
     uuid, port, minor, minor, secret]``, for plain ``[volume group, volume]``,
@@ -213,13 +213,13 @@ class Disk(ConfigObject, frozen=True, kw_only=True, dict=True):
 
     @property
     def volume(self) -> str | None:
-        """The logical volume (``group/volume``) that the disk itself is; None for other disks."""
+        """The disk's logical volume (``group/volume``); None if the disk isn't a plain one."""
         if self.template.lvm and not self.template.children and self.logical_id is not None:
             return "/".join(map(str, self.logical_id[:2]))
         return None
 
     def minors(self) -> list[tuple[str, int]]:
-        """Returns (node uuid, DRBD minor) for each end of this disk and those within it."""
+        """Returns (node uuid, DRBD minor) for each end of this disk and its children."""
         found = [pair for child in self.children for pair in child.minors()]
         if self.template.port_and_minors and self.logical_id and len(self.logical_id) >= 5:
             one, other, _, minor, other_minor = self.logical_id[:5]
@@ -227,14 +227,14 @@ class Disk(ConfigObject, frozen=True, kw_only=True, dict=True):
         return found
 
     def ports(self) -> list[int]:
-        """Returns the TCP ports of this disk and those within it."""
+        """Returns the TCP ports of this disk and its children."""
         found = [port for child in self.children for port in child.ports()]
         if self.template.port_and_minors and self.logical_id and len(self.logical_id) >= 3:
             found.append(self.logical_id[2])
         return found
 
     def all_nodes(self) -> tuple[str, ...]:
-        """Returns the uuids of the nodes that hold the disk, DRBD's first one first."""
+        """Returns the uuids of the disk's nodes; of a drbd disk in the order of ``logical_id``."""
         if self.template.internal and self.logical_id is not None:
             return tuple(self.logical_id[:2])
         return self.nodes
@@ -245,7 +245,7 @@ Disk.nested = {"children": Disk}
 
 
 class Network(Taggable, frozen=True, kw_only=True, dict=True):
-    """A network that NICs may belong to; reservations are texts of 0 and 1."""
+    """A network that NICs may belong to; for its reservations see :mod:`.addresspool`."""
 
     name: str
     mac_prefix: str | None = None

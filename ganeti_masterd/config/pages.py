@@ -1,8 +1,8 @@
 """config.data in pages: after a change only the page with the changed object is made anew.
 
-A page is some objects of a section that stand side by side, as bytes of the file and
-compressed. Where one page ends depends on the uuids alone, so that an object that comes
-or goes moves no border but its own.
+A page holds a run of adjacent objects of a section, as bytes of the file and
+compressed. Where a page ends depends on the uuids alone, so that adding or removing an
+object affects no other page's limits.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from ganeti_masterd.config.base import ConfigObject
 from ganeti_masterd.config.section import Section
 from ganeti_masterd.config.snapshot import SECTIONS, Snapshot
 
-#: How many objects a page has, on average: fewer compress worse, more cost more to change.
+#: The average number of objects in a page: with fewer, pages compress worse; with more,
+#: a change costs more.
 PAGE = 64
 
-#: zlib's own number for its fastest way; the file shrinks to about a tenth.
+#: zlib's fastest compression level; it shrinks the file to about a tenth.
 LEVEL = 1
 
 #: The document's keys in the real file's order.
@@ -31,13 +32,13 @@ USUAL_ORDER = ("version", "cluster", *SECTIONS, "ctime", "mtime", "serial_no")
 
 _MODULUS = 65521
 _ZLIB_HEADER = b"\x78\x01"
-#: A block of deflate that holds nothing, and the last one of a stream.
+#: An empty deflate block, and the final one of a stream.
 _NO_BLOCK = b"\x00\x00\x00\xff\xff"
 _LAST_BLOCK = b"\x03\x00"
 
 
 class ConfigPage:
-    """Bytes of the file, and the same compressed once that is asked for."""
+    """A part of the file's bytes; also compressed, once that has been asked for."""
 
     __slots__ = ("_checksum", "_compressed", "content")
 
@@ -48,7 +49,7 @@ class ConfigPage:
 
     @property
     def compressed(self) -> str:
-        """Blocks of deflate in base64, complete in themselves: to be joined with other pages'."""
+        """Complete deflate blocks in base64, which can be concatenated with other pages' blocks."""
         compressed = self._compressed
         if compressed is None:
             deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -57,7 +58,7 @@ class ConfigPage:
         return compressed
 
     def follows(self, checksum: int) -> int:
-        """Returns Adler-32 of all before this page, whose own is ``checksum``, and this page."""
+        """Returns the Adler-32 checksum up to this page's end, given the one up to its start."""
         own = self._checksum
         if not own:
             own = self._checksum = zlib.adler32(self.content)
@@ -80,23 +81,23 @@ class _Part(Struct, frozen=True):
 
 
 class Pages:
-    """Makes config.data of snapshots, and remembers the pages of the last one.
+    """Encodes snapshots as config.data, and caches the pages of the last one.
 
-    For use in any thread, in several at once too: what is remembered is replaced as a
-    whole, and only saves work.
+    May be used from several threads at once: the cache is replaced as a whole, and only
+    saves work.
     """
 
     def __init__(self) -> None:
         self._parts: dict[str, _Part] = {}
-        #: What stands around the sections, by its content.
+        #: Pages of what lies between the sections, by content.
         self._around: dict[bytes, ConfigPage] = {}
 
     def content(self, snapshot: Snapshot) -> bytes:
-        """Returns the file as it is."""
+        """Returns the file's content, uncompressed."""
         return b"".join([page.content for page in self.of(snapshot)])
 
     def size(self, snapshot: Snapshot) -> int:
-        """Returns how many bytes the file has."""
+        """Returns the length of :meth:`content` in bytes."""
         return sum([len(page.content) for page in self.of(snapshot)])
 
     def compressed(self, snapshot: Snapshot) -> str:
@@ -133,12 +134,15 @@ class Pages:
         return pages
 
     def _page(self, content: bytes, around: dict[bytes, ConfigPage]) -> ConfigPage:
-        """Returns a page around sections, an old one if there is one; notes it in ``around``."""
+        """Returns a page of what lies between sections, from the cache if possible.
+
+        Adds it to ``around``.
+        """
         page = around[content] = self._around.get(content) or ConfigPage(content)
         return page
 
     def _pages(self, key: str, section: Section[Any]) -> list[ConfigPage]:
-        """Returns the objects of a section in pages, with commas in between."""
+        """Returns the pages of a section's objects, with commas in between."""
         known = self._parts.get(key)
         part = _part(section, known)
         if part is not known:
@@ -149,7 +153,7 @@ class Pages:
 
 
 def _in_base64(blocks: bytes) -> str:
-    """Encodes what is followed by other blocks; made so long that more base64 can follow."""
+    """Encodes deflate blocks, padded with empty ones so that more base64 can be appended."""
     while len(blocks) % 3:
         blocks += _NO_BLOCK
     return base64.b64encode(blocks).decode("ascii")
@@ -163,7 +167,7 @@ def _part(section: Section[Any], known: _Part | None) -> _Part:
         keys, lengths = known.keys, list(map(len, known.runs))
     else:
         lengths = _lengths(keys)
-    # By their first object, which two pages never share.
+    # Known pages by their first object, which no two pages share.
     before = {} if known is None else {id(run[0]): place for place, run in enumerate(known.runs)}
     runs: list[list[Any]] = []
     pages: list[ConfigPage] = []

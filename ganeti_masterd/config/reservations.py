@@ -1,8 +1,9 @@
-"""What running jobs have set aside in memory: names, addresses, MACs, volumes, ports, minors.
+"""What running jobs have reserved: names, addresses, MACs, volumes, ports, minors.
 
 A job reserves what it is about to use, so that no other job takes it before the
-change that uses it is committed; at the job's end all of it is dropped. Pure:
-each call gets the configuration to compare with (the tip, where there is one).
+change that uses it is committed. Reservations are held in memory and dropped when the
+job ends. Pure: each call is given the configuration to compare with (the store's tip, if
+there is one).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ganeti_masterd.errors import (
 _ATTEMPTS = 64
 
 
-#: What the configuration has of a kind: its keys.
+#: The values of one kind that the configuration uses, as keys of a mapping.
 Used = Mapping[Any, object]
 
 
@@ -75,7 +76,7 @@ def _of_hosts(snapshot: Snapshot) -> Used:
 
 
 def _addresses(snapshot: Snapshot) -> Used:
-    """Addresses of the master, of nodes, and of NICs: on a network as (network uuid, address)."""
+    """Addresses of the master, nodes and NICs; those on a network as (network uuid, address)."""
     return ChainMap[Any, tuple[str, ...]](
         {snapshot.cluster.master_ip: ()},
         snapshot.nodes.grouped(_addresses_of_node),
@@ -102,7 +103,8 @@ def _names(key: str) -> Callable[[Snapshot], Used]:
     return lambda snapshot: snapshot.section(key).grouped(names)
 
 
-#: What can be reserved: how it is called, and what the configuration has of it.
+#: The kinds of values that can be reserved: what each is called in messages, and a function
+#: that returns those in use.
 KINDS: dict[str, tuple[str, Callable[[Snapshot], Used]]] = {
     "node": ("node name", _names("nodes")),
     "nodegroup": ("node group name", _names("nodegroups")),
@@ -120,19 +122,19 @@ class Reservations:
     """All that jobs have reserved. Reactor thread only."""
 
     def __init__(self, random: Random | None = None) -> None:
-        """Takes the source of random MAC addresses, the system's by default."""
+        """``random`` is the source of MAC addresses, by default the system's."""
         self._random = random if random is not None else SystemRandom()
         self._owners: dict[tuple[str, Hashable], int] = {}
         self._held: dict[int, set[tuple[str, Hashable]]] = {}
 
     def reserve(self, job_id: int, kind: str, value: Hashable, snapshot: Snapshot) -> None:
-        """Sets ``value`` aside for a job, which may do so again.
+        """Reserves ``value`` for a job; does nothing if the job already has it.
 
         ``kind`` is a key of :data:`KINDS`; an address on a network is ``(network
         uuid, address)``, a volume ``group/volume``, a minor ``(node uuid,
-        minor)``. Raises ``OpPrereqError`` (``already_exists``, for what isn't a
-        name ``resource_not_unique``) if the configuration has it, and
-        ``ReservationError`` if another job has.
+        minor)``. Raises ``OpPrereqError`` if the configuration uses it
+        (``already_exists`` for a name, else ``resource_not_unique``), and
+        ``ReservationError`` if another job has reserved it.
         """
         noun, used = _kind(kind)
         value = _normal(kind, value)
@@ -146,13 +148,14 @@ class Reservations:
         self._take(job_id, kind, value)
 
     def owner(self, kind: str, value: Hashable) -> int | None:
-        """Returns the job that has reserved ``value``, or null."""
+        """Returns the id of the job that has reserved ``value``, or None."""
         return self._owners.get((kind, _normal(kind, value)))
 
     def generate_mac(self, job_id: int, snapshot: Snapshot, prefix: str | None = None) -> str:
-        """Reserves a new MAC address with a prefix of three bytes, the cluster's by default.
+        """Reserves and returns a new MAC address.
 
-        Raises ``OpPrereqError`` if 64 attempts find none that is free.
+        ``prefix`` is its first three bytes, by default the cluster's. Raises
+        ``OpPrereqError`` if 64 attempts don't find a free one.
         """
         used = _macs(snapshot)
         start = (prefix or snapshot.cluster.mac_prefix).lower()
@@ -165,7 +168,7 @@ class Reservations:
         raise OpPrereqError(f"no free MAC address found with the prefix {start}", ECODE_NORES)
 
     def generate_port(self, job_id: int, snapshot: Snapshot) -> int:
-        """Reserves a port: one that was given back, else the next above all that were used.
+        """Reserves and returns a port: one that was given back, else the next unused one.
 
         The change that uses it applies :func:`with_ports` to the cluster. Raises
         ``OpPrereqError`` if none is left.
@@ -181,7 +184,7 @@ class Reservations:
         raise OpPrereqError(f"all ports up to {LAST_DRBD_PORT} are in use", ECODE_NORES)
 
     def generate_minors(self, job_id: int, nodes: Sequence[str], snapshot: Snapshot) -> list[int]:
-        """Reserves a DRBD minor on each of ``nodes`` (uuids), the lowest that is free there."""
+        """Reserves and returns the lowest free DRBD minor on each of ``nodes`` (uuids)."""
         used = _minors(snapshot)
         minors: list[int] = []
         for node in nodes:
@@ -193,11 +196,12 @@ class Reservations:
         return minors
 
     def generate_address(self, job_id: int, network: str, snapshot: Snapshot) -> str:
-        """Reserves the lowest address of a network (its uuid) that is free in its pool.
+        """Reserves and returns the lowest free address in the pool of a network (its uuid).
 
-        It is none of a node's or of the master's, whatever the pool says of these.
-        As for :meth:`reserve` it is ``(network uuid, address)``. The change that uses
-        it takes it from the pool. Raises ``OpPrereqError`` if none is left.
+        It is never the address of a node or of the master, whatever the pool says.
+        For :meth:`reserve` and :meth:`release` it is ``(network uuid, address)``. The
+        change that uses it also reserves it in the pool. Raises ``OpPrereqError`` if none
+        is left.
         """
         pool = pool_of(snapshot.networks[network])
         taken = {value for kind, value in self._owners if kind == "address"}
@@ -213,14 +217,14 @@ class Reservations:
         return address
 
     def release(self, job_id: int, kind: str, value: Hashable) -> None:
-        """Gives back one thing, if the job has it."""
+        """Releases ``value`` if the job has reserved it."""
         key = (kind, _normal(kind, value))
         if self._owners.get(key) == job_id:
             del self._owners[key]
             self._held[job_id].discard(key)
 
     def drop(self, job_id: int) -> None:
-        """Gives back all that a job has: it ended."""
+        """Releases everything that a job has reserved; called when the job ends."""
         for key in self._held.pop(job_id, ()):
             del self._owners[key]
 
@@ -233,7 +237,7 @@ class Reservations:
 
 
 def with_ports(cluster: Cluster, ports: Sequence[int]) -> Cluster:
-    """Returns the cluster after ``ports`` came into use."""
+    """Returns the cluster with ``ports`` in use."""
     return replace(
         cluster,
         tcpudp_port_pool=tuple(port for port in cluster.tcpudp_port_pool if port not in ports),
@@ -242,7 +246,7 @@ def with_ports(cluster: Cluster, ports: Sequence[int]) -> Cluster:
 
 
 def without_ports(cluster: Cluster, ports: Sequence[int]) -> Cluster:
-    """Returns the cluster after ``ports`` fell out of use: they may be given again."""
+    """Returns the cluster with ``ports`` no longer in use, so that they may be given again."""
     pool = {*cluster.tcpudp_port_pool, *ports}
     return replace(cluster, tcpudp_port_pool=tuple(sorted(pool)))
 
@@ -251,7 +255,7 @@ def _kind(kind: str) -> tuple[str, Callable[[Snapshot], Used]]:
     try:
         return KINDS[kind]
     except KeyError:
-        raise ProgrammerError(f"nothing of the kind '{kind}' can be reserved")
+        raise ProgrammerError(f"there are no reservations of the kind '{kind}'")
 
 
 def _normal(kind: str, value: Hashable) -> Hashable:

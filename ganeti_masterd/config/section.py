@@ -1,8 +1,8 @@
 """A section of the configuration: objects of one kind by uuid, and by name.
 
-Sections are immutable. Indexes (:mod:`ganeti_masterd.config.indexes`) are made when
-first asked for; a changed section has them brought up to date, so a change in a big
-cluster is cheap.
+Sections are immutable. Indexes (:mod:`ganeti_masterd.config.indexes`) are built on first
+use; a changed section gets updated ones rather than building its own, so a change in a
+big cluster is cheap.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Section(Mapping[str, T], Generic[T]):
 
     def __init__(self, objects: Mapping[str, T]) -> None:
         self._objects: dict[str, T] = dict(objects)
-        #: Made from this section alone; a changed section begins without it.
+        #: Values made from exactly this section; a changed section starts without any.
         self._cache: dict[str, Any] = {}
-        #: By what they are made with; a changed section has them brought up to date.
+        #: Indexes by the function that they are built with; a changed section updates them.
         self._indexes: dict[Any, Index] = {}
 
     def __getitem__(self, uuid: str) -> T:
@@ -64,7 +64,7 @@ class Section(Mapping[str, T], Generic[T]):
         return self._objects.items()
 
     def cached(self, key: str, make: Callable[[], V]) -> V:
-        """Returns what ``make`` made from this section the first time."""
+        """Returns the result of ``make``, which is called only the first time for each key."""
         try:
             value: V = self._cache[key]
         except KeyError:
@@ -72,9 +72,9 @@ class Section(Mapping[str, T], Generic[T]):
         return value
 
     def with_object(self, obj: T) -> Section[T]:
-        """Returns the section with an object added, or put for the one of the same uuid.
+        """Returns the section with an object added, or replacing the one with its uuid.
 
-        A new object stands where its uuid belongs, as the real daemon sorts by uuid.
+        A new object is inserted in the order of uuids, as the real daemon sorts them.
         """
         uuid = uuid_of(obj)
         before = self._objects.get(uuid)
@@ -91,20 +91,20 @@ class Section(Mapping[str, T], Generic[T]):
         return self._changed(objects, before, obj)
 
     def without(self, uuid: str) -> Section[T]:
-        """Returns the section without an object; raises ``KeyError`` if it isn't there."""
+        """Returns the section without an object; raises ``KeyError`` for an unknown uuid."""
         objects = self._objects.copy()
         return self._changed(objects, objects.pop(uuid), None)
 
     def named(self, name: str) -> T | None:
-        """Returns the object that is called exactly ``name``."""
+        """Returns the object whose name is exactly ``name``, or None."""
         uuids = self.grouped(names).get(name)
         return None if uuids is None else self._objects[uuids[-1]]
 
     def expanded(self, name: str) -> T | None:
-        """Returns the object that ``name`` means: its name, or the beginning of it up to a dot.
+        """Returns the object with this name, which may be shortened to a prefix before a dot.
 
-        Case doesn't matter. A short name that fits several objects means none,
-        unless it is the whole name of one (real daemon 3.0.2: node1 means
+        Case doesn't matter. Returns None if there is none, or if the short name fits
+        several objects and isn't the full name of one (real daemon 3.0.2: node1 means
         node1.example.com).
         """
         exact = self.named(name)
@@ -118,16 +118,17 @@ class Section(Mapping[str, T], Generic[T]):
         return None
 
     def ordered(self, key: Callable[[str], Any]) -> Order:
-        """Returns the objects' order by ``key`` of their names, made once for each ``key``.
+        """Returns the objects sorted by ``key`` of their names; built once for each ``key``.
 
-        The very same order is returned until a name changes, comes or goes.
+        Changed sections return the same object until a name is added, removed or changed.
         """
         return self._index(key, lambda: Order.of(key, self.values()))
 
     def grouped(self, keys: Callable[[T], Iterable[Any]]) -> dict[Any, tuple[str, ...]]:
-        """Returns uuids by what the objects belong to, as ``keys`` says; made once for each.
+        """Returns the uuids of the objects by the groups that ``keys`` returns for each.
 
-        ``keys`` is a function that stays, such as one of a module. Don't change the dictionary.
+        Built once for each ``keys``, which must therefore be a permanent function such as
+        one of a module. Don't change the dictionary.
         """
         return self._index(keys, lambda: Groups.of(keys, self.values())).uuids
 
@@ -142,7 +143,7 @@ class Section(Mapping[str, T], Generic[T]):
         changed: Section[T] = Section.__new__(Section)
         changed._objects = objects
         changed._cache = {}
-        # A copy, as a reader in another thread may add an index meanwhile.
+        # A copy, because a reader in another thread may add an index meanwhile.
         changed._indexes = {
             key: index.with_change(before, after) for key, index in self._indexes.copy().items()
         }

@@ -1,8 +1,8 @@
-"""The whole configuration as a value: what every reader holds.
+"""The whole configuration as an immutable value, which all readers use.
 
-A snapshot never changes. It may be read from any thread, and kept for as long
-as one likes; a changed configuration is another snapshot, which shares all
-that is the same.
+A snapshot never changes. It may be read from any thread and kept for as long
+as needed. A changed configuration is another snapshot, which shares everything
+that is unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ganeti_masterd.errors import (
 
 
 class DocumentHeader(ConfigObject, frozen=True, kw_only=True, dict=True):
-    """What the document says of itself; ``version`` stays as it was loaded."""
+    """The document's own version, times and serial; ``version`` stays as it was loaded."""
 
     version: int
     ctime: Number = 0
@@ -85,9 +85,9 @@ class Snapshot:
         sections: Mapping[str, Section[Any]],
         order: tuple[str, ...] = (),
     ) -> None:
-        """Holds the parts; a section that isn't given is empty.
+        """Makes a snapshot of these parts; a section that isn't given is empty.
 
-        ``order`` is the order of the document's keys where it isn't the usual one.
+        ``order`` is the order of the document's keys, empty for the usual one.
         """
         self.header = header
         self.cluster = cluster
@@ -112,7 +112,7 @@ class Snapshot:
 
     @property
     def master(self) -> Node:
-        """The node that is master; raises ``ConfigurationError`` if there is no such node."""
+        """The master node; raises ``ConfigurationError`` if the configuration doesn't have it."""
         try:
             return self.nodes[self.cluster.master_node]
         except KeyError:
@@ -129,7 +129,7 @@ class Snapshot:
         return section
 
     def locate(self, uuid: str) -> tuple[str, Any] | None:
-        """Returns the section key ("cluster" for the cluster) and the object of a uuid."""
+        """Returns (section key, object) of a uuid, or None; the cluster's key is "cluster"."""
         if uuid == self.cluster.uuid:
             return "cluster", self.cluster
         for key in SECTIONS:
@@ -139,11 +139,11 @@ class Snapshot:
         return None
 
     def lookup(self, kind: str, name: str | None) -> Any | None:
-        """Returns the object of ``kind`` that is meant by a name or uuid, or null.
+        """Returns the object of ``kind`` with a name or uuid, or None.
 
         ``kind`` is a tag kind ("cluster", "node", "nodegroup", "instance",
-        "network") or "disk". Names of nodes and instances may be shortened up to
-        a dot. The cluster needs no name.
+        "network") or "disk". Names of nodes and instances may be shortened to the
+        part before a dot. The cluster needs no name.
         """
         if kind == "cluster":
             return self.cluster
@@ -160,10 +160,10 @@ class Snapshot:
         return section.expanded(name) if kind in ("node", "instance") else section.named(name)
 
     def find(self, kind: str, name: str | None) -> Any:
-        """Returns what :meth:`lookup` does.
+        """Returns what :meth:`lookup` returns, but never None.
 
         Raises ``OpPrereqError`` with ``unknown_entity``, in the real daemon's
-        words, where there is no such object.
+        words, if there is no such object.
         """
         found = self.lookup(kind, name)
         if found is None:
@@ -171,27 +171,27 @@ class Snapshot:
         return found
 
     def node(self, name: str) -> Node:
-        """Returns the node of a name or uuid; raises as :meth:`find`."""
+        """Returns the node with a name or uuid; raises like :meth:`find`."""
         found: Node = self.find("node", name)
         return found
 
     def group(self, name: str) -> NodeGroup:
-        """Returns the node group of a name or uuid; raises as :meth:`find`."""
+        """Returns the node group with a name or uuid; raises like :meth:`find`."""
         found: NodeGroup = self.find("nodegroup", name)
         return found
 
     def instance(self, name: str) -> Instance:
-        """Returns the instance of a name or uuid; raises as :meth:`find`."""
+        """Returns the instance with a name or uuid; raises like :meth:`find`."""
         found: Instance = self.find("instance", name)
         return found
 
     def network(self, name: str) -> Network:
-        """Returns the network of a name or uuid; raises as :meth:`find`."""
+        """Returns the network with a name or uuid; raises like :meth:`find`."""
         found: Network = self.find("network", name)
         return found
 
     def group_of(self, node: Node) -> NodeGroup:
-        """Returns a node's group; raises ``ConfigurationError`` if it isn't there."""
+        """Returns a node's group; raises ``ConfigurationError`` if it doesn't exist."""
         try:
             return self.groups[node.group]
         except KeyError:
@@ -200,22 +200,22 @@ class Snapshot:
             )
 
     def members(self, group: NodeGroup | str) -> tuple[Node, ...]:
-        """Returns the nodes of a group (itself or its uuid), by uuid."""
+        """Returns the nodes of a group (the object or its uuid), sorted by uuid."""
         uuids = self.nodes.grouped(_group).get(_uuid(group), ())
         return tuple(self.nodes[uuid] for uuid in uuids)
 
     def candidates(self) -> tuple[Node, ...]:
-        """Returns the master candidates by uuid, the master among them."""
+        """Returns the master candidates, including the master, sorted by uuid."""
         uuids = self.nodes.grouped(_candidate).get(True, ())
         return tuple(self.nodes[uuid] for uuid in uuids)
 
     def instances_on(self, node: Node | str) -> tuple[Instance, ...]:
-        """Returns the instances whose primary node it is (itself or its uuid), by uuid."""
+        """Returns the instances with this primary node (object or uuid), sorted by uuid."""
         uuids = self.instances.grouped(_primary).get(_uuid(node), ())
         return tuple(self.instances[uuid] for uuid in uuids)
 
     def secondaries_on(self, node: Node | str) -> tuple[Instance, ...]:
-        """Returns the instances that have a secondary node there, by uuid."""
+        """Returns the instances with this secondary node (object or uuid), sorted by uuid."""
         node = _uuid(node)
         owners = self.instances.grouped(_disks)
         found = {
@@ -227,7 +227,7 @@ class Snapshot:
         return tuple(each for each in instances if each.primary_node != node)
 
     def disks_of(self, instance: Instance) -> tuple[Disk, ...]:
-        """Returns an instance's disks in order; those that the configuration lacks are left out."""
+        """Returns an instance's disks in order; leaves out those not in the configuration."""
         return tuple(self.disks[uuid] for uuid in instance.disks if uuid in self.disks)
 
     def nodes_of(self, instance: Instance) -> tuple[str, ...]:
@@ -238,7 +238,7 @@ class Snapshot:
         return tuple(dict.fromkeys(uuids))
 
     def with_object(self, section: str, obj: Any) -> Snapshot:
-        """Returns the configuration with an object added or replaced, serials untouched.
+        """Returns the configuration with an object added or replaced; changes no serials.
 
         ``section`` is a key of the file; "cluster" replaces the cluster.
         """
@@ -249,11 +249,11 @@ class Snapshot:
         return self._with_section(section, self.section(section).with_object(obj))
 
     def without(self, section: str, uuid: str) -> Snapshot:
-        """Returns the configuration without an object; ``KeyError`` if it isn't there."""
+        """Returns the configuration without an object; raises ``KeyError`` for an unknown uuid."""
         return self._with_section(section, self.section(section).without(uuid))
 
     def with_serial(self, now: float, steps: int = 1) -> Snapshot:
-        """Returns the configuration with the document's serial moved on at ``now``."""
+        """Returns the configuration with the document's serial increased and its time ``now``."""
         changed = self._copy()
         changed.header = replace(self.header, serial_no=self.header.serial_no + steps, mtime=now)
         return changed

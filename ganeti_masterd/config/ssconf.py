@@ -35,10 +35,10 @@ def ssconf_values(snapshot: Snapshot) -> dict[str, list[str]]:
 
 
 def same_ssconf(before: Snapshot, after: Snapshot) -> bool:
-    """Whether two configurations have the same values for sure, by what is the very same.
+    """Whether two configurations surely have the same values, because they share their objects.
 
-    Takes no time, however many objects there are. False where only
-    :func:`ssconf_values` can tell.
+    Takes constant time, however many objects there are. False doesn't mean that values
+    differ: only comparing :func:`ssconf_values` can tell.
     """
     return (
         before.cluster is after.cluster
@@ -80,7 +80,7 @@ def _of_cluster(snapshot: Snapshot) -> dict[str, list[str]]:
 
 
 def _of_nodes(snapshot: Snapshot) -> dict[str, list[str]]:
-    """The values that depend on nodes; remembered with them, for the groups that there were."""
+    """The values that depend on nodes; cached with the section, and valid for the same groups."""
     groups, params = snapshot.groups, snapshot.cluster.ndparams
     known = snapshot.nodes.cached("ssconf", lambda: (groups, params, _nodes_lines(snapshot)))
     return known[2] if known[0] is groups and known[1] is params else _nodes_lines(snapshot)
@@ -115,7 +115,7 @@ def _named(section: Section[Any]) -> list[str]:
 
 
 def file_content(lines: Iterable[str]) -> bytes:
-    """Returns what a file holds: each line with a newline, nothing for no line."""
+    """Returns a file's content: each line with a newline; empty if there are no lines."""
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -125,7 +125,7 @@ def natural(names: Iterable[str]) -> list[str]:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Returns what sorts a name by its groups of digits (as numbers) and of other text."""
+    """Returns a sort key that compares groups of digits as numbers and the rest as text."""
     return [
         (0, int(part), part) if part.isdecimal() else (1, 0, part)
         for part in _DIGITS.split(name)

@@ -1,7 +1,7 @@
-"""The configuration as it lives: what is published, what is pending, and who is told.
+"""The live configuration: the published state, pending changes, and observers.
 
 Changes apply to the tip; readers see only what is committed (architecture.rst, journal
-rule 1). Reactor thread only; the snapshots themselves go anywhere.
+rule 1). Reactor thread only; the snapshots themselves may be used in any thread.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Observer = Callable[[Snapshot, Snapshot], object]
 
 
 class Planned:
-    """Changes that are on the tip and wait to be committed.
+    """Changes that are on the tip and still have to be committed.
 
-    Commit ``rows`` with ``publish`` in the same turn of the reactor, as later
-    changes build on these: ``journal.commit([*rows, *others], publish)``. If
-    that isn't to be, call :meth:`ConfigStore.withdraw` at once. ``publish`` may
-    be called within another function that publishes.
+    Commit ``rows`` with ``publish`` in the same turn of the reactor, because later
+    changes build on these: ``journal.commit([*rows, *others], publish)``. If you can't
+    commit them, call :meth:`ConfigStore.withdraw` at once. ``publish`` may also be called
+    from within another function passed to the journal.
     """
 
     __slots__ = ("_publish", "after", "before", "rows")
@@ -50,7 +50,7 @@ class Planned:
         self._publish = publish
 
     def publish(self) -> None:
-        """Lets readers see the changes; to be called once they are durable."""
+        """Makes the changes visible to readers; called once they are durable."""
         self._publish(self.after)
 
 
@@ -69,16 +69,16 @@ class ConfigStore:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The configuration that is published: committed."""
+        """The published configuration: only what is committed."""
         return self._published
 
     @property
     def tip(self) -> Snapshot:
-        """The configuration with what is pending; for planning changes, not for readers."""
+        """The configuration with pending changes; for planning changes, not for readers."""
         return self._tip
 
     def image(self) -> ConfigImage:
-        """Returns config.data as it is published now, to be encoded in any thread."""
+        """Returns config.data of the published configuration, to be encoded in any thread."""
         return ConfigImage(self._published, self._pages)
 
     def change(
@@ -96,10 +96,10 @@ class ConfigStore:
         return self.apply([Remove(section, uuid, serial)])
 
     def apply(self, changes: Sequence[Change]) -> Deferred[Snapshot]:
-        """Makes changes in one transaction, all or none.
+        """Makes changes in one transaction, all or nothing.
 
-        Fires with the configuration that has them, once it is published. Fails as
-        :func:`ganeti_masterd.config.changes.draft` does, or with
+        Fires with the configuration that includes them, once it is published. Fails with
+        the errors of :func:`ganeti_masterd.config.changes.draft`, or with
         ``JobQueueError`` if the journal can't be written.
         """
         try:
@@ -115,22 +115,25 @@ class ConfigStore:
         return done.addCallbacks(lambda _: planned.after, failed)
 
     def plan(self, changes: Sequence[Change]) -> Planned:
-        """Puts changes on the tip, for a caller that commits them with rows of its own.
+        """Puts changes on the tip, for a caller that commits them together with other rows.
 
-        Raises as :func:`ganeti_masterd.config.changes.draft`; the tip is then
-        as it was.
+        Raises the errors of :func:`ganeti_masterd.config.changes.draft`, which leave the
+        tip unchanged.
         """
         before = self._tip
         self._tip, rows = draft(before, changes, self._timers.now())
         return Planned(before, self._tip, rows, self._publish)
 
     def withdraw(self, planned: Planned) -> None:
-        """Takes planned changes off the tip; they can't be committed, nothing was built on them."""
+        """Takes planned changes off the tip again.
+
+        Only before they are committed and before other changes are planned on them.
+        """
         if self._tip is planned.after:
             self._tip = planned.before
 
     def on_change(self, observer: Observer) -> Callable[[], None]:
-        """Calls ``observer(before, after)`` after each publication; returns what ends that."""
+        """Calls ``observer(before, after)`` after each publication; returns a function to stop."""
         return self._observers.add(observer)
 
     def _publish(self, after: Snapshot) -> None:

@@ -1,4 +1,4 @@
-"""What a tag may be."""
+"""Rules for tags: which are valid, and how a set of them changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _VALID = re.compile(r"[\w.+*/:@-]+")
 
 
 def check_tag(tag: object) -> str:
-    """Returns the tag; raises ``TagError``, in the real daemon's words, if it isn't one.
+    """Returns ``tag``; raises ``TagError``, in the real daemon's words, if it is invalid.
 
     A tag has 1 to 128 characters: letters, digits and ``_ . + * / : @ -``.
     """
@@ -28,9 +28,9 @@ def check_tag(tag: object) -> str:
 
 
 def joined_tags(present: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
-    """Returns both sets of tags as one, sorted as the file has them.
+    """Returns the union of both sets of tags, sorted as in the file.
 
-    Raises ``TagError`` for a tag of ``more`` that isn't one, and past 4,096 tags.
+    Raises ``TagError`` for an invalid tag in ``more``, and for more than 4,096 tags in all.
     """
     tags = {*present, *map(check_tag, more)}
     if len(tags) > MAX_TAGS_PER_OBJ:
@@ -39,7 +39,7 @@ def joined_tags(present: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
 
 
 def remaining_tags(present: Iterable[str], fewer: Iterable[str]) -> tuple[str, ...]:
-    """Returns the tags that stay; raises ``TagError`` for one that isn't there."""
+    """Returns ``present`` without ``fewer``; raises ``TagError`` for one that isn't present."""
     before = set(present)
     gone = {check_tag(tag) for tag in fewer}
     if missing := gone - before:

@@ -1,4 +1,4 @@
-"""Disk templates: everything that depends on which one a disk has, in one table. Pure.
+"""Disk templates: one table of everything that depends on a disk's template. Pure.
 
 Facts of real daemon 3.0.2 (protocol/disks.rst, Disk templates).
 """
@@ -14,7 +14,7 @@ from ganeti_masterd.constants import DRBD_META_SIZE
 
 
 class Mirroring(Enum):
-    """Who keeps a second copy of a disk's data, so that another node can take it over."""
+    """Who keeps a disk's data accessible to another node, which can then take it over."""
 
     NONE = "nobody"
     INTERNAL = "the cluster, on a secondary node"
@@ -22,7 +22,7 @@ class Mirroring(Enum):
 
 
 class DiskTemplate(Struct, frozen=True):
-    """What disks of one template are made of, and what can be done with them.
+    """What disks with a template are made of, and what can be done with them.
 
     ``storage`` is the type of storage that holds them, as ``storage_list`` and
     ``node_info`` name it. ``directory`` names the cluster's parameter with the
@@ -32,39 +32,39 @@ class DiskTemplate(Struct, frozen=True):
     name: str
     storage: str
     mirroring: Mirroring = Mirroring.NONE
-    #: Whether disks are logical volumes, or stand on some: there must be a volume group.
+    #: Whether disks are logical volumes or built on some, so that a volume group is needed.
     lvm: bool = False
-    #: The names of the volumes below a disk, as they end: data and metadata.
+    #: Suffixes of the names of the volumes that a disk is built on: data and metadata.
     children: tuple[str, ...] = ()
     #: MiB that a disk takes in addition to its size.
     metadata: int = 0
     #: Whether a disk has a TCP port, and a minor on each of its nodes.
     port_and_minors: bool = False
     directory: str | None = None
-    #: Whether disks take room that the cluster accounts for.
+    #: Whether disks take space that the cluster accounts for.
     takes_room: bool = True
-    #: Whether ``node_info`` tells how much room is left.
+    #: Whether ``node_info`` reports how much space is left.
     reports_room: bool = False
     grows: bool = True
     #: Whether a running instance's disks can be copied by a snapshot.
     snapshots: bool = False
-    #: Whether disks can be made of volumes or devices that are there already.
+    #: Whether disks can be made from existing volumes or devices.
     adopts: bool = False
-    #: Whether disks can't be made in any other way than by adoption.
+    #: Whether adoption is the only way to make disks.
     only_adopts: bool = False
     #: Whether instances can be converted from it, and to it.
     converts_from: bool = True
     converts_to: bool = True
     #: Whether OP_INSTANCE_MOVE can copy disks to another node.
     copies: bool = False
-    #: Whether a hypervisor may open disks by itself (the parameter ``access``).
+    #: Whether a hypervisor may open disks in userspace (the parameter ``access``).
     access: bool = False
     #: Whether disks can be on nodes with exclusive storage.
     exclusive: bool = False
 
     @property
     def mirrored(self) -> bool:
-        """Whether the data outlives the loss of a node."""
+        """Whether the data survives the loss of a node."""
         return self.mirroring is not Mirroring.NONE
 
     @property
@@ -78,7 +78,7 @@ class DiskTemplate(Struct, frozen=True):
         return self.mirroring is Mirroring.EXTERNAL
 
     def room(self, size: int) -> int:
-        """Returns the MiB of its node's storage that a disk of ``size`` MiB takes."""
+        """Returns how much of a node's storage a disk of ``size`` MiB takes, in MiB."""
         return size + self.metadata if self.takes_room else 0
 
 
@@ -140,10 +140,10 @@ TEMPLATES: dict[str, DiskTemplate] = {
 
 
 def template_named(name: str) -> DiskTemplate:
-    """Returns the template of that name.
+    """Returns the template with this name.
 
-    A name that Ganeti 3.0 doesn't know, as an old configuration may hold, gets a
-    template of storage that nobody can tell anything about.
+    For a name that Ganeti 3.0 doesn't know, which an old configuration may contain, returns
+    a template of unknown storage.
     """
     found = TEMPLATES.get(name)
     if found is not None:
@@ -164,9 +164,9 @@ def named_by(holds: Callable[[DiskTemplate], bool]) -> frozenset[str]:
 
 
 def summary_name(names: Iterable[str]) -> str:
-    """Returns the template of an instance whose disks have these ones.
+    """Returns what is shown as the template of an instance whose disks have these templates.
 
-    ``diskless`` for no disk, ``mixed`` for disks of several templates.
+    ``diskless`` if it has no disks, ``mixed`` if its disks have several templates.
     """
     kinds = set(names)
     if not kinds:

@@ -1,7 +1,8 @@
-"""What must hold in a configuration, checked as a whole.
+"""Consistency checks of a whole configuration.
 
-At load the faults are logged; ``OP_CLUSTER_VERIFY_CONFIG`` reports them. A
-configuration with faults is still served: mending it is the operator's.
+Faults are logged when the configuration is loaded, and reported by
+``OP_CLUSTER_VERIFY_CONFIG``. A configuration with faults is still used; it is for the
+operator to mend it.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ _GLOBAL_NODE_PARAMETERS = frozenset({"exclusive_storage"})
 
 
 def verify(snapshot: Snapshot) -> list[str]:
-    """Returns every fault of the configuration in words; none for a sound one."""
+    """Returns a description of each fault of the configuration; empty if there are none."""
     return [fault for check in CHECKS for fault in check(snapshot)]
 
 
 def candidate_counts(snapshot: Snapshot) -> tuple[int, int]:
     """Returns how many master candidates there are, and how many there should be.
 
-    There should be ``candidate_pool_size``, or as many as could be (capable,
-    neither offline nor drained).
+    There should be ``candidate_pool_size``, or all nodes that can be one (capable,
+    neither offline nor drained) if these are fewer.
     """
     now = sum(node.master_candidate for node in snapshot.nodes.values())
     possible = sum(
@@ -90,7 +91,7 @@ def _nodes(snapshot: Snapshot) -> Iterator[str]:
             yield f"node '{node.name}' is in group '{node.group}', which does not exist"
         if [node.master_candidate, node.drained, node.offline].count(True) > 1:
             yield (
-                f"node '{node.name}' is more than one of master candidate"
+                f"node '{node.name}' has more than one of the states master candidate"
                 f" ({node.master_candidate}), drained ({node.drained}), offline ({node.offline})"
             )
         if wrong := _GLOBAL_NODE_PARAMETERS.intersection(node.ndparams):
@@ -203,7 +204,7 @@ def _addresses(snapshot: Snapshot) -> Iterator[str]:
         for index, nic in enumerate(instance.nics):
             if nic.ip:
                 params = {**defaults, **nic.nicparams}
-                # The same address may live on several links, or in several networks.
+                # The same address may occur on several links, or in several networks.
                 place = f"{params.get('mode')}:{params.get('link')}/{nic.ip}/{nic.network or '-'}"
                 owners[place].append(f"instance '{instance.name}' NIC {index}")
     for address, names in owners.items():
@@ -211,7 +212,7 @@ def _addresses(snapshot: Snapshot) -> Iterator[str]:
             yield f"IP address {address} is used more than once: {', '.join(names)}"
 
 
-#: Each looks at one matter and yields its faults; :func:`verify` is all of them, in this order.
+#: Each checks one aspect and yields its faults; :func:`verify` runs all of them in this order.
 CHECKS: tuple[Callable[[Snapshot], Iterator[str]], ...] = (
     _objects,
     _names,

@@ -1,1 +1,1 @@
-"""Locks: what jobs want, who holds what, who waits, and what the lock query shows."""
+"""Locks: requests of jobs, the table of holders and waiting jobs, and the lock query."""

@@ -14,8 +14,8 @@ STEP: Final = LOCK_ATTEMPTS_TIMEOUT
 
 
 def aged(priority: int, waited: float) -> int:
-    """Returns the priority of a request of ``priority`` that waited so many seconds.
+    """Returns the priority of a request made with ``priority`` after waiting ``waited`` seconds.
 
-    It ends at the most urgent one; a lower number is more urgent.
+    A lower number is more urgent; the result is never below the most urgent priority.
     """
     return max(OP_PRIO_HIGHEST, priority - max(0, int(waited // STEP)))

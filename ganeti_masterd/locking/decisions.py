@@ -1,4 +1,4 @@
-"""What the lock table decides, as values: the answer to a request, what came of others."""
+"""Decisions of the lock table, as values: answers to requests, and what became of others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ganeti_masterd.locking.levels import Level, LockMode
 
 
 class Granted(Struct, frozen=True):
-    """The owner has these locks now (for a whole level: its members of this moment)."""
+    """The owner now holds these locks (for a whole level: its members at this moment)."""
 
     owner: int
     level: Level
@@ -17,14 +17,14 @@ class Granted(Struct, frozen=True):
 
 
 class Waiting(Struct, frozen=True):
-    """The owner stands in line; a later operation grants or fails the request."""
+    """The request has to wait; a later operation grants or fails it."""
 
     owner: int
     level: Level
 
 
 class NotEnough(Struct, frozen=True):
-    """Too few locks are free for an opportunistic request; nothing is held or awaited."""
+    """Too few locks are free for an opportunistic request; the owner neither holds nor waits."""
 
     owner: int
     level: Level
@@ -40,17 +40,16 @@ class LockFailed(Struct, frozen=True):
 
 
 class Aged(Struct, frozen=True):
-    """The owner's request waited so long that its priority is now this."""
+    """The owner's request has waited so long that its priority was raised to this."""
 
     owner: int
     priority: int
 
 
 class LockState(Struct, frozen=True):
-    """A lock that is held or awaited; ``name`` null is the level's own lock.
+    """A lock that is held or waited for; if ``name`` is None, the level's own lock.
 
-    ``pending`` is in the order of the lines, those who share and stand together
-    in one entry.
+    ``pending`` lists (mode, owners) in the order of waiting; adjacent sharers form one entry.
     """
 
     level: Level

@@ -1,4 +1,4 @@
-"""What one owner of locks holds, level by level, and what it waits for. Pure."""
+"""What one owner of locks holds at each level, and what it waits for. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
 class Holding:
-    """What an owner holds at one level: by name, and as covered by the level's own lock."""
+    """What an owner holds at one level: by name, and through the level's own lock."""
 
     __slots__ = ("covered", "named", "whole")
 
     def __init__(self) -> None:
-        #: Each lock held by name, and whether it is held alone.
+        #: The locks held by name, and whether each is held alone.
         self.named: dict[str, bool] = {}
-        #: How the level's own lock is held: null not, true alone, false shared.
+        #: How the level's own lock is held: True alone, False shared, None not at all.
         self.whole: bool | None = None
         self.covered = NO_NAMES
 
@@ -37,7 +37,7 @@ class Holding:
 
 
 class Owner:
-    """What an owner holds at each level, None where nothing, and its request, if it waits."""
+    """What an owner holds at each level (None for nothing), and the request it waits for."""
 
     __slots__ = ("held", "request")
 
@@ -52,5 +52,5 @@ class Owner:
 
     @property
     def needs_cluster_lock(self) -> bool:
-        """Whether it holds, or waits for, anything that needs the cluster lock held."""
+        """Whether it holds or waits for anything for which it must hold the cluster lock."""
         return self.request is not None or any(self.held[1:])

@@ -1,8 +1,8 @@
-"""The lock table for the reactor: Deferreds for those who wait, and time.
+"""The lock table with Deferreds and timers.
 
-:class:`LockKeeper` answers at once when it can, fires a Deferred when a lock
-comes free, tries opportunistic requests again, and lets requests age. It
-belongs to the reactor thread.
+:class:`LockKeeper` grants locks at once if it can, else returns a Deferred that fires when
+they become free. It retries opportunistic requests and makes requests more urgent as they
+wait. Reactor thread only.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
-#: Seconds between two tries of an opportunistic request (protocol/queue.rst, Running an opcode).
+#: Seconds between attempts of an opportunistic request (protocol/queue.rst, Running an opcode).
 RETRY: Final = 2.0
 
-#: Seconds after which an opportunistic request waits for all that it named.
+#: Seconds after which an opportunistic request becomes one for all the locks that it named.
 PATIENCE: Final = float(STEP)
 
-#: Seconds between two looks at how long requests have waited.
+#: Seconds between checks of how long requests have waited.
 AGEING_INTERVAL: Final = 60.0
 
 
 class _Waiter(Struct, eq=False):
-    """A request whose Deferred has not fired, and what the table decided, if it has."""
+    """A request whose Deferred has not fired yet, and its outcome, once the table has decided."""
 
     job_id: int
     level: Level
@@ -60,10 +60,10 @@ class _Waiter(Struct, eq=False):
 class LockKeeper:
     """Gives locks to jobs.
 
-    ``on_aged(job id, priority)`` is called when a job's request became more
-    urgent by waiting: whoever keeps the job writes it to the opcode.
-    Deferreds fire only after the table is settled, in the order of the lines;
-    what they run may ask the keeper for anything.
+    ``on_aged(job id, priority)`` is called when a job's request has become more
+    urgent by waiting, so that the opcode's priority can be recorded.
+    Deferreds fire only after the table is consistent again, in the order of waiting;
+    their callbacks may call any method of the keeper.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class LockKeeper:
         """Takes the locks wanted at one level.
 
         Returns the names now held if they are granted at once, else a Deferred
-        that fires with them. Cancelling the Deferred gives the request up. It
-        fails with ``LockError`` when a lock named is removed, with
-        ``DaemonStopping`` when the daemon stops. An opportunistic request that
-        finds too little is tried every 2 s, and after half an hour waits for
-        all that it named. Misuse (see the table's rules) raises ``LockError``,
-        a keeper that is closed ``DaemonStopping``, both at once.
+        that fires with them. Cancelling the Deferred withdraws the request. It
+        fails with ``LockError`` if one of the locks is removed, and with
+        ``DaemonStopping`` if the daemon stops. An opportunistic request that
+        finds too few free locks is retried every 2 s, and after half an hour waits for
+        all locks that it named. Raises ``LockError`` for misuse (see the table's rules)
+        and ``DaemonStopping`` if the keeper is closed.
         """
         if self._closed:
-            raise DaemonStopping("The daemon stops, no lock is given")
+            raise DaemonStopping("The daemon is stopping, no lock is given")
         if job_id in self._waiters:
-            raise LockError(f"Job {job_id} waits for locks already")
+            raise LockError(f"Job {job_id} is already waiting for locks")
         now = self._timers.seconds()
         decision = self._table.request(job_id, level, wanted, priority, now)
         if isinstance(decision, Granted):
@@ -113,7 +113,7 @@ class LockKeeper:
         return deferred
 
     def set_priority(self, job_id: int, priority: int) -> None:
-        """Changes the priority of what the job waits for, if it does; ageing starts anew."""
+        """Changes the priority of the job's waiting request, if any, and restarts its ageing."""
         waiter = self._waiters.get(job_id)
         if waiter is not None:
             waiter.priority = priority
@@ -122,32 +122,32 @@ class LockKeeper:
     # Giving back
 
     def release(self, job_id: int, level: Level, keep: Collection[str] = ()) -> None:
-        """Frees what the job holds at a level, but for the names in ``keep``."""
+        """Frees what the job holds at a level, except the names in ``keep``."""
         self._settle(self._table.release(job_id, level, keep))
 
     def release_all(self, job_id: int) -> None:
-        """Frees all that the job holds; what it waits for is cancelled."""
+        """Frees everything that the job holds, and cancels its waiting request, if any."""
         waiter = self._waiters.get(job_id)
         if waiter is not None:
             waiter.deferred.cancel()
         self._settle(self._table.release_all(job_id))
 
     def downgrade(self, job_id: int, level: Level, names: Iterable[str] | None = None) -> None:
-        """Makes what the job holds alone (None: all at this level) shared."""
+        """Makes locks that the job holds alone shared; all at this level if ``names`` is None."""
         self._settle(self._table.downgrade(job_id, level, names))
 
     # Members
 
     def populate(self, level: Level, names: Iterable[str]) -> None:
-        """Makes members of objects that exist: at the start, from the configuration."""
+        """Adds the locks of existing objects; called at the start, from the configuration."""
         self._table.add(level, names)
 
     def add_lock(self, level: Level, name: str, job_id: int | None = None) -> None:
-        """Makes a new lock, held alone by a job if one is given (see the table)."""
+        """Adds a new lock, held alone by ``job_id`` if given; see :meth:`LockTable.add`."""
         self._table.add(level, [name], job_id)
 
     def remove_lock(self, job_id: int, level: Level, name: str) -> None:
-        """Removes a lock that the job holds alone; those who wait for it get an error."""
+        """Removes a lock that the job holds alone; requests waiting for it fail."""
         self._settle(self._table.remove(job_id, level, name))
 
     # Looking
@@ -161,7 +161,7 @@ class LockKeeper:
         return self._table.owned(job_id, level)
 
     def owned_alone(self, job_id: int, level: Level) -> frozenset[str]:
-        """Returns those of them that nobody shares."""
+        """Returns the names of the locks that the job holds alone at a level."""
         return self._table.owned_alone(job_id, level)
 
     @property
@@ -170,17 +170,17 @@ class LockKeeper:
         return len(self._waiters)
 
     def states(self) -> Iterator[LockState]:
-        """Returns each lock that is held or awaited, see :meth:`LockTable.states`."""
+        """Returns each lock that is held or waited for; see :meth:`LockTable.states`."""
         return self._table.states()
 
     def rows(self) -> list[LockRow]:
-        """Returns what the lock query shows."""
+        """Returns the rows of the lock query."""
         return lock_rows(self._table.states())
 
     def close(self) -> None:
-        """Fails whoever waits with ``DaemonStopping`` and gives no lock any more.
+        """Fails all waiting requests with ``DaemonStopping``, and refuses new ones.
 
-        Jobs that hold locks go on holding and releasing them.
+        Jobs that hold locks keep them, and can still release them.
         """
         self._closed = True
         if self._ageing is not None:
@@ -191,9 +191,9 @@ class LockKeeper:
             failing.append(waiter)
             self._record(self._withdraw(waiter))
         for waiter in reversed(failing):
-            # One that was told before may have cancelled it.
+            # An errback called earlier in this loop may have cancelled it.
             if not waiter.deferred.called:
-                error = DaemonStopping("The daemon stops, no lock is given")
+                error = DaemonStopping("The daemon is stopping, no lock is given")
                 waiter.deferred.errback(Failure(error))
 
     # Within
@@ -263,7 +263,7 @@ class LockKeeper:
             while self._settled:
                 waiter = self._settled.popleft()
                 if self._waiters.get(waiter.job_id) is not waiter:
-                    continue  # given up between the decision and now
+                    continue  # withdrawn since the decision
                 del self._waiters[waiter.job_id]
                 if isinstance(waiter.outcome, Granted):
                     self._tell(waiter.job_id, waiter.level, self._timers.seconds() - waiter.since)

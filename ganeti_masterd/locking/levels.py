@@ -1,7 +1,7 @@
-"""The levels of locks and what a logical unit may want at each.
+"""The levels of locks, and how a logical unit declares what it wants at each.
 
-Locks are taken level by level, downwards, which is what makes deadlock
-impossible. At the cluster level there is one lock, :data:`BGL`; instances are
+Locks are taken level by level, downwards, which makes deadlocks
+impossible. The cluster level has a single lock, :data:`BGL`; instances are
 locked by name, everything else by uuid (protocol/luxi.rst, Filters).
 
 A logical unit declares a :class:`WantedLocks` for each level, made by
@@ -22,7 +22,7 @@ from ganeti_masterd.errors import ProgrammerError
 #: The one lock of the cluster level: shared by every opcode, or held alone.
 BGL: Final = "BGL"
 
-#: What a whole level's own lock is called where locks are shown.
+#: The name under which lists of locks show a whole level's own lock.
 LOCKSET: Final = "[lockset]"
 
 
@@ -43,7 +43,7 @@ class Level(IntEnum):
 
 
 class LockMode(Enum):
-    """How a lock is held; the values are what the lock query shows."""
+    """How a lock is held; the lock query shows these values."""
 
     SHARED = "shared"
     EXCLUSIVE = "exclusive"
@@ -57,11 +57,11 @@ def lock_name(level: Level, name: str) -> str:
 class WantedLocks(Struct, frozen=True):
     """The locks that an opcode wants at one level.
 
-    ``names`` null means the whole level: its own lock and every member.
-    ``creating`` (part of ``names``) need not be members yet: who makes an object
-    locks its name before it exists. ``minimum`` marks an opportunistic request:
-    whatever is free of ``names``, if it is at least so many. Raises
-    ``ProgrammerError`` for a combination that makes no sense.
+    If ``names`` is None, the whole level is wanted: its own lock and every member.
+    ``creating`` (a subset of ``names``) need not be members yet, because an object's name
+    is locked before the object is created. If ``minimum`` isn't None, the request is
+    opportunistic: it takes those of ``names`` that are free, if they are at least that
+    many. Raises ``ProgrammerError`` for a combination that makes no sense.
     """
 
     mode: LockMode
@@ -72,9 +72,9 @@ class WantedLocks(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.creating:
             if self.names is None or not self.creating <= self.names:
-                raise ProgrammerError("A lock to be made must be among those named")
+                raise ProgrammerError("A lock to be created must be among those named")
             if self.mode is not LockMode.EXCLUSIVE or self.minimum is not None:
-                raise ProgrammerError("A lock to be made is wanted exclusively, for certain")
+                raise ProgrammerError("A lock to be created can't be shared or opportunistic")
         if self.minimum is not None and self.minimum < 1:
             raise ProgrammerError(f"An opportunistic minimum of {self.minimum} makes no sense")
 
@@ -84,7 +84,7 @@ class WantedLocks(Struct, frozen=True):
         return self.names is not None and not self.names
 
     def for_certain(self) -> WantedLocks:
-        """Returns the same locks, all of them, however long it takes."""
+        """Returns a request for all of the same locks that isn't opportunistic."""
         return WantedLocks(self.mode, self.names)
 
 
@@ -96,27 +96,27 @@ def _names(names: LockNames) -> frozenset[str]:
 
 
 def exclusive(names: LockNames, *, creating: LockNames = ()) -> WantedLocks:
-    """Wants one name or several, alone; those in ``creating`` too, which need not exist."""
+    """Wants one or several locks alone, and those in ``creating``, which need not exist yet."""
     new = _names(creating)
     return WantedLocks(LockMode.EXCLUSIVE, _names(names) | new, new)
 
 
 def shared(names: LockNames) -> WantedLocks:
-    """Wants one name or several, together with others who share."""
+    """Wants one or several locks, shared with others."""
     return WantedLocks(LockMode.SHARED, _names(names))
 
 
 def opportunistic(
     names: LockNames | None, minimum: int = 1, *, mode: LockMode = LockMode.EXCLUSIVE
 ) -> WantedLocks:
-    """Wants whatever is free of ``names`` (null: of the level), at least ``minimum``."""
+    """Wants those of ``names`` (None: of all members) that are free, at least ``minimum``."""
     return WantedLocks(mode, None if names is None else _names(names), minimum=minimum)
 
 
 #: Wants no lock at this level.
 nothing: Final = WantedLocks(LockMode.SHARED, frozenset())
 
-#: Wants the whole level, together with others who share.
+#: Wants the whole level, shared with others.
 all_shared: Final = WantedLocks(LockMode.SHARED, None)
 
 #: Wants the whole level, alone.

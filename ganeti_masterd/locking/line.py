@@ -1,8 +1,8 @@
-"""One lock: who holds it, who stands in line for it, and who of them comes next.
+"""One lock: its holders, the requests waiting in line for it, and which of them is next.
 
-A request's *place* is a tuple that orders all requests of a level; the lower
-one goes first. Sharers and those who want the lock alone stand in two sorted
-lists, so each question is answered by looking at the heads. Pure.
+A request's *place* is a tuple that orders all requests of a level; the lowest
+goes first. Requests to share the lock and requests to hold it alone wait in two sorted
+lists, so most questions are answered by looking at the heads of the lists. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PLACE = attrgetter("place")
 
 
 class LockRequest:
-    """What one owner waits for at one level. Its place is set by the level."""
+    """What one owner waits for at one level. Its place is set by the level's lock set."""
 
     __slots__ = (
         "aged_since",
@@ -41,7 +41,8 @@ class LockRequest:
         self.names = wanted.names
         self.creating = wanted.creating
         self.alone = wanted.mode is LockMode.EXCLUSIVE
-        #: The priority given; ageing counts from ``aged_since`` on top of it.
+        #: The priority given, from which ageing counts the time since ``aged_since``; both are
+        #: reset when the priority is changed.
         self.priority = priority
         self.since = since
         self.aged_since = since
@@ -59,14 +60,14 @@ def enter(line: list[LockRequest], request: LockRequest) -> None:
 
 
 def leave(line: list[LockRequest], request: LockRequest) -> None:
-    """Takes a request, which must stand in it, out of a sorted line."""
+    """Removes a request from a sorted line, in which it must be."""
     index = bisect_left(line, request.place, key=PLACE)
     assert line[index] is request
     del line[index]
 
 
 class Lock:
-    """One lock. A holder alone and sharers exclude each other, always."""
+    """One lock: held by one owner alone, by any number of sharers, or by nobody."""
 
     __slots__ = ("alone_line", "holder", "shared_line", "sharers")
 
@@ -83,21 +84,21 @@ class Lock:
 
     @property
     def mode(self) -> LockMode | None:
-        """How it is held, None if it isn't."""
+        """How it is held; None if it isn't."""
         if self.holder is not None:
             return LockMode.EXCLUSIVE
         return LockMode.SHARED if self.sharers else None
 
     @property
     def owners(self) -> set[int]:
-        """Those who hold it."""
+        """The owners that hold it."""
         return self.sharers if self.holder is None else {self.holder}
 
     def admits(self, place: PlaceInLine, alone: bool) -> bool:
         """Whether a request may have the lock now.
 
-        It may if that conflicts with no holder and with no one who stands
-        before it: so no one who waits is ever overtaken by what it conflicts with.
+        It may if it conflicts neither with a holder nor with a request that is before
+        it in line, so no waiting request is ever overtaken by one that it conflicts with.
         """
         if self.holder is not None:
             return False
@@ -110,23 +111,23 @@ class Lock:
         return not self.sharers and not (line and line[0].place < place)
 
     def take(self, owner: int, alone: bool) -> None:
-        """Makes the owner a holder; the caller has asked :meth:`admits`."""
+        """Makes the owner a holder; the caller must have checked :meth:`admits`."""
         if alone:
             self.holder = owner
         else:
             self.sharers.add(owner)
 
     def line(self, alone: bool) -> list[LockRequest]:
-        """Returns the line in which a request of this kind stands."""
+        """Returns the line in which a request of this kind waits."""
         return self.alone_line if alone else self.shared_line
 
     def head(self) -> list[LockRequest]:
-        """Returns the one that may have the lock alone next, if one may now."""
+        """Returns the first request to hold the lock alone, if it is admitted now."""
         line = self.alone_line
         return line[:1] if line and self.admits(line[0].place, True) else []
 
     def front(self) -> list[LockRequest]:
-        """Returns all that this lock would admit now."""
+        """Returns all requests that this lock admits now."""
         if self.holder is not None:
             return []
         if not self.alone_line:
@@ -135,10 +136,10 @@ class Lock:
         return self.head() or self.shared_line[: bisect_left(self.shared_line, first, key=PLACE)]
 
     def after(self, request: LockRequest) -> list[LockRequest]:
-        """Returns those who may get on because a request has just left its line.
+        """Returns the requests that may be admitted because this one has just left its line.
 
-        That is nobody if one of the other kind would still not be admitted in
-        its place: then whatever stopped it stops all who stand behind as well.
+        There are none if a request of the other kind would still not be admitted in
+        its place, because whatever blocks that one blocks all behind it as well.
         """
         place = request.place
         if not self.admits(place, not request.alone):
@@ -148,5 +149,5 @@ class Lock:
         return self.head() or self.front()[bisect_left(self.shared_line, place, key=PLACE) :]
 
     def waiting(self) -> list[LockRequest]:
-        """Returns all who wait, in order."""
+        """Returns all waiting requests, in order."""
         return sorted(self.alone_line + self.shared_line, key=PLACE)

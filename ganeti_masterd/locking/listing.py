@@ -1,4 +1,4 @@
-"""What the lock query shows: one row for each lock that is held or awaited.
+"""The rows of the lock query: one for each lock that is held or waited for.
 
 See protocol/luxi.rst, Filters.
 """
@@ -16,8 +16,8 @@ from ganeti_masterd.locking.levels import LOCKSET, lock_name
 class LockRow(Struct, frozen=True):
     """The fields of one lock, as the lock query sends them.
 
-    ``mode`` is "shared", "exclusive" or null; ``owners`` are job ids as text;
-    ``pending`` is ``[mode, [job ids]]`` in the order of the line.
+    ``mode`` is "shared", "exclusive" or None; ``owner`` are job ids as text;
+    ``pending`` are ``[mode, [job ids]]`` in the order of waiting.
     """
 
     name: str
@@ -27,10 +27,10 @@ class LockRow(Struct, frozen=True):
 
 
 def lock_rows(states: Iterable[LockState]) -> list[LockRow]:
-    """Returns the rows for what :meth:`LockTable.states` says, sorted by name as text.
+    """Returns the rows for the states from :meth:`LockTable.states`, sorted by name as text.
 
-    A level's own lock is ``LEVEL/[lockset]``. It is listed while a lock of its
-    level is held, in no mode unless the whole level is held (luxid 3.0.2).
+    A level's own lock is named ``LEVEL/[lockset]``. It is listed while any lock of its
+    level is held; its mode is None unless the whole level is held (luxid 3.0.2).
     """
     rows = [
         LockRow(

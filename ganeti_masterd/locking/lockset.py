@@ -1,13 +1,13 @@
-"""One level: its members, its locks, and who may have what of it.
+"""The locks of one level: its members, and which requests may have which locks.
 
 A request by name wants some locks; a whole-level request wants the level's own
 lock, which covers every member. So a request by name must also be admitted by
-the level's own lock, and a whole-level request must conflict with no one who
-holds, or waits before it, by name. Locks exist only while held or awaited.
+the level's own lock, and a whole-level request must not conflict with holders by name,
+or with requests by name that wait before it. Locks exist only while held or waited for.
 
-Operations that free something add to ``woken`` those whom that may help; the
-caller then grants, in the order of places, whom :meth:`LockSet.admits` lets
-through. Granting helps nobody else, so one pass is enough. Pure.
+Operations that free something append to ``woken`` the requests that this may unblock; the
+caller then grants, in the order of places, those that :meth:`LockSet.admits`.
+Granting a request never unblocks another, so one pass is enough. Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from ganeti_masterd.locking.line import PLACE, Lock, LockRequest, PlaceInLine, e
 
 
 class _Group:
-    """Sharers of one priority who want the same: a late one joins the first's place."""
+    """Waiting requests of one priority to share the same locks: later ones join the first's place.
+
+    ``arrival`` is the first one's; ``size`` is how many are waiting.
+    """
 
     __slots__ = ("arrival", "size")
 
@@ -32,7 +35,7 @@ class _Group:
 
 
 class LockSet:
-    """The locks of one level. It trusts its caller on who holds what."""
+    """The locks of one level. It relies on its caller to free only what an owner holds."""
 
     def __init__(self) -> None:
         self.members: set[str] = set()
@@ -53,12 +56,12 @@ class LockSet:
         self._names = None
 
     def discard(self, name: str) -> None:
-        """Makes a name no member."""
+        """Makes a name no longer a member."""
         self.members.discard(name)
         self._names = None
 
     def names(self) -> frozenset[str]:
-        """Returns all members, at no cost while they don't change."""
+        """Returns all members; cached until they change."""
         if self._names is None:
             self._names = frozenset(self.members)
         return self._names
@@ -66,7 +69,7 @@ class LockSet:
     # Waiting
 
     def next_place(self, priority: int, names: frozenset[str] | None, alone: bool) -> PlaceInLine:
-        """Returns the place of one who comes now: last of its priority, or in its group."""
+        """Returns the place of a new request: last of its priority, or with its group."""
         self._arrivals += 1
         arrival = self._arrivals
         if not alone and self._groups:
@@ -76,7 +79,7 @@ class LockSet:
         return (priority, arrival, arrival)
 
     def admits(self, request: LockRequest) -> bool:
-        """Whether a request, in line or not, may have all that it wants now."""
+        """Whether a request, in line or not, may have everything that it wants now."""
         place, alone = request.place, request.alone
         if not self.whole.admits(place, alone):
             return False
@@ -88,12 +91,12 @@ class LockSet:
                     return False
             return True
         if alone:
-            return not self._held  # where nobody holds anything, nobody waits before it either
+            return not self._held  # if nothing is held by name, no request waits before it either
         line = self._named_alone
         return not self._held_alone and not (line and line[0].place < place)
 
     def admitted_names(self, names: Iterable[str], place: PlaceInLine, alone: bool) -> list[str]:
-        """Returns those of ``names`` that one who comes now may have, each by itself."""
+        """Returns those of ``names`` that a new request may have, each considered by itself."""
         if not self.whole.admits(place, alone):
             return []
         found = []
@@ -104,7 +107,7 @@ class LockSet:
         return found
 
     def enqueue(self, request: LockRequest) -> None:
-        """Puts a request in line for all that it wants."""
+        """Puts a request in line for each lock that it wants."""
         alone = request.alone
         if request.names is None:
             enter(self.whole.line(alone), request)
@@ -121,7 +124,7 @@ class LockSet:
             group.size += 1
 
     def dequeue(self, request: LockRequest) -> None:
-        """Takes a request out of every line, because it is granted or about to be moved."""
+        """Removes a request from every line, because it is granted or about to be moved."""
         alone = request.alone
         if request.names is None:
             leave(self.whole.line(alone), request)
@@ -138,7 +141,7 @@ class LockSet:
                 del self._groups[key]
 
     def abandon(self, request: LockRequest, woken: list[LockRequest]) -> None:
-        """Takes a request out of every line and wakes those who stood behind it."""
+        """Removes a request from every line, and wakes the requests that it blocked."""
         self.dequeue(request)
         if request.names is None:
             if self.whole.admits(request.place, not request.alone):
@@ -154,7 +157,7 @@ class LockSet:
     # Holding
 
     def hold(self, owner: int, names: Iterable[str] | None, alone: bool) -> None:
-        """Gives locks (None: the level's own) to an owner; they must be admitted."""
+        """Gives locks (None: the level's own) to an owner, to whom they must be admitted."""
         if names is None:
             self.whole.take(owner, alone)
             return
@@ -168,7 +171,7 @@ class LockSet:
             lock.take(owner, alone)
 
     def free(self, owner: int, names: Iterable[str], woken: list[LockRequest]) -> None:
-        """Takes locks that an owner holds by name from it."""
+        """Frees locks that an owner holds by name."""
         for name in names:
             lock = self.locks[name]
             if lock.holder == owner:
@@ -185,7 +188,7 @@ class LockSet:
         self._wake_whole(woken)
 
     def free_whole(self, owner: int, woken: list[LockRequest]) -> None:
-        """Takes the level's own lock from an owner who holds it."""
+        """Frees the level's own lock, which the owner must hold."""
         whole = self.whole
         if whole.holder == owner:
             whole.holder = None
@@ -198,7 +201,7 @@ class LockSet:
                 self._wake_named(False, woken)
 
     def downgrade(self, owner: int, names: Iterable[str], woken: list[LockRequest]) -> None:
-        """Makes locks that an owner holds alone, by name, shared."""
+        """Makes locks that an owner holds alone by name shared."""
         for name in names:
             lock = self.locks[name]
             lock.holder = None
@@ -215,19 +218,19 @@ class LockSet:
         self._wake_named(True, woken)
 
     def waiting_for(self, name: str) -> list[LockRequest]:
-        """Returns those who wait for a lock by its name, in order."""
+        """Returns the requests that wait for a lock by name, in order."""
         lock = self.locks.get(name)
         return lock.waiting() if lock is not None else []
 
     def holds(self, name: str) -> bool:
-        """Whether anyone holds a lock by its name."""
+        """Whether anyone holds a lock by name."""
         lock = self.locks.get(name)
         return lock is not None and lock.mode is not None
 
     def states(self, level: Level) -> Iterator[LockState]:
-        """Returns the locks that are held or awaited, by name.
+        """Returns the locks that are held or waited for, by name.
 
-        The level's own lock comes last, also while any lock is held by name.
+        The level's own lock comes last; it is included while any lock is held by name.
         """
         for name, lock in sorted(self.locks.items()):
             yield _state(level, name, lock)

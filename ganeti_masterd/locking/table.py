@@ -1,23 +1,22 @@
-"""The lock table: who may take, keep and give back which locks. Pure.
+"""The lock table: which owner may take, keep and release which locks. Pure.
 
 Owners are job ids; an owner waits for one request at a time. The rules:
 
-* The cluster lock comes first and goes last. Levels are taken downwards: never
-  at or above a level where the owner holds something. Nothing is taken twice.
-* A request is granted whole or waits holding nothing of it. It waits while it
-  conflicts with a holder or with a request that stands before it; order is
-  priority, then arrival. So nothing deadlocks, and no one is overtaken by what
-  it conflicts with.
-* Sharers are grouped: one who comes late joins the place of those of the same
-  priority who already wait for just the same locks.
-* A lock is a member of its level, or is being made (``Wanted.creating``).
-  Whoever holds a whole level holds the members of the moment of the grant, and
-  keeps everybody else from taking locks of the level that conflict.
+* The cluster lock is taken first and released last. Levels are taken downwards: never
+  at or above a level where the owner already holds something, so nothing is taken twice.
+* A request is granted as a whole; while it waits, it holds none of its locks. It waits
+  while it conflicts with a holder or with a request that is before it in line; requests
+  are ordered by priority, then by arrival. So there are no deadlocks, and no request is
+  overtaken by one that it conflicts with.
+* Sharers are grouped: a new request joins the place of requests with the same
+  priority that already wait to share exactly the same locks.
+* A lock is a member of its level, or is being created (``WantedLocks.creating``).
+  The owner of a whole level holds those that were members when it was granted, and
+  prevents others from taking conflicting locks of the level.
 
-Every operation that frees something returns what came of it for others: a list
-of :class:`Granted` and :class:`LockFailed`, in the order of the lines. Misuse
-raises ``LockError`` and changes nothing. Time comes in as seconds on any clock
-that only goes forward.
+Every operation that frees something returns what this did to other requests: a list
+of :class:`Granted` and :class:`LockFailed`, in the order of waiting. Misuse
+raises ``LockError`` and changes nothing. Times are seconds on any monotonic clock.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ from ganeti_masterd.locking.levels import BGL, Level, LockMode, WantedLocks, loc
 from ganeti_masterd.locking.line import PLACE, LockRequest
 from ganeti_masterd.locking.lockset import LockSet
 
-#: In which order all that is held is released.
+#: The order in which levels are released.
 _LAST_FIRST = tuple(reversed(Level))
 
 
 class LockTable:
-    """All locks of the cluster. See the module for its rules."""
+    """All locks of the cluster. See the module's docstring for the rules."""
 
     def __init__(self) -> None:
         self._levels = [LockSet() for _ in Level]
@@ -62,9 +61,9 @@ class LockTable:
         """Asks for locks at one level.
 
         ``since`` is when the owner began to wait, from which ageing counts. An
-        opportunistic request takes what is free of the members named and never waits.
-        Raises ``LockError`` for a name that isn't a member, and for an order of
-        asking that the rules forbid.
+        opportunistic request takes the free ones of the members named, and never waits.
+        Raises ``LockError`` for a name that isn't a member, and for a request that breaks
+        the rules on order.
         """
         record = self._may_ask(owner, level)
         lockset = self._levels[level]
@@ -73,7 +72,7 @@ class LockTable:
         names = wanted.names
         if names is None:
             if level is Level.CLUSTER:
-                raise LockError(f"The one lock of the cluster level is {BGL}")
+                raise LockError(f"The only lock of the cluster level is {BGL}")
         elif not names:
             return Granted(owner, level, NO_NAMES)
         elif not lockset.members.issuperset(names):
@@ -81,7 +80,7 @@ class LockTable:
             if unknown:
                 raise LockError(f"There is no lock {lock_name(level, min(unknown))}")
             if level is Level.CLUSTER:
-                raise LockError("No lock can be made at the cluster level")
+                raise LockError("No lock can be created at the cluster level")
         request = LockRequest(owner, level, wanted, priority, since)
         request.place = lockset.next_place(priority, names, request.alone)
         if record is None:
@@ -93,7 +92,7 @@ class LockTable:
         return Waiting(owner, level)
 
     def cancel(self, owner: int) -> list[LockOutcome]:
-        """Gives up what the owner waits for, if anything."""
+        """Withdraws the owner's waiting request, if any."""
         record = self._owners.get(owner)
         if record is None or record.request is None:
             return []
@@ -103,9 +102,9 @@ class LockTable:
         return self._wake(self._levels[request.level], woken)
 
     def set_priority(self, owner: int, priority: int, now: float = 0.0) -> list[LockOutcome]:
-        """Moves what the owner waits for, if anything, to the end of another priority.
+        """Moves the owner's waiting request, if any, to the end of the line of a priority.
 
-        Ageing starts anew from there.
+        Its ageing restarts at ``now``.
         """
         request = self._requests.get(owner)
         if request is None:
@@ -117,7 +116,10 @@ class LockTable:
         return self._wake(self._levels[request.level], woken)
 
     def age(self, now: float) -> tuple[list[Aged], list[LockOutcome]]:
-        """Makes those who waited long more urgent; returns who, and what came of it."""
+        """Makes requests that have waited long more urgent.
+
+        Returns the new priorities, and what they did to requests.
+        """
         due = [
             (request, priority)
             for request in self._requests.values()
@@ -134,11 +136,11 @@ class LockTable:
     # Giving back
 
     def release(self, owner: int, level: Level, keep: Collection[str] = ()) -> list[LockOutcome]:
-        """Frees what the owner holds at a level, but for the names in ``keep``.
+        """Frees what the owner holds at a level, except the names in ``keep``.
 
-        One who holds a whole level goes on holding it if that keeps every member
-        that it got with it, else it holds those kept by name from then on. Raises
-        ``LockError`` if the cluster lock would go before others.
+        An owner of a whole level keeps it if ``keep`` has every member that was granted
+        with it; else it holds the names kept, by name, from then on. Raises
+        ``LockError`` if it would release the cluster lock while it holds others.
         """
         record, holding = self._holding(owner, level)
         if record is None or holding is None:
@@ -164,7 +166,7 @@ class LockTable:
         return self._wake(lockset, woken) if woken else []
 
     def release_all(self, owner: int) -> list[LockOutcome]:
-        """Gives up what the owner waits for and frees all that it holds, last taken first."""
+        """Withdraws the owner's request and frees everything it holds, last taken first."""
         outcomes = self.cancel(owner)
         record = self._owners.get(owner)
         if record is not None:
@@ -176,7 +178,7 @@ class LockTable:
     def downgrade(
         self, owner: int, level: Level, names: Iterable[str] | None = None
     ) -> list[LockOutcome]:
-        """Makes what the owner holds alone at a level (None: all of it) shared.
+        """Makes locks that the owner holds alone at a level shared; all if ``names`` is None.
 
         Raises ``LockError`` for a name that isn't held. A whole level is
         downgraded as a whole.
@@ -202,26 +204,26 @@ class LockTable:
     # Members
 
     def add(self, level: Level, names: Iterable[str], owner: int | None = None) -> None:
-        """Makes new members of a level, held alone by ``owner`` if one is given.
+        """Adds new members to a level, held alone by ``owner`` if that is given.
 
-        An owner that holds a name already, because it asked to create it, goes
-        on holding it. This never waits: those who hold the whole level don't hold
-        what comes later. Raises ``LockError`` for a name that is a member or that
+        If the owner already holds a name, because it asked to create it, it keeps
+        it. This never waits, because owners of the whole level don't hold
+        members added later. Raises ``LockError`` for a name that is already a member or that
         another owner holds, and for an owner without the cluster lock.
         """
         new = frozenset(names)
         lockset = self._levels[level]
         if level is Level.CLUSTER:
-            raise LockError("No lock can be made at the cluster level")
+            raise LockError("No lock can be created at the cluster level")
         if new & lockset.members:
             name = min(new & lockset.members)
-            raise LockError(f"There is a lock {lock_name(level, name)} already")
+            raise LockError(f"The lock {lock_name(level, name)} already exists")
         if owner is not None:
             record, holding = self._holding(owner, level)
             if record is None or record.held[Level.CLUSTER] is None:
                 raise LockError(f"Job {owner} doesn't hold the cluster lock")
             if record.request is not None:
-                raise LockError(f"Job {owner} can't make locks while it waits for some")
+                raise LockError(f"Job {owner} can't create locks while it is waiting for some")
             taken = {name for name in new if lockset.holds(name)}
             foreign = taken.difference(holding.named if holding is not None else ())
             if foreign:
@@ -235,10 +237,10 @@ class LockTable:
         lockset.add(new)
 
     def remove(self, owner: int, level: Level, name: str) -> list[LockOutcome]:
-        """Takes a member out of its level, and from its owner, who must hold it alone.
+        """Removes a member from its level; the owner must hold it alone, and loses it.
 
-        Requests that name it fail with a ``LockError`` that says so, but for
-        those that mean to create it.
+        Requests that name it fail with a ``LockError`` that says so, except
+        those that are to create it.
         """
         record, holding = self._holding(owner, level)
         lockset = self._levels[level]
@@ -275,14 +277,14 @@ class LockTable:
         return holding.names() if holding is not None else NO_NAMES
 
     def owned_alone(self, owner: int, level: Level) -> frozenset[str]:
-        """Returns those of them that it holds alone."""
+        """Returns the names of the locks that an owner holds alone at a level."""
         holding = self._holding(owner, level)[1]
         if holding is None:
             return NO_NAMES
         return frozenset(name for name in holding.names() if holding.alone(name))
 
     def waits(self, owner: int) -> Level | None:
-        """Returns the level at which an owner waits, None if it doesn't."""
+        """Returns the level at which an owner waits; None if it doesn't."""
         request = self._requests.get(owner)
         return request.level if request is not None else None
 
@@ -292,9 +294,9 @@ class LockTable:
         return len(self._requests)
 
     def states(self) -> Iterator[LockState]:
-        """Returns each lock that is held or awaited, by level.
+        """Returns each lock that is held or waited for, by level.
 
-        A level's own lock is there too while any lock of the level is held by name.
+        A level's own lock is included while any lock of the level is held by name.
         """
         for level in Level:
             yield from self._levels[level].states(level)
@@ -308,7 +310,7 @@ class LockTable:
                 raise LockError(f"Job {owner} asks for {level.label} before the cluster lock")
             return None
         if record.request is not None:
-            raise LockError(f"Job {owner} waits for locks already")
+            raise LockError(f"Job {owner} is already waiting for locks")
         held = record.held
         if held[Level.CLUSTER] is None and level is not Level.CLUSTER:
             raise LockError(f"Job {owner} asks for {level.label} before the cluster lock")
@@ -381,4 +383,4 @@ class LockTable:
 
     @staticmethod
     def _not_held(owner: int, level: Level, name: str) -> LockError:
-        return LockError(f"Job {owner} doesn't hold {lock_name(level, name)} as it must")
+        return LockError(f"Job {owner} doesn't hold {lock_name(level, name)} as required")

@@ -1,6 +1,6 @@
-"""Metrics and status over HTTP: what the daemon does, for Prometheus and for people.
+"""Metrics and status over HTTP, for Prometheus and for people.
 
-Read only. Events feed the counts (``jobs``, ``activity``), a scrape reads the
-rest (``readings``), ``declarations`` is the table of all metrics, ``pages`` and
-``service`` serve them. Nothing here is imported unless it is asked for.
+Read only. Counters are updated by events (``jobs``, ``activity``), all other metrics are
+read at each scrape (``readings``), ``declarations`` is the table of all metrics, ``pages``
+and ``service`` serve them. Nothing here is imported unless monitoring is configured.
 """

@@ -1,4 +1,4 @@
-"""What happened, counted from events: calls to nodes, requests, waits for locks, commits."""
+"""Counters fed by events: calls to nodes, requests, waits for locks, commits."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ganeti_masterd.monitoring import declarations as metrics
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.tallies import Counter, Histogram
 
-#: Values of the label ``outcome``; ``gone`` is a client that did not wait for its answer.
+#: Values of the label ``outcome``; ``gone`` means that the client disconnected before the answer.
 OK, ERROR, GONE = "ok", "error", "gone"
 
 _GONE = CancelledError.__name__
 
 
 class Activity:
-    """Observes the daemon's events from :meth:`begin` to :meth:`end`.
+    """Counts the daemon's events from :meth:`begin` to :meth:`end`.
 
-    ``reactor_latency`` is fed by whoever measures it.
+    ``reactor_latency`` is not fed by events; see :class:`.latency.ReactorLatency`.
     """
 
     def __init__(self, events: Events, jobs: JobMetrics) -> None:
@@ -49,7 +49,7 @@ class Activity:
         self._rows = Counter(metrics.ROWS)
 
     def begin(self) -> None:
-        """Counts the jobs that are there and observes whatever happens from now on."""
+        """Counts the jobs in the queue, and observes events from now on."""
         self._jobs.begin()
         observers: list[tuple[type[Any], Callable[[Any], object]]] = [
             (JobChanged, self._jobs.changed),
@@ -62,12 +62,12 @@ class Activity:
         self._ends = [self._events.subscribe(kind, observer) for kind, observer in observers]
 
     def end(self) -> None:
-        """Observes nothing any more."""
+        """Stops observing."""
         while self._ends:
             self._ends.pop()()
 
     def collect(self) -> Iterator[Metric]:
-        """Yields all that was counted."""
+        """Yields the metrics."""
         yield from self._jobs.collect()
         for counter in (
             self._node_calls,

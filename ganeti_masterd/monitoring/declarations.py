@@ -1,7 +1,7 @@
 """The table of all metrics: name, kind, meaning and labels.
 
-Where ganeti/prometheus-ganeti-exporter has a metric, its name and labels are
-kept. No label ever holds a job's id or text that a client chose: the number
+Metrics that ganeti/prometheus-ganeti-exporter has too keep its names and labels. No
+label value is a job's id or a text chosen by a client, so the number
 of time series is bounded by the cluster and by the code.
 """
 
@@ -18,9 +18,9 @@ MetricKind = Literal["counter", "gauge", "histogram"]
 #: Values of a metric's labels, in the declared order.
 MetricKey = tuple[str, ...]
 
-#: Upper bounds in seconds, for what takes from milliseconds to an hour.
+#: Upper bounds in seconds, for durations from milliseconds to an hour.
 LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
-#: Upper bounds in seconds, for what should be over at once.
+#: Upper bounds in seconds, for durations that should be short.
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 
@@ -34,7 +34,7 @@ class Declared(Struct, frozen=True):
     bounds: tuple[float, ...] = ()
 
     def family(self, values: Mapping[MetricKey, float]) -> Metric:
-        """Returns a counter or gauge with its values by label values."""
+        """Returns the counter or gauge, given its values by label values."""
         if self.kind == "counter":
             counts = CounterMetricFamily(self.name, self.text, labels=self.labels)
             for key, value in values.items():
@@ -77,10 +77,10 @@ INSTANCES = _gauge(
     "ganeti_cluster_instance_count", "Instances of the cluster, running or not.", "cluster"
 )
 PRIMARIES = _gauge(
-    "ganeti_node_pinst_cnt", "Instances whose primary node it is.", "cluster", "node"
+    "ganeti_node_pinst_cnt", "Instances whose primary node this is.", "cluster", "node"
 )
 SECONDARIES = _gauge(
-    "ganeti_node_sinst_cnt", "Instances that have a secondary node there.", "cluster", "node"
+    "ganeti_node_sinst_cnt", "Instances whose secondary node this is.", "cluster", "node"
 )
 
 # Jobs

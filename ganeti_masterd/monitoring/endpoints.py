@@ -1,4 +1,4 @@
-"""Where to listen: Twisted's endpoint strings, local unless they say otherwise."""
+"""Where to listen: Twisted's endpoint strings, bound to loopback by default."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 
-#: Where each kind of endpoint listens that would be open to the network without a word.
+#: The loopback address for each kind of endpoint that by default listens on all interfaces.
 _LOOPBACK = {"tcp": "127.0.0.1", "ssl": "127.0.0.1", "tcp6": r"\:\:1"}
 
 
 def local(text: str) -> str:
-    """Returns a server endpoint string that is bound to loopback where it names no interface.
+    """Returns a server endpoint string that is bound to loopback if it names no interface.
 
-    ``tcp:9100`` becomes ``tcp:9100:interface=127.0.0.1``. Raises ``ValueError`` for a text
-    that is no server endpoint. Nothing listens yet.
+    ``tcp:9100`` becomes ``tcp:9100:interface=127.0.0.1``. Raises ``ValueError`` if the text
+    isn't a server endpoint. Doesn't start listening.
     """
     parts = re.split(r"(?<!\\):", text)
     address = _LOOPBACK.get(parts[0])
     if address is not None and not any(part.startswith("interface=") for part in parts):
         text = f"{text}:interface={address}"
-    unused: Any = None  # the reactor, which is only kept
+    unused: Any = None  # the reactor, which isn't used until something listens
     try:
         serverFromString(unused, text)
-    except Exception as error:  # whatever the endpoint's parser stumbles over
+    except Exception as error:  # the parsers of endpoints raise anything
         raise ValueError(f"{text!r} is not a server endpoint of Twisted: {error}") from None
     return text

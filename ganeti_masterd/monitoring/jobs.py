@@ -1,6 +1,6 @@
-"""What became of jobs: counts by status, ends by opcode, waits and run times.
+"""Metrics of jobs: counts by status, ends by opcode, waits and run times.
 
-Counts follow the events, so that a scrape looks at no job.
+They are updated by events, so that a scrape needn't look at any job.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ STATUSES = (
     STATUS_ERROR,
 )
 
-#: The label of opcodes and errors that Ganeti doesn't know, from files of others.
+#: The label value for opcodes and errors unknown to Ganeti, from other programs' job files.
 UNKNOWN = "unknown"
 
 
 class JobMetrics:
-    """Counts jobs. ``jobs`` is the queue's published jobs, looked at for one job at a time.
+    """Counts jobs. ``jobs`` are the queue's published jobs, used to look up single ones.
 
-    :meth:`begin` counts those that are there; from then on every event must come in.
+    :meth:`begin` counts those in the queue; from then on it must be given every event.
     """
 
     def __init__(self, jobs: Mapping[int, Job]) -> None:
@@ -62,12 +62,12 @@ class JobMetrics:
         self._opcode_runs = Histogram(metrics.OPCODE_RUN)
 
     def begin(self) -> None:
-        """Counts the jobs that are in the queue now: the only look at all of them."""
+        """Counts the jobs that are in the queue now; only this iterates over all of them."""
         found = Multiset(job.status for job in self._jobs.values())
         self.by_status = {status: found[status] for status in STATUSES}
 
     def changed(self, event: JobChanged) -> None:
-        """Takes in that a job is new or its status changed."""
+        """Records that a job is new or its status changed."""
         if event.before is None:
             self._submitted.add()
         else:
@@ -82,19 +82,19 @@ class JobMetrics:
             self._end(job, event.after)
 
     def archived(self, event: JobArchived) -> None:
-        """Takes in that a job left the queue."""
+        """Records that a job left the queue."""
         self.by_status[event.status] -= 1
         self._archived.add()
 
     def collect(self) -> Iterator[Metric]:
-        """Yields all but the counts by status, which need the cluster's name."""
+        """Yields all metrics except the counts by status, which need the cluster's name."""
         for counter in (self._submitted, self._ended, self._archived, self._errors):
             yield counter.family()
         for histogram in (self._waits, self._runs, self._opcode_runs):
             yield histogram.family()
 
     def _began(self, job: Job) -> None:
-        # Between two opcodes a job is queued as well: that is no start of the job.
+        # A job is queued again between two opcodes; only the first start is the job's.
         if not job.ops[0].finished and job.received_timestamp and job.start_timestamp:
             self._waits.observe(_seconds(job.received_timestamp, job.start_timestamp))
 
@@ -107,7 +107,7 @@ class JobMetrics:
                 took = _seconds(op.exec_timestamp, op.end_timestamp)
                 self._opcode_runs.observe(took, _op_id(op.input))
         if status == STATUS_ERROR:
-            # The opcodes after the one that failed have an error too, which says only that.
+            # The opcodes after the one that failed have errors too, which only say so.
             failed = next(op for op in job.ops if op.status == STATUS_ERROR)
             self._errors.add(_error_class(failed.result))
 
@@ -122,7 +122,7 @@ def _op_id(values: Mapping[str, Any]) -> str:
 
 
 def _error_class(result: Any) -> str:
-    """Returns the class of an error as it travels: ``[class, args]``."""
+    """Returns the class of an encoded error, ``[class, args]``."""
     match result:
         case [str() as name, *_] if name in ERRORS:
             return name

@@ -1,4 +1,4 @@
-"""How late the reactor is: the time by which a timer of its own runs after it was due."""
+"""The reactor's latency: how late a timer runs after it was due."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from ganeti_masterd.timing import Timer, Timers
 
-#: How often to measure, seconds.
+#: Seconds between measurements.
 INTERVAL = 1.0
 
 
 class ReactorLatency:
-    """Measures each second and tells ``observe``, in seconds; ``last`` is the latest figure."""
+    """Measures each second and calls ``observe`` with the latency; ``last`` is the last value."""
 
     def __init__(self, timers: Timers, observe: Callable[[float], object]) -> None:
         self._timers = timers
@@ -20,12 +20,12 @@ class ReactorLatency:
         self.last = 0.0
 
     def begin(self) -> None:
-        """Measures from now on."""
+        """Starts measuring."""
         due = self._timers.seconds() + INTERVAL
         self._timer = self._timers.later(INTERVAL, self._measure, due)
 
     def end(self) -> None:
-        """Measures no more."""
+        """Stops measuring."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

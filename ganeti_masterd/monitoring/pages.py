@@ -20,14 +20,14 @@ WebPage = tuple[int, str, bytes]
 
 
 class ReadOnly(Resource):
-    """A page that is what ``make`` returns, and has no pages below it."""
+    """A page with the content that ``make`` returns, and without child pages."""
 
     def __init__(self, make: Callable[[], WebPage]) -> None:
         super().__init__()
         self._make = make
 
     def render(self, request: Request) -> bytes:
-        """Answers GET and HEAD; any other method is not allowed (405)."""
+        """Answers GET and HEAD; answers any other method with 405."""
         if request.method in (b"GET", b"HEAD"):
             code, kind, content = self._make()
         else:
@@ -42,12 +42,12 @@ class ReadOnly(Resource):
         return content
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        """Nothing is below a page."""
+        """Returns a page that answers 404, because a page has no children."""
         return ReadOnly(_nothing_here)
 
 
 def pages(registry: CollectorRegistry, status: Callable[[], Status]) -> Resource:
-    """Returns the root of all pages; it has none of its own."""
+    """Returns the root of all pages, which isn't a page itself."""
     root = ReadOnly(_nothing_here)
     root.putChild(
         b"metrics",

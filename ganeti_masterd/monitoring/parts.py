@@ -1,4 +1,4 @@
-"""The parts of the daemon that monitoring looks at, and as how little it sees them."""
+"""The interfaces of the daemon's parts that monitoring uses, reduced to what it needs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ganeti_masterd.timing import Timers
 
 
 class MonitoredJournal(Protocol):
-    """The journal and the files that follow it; a fault is None where there is none."""
+    """The journal and the files written from it. A fault is None if there is none."""
 
     @property
     def backlog(self) -> int:
-        """Rows that the files don't hold yet."""
+        """How many rows are not written to the files yet."""
 
     @property
     def fault(self) -> str | None:
@@ -46,15 +46,15 @@ class MonitoredPool(Protocol):
 
     @property
     def limit(self) -> int:
-        """The most threads that there may be."""
+        """The most threads that the pool may have."""
 
     @property
     def busy(self) -> int:
-        """How many threads are at work."""
+        """How many threads are working."""
 
 
 class Parts(Struct, frozen=True):
-    """What is watched; ``listeners`` and ``pools`` by the names that their labels get."""
+    """The parts to monitor; the keys of ``listeners`` and ``pools`` are used as labels."""
 
     events: Events
     timers: Timers

@@ -1,4 +1,4 @@
-"""What a scrape reads off the daemon's parts: the gauges, and counts that others keep."""
+"""Metrics that are read from the daemon's parts at each scrape: gauges and some counters."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ganeti_masterd.replication.standing import CandidateStanding
 
 
 class Readings:
-    """Reads at each scrape; what it costs doesn't grow with the number of jobs."""
+    """Reads metrics at each scrape, at a cost that doesn't depend on the number of jobs."""
 
     def __init__(self, parts: Parts, jobs: JobMetrics) -> None:
         self._parts = parts
         self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
-        """Yields everything that is read rather than counted."""
+        """Yields the metrics."""
         yield metrics.INFO.family({(__version__,): 1})
         yield from self._cluster()
         yield from self._queue()

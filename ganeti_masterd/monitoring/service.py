@@ -1,4 +1,4 @@
-"""Monitoring as a whole: observes, measures, and serves the pages until it is closed."""
+"""The monitoring service: observes events, measures, and serves the pages until it is closed."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from ganeti_masterd.monitoring.status import StatusReport
 
 log = Logger()
 
-#: The most connections at a time; past it new ones are closed at once.
+#: The most connections at a time; further ones are closed at once.
 MAX_CONNECTIONS = 32
-#: Seconds after which a connection is closed on which nothing comes.
+#: Seconds without data after which a connection is closed.
 IDLE_TIMEOUT = 60
 
 
 class Monitoring:
-    """Watches the daemon's ``parts`` and serves what it sees on ``endpoint``.
+    """Monitors the daemon's ``parts`` and serves metrics and status on ``endpoint``.
 
-    ``name`` is the endpoint as the operator wrote it, for messages.
+    ``name`` is the endpoint's string as configured, for messages.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class Monitoring:
         registry.register(Readings(parts, jobs))
         ProcessCollector(registry=registry)
         status = StatusReport(parts, jobs, self._latency, parts.timers.now())
-        #: What serves a connection; for tests without a port.
+        #: Serves a connection; public so that tests need no port.
         self.factory = _Bounded(_site(pages(registry, status), reactor))
         self._endpoint = endpoint
         self._name = name
         self._port: IListeningPort | None = None
 
     def start(self) -> Deferred[None]:
-        """Observes from now on, and listens; call it once the queue holds the jobs found on disk.
+        """Starts observing and listening; called once the queue has the jobs found on disk.
 
-        Fires when it listens; fails with ``GenericError``.
+        Fires when it is listening; fails with ``GenericError`` if it can't listen.
         """
         self._activity.begin()
         self._latency.begin()
@@ -71,7 +71,7 @@ class Monitoring:
         return listening.addCallbacks(self._listening, self._not_listening)
 
     def close(self) -> Deferred[None]:
-        """Observes and listens no more, drops the connections; fires when the port is closed."""
+        """Stops observing and listening, drops connections; fires when the port is closed."""
         self._activity.end()
         self._latency.end()
         self.factory.drop()
@@ -93,7 +93,7 @@ class Monitoring:
 
 
 class _WithoutBody(Request):
-    """A request whose body, which no page reads, is dropped as it comes in."""
+    """A request whose body is discarded as it arrives, because no page reads it."""
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
@@ -103,7 +103,7 @@ class _WithoutBody(Request):
 
 
 class _Site(Site):
-    """A site whose requests are logged only for who debugs."""
+    """A site whose requests are logged only at the debug level."""
 
     noisy = False
     requestFactory = _WithoutBody
@@ -122,7 +122,7 @@ def _site(root: Resource, reactor: IReactorTime) -> _Site:
 
 
 class _Bounded(WrappingFactory):
-    """Lets no more than :data:`MAX_CONNECTIONS` in, and can drop all."""
+    """Accepts no more than :data:`MAX_CONNECTIONS` connections, and can drop all of them."""
 
     noisy = False
 
@@ -132,6 +132,6 @@ class _Bounded(WrappingFactory):
         return super().buildProtocol(cast(IAddress, addr))
 
     def drop(self) -> None:
-        """Ends every connection at once."""
+        """Aborts every connection."""
         for protocol in list(self.protocols):
             protocol.transport.abortConnection()

@@ -12,7 +12,7 @@ from ganeti_masterd.replication.standing import CandidateStanding
 
 
 class QueueStatus(Struct, frozen=True):
-    """The job queue: ``jobs`` counts those that aren't archived, by status."""
+    """The job queue; ``jobs`` is how many jobs that aren't archived have each status."""
 
     jobs: dict[str, int]
     last_id: int
@@ -23,7 +23,7 @@ class QueueStatus(Struct, frozen=True):
 
 
 class SocketStatus(Struct, frozen=True):
-    """A LUXI socket: clients connected, the most there may be, messages received so far."""
+    """A LUXI socket: clients connected, their limit, and messages received since the start."""
 
     connections: int
     limit: int
@@ -31,7 +31,11 @@ class SocketStatus(Struct, frozen=True):
 
 
 class JournalStatus(Struct, frozen=True):
-    """Rows that the files don't hold yet; why the last commit, or the files, can't be written."""
+    """The journal.
+
+    ``backlog`` is how many rows are not written to the files yet. ``fault`` is why the last
+    commit failed, ``files_fault`` why the files can't be written, None if they can.
+    """
 
     backlog: int
     fault: str | None
@@ -39,23 +43,24 @@ class JournalStatus(Struct, frozen=True):
 
 
 class ReplicaStatus(Struct, frozen=True):
-    """A master candidate: whether it holds all that was sent, and how many files wait for it."""
+    """A master candidate: whether it is up to date, and how many files are waiting to be sent."""
 
     current: bool
     waiting: int
 
 
 class PoolStatus(Struct, frozen=True):
-    """A thread pool: threads at work, and the most there may be."""
+    """A thread pool: threads that are working, and their limit."""
 
     busy: int
     limit: int
 
 
 class Status(Struct, frozen=True):
-    """What ``/status`` shows. Times are seconds: ``since`` and ``now`` of the epoch.
+    """What ``/status`` shows. ``since`` and ``now`` are seconds since the epoch.
 
-    ``faults`` are sentences, none for a daemon that is healthy.
+    ``since`` is when the daemon started. ``faults`` are sentences; empty if it is healthy.
+    ``reactor_latency`` is in seconds.
     """
 
     version: str
@@ -77,19 +82,19 @@ class Status(Struct, frozen=True):
 
 
 def faults(parts: Parts) -> list[str]:
-    """Returns what keeps the daemon from doing its work, in sentences."""
+    """Returns the reasons why the daemon can't do its work, as sentences."""
     found = []
     if parts.queue.closing:
-        found.append("The daemon stops: no job begins any more")
+        found.append("The daemon is stopping: no more jobs are started")
     elif parts.queue.runner is None:
-        found.append("The daemon starts: no job runs yet")
+        found.append("The daemon is starting: no jobs run yet")
     if parts.journal.fault is not None:
         found.append(f"Commits fail: {parts.journal.fault}")
     return found
 
 
 class StatusReport:
-    """Makes a :class:`Status` whenever it is asked to; ``since`` is when the daemon began."""
+    """Makes a :class:`Status` when called; ``since`` is when the daemon started (epoch)."""
 
     def __init__(
         self, parts: Parts, jobs: JobMetrics, latency: ReactorLatency, since: float
@@ -100,7 +105,7 @@ class StatusReport:
         self._since = since
 
     def __call__(self) -> Status:
-        """Returns the status of now."""
+        """Returns the current status."""
         parts = self._parts
         snapshot, queue = parts.snapshot(), parts.queue
         return Status(

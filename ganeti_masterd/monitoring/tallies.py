@@ -1,7 +1,7 @@
-"""Counters and histograms as plain numbers, which become metrics when they are asked for.
+"""Counters and histograms as plain numbers, which are made into metrics at a scrape.
 
-Pure; one thread. prometheus-client's own take a lock and a look-up for each
-label: ten times the cost, on the path of every job. They also show the time
+Pure; for one thread. prometheus-client's own take a lock and look up each
+label, which costs ten times as much on the path of every job. They also export the time
 at which each series began, unless a global switch is set.
 """
 
@@ -16,7 +16,7 @@ from ganeti_masterd.monitoring.declarations import Declared, MetricKey
 
 
 class Counter:
-    """How often something happened, by the values of the labels. Without labels it begins at 0."""
+    """Counts events by label values. Without labels it exists from the start, with value 0."""
 
     __slots__ = ("declared", "values")
 
@@ -25,16 +25,16 @@ class Counter:
         self.values: dict[MetricKey, float] = {} if declared.labels else {(): 0}
 
     def add(self, *key: str, by: float = 1) -> None:
-        """Counts ``by`` more."""
+        """Adds ``by`` to the series with the label values ``key``."""
         self.values[key] = self.values.get(key, 0) + by
 
     def family(self) -> Metric:
-        """Returns it as prometheus-client has it."""
+        """Returns the metric as prometheus-client's type."""
         return self.declared.family(self.values)
 
 
 class _Series:
-    """One series of a histogram: the sum, and how many fell into each bucket alone."""
+    """One series of a histogram: the sum, and the count of each bucket (not cumulative)."""
 
     __slots__ = ("buckets", "total")
 
@@ -44,7 +44,7 @@ class _Series:
 
 
 class Histogram:
-    """How long things took, by the values of the labels. Without labels it begins empty."""
+    """Durations by label values. Without labels it exists from the start, empty."""
 
     __slots__ = ("_series", "declared")
 
@@ -55,7 +55,7 @@ class Histogram:
             self._series[()] = _Series(len(declared.bounds))
 
     def observe(self, seconds: float, *key: str) -> None:
-        """Takes one in; a negative time, after the clock was set back, counts as 0."""
+        """Adds a duration; a negative one, after the clock was set back, counts as 0."""
         series = self._series.get(key)
         bounds = self.declared.bounds
         if series is None:
@@ -65,7 +65,7 @@ class Histogram:
         series.total += seconds
 
     def family(self) -> Metric:
-        """Returns it as prometheus-client has it."""
+        """Returns the metric as prometheus-client's type."""
         declared = self.declared
         family = HistogramMetricFamily(declared.name, declared.text, labels=declared.labels)
         names = [*map(floatToGoString, declared.bounds), "+Inf"]

@@ -1,8 +1,8 @@
-"""Opcodes: typed declarations, validation on the way in, and what to show of them.
+"""Opcodes: typed declarations, validation of submitted ones, and their summaries.
 
 One module for each domain declares its opcodes; ``OPCODES`` has them all by
-name. ``decode_opcode`` is the door for what clients submit. Nothing here does
-what an opcode says: that is a logical unit's work.
+name. ``decode_opcode`` checks what clients submit. Nothing here executes an opcode: that
+is the work of its logical unit.
 """
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode

@@ -21,7 +21,7 @@ class BackupPrepare(InstanceOpcode, tag="OP_BACKUP_PREPARE", frozen=True, kw_onl
 class BackupExport(InstanceOpcode, tag="OP_BACKUP_EXPORT", frozen=True, kw_only=True):
     """Exports an instance to a node, or to another cluster.
 
-    The result is whether the end went well, and for each disk whether it was exported.
+    The result is whether the export could be finalised, and for each disk whether it was exported.
     """
 
     HOOKS = Hooks("instance-export", "INSTANCE")

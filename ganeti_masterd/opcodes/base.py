@@ -1,7 +1,7 @@
-"""What every opcode is: parameters that all have, and facts of its class.
+"""The base of all opcodes: the common parameters, and facts that each class states.
 
 An opcode is a frozen value. Its own parameters are the fields of its class;
-their types are in ``types``. What it *does* is a logical unit's affair.
+their types are in ``types``. What it *does* is implemented by its logical unit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ganeti_masterd.opcodes.types import Dependency, Priority, Reason
 
 
 class Hooks(Struct, frozen=True):
-    """Where an opcode's hooks lie (``hooks/PATH-pre.d``) and what they are about."""
+    """Which hooks an opcode runs (those in ``hooks/PATH-pre.d``), and on what kind of object."""
 
     path: str
     object_type: str
@@ -26,14 +26,13 @@ class Opcode(
 ):
     """An operation on the cluster, with its parameters.
 
-    ``dry_run`` stops before anything changes. ``debug_level`` is 0 or more.
+    ``dry_run`` stops before anything is changed. ``debug_level`` is 0 or more.
     ``priority`` is -20 (most urgent) to 19. ``depends`` are the jobs to wait
-    for. ``reason`` is the trail of [source, text, nanoseconds] of whoever
-    asked.
+    for. ``reason`` is a trail of [source, text, nanoseconds] that says who asked for
+    the operation and why.
 
-    Facts of a class: ``HOOKS`` (null: it runs none), ``SUMMARY`` (the
-    parameter that stands in its one-line summary), ``RESULT`` (the type that
-    its result has).
+    Each class states ``HOOKS`` (None if it runs no hooks), ``SUMMARY`` (the
+    parameter shown in its one-line summary) and ``RESULT`` (the type of its result).
     """
 
     HOOKS: ClassVar[Hooks | None] = None
@@ -53,7 +52,7 @@ class Opcode(
         return str(self.__struct_config__.tag)
 
     def __repr__(self) -> str:
-        # Parameters may be secret, and a repr ends up in logs.
+        # Without parameters, which may be secret: a repr ends up in logs.
         return f"<{self.op_id}>"
 
 

@@ -1,4 +1,4 @@
-"""Checks of values for which msgspec has no type. Each is a pure yes or no."""
+"""Predicates for parameter values that msgspec's types can't describe. Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from msgspec import Meta, ValidationError, convert
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 NonNegativeInt = Annotated[int, Meta(ge=0)]
 
-#: Parameters of a NIC, by name; null is "as the cluster has it".
+#: Parameters of a NIC, by name; None stands for the cluster's default.
 NicParams = dict[
     Literal["bridge", "ip", "link", "mac", "mode", "name", "network", "vlan"], str | None
 ]
-#: Parameters of a disk: Ganeti's own, and any that an external storage provider knows.
+#: Parameters of a disk: Ganeti's own, and those of an external storage provider.
 DiskParams = dict[NonEmptyStr, NonEmptyStr | int]
 
 _AnyAction = Literal["add", "attach", "detach", "modify", "remove"]
-#: What the two-part form can do by name; there, an index means "modify".
+#: Actions of the two-part form; an index in their place means "modify".
 _OldAction = Literal["add", "attach", "detach", "remove"] | NonNegativeInt
 
 _NIC_CHANGES = {
@@ -52,17 +52,17 @@ def is_ipv6_network(value: str) -> bool:
 
 
 def is_list_of_nic_changes(value: tuple[tuple[Any, ...], ...]) -> bool:
-    """Whether these are changes to NICs, all of them in the same of the two forms."""
+    """Whether these are changes to NICs, all in the three-part or all in the two-part form."""
     return _all_of_one_form(value, _NIC_CHANGES)
 
 
 def is_list_of_disk_changes(value: tuple[tuple[Any, ...], ...]) -> bool:
-    """Whether these are changes to disks, all of them in the same of the two forms."""
+    """Whether these are changes to disks, all in the three-part or all in the two-part form."""
     return _all_of_one_form(value, _DISK_CHANGES)
 
 
 def is_list_of_recreated_disks(value: tuple[Any, ...]) -> bool:
-    """Whether these are disk indices, or disk indices each with new parameters."""
+    """Whether these are all disk indices, or all disk indices with new parameters."""
     return _is(value, tuple[NonNegativeInt, ...]) or _is(
         value, tuple[tuple[NonNegativeInt, DiskParams], ...]
     )

@@ -29,20 +29,20 @@ class ClusterPostInit(Opcode, tag="OP_CLUSTER_POST_INIT", frozen=True, kw_only=T
 
 
 class ClusterDestroy(Opcode, tag="OP_CLUSTER_DESTROY", frozen=True, kw_only=True):
-    """Ends an empty cluster; the result is the master node's uuid."""
+    """Destroys an empty cluster; the result is the master node's uuid."""
 
     HOOKS = Hooks("cluster-destroy", "CLUSTER")
     RESULT = NonEmptyStr
 
 
 class ClusterQuery(Opcode, tag="OP_CLUSTER_QUERY", frozen=True, kw_only=True):
-    """Tells the cluster's version, parameters and policies."""
+    """Returns the cluster's version, parameters and policies."""
 
     RESULT = ParamValues
 
 
 class ClusterConfigQuery(Opcode, tag="OP_CLUSTER_CONFIG_QUERY", frozen=True, kw_only=True):
-    """Tells single values of the cluster, in the order of the fields asked for."""
+    """Returns single values of the cluster, in the order of the fields asked for."""
 
     RESULT = list[Any]
 
@@ -60,7 +60,7 @@ class ClusterRename(Opcode, tag="OP_CLUSTER_RENAME", frozen=True, kw_only=True):
 
 
 class ClusterSetParams(Opcode, tag="OP_CLUSTER_SET_PARAMS", frozen=True, kw_only=True):
-    """Changes the parameters of the cluster; one that is null stays as it is."""
+    """Changes the cluster's parameters; leaves those that are null as they are."""
 
     HOOKS = Hooks("cluster-modify", "CLUSTER")
     RESULT = JobsResult | None

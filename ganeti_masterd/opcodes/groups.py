@@ -11,7 +11,7 @@ from ganeti_masterd.opcodes.types import AllocPolicy, ObjectNames, ParamsByTempl
 
 
 class GroupAdd(Opcode, tag="OP_GROUP_ADD", frozen=True, kw_only=True):
-    """Makes a node group."""
+    """Adds a node group."""
 
     HOOKS = Hooks("group-add", "GROUP")
     SUMMARY = "group_name"
@@ -38,7 +38,7 @@ class GroupAssignNodes(Opcode, tag="OP_GROUP_ASSIGN_NODES", frozen=True, kw_only
 
 
 class GroupSetParams(Opcode, tag="OP_GROUP_SET_PARAMS", frozen=True, kw_only=True):
-    """Changes a node group; the result lists what has changed."""
+    """Changes a node group's parameters; the result lists what changed."""
 
     HOOKS = Hooks("group-modify", "GROUP")
     SUMMARY = "group_name"

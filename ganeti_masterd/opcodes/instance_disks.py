@@ -28,7 +28,7 @@ class InstanceDeactivateDisks(
 
 
 class InstanceGrowDisk(InstanceOpcode, tag="OP_INSTANCE_GROW_DISK", frozen=True, kw_only=True):
-    """Grows a disk by an amount of MiB, or to it (absolute)."""
+    """Grows a disk by amount MiB, or to amount MiB if absolute is set."""
 
     HOOKS = Hooks("disk-grow", "INSTANCE")
 
@@ -42,7 +42,7 @@ class InstanceGrowDisk(InstanceOpcode, tag="OP_INSTANCE_GROW_DISK", frozen=True,
 class InstanceRecreateDisks(
     InstanceOpcode, tag="OP_INSTANCE_RECREATE_DISKS", frozen=True, kw_only=True
 ):
-    """Makes lost disks of an instance anew (none given: all), empty."""
+    """Recreates lost disks of an instance as empty ones; all of them if no disks are given."""
 
     HOOKS = Hooks("instance-recreate-disks", "INSTANCE")
 

@@ -26,7 +26,7 @@ class InstanceFailover(InstanceOpcode, tag="OP_INSTANCE_FAILOVER", frozen=True, 
 class InstanceMigrate(InstanceOpcode, tag="OP_INSTANCE_MIGRATE", frozen=True, kw_only=True):
     """Moves an instance to another node while it runs.
 
-    live is the old way to say mode; giving both is an error of the job.
+    live is the older parameter for mode; a job with both fails.
     """
 
     HOOKS = Hooks("instance-migrate", "INSTANCE")

@@ -1,4 +1,4 @@
-"""Opcodes of an instance's life: made, changed, started, stopped, removed."""
+"""Opcodes that create, change, start, stop and remove instances."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ganeti_masterd.opcodes.types import (
 
 
 class InstanceCreate(Opcode, tag="OP_INSTANCE_CREATE", frozen=True, kw_only=True):
-    """Makes an instance: new, from an export, or from another cluster (mode).
+    """Creates an instance: a new one, from an export, or from another cluster (see mode).
 
     The result lists the names of its nodes. Times are in seconds, sizes in MiB.
     """
@@ -85,9 +85,9 @@ class InstanceCreate(Opcode, tag="OP_INSTANCE_CREATE", frozen=True, kw_only=True
 
 
 class InstanceMultiAlloc(Opcode, tag="OP_INSTANCE_MULTI_ALLOC", frozen=True, kw_only=True):
-    """Finds nodes for many instances at once and submits the jobs that make them.
+    """Finds nodes for many instances at once and submits the jobs that create them.
 
-    Each of instances is an OP_INSTANCE_CREATE, looked at when the job runs.
+    Each item of instances is an OP_INSTANCE_CREATE, which is checked when the job runs.
     """
 
     RESULT = AllocatedResult
@@ -119,7 +119,7 @@ class InstanceRemove(InstanceOpcode, tag="OP_INSTANCE_REMOVE", frozen=True, kw_o
 
 
 class InstanceRename(InstanceOpcode, tag="OP_INSTANCE_RENAME", frozen=True, kw_only=True):
-    """Gives an instance that is down a new name; the result is that name."""
+    """Renames an instance that is down; the result is the new name."""
 
     HOOKS = Hooks("instance-rename", "INSTANCE")
     SUMMARY = None
@@ -131,7 +131,7 @@ class InstanceRename(InstanceOpcode, tag="OP_INSTANCE_RENAME", frozen=True, kw_o
 
 
 class InstanceStartup(InstanceOpcode, tag="OP_INSTANCE_STARTUP", frozen=True, kw_only=True):
-    """Starts an instance; the parameters given hold for this start only."""
+    """Starts an instance; hvparams and beparams apply to this start only."""
 
     HOOKS = Hooks("instance-start", "INSTANCE")
 
@@ -167,7 +167,7 @@ class InstanceReboot(InstanceOpcode, tag="OP_INSTANCE_REBOOT", frozen=True, kw_o
 
 
 class InstanceSetParams(InstanceOpcode, tag="OP_INSTANCE_SET_PARAMS", frozen=True, kw_only=True):
-    """Changes an instance, its NICs, its disks or its template; the result lists what changed."""
+    """Changes an instance, its NICs, disks or disk template; the result lists what changed."""
 
     HOOKS = Hooks("instance-modify", "INSTANCE")
     RESULT = list[tuple[NonEmptyStr, Any]]
@@ -201,7 +201,7 @@ class InstanceSetParams(InstanceOpcode, tag="OP_INSTANCE_SET_PARAMS", frozen=Tru
 
 
 class InstanceQueryData(Opcode, tag="OP_INSTANCE_QUERY_DATA", frozen=True, kw_only=True):
-    """Tells all about instances (none: all), with live data unless static."""
+    """Returns all about instances (all if none are given), with live data unless static is set."""
 
     RESULT = dict[str, ParamValues]
 
@@ -211,6 +211,6 @@ class InstanceQueryData(Opcode, tag="OP_INSTANCE_QUERY_DATA", frozen=True, kw_on
 
 
 class InstanceConsole(InstanceOpcode, tag="OP_INSTANCE_CONSOLE", frozen=True, kw_only=True):
-    """Tells how to reach an instance's console."""
+    """Returns how to reach an instance's console."""
 
     RESULT = ParamValues

@@ -15,7 +15,7 @@ from ganeti_masterd.opcodes.types import (
 
 
 class NetworkAdd(Opcode, tag="OP_NETWORK_ADD", frozen=True, kw_only=True):
-    """Makes a network with its pool of IPv4 addresses."""
+    """Adds a network with its pool of IPv4 addresses."""
 
     HOOKS = Hooks("network-add", "NETWORK")
     SUMMARY = "network_name"
@@ -42,7 +42,7 @@ class NetworkRemove(Opcode, tag="OP_NETWORK_REMOVE", frozen=True, kw_only=True):
 
 
 class NetworkSetParams(Opcode, tag="OP_NETWORK_SET_PARAMS", frozen=True, kw_only=True):
-    """Changes a network; a parameter that is null stays as it is."""
+    """Changes a network's parameters; leaves those that are null as they are."""
 
     HOOKS = Hooks("network-modify", "NETWORK")
     SUMMARY = "network_name"
@@ -57,7 +57,7 @@ class NetworkSetParams(Opcode, tag="OP_NETWORK_SET_PARAMS", frozen=True, kw_only
 
 
 class NetworkConnect(Opcode, tag="OP_NETWORK_CONNECT", frozen=True, kw_only=True):
-    """Connects a network to a node group, in a mode and by a link."""
+    """Connects a network to a node group, with a NIC mode and a link."""
 
     HOOKS = Hooks("network-connect", "NETWORK")
     SUMMARY = "network_name"
@@ -71,7 +71,7 @@ class NetworkConnect(Opcode, tag="OP_NETWORK_CONNECT", frozen=True, kw_only=True
 
 
 class NetworkDisconnect(Opcode, tag="OP_NETWORK_DISCONNECT", frozen=True, kw_only=True):
-    """Ends the connection of a network to a node group."""
+    """Disconnects a network from a node group."""
 
     HOOKS = Hooks("network-disconnect", "NETWORK")
     SUMMARY = "network_name"

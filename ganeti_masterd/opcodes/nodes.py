@@ -1,4 +1,4 @@
-"""Opcodes of nodes, and commands for many of them."""
+"""Opcodes of nodes, and commands for several nodes at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ganeti_masterd.opcodes.types import (
 
 
 class NodeAdd(Opcode, tag="OP_NODE_ADD", frozen=True, kw_only=True):
-    """Adds a node to the cluster, or takes one back that it knows (readd)."""
+    """Adds a node to the cluster, or with readd set, a known one again."""
 
     HOOKS = Hooks("node-add", "NODE")
     SUMMARY = "node_name"
@@ -63,7 +63,7 @@ class NodeSetParams(NodeOpcode, tag="OP_NODE_SET_PARAMS", frozen=True, kw_only=T
 
 
 class NodePowercycle(NodeOpcode, tag="OP_NODE_POWERCYCLE", frozen=True, kw_only=True):
-    """Has a node reboot itself hard; the result is what its hypervisor says."""
+    """Makes a node reboot at once, without shutting down; the result is its answer."""
 
     RESULT = NonEmptyStr | None
 
@@ -99,9 +99,9 @@ class NodeMigrate(NodeOpcode, tag="OP_NODE_MIGRATE", frozen=True, kw_only=True):
 
 
 class OobCommand(Opcode, tag="OP_OOB_COMMAND", frozen=True, kw_only=True):
-    """Runs an out-of-band action, such as power-off, for nodes (none: all).
+    """Runs an out-of-band action, such as power-off, for nodes (all if none are given).
 
-    Times are in seconds; the power of one node after the other is switched, power_delay apart.
+    Times are in seconds. Nodes are powered on one after the other, power_delay apart.
     """
 
     RESULT = list[list[tuple[ResultStatus, Any]]]
@@ -115,7 +115,7 @@ class OobCommand(Opcode, tag="OP_OOB_COMMAND", frozen=True, kw_only=True):
 
 
 class RestrictedCommand(Opcode, tag="OP_RESTRICTED_COMMAND", frozen=True, kw_only=True):
-    """Runs one of the commands on nodes that their administrators allow."""
+    """Runs a command on nodes; it must be one that the nodes' administrator has allowed."""
 
     RESULT = list[tuple[bool, str]]
 

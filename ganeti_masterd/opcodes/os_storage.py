@@ -11,7 +11,7 @@ from ganeti_masterd.opcodes.types import ObjectNames, ParamValues, StorageType
 
 
 class OsDiagnose(Opcode, tag="OP_OS_DIAGNOSE", frozen=True, kw_only=True):
-    """Tells which operating systems the nodes have, and whether they are valid."""
+    """Returns which operating systems the nodes have, and whether they are valid."""
 
     RESULT = list[list[Any]]
 
@@ -20,7 +20,7 @@ class OsDiagnose(Opcode, tag="OP_OS_DIAGNOSE", frozen=True, kw_only=True):
 
 
 class ExtStorageDiagnose(Opcode, tag="OP_EXT_STORAGE_DIAGNOSE", frozen=True, kw_only=True):
-    """Tells which external storage providers the nodes have, and whether they are valid."""
+    """Returns which external storage providers the nodes have, and whether they are valid."""
 
     RESULT = list[list[Any]]
 
@@ -29,7 +29,7 @@ class ExtStorageDiagnose(Opcode, tag="OP_EXT_STORAGE_DIAGNOSE", frozen=True, kw_
 
 
 class NodeQueryVols(Opcode, tag="OP_NODE_QUERYVOLS", frozen=True, kw_only=True):
-    """Lists the logical volumes on nodes (none: all)."""
+    """Lists the logical volumes on nodes (on all if none are given)."""
 
     RESULT = list[Any]
 
@@ -38,7 +38,7 @@ class NodeQueryVols(Opcode, tag="OP_NODE_QUERYVOLS", frozen=True, kw_only=True):
 
 
 class NodeQueryStorage(Opcode, tag="OP_NODE_QUERY_STORAGE", frozen=True, kw_only=True):
-    """Lists the storage units of a type on nodes (none: all)."""
+    """Lists the storage units of a type on nodes (on all if none are given)."""
 
     RESULT = list[list[Any]]
 
@@ -57,7 +57,7 @@ class NodeModifyStorage(NodeOpcode, tag="OP_NODE_MODIFY_STORAGE", frozen=True, k
 
 
 class RepairNodeStorage(NodeOpcode, tag="OP_REPAIR_NODE_STORAGE", frozen=True, kw_only=True):
-    """Has a node repair a volume group."""
+    """Makes a node repair a volume group."""
 
     storage_type: StorageType
     name: NonEmptyStr | None = None

@@ -1,6 +1,6 @@
-"""What is known of each opcode's parameters, read off its declaration once.
+"""Descriptions of each opcode's parameters, derived once from its declaration.
 
-Validation, wording and secrecy are all driven by :func:`parameters`, so that
+Validation, wording and secrecy all work from :func:`parameters`, so that
 a parameter is declared in one place.
 """
 
@@ -21,9 +21,10 @@ Path = tuple[str | int, ...]
 class Parameter(Struct, frozen=True):
     """One parameter of an opcode.
 
-    ``has_default`` is whether it has one that isn't null, so that null means it.
-    ``secrecy`` is "private", "secret" or null; ``depth`` is how many objects
-    down its hidden values lie. ``opcodes`` is whether its value holds opcodes.
+    ``has_default`` is whether it has a default other than None, which a client's null then
+    stands for. ``checked`` is whether it has checks beyond msgspec's. ``secrecy`` is
+    "private", "secret" or None; ``depth`` is how many levels of objects down its hidden
+    values are. ``opcodes`` is whether its value contains opcodes.
     """
 
     name: str
@@ -38,9 +39,9 @@ class Parameter(Struct, frozen=True):
 
 @cache
 def parameters(cls: type[Opcode]) -> Mapping[str, Parameter]:
-    """Returns an opcode's parameters by name, in the order in which job files have them.
+    """Returns an opcode's parameters by name, in the order used in job files.
 
-    That is: its own, as declared, then the common ones.
+    That is: its own, in the order of declaration, then the common ones.
     """
     info = inspect.type_info(cls)
     assert isinstance(info, inspect.StructType)
@@ -57,14 +58,14 @@ def required_parameters(cls: type[Opcode]) -> tuple[str, ...]:
 
 @cache
 def checked_parameters(cls: type[Opcode]) -> tuple[Parameter, ...]:
-    """Returns the parameters that have checks beyond what msgspec does."""
+    """Returns the parameters that have checks beyond msgspec's."""
     return tuple(parameter for parameter in parameters(cls).values() if parameter.checked)
 
 
 def failed_check(kind: inspect.Type, value: Any, path: Path = ()) -> Path | None:
-    """Returns where a check of the type says no, or null if none does.
+    """Returns the path at which a check of the type fails, or None if all succeed.
 
-    The value is one that msgspec has accepted.
+    ``value`` has already been accepted by msgspec.
     """
     extra, kind = _unwrap(kind)
     check: Callable[[Any], bool] | None = extra.get("check")
@@ -87,12 +88,12 @@ def failed_check(kind: inspect.Type, value: Any, path: Path = ()) -> Path | None
 
 
 def whole(value: Any) -> Any:
-    """Returns a float without a fraction as an integer, anything else as it is."""
+    """Returns a float without a fraction as an integer, anything else unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def with_integers(kind: inspect.Type, value: Any) -> Any:
-    """Returns a value with whole floats as integers wherever the type takes no other number."""
+    """Returns a value with whole floats made integers wherever the type accepts only integers."""
     kinds = [_unwrap(member)[1] for member in _members(_unwrap(kind)[1])]
     if isinstance(value, float):
         takes = {type(member) for member in kinds}
@@ -147,7 +148,7 @@ def _unwrap(kind: inspect.Type) -> tuple[Mapping[str, Any], inspect.Type]:
 
 
 def _extras(kind: inspect.Type) -> Iterator[Mapping[str, Any]]:
-    """What the types of a parameter say of themselves, down to the items of lists."""
+    """The ``extra`` mappings of a parameter's types, down to the items of lists."""
     extra, kind = _unwrap(kind)
     if extra:
         yield extra

@@ -10,7 +10,7 @@ from ganeti_masterd.opcodes.types import ObjectNames, QueryResource
 
 
 class Query(Opcode, tag="OP_QUERY", frozen=True, kw_only=True):
-    """Queries a resource; the result is what LUXI's Query gives."""
+    """Queries a resource; the result is the same as that of LUXI's Query."""
 
     SUMMARY = "what"
     RESULT = QueryResult
@@ -22,7 +22,7 @@ class Query(Opcode, tag="OP_QUERY", frozen=True, kw_only=True):
 
 
 class QueryFields(Opcode, tag="OP_QUERY_FIELDS", frozen=True, kw_only=True):
-    """Tells the fields of a resource; the result is what LUXI's QueryFields gives."""
+    """Returns the fields of a resource; the result is the same as that of LUXI's QueryFields."""
 
     SUMMARY = "what"
     RESULT = FieldsResult

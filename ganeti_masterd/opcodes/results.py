@@ -1,4 +1,4 @@
-"""The types of results that are more than a plain list or object."""
+"""Types of structured opcode results."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ResultStatus = Literal[0, 1, 2, 3, 4]
 
 
 class JobsResult(Struct, forbid_unknown_fields=True):
-    """An opcode that submitted jobs: one entry for each."""
+    """The result of an opcode that submitted jobs, with one entry for each."""
 
     jobs: tuple[SubmissionResult, ...]
 
 
 class AllocatedResult(Struct, forbid_unknown_fields=True):
-    """Jobs that create instances, and the names for which there was room or not."""
+    """Jobs that create instances, and which instances there was room for (by name)."""
 
     jobs: tuple[SubmissionResult, ...]
     allocatable: ObjectNames
@@ -45,7 +45,7 @@ class FieldsResult(Struct, forbid_unknown_fields=True):
 
 
 class QueryResult(Struct, forbid_unknown_fields=True):
-    """The fields asked for, and for each row ``[status, value]`` of each."""
+    """The fields asked for, and rows with a ``[status, value]`` for each field."""
 
     fields: tuple[FieldDefinition, ...]
     data: tuple[tuple[tuple[ResultStatus, Any], ...], ...]

@@ -1,9 +1,10 @@
-"""What must not be shown, or not be written to disk (protocol/luxi.rst, Opcodes).
+"""Hiding parameters that must not be shown, or not be written to disk.
 
-Private OS parameters are on disk but in no answer; secret ones are in neither.
-Both functions take an ``input`` as ``encode_opcode`` makes it or a job file has
-it, and look into opcodes inside of it. Where there is nothing to hide they
-return what they were given, else a new object; they never change it.
+Private OS parameters are written to disk but never sent in an answer; secret ones are
+neither (protocol/luxi.rst, Opcodes). :func:`redact` and :func:`strip_secrets` take an
+``input`` as returned by ``encode_opcode`` or read from a job file, and also look into
+opcodes nested in it. If there is nothing to hide they return their argument, else a new
+object; they never modify it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.opcodes.parameters import Parameter, parameters
 from ganeti_masterd.opcodes.registry import OPCODES
 
-#: What stands in the place of a hidden value.
+#: Replaces a hidden value.
 REDACTED: Final = "<redacted>"
 
 _PRIVATE_AND_SECRET = frozenset({"private", "secret"})
@@ -23,12 +24,12 @@ _SECRET = frozenset({"secret"})
 
 
 def private_fields(opcode: Opcode | type[Opcode]) -> tuple[str, ...]:
-    """Returns the names of parameters that are private: on disk, in no answer."""
+    """Returns the names of private parameters: written to disk, but never shown."""
     return _names_of(opcode, "private")
 
 
 def secret_fields(opcode: Opcode | type[Opcode]) -> tuple[str, ...]:
-    """Returns the names of parameters that are secret: not on disk either."""
+    """Returns the names of secret parameters: neither shown nor written to disk."""
     return _names_of(opcode, "secret")
 
 
@@ -73,7 +74,7 @@ def _hidden(value: Any, depth: int) -> Any:
 
 
 def _inside(value: Any, hidden: frozenset[str]) -> Any:
-    """The lists of opcodes, nested or not, without what is hidden in them."""
+    """Returns lists of opcodes, however nested, without their hidden values."""
     if isinstance(value, dict):
         return _without(value, hidden)
     if isinstance(value, list | tuple):
@@ -95,6 +96,6 @@ def _sensitive_in(cls: type[Opcode]) -> tuple[Parameter, ...]:
 
 @cache
 def _sensitive_anywhere() -> tuple[Parameter, ...]:
-    """The sensitive parameters of all opcodes: an unknown one may have any of them."""
+    """The sensitive parameters of all opcodes, since an unknown opcode may have any of them."""
     found = {p.name: p for cls in OPCODES.values() for p in _sensitive_in(cls)}
     return tuple(found.values())

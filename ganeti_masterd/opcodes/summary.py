@@ -1,4 +1,4 @@
-"""The one line that lists of jobs show for an opcode."""
+"""The one-line summary of an opcode that job lists show."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ganeti_masterd.opcodes.base import Opcode
 
 
 def summary(opcode: Opcode) -> str:
-    """Returns the opcode's name and its telling parameter: ``TEST_DELAY(3.0)``.
+    """Returns the opcode's name and its ``SUMMARY`` parameter: ``TEST_DELAY(3.0)``.
 
-    Numbers look as in luxid 3.0.2, which job lists are compared with:
-    ``5.0e-2`` below 0.1, ``1.0e7`` from ten million on. Null is ``None``.
+    Numbers are formatted like luxid 3.0.2's: ``5.0e-2`` below 0.1, ``1.0e7`` from ten
+    million on. A value of None is shown as ``None``.
     """
     name = opcode.op_id.removeprefix("OP_")
     if opcode.SUMMARY is None:
@@ -29,7 +29,7 @@ def _text(value: Any) -> str:
 
 
 def _float_text(value: float) -> str:
-    """A float in luxid's notation: the shortest digits that read back the same."""
+    """Returns a float in luxid's notation: the fewest digits that give the same float."""
     if value == 0 or 0.1 <= abs(value) < 1e7:
         return repr(value)
     exact = Decimal(repr(abs(value)))

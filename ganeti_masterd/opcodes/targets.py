@@ -1,4 +1,4 @@
-"""What opcodes have in common that work on one instance or one node."""
+"""Bases of the opcodes that work on one instance or one node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ganeti_masterd.opcodes.checks import NonEmptyStr
 
 
 class InstanceOpcode(Opcode, frozen=True, kw_only=True, tag="OP_ON_INSTANCE"):
-    """Works on one instance: the one with the uuid if there is one, else with the name."""
+    """Works on one instance, given by its uuid or, if that is None, by its name."""
 
     SUMMARY: ClassVar[str | None] = "instance_name"
 
@@ -18,7 +18,7 @@ class InstanceOpcode(Opcode, frozen=True, kw_only=True, tag="OP_ON_INSTANCE"):
 
 
 class NodeOpcode(Opcode, frozen=True, kw_only=True, tag="OP_ON_NODE"):
-    """Works on one node: the one with the uuid if there is one, else with the name."""
+    """Works on one node, given by its uuid or, if that is None, by its name."""
 
     SUMMARY: ClassVar[str | None] = "node_name"
 

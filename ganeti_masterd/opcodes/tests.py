@@ -1,4 +1,4 @@
-"""Opcodes with which the queue, the locks and the allocators are tried out."""
+"""Opcodes for testing the queue, the locks and the allocators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ganeti_masterd.opcodes.types import (
 class TestDelay(Opcode, tag="OP_TEST_DELAY", frozen=True, kw_only=True):
     """Waits for duration seconds, on the master, on nodes, or both.
 
-    It does so once, or repeat times if that is more than 0.
+    Waits once, or repeat times if that is more than 0.
     """
 
     SUMMARY = "duration"
@@ -37,7 +37,7 @@ class TestDelay(Opcode, tag="OP_TEST_DELAY", frozen=True, kw_only=True):
 
 
 class TestAllocator(Opcode, tag="OP_TEST_ALLOCATOR", frozen=True, kw_only=True):
-    """Asks an allocator, or shows what it would be asked (direction in)."""
+    """Runs an allocator, or with direction "in" shows the request that it would get."""
 
     SUMMARY = "iallocator"
     RESULT = str
@@ -63,7 +63,7 @@ class TestAllocator(Opcode, tag="OP_TEST_ALLOCATOR", frozen=True, kw_only=True):
 
 
 class TestJqueue(Opcode, tag="OP_TEST_JQUEUE", frozen=True, kw_only=True):
-    """Tries the queue: notifies a test client, logs messages, or fails."""
+    """Exercises the queue: notifies a test client, logs messages, or fails."""
 
     RESULT = bool
 
@@ -74,9 +74,9 @@ class TestJqueue(Opcode, tag="OP_TEST_JQUEUE", frozen=True, kw_only=True):
 
 
 class TestDummy(Opcode, tag="OP_TEST_DUMMY", frozen=True, kw_only=True):
-    """Returns, says, raises or submits what its parameters hold.
+    """Returns, logs, raises or submits the values of its parameters.
 
-    Null is a value for each of them.
+    All must be given; each may be null.
     """
 
     result: Any
@@ -86,6 +86,6 @@ class TestDummy(Opcode, tag="OP_TEST_DUMMY", frozen=True, kw_only=True):
 
 
 class TestOsParams(Opcode, tag="OP_TEST_OS_PARAMS", frozen=True, kw_only=True):
-    """Takes secret OS parameters, so that their way can be followed."""
+    """Takes secret OS parameters, so that tests can see where they end up."""
 
     osparams_secret: SecretParams | None = None

@@ -1,10 +1,10 @@
-"""The types that parameters of opcodes have, as msgspec reads them.
+"""The types of opcode parameters, as msgspec decodes them.
 
-The sets of values are Ganeti's (3.0.2). Where msgspec can't say what a value
-must be, the type carries a check (``ganeti_masterd.opcodes.checks``) and the words for what
-is expected; ``validation`` runs the one and ``wording`` speaks the other.
+The sets of values are Ganeti's (3.0.2). Where msgspec's types can't describe what a value
+must be, the type carries a check (:mod:`ganeti_masterd.opcodes.checks`), which ``validation``
+runs, and a description of what is expected, which ``wording`` puts into messages.
 
-Lists are read as tuples: an opcode is a value that threads share.
+Lists are decoded as tuples, because threads share opcodes.
 """
 
 from __future__ import annotations
@@ -45,14 +45,15 @@ IPv6Network = Annotated[
 ]
 
 # OS parameters that must not be shown (private), or not even be written to disk (secret).
-# "depth" says how many objects down the values lie.
+# "depth" is how many levels of objects down the values are.
 PrivateParams = Annotated[ParamValues, Meta(extra={"secrecy": "private", "depth": 1})]
 SecretParams = Annotated[ParamValues, Meta(extra={"secrecy": "secret", "depth": 1})]
 PrivateParamsByOs = Annotated[
     dict[str, ParamValues], Meta(extra={"secrecy": "private", "depth": 2})
 ]
 
-# Opcodes inside an opcode, as they would be submitted (redaction looks into them).
+# Opcodes nested in an opcode, in the form in which clients submit them; redaction looks into
+# them.
 InnerOpcodes = Annotated[tuple[Any, ...], Meta(extra={"opcodes": True})]
 AnyInnerOpcodes = Annotated[Any, Meta(extra={"opcodes": True})]
 
@@ -198,8 +199,8 @@ Reason = tuple[str, str, int]
 class Dependency(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """A job to wait for: ``[job id, [final states]]`` on the wire.
 
-    A negative ``job`` is relative to the id of the job that has the opcode
-    (-1: the one submitted just before). No ``states``: success or error.
+    A negative ``job`` is relative to the id of the job that contains the opcode
+    (-1 is the job submitted just before). Empty ``states`` mean success or error.
     """
 
     job: int

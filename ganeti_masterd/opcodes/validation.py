@@ -1,12 +1,12 @@
-"""From JSON values to opcodes and back.
+"""Decoding opcodes from JSON values, and encoding them.
 
-``decode_opcode`` is the door for what clients submit; ``load_opcode`` reads the
-``input`` of a job file, which is as strict but for the priority, as that may
-have changed since. Both say what is wrong in words that name the parameter.
+``decode_opcode`` checks what clients submit; ``load_opcode`` reads the ``input`` of a job
+file, and is as strict except about the priority, which may have been changed since the
+job was submitted. The messages of both name the parameter that is wrong.
 
-Leniency that luxid 3.0.2 has and clients may lean on: null stands for the
+Both are lenient where luxid 3.0.2 is, since clients may rely on it: null stands for the
 default of a parameter that can't be null, and a whole number may be written as
-a float (``60.0``), also inside of lists and objects.
+a float (``60.0``), also inside lists and objects.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from ganeti_masterd.opcodes.wording import (
     parameter_at_fault,
 )
 
-#: Below this a whole number is the same as float and as integer.
+#: Every integer below this is exactly representable as a float.
 _EXACT = 2**53
 
 
 def decode_opcode(raw: object, where: str = "opcode") -> Opcode:
     """Returns the opcode that a client submitted as a JSON object.
 
-    ``where`` begins each message ("opcode 2 of job 1"). Raises ``OpPrereqError``
+    Each message begins with ``where`` ("opcode 2 of job 1"). Raises ``OpPrereqError``
     with ``wrong_input`` for an unknown opcode, an unknown or missing
     parameter, a value that isn't allowed, and a priority other than -10, 0
     and 10.
@@ -60,11 +60,11 @@ def decode_opcode(raw: object, where: str = "opcode") -> Opcode:
 
 
 def load_opcode(raw: object, where: str = "opcode") -> Opcode:
-    """Returns the opcode that a job file holds as ``input``.
+    """Returns the opcode from the ``input`` of a job file.
 
-    Raises ``OpPrereqError`` as :func:`decode_opcode` does, except that any
-    priority from -20 to 19 is fine. What is null may also be left out, as
-    luxid does while a job is queued.
+    Raises ``OpPrereqError`` like :func:`decode_opcode`, but allows any
+    priority from -20 to 19. Parameters that are null may be missing, because luxid leaves
+    them out while a job is queued.
     """
     cls, values = _class_of(raw, where)
     try:
@@ -85,11 +85,11 @@ def load_opcode(raw: object, where: str = "opcode") -> Opcode:
 
 
 def encode_opcode(opcode: Opcode) -> dict[str, Any]:
-    """Returns all parameters, defaults filled in, as a job file has them as ``input``.
+    """Returns all parameters, including defaults, in the form of a job file's ``input``.
 
-    The order is Ganeti's own: the opcode's parameters, the common ones, then
-    ``OP_ID``. The values are new; changing them doesn't touch the opcode.
-    Secrets are as they came (see ``secrecy.strip_secrets``).
+    The order is Ganeti's: the opcode's own parameters, the common ones, then
+    ``OP_ID``. The values are copies; changing them doesn't affect the opcode.
+    Secrets are included (see ``secrecy.strip_secrets``).
     """
     plain = msgspec.json.decode(msgspec.json.encode(opcode))
     values = {name: _whole(plain[name]) for name in parameters(type(opcode))}
@@ -98,15 +98,15 @@ def encode_opcode(opcode: Opcode) -> dict[str, Any]:
 
 
 def _whole(value: Any) -> Any:
-    """A number of seconds that is whole has no fraction, as in luxid's files: 3, not 3.0."""
+    """Returns a whole number of seconds without a fraction, as in luxid's files: 3, not 3.0."""
     return whole(value) if isinstance(value, float) and abs(value) < _EXACT else value
 
 
 def check_result(opcode: Opcode, value: Any) -> None:
-    """Checks that a result has the shape that the opcode declares, and a form in JSON.
+    """Checks that a result has the opcode's declared type and can be encoded as JSON.
 
-    Raises ``OpResultError``, which says what is wrong where. A job whose result can't be
-    written down could never end.
+    Raises ``OpResultError``, which says what is wrong and where. A job whose result can't be
+    encoded could never be saved, and so would never end.
     """
     try:
         msgspec.convert(value, opcode.RESULT)
@@ -131,7 +131,7 @@ def _class_of(raw: object, where: str) -> tuple[type[Opcode], dict[str, Any]]:
 
 
 def _with_integer_dependencies(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with ids of jobs to wait for as integers: "5" is accepted too."""
+    """Returns the values with job ids in ``depends`` as integers, because "5" is accepted too."""
     depends = values.get("depends")
     if not isinstance(depends, list | tuple):
         return values
@@ -139,7 +139,7 @@ def _with_integer_dependencies(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_integer_id(entry: Any) -> Any:
-    # The limit on the length keeps Python's own, a ValueError, out of reach.
+    # The limit on the length is below the one at which Python's int() raises a ValueError.
     if (
         isinstance(entry, list | tuple)
         and entry
@@ -151,7 +151,7 @@ def _with_integer_id(entry: Any) -> Any:
 
 
 def _mended(cls: type[Opcode], values: dict[str, Any]) -> dict[str, Any]:
-    """The values as luxid takes them: see the head of this module."""
+    """Returns the values after applying luxid's leniency (see the module's docstring)."""
     known = parameters(cls)
     mended = {}
     for name, value in values.items():
@@ -180,7 +180,7 @@ def _refusal(
 
 
 def _named(name: str, known: Iterable[str]) -> str:
-    """An unknown name, cut if it is long, with the known one that it may stand for."""
+    """Returns an unknown name for a message, shortened if long, with a similar known name."""
     if len(name) > SHOWN:
         return repr(f"{name[:SHOWN]}...")
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)

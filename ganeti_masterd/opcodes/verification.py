@@ -1,4 +1,4 @@
-"""Opcodes that look for faults: in the configuration, on nodes, of disks."""
+"""Opcodes that look for faults in the configuration, on nodes and in disks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ClusterVerify(Opcode, tag="OP_CLUSTER_VERIFY", frozen=True, kw_only=True):
 
 
 class ClusterVerifyConfig(Opcode, tag="OP_CLUSTER_VERIFY_CONFIG", frozen=True, kw_only=True):
-    """Looks for faults in the configuration; true if there are none."""
+    """Looks for faults in the configuration; the result is true if there are none."""
 
     RESULT = bool
 
@@ -34,7 +34,7 @@ class ClusterVerifyConfig(Opcode, tag="OP_CLUSTER_VERIFY_CONFIG", frozen=True, k
 
 
 class ClusterVerifyGroup(Opcode, tag="OP_CLUSTER_VERIFY_GROUP", frozen=True, kw_only=True):
-    """Looks for faults on the nodes and instances of a group; true if there are none."""
+    """Looks for faults of a group's nodes and instances; the result is true if there are none."""
 
     HOOKS = Hooks("cluster-verify", "CLUSTER")
     SUMMARY = "group_name"
@@ -58,10 +58,10 @@ class ClusterVerifyDisks(Opcode, tag="OP_CLUSTER_VERIFY_DISKS", frozen=True, kw_
 
 
 class GroupVerifyDisks(Opcode, tag="OP_GROUP_VERIFY_DISKS", frozen=True, kw_only=True):
-    """Looks for disks that are missing or not active in a group.
+    """Looks for disks in a group that are missing or not active.
 
-    The result is: errors by node, instances whose disks need activation, and missing volumes by
-    instance.
+    The result lists errors by node, instances whose disks need activation, and missing
+    volumes by instance.
     """
 
     SUMMARY = "group_name"
@@ -71,7 +71,7 @@ class GroupVerifyDisks(Opcode, tag="OP_GROUP_VERIFY_DISKS", frozen=True, kw_only
 
 
 class ClusterRepairDiskSizes(Opcode, tag="OP_CLUSTER_REPAIR_DISK_SIZES", frozen=True, kw_only=True):
-    """Corrects disk sizes in the configuration that differ from the nodes'.
+    """Corrects disk sizes in the configuration that differ from those on the nodes.
 
     The result is a list of instance, disk index, what was corrected, and the size in MiB.
     """

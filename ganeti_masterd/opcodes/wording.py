@@ -1,7 +1,7 @@
-"""Words for what a parameter must be, and where a value isn't that.
+"""Messages for wrong parameter values: what was expected, where, and what was found.
 
-msgspec stops at the first fault and tells its path; the words are made from
-the declared type at that path, and from the value found there.
+msgspec stops at the first fault and reports its path; the message is made from
+the declared type at that path and the value found there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import inspect
 
 from ganeti_masterd.opcodes.parameters import Parameter, Path
 
-#: How much of a wrong value a message shows.
+#: How many characters of a wrong value a message shows.
 SHOWN = 60
 
 _LOCATION = re.compile(r" - at (?P<key>`key` in )?`(?P<path>\$[^`]*)`$")
@@ -30,10 +30,10 @@ def parameter_at_fault(error: msgspec.ValidationError) -> str:
 
 
 def fault_of_value(parameter: Parameter, value: Any, error: msgspec.ValidationError) -> str:
-    """Returns "nics[0].ip: expected a string or null, not 5" for msgspec's error.
+    """Returns a message such as "nics[0].ip: expected a string or null, not 5".
 
-    ``value`` is the parameter's whole value. The text of a private or secret
-    value is not shown.
+    ``value`` is the parameter's whole value, and ``error`` is msgspec's. Private and
+    secret values are not shown.
     """
     text = str(error)
     location = _LOCATION.search(text)
@@ -56,7 +56,7 @@ def fault_of_value(parameter: Parameter, value: Any, error: msgspec.ValidationEr
 
 
 def fault_of_check(parameter: Parameter, value: Any, path: Path) -> str:
-    """Returns the words for a value that a check refused at ``path``."""
+    """Returns the message for a value that a check refused at ``path``."""
     kind = parameter.type
     for step in path:
         kind = _member_for(kind, value)
@@ -73,7 +73,7 @@ def fault(parameter: Parameter, path: Path, wanted: str, value: Any) -> str:
 
 
 def place(name: str, path: Path) -> str:
-    """Returns a parameter and a path inside of it as "nics[0].ip"."""
+    """Returns a parameter and a path inside it as text, such as "nics[0].ip"."""
     return name + "".join(
         f"[{step}]"
         if isinstance(step, int)
@@ -85,7 +85,7 @@ def place(name: str, path: Path) -> str:
 
 
 def expected(kind: inspect.Type) -> str:
-    """Returns what a type takes, in words."""
+    """Returns a description of the values that a type accepts."""
     words = _WORDS.get(type(kind))
     return words(kind) if words else "another kind of value"
 
@@ -99,7 +99,7 @@ def _fault_of_key(parameter: Parameter, kind: inspect.Type, value: Any, path: Pa
 
 
 def _member_for(kind: inspect.Type, value: Any) -> inspect.Type:
-    """The type that a fault inside of ``value`` is about: no null, no other member."""
+    """Returns the member of a union type that a fault inside ``value`` is about."""
     if isinstance(kind, inspect.Metadata):
         return _member_for(kind.type, value)
     if isinstance(kind, inspect.UnionType):
@@ -122,7 +122,7 @@ def _item_type(kind: inspect.Type, index: int) -> inspect.Type:
 
 
 def _unfit_entry(kind: inspect.Type, value: Any) -> tuple[inspect.Type, str, Any]:
-    """The entry of an object that is at fault: its type, key and value."""
+    """Returns the type, key and value of the entry that makes an object wrong."""
     assert isinstance(kind, inspect.DictType)
     for key, item in value.items():
         if not _fits(kind.value_type, item):
@@ -131,7 +131,7 @@ def _unfit_entry(kind: inspect.Type, value: Any) -> tuple[inspect.Type, str, Any
 
 
 def _fits(kind: inspect.Type, value: Any) -> bool:
-    """Whether a value is what a type takes, as far as values and keys of objects need it."""
+    """Whether a type accepts a value; good enough for the keys and values of objects."""
     match kind:
         case inspect.Metadata():
             return _fits(kind.type, value)
@@ -177,7 +177,7 @@ def _expected_list(items: Iterable[inspect.Type]) -> str:
 
 
 def _expected_either(kind: inspect.UnionType) -> str:
-    # Null last: it is the exception.
+    # "or null" comes last, because it is the exception.
     ordered = sorted(kind.types, key=lambda member: isinstance(member, inspect.NoneType))
     return " or ".join(expected(member) for member in ordered)
 

@@ -1,4 +1,4 @@
-"""The cluster's own fields, and the answers about it that have methods of their own."""
+"""The cluster's own fields, and the answers to QueryClusterInfo and QueryConfigValues."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ganeti_masterd.query.fields import (
     timestamp,
 )
 
-#: Of address families, the one of IPv4.
+#: The address family of IPv4, as the configuration has it.
 _AF_INET = 2
 
 
 class ClusterFlags(Protocol):
-    """What isn't in the configuration."""
+    """The state of the cluster that isn't in the configuration."""
 
     @property
     def drained(self) -> bool:
@@ -34,7 +34,7 @@ class ClusterFlags(Protocol):
 
     @property
     def watcher_pause(self) -> int | None:
-        """Until when the watcher pauses (seconds since the epoch); None if it doesn't."""
+        """Until when the watcher is paused (seconds since the epoch); None if it isn't."""
 
 
 @cache
@@ -43,14 +43,14 @@ def architecture() -> tuple[str, str]:
     return platform.architecture()[0] + "s", platform.machine()
 
 
-#: Facts of this daemon: cluster field, its title and kind, value, and what it is.
+#: Constant fields: name, title, kind, value and description.
 _VERSIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     (
         "software_version",
         "SoftwareVersion",
         "text",
         constants.RELEASE_VERSION,
-        "The version of Ganeti that this daemon serves.",
+        "The version of Ganeti that this daemon implements.",
     ),
     (
         "protocol_version",
@@ -132,7 +132,7 @@ CLUSTER_FIELDS = fields(
         "watcher_pause",
         "WatcherPause",
         given=_of_state("watcher_pause"),
-        doc="Until when the watcher pauses.",
+        doc="Until when the watcher is paused.",
     ),
     other(
         "architecture",
@@ -151,7 +151,7 @@ CLUSTER_FIELDS = fields(
 
 
 def cluster_info(snapshot: Snapshot) -> dict[str, Any]:
-    """Returns the answer to QueryClusterInfo, keys and order as luxid's."""
+    """Returns the answer to QueryClusterInfo, with luxid's keys in luxid's order."""
     cluster = snapshot.cluster
     collectors = cluster.data_collectors
     return {
@@ -210,7 +210,7 @@ def cluster_info(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-#: What QueryConfigValues knows.
+#: The values that QueryConfigValues returns, by name.
 _VALUES: dict[str, Callable[[Snapshot, ClusterFlags], Any]] = {
     "cluster_name": lambda snapshot, state: snapshot.cluster.cluster_name,
     "master_node": lambda snapshot, state: master_name(snapshot),
@@ -224,7 +224,7 @@ _VALUES: dict[str, Callable[[Snapshot, ClusterFlags], Any]] = {
 
 
 def config_values(names: Sequence[str], snapshot: Snapshot, state: ClusterFlags) -> list[Any]:
-    """Returns the answer to QueryConfigValues; an unknown name has None."""
+    """Returns the answer to QueryConfigValues; the value of an unknown name is None."""
     return [
         None if (value := _VALUES.get(name)) is None else value(snapshot, state) for name in names
     ]

@@ -1,8 +1,8 @@
-"""What the operators of filters mean for one value (protocol/luxi.rst, Filters, real luxid 3.0.2).
+"""The operators of filters, applied to one value (protocol/luxi.rst, Filters, real luxid 3.0.2).
 
-A value is what a field's function returned for a normal cell: JSON types. A
-value that the operator can't be used on raises ``ParameterError`` (or what
-luxid raises) in luxid's words, as people see them.
+A value is what a field's function returns for a normal cell: JSON types. If the operator
+can't be used on a value, the test raises luxid's error (mostly ``ParameterError``) with
+luxid's text, because users see it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ganeti_masterd.patterns import Pattern
 from ganeti_masterd.query.fields import Matching
 from ganeti_masterd.query.names import means
 
-#: Whether a value passes.
+#: A function that returns whether a value passes.
 ComparisonTest = Callable[[Any], bool]
 
-#: Operators that compare with a text or a number.
+#: Operators that compare with a string or a number.
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
     "==": operator.eq,
@@ -33,11 +33,11 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def comparison(name: str, wanted: str | int, matching: Matching) -> ComparisonTest:
-    """Returns the test of ``value NAME wanted``, ``NAME`` being one of the comparisons.
+    """Returns the test for ``value NAME wanted``, where ``NAME`` is one of the comparisons.
 
-    Texts compare by code points, numbers by value; one with the other doesn't
-    compare. Host names equal their beginnings up to a dot, job ids may be
-    given as text, split times compare by whole seconds.
+    Strings are compared by code points, numbers by value; a string can't be compared with
+    a number. Host names equal their prefixes that end before a dot, job ids may be
+    given as strings, and split times are compared by whole seconds.
     """
     compare = COMPARISONS[name]
     if matching is Matching.HOST_NAME and isinstance(wanted, str) and name in ("=", "==", "!="):
@@ -51,9 +51,9 @@ def comparison(name: str, wanted: str | int, matching: Matching) -> ComparisonTe
 
 
 def job_id(given: str | int) -> int:
-    """Returns a job id that is given as a number or as decimal digits.
+    """Returns a job id given as a number or as a string of decimal digits.
 
-    Raises ``GenericError`` for other texts, as luxid does.
+    Raises ``GenericError`` for any other string, like luxid.
     """
     if isinstance(given, int):
         return given
@@ -63,14 +63,14 @@ def job_id(given: str | int) -> int:
 
 
 def truth(value: Any) -> bool:
-    """The test of ``["?", field]``: the value itself, which must be a boolean."""
+    """Returns the value itself, which must be a boolean: the test for ``["?", field]``."""
     if type(value) is bool:
         return value
     raise ParameterError(f"Unexpected value '{shown(value)}' in boolean context")
 
 
 def search(pattern: Pattern) -> ComparisonTest:
-    """Returns the test of ``=~``: the pattern is found somewhere in a text."""
+    """Returns the test for ``=~``: whether the pattern matches anywhere in a string."""
 
     def test(value: Any) -> bool:
         if type(value) is not str:
@@ -84,7 +84,7 @@ def search(pattern: Pattern) -> ComparisonTest:
 
 
 def contains(wanted: str | int) -> ComparisonTest:
-    """Returns the test of ``=[]``: a list holds the text or number; nulls in it don't count."""
+    """Returns the test for ``=[]``: whether a list contains the value; None items are ignored."""
     kind, kind_name = (str, "String") if isinstance(wanted, str) else (int, "Integer")
 
     def test(value: Any) -> bool:
@@ -101,7 +101,7 @@ def contains(wanted: str | int) -> ComparisonTest:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as the errors show it."""
+    """Returns a value as shown in error messages."""
     return json.dumps(value, default=str)
 
 

@@ -1,7 +1,7 @@
-"""The engine: answers every query from one snapshot, asking nodes only for what is needed.
+"""The engine: answers each query from one snapshot, asking nodes only for what is needed.
 
-An answer that comes from memory is returned at once; one that takes nodes,
-archived jobs or much time is a Deferred. Long answers are made in slices
+Answers from memory are returned at once; if nodes, archived jobs or much computation
+are needed, the answer is a Deferred. Long answers are computed in slices
 (:mod:`ganeti_masterd.query.slices`).
 """
 
@@ -33,12 +33,13 @@ P = TypeVar("P")
 
 QueryAnswer = dict[str, Any]
 Rows = list[list[Any]]
-#: From a part of the rows' objects to a part of the answer.
+#: A function from some of the rows' objects to that part of the answer.
 PartMaker = Callable[[Sequence[Any]], P]
 
 _encode = msgspec.json.Encoder().encode
 
-#: How many short answers are kept until the configuration changes, and how long they may be.
+#: How many short answers are cached until the configuration changes, and the most bytes that
+#: such an answer may have.
 _KEPT = 64
 _SHORT = 1 << 14
 
@@ -47,7 +48,7 @@ class QueryEngine:
     """Answers queries; reactor thread only.
 
     ``snapshot`` returns the published configuration, ``locks`` the rows of
-    locks. ``patience`` is how many seconds one node may hold an answer.
+    locks. ``patience`` is how many seconds one node may delay an answer.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class QueryEngine:
     ) -> None:
         self._snapshot = snapshot
         self._state = state
-        #: The line of long work, for others that have some too.
+        #: The queue of long computations, which other parts of the daemon share.
         self.slices = Slices(timers)
         self._collectors = Collectors(nodes, self.slices, patience)
         self._sources = Sources(self._collectors, jobs, locks)
@@ -70,7 +71,7 @@ class QueryEngine:
         self._kept_for: Snapshot | None = None
 
     def close(self) -> None:
-        """Gives up long answers: each fails with ``DaemonStopping``."""
+        """Abandons long answers: their Deferreds fail with ``DaemonStopping``."""
         self.slices.close()
 
     def query(
@@ -82,8 +83,8 @@ class QueryEngine:
 
         ``names`` are fields; ``filter_`` is nested lists, None for all rows.
         Raises ``OpPrereqError`` for an unknown resource or name, ``wrong_input`` for a
-        malformed filter, ``ParameterError`` for a filter that doesn't fit the fields;
-        where rows come from elsewhere the Deferred fails with these.
+        malformed filter, ``ParameterError`` for a filter that doesn't fit the fields.
+        If the answer is a Deferred, it fails with these errors instead.
         """
         selection = select(resource, names)
         parts = self._rows(selection, filter_, lambda view: _listed(_cells(selection, view)))
@@ -92,7 +93,7 @@ class QueryEngine:
     def answer(
         self, resource: str, names: Sequence[str], filter_: Any = None
     ) -> Encoded | Deferred[Encoded]:
-        """Returns what :meth:`query` does as JSON, encoded in slices too: for LUXI's Query."""
+        """Returns the answer of :meth:`query` as JSON, encoded in slices too; for LUXI's Query."""
         selection = select(resource, names)
         snapshot = self._snapshot()
         keep = filter_ is None and selection.resource.configured and not selection.needs
@@ -117,7 +118,7 @@ class QueryEngine:
         return then(parts, encoded)
 
     def query_fields(self, resource: str, names: Sequence[str] | None = None) -> QueryAnswer:
-        """Returns ``{"fields": [...]}``, all fields of the resource for None or no names."""
+        """Returns ``{"fields": [...]}``; all of the resource's if ``names`` is None or empty."""
         return {"fields": describe(resource, names)}
 
     def nodes(
@@ -125,31 +126,31 @@ class QueryEngine:
     ) -> Rows | Deferred[Rows]:
         """Returns rows of bare values in natural order of names (QueryNodes).
 
-        ``names`` are names or uuids; unknown ones are left out; none means all.
-        Raises ``OpPrereqError`` for an unknown field, or if ``locking``.
+        ``names`` are names or uuids; unknown ones are left out; empty means all.
+        Raises ``OpPrereqError`` for an unknown field, or if ``locking`` is true.
         """
         return self._classic("node", names, fields, locking)
 
     def instances(
         self, names: Sequence[str], fields: Sequence[str], locking: bool = False
     ) -> Rows | Deferred[Rows]:
-        """The same for QueryInstances."""
+        """Returns the rows for QueryInstances; see :meth:`nodes`."""
         return self._classic("instance", names, fields, locking)
 
     def groups(
         self, names: Sequence[str], fields: Sequence[str], locking: bool = False
     ) -> Rows | Deferred[Rows]:
-        """The same for QueryGroups."""
+        """Returns the rows for QueryGroups; see :meth:`nodes`."""
         return self._classic("group", names, fields, locking)
 
     def networks(
         self, names: Sequence[str], fields: Sequence[str], locking: bool = False
     ) -> Rows | Deferred[Rows]:
-        """The same for QueryNetworks."""
+        """Returns the rows for QueryNetworks; see :meth:`nodes`."""
         return self._classic("network", names, fields, locking)
 
     def filters(self, uuids: Sequence[str] | None, fields: Sequence[str]) -> Rows | Deferred[Rows]:
-        """Returns rows of filter rules in order of uuid, all for None or none (QueryFilters)."""
+        """Returns rows of filter rules, sorted by uuid (QueryFilters); None or empty means all."""
         selection = _known(select("filter", fields))
         snapshot = self._snapshot()
         rules = [rule for _, rule in sorted(snapshot.filters.items())]
@@ -158,9 +159,10 @@ class QueryEngine:
         return self._plain_rows(selection, View(snapshot), rules)
 
     def exports(self, nodes: Sequence[str], locking: bool = False) -> Deferred[Rows]:
-        """Fires with ``[node, export or null]`` rows (QueryExports); no nodes means all.
+        """Fires with rows ``[node, export or None]`` (QueryExports); empty ``nodes`` means all.
 
-        Raises ``OpPrereqError`` with ``unknown_entity`` for an unknown node, or if ``locking``.
+        Raises ``OpPrereqError`` with ``unknown_entity`` for an unknown node, and
+        ``OpPrereqError`` if ``locking`` is true.
         """
         _refuse_locking(locking)
         found = self._sources.exports(self._snapshot(), list(nodes) or None)
@@ -175,10 +177,10 @@ class QueryEngine:
     ) -> Rows | Deferred[Rows]:
         """Returns rows of bare values for QueryJobs (protocol/luxi.rst, Methods).
 
-        In the order asked, each job once; None or no ids mean all that aren't
-        archived, and those too if the field ``archived`` is asked for. A missing
-        job shows its id and nulls; with ``null_rows``, as in 2.x, it is null.
-        Raises ``OpPrereqError`` for an unknown field.
+        Rows are in the order of ``ids``, each job once. None or empty ``ids`` mean all jobs
+        in the queue, and with the field ``archived`` those in the archive too. The row of a
+        job that doesn't exist has its id and otherwise None; with ``null_rows``, as in 2.x,
+        the row itself is None. Raises ``OpPrereqError`` for an unknown field.
         """
         selection = _known(select("job", fields))
         missing = _null_row if null_rows else _missing_values(selection)
@@ -187,7 +189,7 @@ class QueryEngine:
     def answer_jobs(
         self, ids: Sequence[int] | None, fields: Sequence[str]
     ) -> Encoded | Deferred[Encoded]:
-        """Returns what :meth:`query_jobs` does as JSON, encoded in slices too."""
+        """Returns the answer of :meth:`query_jobs` as JSON, encoded in slices too."""
         selection = _known(select("job", fields))
         parts = self._jobs(selection, ids, _missing_values(selection), _bytes)
         return then(parts, lambda made: Encoded(b"[%b]" % _joined(made)))
@@ -212,7 +214,7 @@ class QueryEngine:
         )
 
     def cluster_info(self) -> Encoded:
-        """Returns the answer to QueryClusterInfo; made once for each configuration."""
+        """Returns the answer to QueryClusterInfo; computed once for each configuration."""
         snapshot = self._snapshot()
         if snapshot is not self._kept_for:
             self._kept.clear()
@@ -223,7 +225,7 @@ class QueryEngine:
         return done
 
     def config_values(self, names: Sequence[str]) -> list[Any]:
-        """Returns the answer to QueryConfigValues; an unknown name has None."""
+        """Returns the answer to QueryConfigValues; the value of an unknown name is None."""
         return config_values(names, self._snapshot(), self._state)
 
     def _classic(
@@ -247,7 +249,10 @@ class QueryEngine:
         document: Any,
         work_on: Callable[[View], PartMaker[P]],
     ) -> list[P] | Deferred[list[P]]:
-        """The parts of an answer: rows chosen by the filter, each part made by the work."""
+        """Returns the parts of an answer, made from the rows that the filter selects.
+
+        ``work_on`` returns the function that makes a part, given the answer's view.
+        """
         resource = selection.resource
         view = View(self._snapshot())
         view.memo["state"] = self._state
@@ -260,7 +265,7 @@ class QueryEngine:
             looked_at = {*selection.names, *(field.name for field in judge.fields())}
             names = None if resource.key is None else judge.names(resource.fields[resource.key])
             if names is not None:
-                judge = None  # the names say it all
+                judge = None  # the filter only asks for these names
         return self._sources.work(
             resource,
             view,
@@ -276,7 +281,7 @@ class QueryEngine:
         judge: Filter | None,
         work: PartMaker[P],
     ) -> list[P] | Deferred[list[P]]:
-        """Filters, asks the nodes, filters by what they said, and makes the rows."""
+        """Filters, asks the nodes, filters by their answers, and makes the rows."""
         here, there = (None, None) if judge is None else judge.parted()
         needs = set(selection.needs)
         if there is not None:
@@ -320,7 +325,7 @@ def _listed(row: RowMaker) -> PartMaker[Rows]:
 
 
 def _bytes(row: RowMaker) -> PartMaker[bytes]:
-    """Rows as JSON without the brackets around them."""
+    """Returns a function that encodes rows as JSON, without the brackets around them."""
     return lambda part: _encode(list(map(row, part)))[1:-1]
 
 
@@ -357,7 +362,7 @@ def _missing_values(selection: Selection) -> Callable[[int], list[Any]]:
 
 
 def _missing_cells(selection: Selection) -> Callable[[int], list[Any]]:
-    """The row of a job that isn't there: its id, and nothing else."""
+    """Returns a function that makes the row of a job that doesn't exist: only its id is set."""
 
     def row(job_id: int) -> list[Any]:
         return [

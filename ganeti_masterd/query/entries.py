@@ -1,7 +1,7 @@
 """Cells of a query's answer: a status and a value (protocol/luxi.rst, Methods).
 
 A field's function returns the bare value of a normal cell, None for data that
-isn't there (status 3), or an :class:`Entry` for any other status.
+doesn't exist (status 3), or an :class:`Entry` for any other status.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Entry(Struct, frozen=True, array_like=True):
 
 #: The field doesn't exist.
 UNKNOWN: Final = Entry(RS_UNKNOWN)
-#: The node that has the data gave none: it failed, or could not be reached.
+#: The node that has the data didn't return it: the call failed, or it could not be reached.
 NO_DATA: Final = Entry(RS_NODATA)
-#: There is no such data for this object.
+#: The object has no such data.
 UNAVAILABLE: Final = Entry(RS_UNAVAIL)
 #: The node that has the data is marked offline.
 OFFLINE: Final = Entry(RS_OFFLINE)
-#: A null that is the data itself.
+#: A normal cell whose value is None.
 NULL: Final = Entry(RS_NORMAL)

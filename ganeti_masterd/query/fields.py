@@ -1,6 +1,6 @@
-"""How a field of a resource is declared: its title, its kind, its data, its value.
+"""Declaring the fields of a resource: title, kind, data needed, and value.
 
-A table of fields reads as a list of sentences::
+A table of fields reads like a list of sentences::
 
     NODE_FIELDS = fields(
         text("name", "Node", of=lambda node: node.name, doc="The node's name."),
@@ -8,8 +8,8 @@ A table of fields reads as a list of sentences::
     )
 
 ``of`` computes the value from the row's object alone, ``given`` from the
-:class:`View` of the whole answer and the object. Both return what
-:mod:`ganeti_masterd.query.entries` describes, made of JSON types only.
+:class:`View` of the whole answer and the object. Both return a value as
+:mod:`ganeti_masterd.query.entries` describes, consisting of JSON types only.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from ganeti_masterd.query.names import natural
 class Need(Enum):
     """Data that a field needs besides the configuration; each has a collector."""
 
-    NODE_INFO = "what hypervisors say of their nodes"
-    NODE_STORAGE = "room on the nodes' storage"
-    INSTANCE_INFO = "which instances run, and with what"
+    NODE_INFO = "what hypervisors report about their nodes"
+    NODE_STORAGE = "space on the nodes' storage"
+    INSTANCE_INFO = "which instances run, and with which resources"
     CONSOLE = "how to reach instances' consoles"
 
 
@@ -39,19 +39,19 @@ class Matching(Enum):
     """How a filter compares a field's value."""
 
     PLAIN = "as it is"
-    #: Equality also accepts the beginning of the name up to a dot.
+    #: Equality also accepts a prefix of the name that ends before a dot.
     HOST_NAME = "as a host name"
-    #: Values may be given as decimal texts.
+    #: Values may be given as strings of decimal digits.
     JOB_ID = "as a job id"
-    #: ``[seconds, microseconds]`` compares by its whole seconds.
+    #: ``[seconds, microseconds]`` is compared by its whole seconds.
     SPLIT_TIME = "as a time in two parts"
 
 
 class View:
-    """What one answer is made from: one snapshot, and what was collected for it.
+    """The data from which one answer is made: a snapshot, and what was collected for it.
 
-    ``live`` holds what the collectors brought. ``archived`` says which job ids
-    are in the archive. ``memo`` keeps what is computed once for an answer.
+    ``live`` holds the collectors' results. ``archived`` contains the job ids that
+    are in the archive. ``memo`` caches what is computed once for an answer.
     """
 
     __slots__ = ("archived", "live", "memo", "snapshot")
@@ -80,11 +80,11 @@ class Field(Struct, frozen=True):
         if self.of is not None:
             return self.of
         if self.given is None:
-            raise ProgrammerError(f"Field {self.name} says nowhere how it is computed")
+            raise ProgrammerError(f"Field {self.name} has neither 'of' nor 'given'")
         return partial(self.given, view)
 
     def described(self) -> dict[str, str]:
-        """Returns the field as QueryFields and the head of an answer show it."""
+        """Returns the field's description for QueryFields and for the ``fields`` of an answer."""
         return {"name": self.name, "title": self.title, "kind": self.kind, "doc": self.doc}
 
 
@@ -92,7 +92,7 @@ FieldTable = Mapping[str, Field]
 
 
 def fields(*declared: Field | Iterable[Field]) -> FieldTable:
-    """Returns a resource's table from fields and families of them, in natural order of names.
+    """Returns a table of single fields and iterables of fields, in natural order of names.
 
     Raises ``ProgrammerError`` if a name is declared twice.
     """
@@ -121,41 +121,41 @@ def declare(
 
 
 def text(name: str, title: str, **rest: Any) -> Field:
-    """A field whose value is text."""
+    """Declares a field whose value is text."""
     return declare(name, title, "text", **rest)
 
 
 def flag(name: str, title: str, **rest: Any) -> Field:
-    """A field that is true or false."""
+    """Declares a field that is true or false."""
     return declare(name, title, "bool", **rest)
 
 
 def number(name: str, title: str, **rest: Any) -> Field:
-    """A field whose value is a number without a unit."""
+    """Declares a field whose value is a number without a unit."""
     return declare(name, title, "number", **rest)
 
 
 def unit(name: str, title: str, **rest: Any) -> Field:
-    """A field whose value is a size in MiB."""
+    """Declares a field whose value is a size in MiB."""
     return declare(name, title, "unit", **rest)
 
 
 def timestamp(name: str, title: str, **rest: Any) -> Field:
-    """A field whose value is a time in seconds since the epoch."""
+    """Declares a field whose value is a time in seconds since the epoch."""
     return declare(name, title, "timestamp", **rest)
 
 
 def other(name: str, title: str, **rest: Any) -> Field:
-    """A field whose value is a list, a dictionary, or of no single kind."""
+    """Declares a field whose value is a list, a dictionary, or of varying type."""
     return declare(name, title, "other", **rest)
 
 
 def common(what: str, *, serial: bool = True) -> tuple[Field, ...]:
-    """Returns the fields that every object of the configuration has, but for its name."""
+    """Returns the fields that all objects of the configuration have, except the name."""
     declared = (
         text("uuid", "UUID", of=lambda obj: obj.uuid, doc=f"The {what}'s UUID."),
-        timestamp("ctime", "CTime", of=lambda obj: obj.ctime, doc=f"When the {what} was made."),
-        timestamp("mtime", "MTime", of=lambda obj: obj.mtime, doc=f"When the {what} changed last."),
+        timestamp("ctime", "CTime", of=lambda obj: obj.ctime, doc=f"When the {what} was created."),
+        timestamp("mtime", "MTime", of=lambda obj: obj.mtime, doc=f"When the {what} last changed."),
         other("tags", "Tags", of=lambda obj: sorted(obj.tags), doc=f"The {what}'s tags, sorted."),
     )
     if not serial:
@@ -167,7 +167,7 @@ def common(what: str, *, serial: bool = True) -> tuple[Field, ...]:
 
 
 def unknown_field(name: str) -> dict[str, str]:
-    """Returns how a field that doesn't exist is described."""
+    """Returns the description of a field that doesn't exist."""
     return {
         "name": name,
         "title": name,

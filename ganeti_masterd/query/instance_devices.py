@@ -10,11 +10,11 @@ from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.templates import summary_name
 from ganeti_masterd.query.fields import Field, View, declare, number, other, text, unit
 
-#: Devices that have fields of their own by number.
+#: How many network interfaces, and how many disks, have fields of their own by number.
 NICS = 8
 DISKS = 16
 
-#: From the view and a device to a value.
+#: A function from the view and a device to a value.
 OfDevice = Callable[[View, Any], Any]
 
 
@@ -61,8 +61,8 @@ def _network_name(view: View, nic: Nic) -> str | None:
     return None if network is None else network.name
 
 
-#: Facts of a network interface: field and title of one (by number), field and
-#: title of all, its value, and what it is.
+#: Facts of a network interface: name and title of the field of one (by number), name and
+#: title of the field of all, the function that computes it, and a description.
 _NIC_FACTS: tuple[tuple[str, str, str, str, OfDevice, str], ...] = (
     ("nic.ip", "NicIP", "nic.ips", "NIC_IPs", lambda view, nic: nic.ip, "IP address"),
     ("nic.mac", "NicMAC", "nic.macs", "NIC_MACs", lambda view, nic: nic.mac, "MAC address"),
@@ -104,7 +104,7 @@ _NIC_FACTS: tuple[tuple[str, str, str, str, OfDevice, str], ...] = (
     ),
 )
 
-#: The same of disks, with the kind of one.
+#: The same for disks, with the kind of the field of one.
 _DISK_FACTS: tuple[tuple[str, str, str, str, str, OfDevice, str], ...] = (
     ("disk.name", "DiskName", "text", "disk.names", "Disk_names", lambda _, d: d.name, "name"),
     ("disk.size", "Disk", "unit", "disk.sizes", "Disk_sizes", lambda _, d: d.size, "size"),
@@ -162,7 +162,7 @@ def disk_fields() -> Iterator[Field]:
     """Declares the fields of disks."""
     yield number("disk.count", "Disks", of=lambda one: len(one.disks), doc="How many disks it has.")
     yield text("disk_template", "Disk_template", given=template, doc="What its disks are made of.")
-    yield unit("disk_usage", "DiskUsage", given=usage, doc="All the room that its disks take.")
+    yield unit("disk_usage", "DiskUsage", given=usage, doc="The space that its disks take.")
     for single, title, kind, plural, plural_title, value, what in _DISK_FACTS:
         yield other(
             plural, plural_title, given=_each(disks, value), doc=f"The {what} of each disk."
@@ -185,13 +185,13 @@ def disk_fields() -> Iterator[Field]:
 
 
 def template(view: View, instance: Instance) -> str:
-    """Returns the template of an instance's disks: ``mixed`` for several, ``diskless`` for none."""
+    """Returns the template of an instance's disks: ``mixed`` if several, ``diskless`` if none."""
     return summary_name(disk.dev_type for disk in disks(view, instance))
 
 
 def usage(view: View, instance: Instance) -> int:
-    """Returns the MiB that an instance's disks take of the cluster's storage.
+    """Returns how much of the cluster's storage an instance's disks take, in MiB.
 
-    DRBD's metadata counts, block devices that someone else made don't.
+    DRBD's metadata is counted; adopted block devices are not.
     """
     return sum(disk.template.room(disk.size) for disk in disks(view, instance))

@@ -29,7 +29,7 @@ _HYPERVISOR = {
         usb_mouse vga vif_script vif_type vnc_bind_address vnc_password_file vnc_x509_path""",
 }
 
-#: Those whose title isn't the field's name.
+#: Titles of the hypervisor parameters' fields that differ from the field's name.
 _TITLES = {
     "acpi": "ACPI",
     "boot_order": "Boot_order",
@@ -44,14 +44,14 @@ _TITLES = {
     "vnc_bind_address": "VNC_bind_address",
 }
 
-#: Backend parameters: field, title, kind, parameter, and what it is.
+#: Backend parameters: field, title, kind, parameter and description.
 _BACKEND = (
     ("be/always_failover", "be/always_failover", "bool", "always_failover", "Never migrate it?"),
-    ("be/auto_balance", "Auto_balance", "bool", "auto_balance", "Is it counted for balance?"),
+    ("be/auto_balance", "Auto_balance", "bool", "auto_balance", "Is it counted in N+1 checks?"),
     ("be/maxmem", "ConfigMaxMem", "unit", "maxmem", "The most memory that it may get."),
     ("be/memory", "ConfigMaxMem", "unit", "maxmem", "The most memory that it may get."),
-    ("be/minmem", "ConfigMinMem", "unit", "minmem", "The memory that it gets in any case."),
-    ("be/spindle_use", "be/spindle_use", "number", "spindle_use", "How many spindles it keeps."),
+    ("be/minmem", "ConfigMinMem", "unit", "minmem", "The least memory that it gets."),
+    ("be/spindle_use", "be/spindle_use", "number", "spindle_use", "How many spindles it uses."),
     ("be/vcpus", "ConfigVCPUs", "number", "vcpus", "How many processors it has."),
 )
 
@@ -60,7 +60,7 @@ def hypervisor(view: View, instance: Instance) -> dict[str, Any]:
     """Returns an instance's own hypervisor parameters; don't change them."""
     if instance.hvparams:
         return effective.own_hypervisor(view.snapshot.cluster, instance)
-    # Most instances set none, so that all of a hypervisor and an OS have the same.
+    # Most instances set none of their own, so all with one hypervisor and OS share these.
     key = ("hypervisor parameters", instance.hypervisor, instance.os)
     merged: dict[str, Any] | None = view.memo.get(key)
     if merged is None:
@@ -88,7 +88,7 @@ def parameter_fields() -> Iterator[Field]:
                 _TITLES.get(name, f"hv/{name}"),
                 kind,
                 given=_one(hypervisor, name),
-                doc=f"The hypervisor parameter {name}, as it takes effect.",
+                doc=f"The effective value of the hypervisor parameter {name}.",
             )
     for field, title, kind, name, doc in _BACKEND:
         yield declare(field, title, kind, given=_one(_backend, name), doc=doc)
@@ -99,19 +99,19 @@ def parameter_fields() -> Iterator[Field]:
         "hvparams",
         "HypervisorParameters",
         given=hypervisor,
-        doc="Its hypervisor parameters, as they take effect.",
+        doc="Its effective hypervisor parameters.",
     )
     yield other(
         "beparams",
         "BackendParameters",
         given=_backend,
-        doc="Its backend parameters, as they take effect.",
+        doc="Its effective backend parameters.",
     )
     yield other(
         "osparams",
         "OpSysParameters",
         given=lambda view, one: effective.of_os(view.snapshot.cluster, one),
-        doc="Its public OS parameters, as they take effect.",
+        doc="Its effective public OS parameters.",
     )
     for name, title, of, what in (
         (
@@ -123,4 +123,4 @@ def parameter_fields() -> Iterator[Field]:
         ("custom_beparams", "CustomBackendParameters", lambda one: dict(one.beparams), "backend"),
         ("custom_osparams", "CustomOpSysParameters", lambda one: dict(one.osparams), "public OS"),
     ):
-        yield other(name, title, of=of, doc=f"The {what} parameters that are set for it alone.")
+        yield other(name, title, of=of, doc=f"The {what} parameters that it sets itself.")

@@ -1,4 +1,4 @@
-"""The fields of instances: what is configured, and what the nodes say of it."""
+"""The fields of instances: what is configured, and what the nodes report."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from ganeti_masterd.query.fields import (
 from ganeti_masterd.query.instance_devices import disk_fields, nic_fields
 from ganeti_masterd.query.instance_parameters import hypervisor, parameter_fields
 
-#: What ``Sighting.state`` is for an instance that runs.
+#: The value of ``Sighting.state`` for a running instance.
 _RUNS = 0
 
 
 class Sighting(Struct, frozen=True, gc=False):
-    """An instance that a hypervisor knows: on which node (a uuid), and with what.
+    """An instance known to a hypervisor: on which node (a uuid), and with which resources.
 
-    Untracked by the collector of garbage, as a big cluster has very many.
+    ``memory`` is in MiB. ``gc=False``: a big cluster has very many of these.
     """
 
     node: str
@@ -41,9 +41,10 @@ class Sighting(Struct, frozen=True, gc=False):
 
 
 class Running(Struct, frozen=True):
-    """Where instances are, by name.
+    """Where instances are running.
 
-    ``failed`` are the nodes that said nothing, with the status that stands for it.
+    ``found`` is by name of the instance. ``failed`` has the nodes (uuids) that didn't answer,
+    each with the cell to show instead.
     """
 
     found: Mapping[str, Sighting]
@@ -51,14 +52,14 @@ class Running(Struct, frozen=True):
 
 
 def _live(view: View, instance: Instance) -> Sighting | Entry | None:
-    """Where it runs; an entry if its primary node can't say, None if it doesn't run."""
+    """Returns where it runs, None if it doesn't, an entry if its primary node didn't answer."""
     running: Running = view.live[Need.INSTANCE_INFO]
     failed = running.failed.get(instance.primary_node)
     return failed if failed is not None else running.found.get(instance.name)
 
 
 def status(view: View, instance: Instance) -> str:
-    """Returns an instance's status: what it should do held against what it does."""
+    """Returns an instance's status, which compares its wanted state with its actual state."""
     live = _live(view, instance)
     if isinstance(live, Entry):
         return "ERROR_nodeoffline" if live is OFFLINE else "ERROR_nodedown"
@@ -74,7 +75,7 @@ def status(view: View, instance: Instance) -> str:
 
 
 def _status_stopped(view: View, instance: Instance) -> str:
-    """The status of an instance that no hypervisor knows."""
+    """Returns the status of an instance that isn't running."""
     if instance.admin_state == "up":
         return "ERROR_down"
     if instance.admin_state == "offline":
@@ -85,7 +86,7 @@ def _status_stopped(view: View, instance: Instance) -> str:
 
 
 def _user_may_stop(view: View, instance: Instance) -> bool:
-    """Whether a shutdown from inside counts as wanted; KVM asks the instance's parameter too."""
+    """Whether users may shut it down from inside; with KVM a parameter must allow it too."""
     if not view.snapshot.cluster.enabled_user_shutdown:
         return False
     return instance.hypervisor != "kvm" or bool(hypervisor(view, instance).get("user_shutdown"))
@@ -93,7 +94,7 @@ def _user_may_stop(view: View, instance: Instance) -> bool:
 
 def _runs(view: View, instance: Instance) -> Any:
     live = _live(view, instance)
-    # luxid tells no difference between nodes that are offline and silent here.
+    # Here luxid doesn't distinguish nodes that are offline from those that don't answer.
     return NO_DATA if isinstance(live, Entry) else live is not None
 
 
@@ -182,7 +183,7 @@ INSTANCE_FIELDS = fields(
         doc="The UUIDs of its secondary nodes' groups.",
     ),
     text("os", "OS", of=lambda one: one.os, doc="Its operating system, with the variant."),
-    text("hypervisor", "Hypervisor", of=lambda one: one.hypervisor, doc="What it runs under."),
+    text("hypervisor", "Hypervisor", of=lambda one: one.hypervisor, doc="Its hypervisor."),
     text(
         "admin_state",
         "InstanceState",
@@ -193,7 +194,7 @@ INSTANCE_FIELDS = fields(
         "admin_state_source",
         "InstanceStateSource",
         of=lambda one: one.admin_state_source,
-        doc="Who said so last: admin or user.",
+        doc="Who last set that state: admin or user.",
     ),
     flag("admin_up", "Autostart", of=lambda one: one.admin_state == "up", doc="Should it run?"),
     flag("disks_active", "DisksActive", of=lambda one: one.disks_active, doc="Are its disks up?"),
@@ -201,7 +202,7 @@ INSTANCE_FIELDS = fields(
         "forthcoming",
         "Forthcoming",
         of=lambda one: bool(one.forthcoming),
-        doc="Whether it is only a reservation so far.",
+        doc="Whether it is only a reservation, not created yet.",
     ),
     other(
         "network_port",
@@ -214,12 +215,12 @@ INSTANCE_FIELDS = fields(
         "Status",
         given=status,
         needs=Need.INSTANCE_INFO,
-        doc="What it should do held against what it does: running, ADMIN_down, ADMIN_offline, "
+        doc="Its wanted state compared with its actual state: running, ADMIN_down, ADMIN_offline, "
         "USER_down, ERROR_down (should run), ERROR_up (should not), ERROR_wrongnode (runs on "
-        "another node), ERROR_nodedown and ERROR_nodeoffline (its primary node says nothing).",
+        "another node), ERROR_nodedown and ERROR_nodeoffline (its primary node doesn't answer).",
     ),
     flag(
-        "oper_state", "Running", given=_runs, needs=Need.INSTANCE_INFO, doc="Whether it is there."
+        "oper_state", "Running", given=_runs, needs=Need.INSTANCE_INFO, doc="Whether it is running."
     ),
     unit(
         "oper_ram",

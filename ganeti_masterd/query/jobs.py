@@ -1,4 +1,4 @@
-"""The fields of jobs, and their values as WaitForJobChange and QueryJobs give them."""
+"""The fields of jobs, and their values for WaitForJobChange and QueryJobs."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ganeti_masterd.jobs.model import Job, LogEntry, OpState, Timestamp
 from ganeti_masterd.opcodes import OPCODES, load_opcode, redact, summary
 from ganeti_masterd.query.fields import Matching, fields, flag, number, other, text
 
-#: The jobs of the archive are seen when this field is asked for.
+#: The field whose presence in a query includes archived jobs.
 ARCHIVED = "archived"
 
-#: Parameters that luxid shows also when they are None.
+#: Parameters that luxid shows even if they are None.
 _SHOWN_NULL = frozenset({"depends", "comment"})
 
-#: Longer texts in summaries aren't remembered.
+#: Summaries with longer parameter values aren't cached.
 _SHORT = 256
 
 
 def status(job: Job) -> str:
-    """Returns a job's status; quick for the many jobs of one opcode."""
+    """Returns a job's status; has a fast path for jobs with one opcode."""
     ops = job.ops
     return ops[0].status if len(ops) == 1 else job.status
 
 
 def op_summary(values: dict[str, Any]) -> str:
-    """Returns the line that lists show for an opcode's parameters.
+    """Returns the summary that job lists show for an opcode, given its parameters.
 
-    An opcode that isn't known, or that isn't as it should be, shows by its name.
+    For an opcode that is unknown or invalid, this is its name.
     """
     op_id = str(values.get("OP_ID"))
     declared = OPCODES.get(op_id)
@@ -46,14 +46,17 @@ def op_summary(values: dict[str, Any]) -> str:
 
 @lru_cache(maxsize=4096, typed=True)
 def _summary_of(op_id: str, telling: str | int | float) -> str | None:
-    """The line of an opcode that needs no parameter but its telling one, else None."""
+    """Returns the summary of an opcode with no parameter but its ``SUMMARY``, or None.
+
+    None if the opcode needs other parameters.
+    """
     return _summary({"OP_ID": op_id, str(OPCODES[op_id].SUMMARY): telling})
 
 
 def _summary(values: dict[str, Any]) -> str | None:
     try:
         return summary(load_opcode(values))
-    except Exception:  # whatever may stand in an old job file
+    except Exception:  # an old job file may contain anything
         return None
 
 
@@ -66,7 +69,7 @@ def _log(entries: tuple[LogEntry, ...]) -> list[list[Any]]:
 
 
 def _shown(values: dict[str, Any]) -> dict[str, Any]:
-    """An opcode's parameters as answers have them: not the private ones, nor what isn't set."""
+    """Returns the parameters to show for an opcode: without private ones and ones not set."""
     return {
         name: value
         for name, value in redact(values).items()
@@ -80,12 +83,12 @@ def _each(value: Callable[[OpState], Any]) -> Callable[[Job], list[Any]]:
 
 JOB_FIELDS = fields(
     number("id", "ID", of=lambda job: job.id, matching=Matching.JOB_ID, doc="The job's id."),
-    text("status", "Status", of=status, doc="How far it is."),
+    text("status", "Status", of=status, doc="The job's status."),
     number(
         "priority",
         "Priority",
         of=lambda job: job.priority,
-        doc="The most urgent priority of what is left of it; the lower the more urgent.",
+        doc="The most urgent priority of its unfinished opcodes; lower is more urgent.",
     ),
     flag(
         ARCHIVED,
@@ -130,7 +133,7 @@ JOB_FIELDS = fields(
         of=_each(lambda op: op.result),
         doc="Each opcode's result, or its error.",
     ),
-    other("oplog", "OpCode_log", of=_each(lambda op: _log(op.log)), doc="What each opcode said."),
+    other("oplog", "OpCode_log", of=_each(lambda op: _log(op.log)), doc="What each opcode logged."),
     other(
         "oppriority",
         "OpCode_prio",
@@ -147,7 +150,7 @@ JOB_FIELDS = fields(
         "opexec",
         "OpCode_exec",
         of=_each(lambda op: _time(op.exec_timestamp)),
-        doc="When each opcode had its locks.",
+        doc="When each opcode got its locks.",
     ),
     other(
         "opend",
@@ -161,7 +164,7 @@ JOB_FIELDS = fields(
 def job_values(job: Job, names: tuple[str, ...]) -> list[Any]:
     """Returns the fields of a job that isn't archived as plain JSON values.
 
-    What isn't there is None; one unknown field makes all of them null (luxid
+    Missing data is None; if one of the fields is unknown, all values are None (luxid
     3.0.2, WaitForJobChange).
     """
     getters = _getters(names)
@@ -180,7 +183,7 @@ def _getters(names: tuple[str, ...]) -> tuple[Callable[[Job], Any], ...] | None:
         if name == ARCHIVED:
             found.append(lambda job: False)
         elif field.of is None:
-            raise ProgrammerError(f"Field {name} of jobs needs more than the job")
+            raise ProgrammerError(f"The job field {name} can't be computed from the job alone")
         else:
             found.append(field.of)
     return tuple(found)

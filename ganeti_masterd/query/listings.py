@@ -1,4 +1,4 @@
-"""The small tables: locks, filter rules and exports."""
+"""The fields of locks, filter rules and exports."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ganeti_masterd.query.fields import Matching, fields, number, other, text
 
 
 class ListedExport(Struct, frozen=True):
-    """An export on a node; an entry in its place says why there is none to show."""
+    """An export on a node, or an entry that says why the node's exports can't be shown."""
 
     node: str
     export: str | Entry = NO_DATA
 
 
 def _spelled(expression: Any) -> Any:
-    """A rule's expression with ``==`` for ``=``, which mean the same, as luxid spells it."""
+    """Returns a rule's expression with luxid's spelling ``==`` instead of the equivalent ``=``."""
     if not isinstance(expression, (list, tuple)) or not expression:
         return expression
     operator, *rest = expression
@@ -55,26 +55,26 @@ FILTER_FIELDS = fields(
         "watermark",
         "Watermark",
         of=lambda rule: rule.watermark,
-        doc="The id of the last job when the rule was made.",
+        doc="The id of the last job when the rule was added.",
     ),
     number(
         "priority",
         "Priority",
         of=lambda rule: rule.priority,
-        doc="Its place among the rules; the lowest is weighed first.",
+        doc="Its priority among the rules; the lowest is evaluated first.",
     ),
     other(
         "predicates",
         "Predicates",
         of=_predicates,
-        doc="What a job must be like for the rule to apply.",
+        doc="The conditions that a job must meet for the rule to apply.",
     ),
     other("action", "Action", of=lambda rule: rule.action, doc="What is done with such a job."),
     other(
         "reason_trail",
         "ReasonTrail",
         of=lambda rule: list(rule.reason_trail),
-        doc="Who made the rule, and why.",
+        doc="Who added the rule, and why.",
     ),
 )
 

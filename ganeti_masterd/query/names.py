@@ -1,4 +1,4 @@
-"""Names: their natural order, and what a shortened host name stands for."""
+"""Natural order of names, and matching of shortened host names."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 @lru_cache(maxsize=1 << 16)
 def natural_key(name: str) -> str:
-    """Returns what names are sorted by: numbers in them count by their value.
+    """Returns a sort key for a name in which numbers are compared by value.
 
-    So ``node2`` comes before ``node10``. Names that differ only in zeros before
-    a number are told apart by the whole text.
+    So ``node2`` comes before ``node10``. Names that differ only in leading zeros are
+    ordered by the whole text.
     """
     return f"{_DIGITS.sub(_number, name)}\0{name}"
 
 
 def _number(match: re.Match[str]) -> str:
-    """A number as text that sorts by its value, before any letter: its length goes first."""
+    """Returns text that sorts by the number's value and before letters: its length goes first."""
     digits = match[0].lstrip("0")
     return f"\1{chr(len(digits))}{digits}"
 
@@ -37,14 +37,14 @@ def natural(names: Iterable[str]) -> list[str]:
 
 
 def in_order(section: Section[T]) -> Sequence[T]:
-    """Returns a section's objects in the natural order of their names; remembered with it."""
+    """Returns a section's objects in natural order of names; cached with the section."""
     return section.cached(
         "natural order", lambda: [section[uuid] for uuid in section.ordered(natural_key).uuids]
     )
 
 
 def means(given: str, name: str) -> bool:
-    """Whether ``given`` is a host name, or the beginning of it up to a dot."""
+    """Whether ``given`` is ``name``, or a prefix of it that ends before a dot."""
     if name == given:
         return True
     return name.startswith(given) and name[len(given) : len(given) + 1] == "."

@@ -1,4 +1,4 @@
-"""The fields of networks, and what their pools of addresses hold."""
+"""The fields of networks, including those of their address pools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ganeti_masterd.query.names import natural
 
 
 def _pool(view: View, network: Network) -> AddressPool | None:
-    """The network's pool; None where the configuration has none, which then shows as empty."""
+    """Returns the network's pool; None, which shows as empty, if it has no reservations."""
     if network.uuid not in view.memo:
         has_one = network.reservations or network.ext_reservations
         view.memo[network.uuid] = pool_of(network) if has_one else None
@@ -20,7 +20,7 @@ def _pool(view: View, network: Network) -> AddressPool | None:
 
 
 def _groups(view: View, network: Network) -> list[list[Any]]:
-    """[name, NIC mode, NIC link, VLAN] of each node group that is connected, by its uuid."""
+    """Returns [name, NIC mode, NIC link, VLAN] of each connected group, sorted by its uuid."""
     found = []
     for _, group in sorted(view.snapshot.groups.items()):
         nic = group.networks.get(network.uuid)
@@ -49,7 +49,7 @@ NETWORK_FIELDS = fields(
         "mac_prefix",
         "MacPrefix",
         of=lambda network: network.mac_prefix,
-        doc="What the MAC addresses in it begin with.",
+        doc="The prefix of MAC addresses in it.",
     ),
     number(
         "free_count",
@@ -75,7 +75,7 @@ NETWORK_FIELDS = fields(
         given=lambda view, network: (
             ", ".join(pool.external_addresses) if (pool := _pool(view, network)) else ""
         ),
-        doc="The addresses that are kept for others than instances.",
+        doc="The externally reserved addresses, which instances don't get.",
     ),
     number(
         "group_cnt",

@@ -29,10 +29,10 @@ from ganeti_masterd.rpc.results import HypervisorSpace, StorageSpace
 
 
 class NodeLive(Struct, frozen=True):
-    """What a node said of itself; null is what it left out. Sizes in MiB.
+    """What a node reports about itself; None for what it left out. Sizes are in MiB.
 
-    ``storage`` is the unit that instances' disks come from, ``spindles`` the
-    volume group's physical volumes, counted in spindles.
+    ``storage`` is the storage unit on which instances' disks are made, ``spindles`` are
+    the volume group's physical volumes, counted in spindles.
     """
 
     boot_id: str
@@ -42,7 +42,7 @@ class NodeLive(Struct, frozen=True):
 
 
 def role(view: View, node: Node) -> str:
-    """Returns the letter of a node's role."""
+    """Returns the letter of a node's role, as the field ``role`` shows it."""
     if node.uuid == view.snapshot.cluster.master_node:
         return "M"
     if node.master_candidate:
@@ -58,7 +58,7 @@ def _group_name(view: View, node: Node) -> str | None:
 
 
 def _powered(view: View, node: Node) -> bool | None:
-    # Without a program to ask, nobody knows.
+    # Without an out-of-band program, the power state isn't known.
     return node.powered if effective.of_node(view.snapshot, node).get("oob_program") else None
 
 
@@ -87,13 +87,13 @@ def _boot_id(view: View, node: Node) -> Any:
     return info if type(info) is Entry else info.boot_id
 
 
-#: Node parameters: name, title, kind.
+#: Node parameters: name, title, kind and description.
 NODE_PARAMETERS = (
-    ("cpu_speed", "ndp/cpu_speed", "float", "How fast its processors are, 1 being usual."),
+    ("cpu_speed", "ndp/cpu_speed", "float", "The relative speed of its processors; 1 is normal."),
     ("exclusive_storage", "ExclusiveStorage", "bool", "Whether no two disks share a spindle."),
     ("oob_program", "OutOfBandProgram", "other", "The program that switches its power."),
     ("ovs", "OpenvSwitch", "bool", "Whether Open vSwitch is set up on it."),
-    ("ovs_link", "OpenvSwitchLink", "other", "The interface that Open vSwitch reaches out by."),
+    ("ovs_link", "OpenvSwitchLink", "other", "The interface that Open vSwitch uses as its uplink."),
     ("ovs_name", "OpenvSwitchName", "other", "The name of its Open vSwitch."),
     ("spindle_count", "SpindleCount", "number", "How many spindles it has."),
     ("ssh_port", "ndp/ssh_port", "number", "The port of its SSH daemon."),
@@ -101,7 +101,7 @@ NODE_PARAMETERS = (
 
 
 def parameter_fields(merged: Callable[[View, Any], dict[str, Any]]) -> Iterator[Field]:
-    """Declares a field for each node parameter; ``merged`` computes them all."""
+    """Declares a field for each node parameter; ``merged`` returns them all for an object."""
 
     def value(name: str) -> Callable[[View, Any], Any]:
         return lambda view, obj: merged(view, obj).get(name)
@@ -122,13 +122,13 @@ NODE_FIELDS = fields(
         matching=Matching.HOST_NAME,
         doc="The node's name.",
     ),
-    text("pip", "PrimaryIP", of=lambda node: node.primary_ip, doc="The address it is called at."),
-    text("sip", "SecondaryIP", of=lambda node: node.secondary_ip, doc="The address of its disks."),
+    text("pip", "PrimaryIP", of=lambda node: node.primary_ip, doc="Its node daemon's address."),
+    text("sip", "SecondaryIP", of=lambda node: node.secondary_ip, doc="Its address for disk data."),
     text(
         "role",
         "Role",
         given=role,
-        doc="What it is: M master, C master candidate, D drained, O offline, R regular.",
+        doc="Its role: M master, C master candidate, D drained, O offline, R regular.",
     ),
     flag(
         "master",
@@ -140,7 +140,7 @@ NODE_FIELDS = fields(
         "master_candidate",
         "MasterC",
         of=lambda node: node.master_candidate,
-        doc="Whether it holds the configuration, to become master if need be.",
+        doc="Whether it is a master candidate, which has a copy of the configuration.",
     ),
     flag(
         "master_capable",
@@ -149,8 +149,8 @@ NODE_FIELDS = fields(
         doc="Whether it may become a master candidate.",
     ),
     flag("vm_capable", "VMCapable", of=lambda node: node.vm_capable, doc="May it run instances?"),
-    flag("drained", "Drained", of=lambda node: node.drained, doc="Whether it gets no instances."),
-    flag("offline", "Offline", of=lambda node: node.offline, doc="Whether it is left alone."),
+    flag("drained", "Drained", of=lambda node: node.drained, doc="Does it get no new instances?"),
+    flag("offline", "Offline", of=lambda node: node.offline, doc="Whether it is marked offline."),
     flag("powered", "Powered", given=_powered, doc="Whether it is switched on, as last set."),
     text("group", "Group", given=_group_name, doc="The name of its node group."),
     text("group.uuid", "GroupUUID", of=lambda node: node.group, doc="The UUID of its node group."),
@@ -168,15 +168,15 @@ NODE_FIELDS = fields(
     ),
     other("pinst_list", "PriInstances", given=_primaries, doc="Instances it is primary node of."),
     other("sinst_list", "SecInstances", given=_secondaries, doc="Instances it is secondary of."),
-    other("ndparams", "NodeParameters", given=_merged, doc="Its parameters, as they take effect."),
+    other("ndparams", "NodeParameters", given=_merged, doc="Its effective node parameters."),
     other(
         "custom_ndparams",
         "CustomNodeParameters",
         of=lambda node: dict(node.ndparams),
-        doc="The parameters that are set for it alone.",
+        doc="The node parameters that it sets itself.",
     ),
     parameter_fields(_merged),
-    # No 3.0.2 daemon gives these two.
+    # No daemon of 3.0.2 returns a value for these two.
     other("hv_state", "HypervisorState", of=lambda node: None, doc="The hypervisors' state."),
     other("disk_state", "DiskState", of=lambda node: None, doc="The disks' state."),
     text(
@@ -184,12 +184,12 @@ NODE_FIELDS = fields(
         "BootID",
         given=_boot_id,
         needs=Need.NODE_INFO,
-        doc="An id that its kernel makes anew at each start.",
+        doc="An id that its kernel generates at each boot.",
     ),
     *(
         declare(name, title, kind, given=_live("hypervisor", data), needs=Need.NODE_INFO, doc=doc)
         for name, title, kind, data, doc in (
-            ("mtotal", "MTotal", "unit", "memory_total", "All memory of the machine."),
+            ("mtotal", "MTotal", "unit", "memory_total", "The machine's total memory."),
             ("mnode", "MNode", "unit", "memory_dom0", "Memory that the node itself uses."),
             ("mfree", "MFree", "unit", "memory_free", "Memory that instances may get."),
             ("ctotal", "CTotal", "number", "cpu_total", "How many logical processors it has."),
@@ -201,8 +201,8 @@ NODE_FIELDS = fields(
     *(
         make(name, title, given=_live(part, data), needs=Need.NODE_STORAGE, doc=doc)
         for make, name, title, part, data, doc in (
-            (unit, "dtotal", "DTotal", "storage", "storage_size", "All room for disks."),
-            (unit, "dfree", "DFree", "storage", "storage_free", "Room for disks that is free."),
+            (unit, "dtotal", "DTotal", "storage", "storage_size", "Total space for disks."),
+            (unit, "dfree", "DFree", "storage", "storage_free", "Free space for disks."),
             (number, "sptotal", "SpTotal", "spindles", "storage_size", "Spindles for disks."),
             (number, "spfree", "SpFree", "spindles", "storage_free", "Spindles that are free."),
         )

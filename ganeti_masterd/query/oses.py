@@ -1,8 +1,8 @@
-"""Operating systems and external storage providers: what all nodes say of them, and fields.
+"""Operating systems and external storage providers: merging the nodes' reports, and fields.
 
-A definition counts as the cluster has it: valid if it is so on every node that
-answered, with the variants, parameters and API versions that all have in
-common. If a node has several of a name, the first counts.
+For the cluster, a definition is valid if it is valid on every node that
+answered; it has the variants, parameters and API versions that all of them have in
+common. If a node has several definitions with one name, the first is used.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def providers(snapshot: Snapshot, answers: Mapping[str, list[ProviderRow]]) -> l
     for name in natural({row.name for rows in answers.values() for row in rows}):
         everywhere = {uuid: _named(rows, name) for uuid, rows in answers.items()}
         valid = {uuid: bool(rows) and rows[0].valid for uuid, rows in everywhere.items()}
-        # A node that said nothing makes no group invalid.
+        # A node that didn't answer doesn't make its group invalid.
         groups = {
             group.name: all(valid.get(node.uuid, True) for node in snapshot.members(group))
             for group in snapshot.groups.values()
@@ -125,7 +125,7 @@ def _named(rows: Iterable[Any], name: str) -> list[Any]:
 
 
 def _shared(lists: Iterable[Iterable[Any]]) -> set[Any]:
-    """What all of the lists have; nothing for no list."""
+    """Returns the items that all of the lists contain; empty if there are no lists."""
     sets = [set(items) for items in lists]
     return set.intersection(*sets) if sets else set()
 
@@ -137,12 +137,12 @@ def _parameters(lists: Iterable[Iterable[tuple[str, str]]]) -> list[tuple[str, s
 OS_FIELDS = fields(
     text("name", "Name", of=lambda os: os.name, doc="The operating system's name."),
     flag("valid", "Valid", of=lambda os: os.valid, doc="Whether it is valid on all nodes."),
-    flag("hidden", "Hidden", of=lambda os: os.hidden, doc="Whether lists leave it out."),
+    flag("hidden", "Hidden", of=lambda os: os.hidden, doc="Whether lists omit it."),
     flag(
         "blacklisted",
         "Blacklisted",
         of=lambda os: os.blacklisted,
-        doc="Whether new instances may not have it.",
+        doc="Whether new instances can't use it.",
     ),
     flag("trusted", "Trusted", of=lambda os: os.trusted, doc="Whether it is trusted on all nodes."),
     other("variants", "Variants", of=lambda os: os.variants, doc="Variants that all nodes have."),
@@ -168,13 +168,13 @@ OS_FIELDS = fields(
         "os_hvp",
         "OsHypervisorParams",
         of=lambda os: os.os_hvp,
-        doc="Hypervisor parameters that are set for its variants.",
+        doc="Hypervisor parameters set for its variants.",
     ),
     other(
         "osparams",
         "OsParameters",
         of=lambda os: os.osparams,
-        doc="OS parameters that are set for its variants.",
+        doc="OS parameters set for its variants.",
     ),
 )
 

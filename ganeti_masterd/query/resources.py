@@ -1,4 +1,4 @@
-"""What can be queried, and a list of fields of one resource made ready to compute rows."""
+"""The resources that can be queried, and selections of fields from which rows are computed."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from ganeti_masterd.query.networks import NETWORK_FIELDS
 from ganeti_masterd.query.nodes import NODE_FIELDS
 from ganeti_masterd.query.oses import EXTSTORAGE_FIELDS, OS_FIELDS
 
-#: From a row's object to the row.
+#: A function from a row's object to the row.
 RowMaker = Callable[[Any], list[Any]]
 
-#: Longer lists of fields aren't remembered.
+#: Selections of more fields aren't cached.
 _LONGEST = 512
 
 
@@ -52,15 +52,15 @@ class Source(Enum):
 
 
 class Resource(Struct, frozen=True, kw_only=True):
-    """One kind of thing that can be queried: all that depends on which one it is.
+    """One kind of thing that can be queried, and everything that depends on the kind.
 
-    An "or of equals" on the field ``key`` asks for rows by name; None where
-    rows have no names to be asked by. ``level`` is where the objects are locked
-    that rows are about, None if they aren't.
+    A filter that is an "or of equals" on the field ``key`` asks for rows by name; None if
+    rows can't be asked for by name. ``level`` is the level at which the rows' objects
+    are locked, None if they aren't.
 
-    ``kind`` is what tags and :meth:`Snapshot.find
-    <ganeti_masterd.config.snapshot.Snapshot.find>` call objects of a section, and
-    the cluster; ``title`` what errors call them. Both are empty for others.
+    ``kind`` is the tag kind of the cluster or of a section's objects, also used by
+    :meth:`Snapshot.find <ganeti_masterd.config.snapshot.Snapshot.find>`; ``title`` is the
+    word for them in error messages. Both are empty for other resources.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Resource(Struct, frozen=True, kw_only=True):
 
     @property
     def configured(self) -> bool:
-        """Whether rows depend on the configuration alone, unless fields need nodes."""
+        """Whether rows depend on the configuration alone (except for fields that need nodes)."""
         return self.source in (Source.SECTION, Source.RULES)
 
 
@@ -139,14 +139,14 @@ RESOURCES: dict[str, Resource] = {
     )
 }
 
-#: Those whose objects carry tags, by tag kind.
+#: The resources whose objects have tags, by tag kind.
 TAGGED: dict[str, Resource] = {
     resource.kind: resource for resource in RESOURCES.values() if resource.kind
 }
 
 
 def resource_named(name: str) -> Resource:
-    """Returns a resource; raises ``OpPrereqError`` with ``wrong_input`` for another name."""
+    """Returns a resource; raises ``OpPrereqError`` with ``wrong_input`` for an unknown name."""
     try:
         return RESOURCES[name]
     except KeyError:
@@ -154,19 +154,19 @@ def resource_named(name: str) -> Resource:
 
 
 class Selection(Struct, frozen=True):
-    """Fields of one resource in the order asked; null stands for one that doesn't exist."""
+    """The fields of one resource that a query asks for, in order; None for unknown fields."""
 
     resource: Resource
     names: tuple[str, ...]
     fields: tuple[Field | None, ...]
-    #: How the fields are described, as values and as JSON.
+    #: The fields' descriptions, as values and as JSON.
     head: list[dict[str, str]]
     head_json: bytes
     needs: frozenset[Need]
 
     @property
     def weight(self) -> int:
-        """How much work one row is."""
+        """How much work one row is, in the unit of :data:`.slices.WEIGHT`."""
         return 1 + len(self.fields)
 
     def unknown(self) -> list[str]:
@@ -174,7 +174,7 @@ class Selection(Struct, frozen=True):
         return [name for name, field in zip(self.names, self.fields, strict=True) if field is None]
 
     def cells(self, view: View) -> RowMaker:
-        """Returns the function that makes a row of cells, ``[status, value]`` each."""
+        """Returns a function that makes a row of cells, ``[status, value]`` each."""
         getters = self._getters(view)
 
         def row(obj: Any) -> list[Any]:
@@ -190,7 +190,7 @@ class Selection(Struct, frozen=True):
         return row
 
     def values(self, view: View) -> RowMaker:
-        """Returns the function that makes a row of bare values, None for what isn't there."""
+        """Returns a function that makes a row of bare values, None for cells without data."""
         getters = self._getters(view)
         if len(getters) == 1:
             (only,) = getters
@@ -217,13 +217,13 @@ def _unknown(obj: Any) -> Entry:
 
 
 def select(resource: str, names: Sequence[str]) -> Selection:
-    """Returns the fields ``names`` of a resource; raises as :func:`resource_named`."""
+    """Returns the fields ``names`` of a resource; raises like :func:`resource_named`."""
     key = tuple(names)
     return _remembered(resource, key) if len(key) <= _LONGEST else _selected(resource, key)
 
 
 def describe(resource: str, names: Sequence[str] | None) -> list[dict[str, str]]:
-    """Returns descriptions of the fields ``names``, of all fields for None or none."""
+    """Returns descriptions of the fields ``names``, or of all fields if None or empty."""
     table = resource_named(resource).fields
     return select(resource, names or tuple(table)).head
 

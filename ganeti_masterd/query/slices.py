@@ -1,8 +1,8 @@
-"""Long work cut into slices, so that the reactor serves others in between.
+"""Long computations split into slices, so that the reactor can do other work in between.
 
-All work waits in one line, and one slice runs in each turn of the reactor:
-however many long queries run at once, a small one waits for a slice at most.
-Whoever wanted an answer and went away cancels it: its work leaves the line.
+All long work waits in one queue, and one slice runs in each turn of the reactor:
+however many long queries run at once, a small one waits for at most one slice.
+If a client disconnects, its answer is cancelled and its work leaves the queue.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ganeti_masterd.timing import Timers
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: How much work a slice is at most; a cell of an answer counts as one.
+#: The most work in a slice; computing one cell of an answer counts as 1.
 WEIGHT = 3000
-#: A slice ends after this many seconds in any case, as some cells are costly.
+#: A slice ends after this many seconds in any case, because some cells are costly.
 SECONDS = 0.002
 
 
 class _Work(Generic[T, R]):
-    """What is left of one piece of long work."""
+    """A piece of long work, with its results so far."""
 
     __slots__ = ("batch", "batches", "done", "function", "given_up", "items", "next", "results")
 
@@ -45,12 +45,12 @@ class _Work(Generic[T, R]):
         self.function = function
         self.next = 0
         self.results: list[R] = []
-        #: Whether ``done`` has fired before its time: nothing more is done then.
+        #: Whether ``done`` was cancelled or failed, so that the rest must not run.
         self.given_up = False
         self.done: Deferred[list[R]] = Deferred(cancelled)
 
     def step(self, seconds: Callable[[], float]) -> bool:
-        """Does one slice; tells whether it was the last."""
+        """Runs one slice; returns whether it was the last."""
         until = seconds() + SECONDS
         for _ in range(self.batches):
             if self.given_up:
@@ -66,7 +66,7 @@ class _Work(Generic[T, R]):
 
 
 class Slices:
-    """The line of all long work of one daemon; reactor thread only."""
+    """The queue of all long work of one daemon; reactor thread only."""
 
     def __init__(self, timers: Timers, weight: int = WEIGHT) -> None:
         self._timers = timers
@@ -78,12 +78,12 @@ class Slices:
     def run(
         self, items: Sequence[T], each: int, function: Callable[[Sequence[T]], R]
     ) -> list[R] | Deferred[list[R]]:
-        """Calls ``function`` with parts of ``items`` until all were taken, in order.
+        """Calls ``function`` with consecutive parts of ``items``; returns its results in order.
 
-        ``each`` is the weight of one item. Work that fits one slice is done at
-        once, and its results are returned as they are. An exception of
-        ``function`` fails the Deferred, or is raised. Cancelled, the work ends:
-        no slice of it runs any more, and its items and results are let go.
+        ``each`` is the weight of one item. Work that fits into one slice is done at
+        once, and its results are returned directly. If ``function`` raises, the Deferred
+        fails, or the exception is raised. If the Deferred is cancelled, no more slices are
+        run, and the items and results are released.
         """
         if len(items) * each <= self._weight:
             return [function(items)]
@@ -97,7 +97,7 @@ class Slices:
         return work.done
 
     def close(self) -> None:
-        """Gives up all long work, now and from now on: it fails with ``DaemonStopping``."""
+        """Fails all long work, queued now or later, with ``DaemonStopping``."""
         self._closed = True
         while self._line:
             work = self._line.popleft()
@@ -106,7 +106,7 @@ class Slices:
 
     def _give_up(self, work: _Work[Any, Any]) -> None:
         work.given_up = True
-        if work in self._line:  # else it is having its turn
+        if work in self._line:  # otherwise its slice is running now
             self._line.remove(work)
 
     def _tick(self) -> None:
@@ -137,11 +137,11 @@ class Slices:
 
 
 def _stopping() -> DaemonStopping:
-    return DaemonStopping("The daemon stops")
+    return DaemonStopping("The daemon is stopping")
 
 
 def then(value: T | Deferred[T], function: Callable[[T], R | Deferred[R]]) -> R | Deferred[R]:
-    """Goes on with ``function`` once a value is there: at once if it is no Deferred."""
+    """Applies ``function`` to a value: at once, or as a callback if the value is a Deferred."""
     if isinstance(value, Deferred):
         return value.addCallback(function)
     return function(value)

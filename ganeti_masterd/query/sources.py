@@ -1,4 +1,4 @@
-"""Where the rows of each resource come from, all of them or those asked for by name."""
+"""Where the rows of each resource come from: all rows, or those asked for by name."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from ganeti_masterd.query.slices import then
 
 T = TypeVar("T")
 
-#: The objects of rows. A number among jobs is the id of one that isn't there.
+#: The objects of rows. Among jobs, a number is the id of a job that doesn't exist.
 Found = Sequence[Any]
 
-#: How many jobs are held in memory at a time where archived ones are among those asked for.
+#: How many jobs are held in memory at a time by a query that includes archived ones.
 PAGE = 1000
 
 
 class JobSource(Protocol):
-    """The queue, as far as queries see it."""
+    """The part of the job queue's interface that queries use."""
 
     def live(self) -> Mapping[int, Job]:
         """Returns the published jobs that aren't archived, ids ascending."""
 
     def archived(self, job_ids: Iterable[int], /) -> Deferred[Mapping[int, Job]]:
-        """Fires with those of the jobs that are in the archive."""
+        """Fires with those of the jobs that are in the archive, by id."""
 
     def archived_ids(self) -> Deferred[list[int]]:
         """Fires with the ids of all jobs that are in the archive."""
 
 
 class RowRequest(Struct, frozen=True):
-    """What decides which rows are looked at.
+    """Which rows a query needs.
 
-    ``names`` are those asked for, in that order, null for all rows; ``fields``
-    are the fields that the answer or the filter looks at.
+    ``names`` are the names asked for, in that order, None for all rows; ``fields``
+    are the names of the fields that the answer or the filter uses.
     """
 
     names: Sequence[Any] | None
@@ -73,14 +73,14 @@ class Sources:
         request: RowRequest,
         work: Callable[[Found], list[T] | Deferred[list[T]]],
     ) -> list[T] | Deferred[list[T]]:
-        """Gives ``work`` the objects of a resource's rows, and returns all that it makes of them.
+        """Calls ``work`` with the objects of a resource's rows; returns its results, joined.
 
-        That is once as a rule. Where jobs of the archive are among them it is page
-        after page, so that never more than a page of jobs is in memory.
+        Usually there is one call. If archived jobs are included, there is one for each page,
+        so that no more than a page of jobs is in memory at a time.
 
-        Raises ``OpPrereqError`` with ``unknown_entity`` for a name that isn't
-        there, but for jobs, whose id then stands in the place, and for
-        operating systems and storage providers, which are left out.
+        Raises ``OpPrereqError`` with ``unknown_entity`` for a name that doesn't exist.
+        Exceptions are jobs, of which the id is passed on instead, and operating systems
+        and storage providers, which are left out.
         """
         if resource.source is Source.JOBS:
             return self._work_on_jobs(view, request, work)
@@ -112,7 +112,7 @@ class Sources:
     def exports(
         self, snapshot: Snapshot, names: Sequence[str] | None
     ) -> Deferred[list[ListedExport]]:
-        """Fires with the exports of the nodes named, of all nodes for None."""
+        """Fires with the exports of the nodes named, or of all nodes if ``names`` is None."""
         nodes: Sequence[Node] = in_order(snapshot.nodes)
         if names is not None:
             nodes = [named(snapshot, RESOURCES["node"], name) for name in dict.fromkeys(names)]
@@ -148,8 +148,11 @@ class Sources:
         missing: bool,
         work: Callable[[Found], list[T] | Deferred[list[T]]],
     ) -> Generator[Any, Any, list[T]]:
-        """Works on the jobs of ``ids``; those that are nowhere as numbers, if ``missing``."""
-        # As they are now: a job that is archived meanwhile shows once, and as it was.
+        """Works on the jobs of ``ids``, page by page.
+
+        If ``missing``, jobs that don't exist are passed on as numbers, else they are left out.
+        """
+        # A copy, so that a job that is archived meanwhile appears only once, in its old state.
         live = dict(self._jobs.live())
         made: list[T] = []
         for start in range(0, len(ids), PAGE):
@@ -162,17 +165,20 @@ class Sources:
 
 
 def section_of(snapshot: Snapshot, resource: Resource) -> Section[Any]:
-    """Returns the configuration's objects of a resource that is a section of it."""
+    """Returns the section of the configuration that has a resource's objects."""
     return snapshot.section(KINDS[resource.kind][0])
 
 
 def look_up(snapshot: Snapshot, resource: Resource, name: Any) -> Any | None:
-    """Returns the object of a name, a shortened host name or a uuid; None if there is none."""
+    """Returns the object with a name, shortened host name or uuid; None if there is none."""
     return snapshot.lookup(resource.kind, name) if isinstance(name, str) else None
 
 
 def named(snapshot: Snapshot, resource: Resource, name: Any) -> Any:
-    """Returns what :func:`look_up` does; raises ``OpPrereqError`` with ``unknown_entity``."""
+    """Returns what :func:`look_up` returns, but raises ``OpPrereqError`` instead of None.
+
+    The code is ``unknown_entity``.
+    """
     found = look_up(snapshot, resource, name)
     if found is None:
         raise prereq(f"{resource.title} name {name} not found", ECODE_NOENT)
@@ -180,7 +186,7 @@ def named(snapshot: Snapshot, resource: Resource, name: Any) -> Any:
 
 
 def those(snapshot: Snapshot, resource: Resource, names: Sequence[str]) -> Found:
-    """Returns the objects of ``names`` in natural order, all for none; unknown ones left out."""
+    """Returns the objects with ``names`` in natural order; all if empty; skips unknown ones."""
     if not names:
         return in_order(section_of(snapshot, resource))
     found = {obj.uuid: obj for name in names if (obj := look_up(snapshot, resource, name))}

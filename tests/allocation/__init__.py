@@ -1,1 +1,1 @@
-"""Tests of how nodes are found for instances."""
+"""Tests of finding nodes for instances."""

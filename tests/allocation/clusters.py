@@ -1,4 +1,4 @@
-"""Documents of clusters that are made up, for allocators."""
+"""Allocators' documents of made-up clusters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ganeti_masterd.config.defaults import IPOLICY
 LEAST = dict.fromkeys(IPOLICY["std"], 0)
 MOST = dict.fromkeys(IPOLICY["std"], 1 << 40)
 
-#: A policy that allows whatever there is.
+#: A policy that allows everything.
 ANYTHING = {
     "minmax": [{"min": LEAST, "max": MOST}],
     "std": IPOLICY["std"],
@@ -84,7 +84,7 @@ def document(
     groups: Sequence[Mapping[str, Any]] = (),
     instances: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Returns a document; without groups there is the one that is called "default".
+    """Returns a document; if no groups are given, it has the group "default".
 
     Nodes have the room that instances leave them.
     """

@@ -1,4 +1,4 @@
-"""The built-in allocator: where it puts instances, how it moves them, and what it won't do."""
+"""The built-in allocator: placing instances, moving them, and refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLES = 1000 if os.environ.get("GANETI_MASTERD_SOAK") else 100
 
 
 class BuiltinScene(SynchronousTestCase):
-    """Asks and looks at what is said."""
+    """Sends requests and checks the answers."""
 
     def found(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the result of a request that must succeed."""
@@ -45,17 +45,17 @@ class AllocateTests(BuiltinScene):
     """New instances."""
 
     def test_emptiest(self) -> None:
-        """The node that stays the emptiest gets the instance."""
+        """The node that will be the emptiest gets the instance."""
         nodes = {"node1": node(free_memory=4096), "node2": node(), "node3": node(free_disk=10)}
         self.assertEqual(self.found(nodes, allocate()), ["node2"])
 
     def test_ties(self) -> None:
-        """Among equals the natural order of names decides."""
+        """Between equal nodes the natural order of names decides."""
         nodes = {name: node() for name in ("node10", "node9", "node2")}
         self.assertEqual(self.found(nodes, allocate()), ["node2"])
 
     def test_processors_count(self) -> None:
-        """Virtual processors that are given away already make a node less good."""
+        """Virtual processors already in use make a node's score worse."""
         self.assertEqual(
             self.found(
                 {"node1": node(free_memory=9216), "node2": node()},
@@ -66,7 +66,7 @@ class AllocateTests(BuiltinScene):
         )
 
     def test_nodes_that_take_none(self) -> None:
-        """Nodes that are offline, drained or not for instances take none."""
+        """Nodes that are offline, drained or not VM capable get no instance."""
         nodes = {
             "node1": node(offline=True),
             "node2": node(drained=True),
@@ -82,12 +82,12 @@ class AllocateTests(BuiltinScene):
         )
 
     def test_a_node_that_says_nothing(self) -> None:
-        """A node that is offline has no live data, and is no trouble."""
+        """An offline node without live data is accepted in a document."""
         silent = {"group": "uuid-default", "offline": True, "drained": False, "vm_capable": True}
         self.assertEqual(self.found({"node1": silent, "node2": node()}, allocate()), ["node2"])
 
     def test_limits(self) -> None:
-        """Memory, disk, processors and spindles are limits, each with its own words."""
+        """Memory, disk, processors and spindles are limits, each with its own message."""
         for about, template, words in (
             ({"memory": 9000}, "diskless", "too little memory"),
             ({"disk_space_total": 200000}, "plain", "too little disk"),
@@ -98,12 +98,12 @@ class AllocateTests(BuiltinScene):
             self.assertIn(f"(1 x {words})", info)
 
     def test_disks_elsewhere(self) -> None:
-        """A disk that is reached from anywhere takes no room of a node."""
+        """A disk that every node reaches takes no space on a node."""
         request = allocate(template="rbd", disk_space_total=200000)
         self.assertEqual(self.found({"node1": node()}, request), ["node1"])
 
     def test_pair(self) -> None:
-        """With DRBD there are two nodes of one group; both need the disk."""
+        """With DRBD there are two nodes in one group; both need the disk space."""
         nodes = {
             "node1": node("a"),
             "node2": node("b", free_memory=6000),
@@ -118,7 +118,7 @@ class AllocateTests(BuiltinScene):
         )
 
     def test_a_primary_without_a_secondary(self) -> None:
-        """The best primary is passed over if nobody could stand in for it."""
+        """The best primary is skipped if no node could be its secondary."""
         nodes = {
             "node1": node(free_memory=2000),
             "node2": node(free_memory=1500, free_disk=500),
@@ -127,7 +127,7 @@ class AllocateTests(BuiltinScene):
         self.assertEqual(self.found(nodes, allocate(template="drbd")), ["node1", "node3"])
 
     def test_standing_in(self) -> None:
-        """A secondary has the memory for all instances of that primary, not only for the new."""
+        """A secondary needs the memory for all instances of that primary, not only the new one."""
         nodes = {"node1": node(), "node2": node(free_memory=1500), "node3": node(free_memory=1400)}
         busy = {"busy": instance(["node1", "node2"])}
         self.assertEqual(
@@ -135,7 +135,7 @@ class AllocateTests(BuiltinScene):
         )
 
     def test_memory_kept_for_others(self) -> None:
-        """A node keeps what it needs to start the instances of another that fails."""
+        """A node keeps the memory to start the instances of another node that fails."""
         nodes = {"node1": node(free_memory=9999), "node2": node(free_memory=2000)}
         busy = {"busy": instance(["node1", "node2"])}
         only = {"restrict-to-nodes": ["node2"]}
@@ -145,14 +145,14 @@ class AllocateTests(BuiltinScene):
         )
 
     def test_restricted(self) -> None:
-        """Only the nodes given are looked at."""
+        """Only the nodes given are considered."""
         nodes = {"node1": node(), "node2": node(free_memory=2000)}
         request = {**allocate(), "restrict-to-nodes": ["node2"]}
         self.assertEqual(self.found(nodes, request), ["node2"])
         self.assertIn("there is none", self.refused(nodes, {**request, "restrict-to-nodes": []}))
 
     def test_groups(self) -> None:
-        """A preferred group goes before an emptier last resort; others only by their name."""
+        """A preferred group comes before an emptier last resort; others only if named."""
         nodes = {
             "node1": node("first", free_memory=2000),
             "node2": node("last"),
@@ -174,7 +174,7 @@ class AllocateTests(BuiltinScene):
         )
 
     def test_policy_of_the_group(self) -> None:
-        """A group whose policy the instance breaks is passed over, and that is said."""
+        """A group whose policy the instance violates is skipped, and the answer says so."""
         small = {**MOST, "memory-size": 512}
         strict = {**ANYTHING, "minmax": [{"min": LEAST, "max": small}]}
         nodes = {"node1": node("strict"), "node2": node("open", free_memory=2000)}
@@ -193,7 +193,7 @@ class AllocateTests(BuiltinScene):
         self.assertEqual(self.found(nodes, request, groups=groups), ["node2"])
 
     def test_ratio_of_processors(self) -> None:
-        """The group's own ratio of virtual processors is the limit."""
+        """The group's own ratio of virtual processors is used as the limit."""
         strict = {**ANYTHING, "vcpu-ratio": 1}
         info = self.refused(
             {"node1": node()}, allocate(vcpus=9), groups=[group("default", ipolicy=strict)]
@@ -201,7 +201,7 @@ class AllocateTests(BuiltinScene):
         self.assertIn("too many virtual processors", info)
 
     def test_several(self) -> None:
-        """Each of several instances finds what those before it left; the others are named."""
+        """Several instances are placed one after the other; those without a place are named."""
         nodes = {"node1": node(free_memory=2500), "node2": node(free_memory=1500)}
         asked = [allocate(f"new{number}") for number in range(5)]
         request = {"type": "multi-allocate", "instances": asked}
@@ -214,7 +214,7 @@ class AllocateTests(BuiltinScene):
         self.assertEqual(len(results.placements(said["result"]).placed), 3)
 
     def test_nonsense(self) -> None:
-        """A document or request that makes no sense is an answer without success."""
+        """For a document or request that makes no sense, the answer has no success."""
         self.assertEqual(self.refused({}, {"type": "nosuch"}), "Unknown request 'nosuch'")
         self.assertEqual(self.refused({}, {"type": "relocate"}), "The document has no 'name'")
         self.assertIn("makes no sense", self.refused({"node1": node(offline="no")}, allocate()))
@@ -225,7 +225,7 @@ class AllocateTests(BuiltinScene):
 
 
 class MoveTests(BuiltinScene):
-    """Instances that are there."""
+    """Existing instances."""
 
     def setUp(self) -> None:
         self.nodes = {f"node{number}": node() for number in range(1, 5)}
@@ -242,13 +242,13 @@ class MoveTests(BuiltinScene):
         self.assertEqual(found, ["node4"])
 
     def test_another_primary(self) -> None:
-        """An instance whose data goes along gets another primary."""
+        """An externally mirrored instance gets another primary."""
         request = {"type": "relocate", "name": "db", "relocate_from": ["node1", "node2"]}
         found = self.found(self.nodes, request, instances={"db": instance(["node1"], "rbd")})
         self.assertEqual(found, ["node3"])
 
     def test_a_mirror(self) -> None:
-        """An instance without a mirror finds a node for one, which has room for DRBD's data."""
+        """A node for a new mirror must have space for DRBD's metadata too."""
         request = {"type": "allocate-secondary", "name": "db"}
         busy = {"db": instance(["node1"], "plain")}
         self.assertEqual(self.found(self.nodes, request, instances=busy), "node2")
@@ -276,7 +276,7 @@ class MoveTests(BuiltinScene):
         )
 
     def test_off_the_secondary(self) -> None:
-        """The mirror goes to another node that nobody leaves."""
+        """The mirror moves to a node that isn't being evacuated."""
         moves = self.evacuate(
             "secondary-only",
             {"db": instance(["node1", "node2"]), "web": instance(["node1"], "rbd")},
@@ -292,7 +292,7 @@ class MoveTests(BuiltinScene):
         )
 
     def test_off_both(self) -> None:
-        """Both nodes are new: mirror there, change over, mirror once more."""
+        """For two new nodes: replace the secondary, migrate, replace the secondary again."""
         moves = self.evacuate("all", {"db": instance(["node1", "node2"])})
         self.assertEqual([one.nodes for one in moves.moved], [["node3", "node4"]])
         self.assertEqual(
@@ -305,7 +305,7 @@ class MoveTests(BuiltinScene):
         )
 
     def test_what_can_not_move(self) -> None:
-        """Instances that can't move are named with the reason, the others move."""
+        """Instances that can't move are reported with the reason; the others move."""
         self.nodes["node2"]["free_memory"] = 512
         moves = self.evacuate(
             "primary-only",
@@ -344,7 +344,7 @@ class MoveTests(BuiltinScene):
         )
 
     def test_an_instance_that_is_down(self) -> None:
-        """One that is down leaves no memory behind when it goes."""
+        """An instance that is down frees no memory when it moves."""
         self.nodes = {"node1": node(free_memory=100), "node2": node(free_memory=100)}
         moves = self.evacuate(
             "primary-only",
@@ -380,7 +380,7 @@ class MoveTests(BuiltinScene):
         return results.moves(found)
 
     def test_into_another_group(self) -> None:
-        """Without targets any other group but the unallocable ones will do, by their order."""
+        """Without targets any other group that isn't unallocable is tried, in order of policy."""
         moves = self.change_group(db=instance(["node1", "node2"]), web=instance(["node1"], "rbd"))
         self.assertEqual(
             [(one.name, one.group, one.nodes) for one in moves.moved],
@@ -389,14 +389,14 @@ class MoveTests(BuiltinScene):
         self.assertEqual([len(job) for job in moves.jobs], [3, 1])
 
     def test_into_a_group_that_is_named(self) -> None:
-        """A group that is named is taken whatever its policy, the instance's own never."""
+        """A named group is used whatever its policy, but never the instance's own."""
         moves = self.change_group("uuid-d", web=instance(["node1"], "rbd"))
         self.assertEqual(moves.moved[0].nodes, ["node9"])
         moves = self.change_group("uuid-default", web=instance(["node1"], "rbd"))
         self.assertEqual(moves.failed[0].reason, "no group may be allocated to")
 
     def test_unknown_groups(self) -> None:
-        """A target that isn't there is refused by name."""
+        """A target group that doesn't exist is refused by name."""
         request = {"type": "change-group", "instances": [], "target_groups": ["uuid-x"]}
         self.assertEqual(
             self.refused(self.nodes, request), "No place found: there is no group uuid-x"
@@ -418,7 +418,7 @@ NODES = st.lists(
 
 
 class LimitTests(BuiltinScene):
-    """Whatever the cluster, no limit is ever broken."""
+    """In any cluster, no limit is ever exceeded."""
 
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(
@@ -433,7 +433,7 @@ class LimitTests(BuiltinScene):
         ),
     )
     def test_of_nodes(self, nodes: list[Any], wanted: list[tuple[str, int, int]]) -> None:
-        """All placed together fit into memory, disk and processors, also if any node fails."""
+        """All placed instances fit into memory, disk and processors, even if any node fails."""
         named = {f"node{number}": about for number, about in enumerate(nodes)}
         asked = {
             f"new{number}": allocate(f"new{number}", template, memory=memory, vcpus=vcpus)
@@ -468,7 +468,7 @@ class LimitTests(BuiltinScene):
             self.assertEqual(len(set(where)), len(where))
 
     def test_work(self) -> None:
-        """A cluster of 500 nodes and 5,000 instances takes a few calls for each of them."""
+        """A cluster of 500 nodes and 5,000 instances takes only a few calls for each of them."""
         nodes = {f"node{number}": node(free_memory=65536) for number in range(500)}
         policy = {**ANYTHING, "vcpu-ratio": 64}
         busy = {

@@ -1,4 +1,4 @@
-"""Requests, and what an allocator is told with them."""
+"""Requests, and the document sent with them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def new(**about: Any) -> Allocate:
 
 
 class DocumentScene(SynchronousTestCase):
-    """Three nodes that tell their room."""
+    """Three nodes that report their resources."""
 
     def setUp(self) -> None:
         self.snapshot = new_cluster("cluster", 3, 1000.0)
@@ -102,7 +102,7 @@ class QuestionTests(DocumentScene):
         return questions(snapshot, request).info[node][0]
 
     def test_storage_of_the_template(self) -> None:
-        """A node is asked for the storage that matters, and for no other."""
+        """A node is asked only about the storage of the request's template."""
         cluster = replace(self.snapshot.cluster, volume_group_name="vg0")
         snapshot = self.snapshot.with_object("cluster", cluster)
         directory = cluster.file_storage_dir
@@ -114,7 +114,7 @@ class QuestionTests(DocumentScene):
             self.assertEqual(self.units(snapshot, new(disk_template=template)), [])
 
     def test_spindles(self) -> None:
-        """Where disks are whole spindles these are asked for too."""
+        """With exclusive storage, nodes are asked about spindles too."""
         cluster = replace(self.snapshot.cluster, volume_group_name="vg0")
         snapshot = self.snapshot.with_object("cluster", cluster)
         group = replace(snapshot.group("default"), ndparams={"exclusive_storage": True})
@@ -125,7 +125,7 @@ class QuestionTests(DocumentScene):
         )
 
     def test_who_is_asked(self) -> None:
-        """Nodes that can't run instances aren't asked; others about one hypervisor."""
+        """Nodes that can't run instances aren't asked; others are asked about one hypervisor."""
         self.change_node("node2", vm_capable=False)
         asked = questions(self.snapshot, new())
         self.assertEqual({self.name(uuid) for uuid in asked.nodes}, {"node1", "node3"})
@@ -134,7 +134,7 @@ class QuestionTests(DocumentScene):
         self.assertEqual(asked.instances[0], ["fake"])
 
     def test_template_of_each_request(self) -> None:
-        """Each request says whose storage matters."""
+        """Each request has a template whose storage nodes are asked about."""
         self.put("db", "node1", "node2", template="drbd")
         for request, template in (
             (new(), "file"),
@@ -155,7 +155,7 @@ class ContentTests(DocumentScene):
     """What is in the document."""
 
     def test_node(self) -> None:
-        """A node is told with its parameters as they take effect, and what it says now."""
+        """A node has its effective parameters and its live data."""
         node = self.told(new())["nodes"]["node1"]
         for key, value in {
             "total_memory": 8000,
@@ -177,7 +177,7 @@ class ContentTests(DocumentScene):
         self.assertEqual(node["ndparams"]["ssh_port"], 22)
 
     def test_memory(self) -> None:
-        """Memory that an instance may still take isn't free; those that are down take none."""
+        """Memory that running instances may still take isn't free."""
         self.put("up", "node1", admin_state="up", beparams={"maxmem": 1000})
         self.put("gone", "node1", admin_state="up", beparams={"maxmem": 200})
         self.put("down", "node1", beparams={"maxmem": 3000})
@@ -189,7 +189,7 @@ class ContentTests(DocumentScene):
         self.assertEqual(self.told(new())["nodes"]["node2"]["free_memory"], 6000)
 
     def test_instance(self) -> None:
-        """An instance is told with what takes effect and with its nodes' names."""
+        """An instance has its effective parameters and its nodes' names."""
         nic = Nic(mac="aa:00:00:00:00:01", uuid="n", ip="203.0.113.7", nicparams={"link": "br1"})
         routed = Nic(mac="aa:00:00:00:00:02", uuid="m", nicparams={"mode": "routed"})
         self.put(
@@ -224,7 +224,7 @@ class ContentTests(DocumentScene):
         self.assertEqual((told["bare"]["disk_template"], told["bare"]["disks"]), ("diskless", []))
 
     def test_groups_and_cluster(self) -> None:
-        """Groups are told by uuid with their policy as it takes effect."""
+        """Groups are listed by uuid with their effective policy."""
         group = replace(
             self.snapshot.group("default"), ipolicy={"vcpu-ratio": 2.0}, networks={"n-1": {}}
         )
@@ -238,7 +238,7 @@ class ContentTests(DocumentScene):
         self.assertEqual(about["alloc_policy"], "preferred")
 
     def test_nodes_that_say_nothing(self) -> None:
-        """Offline nodes need no answer; any other one without an answer is an error."""
+        """Offline nodes need no answer; it is an error if another node has none."""
         failed = NodeResult("node2", "node_info", None, "no route")
         error = self.assertRaises(OpExecError, self.told, new(), node2=failed)
         self.assertIn("Can't get data for node node2", str(error))
@@ -259,7 +259,7 @@ class ContentTests(DocumentScene):
             self.assertRaises(OpExecError, self.told, new(), node2=answer)
 
     def test_spindles(self) -> None:
-        """Spindles are what the physical volumes say."""
+        """Spindles are those of the physical volumes."""
         self.storage = [
             {"type": "lvm-vg", "name": "vg0", "storage_size": 900, "storage_free": 800},
             {"type": "lvm-pv", "name": "vg0", "storage_size": 4, "storage_free": 3},
@@ -270,10 +270,10 @@ class ContentTests(DocumentScene):
 
 
 class RequestTests(DocumentScene):
-    """What each request says, refuses and reads."""
+    """What each request sends, refuses and reads."""
 
     def test_new_instance(self) -> None:
-        """A new instance is described whole."""
+        """A new instance is described completely."""
         self.assertEqual(
             new(nodes=("node1",)).plain(self.snapshot),
             {
@@ -310,7 +310,7 @@ class RequestTests(DocumentScene):
         self.assertNotIn("type", plain["instances"][0])
 
     def test_relocation(self) -> None:
-        """Only instances with a mirror, or whose data goes along, can be relocated."""
+        """Only mirrored instances can be relocated, internally or externally mirrored ones."""
         self.put("db", "node1", "node2", template="drbd")
         self.put("far", "node1", template="rbd")
         self.put("local", "node1", template="file")
@@ -337,7 +337,7 @@ class RequestTests(DocumentScene):
         self.assertEqual(error.args, ("Instance has not exactly one secondary node", "wrong_state"))
 
     def test_relocated_into_another_group(self) -> None:
-        """An answer that takes an instance out of its groups is refused."""
+        """An answer that moves an instance out of its groups is refused."""
         self.put("db", "node1", "node2", template="drbd")
         request = Relocate(name="db", leaving=[self.snapshot.node("node2").uuid])
         self.storage = [{"type": "lvm-vg", "name": "x", "storage_size": 9, "storage_free": 9}]
@@ -349,7 +349,7 @@ class RequestTests(DocumentScene):
         self.assertRaises(ResultValidationError, request.read, ["node3"], told)
 
     def test_moves(self) -> None:
-        """Evacuations and changes of groups name their instances; what to ignore is an option."""
+        """Evacuations and group changes name their instances; soft errors are an option."""
         request = EvacuationRequest(instances=["a"], evac_mode="all", ignore_soft_errors=True)
         self.assertEqual(
             request.plain(self.snapshot),
@@ -364,7 +364,7 @@ class RequestTests(DocumentScene):
         self.assertEqual(dict(change.options), {})
 
     def test_read(self) -> None:
-        """Each request reads the result that belongs to it, and no other."""
+        """Each request accepts only the kind of result that belongs to it."""
         drbd = new(disk_template="drbd")
         self.assertEqual(drbd.read(["a", "b"], {}), ["a", "b"])
         self.assertRaises(ResultValidationError, drbd.read, ["a"], {})

@@ -1,4 +1,4 @@
-"""Answers of allocators: what is understood, and what is refused."""
+"""Answers of allocators: what is accepted, and what is refused."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.test_decoding import NONSENSE
 
 
 class AnswerTests(SynchronousTestCase):
-    """What a script writes."""
+    """The output of a script."""
 
     def test_read(self) -> None:
-        """Success, a sentence and the result are read; old scripts call the result nodes."""
+        """Success, info and result are read; old scripts call the result "nodes"."""
         for key in ("result", "nodes"):
             text = f'{{"success": true, "info": "fine", "{key}": ["node1"], "more": 1}}\n'
             self.assertEqual(read_answer(text), AllocatorAnswer(True, "fine", ["node1"]))
 
     def test_nonsense(self) -> None:
-        """What is no answer is an error that says why."""
+        """Output that isn't an answer is an error that says why."""
         nonsense = [body.decode("utf-8", "surrogateescape") for body in NONSENSE]
         wrong = ("no JSON", "[]", "{}", '{"success": 1, "info": "", "result": []}')
         for text in (*nonsense, *wrong):
@@ -37,7 +37,7 @@ class AnswerTests(SynchronousTestCase):
             self.assertTrue(str(error).startswith("Can't parse iallocator results: "), str(error))
 
     def test_output(self) -> None:
-        """A script's text comes out; a script that fails or isn't there is an error."""
+        """A script's output is returned; a script that fails or doesn't exist is an error."""
         fine = NodeResult("node1", "iallocator_runner", "{}")
         self.assertEqual(output("hail", fine), "{}")
         failed = NodeResult("node1", "iallocator_runner", None, "exited with exit code 1")
@@ -52,7 +52,7 @@ class AnswerTests(SynchronousTestCase):
         )
 
     def test_arguments(self) -> None:
-        """A request's own options go before the cluster's."""
+        """A request's own options take precedence over the cluster's."""
         name, text, options = arguments("hail", {"a": 1}, {"x": "1", "y": "2"}, {"x": None})
         self.assertEqual((name, text, options), ("hail", '{"a":1}', {"x": None, "y": "2"}))
 
@@ -64,7 +64,7 @@ class ResultTests(SynchronousTestCase):
         return str(self.assertRaises(ResultValidationError, read, *args))
 
     def test_nodes(self) -> None:
-        """Nodes are names, of the number that is required."""
+        """Nodes must be names, exactly as many as required."""
         self.assertEqual(results.nodes(["a", "b"], 2), ["a", "b"])
         self.assertEqual(results.node("a"), "a")
         for wrong in ("a", [1], [""], None, {}):
@@ -76,14 +76,14 @@ class ResultTests(SynchronousTestCase):
         self.refused(results.node, ["a"])
 
     def test_placements(self) -> None:
-        """Instances with their nodes, and those without."""
+        """Placed instances with their nodes, and those without a place."""
         found = results.placements([[["x", ["a"]]], ["y"]])
         self.assertEqual((found.placed, found.failed), ([("x", ["a"])], ["y"]))
         for wrong in ([], [[["x"]], []], [[], [1]], "x"):
             self.refused(results.placements, wrong)
 
     def test_moves(self) -> None:
-        """Moves are understood with their jobs, which hold opcodes that move instances."""
+        """Moves are read with their jobs, which must be opcodes that move instances."""
         job = [{"OP_ID": "OP_INSTANCE_FAILOVER", "instance_name": "x"}]
         found = results.moves([[["x", "g", ["a", "b"]]], [["y", None], ["z", "why"]], [job]])
         self.assertEqual(found.moved, [results.MovedInstance("x", "g", ["a", "b"])])
@@ -101,7 +101,7 @@ class ResultTests(SynchronousTestCase):
             self.refused(results.moves, wrong)
 
     def test_groups(self) -> None:
-        """Nodes of other groups are refused by the groups' names; unknown nodes don't count."""
+        """Nodes of other groups are refused by the groups' names; unknown nodes are ignored."""
         document = {
             "nodes": {"a": {"group": "1"}, "b": {"group": "2"}, "c": {"group": "gone"}},
             "nodegroups": {"1": {"name": "first"}, "2": {"name": "second"}},

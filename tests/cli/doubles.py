@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a daemon in a thread, and runs of the command."""
+"""Common parts of the command line's tests: a daemon in a thread, running the command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.cli.main import program
 from ganeti_masterd.errors import encode_error
 
-#: A clock that all rows below are about: 2026-01-02 03:04:05 UTC.
+#: The time used in all rows below: 2026-01-02 03:04:05 UTC.
 NOW = 1767323045
 
 OK_ROW: dict[str, Any] = {
@@ -58,7 +58,7 @@ FAILED_ROW: dict[str, Any] = {
 
 
 def job_answers(*rows: dict[str, Any]) -> Callable[..., Any]:
-    """An answer to QueryJobs from these rows."""
+    """Returns a function that answers QueryJobs from these rows."""
     known = {row["id"]: row for row in rows}
 
     def answer(ids: list[int] | None, fields: list[str]) -> list[list[Any]]:
@@ -99,7 +99,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return False, encode_error(error)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keeps connections that were ended on purpose out of the output."""
+        """Suppresses messages about connections that were closed on purpose."""
 
 
 class _Connection(socketserver.StreamRequestHandler):
@@ -118,7 +118,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
 
 class FolderCase(SynchronousTestCase):
-    """A test with a folder of its own, short enough for sockets, and no environment."""
+    """A test with its own folder, with a path short enough for sockets, and no environment."""
 
     def setUp(self) -> None:
         self.folder = tempfile.mkdtemp()
@@ -138,7 +138,7 @@ class FolderCase(SynchronousTestCase):
         return path
 
     def invoke(self, *args: str, input: str | bytes | None = None) -> Result:
-        """Runs the command as it is given; what escapes it is raised."""
+        """Runs the command with these arguments; unhandled exceptions are raised."""
         result = CliRunner().invoke(program, args, input=input, prog_name="gnt-luxi")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -154,13 +154,13 @@ class CommandCase(FolderCase):
         self.daemon = FakeDaemon(self, self.socket)
 
     def run_ok(self, *args: str, input: str | bytes | None = None) -> str:
-        """Runs a command that must end well and say nothing on standard error."""
+        """Runs a command that must succeed and print nothing on standard error."""
         result = self.invoke("--socket", self.socket, *args, input=input)
         self.assertEqual((result.exit_code, result.stderr), (0, ""), result.output)
         return result.stdout
 
     def run_json(self, *args: str, input: str | bytes | None = None) -> Any:
-        """Runs a command with ``--json``, both ways; returns the one document that it prints."""
+        """Runs a command with ``--json`` in both places; returns the document that it prints."""
         before = self.run_ok("--json", *args, input=input)
         self.assertEqual(before, self.run_ok(*args, "--json", input=input))
         return json.loads(before)

@@ -56,25 +56,25 @@ class InfoTests(CommandCase):
             self.assertIn(line, text.splitlines())
 
     def test_info_of_little(self) -> None:
-        """A daemon that tells no more than its name, with an empty queue."""
+        """A daemon that returns only the cluster's name, with an empty queue."""
         self.daemon.answers.update(QueryClusterInfo={"name": "x"}, QueryJobs=[])
         self.assertEqual(self.run_ok("info").splitlines()[:2], ["Cluster: x", "Jobs:    none"])
 
     def test_info_on_a_terminal(self) -> None:
-        """A terminal has the same lines, names in bold where it can."""
+        """A terminal shows the same lines, with names in bold if it can."""
         plain = self.run_ok("info")
         self.patch(output, "on_terminal", lambda: True)
         self.assertEqual(self.run_ok("info"), plain)
 
     def test_info_json(self) -> None:
-        """The same in JSON, with all that the daemon told."""
+        """The same in JSON, with everything that the daemon returned."""
         told = self.run_json("info")
         self.assertEqual(told["cluster"]["master"], "node1")
         self.assertEqual(told["jobs"], {"total": 3, "success": 2, "error": 1})
         self.assertEqual((told["drained"], told["watcher_pause"]), (True, None))
 
     def test_drain(self) -> None:
-        """On, off, and the state; without a word it only tells."""
+        """On, off, and without an argument the current state."""
         self.assertEqual(self.run_ok("drain", "off"), "The queue is open\n")
         self.assertIn("drained", self.run_ok("drain", "on"))
         self.assertEqual(
@@ -87,7 +87,7 @@ class InfoTests(CommandCase):
         self.run_failing("drain", "maybe", code=2)
 
     def test_pause_watcher(self) -> None:
-        """For a time, off, and the state."""
+        """A duration, off, and without an argument the current state."""
         before = time.time()
         self.assertRegex(
             self.run_ok("pause-watcher", "1h"), r"paused until .* \(another (59 min|1 h)"
@@ -110,14 +110,14 @@ class JobsTests(CommandCase):
         self.daemon.answers["QueryJobs"] = job_answers(OK_ROW, FAILED_ROW, waiting)
 
     def test_plain(self) -> None:
-        """Off a terminal a line for each, with tabs and without a header."""
+        """Without a terminal, one line per job, with tabs and without titles."""
         lines = self.run_ok("jobs").splitlines()
         self.assertEqual([line.split("\t")[0] for line in lines], ["7", "8", "9"])
         self.assertEqual(lines[0].split("\t")[1::2], ["success", "1.25 s"])
         self.assertEqual(lines[2].split("\t")[3:], ["-", "TEST_DELAY(1.0)"])
 
     def test_choice(self) -> None:
-        """By status, and the latest of them; archived ones are asked for by their field."""
+        """Jobs by status, only the latest ones, and archived ones."""
         ids = lambda *args: [row["id"] for row in self.run_json("jobs", *args)]  # noqa: E731
         self.assertEqual(ids("--status", "error", "--status", "queued"), [8, 9])
         self.assertEqual(ids("--limit", "2"), [8, 9])
@@ -129,26 +129,26 @@ class JobsTests(CommandCase):
         self.run_failing("jobs", "--status", "odd", code=2)
 
     def test_nonsense(self) -> None:
-        """A list that makes no sense is an error in a line."""
+        """An answer that makes no sense is an error in one line."""
         for answer in (None, 5, [5], [[7, 5]], [["x", "success"]]):
             self.daemon.answers["QueryJobs"] = answer
             result = self.run_failing("jobs")
             self.assertIn("can't be understood", result.stderr)
 
     def test_classic(self) -> None:
-        """A classic daemon gives ids as text, and null for what it doesn't know."""
+        """A classic daemon sends ids as strings, and null for missing jobs."""
         self.daemon.answers["QueryJobs"] = [["7", "success"], None]
         self.daemon.answers.update(QueryClusterInfo={"name": "x"}, QueryConfigValues=[None, None])
         self.assertEqual(self.run_json("info")["jobs"], {"total": 1, "success": 1})
 
     def test_none(self) -> None:
-        """An empty list is no line, and [] in JSON."""
+        """For an empty list nothing is printed, or [] with JSON."""
         self.daemon.answers["QueryJobs"] = []
         self.assertEqual(self.run_ok("jobs"), "")
         self.assertEqual(self.run_json("jobs"), [])
 
     def test_terminal(self) -> None:
-        """A terminal has a table, the latest jobs, and a word on the rest."""
+        """A terminal shows a table of the latest jobs, and a note about the others."""
         self.patch(output, "on_terminal", lambda: True)
         many = [{**OK_ROW, "id": number} for number in range(1, 61)]
         self.daemon.answers["QueryJobs"] = job_answers(*many)
@@ -178,7 +178,7 @@ class JobsTests(CommandCase):
         self.assertNotIn("comment", text)
 
     def test_failed_job(self) -> None:
-        """A job that failed, is archived, has two opcodes and a log of several lines."""
+        """A failed, archived job with two opcodes and a log of several lines."""
         row = {
             **FAILED_ROW,
             "archived": True,
@@ -211,7 +211,7 @@ class JobsTests(CommandCase):
             self.assertNotIn(part, text)
 
     def test_job_on_a_terminal(self) -> None:
-        """A terminal has the same lines, states in colours where it can."""
+        """A terminal shows the same lines, with coloured states if it can."""
         plain = self.run_ok("job", "7")
         self.patch(output, "on_terminal", lambda: True)
         self.assertEqual(self.run_ok("job", "7"), plain)
@@ -221,7 +221,7 @@ class JobsTests(CommandCase):
         self.assertEqual(self.run_json("job", "7"), OK_ROW)
 
     def test_no_such_job(self) -> None:
-        """A job that isn't there is an error; what is no id a wrong use."""
+        """A job that doesn't exist is an error; an argument that isn't an id is a usage error."""
         result = self.run_failing("job", "5")
         self.assertEqual(result.stderr, "gnt-luxi: JobLost: There is no job 5\n")
         self.assertEqual(result.stdout, "")
@@ -241,7 +241,7 @@ class SubmitTests(CommandCase):
         )
 
     def test_one(self) -> None:
-        """A job from a file: sent as it is, with a reason trail; its id is printed."""
+        """A job from a file is sent unchanged, with a reason trail; its id is printed."""
         path = self.write("jobs.json", [DELAY, DELAY])
         self.assertEqual(self.run_ok("submit", path), "7\n")
         ((method, (opcodes,)),) = self.daemon.heard
@@ -260,7 +260,7 @@ class SubmitTests(CommandCase):
         self.assertEqual(opcode["reason"][0][:2], ["gnt:user", "why"])
 
     def test_many(self) -> None:
-        """Of many jobs, those that are refused are told, and the code is 1."""
+        """If some of many jobs are refused, they are reported, and the exit code is 1."""
         path = self.write("jobs.json", [[DELAY], [DELAY]])
         result = self.run_failing("submit", path)
         self.assertEqual(result.stdout, "7\n")
@@ -275,7 +275,7 @@ class SubmitTests(CommandCase):
         self.assertEqual(result.stderr, "gnt-luxi: OpPrereqError (wrong_input): not so\n")
 
     def test_bad_files(self) -> None:
-        """What is wrong in a file is told with its name, and nothing is sent."""
+        """Faults in a file are reported with its name, and nothing is sent."""
         path = self.write("jobs.json", [DELAY, {"OP_ID": "OP_TEST_DELAY"}])
         result = self.run_failing("submit", path)
         self.assertEqual(
@@ -290,7 +290,7 @@ class SubmitTests(CommandCase):
         self.run_failing("submit", self.folder, code=2)
 
     def test_wait(self) -> None:
-        """Waiting shows the end; the code is 1 if a job failed."""
+        """With --wait the ends are shown, and the exit code is 1 if a job failed."""
         text = self.run_ok("submit", "--wait", "-", input=json.dumps(DELAY))
         self.assertEqual(text.splitlines()[-1], "job 7: success, TEST_DELAY(1.0), 1.25 s")
         told = self.run_json("submit", "-", "--wait", input=json.dumps(DELAY))
@@ -300,13 +300,13 @@ class SubmitTests(CommandCase):
         self.assertIn("job 8: error", result.stdout)
 
     def test_nothing_to_wait_for(self) -> None:
-        """With all jobs refused there is nothing to wait for."""
+        """If all jobs are refused, --wait doesn't wait."""
         self.daemon.answers["SubmitManyJobs"] = [[False, "a"], [False, "b"]]
         text = json.dumps([[DELAY], [DELAY]])
         self.assertEqual(self.run_failing("submit", "-", "--wait", input=text).stdout, "")
 
     def test_drained(self) -> None:
-        """To a drained queue jobs go one by one, with their dependencies by id."""
+        """Jobs for a drained queue are sent one by one, with their dependencies by id."""
         ids = iter([40, 42])
 
         def answer(opcodes: Any) -> int:
@@ -331,7 +331,7 @@ class SubmitTests(CommandCase):
         self.assertEqual(self.run_ok("submit", "--drained", "-", input=json.dumps(DELAY)), "50\n")
 
     def test_drained_and_lost(self) -> None:
-        """A daemon that goes away between jobs: those that are in are told, the others too."""
+        """If the daemon disappears between jobs, submitted and unsent ones are reported."""
 
         def answer(opcodes: Any) -> int:
             if len(self.daemon.heard) > 1:
@@ -349,12 +349,12 @@ class SubmitTests(CommandCase):
         self.assertRegex(result.stderr, "^gnt-luxi: SubmitJobToDrainedQueue: the connection was")
 
     def test_unreadable(self) -> None:
-        """A file that can be opened but not read is told in a line."""
+        """A file that can be opened but not read is an error in one line."""
         result = self.run_failing("submit", "/proc/self/mem")
         self.assertRegex(result.stderr, "^gnt-luxi: /proc/self/mem can't be read: .*\n$")
 
     def test_terminal(self) -> None:
-        """On a terminal a sentence."""
+        """A terminal shows a sentence."""
         self.patch(output, "on_terminal", lambda: True)
         self.assertEqual(self.run_ok("submit", "-", input=json.dumps(DELAY)), "Submitted job 7.\n")
         self.daemon.answers["SubmitManyJobs"] = [[True, 7], [True, 8]]
@@ -370,19 +370,19 @@ class WatchTests(CommandCase):
         self.daemon.answers["QueryJobs"] = job_answers(OK_ROW, FAILED_ROW)
 
     def test_watch(self) -> None:
-        """The log and the end, and exit code 1 if one failed."""
+        """The log and the end are shown; the exit code is 1 if a job failed."""
         text = self.run_ok("watch", "7", "7")
         self.assertRegex(text, r"^job 7: \d\d:\d\d:\d\d half way\njob 7: success, .*\n$")
         result = self.run_failing("watch", "7", "8")
         self.assertIn("job 8: error, ", result.stdout)
 
     def test_watch_json(self) -> None:
-        """A JSON object on each line."""
+        """With --json each line is a JSON object."""
         lines = self.run_ok("watch", "7", "--json").splitlines()
         self.assertEqual([json.loads(line)["event"] for line in lines], ["status", "log", "end"])
 
     def test_wait(self) -> None:
-        """A line for each end, in the order asked; or a document."""
+        """Ends are shown one per line, in the order asked, or as one document."""
         result = self.run_failing("wait", "8", "7")
         self.assertEqual([line[:6] for line in result.stdout.splitlines()], ["job 8:", "job 7:"])
         self.assertEqual([row["id"] for row in self.run_json("wait", "7")], [7])
@@ -399,7 +399,7 @@ class ControlTests(CommandCase):
     """``cancel``, ``priority`` and ``archive``."""
 
     def test_cancel(self) -> None:
-        """The daemon's answers; code 1 if one was not cancelled; kill only if asked."""
+        """The daemon's answers are shown; exit code 1 if one failed; kill only if asked for."""
         self.daemon.answers["CancelJob"] = lambda job, kill=False: [job < 8, f"text {job} {kill}"]
         self.assertEqual(self.run_ok("cancel", "6", "7"), "text 6 False\ntext 7 False\n")
         self.assertEqual(self.daemon.heard[0], ("CancelJob", [6]))
@@ -413,7 +413,7 @@ class ControlTests(CommandCase):
         )
 
     def test_priority(self) -> None:
-        """By name and number, negative ones too."""
+        """A priority is a name or a number, which may be negative."""
         self.daemon.answers["ChangeJobPriority"] = lambda job, priority: [True, f"is {priority}"]
         for level, number in [("low", 10), ("normal", 0), ("high", -10), ("-20", -20), ("19", 19)]:
             self.assertEqual(self.run_ok("priority", level, "7"), f"is {number}\n")
@@ -423,14 +423,14 @@ class ControlTests(CommandCase):
         self.assertEqual(self.run_failing("priority", "low", "7").stderr, "gnt-luxi: no\n")
 
     def test_archive(self) -> None:
-        """Jobs by id, each with whether it was."""
+        """Jobs by id; the result of each is shown."""
         self.daemon.answers["ArchiveJob"] = lambda job: job == 7
         self.assertEqual(self.run_ok("archive", "7", "7"), "Archived job 7\n")
         result = self.run_failing("archive", "8", "7")
         self.assertIn("Job 8 has not ended, or is not in the queue", result.stderr)
 
     def test_archive_by_age(self) -> None:
-        """By age, in rounds, until all were examined or nothing more is gained."""
+        """By age, in rounds, until all jobs were examined or no more were archived."""
         rounds = iter([[5, 3], [2, 0], [0, 4]])
         self.daemon.answers["AutoArchiveJobs"] = lambda age, timeout: next(rounds)
         self.assertEqual(self.run_ok("archive", "--age", "1d"), "Archived 7 jobs\n")
@@ -443,7 +443,7 @@ class ControlTests(CommandCase):
         self.assertEqual(told, {"archived": 1, "not_examined": 0})
 
     def test_archive_what(self) -> None:
-        """Either jobs or an age, not both, not neither."""
+        """Exactly one of jobs and age must be given."""
         self.run_failing("archive", code=2)
         self.run_failing("archive", "7", "--age", "1d", code=2)
         result = self.run_failing("archive", "--age", "old", code=2)
@@ -454,7 +454,7 @@ class CallTests(CommandCase):
     """``call``."""
 
     def test_call(self) -> None:
-        """Any method; the result as JSON on one line, numbers exact."""
+        """Any method can be called; the result is JSON on one line, with exact numbers."""
         self.daemon.answers.update(Echo=lambda *args: list(args), Nothing=None)
         self.assertEqual(
             self.run_ok("call", "Echo", '[1, {"a": "é"}, 123456789012345678901234567890]'),
@@ -463,21 +463,21 @@ class CallTests(CommandCase):
         self.assertEqual(self.run_ok("call", "Nothing"), "null\n")
 
     def test_bad_arguments(self) -> None:
-        """What is no JSON, or no list, is a wrong use."""
+        """Arguments that aren't a JSON list are a usage error."""
         result = self.run_failing("call", "Echo", "{", code=2)
         self.assertIn("Not a JSON document", result.stderr)
         result = self.run_failing("call", "Echo", "5", code=2)
         self.assertIn("such as '[5]'", result.stderr)
 
     def test_errors(self) -> None:
-        """Errors of the daemon by class and message; nothing on standard output."""
+        """The daemon's errors are shown as class and message, and not on standard output."""
         self.daemon.answers.update(A=JobQueueFull("full"), B=JobLost())
         result = self.run_failing("call", "A", "--json")
         self.assertEqual((result.stdout, result.stderr), ("", "gnt-luxi: JobQueueFull: full\n"))
         self.assertEqual(self.run_failing("call", "B").stderr, "gnt-luxi: JobLost\n")
 
     def test_terminal(self) -> None:
-        """On a terminal the result is laid out."""
+        """On a terminal the result is indented."""
         self.patch(output, "on_terminal", lambda: True)
         self.daemon.answers["Echo"] = [1]
         self.assertEqual(self.run_ok("call", "Echo"), "[\n  1\n]\n")

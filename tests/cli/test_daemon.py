@@ -1,4 +1,4 @@
-"""Starting and stopping a daemon as a process, when it goes wrong."""
+"""Starting and stopping a daemon process: what can go wrong."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ganeti_masterd.cli import daemon
 from ganeti_masterd.cli.daemon import DemoDaemon, DemoDaemonFailed
 from tests.cli.doubles import FakeDaemon, FolderCase
 
-#: Tells that it runs, by its log, and then does as told; never answers a call.
+#: Writes to its log that it runs, then behaves as asked; never answers a call.
 BODY = "import signal, sys, time; print('here I am', flush=True); "
 
 
 class DaemonProcessTests(FolderCase):
-    """With something in twistd's place."""
+    """With a script in place of twistd."""
 
     def process(self, body: str) -> DemoDaemon:
         process = DemoDaemon(
@@ -25,7 +25,7 @@ class DaemonProcessTests(FolderCase):
         return process
 
     def test_ends_at_once(self) -> None:
-        """One that ends instead of answering: its exit code, and its log's last lines."""
+        """If it ends instead of answering, the error has its exit code and its log's end."""
         process = self.process("print('no luck'); sys.exit(3)")
         error = str(self.assertRaises(DemoDaemonFailed, process.start))
         self.assertIn("did not start: it ended with exit code 3", error)
@@ -33,7 +33,7 @@ class DaemonProcessTests(FolderCase):
         self.assertIn("    here I am\n    no luck", error)
 
     def test_never_answers(self) -> None:
-        """One that runs and gives no answer is given up, and ended."""
+        """If it runs but doesn't answer, the start fails and the process is ended."""
         with self.process("time.sleep(60)") as process:
             error = str(self.assertRaises(DemoDaemonFailed, process.start, limit=0.2))
             self.assertIn("after 0.2 seconds", error)
@@ -41,7 +41,7 @@ class DaemonProcessTests(FolderCase):
         self.assertRaises(ProcessLookupError, os.kill, process.pid, 0)
 
     def test_stop_limit(self) -> None:
-        """One that doesn't stop is an error, and is killed in the end."""
+        """If it doesn't stop, that is an error, and it is killed afterwards."""
         self.patch(daemon, "LEAVE_LIMIT", 0.05)
         body = "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); "
         with self.process(body + "time.sleep(60)") as process:
@@ -51,7 +51,7 @@ class DaemonProcessTests(FolderCase):
         self.assertRaises(ProcessLookupError, os.kill, process.pid, 0)
 
     def test_exit_codes(self) -> None:
-        """Ending by the signal, or with 0, is in order; any other code is not."""
+        """Ending by the signal or with code 0 is success; any other code is an error."""
         for code in (0, 1):
             body = f"signal.signal(signal.SIGTERM, lambda *_: sys.exit({code})); time.sleep(60)"
             process = self.process(body)
@@ -66,11 +66,11 @@ class DaemonProcessTests(FolderCase):
         self.assertEqual(process.stop(), -signal.SIGTERM)
 
     def test_another(self) -> None:
-        """Where another daemon answers already, none is started."""
+        """If another daemon already answers, none is started."""
         process = self.process("time.sleep(60)")
         os.makedirs(process.paths.sockets)
         other = FakeDaemon(self, process.paths.socket)
         other.answers["QueryConfigValues"] = ["cluster"]
         error = self.assertRaises(DemoDaemonFailed, process.start)
-        self.assertIn("is at work in", str(error))
+        self.assertIn("is already running in", str(error))
         self.assertFalse(os.path.exists(process.log))

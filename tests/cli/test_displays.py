@@ -1,4 +1,4 @@
-"""What is seen of jobs that are followed."""
+"""Displays of jobs that are followed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PlainTests(SynchronousTestCase):
         return text.getvalue().splitlines()
 
     def test_lines(self) -> None:
-        """Each new status, each line, and each end with what it was."""
+        """Each new status, log line and end is printed."""
         lines = self.printed(Lines)
         self.assertEqual(lines[:2], ["job 7: queued", "job 7: running"])
         self.assertRegex(lines[2], r"^job 7: \d\d:\d\d:\d\d half \[bold\]way\\x1b$")
@@ -70,7 +70,7 @@ class PlainTests(SynchronousTestCase):
         self.assertEqual(lines[4:], ["job 7: success, TEST_DELAY(1.0), 1.25 s"])
 
     def test_records(self) -> None:
-        """Each event is an object on a line, of its kind."""
+        """Each event is printed as a JSON object with its kind."""
         records = [json.loads(line) for line in self.printed(Records)]
         self.assertEqual([each["event"] for each in records].count("status"), 5)
         self.assertEqual(records[3]["message"], "half [bold]way\x1b")
@@ -79,21 +79,21 @@ class PlainTests(SynchronousTestCase):
         self.assertNotIn("oplog", records[-1])
 
     def test_nothing(self) -> None:
-        """Nothing is printed, and the ends are still known."""
+        """Nothing is printed, but the outcomes are returned."""
         text = io.StringIO()
         with redirect_stdout(text):
             self.assertEqual(len(follow(EVENTS, Nothing())), 2)
         self.assertEqual(text.getvalue(), "")
 
     def test_ending(self) -> None:
-        """A job that never began has no duration; one that was cancelled no fault."""
+        """A job that never started has no duration; a cancelled one has no error."""
         row = {**OK_ROW, "status": "canceled", "opstatus": ["canceled"], "start_ts": None}
         self.assertEqual(ending(outcome(row)), "canceled, TEST_DELAY(1.0)")
         self.assertIsNone(first_fault(outcome(row)))
         self.assertTrue(outcome(row).failed)
 
     def test_choice(self) -> None:
-        """JSON, lines or bars, by the output."""
+        """JSON, lines or bars, depending on the output."""
         self.assertIsInstance(display(Output(json=True), [7]), Records)
         self.assertIsInstance(display(Output(), [7]), Lines)
         self.patch(output, "on_terminal", lambda: True)
@@ -119,14 +119,14 @@ class BarsTests(SynchronousTestCase):
         return text.getvalue()
 
     def test_few(self) -> None:
-        """A bar for each job; lines and ends stay above."""
+        """A few jobs have a bar each; log lines and ends stay above."""
         text = self.shown([7, 8])
         self.assertIn("half [bold]way\\x1b", text)
         self.assertIn("job 8: error, TEST_DELAY(1.0)", text)
         self.assertIn("job 7: success, TEST_DELAY(1.0)", text)
 
     def test_many(self) -> None:
-        """One bar for all; only what failed stays, and a count at the end."""
+        """Many jobs have one bar; only failures are printed, and a count at the end."""
         text = self.shown(list(range(7, 8 + MOST_BARS)))
         self.assertIn("job 8: error, TEST_DELAY(1.0)", text)
         self.assertNotIn("job 7: success", text)

@@ -32,7 +32,7 @@ REPORT = FailOverReport(
 
 
 class CommandTests(SynchronousTestCase):
-    """What is asked, what is printed, how it ends."""
+    """Prompts, output and exit codes."""
 
     def setUp(self) -> None:
         self.root = tempfile.mkdtemp(prefix="gnt-")
@@ -52,7 +52,7 @@ class CommandTests(SynchronousTestCase):
         return CliRunner().invoke(program, [where, "master-failover", *args], input=answer)
 
     def test_done(self) -> None:
-        """What was taken from where, what is kept, and what to know."""
+        """A fail-over prints what was taken from where, what is kept, and warnings."""
         self.outcome = FailOverOutcome(REPORT, None, ["node1 does not answer"])
         result = self.run_it()
         self.assertEqual(
@@ -69,7 +69,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.wishes, [FailOverWishes()])
 
     def test_json(self) -> None:
-        """With --json it is one document."""
+        """With --json the output is one document."""
         document = json.loads(self.run_it("--json").output)
         self.assertEqual(
             document,
@@ -87,7 +87,7 @@ class CommandTests(SynchronousTestCase):
         )
 
     def test_refused(self) -> None:
-        """A refusal is exit code 1 with its reason, after what is to be known."""
+        """A refusal has exit code 1, and its reason is printed after the warnings."""
         self.outcome = FailOverOutcome(None, "node2 is no master candidate", ["something"])
         result = self.run_it()
         self.assertEqual(
@@ -96,16 +96,16 @@ class CommandTests(SynchronousTestCase):
         )
 
     def test_does_not_run(self) -> None:
-        """A daemon that doesn't run afterwards is a failure, unless none was wanted."""
+        """It is a failure if the daemon isn't running afterwards, except with --no-start."""
         self.outcome = FailOverOutcome(FailOverReport(*_fields(REPORT)[:-1], running=False))  # type: ignore[misc]
         result = self.run_it()
         self.assertEqual(result.exit_code, 1)
-        self.assertIn("node2 is the master now, but its daemon doesn't run", result.output)
+        self.assertIn("node2 is the master now, but its daemon isn't running", result.output)
         self.assertEqual(self.run_it("--no-start").exit_code, 0)
         self.assertFalse(self.wishes[-1].start)
 
     def test_no_voting_asks(self) -> None:
-        """Without the vote an uppercase YES is wanted; anything else does nothing."""
+        """With --no-voting an uppercase YES is required; on any other answer nothing is done."""
         for answer in ("", "yes\n", "no\n"):
             result = self.run_it("--no-voting", answer=answer)
             self.assertEqual(result.exit_code, 1)
@@ -118,7 +118,7 @@ class CommandTests(SynchronousTestCase):
         )
 
     def test_simulation(self) -> None:
-        """Simulated nodes share a root: there is nothing to take over with."""
+        """Simulated nodes are refused, because they share a root."""
         simulated_root.prepare(Paths(self.root), 3)
         os.makedirs(f"{self.root}/simulation", exist_ok=True)
         result = self.run_it()
@@ -126,10 +126,10 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("is a simulation: its nodes share this one root", result.output)
 
     def test_place_and_user(self) -> None:
-        """It needs a root, not a socket, and whoever runs it must be root."""
+        """The command needs a root rather than a socket, and the user root."""
         result = self.run_it(place="--socket=/nowhere")
         self.assertEqual(result.exit_code, 1)
-        self.assertIn("name the node's --root", result.output)
+        self.assertIn("give the node's --root", result.output)
         self.patch(os, "geteuid", lambda: 1000)
         result = self.run_it()
         self.assertEqual((result.exit_code, self.wishes), (1, []))
@@ -137,10 +137,10 @@ class CommandTests(SynchronousTestCase):
 
 
 class ChildTests(SynchronousTestCase):
-    """The command with all that is behind it."""
+    """The command with its real implementation."""
 
     def test_in_a_child(self) -> None:
-        """A refusal comes out of the process that asks the nodes; nothing is printed but it."""
+        """A refusal is passed on from the child process; nothing else is printed."""
         root = tempfile.mkdtemp(prefix="gnt-")
         self.addCleanup(shutil.rmtree, root)
         simulated_root.prepare(Paths(root), 3)

@@ -1,4 +1,4 @@
-"""The filter language: the lists that a text means, and where it goes wrong."""
+"""The filter language: parsing texts, and the places of faults."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ CORPUS: dict[str, Any] = {
     ],
 }
 
-#: What is no filter, here and there, and the place where it goes wrong here.
+#: Texts that aren't filters, here and in Ganeti, and the place of the fault here.
 WRONG: dict[str, int] = {
     "": 0,
     "   ": 3,
@@ -135,7 +135,7 @@ json.dump([parsed(text) for text in json.load(sys.stdin)], sys.stdout)
 
 
 def real(texts: list[str]) -> list[Any]:
-    """What the installed Ganeti makes of the texts, null for no filter."""
+    """Returns the lists that the installed Ganeti makes of the texts; None for no filter."""
     command = ["/usr/bin/python3", "-c", _REAL]
     try:
         done = subprocess.run(
@@ -154,24 +154,24 @@ class MeaningTests(SynchronousTestCase):
     """Texts that are filters."""
 
     def test_corpus(self) -> None:
-        """Each text means what it says."""
+        """Each text is parsed to the expected lists."""
         for text, expected in CORPUS.items():
             self.assertEqual(parse_filter(text), expected, text)
 
     def test_corpus_against_ganeti(self) -> None:
-        """The installed tools make the same lists of the same texts, and refuse the same."""
+        """The installed tools parse the same texts to the same lists, and refuse the same."""
         answers = real([*CORPUS, *WRONG])
         for text, answer in zip([*CORPUS, *WRONG], answers, strict=True):
             self.assertEqual(CORPUS.get(text), answer, text)
 
     def test_goes_on_after_an_expression(self) -> None:
-        """A word after an expression is no flag of it (the tools want parentheses there)."""
+        """A word after an expression isn't taken as its flags (the tools need parentheses)."""
         expected = ["&", ["=~", "name", "x"], ["?", "master"]]
         self.assertEqual(parse_filter("name =~ m/x/ and master"), expected)
         self.assertEqual(parse_filter("(name =~ m/x/) and master"), expected)
 
     def test_deep(self) -> None:
-        """No depth of nesting is too deep to read; the daemon has a limit of its own."""
+        """Any depth of nesting can be parsed; the daemon has its own limit."""
         self.assertEqual(parse_filter("(" * 2000 + "a" + ")" * 2000), ["?", "a"])
         found = parse_filter("not " * 2000 + "a")
         for _ in range(2000):
@@ -181,18 +181,18 @@ class MeaningTests(SynchronousTestCase):
 
 
 class FaultTests(SynchronousTestCase):
-    """Texts that are none."""
+    """Texts that aren't filters."""
 
     def fault(self, text: str) -> FilterSyntaxError:
         return self.assertRaises(FilterSyntaxError, parse_filter, text)
 
     def test_places(self) -> None:
-        """Each fault is placed where the text stops making sense."""
+        """The place of a fault is where the text stops making sense."""
         for text, place in WRONG.items():
             self.assertEqual(self.fault(text).place, place, text)
 
     def test_message(self) -> None:
-        """A fault says what could stand there, and points at it."""
+        """The message says what was expected, and points at the place."""
         self.assertEqual(
             str(self.fault('disk_template in ["file"]')),
             "Expected a comparison, '=~', '=*', 'or', 'and' or the end, not 'in'\n"
@@ -213,7 +213,7 @@ class FaultTests(SynchronousTestCase):
         )
 
     def test_the_line_of_the_fault(self) -> None:
-        """Of a text of several lines the one with the fault is shown, its tabs kept."""
+        """For a text of several lines, the line with the fault is shown, with its tabs."""
         self.assertEqual(
             str(self.fault("a ==\n\t5 ]\nor b")).splitlines()[1:], ["  \t5 ]", "  \t  ^"]
         )
@@ -221,7 +221,7 @@ class FaultTests(SynchronousTestCase):
         self.assertEqual(str(self.fault("a and\n")).splitlines()[1:], ["  ", "  ^"])
 
     def test_numbers(self) -> None:
-        """A number that no field can have is refused, however long."""
+        """A number beyond the values of fields is refused, however long."""
         self.assertEqual(parse_filter(f"a = {2**63 - 1}"), ["==", "a", 2**63 - 1])
         for number in (2**63, -(2**63) - 1, "9" * 5000):
             fault = self.fault(f"a = {number}")
@@ -257,7 +257,7 @@ def conditions(draw: Any) -> tuple[str, Any]:
 
 
 def joined(operator: str, parts: list[tuple[str, Any]]) -> tuple[str, Any]:
-    """Conditions in parentheses, joined by a word."""
+    """Returns conditions in parentheses, joined by a word."""
     word = {"&": " and ", "|": " or "}[operator]
     return word.join(f"({text})" for text, _ in parts), [operator, *(lists for _, lists in parts)]
 
@@ -273,19 +273,19 @@ filters = st.recursive(
 
 
 class PropertyTests(SynchronousTestCase):
-    """Of any filter, and of any text."""
+    """Properties of any filter and of any text."""
 
     @settings(deadline=None, max_examples=100)
     @given(filters)
     def test_what_is_written_is_read(self, written: tuple[str, Any]) -> None:
-        """Any filter written out is read back as it was."""
+        """Any filter that is written as text is parsed to the same filter."""
         text, lists = written
         self.assertEqual(parse_filter(text), lists)
 
     @settings(deadline=None, max_examples=200)
     @given(st.one_of(st.text(), st.text("ab =~!*<>()'\"/\\m1-\n", max_size=20)))
     def test_any_text(self, text: str) -> None:
-        """Any text is a filter or has a place where it goes wrong."""
+        """Any text is either a filter or an error with a place."""
         try:
             self.assertIsInstance(parse_filter(text), list)
         except FilterSyntaxError as error:
@@ -297,12 +297,12 @@ class PatternTests(SynchronousTestCase):
     """Names and patterns of names."""
 
     def test_patterns(self) -> None:
-        """A star is part of one label of a name, and the rest of the name may be left out."""
+        """A star matches part of one label, and the rest of the name may be left out."""
         self.assertEqual(pattern("a*.b?"), r"^a[^.]*\.b[^.](\..*)?$")
         self.assertEqual(pattern("x"), r"^x(\..*)?$")
 
     def test_names(self) -> None:
-        """Names alone are an "or of equals"; patterns stand beside them."""
+        """Names make an "or of equals", to which patterns are added."""
         self.assertIsNone(name_filter("name", []))
         self.assertEqual(
             name_filter("name", ["b", "a"]), ["|", ["=", "name", "b"], ["=", "name", "a"]]

@@ -1,4 +1,4 @@
-"""Following jobs: every step, line and end, each once and in order."""
+"""Following jobs: every step, log line and end, once and in order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FINAL = ("success", "error", "canceled")
 
 
 class State:
-    """A state of a job: statuses, and how many of its log lines are there."""
+    """A state of a job: statuses, and how many log lines it has."""
 
     def __init__(self, status: str, opcodes: Sequence[str] = (), lines: int = 0) -> None:
         self.status = status
@@ -29,7 +29,7 @@ class State:
 
 
 class Pretended(Calls):
-    """A daemon whose jobs go through the states given, one step at each call.
+    """A daemon whose jobs go through the given states, one step at each call.
 
     ``archive`` are jobs that are archived as soon as they have ended.
     """
@@ -94,7 +94,7 @@ class Pretended(Calls):
 
 
 class FollowerTests(SynchronousTestCase):
-    """With a daemon that moves on at each call."""
+    """With a daemon whose jobs change at each call."""
 
     def setUp(self) -> None:
         self.rests: list[float] = []
@@ -104,7 +104,7 @@ class FollowerTests(SynchronousTestCase):
         return list(follower.events())
 
     def test_one(self) -> None:
-        """One job: found, moved, said, ended; and the daemon is let wait."""
+        """One job's events are its state, changes, log and end; calls wait for changes."""
         daemon = Pretended(
             {
                 5: [
@@ -137,20 +137,20 @@ class FollowerTests(SynchronousTestCase):
         self.assertEqual(self.rests, [])
 
     def test_ended_already(self) -> None:
-        """A job that has ended is told with its log; no one waits."""
+        """A job that has already ended yields its log and end, without waiting."""
         daemon = Pretended({5: [State("error", lines=1)]})
         kinds = [type(event) for event in self.follow(daemon, 5)]
         self.assertEqual(kinds, [StatusMoved, LineSaid, Ended])
         self.assertNotIn("WaitForJobChange", [call[0] for call in daemon.calls])
 
     def test_unknown(self) -> None:
-        """Jobs that don't exist are named, all of them, and nothing is waited for."""
+        """The error names all jobs that don't exist, and is raised without waiting."""
         daemon = Pretended({5: [State("queued")]})
         error = self.assertRaises(JobLost, self.follow, daemon, 5, 6, 7)
         self.assertEqual(str(error), "There is no job 6, 7")
 
     def test_archived_meanwhile(self) -> None:
-        """A job that is archived before we look has its end from the archive."""
+        """The end of a job that was archived meanwhile is read from the archive."""
         for dialect in ("3.x", "classic"):
             daemon = Pretended({5: [State("running"), State("success")]}, archive=[5])
             daemon.dialect = dialect
@@ -158,7 +158,7 @@ class FollowerTests(SynchronousTestCase):
             self.assertEqual([type(event) for event in events], [StatusMoved, Ended], dialect)
 
     def test_nothing_new(self) -> None:
-        """An answer at its time-out, in either dialect, is no event."""
+        """An answer at its time-out, of either kind of daemon, makes no event."""
         for dialect in ("3.x", "classic"):
             daemon = Pretended({5: [State("running")] * 20 + [State("success")]})
             daemon.dialect = dialect
@@ -168,7 +168,7 @@ class FollowerTests(SynchronousTestCase):
             )
 
     def test_gone(self) -> None:
-        """A job that vanishes while it is followed is an error, not an endless wait."""
+        """A job that disappears while it is followed is an error, not an endless wait."""
         daemon = Pretended({5: [State("running")]})
         daemon.WaitForJobChange = lambda *args: daemon.jobs.clear()  # type: ignore[method-assign]
         self.assertRaises(JobLost, self.follow, daemon, 5)
@@ -188,7 +188,7 @@ class FollowerTests(SynchronousTestCase):
                 self.assertRaises(LuxiError, self.follow, daemon, 5)
 
     def test_many_cost_little(self) -> None:
-        """Of a thousand jobs only those that run are asked about one by one."""
+        """Of a thousand jobs only running ones are asked about one by one."""
         daemon = Pretended(
             {
                 job: [State("queued")] * (job // 50) + [State("running"), State("success")]
@@ -203,7 +203,7 @@ class FollowerTests(SynchronousTestCase):
     @examples(100)
     @given(st.data())
     def test_any_histories(self, data: st.DataObject) -> None:
-        """Whatever jobs do: each line once and in order, each end once and last."""
+        """Whatever jobs do, each line appears once and in order, each end once and last."""
         histories = {}
         for job in range(1, data.draw(st.integers(1, 6)) + 1):
             lines, states = 0, []

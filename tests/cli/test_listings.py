@@ -34,7 +34,7 @@ NODE = {
 
 
 class ListingCase(CommandCase):
-    """The daemon has two nodes alike but for their names, and says what it was asked."""
+    """A daemon with two nodes that differ only in their names, which records queries."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -54,10 +54,10 @@ class ListingCase(CommandCase):
 
 
 class LineTests(ListingCase):
-    """What is printed where no one watches."""
+    """Output without a terminal."""
 
     def test_usual_fields(self) -> None:
-        """Lines of values between tabs, sizes as plain numbers of MiB."""
+        """Lines have values separated by tabs, with sizes as numbers of MiB."""
         self.assertEqual(
             self.run_ok("nodes"),
             "node1\tM\tdefault\t2097152\t-\t1536\t*\t3\t0\n"
@@ -66,7 +66,7 @@ class LineTests(ListingCase):
         self.assertIsNone(self.asked()[2])
 
     def test_every_kind(self) -> None:
-        """Flags, times, lists, objects, nulls and escapes each have a form."""
+        """Flags, times, lists, objects, nulls and control characters are formatted."""
         fields = "name,offline,ctime,tags,pinst_list,ndparams,bootid,hv_state"
         self.assertEqual(
             self.run_ok("nodes", "-o", fields).splitlines()[0].split("\t"),
@@ -77,7 +77,7 @@ class LineTests(ListingCase):
         )
 
     def test_who_waits_for_a_lock(self) -> None:
-        """Those who wait stand in the order of their turn; another shape is shown as it is."""
+        """Waiting jobs are listed in order; a value of another form is shown as it is."""
         head = Head("pending", "Pending", "other")
         for value, shown in (
             ([["exclusive", ["4"]], ["shared", ["5", "6"]]], "exclusive:4, shared:5|6"),
@@ -87,12 +87,12 @@ class LineTests(ListingCase):
             self.assertEqual(CellWriting().cell(head, 0, value), shown)
 
     def test_fields_added(self) -> None:
-        """A plus adds to the usual fields."""
+        """A plus adds fields to the default ones."""
         self.run_ok("nodes", "-o", "+uuid, ctime")
         self.assertEqual(self.asked()[1][-3:], ["sinst_cnt", "uuid", "ctime"])
 
     def test_options(self) -> None:
-        """Titles, separator, units and words are as asked for."""
+        """The options for titles, separator, units and words work."""
         fields = ("-o", "name,mtotal,dtotal,mfree,dfree")
         self.assertEqual(
             self.run_ok("nodes", *fields, "--headers", "--separator", " | ", "--units", "h", "-v"),
@@ -116,14 +116,14 @@ class LineTests(ListingCase):
 
 
 class TerminalTests(ListingCase):
-    """What is printed on a terminal."""
+    """Output on a terminal."""
 
     def setUp(self) -> None:
         super().setUp()
         self.patch(output, "on_terminal", lambda: True)
 
     def test_table(self) -> None:
-        """A terminal has a table with titles, and sizes in the unit that suits each."""
+        """A terminal shows a table with titles, and sizes in suitable units."""
         lines = self.run_ok("nodes", "-o", "name,mtotal").splitlines()
         self.assertEqual(
             [line.split() for line in lines[:2]], [["Node", "MTotal"], ["node1", "1.5G"]]
@@ -132,7 +132,7 @@ class TerminalTests(ListingCase):
         self.assertEqual([line.split() for line in lines], [["node1", "1.5G"], ["node2", "1.5G"]])
 
     def test_separator(self) -> None:
-        """A separator makes it lines for scripts, as elsewhere."""
+        """With a separator lines are printed, as without a terminal."""
         text = self.run_ok("nodes", "-o", "name,mtotal", "--separator", ":")
         self.assertEqual(text, "node1:1536\nnode2:1536\n")
 
@@ -141,7 +141,7 @@ class ChoiceTests(ListingCase):
     """Which rows are asked for."""
 
     def test_names(self) -> None:
-        """Names are asked for in their order, patterns as expressions."""
+        """Names are sent in order, patterns as regular expressions."""
         self.run_ok("nodes", "node2", "node1")
         self.assertEqual(self.asked()[2], ["|", ["=", "name", "node2"], ["=", "name", "node1"]])
         self.run_ok("nodes", "node?")
@@ -150,24 +150,24 @@ class ChoiceTests(ListingCase):
         self.assertEqual(self.asked(), ["export", ["node"], ["|", ["=", "node", "node2"]]])
 
     def test_filter(self) -> None:
-        """A filter is sent as the lists that it means."""
+        """A filter is sent as nested lists."""
         self.run_ok("nodes", "-F", 'not master and "x" in tags')
         self.assertEqual(self.asked()[2], ["&", ["!", ["?", "master"]], ["=[]", "tags", "x"]])
 
     def test_bad_filter(self) -> None:
-        """What is no filter is shown with its place, and nothing is sent."""
+        """An invalid filter is reported with the place of the fault, and nothing is sent."""
         result = self.run_failing("nodes", "-F", "a ==", code=2)
         self.assertIn("Expected a number or a quoted text, but the filter ends", result.stderr)
         self.assertTrue(result.stderr.endswith("  a ==\n      ^\n"), result.stderr)
         self.assertEqual(self.daemon.heard, [])
 
     def test_names_and_filter(self) -> None:
-        """Names and a filter at once are refused, with the way to have both."""
+        """Names together with a filter are refused, with a hint how to combine them."""
         result = self.run_failing("nodes", "node1", "-F", "master", code=2)
         self.assertIn('name == "node1"', result.stderr)
 
     def test_errors_of_the_daemon(self) -> None:
-        """What the daemon refuses is told in its words."""
+        """The daemon's refusals are shown in its words."""
         self.daemon.answers["Query"] = prereq("Node name x not found", "unknown_entity")
         result = self.run_failing("nodes", "x")
         self.assertEqual(
@@ -178,22 +178,22 @@ class ChoiceTests(ListingCase):
         self.assertEqual(result.stderr, "gnt-luxi: ParameterError: Invalid types in comparison\n")
 
     def test_unknown_fields(self) -> None:
-        """A field that doesn't exist ends the command, with what may be meant."""
+        """An unknown field is an error that suggests similar ones."""
         result = self.run_failing("nodes", "-o", "name,mfre,zzzzz")
         self.assertEqual(result.stdout, "")
         self.assertEqual(
             result.stderr,
             "gnt-luxi: No such fields: 'mfre' (is it mfree?), 'zzzzz'. "
-            "These are there: gnt-luxi fields nodes\n",
+            "To list all: gnt-luxi fields nodes\n",
         )
 
     def test_no_fields(self) -> None:
-        """A list of fields with a hole in it is refused."""
+        """A list of fields with an empty name is refused."""
         for fields in ("", "name,,role", "+"):
             self.run_failing("nodes", "-o", fields, code=2)
 
     def test_answer_that_makes_no_sense(self) -> None:
-        """An answer of another shape is told as such."""
+        """A malformed answer is reported as such."""
         self.daemon.answers["Query"] = {"fields": 5}
         result = self.run_failing("nodes")
         self.assertIn("can't be understood", result.stderr)
@@ -203,7 +203,7 @@ class EveryListingTests(ListingCase):
     """All the commands."""
 
     def test_usual_fields_exist(self) -> None:
-        """What is shown without options exists, and so does the field of names."""
+        """The default fields and the field of names exist."""
         for listing in LISTINGS:
             known = RESOURCES[listing.resource].fields
             self.assertLessEqual({*listing.shown, listing.key} - {None}, set(known))
@@ -211,11 +211,11 @@ class EveryListingTests(ListingCase):
             self.assertEqual(self.asked(), [listing.resource, list(listing.shown), None])
 
     def test_every_resource_has_one(self) -> None:
-        """No resource is without its command."""
+        """Every resource has a command."""
         self.assertEqual({*(one.resource for one in LISTINGS), "job"}, set(RESOURCES))
 
     def test_cluster_has_no_names(self) -> None:
-        """There is one cluster, so that names make no sense."""
+        """The cluster's command takes no names."""
         self.run_failing("cluster", "x", code=2)
 
 
@@ -223,20 +223,20 @@ class FieldsTests(ListingCase):
     """``fields``."""
 
     def test_all(self) -> None:
-        """All fields of a resource, each with kind, title and description."""
+        """All fields of a resource are listed, with kind, title and description."""
         lines = self.run_ok("fields", "jobs").splitlines()
         self.assertEqual(len(lines), len(RESOURCES["job"].fields))
         self.assertEqual(lines[0].split("\t")[:3], ["archived", "bool", "Archived"])
         self.assertEqual(self.run_json("fields", "jobs"), describe("job", None))
 
     def test_named(self) -> None:
-        """Those named, in that order; one that doesn't exist is an error."""
+        """Named fields are listed in that order; an unknown one is an error."""
         lines = self.run_ok("fields", "nodes", "role", "name").splitlines()
         self.assertEqual([line.split("\t")[0] for line in lines], ["role", "name"])
         result = self.run_failing("fields", "nodes", "zzz")
         self.assertEqual(
             result.stderr,
-            "gnt-luxi: No such field: 'zzz'. These are there: gnt-luxi fields nodes\n",
+            "gnt-luxi: No such field: 'zzz'. To list all: gnt-luxi fields nodes\n",
         )
         self.run_failing("fields", "nosuch", code=2)
 
@@ -266,12 +266,12 @@ class JobsTests(CommandCase):
         )
 
     def test_filter(self) -> None:
-        """A filter chooses jobs for the usual list."""
+        """A filter selects jobs for the default list."""
         text = self.run_ok("jobs", "-F", 'status == "error"')
         self.assertEqual([line.split("\t")[:2] for line in text.splitlines()], [["8", "error"]])
 
     def test_fields(self) -> None:
-        """Fields replace the usual list, for the jobs that the other options choose."""
+        """Fields replace the default list, for the jobs that the other options select."""
         self.assertEqual(
             self.run_ok("jobs", "-o", "id,status", "--headers", "--separator", ":"),
             "ID:Status\n7:success\n8:error\n",
@@ -284,13 +284,13 @@ class JobsTests(CommandCase):
         )
 
     def test_archived(self) -> None:
-        """With the archive the filter looks there, too."""
+        """With --archived the filter also applies to the archive."""
         self.run_ok("jobs", "--archived", "-F", 'status == "error"')
         asked = [args for method, args in self.daemon.heard if method == "Query"]
         self.assertEqual(asked[0][1], ["id", "status", "archived"])
 
     def test_no_job(self) -> None:
-        """Where nothing passes, nothing is shown."""
+        """If no job passes, nothing is shown."""
         self.assertEqual(self.run_ok("jobs", "-o", "id", "--status", "queued"), "")
         self.assertEqual(
             json.loads(self.run_ok("--json", "jobs", "-o", "id", "--status", "queued")), []

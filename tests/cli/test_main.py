@@ -1,4 +1,4 @@
-"""The program as a whole: its options, and how it ends when things go wrong."""
+"""The whole program: its options, and its exit codes on errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OptionTests(FolderCase):
     """Global options, and no daemon."""
 
     def test_help(self) -> None:
-        """Help of every command needs no daemon, and each option says what it does."""
+        """The help of every command needs no daemon, and explains each option."""
         result = self.invoke("--help")
         self.assertEqual(result.exit_code, 0)
         for name, each in program.commands.items():
@@ -37,7 +37,7 @@ class OptionTests(FolderCase):
                     self.assertTrue(parameter.help, parameter)
 
     def test_shown_defaults(self) -> None:
-        """To type the default that help shows is to type nothing; the same for every command."""
+        """Giving the default that the help shows is the same as not giving the option."""
         walked = 0
         for each in (program, *program.commands.values()):
             context = click.Context(each)
@@ -52,11 +52,11 @@ class OptionTests(FolderCase):
         self.assertTrue(walked)
 
     def test_version(self) -> None:
-        """The version alone."""
+        """--version prints only the version."""
         self.assertEqual(self.invoke("--version").output, f"gnt-luxi {version('ganeti-masterd')}\n")
 
     def test_no_daemon(self) -> None:
-        """No daemon: one sentence, the path, the reason, what to start, exit code 1."""
+        """Without a daemon, a message has path, reason and what to start; the exit code is 1."""
         result = self.invoke("--root", self.folder, "info")
         self.assertEqual((result.exit_code, result.stdout), (1, ""))
         self.assertRegex(
@@ -66,12 +66,12 @@ class OptionTests(FolderCase):
         )
 
     def test_environment(self) -> None:
-        """GANETI_ROOTDIR is where to look, without an option."""
+        """Without options GANETI_ROOTDIR is used."""
         os.environ["GANETI_ROOTDIR"] = self.folder
         self.assertIn(f"at {self.folder}/var/run", self.invoke("jobs").stderr)
 
     def test_dead_socket(self) -> None:
-        """A socket that nobody listens on is told from none."""
+        """A socket on which nothing listens has a different message than a missing one."""
         path = self.path("socket")
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(path)
@@ -80,14 +80,14 @@ class OptionTests(FolderCase):
         self.assertEqual(result.exit_code, 1)
 
     def test_too_long(self) -> None:
-        """A root that can't have a socket is told as such, without a class."""
+        """A root whose path is too long for a socket is an error without the error's class."""
         result = self.invoke("--root", "/long" * 30, "jobs")
         self.assertRegex(result.stderr, "^gnt-luxi: The root /long.* is too long")
         result = self.invoke("--socket", "/long" * 30, "jobs")
         self.assertRegex(result.stderr, "^gnt-luxi: The socket /long.* can't be used: ")
 
     def test_wrong_use(self) -> None:
-        """Wrong use ends with 2."""
+        """Usage errors have exit code 2."""
         for args in (
             ["--root", "a", "--socket", "b", "jobs"],
             ["--timeout", "0", "jobs"],
@@ -97,7 +97,7 @@ class OptionTests(FolderCase):
             self.assertEqual(self.invoke(*args).exit_code, 2, args)
 
     def test_timeout(self) -> None:
-        """A daemon that gives no answer in time."""
+        """A daemon that doesn't answer in time is an error."""
         path = self.path("socket")
         with socket.socket(socket.AF_UNIX) as silent:
             silent.bind(path)
@@ -107,7 +107,7 @@ class OptionTests(FolderCase):
         self.assertIn("gnt-luxi: QueryJobs: no answer within 0.05 seconds", result.stderr)
 
     def test_interrupt(self) -> None:
-        """Ctrl-C ends the command with 130 and not a word."""
+        """Ctrl-C ends the command with code 130, silently."""
 
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
@@ -118,14 +118,14 @@ class OptionTests(FolderCase):
 
 
 class CompletionTests(CommandCase):
-    """What a shell is offered."""
+    """Completions for shells."""
 
     def complete(self, *args: str, incomplete: str = "") -> list[str]:
         completion = ShellComplete(program, {}, "gnt-luxi", "_GNT_LUXI_COMPLETE")
         return [item.value for item in completion.get_completions(list(args), incomplete)]
 
     def test_words(self) -> None:
-        """Commands, options, and words of arguments."""
+        """Commands, options and special words of arguments are completed."""
         self.assertEqual(self.complete(incomplete="pa"), ["pause-watcher"])
         self.assertIn("--status", self.complete("jobs", incomplete="--"))
         self.assertIn("error", self.complete("jobs", "--status"))
@@ -135,21 +135,21 @@ class CompletionTests(CommandCase):
         self.assertEqual(self.complete("archive", "--age"), ["all"])
 
     def test_job_ids(self) -> None:
-        """Ids of jobs in the queue, the latest first."""
+        """Ids of jobs in the queue are completed, the latest first."""
         self.daemon.answers["QueryJobs"] = job_answers(OK_ROW, FAILED_ROW, {**OK_ROW, "id": 70})
         self.assertEqual(self.complete("--socket", self.socket, "watch"), ["70", "8", "7"])
         found = self.complete("--socket", self.socket, "watch", "8", incomplete="7")
         self.assertEqual(found, ["70", "7"])
 
     def test_no_daemon(self) -> None:
-        """Without a daemon, or with nonsense from it, nothing is offered, and nothing is said."""
+        """Without a daemon or a valid answer, nothing is completed and nothing printed."""
         self.assertEqual(self.complete("--socket", self.path("none"), "watch"), [])
         self.assertEqual(self.complete("--root", "/long" * 40, "watch"), [])
         self.daemon.answers["QueryJobs"] = 5
         self.assertEqual(self.complete("--socket", self.socket, "watch"), [])
 
     def test_limit(self) -> None:
-        """A shell gets no more than it can show."""
+        """The number of completions is limited."""
         rows = [{**OK_ROW, "id": number} for number in range(1, 200)]
         self.daemon.answers["QueryJobs"] = job_answers(*rows)
         found = self.complete("--socket", self.socket, "cancel")
@@ -173,7 +173,7 @@ class ProcessTests(CommandCase):
         return process
 
     def test_broken_pipe(self) -> None:
-        """A reader that goes away ends it quietly."""
+        """A closed pipe ends the program silently."""
         rows = [{**OK_ROW, "id": number} for number in range(1, 5000)]
         self.daemon.answers["QueryJobs"] = job_answers(*rows)
         reading, writing = os.pipe()
@@ -184,7 +184,7 @@ class ProcessTests(CommandCase):
         self.assertEqual((process.returncode, errors), (141, b""))
 
     def test_interrupted(self) -> None:
-        """Ctrl-C while it waits ends it with 130, quietly."""
+        """Ctrl-C while it waits ends it with code 130, silently."""
         running = {**OK_ROW, "status": "running", "opstatus": ["running"], "end_ts": None}
         self.daemon.answers["QueryJobs"] = job_answers(running)
 
@@ -199,7 +199,7 @@ class ProcessTests(CommandCase):
         self.assertEqual((process.returncode, errors), (130, b""))
 
     def test_narrow_letters(self) -> None:
-        """Letters that the output can't take are escaped, not an error."""
+        """Characters that the output can't encode are escaped, not an error."""
         self.daemon.answers["Echo"] = "é→"
         process = self.start(
             "call",
@@ -212,7 +212,7 @@ class ProcessTests(CommandCase):
         self.assertEqual((output, errors), (b'"\xe9\\u2192"\n', b""))
 
     def test_terminal(self) -> None:
-        """On a real terminal there is a table, in colours."""
+        """On a real terminal a table is printed in colours."""
         self.daemon.answers["QueryJobs"] = job_answers(OK_ROW, FAILED_ROW)
         ours, its = pty.openpty()
         self.addCleanup(os.close, ours)

@@ -1,4 +1,4 @@
-"""How tables fit into terminals."""
+"""Fitting tables into terminals."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class FittedTests(SynchronousTestCase):
     """Widths of columns."""
 
     def test_room_enough(self) -> None:
-        """What fits is left as it is."""
+        """Columns that fit aren't cut."""
         self.assertEqual(fitted([36, 8, 6], 50), [36, 8, 6])
         self.assertEqual(fitted([], 10), [])
 
     def test_widest_first(self) -> None:
-        """Where room is short the widest columns give way, and the others stay whole."""
+        """If space is short, the widest columns are cut, and the others stay whole."""
         self.assertEqual(fitted([36, 8, 6], 30), [16, 8, 6])
         self.assertEqual(fitted([36, 8, 44, 6], 54), [20, 8, 20, 6])
         self.assertEqual(fitted([36, 8, 6], 15), [5, 5, 5])
 
     def test_narrowest(self) -> None:
-        """Some characters of each column are left, even if they don't fit."""
+        """Each column keeps some characters, even if they don't fit."""
         self.assertEqual(fitted([36, 8, 2], 3), [4, 4, 2])
 
 
@@ -34,7 +34,7 @@ class TableTests(SynchronousTestCase):
     """Tables on a terminal."""
 
     def test_narrow(self) -> None:
-        """On a narrow terminal every column can still be told."""
+        """On a narrow terminal every column is still recognisable."""
         self.patch(output, "on_terminal", lambda: True)
         columns = [Column("UUID"), Column("Priority", right=True), Column("Action")]
         rows = [["7b2680e1-11ca-4802-92ba-eb29cee8a2e5", "3", "PAUSE"]]

@@ -17,12 +17,12 @@ DEMO = [sys.executable, "-m", "ganeti_masterd.demo"]
 
 
 def delay(seconds: float, **more: Any) -> dict[str, Any]:
-    """An opcode that waits, on no node."""
+    """Returns an opcode that waits, on no node."""
     return {"OP_ID": "OP_TEST_DELAY", "duration": seconds, "on_master": False, **more}
 
 
 class RealDaemonTests(FolderCase):
-    """One daemon, and an operator's hour with it in seconds."""
+    """The commands with a real daemon."""
 
     def luxi(self, *args: str, code: int = 0) -> Any:
         result = self.invoke("--root", self.root, "--json", *args)
@@ -30,7 +30,7 @@ class RealDaemonTests(FolderCase):
         return json.loads(result.stdout)
 
     def test_commands(self) -> None:
-        """Every command does what it says to a real queue."""
+        """Every command works with a real queue."""
         self.root = self.path("node1")
         os.mkdir(self.root)
         with DemoDaemon(self.root, self.path("log")) as daemon:
@@ -113,7 +113,7 @@ class DemoTests(FolderCase):
         return process
 
     def test_demo(self) -> None:
-        """It does its jobs, stops its daemon, and leaves nothing."""
+        """The demonstration runs its jobs, stops its daemon, and leaves nothing behind."""
         process = self.start()
         output, errors = process.communicate(timeout=60)
         self.assertEqual((process.returncode, errors), (0, ""), output)
@@ -129,7 +129,7 @@ class DemoTests(FolderCase):
         self.assertEqual(os.listdir(self.folder), [])
 
     def test_interrupted(self) -> None:
-        """Ctrl-C stops the daemon too, and removes what was made."""
+        """Ctrl-C also stops the daemon and removes its folder."""
         for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
             process = self.start()
             assert process.stdout is not None
@@ -146,14 +146,14 @@ class DemoTests(FolderCase):
             self.assertEqual(os.listdir(self.folder), [])
 
     def test_root_too_long(self) -> None:
-        """A root that can't be one is told in a line; nothing is started."""
+        """A root whose path is too long is an error in one line; nothing is started."""
         process = self.start("--root", self.path("long" * 30))
         _, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 1)
         self.assertRegex(errors, "^gnt-luxi: .*is too long")
 
     def test_root_is_a_file(self) -> None:
-        """A root that is a file is told in a line."""
+        """A root that is a file is an error in one line."""
         process = self.start("--root", self.write("file", "x"))
         _, errors = process.communicate(timeout=60)
         self.assertEqual((process.returncode, len(errors.splitlines())), (1, 1))

@@ -35,7 +35,7 @@ class RecoverTests(SynchronousTestCase):
     """The command, in this process."""
 
     def setUp(self) -> None:
-        # A short path, as a root holds a socket.
+        # A short path, because sockets are below the root.
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.paths = Paths(folder.name)
@@ -55,7 +55,7 @@ class RecoverTests(SynchronousTestCase):
                 file.write(model.encode_job(job))
 
     def in_journal(self, *jobs: Job) -> None:
-        """Leaves jobs in the journal, as a daemon that was killed does."""
+        """Leaves jobs in the journal, like a daemon that was killed."""
         snapshot = read_config(self.paths)
         recovered = recover(
             self.paths.journal,
@@ -77,13 +77,13 @@ class RecoverTests(SynchronousTestCase):
             return decode_job(file.read()).status
 
     def test_in_order(self) -> None:
-        """A queue that is in order stays as it is."""
+        """A queue that is in order isn't changed."""
         self.put(self.job(1, "queued"), self.job(2, "success"))
         result = self.run_it()
         self.assertEqual((result.exit_code, result.output), (0, "The queue is in order\n"))
 
     def test_after_a_crash(self) -> None:
-        """The journal goes into the files, and only queued and finished jobs are left."""
+        """The journal is written to the files, and only queued and finished jobs are left."""
         self.put(self.job(1, "waiting"))
         self.in_journal(self.job(2, "running"), self.job(3, "queued"))
         result = self.run_it()
@@ -100,7 +100,7 @@ class RecoverTests(SynchronousTestCase):
         self.assertEqual(self.run_it().output, "The queue is in order\n")
 
     def test_json(self) -> None:
-        """With --json all that was done is one document."""
+        """With --json the output is one document with everything that was done."""
         self.put(self.job(1, "running"))
         with open(self.folder.live(2), "wb") as file:
             file.write(b"{")
@@ -117,13 +117,13 @@ class RecoverTests(SynchronousTestCase):
         )
 
     def contradict(self) -> None:
-        """Lets another daemon change a job that the journal changed too."""
+        """Makes another daemon change a job that the journal changed too."""
         self.put(self.job(1, "queued"))
         self.in_journal(self.job(1, "running"))
         self.put(self.job(1, "success"))
 
     def test_contradiction(self) -> None:
-        """A journal that contradicts the files is set aside, and nothing happens undecided."""
+        """A journal that contradicts the files is set aside, and nothing else is done."""
         self.contradict()
         for _ in range(2):
             result = self.run_it()
@@ -134,7 +134,7 @@ class RecoverTests(SynchronousTestCase):
             self.assertEqual(self.status(1), "success")
 
     def test_keep_files(self) -> None:
-        """The files hold: the journal stays beside them under another name."""
+        """With --keep files the journal stays beside them under another name."""
         self.contradict()
         self.run_it()
         result = self.run_it("--keep", "files")
@@ -144,7 +144,7 @@ class RecoverTests(SynchronousTestCase):
         self.assertEqual(self.run_it().output, "The queue is in order\n")
 
     def test_keep_journal(self) -> None:
-        """The journal holds: it goes over the files, in one step, and the rules of a restart."""
+        """With --keep journal it is written over the files, and jobs are restarted as usual."""
         self.contradict()
         result = self.run_it("--keep", "journal")
         self.assertEqual(result.exit_code, 0, result.output)
@@ -152,7 +152,7 @@ class RecoverTests(SynchronousTestCase):
         self.assertEqual(self.run_it().output, "The queue is in order\n")
 
     def test_daemon_runs(self) -> None:
-        """While a master daemon holds the queue nothing is touched."""
+        """While a master daemon is running nothing is changed."""
         self.patch(locks, "TRIES", 0)
         self.put(self.job(1, "running"))
         script = (
@@ -184,7 +184,7 @@ class RecoverTests(SynchronousTestCase):
         self.assertIn("--root", result.output)
 
     def test_damaged_journal(self) -> None:
-        """A journal that is none is named, and the files stay."""
+        """A damaged journal is named in the error, and the files aren't changed."""
         self.put(self.job(1, "running"))
         os.makedirs(os.path.dirname(self.paths.journal), exist_ok=True)
         with open(self.paths.journal, "wb") as file:
@@ -195,7 +195,7 @@ class RecoverTests(SynchronousTestCase):
         self.assertEqual(self.status(1), "running")
 
     def test_locks_are_free_after(self) -> None:
-        """Whatever happened, a daemon can start afterwards."""
+        """After success and after failure, a daemon can start."""
         self.run_it()
         self.contradict()
         self.run_it()

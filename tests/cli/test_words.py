@@ -1,4 +1,4 @@
-"""How times, durations and errors read."""
+"""Formatting of times, durations and errors."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class TimeTests(FolderCase):
         self.addCleanup(os.environ.update, {"TZ": zone or ""})
 
     def test_forms(self) -> None:
-        """To the millisecond, to the second, the time of day; a dash for none."""
+        """Times to the millisecond, to the second, and the time of day; a dash for None."""
         self.assertEqual(words.moment((NOW, 7999)), "2026-01-02 03:04:05.007")
         self.assertEqual(words.minute((NOW, 7999)), "2026-01-02 03:04:05")
         self.assertEqual(words.clock((NOW, 0)), "03:04:05")
         self.assertEqual((words.moment(None), words.minute(None)), ("-", "-"))
 
     def test_span(self) -> None:
-        """From begin to end, or to now; a dash where either is not known."""
+        """From begin to end, or to now; a dash if either isn't known."""
         self.assertEqual(words.span((5, 500000), (7, 0)), "1.50 s")
         self.assertEqual(words.span((5, 500000), None, 7.5), "2.00 s")
         self.assertEqual(words.span((5, 500000), None), "-")
@@ -42,10 +42,10 @@ class TimeTests(FolderCase):
 
 
 class DurationTests(FolderCase):
-    """Durations out and in."""
+    """Formatting and parsing durations."""
 
     def test_forms(self) -> None:
-        """Each size in its units, without a jump at the borders."""
+        """Durations of any size have suitable units, also at the borders between units."""
         for seconds, text in [
             (-1, "0.0 ms"),
             (0.0004, "0.4 ms"),
@@ -68,7 +68,7 @@ class DurationTests(FolderCase):
             self.assertEqual(words.parse_duration(text), seconds)
 
     def test_parse_refuses(self) -> None:
-        """What is no duration, or has no end."""
+        """Text that isn't a finite duration is refused."""
         for text in ("", "x", "-1", "1y", "1h ", "h", "nan", "9" * 400, "1e9999"):
             with self.subTest(text=text):
                 self.assertRaises(ValueError, words.parse_duration, text)
@@ -82,10 +82,10 @@ class DurationTests(FolderCase):
 
 
 class TextTests(FolderCase):
-    """Errors, log lines and other people's text."""
+    """Errors, log lines and untrusted text."""
 
     def test_errors(self) -> None:
-        """The class, the code where there is one, the message."""
+        """An error is shown as its class, its code if it has one, and its message."""
         self.assertEqual(
             words.exception_text(OpPrereqError("no", "wrong_input")),
             "OpPrereqError (wrong_input): no",
@@ -94,31 +94,31 @@ class TextTests(FolderCase):
         self.assertEqual(words.exception_text(GenericError()), "GenericError")
 
     def test_results(self) -> None:
-        """An opcode's error reads the same; anything else as it is."""
+        """An opcode's error has the same form; any other result is returned as it is."""
         self.assertEqual(words.failure_text(["OpExecError", ["x", [1]]]), "OpExecError: x, [1]")
         self.assertEqual(words.failure_text("Job canceled"), "Job canceled")
         self.assertEqual(words.failure_text({"a": [1]}), '{"a":[1]}')
         self.assertEqual(words.log_text([1, "a"]), '[1,"a"]')
 
     def test_summaries(self) -> None:
-        """A few opcodes are all named, of many the first."""
+        """If there are few opcodes all are shown, else the first ones."""
         self.assertEqual(words.summaries(["A", "B"]), "A, B")
         self.assertEqual(words.summaries(list("ABCD")), "A, B, C, ... (4 opcodes)")
 
     def test_counted(self) -> None:
-        """One thing, many things."""
+        """The noun is in the singular or plural."""
         self.assertEqual(words.counted(1, "job"), "1 job")
         self.assertEqual(words.counted(2000, "job"), "2,000 jobs")
 
     @examples(200)
     @given(st.text())
     def test_printable(self, text: str) -> None:
-        """Nothing that moves a terminal's cursor passes, and plain text stays as it is."""
+        """Control characters are escaped, and plain text is unchanged."""
         shown = words.printable(text)
         self.assertTrue(shown.replace("\n", "").isprintable())
         if text.replace("\n", "").isprintable():
             self.assertEqual(shown, text)
 
     def test_printable_escapes(self) -> None:
-        """An escape is seen as one."""
+        """An escape character is shown as an escape sequence."""
         self.assertEqual(words.printable("a\x1b[31mb\tc\n"), "a\\x1b[31mb\\tc\n")

@@ -1,4 +1,4 @@
-"""The real config.data that the tests work on, and a big one made of it."""
+"""The real config.data that the tests use, and a big one made from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sample() -> Snapshot:
 
 
 def document() -> dict[str, Any]:
-    """Returns the real configuration as JSON types, to be changed at will."""
+    """Returns the real configuration as JSON types, which the caller may modify."""
     plain: dict[str, Any] = json.loads(CONTENT)
     return plain
 
@@ -41,7 +41,7 @@ def dump(plain: Any) -> bytes:
 
 
 def uuid(number: int) -> str:
-    """Returns a uuid that stands for a number."""
+    """Returns the uuid made from a number."""
     return str(UUID(int=number))
 
 

@@ -1,4 +1,4 @@
-"""Pools of addresses: what they hold, take, give back and refuse."""
+"""Address pools: their content, reserving and releasing addresses, and refusals."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ganeti_masterd.errors import AddressPoolError
 
 EXAMPLES = 500 if os.environ.get("GANETI_MASTERD_SOAK") else 50
 
-#: What a pool can be asked to do, to an address by its place.
+#: Operations of a pool, each with the index of an address.
 STEPS = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 15)), max_size=40)
 
 
 class PoolTests(SynchronousTestCase):
-    """One pool as a value."""
+    """A single pool."""
 
     def setUp(self) -> None:
         self.pool = new_pool("192.0.2.0/29", "192.0.2.6")
 
     def test_new(self) -> None:
-        """A new pool keeps its first and last address and the gateway from instances."""
+        """In a new pool the first address, the last one and the gateway are reserved externally."""
         self.assertEqual(self.pool.external_addresses, ["192.0.2.0", "192.0.2.6", "192.0.2.7"])
         self.assertEqual(self.pool.map, "X.....XX")
         self.assertEqual(
@@ -40,7 +40,7 @@ class PoolTests(SynchronousTestCase):
         )
 
     def test_texts(self) -> None:
-        """The texts of a network are those of the real daemon, and are read back."""
+        """A network's reservation strings are the real daemon's, and are read back."""
         pool = self.pool.reserve("192.0.2.3")
         plain = Network(name="n", network="192.0.2.0/29", uuid="n-1")
         network = pool.applied_to(plain)
@@ -49,20 +49,20 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(pool_of(network), pool)
 
     def test_missing_texts(self) -> None:
-        """A text that is missing or too short has its addresses free."""
+        """Addresses that a missing or too short string doesn't cover are free."""
         bare = Network(name="n", network="192.0.2.0/29", uuid="n-1")
         self.assertEqual(pool_of(bare).free_count, 8)
         short = Network(name="n", network="192.0.2.0/29", uuid="n-1", reservations="01")
         self.assertEqual(pool_of(short).map, ".X......")
 
     def test_first_free(self) -> None:
-        """The lowest address that nobody has or has set aside is the next."""
+        """The next address is the lowest that is neither taken nor reserved by a job."""
         pool = self.pool.reserve("192.0.2.1")
         self.assertEqual(pool.first_free(), "192.0.2.2")
         self.assertEqual(pool.first_free({"192.0.2.2", "192.0.2.3"}), "192.0.2.4")
 
     def test_full(self) -> None:
-        """A full pool says so, with its subnet."""
+        """The error of a full pool names its subnet."""
         pool = AddressPool(IPv4Network("192.0.2.0/30"), 0b0110, 0b1001)
         error = self.assertRaises(AddressPoolError, pool.first_free)
         self.assertEqual(str(error), "192.0.2.0/30 is full")
@@ -70,7 +70,7 @@ class PoolTests(SynchronousTestCase):
         self.assertRaises(AddressPoolError, free.first_free, {"192.0.2.2"})
 
     def test_twice(self) -> None:
-        """An address is taken once in each way, and both ways go together."""
+        """An address can be reserved once by an instance and once externally, at the same time."""
         pool = self.pool.reserve("192.0.2.3").reserve("192.0.2.3", external=True)
         self.assertEqual((pool.is_own("192.0.2.3"), pool.is_external("192.0.2.3")), (True, True))
         for external, words in (
@@ -83,7 +83,7 @@ class PoolTests(SynchronousTestCase):
             self.assertEqual(str(error), words)
 
     def test_release_of_what_is_free(self) -> None:
-        """What isn't taken in that way can't be given back."""
+        """An address that isn't reserved in that way can't be released."""
         for external, words in (
             (False, "IP 192.0.2.3 is not used by an instance"),
             (True, "IP 192.0.2.3 is not externally reserved"),
@@ -94,7 +94,7 @@ class PoolTests(SynchronousTestCase):
             self.assertEqual(str(error), words)
 
     def test_elsewhere(self) -> None:
-        """Addresses of other networks, other families and no addresses are none of the pool's."""
+        """Addresses of other networks or families, and text that isn't an address, are refused."""
         for address in ("192.0.2.8", "192.0.1.255", "2001:db8::1", "node1"):
             self.assertFalse(self.pool.contains(address))
             error = self.assertRaises(AddressPoolError, self.pool.reserve, address)
@@ -103,23 +103,23 @@ class PoolTests(SynchronousTestCase):
         self.assertTrue(self.pool.contains("192.0.2.5"))
 
     def test_sizes(self) -> None:
-        """Networks from /16 to /30 have pools, others don't, and no host bits are taken."""
+        """Only networks from /16 to /30 without host bits can have pools."""
         for good in ("10.1.0.0/16", "192.0.2.4/30"):
             self.assertEqual(str(checked_subnet(good)), good)
         for bad, words in (
             ("10.0.0.0/15", "A big network with 131072 host"),
             ("192.0.2.4/31", "A network with only 2 host"),
-            ("192.0.2.5/24", "is no IPv4 network"),
+            ("192.0.2.5/24", "is not an IPv4 network"),
         ):
             self.assertIn(words, str(self.assertRaises(AddressPoolError, checked_subnet, bad)))
 
     def test_gateways_that_can_not_be(self) -> None:
-        """A gateway is of the network, and neither its first nor its last address."""
+        """A gateway must be in the network, and be neither its first nor its last address."""
         for gateway in ("192.0.2.9", "192.0.2.0", "192.0.2.7"):
             self.assertRaises(AddressPoolError, new_pool, "192.0.2.0/29", gateway)
 
     def test_big(self) -> None:
-        """The largest network is filled from its first free address to its last."""
+        """The largest network can be filled from its first free address to its last."""
         pool = new_pool("10.1.0.0/16")
         self.assertEqual(pool.first_free(), "10.1.0.1")
         full = AddressPool(pool.subnet, (1 << 65536) - 1 - 2, 0)
@@ -128,7 +128,7 @@ class PoolTests(SynchronousTestCase):
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(STEPS)
     def test_as_two_sets(self, steps: list[tuple[bool, bool, int]]) -> None:
-        """Whatever is taken and given back, a pool is two sets of addresses, in text and back."""
+        """After any operations a pool equals two sets of addresses, also when read back."""
         subnet = IPv4Network("192.0.2.16/28")
         pool = AddressPool(subnet)
         model: dict[bool, set[str]] = {False: set(), True: set()}
@@ -154,7 +154,7 @@ class Gateway6Tests(SynchronousTestCase):
     """IPv6 gateways."""
 
     def test_where_it_may_be(self) -> None:
-        """In the subnet or local to the link; without a subnet anywhere."""
+        """It is in the subnet or link-local; without a subnet it may be any address."""
         for gateway, subnet, fits in (
             ("2001:db8::1", "2001:db8::/64", True),
             ("fe80::1", "2001:db8::/64", True),

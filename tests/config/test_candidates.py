@@ -1,4 +1,4 @@
-"""The pool of master candidates: counts, and who joins or leaves it."""
+"""The pool of master candidates: counts, promotions and demotions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.verify import candidate_counts, verify
 from tests.config.sample import EXAMPLES
 
-#: A letter for what each node is: master candidate, regular, drained, offline, not capable.
+#: Letters for nodes: master candidate, regular, drained, offline, not capable.
 KINDS = "CRDOX"
 
 
 def cluster(kinds: str, size: int) -> Snapshot:
-    """Returns a cluster whose nodes after the master are of these kinds."""
+    """Returns a cluster with a master, and other nodes of the kinds given by letters."""
     snapshot = new_cluster("cluster", len(kinds) + 1, 1000.0, candidate_pool_size=1)
     snapshot = snapshot.with_object("cluster", replace(snapshot.cluster, candidate_pool_size=size))
     for number, kind in enumerate(kinds, 2):
@@ -54,21 +54,21 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(pool(cluster("CRDOX", 2), size=5), CandidatePool(2, 3, 3))
 
     def test_without(self) -> None:
-        """A node that leaves counts nowhere."""
+        """A node in ``without`` isn't counted anywhere."""
         snapshot = cluster("CR", 10)
         leaving = {snapshot.node("node2").uuid}
         self.assertEqual(pool(snapshot, without=leaving), CandidatePool(1, 2, 2))
         self.assertEqual(names(promotions(snapshot, without=leaving)), ["node3"])
 
     def test_natural_order(self) -> None:
-        """Promotions go by natural order of names, demotions by the reverse."""
+        """Nodes are promoted in natural order of names, and demoted in reverse order."""
         snapshot = cluster("R" * 10, 3)
         self.assertEqual(names(promotions(snapshot)), ["node2", "node3"])
         snapshot = cluster("C" * 10, 3)
         self.assertEqual(names(demotions(snapshot, size=8)), ["node11", "node10", "node9"])
 
     def test_among(self) -> None:
-        """Where only some may go, the rest stays, be it too many."""
+        """Only nodes in ``among`` are demoted, even if too many candidates are left."""
         snapshot = cluster("CCC", 2)
         some = {snapshot.node(name).uuid for name in ("node1", "node2", "node3")}
         self.assertEqual(names(demotions(snapshot, among=some)), ["node3", "node2"])
@@ -76,13 +76,13 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(names(demotions(snapshot, among=())), [])
 
     def test_unfit(self) -> None:
-        """Who is unfit counts, and the next one is promoted."""
+        """A node in ``unfit`` is counted, but the next one is promoted instead."""
         snapshot = cluster("RR", 2)
         unfit = {snapshot.node("node2").uuid}
         self.assertEqual(names(promotions(snapshot, unfit=unfit)), ["node3"])
 
     def test_room(self) -> None:
-        """A node that comes back has room while the pool is smaller than it should be."""
+        """A returning node becomes a candidate if the pool is smaller than it should be."""
         self.assertTrue(has_room(cluster("D", 2)))
         self.assertFalse(has_room(cluster("CD", 2)))
         snapshot = cluster("C", 2)

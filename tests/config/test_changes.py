@@ -1,4 +1,4 @@
-"""Changes: what a transaction makes of the configuration, which serials move, what is refused."""
+"""Changes: the result of a transaction, which serials increase, and what is refused."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def offline(node: Node) -> Node:
 
 class Drafting(SynchronousTestCase):
     def draft(self, *changes: Change) -> Draft:
-        """Makes changes of the sample, and holds the rows against the result."""
+        """Applies changes to the sample, and checks that the rows match the result."""
         made = draft(sample(), changes, NOW)
         self.assertEqual(parse(apply_rows(CONTENT, made.rows)), made.after)
         self.assertEqual(apply_rows(CONTENT, made.rows), encode(made.after))
         return made
 
     def serials(self, made: Draft) -> tuple[int, int]:
-        """Returns by how much the cluster's and the document's serial moved."""
+        """Returns by how much the serials of cluster and document increased."""
         before = sample()
         return (
             made.after.cluster.serial_no - before.cluster.serial_no,
@@ -45,7 +45,7 @@ class Drafting(SynchronousTestCase):
         )
 
     def test_update(self) -> None:
-        """An update moves the object's serial and time, and the document's."""
+        """An update changes the serial and time of the object and of the document."""
         made = self.draft(Update(INSTANCE1, lambda i: i.with_tags(["web"])))
         instance = made.after.instances[INSTANCE1]
         self.assertEqual(instance.tags, ("prod", "web"))
@@ -55,7 +55,7 @@ class Drafting(SynchronousTestCase):
         self.assertEqual([row.section for row in made.rows], ["instances", ""])
 
     def test_update_of_a_node(self) -> None:
-        """An update of a node moves the cluster's serial and time too, as seen in the real one."""
+        """Updating a node also changes the cluster's serial and time, as in the real daemon."""
         made = self.draft(Update(NODE2, offline))
         self.assertEqual(made.after.nodes[NODE2].serial_no, 6)
         self.assertEqual(self.serials(made), (1, 1))
@@ -63,7 +63,7 @@ class Drafting(SynchronousTestCase):
         self.assertEqual([row.section for row in made.rows], ["nodes", "cluster", ""])
 
     def test_update_of_the_cluster(self) -> None:
-        """The cluster is named by its uuid; its serial moves once."""
+        """The cluster is updated by its uuid; its serial increases by one."""
         made = self.draft(
             Update(CLUSTER, lambda c: replace(c, candidate_pool_size=2)), Update(NODE2, offline)
         )
@@ -71,7 +71,7 @@ class Drafting(SynchronousTestCase):
         self.assertEqual(self.serials(made), (1, 1))
 
     def test_add_and_remove(self) -> None:
-        """Adding starts a serial; adding and removing move the cluster's serial, not its time."""
+        """An added object gets serial 1; the cluster's serial increases, its time is kept."""
         net = Network(name="net", network="192.0.2.0/24", uuid=uuid(1), serial_no=9)
         made = self.draft(Add("networks", net), Remove("instances", INSTANCE1))
         added = made.after.networks[uuid(1)]
@@ -81,13 +81,13 @@ class Drafting(SynchronousTestCase):
         self.assertEqual(made.after.cluster.mtime, sample().cluster.mtime)
 
     def test_rename(self) -> None:
-        """A new name moves the cluster's serial."""
+        """Renaming an object changes the cluster's serial."""
         made = self.draft(Update(INSTANCE1, lambda i: replace(i, name="renamed")))
         self.assertEqual(self.serials(made), (1, 1))
         self.assertEqual(made.after.instance("renamed").uuid, INSTANCE1)
 
     def test_filters(self) -> None:
-        """Filter rules have no serial and move none but the document's."""
+        """Filter rules have no serial; changing them changes only the document's."""
         rule = FilterRule(uuid=uuid(3), watermark=1, priority=2)
         made = self.draft(
             Add("filters", rule), Update(uuid(3), lambda rule: replace(rule, priority=5))
@@ -96,7 +96,7 @@ class Drafting(SynchronousTestCase):
         self.assertEqual(self.serials(made), (0, 1))
 
     def test_several_of_one_object(self) -> None:
-        """Each change sees what those before it made; the object's serial moves once."""
+        """Each change sees the ones before it; the object's serial increases by one."""
         made = self.draft(
             Update(INSTANCE1, lambda i: i.with_tags(["a"]), serial=27),
             Update(INSTANCE1, lambda i: i.with_tags(["b"]), serial=27),
@@ -106,7 +106,7 @@ class Drafting(SynchronousTestCase):
         self.assertEqual(len(made.rows), 2)
 
     def test_add_then_remove(self) -> None:
-        """What comes and goes within a transaction leaves no object."""
+        """An object that is added and removed within a transaction leaves nothing."""
         net = Network(name="net", network="192.0.2.0/24", uuid=uuid(1))
         made = self.draft(Add("networks", net), Remove("networks", uuid(1)))
         self.assertEqual(made.after.networks, {})
@@ -118,7 +118,7 @@ class Drafting(SynchronousTestCase):
         self.assertEqual(made.after.instance("instance1").uuid, uuid(1))
 
     def test_nothing(self) -> None:
-        """A change that returns the object it got makes no row and moves no serial."""
+        """A change that returns the same object makes no row and changes no serial."""
         before = sample()
         made = draft(before, [Update(NODE1, lambda node: node)], NOW)
         self.assertIs(made.after, before)
@@ -127,7 +127,7 @@ class Drafting(SynchronousTestCase):
 
 class Refusing(SynchronousTestCase):
     def refused(self, kind: type[Exception], *changes: Change, saying: str = "") -> None:
-        """Holds that the last of ``changes`` is refused."""
+        """Checks that the last of ``changes`` is refused."""
         before = sample()
         fault = self.assertRaises(kind, draft, before, changes, NOW)
         self.assertIn(saying, str(fault))
@@ -141,7 +141,7 @@ class Refusing(SynchronousTestCase):
         self.refused(ConfigurationError, Remove("instances", NODE2), saying="is gone")
 
     def test_serial_moved(self) -> None:
-        """A change that was planned on another serial is refused, with both numbers."""
+        """A change planned on another serial is refused, and the error has both serials."""
         for change in (
             Update(NODE2, offline, serial=4),
             Remove("nodes", NODE2, serial=6),
@@ -157,7 +157,7 @@ class Refusing(SynchronousTestCase):
         draft(sample(), [Update(NODE2, offline, serial=5)], NOW)
 
     def test_function_raises(self) -> None:
-        """Ganeti's own errors pass as they are, others become OpExecError naming the object."""
+        """Ganeti's errors are passed on; others become an OpExecError that names the object."""
 
         def own(node: Any) -> Any:
             raise OpPrereqError("no", "wrong_state")
@@ -167,7 +167,7 @@ class Refusing(SynchronousTestCase):
         self.refused(TagError, Update(NODE1, lambda node: node.with_tags(["bad tag!"])))
 
     def test_another_object(self) -> None:
-        """A function must return the object that it was given, changed."""
+        """A function must return an object with the uuid of the one it was given."""
         for function in (
             lambda node: replace(node, uuid=uuid(1)),
             lambda node: None,

@@ -1,4 +1,4 @@
-"""config.data: read, written, refused with reasons, and mended from the journal's rows."""
+"""config.data: reading, writing, refusals, and applying the journal's rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .sample import CONTENT, EXAMPLES, INSTANCE1, NODE1, NODE2, big, document, d
 
 class Reading(SynchronousTestCase):
     def test_real_file_unchanged(self) -> None:
-        """A real file comes out byte for byte."""
+        """A real file that is read and written is the same, byte for byte."""
         self.assertEqual(encode(sample()), CONTENT)
         self.assertEqual(ConfigImage(sample()).encode(), CONTENT)
 
@@ -45,14 +45,14 @@ class Reading(SynchronousTestCase):
         self.assertTrue(content.endswith(end))
 
     def test_later_version(self) -> None:
-        """A file of 3.1 loads, and stays what it is."""
+        """A file of 3.1 can be read, and is written unchanged."""
         content = CONTENT.replace(b'"version":3000000', b'"version":3010000')
         snapshot = parse(content)
         self.assertEqual(snapshot.header.version, 3010000)
         self.assertEqual(encode(snapshot), content)
 
     def test_unusual_document(self) -> None:
-        """Keys in another order, unknown ones and absent sections stay as they are."""
+        """Keys in an unusual order, unknown keys and absent sections are kept."""
         plain = document()
         del plain["filters"], plain["networks"]
         plain = {"new": {"a": [1]}, "serial_no": plain.pop("serial_no"), **plain}
@@ -63,7 +63,7 @@ class Reading(SynchronousTestCase):
         self.assertEqual(encode(parse(again)), again)
 
     def test_absent_section_appears_when_needed(self) -> None:
-        """A section that the file lacks is written as soon as it holds something."""
+        """A section that the file lacks is written once it has an object."""
         plain = document()
         disks = plain.pop("disks")
         snapshot = parse(dump(plain))
@@ -72,7 +72,7 @@ class Reading(SynchronousTestCase):
         self.assertEqual(content["disks"], {disk.uuid: disks[disk.uuid]})
 
     def test_work(self) -> None:
-        """10,000 instances take some calls each to parse, and a few to be written again."""
+        """Parsing 10,000 instances takes a few calls for each, and writing them fewer."""
         snapshot, calls = calls_of(parse, big(10000))
         self.assertLess(calls, 10000 * 30)
         changed = replace(snapshot.instances[uuid(5000)], os="other")
@@ -95,7 +95,7 @@ class Refusing(SynchronousTestCase):
         return dump(plain)
 
     def test_other_version(self) -> None:
-        """Another version is refused with both versions and the way out."""
+        """Another version is refused; the error has both versions and what to do."""
         for found, text in ((2160000, "2.16.0"), (3020000, "3.2.0"), (2000005, "2.0.5")):
             content = self.changed("version", value=found)
             fault = self.assertRaises(UnknownVersion, parse, content)
@@ -110,7 +110,7 @@ class Refusing(SynchronousTestCase):
         self.assertEqual(version_text(2160003), "2.16.3")
 
     def test_version_wins(self) -> None:
-        """A file of another version says so, whatever else is wrong with it."""
+        """The error about a file's version takes precedence over all others."""
         content = b'{"version": 2150000, "cluster": 7}'
         self.assertRaises(UnknownVersion, parse, content)
 
@@ -141,36 +141,36 @@ class Refusing(SynchronousTestCase):
         self.refused(self.changed("serial_no", value="x"), "serial_no")
 
     def test_missing_key(self) -> None:
-        """A key that can't be guessed is named when it is missing."""
+        """A missing key without a default is named in the error."""
         plain = document()
         del plain["nodes"][NODE1]["group"]
         self.refused(dump(plain), f"nodes/{NODE1}", "group")
 
     def test_wrong_uuid(self) -> None:
-        """An object that stands under another uuid than its own is refused."""
+        """An object that is stored under a uuid other than its own is refused."""
         self.refused(self.changed("nodes", NODE1, "uuid", value="other"), NODE1, "other")
 
     @given(st.integers(0, len(CONTENT) - 1), st.binary(max_size=3))
     @settings(deadline=None, max_examples=EXAMPLES)
     def test_damage(self, at: int, put: bytes) -> None:
-        """Damage anywhere leads to a configuration, or to an error that says it is none."""
+        """A damaged file is either still a configuration or refused with ConfigurationError."""
         damaged = CONTENT[:at] + put + CONTENT[at + 1 :]
         try:
             snapshot = parse(damaged)
         except (ConfigurationError, ConfigVersionMismatch) as error:
             self.assertTrue(str(error))
         else:
-            # What was taken can be written, and read again.
+            # What was accepted can be written and read again.
             self.assertEqual(encode(parse(encode(snapshot))), encode(snapshot))
 
 
 class Rows(SynchronousTestCase):
     def test_nothing(self) -> None:
-        """Without rows the file stays what it is."""
+        """Without rows the file is unchanged."""
         self.assertEqual(apply_rows(CONTENT, []), CONTENT)
 
     def test_each_kind(self) -> None:
-        """Objects are replaced, added and removed, the last row winning."""
+        """Objects are replaced, added and removed; the last row for an object wins."""
         rows = [
             ConfigRow("nodes", NODE2, b'{"name":"old"}'),
             ConfigRow("nodes", NODE2, b'{"name":"new"}'),
@@ -193,7 +193,7 @@ class Rows(SynchronousTestCase):
         self.assertEqual(apply_rows(content, rows), content)
 
     def test_section_the_file_lacks(self) -> None:
-        """A row of a section that the file lacks makes it."""
+        """A row for a section that the file lacks adds the section."""
         plain = document()
         del plain["filters"]
         content = apply_rows(dump(plain), [ConfigRow("filters", "f", b"{}")])

@@ -31,7 +31,7 @@ class NewCluster(SynchronousTestCase):
         self.assertRaises(OpPrereqError, new_cluster, "demo", {}, 1.0)
 
     def test_valid(self) -> None:
-        """Clusters of any size are sound, and read back as they were made."""
+        """Clusters of any size pass verification, and are the same when read back."""
         for nodes in (1, 3, 10, 11, 300):
             snapshot = new_cluster("demo", nodes, 1800000000.5)
             self.assertEqual(verify(snapshot), [])
@@ -64,7 +64,7 @@ class NewCluster(SynchronousTestCase):
         )
 
     def test_who_is_who(self) -> None:
-        """node1 is master; nodes have names, addresses and the group default."""
+        """node1 is the master; nodes have names, addresses and the group "default"."""
         numbers = count(1)
         snapshot = new_cluster("demo", 300, 5, uuids=lambda: uuid(next(numbers)))
         self.assertEqual(snapshot.master.name, "node1")
@@ -94,6 +94,6 @@ class NewCluster(SynchronousTestCase):
         self.assertEqual(verify(snapshot), [])
 
     def test_refused(self) -> None:
-        """A cluster has a node, and no more than there are addresses."""
+        """A cluster has at least one node, and no more than there are addresses."""
         self.assertRaises(OpPrereqError, new_cluster, "demo", 0, 1)
         self.assertRaises(OpPrereqError, new_cluster, "demo", 200000, 1)

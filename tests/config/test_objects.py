@@ -1,4 +1,4 @@
-"""Objects: nothing of the file is lost, whatever it holds."""
+"""Objects: nothing in the file is lost."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RoundTrip(SynchronousTestCase):
         self.same(Cluster, plain["cluster"])
 
     def test_unknown_keys(self) -> None:
-        """A key that no one knows is kept, also when another one changes."""
+        """An unknown key is kept, also when another key changes."""
         loaded = self.same(Node, {"later": [1, {"a": None}], **NODE, "tags": []})
         changed = json.loads(replace(loaded, offline=True).encoded)
         self.assertEqual(changed["later"], [1, {"a": None}])
@@ -74,7 +74,7 @@ class RoundTrip(SynchronousTestCase):
         self.assertEqual(json.loads(given.encoded)["ip"], "192.0.2.7")
 
     def test_optional_key_withdrawn(self) -> None:
-        """An optional key that a change sets to null is left out of the file."""
+        """An optional key that a change sets to None is left out of the file."""
         loaded = load(Nic, {"mac": "m", "ip": "192.0.2.7", "uuid": "u"})
         self.assertNotIn("ip", json.loads(replace(loaded, ip=None).encoded))
 
@@ -99,20 +99,20 @@ class RoundTrip(SynchronousTestCase):
         self.assertEqual(load(Instance, json.loads(made.encoded)), made)
 
     def test_numbers(self) -> None:
-        """Times keep being whole or not, and big integers are exact."""
+        """Times stay integers or floats, and big integers are exact."""
         loaded = self.same(Node, {**NODE, "ctime": 0, "mtime": 1795487388.3981037})
         self.assertIsInstance(loaded.ctime, int)
         self.same(Disk, {"dev_type": "plain", "size": 2**70, "uuid": "u"})
 
     def test_bytes_of_the_file_until_changed(self) -> None:
-        """The bytes that were read are written again, however they are formed."""
+        """An unchanged object is written with the bytes that were read, whatever their format."""
         raw = b'{ "mac" : "m", "uuid":"u" }'
         loaded = load(Nic, json.loads(raw), raw)
         self.assertEqual(loaded.encoded, raw)
         self.assertEqual(replace(loaded, mac="n").encoded, b'{"mac":"n","uuid":"u"}')
 
     def test_keys_named_like_our_own(self) -> None:
-        """A key of the file that is called as one of our own fields is just an unknown key."""
+        """A key with the name of one of the struct's internal fields is just an unknown key."""
         self.same(Nic, {"mac": "m", "uuid": "u", "rest": 1, "shape": [2], "nested": None})
 
     def test_wrong_type(self) -> None:
@@ -139,7 +139,7 @@ class RoundTrip(SynchronousTestCase):
 
 class Meaning(SynchronousTestCase):
     def test_drbd(self) -> None:
-        """A drbd disk tells its minors, its port and its nodes."""
+        """A drbd disk has minors, a port and nodes."""
         disk = load(
             Disk,
             {

@@ -1,4 +1,4 @@
-"""Reservations: what a job has set aside, no other job gets."""
+"""Reservations: no other job gets what a job has reserved."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def mirrored() -> Snapshot:
 
 
 class Fixed(Random):
-    """A source of the same few numbers."""
+    """A source of random numbers that repeats a few."""
 
     def __init__(self, *numbers: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Reserving(SynchronousTestCase):
         self.snapshot = mirrored()
 
     def test_once(self) -> None:
-        """What one job has, another is refused, until it is given back."""
+        """A value reserved by one job is refused to others until it is released."""
         self.held.reserve(1, "instance", "new", self.snapshot)
         self.held.reserve(1, "instance", "new", self.snapshot)
         fault = self.assertRaises(
@@ -73,7 +73,7 @@ class Reserving(SynchronousTestCase):
         self.held.reserve(2, "instance", "new", self.snapshot)
 
     def test_dropped_at_the_end(self) -> None:
-        """All that a job has is dropped with it, and nothing else."""
+        """Dropping a job releases everything that it has reserved, and nothing else."""
         for value in ("a", "b"):
             self.held.reserve(1, "instance", value, self.snapshot)
         self.held.reserve(2, "instance", "c", self.snapshot)
@@ -85,7 +85,7 @@ class Reserving(SynchronousTestCase):
         self.assertEqual(len(self.held), 0)
 
     def test_in_the_configuration(self) -> None:
-        """What the configuration has is refused, whoever asks."""
+        """A value that the configuration uses is refused to any job."""
         for kind, value, code in (
             ("instance", "instance1", "already_exists"),
             ("node", "node1", "already_exists"),
@@ -133,7 +133,7 @@ class Generating(SynchronousTestCase):
         self.assertTrue(mac.startswith("aa:bb:cc:"))
 
     def test_macs_in_use(self) -> None:
-        """A MAC that is in use or reserved is passed over; if none is free that is an error."""
+        """A MAC that is in use or reserved is skipped; it is an error if none is free."""
         held = Reservations(Fixed(1, 1, 2, 2, 3))
         self.assertEqual(held.generate_mac(1, self.snapshot), "aa:00:01:00:00:02")
         self.assertEqual(held.generate_mac(1, self.snapshot), "aa:00:01:00:00:03")
@@ -160,7 +160,7 @@ class Generating(SynchronousTestCase):
         self.assertEqual(fault.args[1], "insufficient_resources")
 
     def test_minors(self) -> None:
-        """Each node gives its lowest free minor, also twice to one job."""
+        """The lowest free minor of each node is reserved, even twice for one job."""
         ask = self.held.generate_minors
         self.assertEqual(ask(1, [NODE1, NODE2], self.snapshot), [1, 0])
         self.assertEqual(ask(1, [NODE1, NODE3], self.snapshot), [2, 0])
@@ -186,11 +186,11 @@ class Generating(SynchronousTestCase):
         self.assertEqual(self.held.generate_address(1, "net", snapshot), "203.0.113.4")
 
     def test_addresses(self) -> None:
-        """The lowest address of a network that neither its pool, a NIC nor a job has is next."""
+        """The next address is the lowest that neither the pool, a NIC nor a job has."""
         plain = Network(name="lan", network="192.0.2.8/29", uuid="net")
         network = new_pool("192.0.2.8/29", "192.0.2.10").reserve("192.0.2.11").applied_to(plain)
         snapshot = self.snapshot.with_object("networks", network)
-        # 8 and 10 are kept, 11 is in the pool, 9 is a NIC's though the pool doesn't say so.
+        # 8 and 10 are reserved, 11 is in the pool, 9 is a NIC's but not in the pool.
         self.assertEqual(self.held.generate_address(1, "net", snapshot), "192.0.2.12")
         self.held.reserve(2, "address", ("net", "192.0.2.13"), snapshot)
         self.held.reserve(2, "address", ("other", "192.0.2.14"), snapshot)

@@ -1,4 +1,4 @@
-"""Snapshots: who is who, and what belongs to what."""
+"""Snapshots: looking up objects, and how they relate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .sample import CLUSTER, GROUP, INSTANCE1, NODE1, NODE2, NODE3, sample, uuid
 
 
 def renamed(*names: str) -> Snapshot:
-    """Returns the sample with its nodes called otherwise."""
+    """Returns the sample with other node names."""
     snapshot = sample()
     for node, name in zip(list(snapshot.nodes.values()), names, strict=False):
         snapshot = snapshot.with_object("nodes", replace(node, name=name))
@@ -37,7 +37,7 @@ class Finding(SynchronousTestCase):
         self.assertEqual(snapshot.instance("instance1").uuid, INSTANCE1)
 
     def test_unknown(self) -> None:
-        """What isn't there is refused in the words of the real daemon."""
+        """A lookup of an object that doesn't exist raises the real daemon's error."""
         snapshot = sample()
         for kind, text in (
             ("node", "Node 'nosuch' not known"),
@@ -58,7 +58,7 @@ class Finding(SynchronousTestCase):
         self.assertEqual(fault.args[1], "wrong_input")
 
     def test_short_names(self) -> None:
-        """A name may end at any dot, as long as it means one node; case doesn't matter."""
+        """A name may be cut at any dot if it still fits only one node; case doesn't matter."""
         snapshot = renamed("node1.example.com", "node3.example.com", "node2.example.org")
         for name in ("node1", "NODE1", "node1.example", "node1.example.com", "Node1.Example.COM"):
             self.assertEqual(snapshot.node(name).uuid, NODE1)
@@ -66,7 +66,7 @@ class Finding(SynchronousTestCase):
             self.assertRaises(OpPrereqError, snapshot.node, name)
 
     def test_ambiguous_short_names(self) -> None:
-        """A short name of several nodes means none, but a whole name always means its node."""
+        """A short name that fits several nodes finds none; a full name always finds its node."""
         snapshot = renamed("n.example.com", "n.example.org", "n.other")
         self.assertRaises(OpPrereqError, snapshot.node, "n")
         self.assertRaises(OpPrereqError, snapshot.node, "n.example")
@@ -85,7 +85,7 @@ class Finding(SynchronousTestCase):
         self.assertRaises(OpPrereqError, snapshot.group, "rack")
 
     def test_names_follow_changes(self) -> None:
-        """A renamed, added or removed object is found by what it is called then, and only there."""
+        """A renamed, added or removed object is found only by its current name."""
         before = sample()
         self.assertEqual(before.node("node2").uuid, NODE2)
         self.assertIsNone(before.lookup("node", "short"))
@@ -118,14 +118,14 @@ class Belonging(SynchronousTestCase):
         self.assertEqual(len(snapshot.candidates()), 3)
 
     def test_broken_references(self) -> None:
-        """A master or a group that isn't there is a fault of the configuration."""
+        """A master or a group that doesn't exist raises ConfigurationError."""
         snapshot = sample().without("nodes", NODE1)
         self.assertRaises(ConfigurationError, lambda: snapshot.master)
         snapshot = sample().without("nodegroups", GROUP)
         self.assertRaises(ConfigurationError, snapshot.group_of, snapshot.nodes[NODE2])
 
     def test_members_follow(self) -> None:
-        """A node that moves to another group is a member there."""
+        """A node that moves to another group becomes a member of that group."""
         before = sample()
         self.assertEqual(len(before.members(GROUP)), 3)
         other = replace(before.groups[GROUP], uuid=uuid(7), name="second")
@@ -156,7 +156,7 @@ class Belonging(SynchronousTestCase):
 
 class Values(SynchronousTestCase):
     def test_immutable(self) -> None:
-        """A change leaves the snapshot that it was made from as it was."""
+        """A change doesn't affect the snapshot that it was made from."""
         before = sample()
         after = before.with_object("networks", Network(name="n", network="192.0.2.0/24", uuid="u"))
         self.assertEqual((len(before.networks), len(after.networks)), (0, 1))
@@ -168,7 +168,7 @@ class Values(SynchronousTestCase):
         self.assertRaises(AttributeError, setattr, before.cluster, "master_ip", "x")
 
     def test_sorted_by_uuid(self) -> None:
-        """A new object stands where its uuid belongs."""
+        """A new object is inserted in the order of uuids."""
         snapshot = sample()
         for number in (2**127, 5, 2**126):
             node = replace(snapshot.nodes[NODE1], uuid=uuid(number), name=f"n{number}")

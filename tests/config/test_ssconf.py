@@ -1,4 +1,4 @@
-"""ssconf: the same files as the real daemon writes."""
+"""ssconf: the files equal those written by the real daemon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Ssconf(SynchronousTestCase):
         self.assertEqual({key: file_content(lines) for key, lines in values.items()}, files)
 
     def test_less_usual_values(self) -> None:
-        """Offline nodes, ports, tags, networks and uid ranges stand where they should."""
+        """Offline nodes, ports, tags, networks and uid ranges are in the right files."""
         snapshot = sample()
         node = replace(snapshot.nodes[NODE2], offline=True, vm_capable=False)
         node = replace(node, ndparams={"ssh_port": 2222}, master_candidate=False)
@@ -43,7 +43,7 @@ class Ssconf(SynchronousTestCase):
         self.assertEqual(values["uid_pool"], ["10-20", "30"])
 
     def test_ports_of_a_group(self) -> None:
-        """A group's parameter stands for the nodes that have none of their own."""
+        """A group's parameter applies to nodes that don't set it themselves."""
         snapshot = sample()
         group = replace(snapshot.group("default"), ndparams={"ssh_port": 2022})
         values = ssconf_values(snapshot.with_object("nodegroups", group))

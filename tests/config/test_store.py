@@ -1,4 +1,4 @@
-"""The store: readers see what is committed, changes build on the tip, a failure drops the tip."""
+"""The store: readers see committed changes, others build on the tip, failures drop it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tagged(*tags: str) -> Any:
 
 
 class ClosedJournal(MemoryJournal):
-    """A journal that takes nothing any more."""
+    """A journal that refuses all commits."""
 
     def commit(self, rows: Any, publish: Any = None) -> Deferred[None]:
         return defer.fail(DaemonStopping("the daemon is stopping"))
@@ -57,7 +57,7 @@ class Storing(SynchronousTestCase):
         return self.store.snapshot.nodes[uuid].tags
 
     def test_published_when_committed(self) -> None:
-        """Readers see a change when the journal has it, and observers are told of it then."""
+        """Readers see a change, and observers are called, once the journal has committed it."""
         before = self.store.snapshot
         done = self.store.change(NODE1, tagged("a"))
         self.assertIs(self.store.snapshot, before)
@@ -71,7 +71,7 @@ class Storing(SynchronousTestCase):
         self.assertEqual(self.seen, [(before, after)])
 
     def test_changes_build_on_each_other(self) -> None:
-        """A change sees those that are pending, and none is lost."""
+        """A change sees the pending ones, and none is lost."""
         for tag in "abc":
             self.store.change(NODE1, tagged(tag))
         self.journal.release()
@@ -80,7 +80,7 @@ class Storing(SynchronousTestCase):
         self.assertEqual(len(self.seen), 3)
 
     def test_serial_is_that_of_the_tip(self) -> None:
-        """A change that was planned before one that is pending is refused."""
+        """A change planned on a serial older than a pending change's is refused."""
         self.store.change(NODE1, tagged("a"), serial=1)
         late = self.store.change(NODE1, tagged("b"), serial=1)
         self.failureResultOf(late, ConfigurationError)
@@ -88,7 +88,7 @@ class Storing(SynchronousTestCase):
         self.assertEqual(self.tags(NODE1), ("a",))
 
     def test_refused_change(self) -> None:
-        """A change that is refused fails at once and leaves no trace."""
+        """A change that is refused fails at once and changes nothing."""
         self.failureResultOf(self.store.change("nosuch", tagged("a")), ConfigurationError)
         self.failureResultOf(
             self.store.apply([Update(NODE1, tagged("a")), Remove("nodes", "nosuch")]),
@@ -99,7 +99,7 @@ class Storing(SynchronousTestCase):
         self.assertIs(self.store.tip, self.store.snapshot)
 
     def test_rollback(self) -> None:
-        """When the journal fails, every pending change fails and the tip is what is published."""
+        """If the journal fails, all pending changes fail, and the tip is the published state."""
         self.store.change(NODE1, tagged("kept"))
         self.journal.release()
         before = self.store.snapshot
@@ -114,7 +114,7 @@ class Storing(SynchronousTestCase):
         self.assertEqual(self.tags(NODE1), ("c", "kept"))
 
     def test_change_made_while_failing(self) -> None:
-        """A change that is made as another one fails stays on the tip."""
+        """A change that is made while another one fails stays on the tip."""
         again: list[Deferred[Snapshot]] = []
         first = self.store.change(NODE1, tagged("a"))
         first.addErrback(lambda _: again.append(self.store.change(NODE1, tagged("b"))))
@@ -133,7 +133,7 @@ class Storing(SynchronousTestCase):
         self.assertIs(store.tip, store.snapshot)
 
     def test_add_and_remove(self) -> None:
-        """Objects come and go."""
+        """Objects can be added and removed."""
         self.store.add("networks", Network(name="net", network="192.0.2.0/24", uuid=uuid(1)))
         self.store.remove("instances", INSTANCE1, serial=27)
         self.journal.release()
@@ -141,7 +141,7 @@ class Storing(SynchronousTestCase):
         self.assertNotIn(INSTANCE1, self.store.snapshot.instances)
 
     def test_planned_with_other_rows(self) -> None:
-        """A plan is committed in one transaction with rows of its caller."""
+        """A plan is committed in one transaction with the caller's rows."""
         planned = self.store.plan([Update(NODE1, tagged("a"))])
         self.assertIsInstance(planned, Planned)
         self.journal.commit([*planned.rows, JobRow(7, b"{}")], planned.publish)
@@ -151,7 +151,7 @@ class Storing(SynchronousTestCase):
         self.assertEqual(len(self.journal.rows), 4)
 
     def test_withdrawn_plan(self) -> None:
-        """A plan that is withdrawn leaves those before it pending."""
+        """Withdrawing a plan leaves earlier plans pending."""
         self.store.change(NODE1, tagged("a"))
         self.store.withdraw(self.store.plan([Update(NODE1, tagged("b"))]))
         self.store.withdraw(self.store.plan([Update(NODE1, lambda node: node)]))
@@ -160,7 +160,7 @@ class Storing(SynchronousTestCase):
         self.assertIs(self.store.tip, self.store.snapshot)
 
     def test_nothing_to_change(self) -> None:
-        """A change of nothing succeeds in its turn, and tells no one."""
+        """A change that changes nothing succeeds, and no observer is called."""
         first = self.store.change(NODE1, tagged("a"))
         nothing = self.store.change(NODE1, lambda node: node)
         self.journal.release()
@@ -168,7 +168,7 @@ class Storing(SynchronousTestCase):
         self.assertEqual(len(self.seen), 1)
 
     def test_observers(self) -> None:
-        """An observer that raises is logged and stops no other; one that left hears nothing."""
+        """An observer that raises is logged and doesn't stop others; a removed one isn't called."""
         self.store.on_change(lambda before, after: 1 // 0)
         heard: list[Snapshot] = []
         self.store.on_change(lambda before, after: heard.append(after))
@@ -179,7 +179,7 @@ class Storing(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_image(self) -> None:
-        """The image is of what was published when it was taken."""
+        """The image has what was published when it was taken."""
         early = self.store.image()
         self.store.change(NODE1, tagged("a"))
         self.assertEqual(self.store.image().encode(), CONTENT)
@@ -190,7 +190,7 @@ class Storing(SynchronousTestCase):
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Random changes, commits and failures; what is durable is what is published."""
+    """Random changes, commits and failures; the published state is always the durable one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.number = 0
 
     def ran(self, done: Deferred[Any]) -> None:
-        """Takes what a change comes to."""
+        """Records the outcome of a change."""
         done.addErrback(lambda failure: failure.trap(ConfigurationError, JobQueueError))
 
     @rule(node=st.sampled_from([NODE1, NODE2]), serial=st.none() | st.integers(1, 8))
@@ -246,7 +246,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 class MachineTests(SynchronousTestCase):
     def test_machine(self) -> None:
-        """Whatever is changed, committed or refused, the rows and the readers agree."""
+        """After any changes, commits and refusals, rows and readers agree."""
         run_state_machine_as_test(
             StoreMachine,
             settings=settings(deadline=None, max_examples=EXAMPLES, stateful_step_count=30),

@@ -1,4 +1,4 @@
-"""Tags: what is one, in the words of the real daemon."""
+"""Tags: which are valid, and the real daemon's errors for others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Tags(SynchronousTestCase):
             self.assertEqual(check_tag(tag), tag)
 
     def test_invalid(self) -> None:
-        """What isn't a tag is refused."""
+        """Invalid tags are refused."""
         for tag, text in (
             ("bad tag!", "Tag contains invalid characters"),
             ("a\n", "Tag contains invalid characters"),
@@ -39,6 +39,6 @@ class Tags(SynchronousTestCase):
         self.assertEqual(fault.args, ("Too many tags",))
 
     def test_not_there(self) -> None:
-        """Only tags that are there can be removed; those that aren't are named."""
+        """Only present tags can be removed; the error names those that aren't."""
         fault = self.assertRaises(TagError, remaining_tags, ["a"], ["a", "z", "b"])
         self.assertEqual(fault.args, ("Tag(s) 'b', 'z' not found",))

@@ -1,4 +1,4 @@
-"""The table of disk templates, beside what opcodes and parameters know of the same names."""
+"""The table of disk templates, compared with opcodes and parameters."""
 
 from typing import get_args
 
@@ -19,21 +19,21 @@ class TemplatesTests(SynchronousTestCase):
         self.assertEqual(set(TEMPLATES), set(DISKPARAMS))
 
     def test_storage(self) -> None:
-        """Each is held by a type of storage that node daemons know."""
+        """Each template's storage type is one that node daemons know."""
         self.assertLessEqual({t.storage for t in TEMPLATES.values()}, set(get_args(StorageType)))
 
     def test_directories(self) -> None:
-        """The directories that it names are parameters of the cluster."""
+        """The directories that it names are cluster parameters."""
         named = {t.directory for t in TEMPLATES.values()} - {None}
         self.assertLessEqual(named, set(Cluster.__struct_fields__))
 
     def test_access(self) -> None:
-        """Templates with the parameter access are those that say so."""
+        """``access`` is true for exactly the templates that have the parameter."""
         with_access = {name for name, params in DISKPARAMS.items() if "access" in params}
         self.assertEqual(named_by(lambda template: template.access), with_access)
 
     def test_sets(self) -> None:
-        """The sets of 3.0.2, by what they have in common."""
+        """The sets of templates with each property are those of 3.0.2."""
         self.assertEqual(named_by(lambda t: t.lvm), {"plain", "drbd"})
         self.assertEqual(named_by(lambda t: t.internal), {"drbd"})
         self.assertEqual(
@@ -49,13 +49,13 @@ class TemplatesTests(SynchronousTestCase):
         self.assertEqual(named_by(lambda t: not t.converts_from), {"diskless"})
 
     def test_room(self) -> None:
-        """DRBD takes its metadata too; what somebody else made takes nothing."""
+        """DRBD also takes space for metadata; adopted devices take none."""
         self.assertEqual(template_named("drbd").room(1000), 1128)
         self.assertEqual(template_named("plain").room(1000), 1000)
         self.assertEqual(template_named("blockdev").room(1000), 0)
 
     def test_unknown(self) -> None:
-        """An unknown template can do nothing, but its disks can be counted."""
+        """An unknown template has no features, but the space of its disks is counted."""
         found = template_named("drbd8")
         self.assertEqual((found.name, found.storage), ("drbd8", "drbd8"))
         self.assertFalse(found.mirrored or found.lvm or found.grows or found.converts_to)
@@ -69,10 +69,10 @@ class TemplatesTests(SynchronousTestCase):
 
 
 class DisksTests(SynchronousTestCase):
-    """What a disk knows by its template."""
+    """Properties of a disk that depend on its template."""
 
     def test_volume(self) -> None:
-        """Only a disk that is a logical volume itself names one."""
+        """Only a disk that is itself a logical volume has one."""
         data = Disk(uuid="a", dev_type="plain", size=1, logical_id=("vg", "lv"))
         mirror = Disk(
             uuid="b",

@@ -1,4 +1,4 @@
-"""What is kept up to date at a change: always as if made anew, and with little work."""
+"""Updated indexes and pages: always the same as rebuilt ones, with little work."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ CHANGES = st.one_of(
 
 
 def use(snapshot: Snapshot) -> list[Any]:
-    """Asks a snapshot for all that it keeps, and returns it."""
+    """Asks a snapshot for everything that it caches, and returns it."""
     return [
         ssconf_values(snapshot),
         snapshot.candidates(),
@@ -127,7 +127,7 @@ class UpkeepTests(SynchronousTestCase):
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(st.lists(st.tuples(st.lists(CHANGES, min_size=1, max_size=3), st.booleans())))
     def test_as_if_made_anew(self, steps: list[tuple[list[Change], bool]]) -> None:
-        """Values, indexes, orders, bytes and digests are those of the same file read again."""
+        """Values, indexes, orders, bytes and digests equal those of the file read again."""
         snapshot, kept = sample(), Pages()
         use(snapshot)
         for number, (changes, looked_at) in enumerate(steps):
@@ -158,7 +158,7 @@ class UpkeepTests(SynchronousTestCase):
                 self.assertEqual(ssconf_values(before), ssconf_values(snapshot))
 
     def test_one_comes_as_another_goes(self) -> None:
-        """As many objects as before needn't be the same ones."""
+        """Adding one object and removing another is noticed although the count is the same."""
         kept, before = Pages(), sample()
         kept.content(before)
         changes = [Add("instances", instance(7, 1, NODE2)), Remove("instances", INSTANCE1)]
@@ -167,7 +167,7 @@ class UpkeepTests(SynchronousTestCase):
         self.assertEqual(kept.content(after), Pages().content(after))
 
     def test_moved_and_renamed(self) -> None:
-        """An instance that moves leaves the others where they are, and is found by its new name."""
+        """Moving an instance doesn't affect others, and it is found by its new name."""
         before, _ = draft(sample(), [Add("instances", instance(1, 1, NODE1))], 1.0)
         before, _ = draft(before, [Add("instances", instance(2, 4, NODE1))], 2.0)
         use(before)
@@ -179,7 +179,7 @@ class UpkeepTests(SynchronousTestCase):
         self.assertEqual(use(back), use(parse(Pages().content(back))))
 
     def test_older_snapshots_stay(self) -> None:
-        """What an older snapshot has is not touched by changes made of it."""
+        """An older snapshot's indexes aren't affected by changes made to it."""
         before = sample()
         seen = use(before)
         order = before.instances.ordered(str.lower)
@@ -192,7 +192,7 @@ class UpkeepTests(SynchronousTestCase):
 
 
 class WorkTests(SynchronousTestCase):
-    """2,000 instances, of which one changes; what is done is counted."""
+    """One of 2,000 instances changes; the work for that is counted."""
 
     def setUp(self) -> None:
         self.before = parse(big(2000))
@@ -236,7 +236,7 @@ class WorkTests(SynchronousTestCase):
         self.assertEqual((self.encoded, self.joined), ([], []))
 
     def test_add_and_remove(self) -> None:
-        """An instance that comes or goes moves only its own page's borders, and no index."""
+        """Adding or removing an instance affects only its own page, and rebuilds no index."""
         added = replace(instance(5, 1, NODE2), uuid=uuid(5000))
         after, _ = draft(self.before, [Add("instances", added)], 1.0)
         self.pages.compressed(after)
@@ -250,7 +250,7 @@ class WorkTests(SynchronousTestCase):
         use(after)
 
     def test_rename(self) -> None:
-        """Another name is put in its place in each order."""
+        """A new name is inserted at its place in each order."""
         rename = Update(uuid(1000), lambda obj: replace(obj, name="other"))
         after, _ = draft(self.before, [rename], 1.0)
         self.assertFalse(same_ssconf(self.before, after))

@@ -1,4 +1,4 @@
-"""Verification: a sound configuration has no fault, and each fault is found."""
+"""Verification: a valid configuration has no faults, and each fault is found."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Verifying(SynchronousTestCase):
         return snapshot.with_object(found[0], replace(found[1], **fields))
 
     def faulty(self, snapshot: Snapshot, *words: str) -> None:
-        """Holds that exactly one fault is found, with all of ``words``."""
+        """Checks that exactly one fault is found, whose text has all of ``words``."""
         faults = verify(snapshot)
         self.assertEqual(len(faults), 1, faults)
         for word in words:
@@ -34,7 +34,7 @@ class Verifying(SynchronousTestCase):
         self.assertEqual(verify(sample()), [])
 
     def test_pool(self) -> None:
-        """A pool of candidates that is too small is told in the real daemon's words."""
+        """A candidate pool that is too small is reported in the real daemon's words."""
         self.faulty(
             self.changed(NODE3, master_candidate=False),
             "Not enough master candidates: actual 2, target 3",
@@ -45,31 +45,31 @@ class Verifying(SynchronousTestCase):
         self.assertEqual(candidate_counts(drained), (2, 2))
 
     def test_master(self) -> None:
-        """The master is a node, and a candidate."""
+        """The master must be an existing node and a candidate."""
         self.faulty(self.changed(CLUSTER, master_node="gone"), "'gone'")
         faults = verify(self.changed(NODE1, master_candidate=False, drained=True))
         self.assertEqual(faults, ["Master node is not a master candidate"])
 
     def test_nodes(self) -> None:
-        """A node has one role, an existing group, and no parameter of its group."""
+        """A node must have one role, an existing group, and no parameters of its group."""
         self.faulty(self.changed(NODE2, offline=True), "node 'node2'", "offline")
         self.faulty(self.changed(NODE2, group="gone"), "node 'node2'", "'gone'")
         self.faulty(self.changed(NODE2, ndparams={"exclusive_storage": True}), "exclusive_storage")
 
     def test_groups(self) -> None:
-        """A group is not called like a uuid, and has networks that exist."""
+        """A group's name must not look like a uuid, and its networks must exist."""
         self.faulty(self.changed(GROUP, name=uuid(1)), "looks like a uuid")
         self.faulty(self.changed(GROUP, networks={"gone": {}}), "'gone'")
         faults = verify(sample().without("nodegroups", GROUP))
         self.assertIn("there is no node group", faults)
 
     def test_names(self) -> None:
-        """Names are unique within their kind, and not empty."""
+        """Names must be unique within their kind, and not empty."""
         self.faulty(self.changed(NODE2, name="node1"), "'node1'", "2 objects")
         self.faulty(self.changed(INSTANCE1, name=""), "empty name")
 
     def test_objects(self) -> None:
-        """Serials are positive, tags are valid, uuids are used once."""
+        """Serials must be positive, tags valid, and uuids unique."""
         self.faulty(self.changed(NODE2, serial_no=0), "node 'node2'", "serial number 0")
         self.faulty(self.changed(NODE2, tags=("a b",)), "'a b'", "invalid characters")
         self.faulty(self.changed(CLUSTER, tags=tuple(map(str, range(4097)))), "4097 tags")
@@ -78,7 +78,7 @@ class Verifying(SynchronousTestCase):
         self.faulty(snapshot.with_object("instances", twice), NODE1, "2 objects")
 
     def test_instances(self) -> None:
-        """An instance has nodes, disks and networks that exist."""
+        """An instance's nodes, disks and networks must exist."""
         self.faulty(self.changed(INSTANCE1, primary_node="gone"), "primary node 'gone'")
         self.faulty(self.changed(INSTANCE1, disks=("gone",)), "disk 'gone'")
         nics = (Nic(mac="aa:00:00:00:00:09", network="gone", uuid="n"),)
@@ -87,14 +87,14 @@ class Verifying(SynchronousTestCase):
         self.assertEqual(verify(sample().with_object("instances", forthcoming)), [])
 
     def test_disks(self) -> None:
-        """A disk belongs to one instance, in its place."""
+        """A disk must belong to one instance, and be named for its index."""
         disk = next(disk for disk in sample().disks.values() if disk.iv_name == "disk/0")
         self.faulty(self.changed(INSTANCE1, disks=(disk.uuid,)), disk.uuid, "more than once")
         self.faulty(self.changed(disk.uuid, iv_name="disk/3"), "'disk/3'")
         self.faulty(self.changed(disk.uuid, size=-1), "size -1")
 
     def test_resources(self) -> None:
-        """MACs, ports, minors and addresses have one owner each."""
+        """MACs, ports, minors and addresses must each have only one owner."""
         nics = sample().instances[INSTANCE1].nics
         self.faulty(
             self.changed(INSTANCE1, nics=(nics[0], replace(nics[0], uuid="n", ip=None))), "MAC"
@@ -106,7 +106,7 @@ class Verifying(SynchronousTestCase):
         self.faulty(self.changed(INSTANCE1, network_port=11005), "11005", "10999")
 
     def test_minors(self) -> None:
-        """Two disks don't share a minor of a node."""
+        """Two disks must not share a minor on a node."""
         ends = (NODE1, NODE2, 10998, 0, 0, "s")
         snapshot = sample().with_object(
             "disks", Disk(dev_type="drbd", size=1, uuid="a", logical_id=ends)

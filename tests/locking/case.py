@@ -1,4 +1,4 @@
-"""The table and the steps that tests of single rules share."""
+"""The base of the tests of single rules: a table, and steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lock table that is slow and obviously right, to compare the real one with."""
+"""A lock table that is slow but obviously right, to compare the real one with."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Wish:
 
 
 class Model:
-    """Each question is answered by looking at everything."""
+    """The model: answers each question by looking at everything."""
 
     def __init__(self) -> None:
         self.members: dict[Level, set[str]] = {level: set() for level in Level}
@@ -63,7 +63,7 @@ class Model:
     # The rules
 
     def clashes(self, wish: Wish, held: Held) -> bool:
-        """Whether a wish conflicts with what somebody holds at its level."""
+        """Whether a wish conflicts with a holder at its level."""
         if held.whole is not None and (wish.alone or held.whole):
             return True
         return any(
@@ -79,13 +79,13 @@ class Model:
         return one.names is None or other.names is None or bool(one.names & other.names)
 
     def grantable(self, wish: Wish) -> bool:
-        """Whether no holder and nobody before it is in the way."""
+        """Whether a wish conflicts with no holder and with no wish before it."""
         held = any(self.clashes(wish, it) for (_, at), it in self.held.items() if at == wish.level)
         before = [it for it in self.waiting if it is not wish and it.place < wish.place]
         return not held and not any(self.rivals(wish, other) for other in before)
 
     def put(self, wish: Wish, priority: int) -> None:
-        """Gives a wish its place and lets it wait."""
+        """Gives a wish its place and makes it wait."""
         self.arrivals += 1
         wish.place = (priority, self.arrivals)
         if not wish.alone:
@@ -118,7 +118,7 @@ class Model:
     def request(
         self, wish: Wish, minimum: int | None = None
     ) -> tuple[frozenset[str] | int | None, list[Any]]:
-        """Returns the names granted, null for waiting or how many are free."""
+        """Returns the names granted, None if it waits, or how many are free if too few."""
         owner, level = wish.owner, wish.level
         if self.wish_of(owner) or any(self.holds(owner, at) for at in Level if at >= level):
             raise Refused

@@ -24,7 +24,7 @@ from tests.locking.case import TableCase
 
 class AgeTests(TableCase):
     def test_ages(self) -> None:
-        """After half an hour a request stands last among the more urgent, before all after it."""
+        """After half an hour a request is the last of the next more urgent priority."""
         self.gets(1, exclusive("n1"))
         self.table.request(2, Level.NODE, exclusive("n1"), 0, 100.0)
         self.table.request(3, Level.NODE, exclusive("n1"), 0, 1850.0)
@@ -41,7 +41,7 @@ class AgeTests(TableCase):
         self.assertEqual(order, [1, 4, 2, 6, 3, 5])
 
     def test_grants(self) -> None:
-        """A request that ages past what stopped it is granted."""
+        """A request is granted when ageing moves it before the request that blocked it."""
         self.gets(1, exclusive("n1"))
         self.table.request(2, Level.NODE, exclusive(["n1", "n2"]), 0, 1000.0)
         self.table.request(3, Level.NODE, exclusive("n2"), 0, 0.0)
@@ -59,12 +59,12 @@ class AgeTests(TableCase):
 
 
 class EffortTests(SynchronousTestCase):
-    """Decisions stay cheap however many wait: the questions asked are counted."""
+    """Decisions stay cheap however many requests wait; the lock checks are counted."""
 
     JOBS = 2000
 
     def drain(self, wanted: Callable[[int], WantedLocks]) -> float:
-        """Lets all jobs wait and go one by one; returns the questions asked for each."""
+        """Makes all jobs wait, and ends them one by one; returns the lock checks for each."""
         asked = 0
         admits = LockSet.admits
 
@@ -89,16 +89,16 @@ class EffortTests(SynchronousTestCase):
         return asked / self.JOBS
 
     def test_one_lock(self) -> None:
-        """A long line for one lock is not walked at each release."""
+        """A release doesn't go through a long line for one lock."""
         self.assertLess(self.drain(lambda job: exclusive("n1")), 5)
         self.assertLess(self.drain(lambda job: shared("n1")), 5)
 
     def test_many_locks(self) -> None:
-        """Only those who wait for what is released are looked at."""
+        """Only requests for the released locks are checked."""
         count = self.JOBS
         self.assertLess(self.drain(lambda job: exclusive([f"n{job}", f"n{(job * 7) % count}"])), 8)
 
     def test_whole_levels_among_them(self) -> None:
-        """Whole levels in the line don't make everybody be looked at each time."""
+        """Requests for whole levels don't cause all others to be checked each time."""
         self.assertLess(self.drain(lambda job: all_shared if job % 2 else exclusive(f"n{job}")), 8)
         self.assertLess(self.drain(lambda job: all_exclusive), 5)

@@ -50,7 +50,7 @@ class KeeperCase(SynchronousTestCase):
 
 class AcquireTests(KeeperCase):
     def test_at_once(self) -> None:
-        """A lock that is free is answered without a Deferred or a timer."""
+        """A free lock is granted without a Deferred or a timer."""
         self.assertEqual(self.gets(1, exclusive("n1")), {"n1"})
         self.assertEqual(self.keeper.owned(1, Level.NODE), {"n1"})
         self.assertEqual(self.keeper.owned_alone(1, Level.NODE), {"n1"})
@@ -66,14 +66,14 @@ class AcquireTests(KeeperCase):
         self.assertEqual(self.keeper.waiting, 0)
 
     def test_downgrade(self) -> None:
-        """A downgrade wakes those who share."""
+        """A downgrade grants waiting sharers the lock."""
         self.gets(1, exclusive("n1"))
         waiting = self.waits(2, shared("n1"))
         self.keeper.downgrade(1, Level.NODE)
         self.assertEqual(self.successResultOf(waiting), {"n1"})
 
     def test_misuse(self) -> None:
-        """Misuse raises at once and leaves what was there."""
+        """Misuse raises at once and changes nothing."""
         self.gets(1, exclusive("n1"))
         waiting = self.waits(2, exclusive("n1"))
         for job, wanted in ((1, shared("n2")), (2, shared("n2")), (3, shared("n9"))):
@@ -83,7 +83,7 @@ class AcquireTests(KeeperCase):
         self.successResultOf(waiting)
 
     def test_cancel(self) -> None:
-        """A cancelled Deferred fails at once and lets others go on."""
+        """A cancelled Deferred fails at once, and requests behind it are granted."""
         self.gets(1, shared("n1"))
         second = self.waits(2, exclusive("n1"))
         third = self.waits(3, shared("n1"))
@@ -93,7 +93,7 @@ class AcquireTests(KeeperCase):
         self.assertEqual(self.gets(2, shared("n2")), {"n2"})
 
     def test_cancel_when_done(self) -> None:
-        """Cancelling a Deferred that has fired takes nothing back."""
+        """Cancelling a Deferred that has fired does nothing."""
         self.gets(1, exclusive("n1"))
         waiting = self.waits(2, exclusive("n1"))
         self.keeper.release_all(1)
@@ -102,7 +102,7 @@ class AcquireTests(KeeperCase):
         self.assertEqual(self.keeper.owned(2, Level.NODE), {"n1"})
 
     def test_removed(self) -> None:
-        """Those who wait for a lock that is removed get an error that names it."""
+        """Requests that wait for a removed lock fail with an error that names it."""
         self.gets(1, exclusive("n1"))
         waiting = self.waits(2, shared("n1"))
         self.keeper.remove_lock(1, Level.NODE, "n1")
@@ -111,14 +111,14 @@ class AcquireTests(KeeperCase):
         self.assertEqual(self.keeper.members(Level.NODE), {"n2"})
 
     def test_added(self) -> None:
-        """A new lock is its maker's."""
+        """A new lock is held by the job that adds it."""
         self.keeper.add_lock(Level.NODE, "n3", 1)
         waiting = self.waits(2, exclusive("n3"))
         self.keeper.release(1, Level.NODE)
         self.assertEqual(self.successResultOf(waiting), {"n3"})
 
     def test_set_priority(self) -> None:
-        """A request that is made more urgent goes first."""
+        """A request with a more urgent priority is granted first."""
         self.gets(1, exclusive("n1"))
         second = self.waits(2, exclusive("n1"))
         third = self.waits(3, exclusive("n1"))
@@ -129,7 +129,7 @@ class AcquireTests(KeeperCase):
         self.assertNoResult(second)
 
     def test_release_all_cancels(self) -> None:
-        """The end of a job gives up what it waits for."""
+        """Releasing everything cancels a waiting request."""
         self.gets(1, exclusive("n1"))
         waiting = self.waits(2, exclusive("n1"))
         self.keeper.release_all(2)
@@ -137,13 +137,13 @@ class AcquireTests(KeeperCase):
         self.assertEqual(self.keeper.owned(2, Level.CLUSTER), frozenset())
 
     def test_rows(self) -> None:
-        """The lock query's rows are those of the table."""
+        """The rows of the lock query show the table's state."""
         self.gets(1, exclusive("n1"))
         names = [row.name for row in self.keeper.rows()]
         self.assertEqual(names, ["cluster/BGL", "cluster/[lockset]", "node/[lockset]", "node/n1"])
 
     def test_events(self) -> None:
-        """Each grant is told, with the time that it took."""
+        """Each grant is published as an event, with the time waited."""
         seen: list[LockWaited] = []
         self.events.subscribe(LockWaited, seen.append)
         self.gets(1, exclusive("n1"))
@@ -154,7 +154,7 @@ class AcquireTests(KeeperCase):
 
 
 class ReentrancyTests(KeeperCase):
-    """What a Deferred runs may ask the keeper for anything."""
+    """Callbacks of Deferreds may call any method of the keeper."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -163,7 +163,7 @@ class ReentrancyTests(KeeperCase):
         self.third = self.waits(3, shared("n1"))
 
     def test_chain(self) -> None:
-        """Thousands of jobs that release as soon as they get a lock need no deep stack."""
+        """Thousands of jobs that release a lock as soon as they get it don't need a deep stack."""
         fired: list[int] = []
 
         def done(_: object, job: int) -> None:
@@ -179,7 +179,7 @@ class ReentrancyTests(KeeperCase):
         self.assertEqual(fired, list(range(10, 3010)))
 
     def test_cancel_of_one_already_granted(self) -> None:
-        """One who is cancelled between the decision and its firing holds nothing."""
+        """A request cancelled between its grant and its Deferred's firing holds nothing."""
         self.second.addCallback(lambda _: self.third.cancel())
         self.keeper.release(1, Level.NODE)
         self.failureResultOf(self.third, CancelledError)
@@ -188,7 +188,7 @@ class ReentrancyTests(KeeperCase):
         self.assertEqual(self.gets(4, exclusive("n1")), {"n1"})
 
     def test_cancel_and_ask_again(self) -> None:
-        """A new request isn't taken for the one that was cancelled."""
+        """A new request isn't confused with a cancelled one of the same job."""
         again = []
 
         def ask_again(_: object) -> None:
@@ -203,21 +203,21 @@ class ReentrancyTests(KeeperCase):
         self.assertEqual(self.successResultOf(again[0]), {"n1"})
 
     def test_end_of_a_job_already_granted(self) -> None:
-        """A job that ends between the decision and its firing doesn't learn of a lock."""
+        """If a job ends between its grant and its Deferred's firing, it isn't called."""
         self.second.addCallback(lambda _: self.keeper.release_all(3))
         self.keeper.release(1, Level.NODE)
         self.failureResultOf(self.third, CancelledError)
         self.assertEqual(self.keeper.owned(3, Level.CLUSTER), frozenset())
 
     def test_stop_from_a_callback(self) -> None:
-        """A stop between the decision and its firing fails that one too."""
+        """A stop also fails requests that are granted but whose Deferreds haven't fired."""
         self.second.addCallback(lambda _: self.keeper.close())
         self.keeper.release(1, Level.NODE)
         self.failureResultOf(self.third, DaemonStopping)
         self.assertEqual(self.keeper.owned(3, Level.NODE), frozenset())
 
     def test_callback_that_raises(self) -> None:
-        """A fault in one job's code doesn't keep another from its lock."""
+        """An exception in one job's callback doesn't keep another from its lock."""
         self.second.addCallback(lambda _: 1 / 0)
         self.keeper.release(1, Level.NODE)
         self.assertEqual(self.successResultOf(self.third), {"n1"})
@@ -226,12 +226,12 @@ class ReentrancyTests(KeeperCase):
 
 class OpportunisticTests(KeeperCase):
     def test_takes_what_is_free(self) -> None:
-        """What is free is taken at once."""
+        """Free locks are taken at once."""
         self.gets(1, exclusive("n1"))
         self.assertEqual(self.gets(2, opportunistic(None)), {"n2"})
 
     def test_tries_again(self) -> None:
-        """Too little free is tried again every two seconds."""
+        """If too few locks are free, it is retried every two seconds."""
         self.gets(1, exclusive("n1"))
         self.gets(2, exclusive("n2"))
         waiting = self.waits(3, opportunistic(None))
@@ -243,7 +243,7 @@ class OpportunisticTests(KeeperCase):
         self.assertEqual(len(self.timers), 0)
 
     def test_waits_for_all_at_last(self) -> None:
-        """After half an hour it waits in line, for all that it named."""
+        """After half an hour it waits in line for all locks that it named."""
         self.gets(1, exclusive("n1"))
         waiting = self.waits(2, opportunistic(None, 2))
         self.clock.pump([RETRY] * int(PATIENCE / RETRY))
@@ -254,7 +254,7 @@ class OpportunisticTests(KeeperCase):
         self.successResultOf(fourth)
 
     def test_cancel(self) -> None:
-        """A request that is cancelled isn't tried again."""
+        """A cancelled request isn't retried."""
         self.gets(1, exclusive(["n1", "n2"]))
         waiting = self.waits(2, opportunistic(None))
         waiting.cancel()
@@ -263,7 +263,7 @@ class OpportunisticTests(KeeperCase):
         self.gets(2, shared([]))
 
     def test_named_lock_is_gone_at_last(self) -> None:
-        """A lock that went meanwhile is an error once all are waited for."""
+        """If a named lock was removed meanwhile, waiting for all of them fails."""
         self.gets(1, exclusive(["n1", "n2"]))
         waiting = self.waits(2, opportunistic(["n1", "n2"]))
         self.keeper.remove_lock(1, Level.NODE, "n1")
@@ -276,7 +276,7 @@ class AgeingTests(KeeperCase):
         self.clock.pump([AGEING_INTERVAL] * count)
 
     def test_ages(self) -> None:
-        """A request grows more urgent each half hour, and whoever keeps the job is told."""
+        """A request becomes more urgent each half hour, and ``on_aged`` is called."""
         self.gets(1, exclusive("n1"))
         second = self.waits(2, exclusive("n1"), 1)
         self.minutes(61)
@@ -287,7 +287,7 @@ class AgeingTests(KeeperCase):
         self.assertNoResult(third)
 
     def test_timer_only_while_someone_waits(self) -> None:
-        """Nothing ticks while nobody waits, also after somebody did."""
+        """No timer runs while no request is waiting."""
         for _ in range(2):
             self.gets(1, exclusive("n1"))
             waiting = self.waits(2, exclusive("n1"))
@@ -299,7 +299,7 @@ class AgeingTests(KeeperCase):
             self.keeper.release(2, Level.NODE)
 
     def test_who_keeps_the_job_fails(self) -> None:
-        """A fault in what is told doesn't stop the ageing or the grants."""
+        """An exception in ``on_aged`` doesn't stop the ageing or the grants."""
 
         def fail(job: int, priority: int) -> None:
             raise ValueError(job)
@@ -321,7 +321,7 @@ class AgeingTests(KeeperCase):
 
 class CloseTests(KeeperCase):
     def test_fails_all_who_wait(self) -> None:
-        """At the stop whoever waits fails, and holds nothing that another gave up."""
+        """At the stop all waiting requests fail, and none gets a lock that another gives up."""
         self.gets(1, exclusive("n1"))
         waiting = [self.waits(job, exclusive("n1")) for job in (2, 3)]
         waiting.append(self.waits(4, shared(["n1", "n2"])))
@@ -336,7 +336,7 @@ class CloseTests(KeeperCase):
         self.assertEqual(len(self.timers), 0)
 
     def test_gives_nothing_any_more(self) -> None:
-        """After the stop nothing is granted; what is held can be given back."""
+        """After the stop nothing is granted, but held locks can be released."""
         self.gets(1, exclusive("n1"))
         self.keeper.close()
         self.keeper.close()
@@ -346,7 +346,7 @@ class CloseTests(KeeperCase):
         self.assertEqual(self.keeper.owned(1, Level.NODE), frozenset())
 
     def test_order(self) -> None:
-        """Those who asked first are told first."""
+        """Requests fail in the order in which they were made."""
         self.gets(1, exclusive("n1"))
         order: list[int] = []
         for job in (4, 2, 3):
@@ -356,7 +356,7 @@ class CloseTests(KeeperCase):
         self.assertEqual(order, [4, 2, 3])
 
     def test_cancels_another(self) -> None:
-        """One that is told of the stop may give up for another, who has that as its outcome."""
+        """An errback at the stop may cancel another request, which then fails as cancelled."""
         self.gets(1, exclusive("n1"))
         waiting = [self.waits(job, exclusive("n1")) for job in (2, 3, 4)]
         waiting[0].addErrback(lambda _: waiting[1].cancel())

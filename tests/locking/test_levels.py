@@ -1,4 +1,4 @@
-"""Levels, what may be wanted at one, and ageing."""
+"""Levels, wanted locks, and ageing."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class LevelTests(SynchronousTestCase):
 
 class WantedTests(SynchronousTestCase):
     def test_one_name_or_several(self) -> None:
-        """A single name is a name, not a collection of letters."""
+        """A single name is taken as one name, not as a collection of letters."""
         self.assertEqual(exclusive("node1"), exclusive(["node1"]))
         self.assertEqual(shared("node1").names, frozenset({"node1"}))
         self.assertEqual(exclusive(iter(["a", "b"])).names, frozenset({"a", "b"}))
 
     def test_creating_is_among_the_names(self) -> None:
-        """A name to be made is wanted like the others."""
+        """A name to be created is among the wanted names."""
         wanted = exclusive("old", creating="new")
         self.assertEqual(wanted.names, frozenset({"old", "new"}))
         self.assertEqual(wanted.creating, frozenset({"new"}))
@@ -56,12 +56,12 @@ class WantedTests(SynchronousTestCase):
             self.assertFalse(wanted.empty)
 
     def test_for_certain(self) -> None:
-        """The last resort of an opportunistic request is the same without a minimum."""
+        """``for_certain`` returns the same request without a minimum."""
         self.assertEqual(opportunistic(["a", "b"], 2).for_certain(), exclusive(["a", "b"]))
         self.assertEqual(opportunistic(None, mode=LockMode.SHARED).for_certain(), all_shared)
 
     def test_nonsense(self) -> None:
-        """Combinations that make no sense are faults of the code."""
+        """Combinations that make no sense raise ProgrammerError."""
         new = frozenset({"new"})
         for arguments in (
             {"mode": LockMode.SHARED, "names": new, "creating": new},
@@ -76,19 +76,19 @@ class WantedTests(SynchronousTestCase):
 
 class AgeingTests(SynchronousTestCase):
     def test_half_hours(self) -> None:
-        """Each half hour of waiting is one step."""
+        """Each half hour of waiting is one step of priority."""
         self.assertEqual(aged(0, 1799.9), 0)
         self.assertEqual(aged(0, 1800), -1)
         self.assertEqual(aged(10, 5400), 7)
 
     def test_clock_that_went_back(self) -> None:
-        """Nobody becomes less urgent."""
+        """A clock that was set back makes no request less urgent."""
         self.assertEqual(aged(0, -9000), 0)
 
     @given(st.integers(-20, 19), st.floats(0, 1e9), st.floats(0, 1e6))
     @settings(deadline=None, max_examples=50, database=None)
     def test_monotone_and_bounded(self, priority: int, waited: float, more: float) -> None:
-        """Longer waiting is never less urgent, and the scale ends at -20."""
+        """Waiting longer never makes a request less urgent, and the limit is -20."""
         self.assertLessEqual(aged(priority, waited + more), aged(priority, waited))
         self.assertGreaterEqual(aged(priority, waited), -20)
         self.assertEqual(aged(priority, STEP * 100), -20)

@@ -26,11 +26,11 @@ class ListingTests(SynchronousTestCase):
         return [row for row in self.rows() if row.name.startswith("node/")]
 
     def test_nothing(self) -> None:
-        """Locks that nobody holds or awaits aren't listed."""
+        """Locks that nobody holds or waits for aren't listed."""
         self.assertEqual(lock_rows(LockTable().states()), [])
 
     def test_as_luxid(self) -> None:
-        """A job that waits is listed in luxid's form, order and with its intention rows."""
+        """A waiting job is listed in luxid's form and order, with luxid's rows for levels."""
         self.table.release_all(1000)
         self.table.request(222, Level.NODE, exclusive([NODE1, NODE2]))
         self.table.request(223, Level.NODE, exclusive(NODE2))
@@ -46,7 +46,7 @@ class ListingTests(SynchronousTestCase):
         )
 
     def test_whole_level(self) -> None:
-        """A whole level is listed as its own lock, held and awaited."""
+        """A whole level that is held or waited for is listed as the level's own lock."""
         self.table.request(222, Level.NODE, all_exclusive)
         self.table.request(223, Level.NODE, all_shared)
         self.table.request(1000, Level.NODE, shared(NODE1))
@@ -59,7 +59,7 @@ class ListingTests(SynchronousTestCase):
         )
 
     def test_pending_in_order_of_grant(self) -> None:
-        """Those who wait are listed in the order of the line, sharers together."""
+        """Waiting jobs are listed in the order of the line, sharers together."""
         for job in range(1, 7):
             self.table.request(job, Level.CLUSTER, shared(BGL))
         self.table.request(222, Level.NODE, exclusive(NODE1))

@@ -41,7 +41,7 @@ modes = st.sampled_from(LockMode)
 
 
 class LockMachine(RuleBasedStateMachine):
-    """Does the same to both tables and compares everything that can be seen."""
+    """Does the same to both tables and compares all visible state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,10 +96,10 @@ class LockMachine(RuleBasedStateMachine):
         else:
             assert decision == Granted(owner, level, mine)
 
-    # Steps that the rules allow: each picks among the owners that it makes sense for.
+    # Steps that the rules allow: each picks a suitable owner.
 
     def free_to_ask(self, level: Level) -> list[int]:
-        """Owners inside the cluster lock that hold nothing there or below, and don't wait."""
+        """Owners with the cluster lock that hold nothing at or below the level, and don't wait."""
         return [
             owner
             for owner in OWNERS
@@ -109,7 +109,7 @@ class LockMachine(RuleBasedStateMachine):
         ]
 
     def holders(self) -> list[tuple[int, Level]]:
-        """Who holds something below the cluster level, and where."""
+        """Owners that hold something below the cluster level, and at which level."""
         return [key for key in sorted(self.model.held) if key[1] is not Level.CLUSTER]
 
     @rule(steps=st.lists(st.tuples(picks, wishes, modes, priorities), min_size=1, max_size=4))
@@ -305,10 +305,10 @@ class LockMachine(RuleBasedStateMachine):
 
 
 class MachineTests(SynchronousTestCase):
-    """The table does what the model does."""
+    """The table behaves like the model."""
 
     def test_table_against_model(self) -> None:
-        """Any sequence of operations leaves both tables the same."""
+        """After any sequence of operations both tables are in the same state."""
         soak = bool(os.environ.get("GANETI_MASTERD_SOAK"))
         run_state_machine_as_test(
             LockMachine,

@@ -1,4 +1,4 @@
-"""Locks that come and go, and what is taken opportunistically."""
+"""Adding and removing locks, and opportunistic requests."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.locking.case import NODES, TableCase
 
 class MemberTests(TableCase):
     def test_added_held(self) -> None:
-        """A new lock belongs alone to the job that makes it."""
+        """A new lock is held alone by the job that adds it."""
         self.table.add(Level.NODE, ["n4"], 1)
         self.assertEqual(self.table.owned_alone(1, Level.NODE), {"n4"})
         self.waits(2, shared("n4"))
         self.assert_granted(self.table.release(1, Level.NODE), 2)
 
     def test_added_while_a_level_is_held(self) -> None:
-        """Those who hold a level don't hold what comes later, nor does it wait for them."""
+        """Owners of a level don't hold locks added later, and adding doesn't wait for them."""
         self.gets(1, all_shared)
         self.table.add(Level.NODE, ["n4"], 2)
         self.assertEqual(self.table.owned(1, Level.NODE), set(NODES))
@@ -39,7 +39,7 @@ class MemberTests(TableCase):
         self.assertEqual(self.table.owned(3, Level.NODE), {*NODES, "n4"})
 
     def test_added_by_one_who_holds_an_empty_level(self) -> None:
-        """Keeping only what one made oneself gives back the level, though it had no member."""
+        """An owner that keeps only a lock it added releases the level, which had no members."""
         self.table.request(1, Level.NETWORK, all_shared)
         self.table.add(Level.NETWORK, ["net1"], 1)
         self.table.request(2, Level.NETWORK, exclusive([], creating="net2"))
@@ -47,13 +47,13 @@ class MemberTests(TableCase):
         self.assertEqual(self.table.owned_alone(1, Level.NETWORK), {"net1"})
 
     def test_added_twice(self) -> None:
-        """A lock that is there can't be made."""
+        """An existing lock can't be added."""
         with self.assertRaisesRegex(LockError, "node/n1 already"):
             self.table.add(Level.NODE, ["n1", "n4"], 1)
         self.assertNotIn("n4", self.table.members(Level.NODE))
 
     def test_adding_needs_the_cluster_lock(self) -> None:
-        """A job outside the cluster lock, or one that waits, makes no lock."""
+        """A job without the cluster lock, or one that is waiting, can't add a lock."""
         with self.assertRaises(LockError):
             self.table.add(Level.NODE, ["n4"], 99)
         self.gets(1, exclusive("n1"))
@@ -81,14 +81,14 @@ class MemberTests(TableCase):
         self.assertEqual({state.level for state in self.table.states()}, {Level.CLUSTER})
 
     def test_creating_waits_for_the_whole_level(self) -> None:
-        """A name isn't made while another job holds the whole level, and the reverse."""
+        """Creating a name waits for an owner of the whole level, and the reverse."""
         self.gets(1, all_shared)
         self.waits(2, exclusive([], creating="n4"))
         self.assert_granted(self.table.release(1, Level.NODE), 2)
         self.waits(3, all_shared)
 
     def test_removed_lock_fails_its_waiters(self) -> None:
-        """Those who named a lock that is removed get an error that names it."""
+        """Requests that name a removed lock fail with an error that names it."""
         self.gets(1, exclusive("n1"))
         self.waits(2, exclusive(["n1", "n2"]))
         self.waits(3, exclusive("n2"))
@@ -103,13 +103,13 @@ class MemberTests(TableCase):
         self.assertEqual(last, Granted(4, Level.NODE, frozenset({"n2", "n3"})))
 
     def test_removed_under_one_who_creates(self) -> None:
-        """Who means to create the name gets it when it is removed."""
+        """A request to create the name is granted when the lock is removed."""
         self.gets(1, exclusive("n1"))
         self.waits(2, exclusive([], creating="n1"))
         self.assert_granted(self.table.remove(1, Level.NODE, "n1"), 2)
 
     def test_removed_from_a_level(self) -> None:
-        """One who holds the level alone may remove members and goes on holding it."""
+        """An owner that holds the level alone may remove members and keeps the level."""
         self.gets(1, all_exclusive)
         self.waits(2, shared("n1"))
         self.waits(3, shared("n2"))
@@ -118,7 +118,7 @@ class MemberTests(TableCase):
         self.assertEqual(self.table.owned(1, Level.NODE), {"n2", "n3"})
 
     def test_removing_needs_the_lock(self) -> None:
-        """Only one who holds a lock alone removes it."""
+        """Only an owner that holds a lock alone can remove it."""
         self.gets(1, shared("n1"))
         self.gets(2, all_shared)
         for job in (1, 2, 3, 99):
@@ -130,26 +130,26 @@ class MemberTests(TableCase):
 
 class OpportunisticTests(TableCase):
     def test_takes_what_is_free(self) -> None:
-        """What is free of those named is taken, nothing else."""
+        """Those of the named locks that are free are taken, nothing else."""
         self.gets(1, exclusive("n1"))
         self.assertEqual(self.gets(2, opportunistic(["n1", "n2", "gone"])), {"n2"})
         self.waits(3, shared("n2"))
 
     def test_not_enough(self) -> None:
-        """Below the minimum nothing is held or awaited."""
+        """If fewer than the minimum are free, the owner neither holds nor waits."""
         self.gets(1, exclusive(["n1", "n2"]))
         self.assertEqual(self.ask(2, opportunistic(None, 2)), NotEnough(2, Level.NODE, 1))
         self.assertIsNone(self.table.waits(2))
         self.gets(3, exclusive("n3"))
 
     def test_does_not_overtake(self) -> None:
-        """A free lock that somebody waits for is left to that one."""
+        """A free lock that another request waits for is not taken."""
         self.gets(1, exclusive("n1"))
         self.waits(2, exclusive(["n1", "n2"]))
         self.assertEqual(self.gets(3, opportunistic(None)), {"n3"})
 
     def test_whole_level_in_the_way(self) -> None:
-        """Nothing is free while another job holds the whole level."""
+        """No lock is free while another job holds the whole level."""
         self.gets(1, all_shared)
         self.assertEqual(self.ask(2, opportunistic(None)), NotEnough(2, Level.NODE, 0))
         self.assertEqual(self.gets(2, opportunistic(None, 3, mode=LockMode.SHARED)), set(NODES))

@@ -1,4 +1,4 @@
-"""Order, queueing, whole levels and giving back, each rule by itself."""
+"""Single rules: order, waiting, whole levels and releasing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OrderTests(TableCase):
             self.ask(1, shared("n1"))
 
     def test_cluster_lock_last(self) -> None:
-        """The cluster lock stays while anything else is held or awaited."""
+        """The cluster lock can't be released while anything else is held or waited for."""
         self.gets(1, exclusive("n1"))
         self.waits(2, exclusive("n1"))
         for job in (1, 2):
@@ -59,7 +59,7 @@ class OrderTests(TableCase):
         """A job that waits can't ask for more."""
         self.gets(1, exclusive("n1"))
         self.waits(2, exclusive("n1"))
-        with self.assertRaisesRegex(LockError, "waits for locks already"):
+        with self.assertRaisesRegex(LockError, "already waiting for locks"):
             self.table.request(2, Level.NETWORK, nothing)
 
     def test_unknown_name(self) -> None:
@@ -70,7 +70,7 @@ class OrderTests(TableCase):
         self.gets(2, exclusive("n1"))
 
     def test_one_lock_at_the_cluster_level(self) -> None:
-        """The cluster level has one lock, which is neither made nor removed."""
+        """The cluster level has one lock, which can be neither added nor removed."""
         for wanted in (all_shared, exclusive("other"), exclusive(BGL, creating="other")):
             with self.assertRaises(LockError):
                 self.table.request(77, Level.CLUSTER, wanted)
@@ -93,7 +93,7 @@ class QueueTests(TableCase):
             self.gets(job, shared("n1"))
 
     def test_exclusive_excludes(self) -> None:
-        """One who holds a lock alone keeps everybody out, and is followed in order."""
+        """A lock held alone excludes all others, which then get it in order."""
         self.gets(1, exclusive("n1"))
         self.waits(2, exclusive("n1"))
         self.waits(3, exclusive("n1"))
@@ -101,7 +101,7 @@ class QueueTests(TableCase):
         self.assert_granted(self.table.release(2, Level.NODE), 3)
 
     def test_sharer_does_not_overtake(self) -> None:
-        """A waiting exclusive request stops sharers that come later."""
+        """A waiting exclusive request blocks sharers that come later."""
         self.gets(1, shared("n1"))
         self.waits(2, exclusive("n1"))
         self.waits(3, shared("n1"))
@@ -110,13 +110,13 @@ class QueueTests(TableCase):
         self.assert_granted(self.table.release(2, Level.NODE), 3)
 
     def test_more_urgent_sharer_overtakes(self) -> None:
-        """A sharer of higher priority passes an exclusive request that waits."""
+        """A sharer with a higher priority overtakes a waiting exclusive request."""
         self.gets(1, shared("n1"))
         self.waits(2, exclusive("n1"))
         self.gets(3, shared("n1"), -1)
 
     def test_priority_order(self) -> None:
-        """The more urgent goes first, whenever it came."""
+        """The more urgent request is granted first, whenever it arrived."""
         self.gets(1, exclusive("n1"))
         for job, priority in ((2, 10), (3, 0), (4, -10), (5, 0)):
             self.waits(job, exclusive("n1"), priority)
@@ -127,7 +127,7 @@ class QueueTests(TableCase):
         self.assertEqual(order, [1, 4, 3, 5, 2])
 
     def test_sharers_are_grouped(self) -> None:
-        """A late sharer joins those who wait for the same, before what came between."""
+        """A late sharer joins those that wait for the same locks, before requests in between."""
         self.gets(1, exclusive("n1"))
         self.waits(2, shared("n1"))
         self.waits(3, exclusive("n1"))
@@ -148,7 +148,7 @@ class QueueTests(TableCase):
         self.assert_granted(self.table.release(2, Level.NODE), 3)
 
     def test_no_starvation(self) -> None:
-        """Two jobs that take turns can't keep out one that wants both locks."""
+        """Two jobs that take turns can't starve one that wants both locks."""
         self.gets(1, exclusive("n1"))
         self.gets(2, exclusive("n2"))
         self.waits(3, exclusive(["n1", "n2"]))
@@ -157,13 +157,13 @@ class QueueTests(TableCase):
         self.assert_granted(self.table.release(2, Level.NODE), 3)
 
     def test_independent_locks_pass(self) -> None:
-        """What conflicts with nobody doesn't wait."""
+        """A request that conflicts with nobody doesn't wait."""
         self.gets(1, exclusive("n1"))
         self.waits(2, exclusive(["n1", "n2"]))
         self.gets(3, exclusive("n3"))
 
     def test_set_priority(self) -> None:
-        """A request moves to the end of its new priority, and may be granted by that."""
+        """A request moves to the end of its new priority, and may thereby be granted."""
         self.gets(1, exclusive("n1"))
         self.waits(2, exclusive(["n1", "n2"]))
         self.waits(3, exclusive("n2"))
@@ -171,14 +171,14 @@ class QueueTests(TableCase):
         self.assertEqual(self.table.set_priority(3, 5), [])
 
     def test_lowered_priority_lets_others_go(self) -> None:
-        """A request that is made less urgent no longer stops the one behind it."""
+        """A request that is made less urgent no longer blocks the one behind it."""
         self.gets(1, exclusive("n1"))
         self.waits(2, exclusive(["n1", "n2"]))
         self.waits(3, exclusive("n2"))
         self.assert_granted(self.table.set_priority(2, 5), 3)
 
     def test_cancel(self) -> None:
-        """One who gives up no longer stops those behind."""
+        """A cancelled request no longer blocks those behind it."""
         self.gets(1, shared("n1"))
         self.waits(2, exclusive("n1"))
         self.waits(3, shared("n1"))
@@ -188,14 +188,14 @@ class QueueTests(TableCase):
         self.assertEqual(self.table.cancel(99), [])
 
     def test_cancel_of_a_sharer(self) -> None:
-        """A sharer that gives up lets go those who stood behind it for one of its locks."""
+        """Cancelling a sharer grants the requests that it blocked at one of its locks."""
         self.gets(1, exclusive("n1"))
         self.waits(2, shared(["n1", "n2"]))
         self.waits(3, exclusive("n2"))
         self.assert_granted(self.table.cancel(2), 3)
 
     def test_cluster_lock_alone(self) -> None:
-        """Who wants the cluster lock alone waits for all and is not overtaken."""
+        """A request for the cluster lock alone waits for all holders and isn't overtaken."""
         self.assertIsInstance(self.table.request(20, Level.CLUSTER, exclusive(BGL)), Waiting)
         self.assertIsInstance(self.table.request(21, Level.CLUSTER, shared(BGL)), Waiting)
         for job in range(1, 9):
@@ -213,7 +213,7 @@ class WholeLevelTests(TableCase):
         self.waits(4, exclusive("n1"))
 
     def test_waits_for_members(self) -> None:
-        """A whole level waits for each member that is held in the way."""
+        """A request for a whole level waits for each member that is held in conflict."""
         self.gets(1, exclusive("n1"))
         self.gets(2, shared("n2"))
         self.waits(3, all_shared)
@@ -223,7 +223,7 @@ class WholeLevelTests(TableCase):
         self.assert_granted(self.table.release(3, Level.NODE), 4)
 
     def test_is_not_starved(self) -> None:
-        """A whole level that waits stops those that come later for a member."""
+        """A waiting request for a whole level blocks later requests for a member."""
         self.gets(1, shared("n1"))
         self.waits(2, all_exclusive)
         self.waits(3, shared("n1"))
@@ -232,14 +232,14 @@ class WholeLevelTests(TableCase):
         self.assert_granted(self.table.release(2, Level.NODE), 3, 4)
 
     def test_does_not_overtake(self) -> None:
-        """A whole level waits behind a member's request that came before."""
+        """A request for a whole level waits behind an earlier request for a member."""
         self.gets(1, shared("n1"))
         self.waits(2, exclusive("n1"))
         self.waits(3, all_shared)
         self.assert_granted(self.table.cancel(2), 3)
 
     def test_does_not_overtake_sharers(self) -> None:
-        """One who wants the whole level alone waits behind a sharer that came before."""
+        """A request for the whole level alone waits behind an earlier sharer."""
         self.gets(1, exclusive("n1"))
         self.gets(9, exclusive("n2"))
         self.waits(2, shared(["n1", "n2"]))
@@ -249,7 +249,7 @@ class WholeLevelTests(TableCase):
         self.assert_granted(self.table.release(2, Level.NODE), 3)
 
     def test_cancel(self) -> None:
-        """A whole level that is given up lets go those who stood behind it."""
+        """Cancelling a request for a whole level grants those that it blocked."""
         self.gets(1, shared("n1"))
         self.waits(2, all_exclusive)
         self.waits(3, shared("n1"))
@@ -260,20 +260,20 @@ class WholeLevelTests(TableCase):
         self.assert_granted(self.table.release(4, Level.NODE), 5)
 
     def test_cancel_of_a_shared_level(self) -> None:
-        """A shared level that is given up lets go those who want some of it alone."""
+        """Cancelling a request to share a level grants those for some of it alone."""
         self.gets(1, exclusive("n1"))
         self.waits(2, all_shared)
         self.waits(3, exclusive("n2"))
         self.assert_granted(self.table.cancel(2), 3)
 
     def test_an_empty_level(self) -> None:
-        """Two who want a level alone exclude each other though it has no member."""
+        """Two requests for a level alone exclude each other even if it has no members."""
         self.assertIsInstance(self.table.request(1, Level.NETWORK, all_exclusive), Granted)
         self.assertIsInstance(self.table.request(2, Level.NETWORK, all_exclusive), Waiting)
         self.assert_granted(self.table.release(1, Level.NETWORK), 2)
 
     def test_keeping_some(self) -> None:
-        """One who keeps some of a whole level holds just those from then on."""
+        """An owner that keeps some members of a whole level holds only those from then on."""
         self.gets(1, all_exclusive)
         self.waits(2, exclusive("n2"))
         self.waits(3, exclusive("n1"))
@@ -282,7 +282,7 @@ class WholeLevelTests(TableCase):
         self.assert_granted(self.table.release(1, Level.NODE), 3)
 
     def test_keeping_all(self) -> None:
-        """One who keeps every member keeps the level."""
+        """An owner that keeps every member keeps the level."""
         self.gets(1, all_exclusive)
         self.waits(2, all_shared)
         self.assertEqual(self.table.release(1, Level.NODE, keep=NODES), [])
@@ -291,7 +291,7 @@ class WholeLevelTests(TableCase):
 
 class GivingBackTests(TableCase):
     def test_release_of_some(self) -> None:
-        """What isn't kept is free for others at once."""
+        """Locks that aren't kept are free for others at once."""
         self.gets(1, exclusive(NODES))
         self.waits(2, exclusive("n1"))
         self.waits(3, exclusive("n3"))
@@ -299,13 +299,13 @@ class GivingBackTests(TableCase):
         self.assertEqual(self.table.owned(1, Level.NODE), {"n1"})
 
     def test_release_of_nothing(self) -> None:
-        """Freeing what isn't held does nothing."""
+        """Releasing locks that aren't held does nothing."""
         self.assertEqual(self.table.release(1, Level.NODE), [])
         self.assertEqual(self.table.release(99, Level.NODE), [])
         self.assertEqual(self.table.release_all(99), [])
 
     def test_downgrade_wakes_sharers(self) -> None:
-        """A lock held alone that becomes shared lets sharers in, not others."""
+        """Downgrading a lock lets sharers in, but not exclusive requests."""
         self.gets(1, exclusive(["n1", "n2"]))
         self.waits(2, shared("n1"))
         self.waits(3, shared("n2"))
@@ -335,7 +335,7 @@ class GivingBackTests(TableCase):
         self.assertEqual(self.table.downgrade(99, Level.NODE), [])
 
     def test_release_all(self) -> None:
-        """All levels are freed and what is awaited is given up."""
+        """All levels are released and the waiting request is cancelled."""
         self.table.request(1, Level.INSTANCE, exclusive("inst1"))
         self.table.request(2, Level.INSTANCE, shared("inst1"))
         self.gets(3, exclusive("n1"))

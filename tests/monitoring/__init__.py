@@ -1,1 +1,1 @@
-"""Tests of the metrics and the status, and of how they are served."""
+"""Tests of the metrics and the status, and of serving them."""

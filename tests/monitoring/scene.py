@@ -1,4 +1,4 @@
-"""A queue that is monitored, and a browser without a network."""
+"""A monitored queue, and an HTTP client without a network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.jobs.scene import QueueScene
 
 
 class Response(msgspec.Struct):
-    """What a server said: code, headers in small letters, body."""
+    """A server's response: code, headers in lower case, body."""
 
     code: int
     headers: dict[str, str]
@@ -31,7 +31,7 @@ class Response(msgspec.Struct):
 
 
 def parse_response(raw: bytes) -> Response:
-    """Returns one HTTP response, whose body is all that follows its head."""
+    """Returns one HTTP response, whose body is everything after the headers."""
     head, _, body = raw.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)
@@ -71,7 +71,7 @@ class FakeEndpoint:
 
 
 class FakeJournal:
-    """What monitoring sees of a journal."""
+    """The part of a journal that monitoring uses."""
 
     def __init__(self) -> None:
         self.backlog = 0
@@ -80,7 +80,7 @@ class FakeJournal:
 
 
 class FakePool:
-    """What monitoring sees of a thread pool."""
+    """The part of a thread pool that monitoring uses."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -115,15 +115,15 @@ class MonitoringScene(QueueScene):
         return Monitoring(self.clock, parts, self.endpoint, "tcp:9100")
 
     def stall(self, seconds: float) -> None:
-        """Lets time pass in which the reactor runs nothing."""
+        """Lets time pass during which the reactor runs nothing."""
         self.clock.rightNow += seconds
 
     def begin(self) -> None:
-        """Starts to monitor."""
+        """Starts monitoring."""
         self.assertIsNone(self.successResultOf(self.monitoring.start()))
 
     def connect(self) -> tuple[Any, StringTransport]:
-        """Returns a connection's protocol (null if it is refused) and its transport."""
+        """Returns a connection's protocol (None if it is refused) and its transport."""
         protocol = self.monitoring.factory.buildProtocol(None)
         transport = StringTransport()
         if protocol is not None:
@@ -131,7 +131,7 @@ class MonitoringScene(QueueScene):
         return protocol, transport
 
     def ask(self, path: str, method: str = "GET", body: bytes = b"") -> Response:
-        """Sends a request on a connection of its own; returns what came back."""
+        """Sends a request on a new connection; returns the response."""
         protocol, transport = self.connect()
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         head = f"{method} {path} HTTP/1.1\r\nHost: here\r\n{length}Connection: close\r\n\r\n"
@@ -150,9 +150,9 @@ class MonitoringScene(QueueScene):
         }
 
     def value(self, name: str, **labels: str) -> float | None:
-        """Returns one sample of a scrape, null if it isn't there."""
+        """Returns one sample of a scrape, or None if it doesn't exist."""
         return self.metrics().get((name, tuple(sorted(labels.items()))))
 
     def jobs(self, status: str) -> float | None:
-        """Returns how many jobs are said to have a status."""
+        """Returns how many jobs the metrics report for a status."""
         return self.value("ganeti_cluster_jobs", cluster="cluster.example", job_status=status)

@@ -1,4 +1,4 @@
-"""Tests of what is counted from events other than jobs', and of the reactor's latency."""
+"""Tests of counters of events other than jobs', and of the reactor's latency."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ EVENTS = [Committed, LockWaited, NodeCalled, RequestAnswered]
 
 
 class ActivityTests(MonitoringScene):
-    """Each metric moves when its event happens."""
+    """Each metric changes when its event happens."""
 
     def setUp(self) -> None:
         super().setUp()
         self.begin()
 
     def test_node_calls(self) -> None:
-        """Calls count by procedure and outcome, failed ones also by node."""
+        """Calls are counted by procedure and outcome, failed ones also by node."""
         self.events.publish(NodeCalled("node_info", "node1", None, 0.3))
         self.events.publish(NodeCalled("node_info", "node2", None, 0.1))
         self.events.publish(NodeCalled("version", "node2", "Connection refused", 0.002))
@@ -30,7 +30,7 @@ class ActivityTests(MonitoringScene):
         self.assertAlmostEqual(found[sums, (("procedure", "node_info"),)], 0.4)
 
     def test_requests(self) -> None:
-        """Requests count by method and outcome, refused ones also by class of the error."""
+        """Requests are counted by method and outcome, refused ones also by the error's class."""
         self.events.publish(RequestAnswered("QueryJobs", None, 0.001))
         self.events.publish(RequestAnswered("SubmitJob", "OpPrereqError", 0.002))
         self.events.publish(RequestAnswered("WaitForJobChange", "CancelledError", 60.0))
@@ -45,7 +45,7 @@ class ActivityTests(MonitoringScene):
         self.assertAlmostEqual(found[sums, (("method", "SubmitJob"),)], 0.002)
 
     def test_locks(self) -> None:
-        """Waits for locks are by level; one that took no time counts too."""
+        """Waits for locks are recorded by level, including those that took no time."""
         self.events.publish(LockWaited(5, "node", 0.0))
         self.events.publish(LockWaited(6, "node", 12.0))
         level = ("level", "node")
@@ -55,7 +55,7 @@ class ActivityTests(MonitoringScene):
         self.assertEqual(found[below, (("le", "0.005"), level)], 1)
 
     def test_commits(self) -> None:
-        """Transactions are timed and their rows counted."""
+        """Transactions are timed, and their rows are counted."""
         self.events.publish(Committed(7, 0.004))
         self.events.publish(Committed(1, 0.002))
         found = self.metrics()
@@ -64,13 +64,13 @@ class ActivityTests(MonitoringScene):
         self.assertAlmostEqual(found["ganeti_journal_commit_seconds_sum", ()], 0.006)
 
     def test_only_while_it_runs(self) -> None:
-        """Events are observed from start to close, and by nobody else."""
+        """Events are observed only from start to close."""
         self.assertTrue(all(map(self.events.observed, EVENTS)))
         self.successResultOf(self.monitoring.close())
         self.assertFalse(any(map(self.events.observed, EVENTS)))
 
     def test_no_state_is_shared(self) -> None:
-        """Two daemons in one process count each for itself."""
+        """Two daemons in one process count independently."""
         self.events.publish(Committed(7, 0.004))
         self.monitoring = self.make_monitoring()
         self.begin()
@@ -85,14 +85,14 @@ class LatencyTests(MonitoringScene):
         self.begin()
 
     def test_in_time(self) -> None:
-        """An idle reactor is never late, and is measured each second."""
+        """An idle reactor has no latency, and is measured each second."""
         self.clock.pump([0.5] * 10)
         found = self.metrics()
         self.assertEqual(found["ganeti_reactor_latency_seconds_count", ()], 5)
         self.assertEqual(found["ganeti_reactor_latency_seconds_sum", ()], 0)
 
     def test_late(self) -> None:
-        """A reactor that was busy for 3 s is late by what is over the second, once."""
+        """A reactor that was busy for 3 s is late once, by the time beyond the interval."""
         self.stall(3)
         self.clock.advance(0)
         self.assertAlmostEqual(self.value("ganeti_reactor_latency_seconds_sum") or 0, 2.0)
@@ -102,7 +102,7 @@ class LatencyTests(MonitoringScene):
         self.assertAlmostEqual(self.value("ganeti_reactor_latency_seconds_sum") or 0, 2.0)
 
     def test_close(self) -> None:
-        """Nothing of ours is left on the clock."""
+        """No delayed call is left."""
         self.successResultOf(self.monitoring.close())
         self.assertEqual(len(self.timers), 0)
         self.successResultOf(self.monitoring.close())

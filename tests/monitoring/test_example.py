@@ -36,7 +36,7 @@ class ExampleTests(SocketCase):
         self.patch_wait()
 
     def patch_wait(self) -> None:
-        """Lets the test say when the monitor's second between two looks is over."""
+        """Lets the test control the monitor's wait between two calls."""
 
         def wait(clock: Any, delay: float) -> Deferred[None]:
             self.assertEqual(delay, 1.0)
@@ -49,7 +49,7 @@ class ExampleTests(SocketCase):
         self.patch(self.monitor, "deferLater", wait)
 
     def answer(self, request: LuxiRequest, peer: Peer) -> Any:
-        """Answers as the daemon would for these jobs."""
+        """Answers like a daemon with these jobs."""
         self.assertEqual(request.method, "QueryJobs")
         ids, fields = request.args
         if fields == ["id", "status"]:
@@ -59,12 +59,12 @@ class ExampleTests(SocketCase):
         return [[job, ["TEST_DELAY"], [["OpExecError", ["no"]]]] for job in ids]
 
     def monitor_ended(self, failure: Failure) -> None:
-        """The monitor goes on for ever, unless it is cancelled."""
+        """The monitor runs until it is cancelled."""
         if not failure.check(CancelledError):
             self.awaited.errback(failure)
 
     async def look_again(self) -> str:
-        """Lets a second pass; returns what was printed since the last time."""
+        """Lets a second pass; returns what was printed since the last call."""
         self.printed.seek(0)
         self.printed.truncate()
         awaited = self.awaited
@@ -73,7 +73,7 @@ class ExampleTests(SocketCase):
         return self.printed.getvalue()
 
     async def test_follows(self) -> None:
-        """It tells counts as they change and failures that are new, also after a restart."""
+        """It prints counts when they change, and new failures, also after a restart."""
         factory = self.listen(self.answer)
         self.jobs = {1: "error", 2: "running"}
         first = self.awaited

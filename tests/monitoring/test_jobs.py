@@ -1,4 +1,4 @@
-"""Tests of what is counted of jobs, on a real queue."""
+"""Tests of the metrics of jobs, on a real queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DELAY = "OP_TEST_DELAY"
 
 
 class WatchedJobs(dict[int, model.Job]):
-    """Jobs that notice when someone goes through all of them."""
+    """Jobs that record when something iterates over all of them."""
 
     walks = 0
 
@@ -47,7 +47,7 @@ class CountTests(MonitoringScene):
         self.assertEqual(found, dict.fromkeys(statuses, 0))
 
     def test_jobs_found_at_the_start(self) -> None:
-        """Jobs that were there before are counted once, and not as submitted."""
+        """Jobs found at the start are counted once, and not as submitted."""
         self.submit_one()
         self.finish(self.submit_one())
         self.begin()
@@ -56,7 +56,7 @@ class CountTests(MonitoringScene):
         self.assertEqual(self.value("ganeti_jobs_submitted_total"), 0)
 
     def test_a_job_moves_on(self) -> None:
-        """Each published step takes a job from one status to the next."""
+        """Each published step moves a job from one status to the next."""
         self.begin()
         job_id = self.submit_one()
         self.assertEqual(self.value("ganeti_jobs_submitted_total"), 1)
@@ -69,7 +69,7 @@ class CountTests(MonitoringScene):
         self.assertEqual(self.jobs("success"), 1)
 
     def test_not_yet_durable(self) -> None:
-        """A state that isn't published isn't counted, and one that is refused never is."""
+        """A state is counted only once it is published, and never if it is refused."""
         self.begin()
         job_id = self.submit_one()
         self.journal.held = True
@@ -80,7 +80,7 @@ class CountTests(MonitoringScene):
         self.assertEqual((self.jobs("queued"), self.jobs("running")), (1, 0))
 
     def test_archived(self) -> None:
-        """Archived jobs are not in the queue any more."""
+        """Archived jobs are no longer counted as in the queue."""
         self.begin()
         job_id = self.submit_one()
         self.finish(job_id)
@@ -91,7 +91,7 @@ class CountTests(MonitoringScene):
         self.assertEqual(self.value("ganeti_jobs_archived_total"), 1)
 
     def test_counts_are_those_of_the_queue(self) -> None:
-        """After many jobs of all fates the counts equal a fresh look at the queue."""
+        """After many jobs with all outcomes, the counts equal those of the queue counted anew."""
         self.begin()
         for number in range(40):
             job_id = self.submit_one(delay(), delay())
@@ -111,7 +111,7 @@ class CountTests(MonitoringScene):
             )
 
     def test_a_scrape_looks_at_no_job(self) -> None:
-        """However many jobs there are, a scrape doesn't go through them."""
+        """A scrape doesn't iterate over the jobs."""
         jobs = WatchedJobs()
         self.queue.jobs = jobs
         self.monitoring = self.make_monitoring()
@@ -123,7 +123,7 @@ class CountTests(MonitoringScene):
         self.assertEqual(jobs.walks, 1)
 
     def test_no_observer_no_event(self) -> None:
-        """While nobody monitors, no event of jobs is made."""
+        """Without monitoring no job events are made."""
         self.assertFalse(self.events.observed(JobChanged))
         self.begin()
         self.assertTrue(self.events.observed(JobArchived))
@@ -149,7 +149,7 @@ class EndTests(MonitoringScene):
             )
 
     def test_error_class(self) -> None:
-        """A failed job counts once, by its first error, however many opcodes fell with it."""
+        """A failed job is counted once, by its first error, however many opcodes failed."""
         error = encode_error(OpPrereqError("no", "wrong_input"))
         self.finish(self.submit_one(delay(), delay(), delay()), error)
         found = {
@@ -160,13 +160,13 @@ class EndTests(MonitoringScene):
         self.assertEqual(found, {(("error", "OpPrereqError"),): 1})
 
     def test_errors_of_others(self) -> None:
-        """What isn't an error of Ganeti's doesn't become a label."""
+        """An error that isn't one of Ganeti's doesn't become a label."""
         for error in (["NoSuchError", ["x"]], "just text", None, [], [["list"]]):
             self.finish(self.submit_one(), error if error is not None else [None])
         self.assertEqual(self.value("ganeti_opcode_errors_total", error="unknown"), 5)
 
     def test_opcodes_of_others(self) -> None:
-        """An opcode that isn't known, from another daemon's file, doesn't become a label."""
+        """An unknown opcode from another daemon's file doesn't become a label."""
         self.queue.jobs[9] = model.new_job(9, [{"OP_ID": "OP_MADE_UP"}], 1000.0)
         self.events.publish(JobChanged(9, None, STATUS_QUEUED))
         self.finish(9)
@@ -193,7 +193,7 @@ class EndTests(MonitoringScene):
         self.assertEqual(metrics[f"{opcodes}_sum", (("op_id", DELAY),)], 0)
 
     def test_cancelled_in_the_queue(self) -> None:
-        """A job that never began has neither wait nor run time."""
+        """A job that never started has neither a wait nor a run time."""
         job_id = self.submit_one()
         self.successResultOf(self.queue.commit([model.cancel(self.queue.jobs[job_id], 1001.0)]))
         metrics = self.metrics()
@@ -203,13 +203,13 @@ class EndTests(MonitoringScene):
         self.assertEqual(metrics["ganeti_jobs_ended_total", ended], 1)
 
     def test_an_event_without_its_job(self) -> None:
-        """An event of a job that has left meanwhile is still counted by its status."""
+        """An event of a job that has left the queue is still counted by its status."""
         self.events.publish(JobChanged(77, None, STATUS_QUEUED))
         self.events.publish(JobChanged(77, STATUS_QUEUED, STATUS_RUNNING))
         self.assertEqual((self.jobs("queued"), self.jobs("running")), (0, 1))
 
     def test_big_job_numbers(self) -> None:
-        """A job id of any size is exact in the status and nowhere in the metrics."""
+        """A job id of any size is exact in the status, and not in any metric."""
         big = 2**63 + 11
         self.queue.jobs[big] = model.new_job(big, [{"OP_ID": DELAY}], 1000.0)
         self.events.publish(JobChanged(big, None, STATUS_QUEUED))

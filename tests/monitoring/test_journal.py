@@ -1,4 +1,4 @@
-"""Tests that the real journal says what monitoring asks of it."""
+"""Tests that the real journal reports faults to monitoring."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FaultTests(SynchronousTestCase):
     """Why commits fail."""
 
     def test_until_one_succeeds(self) -> None:
-        """A commit that the disk refuses is the fault, until the disk takes one."""
+        """A failed commit is reported as the fault until one succeeds."""
         scene = Scene()
         opened = scene.open()
         journal: MonitoredJournal = opened

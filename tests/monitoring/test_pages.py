@@ -1,4 +1,4 @@
-"""Tests of the pages: what they hold, and what they refuse."""
+"""Tests of the pages: their content, and refused requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MetricsTests(MonitoringScene):
         self.begin()
 
     def test_every_declared_metric(self) -> None:
-        """Every metric of the table is announced once, with its text and kind, and no other."""
+        """Exactly the metrics of the table are exported, each once with its text and kind."""
         text = self.ask("/metrics").body.decode()
         announced = [line.split(" ", 3)[2:] for line in text.splitlines() if "# TYPE" in line]
         ours = {name: kind for name, kind in announced if name.startswith("ganeti_")}
@@ -38,20 +38,20 @@ class MetricsTests(MonitoringScene):
             self.assertIn(f"# HELP {declared.name} {declared.text}\n", text)
 
     def test_content_type(self) -> None:
-        """Prometheus is told which version of its text form this is."""
+        """The content type has the version of Prometheus's text format."""
         headers = self.ask("/metrics").headers
         self.assertTrue(headers["content-type"].startswith("text/plain; version="))
         self.assertEqual(headers["cache-control"], "no-store")
 
     def test_process(self) -> None:
-        """Memory, CPU and descriptors of this process are there."""
+        """Memory, CPU and descriptors of the process are exported."""
         found = self.metrics()
         self.assertGreater(found["process_resident_memory_bytes", ()], 1 << 20)
         self.assertGreater(found["process_open_fds", ()], 2)
         self.assertGreater(found["process_cpu_seconds_total", ()], 0)
 
     def test_cluster(self) -> None:
-        """Counts of the configuration follow the snapshot."""
+        """Counts of objects are those of the current configuration."""
         cluster = ("cluster", "cluster.example")
         found = self.metrics()
         self.assertEqual(found["ganeti_cluster_node_count", (cluster,)], 3)
@@ -66,7 +66,7 @@ class MetricsTests(MonitoringScene):
         self.assertNotIn(("ganeti_node_sinst_cnt", (cluster, ("node", "node3"))), found)
 
     def test_queue(self) -> None:
-        """Slots, the drain flag and waits for locks are those of the queue."""
+        """Slots, the drain flag and waiting jobs are those of the queue."""
         self.start()
         first, _, _ = (self.submit_one() for _ in range(3))
         self.queue.drained = True
@@ -98,7 +98,7 @@ class MetricsTests(MonitoringScene):
         self.assertEqual(self.value("ganeti_luxi_clients_waiting"), 0)
 
     def test_daemon(self) -> None:
-        """Backlog, threads, and whether the journal can be written."""
+        """The journal's backlog and writability, and the threads, are exported."""
         self.observed_journal.backlog = 12
         self.pool.busy = 2
         found = self.metrics()
@@ -110,7 +110,7 @@ class MetricsTests(MonitoringScene):
         self.assertEqual(self.value("ganeti_journal_writable"), 0)
 
     def test_replicas(self) -> None:
-        """Which master candidates are up to date, and what is on its way to them."""
+        """Master candidates' state and waiting files are exported."""
         self.replicas = [
             Replica("node2", CandidateStanding.CURRENT, 0),
             Replica("node3", CandidateStanding.LAGGING, 70),
@@ -126,7 +126,7 @@ class StatusTests(MonitoringScene):
     """``/status`` and ``/healthz``."""
 
     def test_status(self) -> None:
-        """The status is one JSON document with all that the metrics say of now."""
+        """The status is one JSON document with the current values of the metrics."""
         self.begin()
         self.start()
         self.submit_one(delay())
@@ -152,7 +152,7 @@ class StatusTests(MonitoringScene):
         self.assertEqual(status["replicas"], {})
 
     def test_status_of_replicas_and_files(self) -> None:
-        """The status says which candidates are behind, and why files are."""
+        """The status shows which candidates are behind, and why files can't be written."""
         self.begin()
         self.replicas = [
             Replica("node2", CandidateStanding.CURRENT, 1),
@@ -180,14 +180,14 @@ class StatusTests(MonitoringScene):
         self.assertEqual((response.code, response.body), (200, b"ok\n"))
 
     def test_starting(self) -> None:
-        """Until jobs run it isn't."""
+        """Until jobs run, the daemon isn't healthy."""
         self.begin()
         response = self.ask("/healthz")
         self.assertEqual(response.code, 503)
-        self.assertEqual(response.body, b"The daemon starts: no job runs yet\n")
+        self.assertEqual(response.body, b"The daemon is starting: no jobs run yet\n")
 
     def test_disk_full_while_stopping(self) -> None:
-        """All that is wrong is said, a line each; the status page says the same with 200."""
+        """All faults are reported, one per line; the status page has them too, with code 200."""
         self.begin()
         self.start()
         self.queue.close()
@@ -198,7 +198,7 @@ class StatusTests(MonitoringScene):
         self.assertEqual(
             lines,
             [
-                "The daemon stops: no job begins any more",
+                "The daemon is stopping: no more jobs are started",
                 "Commits fail: the journal can't be written: disk full",
             ],
         )
@@ -207,24 +207,24 @@ class StatusTests(MonitoringScene):
 
 
 class RefusalTests(MonitoringScene):
-    """What isn't there, or isn't allowed."""
+    """Requests that are refused."""
 
     def setUp(self) -> None:
         super().setUp()
         self.begin()
 
     def test_head(self) -> None:
-        """HEAD has the headers of GET, its length too, and no body."""
+        """HEAD has the headers of GET, including the length, but no body."""
         for path in ("/metrics", "/status", "/healthz", "/nothing"):
             get, head = self.ask(path), self.ask(path, "HEAD")
             self.assertEqual(head.code, get.code)
             self.assertEqual(head.body, b"")
             self.assertEqual(head.headers["content-type"], get.headers["content-type"])
-            if path != "/metrics":  # where the process uses more CPU meanwhile
+            if path != "/metrics":  # its values change between requests
                 self.assertEqual(head.headers["content-length"], str(len(get.body)))
 
     def test_methods(self) -> None:
-        """Whatever isn't GET or HEAD is not allowed, also on paths that aren't there."""
+        """Methods other than GET and HEAD aren't allowed, even on paths that don't exist."""
         for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "FOO"):
             for path in ("/metrics", "/status", "/healthz", "/", "/nothing"):
                 response = self.ask(path, method, b"x=1")
@@ -232,14 +232,14 @@ class RefusalTests(MonitoringScene):
                 self.assertEqual(response.headers["allow"], "get, head")
 
     def test_paths(self) -> None:
-        """There is nothing but the three pages, whose names are exact."""
+        """Only the three pages exist, under exactly their names."""
         for path in ("/", "/nothing", "/metrics/", "/metrics/x", "/METRICS", "/healthz/..", "//"):
             self.assertEqual(self.ask(path).code, 404, path)
         for path in ("/metrics?name[]=x", "/%6detrics"):
             self.assertEqual(self.ask(path).code, 200, path)
 
     def test_body_is_dropped(self) -> None:
-        """A body that nobody reads is not kept in a file, however long it is."""
+        """A request's body isn't stored in a file, however long it is."""
         self.patch(tempfile, "TemporaryFile", lambda: self.fail("kept in a file"))
         for size in (b"Content-Length: 9000000", b"Transfer-Encoding: chunked"):
             protocol, transport = self.connect()
@@ -253,14 +253,14 @@ class RefusalTests(MonitoringScene):
             self.assertEqual(parse_response(transport.value()).code, 405)
 
     def test_garbage(self) -> None:
-        """What isn't HTTP ends the connection."""
+        """Data that isn't HTTP ends the connection."""
         for garbage in (b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9\r\n: :\r\n\r\n"):
             protocol, transport = self.connect()
             protocol.dataReceived(garbage)
             self.assertTrue(transport.disconnecting, garbage)
 
     def test_keep_alive(self) -> None:
-        """Prometheus keeps its connection for the next scrape."""
+        """A connection can be reused for the next scrape."""
         protocol, transport = self.connect()
         for _ in range(3):
             protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -268,13 +268,13 @@ class RefusalTests(MonitoringScene):
         self.assertFalse(transport.disconnecting)
 
     def test_idle(self) -> None:
-        """A connection on which nothing comes is closed."""
+        """An idle connection is closed."""
         _, transport = self.connect()
         self.clock.pump([1] * 61)
         self.assertTrue(transport.disconnecting)
 
     def test_too_many(self) -> None:
-        """Past the limit a connection is refused; one that ends makes room."""
+        """Connections beyond the limit are refused; closing one makes room."""
         open_ = [self.connect() for _ in range(MAX_CONNECTIONS)]
         self.assertIsNone(self.connect()[0])
         open_[0][0].connectionLost(Failure(ConnectionDone()))
@@ -282,10 +282,10 @@ class RefusalTests(MonitoringScene):
 
 
 class CostTests(MonitoringScene):
-    """What bounds a scrape."""
+    """The size of a scrape."""
 
     def test_size(self) -> None:
-        """With every opcode of Ganeti seen, a scrape stays far below a megabyte."""
+        """Even after every opcode of Ganeti has run, a scrape is far below a megabyte."""
         self.begin()
         for number, op_id in enumerate(OPCODES, 1):
             self.queue.jobs[number] = new_job(number, [{"OP_ID": op_id}], 1000.0)

@@ -1,4 +1,4 @@
-"""Tests of listening: where, and what becomes of it; once on a real port."""
+"""Tests of listening: addresses, start and close; once with a real port."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EndpointTests(SynchronousTestCase):
     """Endpoint strings."""
 
     def test_local_by_default(self) -> None:
-        """What names no interface is bound to loopback."""
+        """An endpoint that names no interface is bound to loopback."""
         for text, expected in [
             ("tcp:9100", "tcp:9100:interface=127.0.0.1"),
             ("tcp:port=9100:backlog=5", "tcp:port=9100:backlog=5:interface=127.0.0.1"),
@@ -35,7 +35,7 @@ class EndpointTests(SynchronousTestCase):
             self.assertEqual(local(text), expected)
 
     def test_as_told(self) -> None:
-        """An interface that is named, and a UNIX socket, stay as they are."""
+        """Endpoints with an interface, and UNIX sockets, are unchanged."""
         for text in (
             "tcp:9100:interface=192.0.2.1",
             "tcp:9100:interface=0.0.0.0",
@@ -45,11 +45,11 @@ class EndpointTests(SynchronousTestCase):
             self.assertEqual(local(text), text)
 
     def test_an_escaped_colon(self) -> None:
-        """Text that only looks like an interface inside another value isn't one."""
+        """An escaped colon in a value doesn't begin an interface."""
         self.assertEqual(local(r"unix:/a\:interface\=b"), r"unix:/a\:interface\=b")
 
     def test_bound_as_said(self) -> None:
-        """The reactor is asked for loopback."""
+        """The reactor listens on loopback."""
         reactor = MemoryReactorClock()
         serverFromString(reactor, local("tcp:9100")).listen(None)
         serverFromString(reactor, local("tcp6:9101")).listen(None)
@@ -59,7 +59,7 @@ class EndpointTests(SynchronousTestCase):
         )
 
     def test_nonsense(self) -> None:
-        """Text that is no endpoint is refused in words that name it."""
+        """Text that isn't an endpoint is refused, and the error names it."""
         for text in ("", "9100", "tcp", "tcp:", "tcp:http-ish", "carrier-pigeon:1", "tcp:1:x=2"):
             with self.assertRaisesRegex(ValueError, "is not a server endpoint"):
                 local(text)
@@ -80,7 +80,7 @@ class ListeningTests(MonitoringScene):
         self.successResultOf(self.monitoring.close())
 
     def test_close(self) -> None:
-        """Closing ends the port and every connection; a second time does nothing."""
+        """Closing ends the port and all connections; closing again does nothing."""
         self.begin()
         connections = [self.connect() for _ in range(3)]
         self.assertTrue(self.endpoint.port.open)
@@ -91,24 +91,24 @@ class ListeningTests(MonitoringScene):
         self.successResultOf(self.monitoring.close())
 
     def test_never_started(self) -> None:
-        """Closing what never started is no error."""
+        """Closing before the start is not an error."""
         self.successResultOf(self.monitoring.close())
 
 
 class DoubleTests(SynchronousTestCase):
-    """The doubles of this folder."""
+    """The fakes of this folder."""
 
     def test_interfaces(self) -> None:
-        """They are what they stand for."""
+        """They implement their interfaces."""
         verifyObject(IStreamServerEndpoint, FakeEndpoint())
         verifyObject(IListeningPort, FakeEndpoint().port)
 
 
 class RealPortTests(MonitoringScene, TestCase):
-    """The whole of it on a socket of this machine."""
+    """The whole service on a real socket."""
 
     async def scrape(self, endpoint: str, url: str) -> None:
-        """Serves on an endpoint, scrapes twice over one connection, closes."""
+        """Serves on an endpoint, scrapes twice over one connection, and closes."""
         self.endpoint = serverFromString(real_reactor, endpoint)
         listening: list[Any] = []
         listen = self.endpoint.listen
@@ -135,7 +135,7 @@ class RealPortTests(MonitoringScene, TestCase):
         await self.scrape(local("tcp:0"), "http://127.0.0.1:{port}/{path}")
 
     async def test_unix(self) -> None:
-        """A UNIX socket has the mode that was asked for, and goes away at the end."""
+        """A UNIX socket has the given mode, and is removed at the end."""
         path = os.path.relpath(self.mktemp())
         self.endpoint = serverFromString(real_reactor, f"unix:{path}:mode=600")
         self.monitoring = self.make_monitoring()

@@ -21,7 +21,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def samples(families: list[Metric]) -> Samples:
-    """Returns values by name and labels, but for the times at which series began."""
+    """Returns values by name and labels, without the times at which series began."""
     return {
         (each.name, tuple(sorted(each.labels.items()))): each.value
         for family in families
@@ -34,12 +34,12 @@ class CounterTests(SynchronousTestCase):
     """Counters."""
 
     def test_without_labels_it_begins_at_zero(self) -> None:
-        """A counter that never counted is there all the same, so that rates work."""
+        """A counter without labels is exported before it counts anything, so that rates work."""
         counter = Counter(Declared("things_total", "counter", "Things."))
         self.assertEqual(samples([counter.family()]), {("things_total", ()): 0})
 
     def test_series(self) -> None:
-        """Each set of label values counts for itself, in steps of any size."""
+        """Each set of label values has its own count, increased by any amount."""
         counter = Counter(Declared("things_total", "counter", "Things.", ("kind",)))
         self.assertEqual(samples([counter.family()]), {})
         counter.add("a")
@@ -68,7 +68,7 @@ class HistogramTests(SynchronousTestCase):
         )
     )
     def test_as_the_real_one(self, observed: list[tuple[str, float]]) -> None:
-        """Buckets, count and sum are those of prometheus-client, also on the bounds."""
+        """Buckets, count and sum are those of prometheus-client, also at the bounds."""
         registry = CollectorRegistry()
         theirs = TheirHistogram("h", "H.", ["kind"], buckets=SHORT, registry=registry)
         ours = Histogram(Declared("h", "histogram", "H.", ("kind",), SHORT))
@@ -78,14 +78,14 @@ class HistogramTests(SynchronousTestCase):
         self.assertEqual(samples([ours.family()]), samples(list(theirs.collect())))
 
     def test_without_labels_it_begins_empty(self) -> None:
-        """All its samples are there from the beginning."""
+        """All its samples are exported from the start."""
         histogram = Histogram(Declared("h", "histogram", "H.", bounds=(1.0,)))
         found = samples([histogram.family()])
         self.assertEqual(found[("h_count", ())], 0)
         self.assertEqual(found[("h_bucket", (("le", "+Inf"),))], 0)
 
     def test_time_that_went_backwards(self) -> None:
-        """A negative time counts as none, so that the sum never falls."""
+        """A negative time counts as 0, so that the sum never decreases."""
         histogram = Histogram(Declared("h", "histogram", "H.", bounds=(1.0,)))
         histogram.observe(-5.0)
         found = samples([histogram.family()])
@@ -97,7 +97,7 @@ class DeclarationTests(SynchronousTestCase):
     """The table of metrics."""
 
     def test_names(self) -> None:
-        """Names are as Prometheus wants them: counters end in _total, times in seconds."""
+        """Names follow Prometheus's conventions: counters end in _total, times in _seconds."""
         for name, declared in METRICS.items():
             self.assertEqual(name, declared.name)
             self.assertTrue(name.startswith("ganeti_"), name)
@@ -108,7 +108,7 @@ class DeclarationTests(SynchronousTestCase):
             self.assertTrue(declared.text.endswith("."), name)
 
     def test_no_job_ids(self) -> None:
-        """No label can hold a job's id: there would be no end of time series."""
+        """No label has a job's id, because the number of time series would be unbounded."""
         labels = {label for declared in METRICS.values() for label in declared.labels}
         self.assertEqual(
             labels,
@@ -129,7 +129,7 @@ class DeclarationTests(SynchronousTestCase):
         )
 
     def test_the_exporters_names(self) -> None:
-        """What ganeti/prometheus-ganeti-exporter has too has its name and its labels."""
+        """Metrics that ganeti/prometheus-ganeti-exporter has too keep its names and labels."""
         theirs = {
             "ganeti_cluster_node_count": ("cluster",),
             "ganeti_cluster_offline_nodes": ("cluster",),
@@ -142,7 +142,7 @@ class DeclarationTests(SynchronousTestCase):
             self.assertEqual((METRICS[name].kind, METRICS[name].labels), ("gauge", labels))
 
     def test_text_for_prometheus(self) -> None:
-        """Label values with quotes and line ends survive the text form."""
+        """Label values with quotes and newlines survive the text format."""
 
         class One:
             def collect(self) -> list[Metric]:

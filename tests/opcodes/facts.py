@@ -1,4 +1,4 @@
-"""Recorded facts about Ganeti 3.0.2's opcodes, and opcodes to try things with."""
+"""Recorded facts about Ganeti 3.0.2's opcodes, and opcodes for tests."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _MODES = {
 
 
 def minimal(op_id: str, **more: Any) -> dict[str, Any]:
-    """Returns an opcode with no more than it requires, and what else is given."""
+    """Returns an opcode with the parameters that it requires, and those given."""
     values: dict[str, Any] = {"OP_ID": op_id}
     for name in FACTS["opcodes"][op_id]["required"]:
         if name == "mode":

@@ -48,7 +48,7 @@ class DeclarationTests(SynchronousTestCase):
         )
 
     def test_required(self) -> None:
-        """What luxid refuses to do without is refused by name, and nothing else is."""
+        """Exactly the parameters that luxid requires are required, and named if missing."""
         for op_id, facts in FACTS["opcodes"].items():
             for name in facts["required"]:
                 values = minimal(op_id)
@@ -59,7 +59,7 @@ class DeclarationTests(SynchronousTestCase):
                 )
 
     def test_null(self) -> None:
-        """Null is a value where Ganeti has it, the default where that isn't null, else wrong."""
+        """Null is accepted where Ganeti accepts it, else means the default, else is refused."""
         for op_id, facts in FACTS["opcodes"].items():
             for parameter in [*facts["params"], *FACTS["common"]]:
                 name, place = parameter["name"], f"{op_id}.{parameter['name']}"
@@ -85,12 +85,12 @@ class DeclarationTests(SynchronousTestCase):
             self.assertEqual(OPCODES[op_id].SUMMARY, facts["summary"], op_id)
 
     def test_documented(self) -> None:
-        """Each opcode says in a sentence what it does."""
+        """Each opcode has a docstring."""
         for op_id, cls in OPCODES.items():
             self.assertRegex(cls.__doc__ or "", r"^[A-Z].*\.", op_id)
 
     def test_frozen(self) -> None:
-        """An opcode is a value: no parameter of it can be set."""
+        """An opcode is immutable: its parameters can't be set."""
         opcode = decode_opcode(minimal("OP_TEST_DELAY"))
         with self.assertRaises(AttributeError):
             opcode.priority = 5  # type: ignore[misc]

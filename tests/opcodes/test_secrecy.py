@@ -1,4 +1,4 @@
-"""Private and secret parameters: who knows of them, and where they don't appear."""
+"""Private and secret parameters: which they are, and where they must not appear."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HUSH = "hush-hush"
 
 
 def create(**more: Any) -> dict[str, Any]:
-    """An instance creation with something to hide."""
+    """Returns an instance creation with private and secret parameters."""
     return minimal(
         "OP_INSTANCE_CREATE",
         osparams={"open": "yes"},
@@ -37,7 +37,7 @@ def create(**more: Any) -> dict[str, Any]:
 
 class FieldTests(SynchronousTestCase):
     def test_which(self) -> None:
-        """The parameters that Ganeti calls private are private or secret here, no others."""
+        """Exactly the parameters that Ganeti calls private are private or secret here."""
         for op_id, facts in FACTS["opcodes"].items():
             declared = {p["name"] for p in facts["params"] if "Private" in p["type"]}
             cls = OPCODES[op_id]
@@ -46,7 +46,7 @@ class FieldTests(SynchronousTestCase):
             self.assertEqual(set(private_fields(cls)), declared - secret, op_id)
 
     def test_of_a_value(self) -> None:
-        """An opcode can be asked as well as its class."""
+        """The functions accept an opcode as well as its class."""
         opcode = decode_opcode(create())
         self.assertEqual(private_fields(opcode), ("osparams_private",))
         self.assertEqual(secret_fields(opcode), ("osparams_secret",))
@@ -54,7 +54,7 @@ class FieldTests(SynchronousTestCase):
 
 class RedactionTests(SynchronousTestCase):
     def test_answer(self) -> None:
-        """An answer shows which private and secret parameters there are, not their values."""
+        """An answer has the names of private and secret parameters, not their values."""
         shown = redact(create())
         self.assertNotIn(HUSH, repr(shown))
         self.assertEqual(shown["osparams_private"], {"p": REDACTED})
@@ -62,7 +62,7 @@ class RedactionTests(SynchronousTestCase):
         self.assertEqual(shown["osparams"], {"open": "yes"})
 
     def test_disk(self) -> None:
-        """The disk gets private values but no secret ones."""
+        """Private values are written to disk, secret ones are not."""
         kept = strip_secrets(create())
         self.assertEqual(kept["osparams_private"], {"p": HUSH})
         self.assertEqual(kept["osparams_secret"], {"s": REDACTED, "t": REDACTED})
@@ -74,7 +74,7 @@ class RedactionTests(SynchronousTestCase):
         self.assertIs(strip_secrets(values), values)
 
     def test_inside_of_opcodes(self) -> None:
-        """Opcodes inside of an opcode hide the same (luxid 3.0.2 forgets them)."""
+        """Nested opcodes are redacted too (luxid 3.0.2 doesn't)."""
         several = minimal("OP_INSTANCE_MULTI_ALLOC", instances=[create(), 5])
         dummy = minimal("OP_TEST_DUMMY", submit_jobs=[[minimal("OP_CLUSTER_QUERY"), create()]])
         for values in (several, dummy):
@@ -87,12 +87,12 @@ class RedactionTests(SynchronousTestCase):
         )
 
     def test_unknown_opcode(self) -> None:
-        """An opcode that isn't known hides every parameter that may be meant to be."""
+        """In an unknown opcode, every parameter is hidden that is sensitive in any opcode."""
         values = {"OP_ID": "OP_NEW", "osparams_secret": {"s": HUSH}, "osparams_private": HUSH}
         self.assertNotIn(HUSH, repr(redact(values)))
 
     def test_not_changed(self) -> None:
-        """What is given isn't changed, and is returned itself if there is nothing to hide."""
+        """The argument isn't modified, and is returned itself if there is nothing to hide."""
         values = create()
         redact(values)
         self.assertEqual(values, create())
@@ -115,7 +115,7 @@ class LeakTests(SynchronousTestCase):
         self.assertEqual(repr(decode_opcode(create())), "<OP_INSTANCE_CREATE>")
 
     def test_messages(self) -> None:
-        """A message about a secret parameter says of which kind the value is, not the value."""
+        """A message about a secret parameter has the type of the wrong value, not the value."""
         for values in (
             minimal("OP_INSTANCE_CREATE", osparams_secret=HUSH),
             minimal("OP_INSTANCE_CREATE", osparams_private=[HUSH]),

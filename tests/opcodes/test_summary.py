@@ -1,4 +1,4 @@
-"""The one line of an opcode, as lists of jobs by luxid 3.0.2 show it."""
+"""The summary of an opcode, as luxid 3.0.2 shows it in job lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .facts import minimal
 
 class SummaryTests(SynchronousTestCase):
     def test_recorded(self) -> None:
-        """Summaries are those that were recorded."""
+        """Summaries equal the recorded ones."""
         for op_id, parameters, wanted in (
             ("OP_CLUSTER_POST_INIT", {}, "CLUSTER_POST_INIT"),
             ("OP_TAGS_DEL", {}, "TAGS_DEL"),
@@ -28,7 +28,7 @@ class SummaryTests(SynchronousTestCase):
             self.assertEqual(summary(opcode), wanted)
 
     def test_numbers(self) -> None:
-        """Numbers have a point always, and an exponent if they are small or large."""
+        """Numbers always have a point, and an exponent if they are small or large."""
         for duration, wanted in (
             (0, "0.0"),
             (1, "1.0"),

@@ -1,4 +1,4 @@
-"""The door for opcodes: what mistakes are told, and what comes back out."""
+"""Decoding and encoding opcodes: messages about mistakes, and round trips."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ EXAMPLES = 2_000 if os.environ.get("GANETI_MASTERD_SOAK") else 300
 
 
 class MistakeTests(SynchronousTestCase):
-    """Each class of mistake has a message that says where it is and what was expected."""
+    """Each kind of mistake has a message that says where it is and what was expected."""
 
     def refused(self, raw: object, message: str) -> None:
         error = self.assertRaises(OpPrereqError, decode_opcode, raw, "opcode 1")
         self.assertEqual(error.args, (f"opcode 1: {message}", "wrong_input"))
 
     def test_not_an_object(self) -> None:
-        """An opcode is a JSON object."""
+        """An opcode must be a JSON object."""
         for raw in (None, 5, "OP_TEST_DELAY", [], [{"OP_ID": "OP_TEST_DELAY"}]):
             self.refused(raw, "expected an object with OP_ID and parameters")
 
     def test_no_name(self) -> None:
-        """An opcode has its name in OP_ID."""
+        """An opcode must have its name in OP_ID."""
         for raw in ({}, {"OP_ID": None}, {"OP_ID": 5}, {"OP_ID": ["OP_TEST_DELAY"]}):
             self.refused(raw, "expected an object with OP_ID, the opcode's name, in it")
 
     def test_unknown_opcode(self) -> None:
-        """An unknown name is told, with a known one that is like it."""
+        """The message has the unknown name, and a similar known one."""
         self.refused({"OP_ID": "OP_TAG_SET"}, "unknown opcode 'OP_TAG_SET' (is it OP_TAGS_SET?)")
         self.refused({"OP_ID": "OP_ON_NODE"}, "unknown opcode 'OP_ON_NODE'")
         self.refused({"OP_ID": "zz"}, "unknown opcode 'zz'")
         self.refused({"OP_ID": "z" * 100_000}, f"unknown opcode '{'z' * 60}...'")
 
     def test_unknown_parameter(self) -> None:
-        """An unknown parameter is told by its name."""
+        """The message names the unknown parameter."""
         self.refused(
             minimal("OP_TEST_DELAY", on_node=["x"]),
             "OP_TEST_DELAY: unknown parameter 'on_node' (is it on_nodes?)",
@@ -61,11 +61,11 @@ class MistakeTests(SynchronousTestCase):
         )
 
     def test_missing_parameter(self) -> None:
-        """All parameters that are missing are told at once."""
+        """The message names all missing parameters."""
         self.refused({"OP_ID": "OP_TAGS_SET"}, "OP_TAGS_SET: missing parameter kind, tags")
 
     def test_wrong_kind(self) -> None:
-        """A value of the wrong kind is shown, with what was expected."""
+        """The message shows a value of the wrong type, and what was expected."""
         self.refused(
             minimal("OP_TEST_DELAY", duration="1"),
             'OP_TEST_DELAY: parameter duration: expected a number, not "1"',
@@ -85,14 +85,14 @@ class MistakeTests(SynchronousTestCase):
         )
 
     def test_null(self) -> None:
-        """Null for a parameter without default is told as such."""
+        """Null is refused for a parameter without a default."""
         self.refused(
             minimal("OP_TEST_DELAY", duration=None),
             "OP_TEST_DELAY: parameter duration: expected a number, not null",
         )
 
     def test_out_of_range(self) -> None:
-        """A number that is too small or too large is told with the bounds."""
+        """The message about a number that is too small or too large has the bounds."""
         self.refused(
             minimal("OP_TEST_DELAY", repeat=-1),
             "OP_TEST_DELAY: parameter repeat: expected an integer of at least 0, not -1",
@@ -107,7 +107,7 @@ class MistakeTests(SynchronousTestCase):
         )
 
     def test_not_one_of(self) -> None:
-        """A value that isn't among those allowed is told with them."""
+        """The message about a value that isn't allowed lists the allowed ones."""
         self.refused(
             minimal("OP_INSTANCE_REBOOT", reboot_type="warm"),
             "OP_INSTANCE_REBOOT: parameter reboot_type: expected one of full, hard, soft,"
@@ -115,7 +115,7 @@ class MistakeTests(SynchronousTestCase):
         )
 
     def test_inside_a_list(self) -> None:
-        """The place in a list is told."""
+        """The message has the index in a list."""
         self.refused(
             minimal("OP_TEST_DELAY", on_nodes=["node1", ""]),
             'OP_TEST_DELAY: parameter on_nodes[1]: expected a string that isn\'t empty, not ""',
@@ -131,7 +131,7 @@ class MistakeTests(SynchronousTestCase):
         )
 
     def test_inside_an_object(self) -> None:
-        """The key in an object is told, of a wrong value and if it is wrong itself."""
+        """The message has the key in an object, for a wrong value and for a wrong key."""
         self.refused(
             minimal("OP_INSTANCE_CREATE", nics=[{}, {"ip": 5}]),
             "OP_INSTANCE_CREATE: parameter nics[1].ip: expected a string or null, not 5",
@@ -147,7 +147,7 @@ class MistakeTests(SynchronousTestCase):
         )
 
     def test_checked(self) -> None:
-        """A value that only a check can refuse is told in the same words."""
+        """A value that only a check can refuse has the same kind of message."""
         self.refused(
             minimal("OP_NETWORK_ADD", network="192.0.2.1/24"),
             "OP_NETWORK_ADD: parameter network: expected an IPv4 network such as 192.0.2.0/24,"
@@ -164,7 +164,7 @@ class MistakeTests(SynchronousTestCase):
         )
 
     def test_priority(self) -> None:
-        """Three priorities can be submitted; the others are for later."""
+        """Only three priorities can be submitted; others can be set later."""
         for priority in (-20, -11, -1, 1, 19):
             self.refused(
                 minimal("OP_TEST_DELAY", priority=priority),
@@ -172,7 +172,7 @@ class MistakeTests(SynchronousTestCase):
             )
 
     def test_dependencies(self) -> None:
-        """A dependency that is malformed is told with what it should be."""
+        """The message about a malformed dependency says what was expected."""
         for depends, words in (
             ([[5]], "depends[0]: expected [an integer, a list, each one of"),
             ([["x", []]], 'depends[0][0]: expected an integer, not "x"'),
@@ -188,7 +188,7 @@ class MistakeTests(SynchronousTestCase):
             self.assertIn(f"OP_TEST_DELAY: parameter {words}", error.args[0])
 
     def test_reason(self) -> None:
-        """A reason is a list of source, text and time."""
+        """A reason must be a list of source, text and time."""
         self.refused(
             minimal("OP_TEST_DELAY", reason=[["gnt:user", "why"]]),
             "OP_TEST_DELAY: parameter reason[0]: expected [a string, a string, an integer],"
@@ -196,7 +196,7 @@ class MistakeTests(SynchronousTestCase):
         )
 
     def test_long_values_are_cut(self) -> None:
-        """A message doesn't repeat a large value in full."""
+        """A message cuts off a large value."""
         error = self.assertRaises(
             OpPrereqError, decode_opcode, minimal("OP_TEST_DELAY", duration="x" * 100_000)
         )
@@ -210,18 +210,18 @@ class LenienceTests(SynchronousTestCase):
         self.assertEqual(decode_opcode(values), decode_opcode(minimal("OP_TEST_DELAY")))
 
     def test_null_does_not_hide_mistakes(self) -> None:
-        """The message is about the mistake, not about the null beside it."""
+        """A null that means a default doesn't hide a mistake in another parameter."""
         values = minimal("OP_TEST_DELAY", on_nodes=None, repeat="x")
         error = self.assertRaises(OpPrereqError, decode_opcode, values)
         self.assertIn("parameter repeat: expected", error.args[0])
 
     def test_whole_floats(self) -> None:
-        """A whole number may be written as a float, and is an integer then."""
+        """A whole number may be written as a float, and becomes an integer."""
         opcode = decode_opcode(minimal("OP_OOB_COMMAND", timeout=5.0))
         self.assertEqual(repr(encode_opcode(opcode)["timeout"]), "5")
 
     def test_numbers(self) -> None:
-        """A float parameter takes integers, a boolean one takes nothing else."""
+        """A float parameter accepts integers, a boolean one accepts only booleans."""
         opcode = decode_opcode(minimal("OP_TEST_DELAY", duration=1))
         self.assertEqual(encode_opcode(opcode)["duration"], 1.0)
         for number in (0, 1, 0.0):
@@ -230,7 +230,7 @@ class LenienceTests(SynchronousTestCase):
             )
 
     def test_dependencies(self) -> None:
-        """Ids of jobs are integers, also if they came as texts; relative ones are negative."""
+        """Job ids become integers, even if they were strings; relative ones are negative."""
         opcode = decode_opcode(
             minimal("OP_TEST_DELAY", depends=[["5", ["success"]], [-1, []], [7, ["error"]]])
         )
@@ -247,7 +247,7 @@ class LenienceTests(SynchronousTestCase):
         )
 
     def test_input_is_left_alone(self) -> None:
-        """Decoding doesn't change what it was given."""
+        """Decoding doesn't modify its argument."""
         values = minimal("OP_TEST_DELAY", depends=[["5", []]], on_nodes=None, repeat=1.0)
         before = msgspec.json.encode(values)
         decode_opcode(values)
@@ -256,7 +256,7 @@ class LenienceTests(SynchronousTestCase):
 
 class RoundTripTests(SynchronousTestCase):
     def test_submitted(self) -> None:
-        """What real clients submit comes out as it went in, with defaults filled in."""
+        """What real clients submit is the same when encoded, with defaults filled in."""
         self.assertGreater(len(SUBMITTED), 40)
         for op_id, opcodes in SUBMITTED.items():
             for values in opcodes:
@@ -265,7 +265,7 @@ class RoundTripTests(SynchronousTestCase):
                 self.assertEqual(decode_opcode(encoded), decode_opcode(values), op_id)
 
     def test_job_file(self) -> None:
-        """An input has exactly the parameters, in the order, of a job file of Ganeti 3.0.2."""
+        """An encoded opcode has the parameters of a job file of Ganeti 3.0.2, in the same order."""
         values = {
             "duration": 0.01,
             "on_master": True,
@@ -285,7 +285,7 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual(list(encode_opcode(load_opcode(values)).items()), list(values.items()))
 
     def test_queued_job_file(self) -> None:
-        """What luxid leaves out of a queued job's file is null."""
+        """Parameters that luxid leaves out of a queued job's file are None."""
         values = {
             "priority": 0,
             "depends": None,
@@ -309,7 +309,7 @@ class RoundTripTests(SynchronousTestCase):
             )
 
     def test_encoded_is_new(self) -> None:
-        """Changing what was encoded doesn't change the opcode."""
+        """Changing the encoded form doesn't change the opcode."""
         opcode = decode_opcode(minimal("OP_INSTANCE_CREATE", hvparams={"a": [1]}))
         encode_opcode(opcode)["hvparams"]["a"].append(2)
         self.assertEqual(encode_opcode(opcode)["hvparams"], {"a": [1]})
@@ -353,13 +353,13 @@ class ResultTests(SynchronousTestCase):
     }
 
     def test_good(self) -> None:
-        """Results as declared pass, be they lists or tuples."""
+        """Results of the declared type pass, whether lists or tuples."""
         for op_id, results in self.GOOD.items():
             for result in results:
                 check_result(decode_opcode(minimal(op_id)), result)
 
     def test_bad(self) -> None:
-        """A result that isn't as declared is a fault of the opcode, told by its name."""
+        """A result of another type is an error that names the opcode."""
         for op_id, results in self.BAD.items():
             for result in results:
                 error = self.assertRaises(
@@ -368,7 +368,7 @@ class ResultTests(SynchronousTestCase):
                 self.assertIn(f"{op_id}: the result is not as declared", error.args[0])
 
     def test_no_form_in_json(self) -> None:
-        """What can't be written into the job's file is a fault of the opcode, too."""
+        """A result that can't be encoded as JSON is an error, too."""
         for op_id, result in (("OP_CLUSTER_QUERY", {"a": 1j}), ("OP_NODE_QUERYVOLS", [object()])):
             error = self.assertRaises(
                 OpResultError, check_result, decode_opcode(minimal(op_id)), result
@@ -408,7 +408,7 @@ JSON = st.recursive(
 
 @st.composite
 def nearly_right(draw: st.DrawFn) -> dict[str, Any]:
-    """An opcode that is right but for some of its parameters."""
+    """An opcode that is valid except for some of its parameters."""
     op_id = draw(st.sampled_from(sorted(OPCODES)))
     facts = FACTS["opcodes"][op_id]
     names = [parameter["name"] for parameter in [*facts["params"], *FACTS["common"]]]
@@ -431,13 +431,13 @@ class AnyInputTests(SynchronousTestCase):
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(JSON)
     def test_any_json(self, raw: Any) -> None:
-        """Whatever JSON comes in, it is refused in words or understood in full."""
+        """Any JSON value is either refused with OpPrereqError or decoded completely."""
         self.refused_or_round_trips(raw)
 
     @settings(max_examples=EXAMPLES * 5, deadline=None)
     @given(nearly_right())
     def test_any_parameter(self, raw: dict[str, Any]) -> None:
-        """A wrong value is refused in words that name one of the parameters given."""
+        """The message about a wrong value names one of the parameters given."""
         self.refused_or_round_trips(raw)
         try:
             decode_opcode(raw)

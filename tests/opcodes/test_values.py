@@ -1,4 +1,4 @@
-"""Values that parameters take: the same as luxid 3.0.2 takes, but for what is listed."""
+"""Values of parameters: the same are accepted as by luxid 3.0.2, except those listed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def accepted(values: dict[str, Any]) -> bool:
 
 class RecordedValueTests(SynchronousTestCase):
     def test_every_type_is_there(self) -> None:
-        """There are recorded values for each type that a parameter has."""
+        """There are recorded values for each type of parameter."""
         types = {
             parameter["type"]
             for facts in FACTS["opcodes"].values()
@@ -49,12 +49,12 @@ class RecordedValueTests(SynchronousTestCase):
                     )
 
     def test_only_luxid(self) -> None:
-        """What only luxid accepts: odd readings of its own, and what its jobs then refuse."""
+        """Values that only luxid accepts: misread ones, and ones that the job then refuses."""
         for entry in VALUES:
             for value in entry["only luxid accepts"]:
                 kind = entry["type"]
                 odd = (
-                    # a text as a list of its characters, a fraction rounded
+                    # a string as a list of its characters, a fraction rounded
                     ("String" in kind and value in ([], ["x"], [["x"]]))
                     or value in (1.5, -2.5)
                     or "1.5" in repr(value)
@@ -68,7 +68,7 @@ class RecordedValueTests(SynchronousTestCase):
                 self.assertTrue(odd, f"{kind}: {value!r}")
 
     def test_only_ours(self) -> None:
-        """What only we accept: as declared by Ganeti, where luxid can't or won't read it."""
+        """Values that only this daemon accepts, because they have Ganeti's declared type."""
         found = [
             (entry["parameter"], value) for entry in VALUES for value in entry["only we accept"]
         ]
@@ -88,7 +88,7 @@ class RecordedValueTests(SynchronousTestCase):
 
 class WholeNumberTests(SynchronousTestCase):
     def test_inside(self) -> None:
-        """A whole number may be a float, also inside of lists; a fraction is refused."""
+        """A whole number may be a float, also inside lists; a fraction is refused."""
         for op_id, name, good, bad in (
             ("OP_TEST_DELAY", "reason", [["a", "b", 1e18]], [["a", "b", 1.5]]),
             ("OP_TEST_DELAY", "depends", [[1.0, ["success"]]], [[1.5, ["success"]]]),
@@ -102,7 +102,7 @@ class WholeNumberTests(SynchronousTestCase):
             self.assertFalse(accepted(minimal(op_id, **{name: bad})), bad)
 
     def test_no_other_number(self) -> None:
-        """A number that may have a fraction stays a float; texts and booleans are no numbers."""
+        """A number that may have a fraction stays a float; strings and booleans are refused."""
         opcode = decode_opcode(minimal("OP_TEST_DELAY", duration=2.0, reason=[["a", "b", 3.0]]))
         self.assertIsInstance(getattr(opcode, "duration", None), float)
         for bad in ("1", True, float("inf"), float("nan")):
@@ -111,7 +111,7 @@ class WholeNumberTests(SynchronousTestCase):
 
 class AddressTests(SynchronousTestCase):
     def test_networks_need_a_prefix_and_no_host_bits(self) -> None:
-        """A network is written as such, for either family."""
+        """A network needs a prefix and no host bits, for either address family."""
         for good in ("192.0.2.0/24", "192.0.2.0/255.255.255.0", "0.0.0.0/0"):
             self.assertTrue(accepted(minimal("OP_NETWORK_ADD", network=good)), good)
         for bad in ("192.0.2.1/24", "192.0.2.0", "192.0.2.0/33", "2001:db8::/64", "", "/24"):
@@ -122,7 +122,7 @@ class AddressTests(SynchronousTestCase):
             self.assertFalse(accepted(minimal("OP_NETWORK_ADD", network6=bad)), bad)
 
     def test_addresses_in_lists(self) -> None:
-        """Each address of a list is looked at, and an empty list has none."""
+        """Each address of a list is checked; an empty list is accepted."""
         for good in ([], ["192.0.2.1", "192.0.2.2"], None):
             self.assertTrue(accepted(minimal("OP_NETWORK_ADD", add_reserved_ips=good)))
         self.assertFalse(
@@ -132,7 +132,7 @@ class AddressTests(SynchronousTestCase):
 
 class ChangeTests(SynchronousTestCase):
     def test_forms_are_not_mixed(self) -> None:
-        """Changes to NICs and disks come in one of two forms, not in both at once."""
+        """Changes to NICs and disks have one of two forms, which can't be mixed."""
         new: list[Any] = ["add", -1, {}]
         old: list[Any] = ["add", {}]
         wrong: list[list[Any]] = [
@@ -150,7 +150,7 @@ class ChangeTests(SynchronousTestCase):
                 self.assertFalse(accepted(minimal("OP_INSTANCE_SET_PARAMS", **{name: bad})), bad)
 
     def test_parameters_of_nics_and_disks(self) -> None:
-        """NICs have known parameters, disks any, and neither has objects as values."""
+        """NICs have known parameters, disks any; neither can have objects as values."""
         for name, good, bad in (
             ("nics", {"ip": None, "link": "br0"}, {"size": "1"}),
             ("disks", {"size": 1, "provider": "p"}, {"size": None}),

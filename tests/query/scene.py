@@ -1,4 +1,4 @@
-"""What the tests of queries are played on: a rich configuration and nodes that answer."""
+"""What the tests of queries work on: a rich configuration and nodes that answer."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ DATA = Path(__file__).parent.parent / "data"
 
 
 def recorded() -> dict[str, Any]:
-    """What luxid answered, and what the nodes told it."""
+    """Returns luxid's recorded answers, and the nodes' answers to luxid."""
     content: dict[str, Any] = json.loads((DATA / "query_answers.json").read_bytes())
     return content
 
 
 def rich_snapshot() -> Snapshot:
-    """The configuration that the answers were recorded on."""
+    """Returns the configuration with which the answers were recorded."""
     return parse((DATA / "query_config.data").read_bytes())
 
 
 def big_snapshot(nodes: int, instances: int) -> Snapshot:
-    """A configuration with so many nodes and instances."""
+    """Returns a configuration with so many nodes and instances."""
     base = rich_snapshot()
     node = base.master
     instance = next(one for one in base.instances.values() if one.name == "instance31")
@@ -59,7 +59,7 @@ def big_snapshot(nodes: int, instances: int) -> Snapshot:
 
 
 def recorded_nodes(nodes: Mapping[str, Mapping[str, Any]]) -> ScriptedNodes:
-    """Nodes that answer as those that luxid asked."""
+    """Returns nodes that answer like those that luxid asked."""
 
     def answer(procedure: str) -> Callable[[Target, list[Any]], Any]:
         def of(target: Target, arguments: list[Any]) -> Any:
@@ -99,7 +99,7 @@ class Jobs:
     def __init__(self, live: Iterable[Job] = (), archived: Iterable[Job] = ()) -> None:
         self.jobs = {job.id: job for job in live}
         self.archive = {job.id: job for job in archived}
-        #: How many archived jobs were asked for at a time.
+        #: How many archived jobs each call asked for.
         self.pages: list[int] = []
 
     def live(self) -> Mapping[int, Job]:
@@ -115,14 +115,14 @@ class Jobs:
 
 
 class State:
-    """The cluster's state beside the configuration."""
+    """The cluster's state that isn't in the configuration."""
 
     drained = False
     watcher_pause: int | None = None
 
 
 class Scene:
-    """An engine and all that it works on."""
+    """An engine and everything that it works on."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Scene:
         )
 
     def result(self, case: Any, value: Any) -> Any:
-        """The value, also of a Deferred once the reactor had its turns, as a client reads it."""
+        """Returns a value, or a Deferred's result after some turns of the reactor, as JSON."""
         if isinstance(value, Deferred):
             while self.clock.getDelayedCalls():
                 self.clock.advance(0)
@@ -158,7 +158,7 @@ class Scene:
         return json.loads(msgspec.json.encode(value))
 
     def query(self, case: Any, resource: str, fields: list[str], filter_: Any = None) -> Any:
-        """The rows of a query, checked to be the same as values and as JSON."""
+        """Returns the rows of a query, after checking that values and JSON are the same."""
         values = self.result(case, self.engine.query(resource, fields, filter_))
         encoded = self.result(case, self.engine.answer(resource, fields, filter_))
         case.assertEqual(values, encoded)
@@ -166,5 +166,5 @@ class Scene:
 
 
 def recorded_job() -> Job:
-    """The one job that was in luxid's queue."""
+    """Returns the job that was in luxid's queue."""
     return decode_job(json.dumps(recorded()["job"]).encode())

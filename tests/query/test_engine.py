@@ -1,4 +1,4 @@
-"""The engine: what is asked of the nodes, how long answers are made, names."""
+"""The engine: which nodes are asked, long answers, and names."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.query.test_slices import Turns
 
 
 class AskingTests(SynchronousTestCase):
-    """What is asked of the nodes."""
+    """Which nodes are asked, and for what."""
 
     def setUp(self) -> None:
         self.scene = Scene()
         self.nodes: ScriptedNodes = self.scene.nodes
 
     def asked(self, resource: str, fields: list[str], filter_: Any = None) -> list[Any]:
-        """Who was called for a query: (node, procedure) in order."""
+        """Returns the calls made for a query: (node, procedure) in order."""
         self.nodes.asked.clear()
         self.scene.result(self, self.scene.engine.query(resource, fields, filter_))
         return self.nodes.procedures()
@@ -37,13 +37,13 @@ class AskingTests(SynchronousTestCase):
             fields = [f.name for f in RESOURCES[resource].fields.values() if f.needs is None]
             fields = [name for name in fields if name != "archived"]
             answer = self.scene.engine.query(resource, fields)
-            if resource != "instance":  # so many fields are work for several turns
+            if resource != "instance":  # has so many fields that it takes several turns
                 self.assertNotIsInstance(answer, Deferred)
             self.scene.result(self, answer)
         self.assertEqual(self.nodes.asked, [])
 
     def test_only_what_is_needed(self) -> None:
-        """Only the calls that the fields need are made, to online nodes."""
+        """Only the calls that the fields need are made, and only to online nodes."""
         calls = self.asked("node", ["name", "mfree"])
         self.assertEqual({procedure for _, procedure in calls}, {"node_info"})
         self.assertEqual(len(calls), 6)
@@ -62,7 +62,7 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual([spec[0] for spec in call.arguments[1]], ["kvm"])
 
     def test_only_who_matters(self) -> None:
-        """The configuration's part of a filter spares the other nodes."""
+        """Nodes that a filter excludes by the configuration alone aren't asked."""
         calls = self.asked(
             "instance", ["name"], ["&", ["=", "pnode", "node1"], ["=", "status", "running"]]
         )
@@ -75,7 +75,7 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual(self.asked("instance", ["status"], ["=", "name", "web2"]), [])
 
     def test_either_by_configuration_or_live(self) -> None:
-        """An "or" of configuration and live data is judged once the nodes have answered."""
+        """An "or" of configuration and live data is evaluated once the nodes have answered."""
         scene = Scene(nodes=recorded_nodes(recorded()["nodes"]))
         either = ["|", ["=", "pnode", "node1"], ["=", "status", "running"]]
         expected = ["instance5", "instance8", "instance31", "instance32", "web3.example.com"]
@@ -88,7 +88,7 @@ class AskingTests(SynchronousTestCase):
         )
 
     def test_late_answers_are_not_kept(self) -> None:
-        """An answer that is made while the configuration changes isn't given after the change."""
+        """An answer computed while the configuration changes isn't cached."""
         scene = self.scene
         slices = scene.engine.slices
         run, making = slices.run, Deferred()
@@ -105,13 +105,13 @@ class AskingTests(SynchronousTestCase):
         self.assertIn([[0, "renamed"]], names)
 
     def test_hypervisors(self) -> None:
-        """Nodes are asked for the hypervisors of the instances in question."""
+        """Nodes are asked about the hypervisors of the instances in question."""
         self.asked("instance", ["status"], ["=", "name", "web3"])
         names, params = self.nodes.asked[0].arguments
         self.assertEqual((names, list(params)), (["kvm"], ["kvm"]))
 
     def test_at_once(self) -> None:
-        """All nodes and all kinds of data are asked before any answer is there."""
+        """All nodes are asked for all kinds of data in parallel."""
         self.nodes.held = True
         answer = self.scene.engine.query("instance", ["status", "console"], ["=~", "name", "^web"])
         calls = {procedure for _, procedure in self.nodes.procedures()}
@@ -122,7 +122,7 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual(len(self.successResultOf(answer)["data"]), 4)
 
     def test_one_snapshot(self) -> None:
-        """An answer is made from the configuration as it was when the query came."""
+        """An answer is made from the configuration at the time of the query."""
         self.nodes.held = True
         answer = self.scene.engine.query("node", ["name", "mfree"], None)
         self.scene.snapshot = big_snapshot(1, 0)
@@ -132,7 +132,7 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual(len(rows), 7)
 
     def test_nonsense(self) -> None:
-        """A node that makes no sense is one that gave no data."""
+        """A node with a malformed answer is shown as one without data."""
         payloads: tuple[Any, ...] = (
             None,
             5,
@@ -150,7 +150,7 @@ class AskingTests(SynchronousTestCase):
                 self.assertEqual(rows, [[[0, "ERROR_nodedown"]]])
 
     def test_no_storage_said(self) -> None:
-        """What a node leaves out is no data; the rest shows."""
+        """What a node leaves out is shown as missing; the rest is shown."""
         self.nodes.answers = {"node_info": ["boot", None, None]}
         fields = ["bootid", "mfree", "dfree", "sptotal"]
         (row,) = self.scene.query(self, "node", fields, ["=", "name", "node1"])
@@ -165,7 +165,7 @@ class LongTests(SynchronousTestCase):
         self.scene = Scene(big_snapshot(3, 4000), clock=self.reactor)
 
     def test_others_go_first(self) -> None:
-        """While a long answer is made, short ones are given at once."""
+        """While a long answer is being made, short ones are returned at once."""
         answer = self.scene.engine.answer("instance", ["name", "admin_state"])
         assert isinstance(answer, Deferred)
         for _ in range(3):
@@ -179,7 +179,7 @@ class LongTests(SynchronousTestCase):
         self.assertEqual(rows[3999], [[0, "inst3999.example.com"], [0, "up"]])
 
     def test_filtered(self) -> None:
-        """A filter over many rows is judged in turns as well."""
+        """A filter over many rows is evaluated in slices as well."""
         answer = self.scene.engine.query("instance", ["name"], ["=~", "name", "99"])
         assert isinstance(answer, Deferred)
         self.assertNoResult(answer)
@@ -188,14 +188,14 @@ class LongTests(SynchronousTestCase):
         self.assertEqual(len(self.successResultOf(answer)["data"]), 76)
 
     def test_stop(self) -> None:
-        """What is left at the daemon's end fails."""
+        """Answers that are unfinished when the daemon stops fail."""
         answer = self.scene.engine.instances([], ["name", "pnode"])
         assert isinstance(answer, Deferred)
         self.scene.engine.close()
         self.failureResultOf(answer, DaemonStopping)
 
     def test_memory(self) -> None:
-        """Many live answers leave nothing behind."""
+        """Many live answers don't leak memory."""
         scene = Scene(big_snapshot(10, 200), ScriptedNodes({"all_instances_info": {}}))
 
         def ask(times: int) -> int:
@@ -213,7 +213,7 @@ class NamedTests(SynchronousTestCase):
     """Rows that are asked for by name."""
 
     def test_unknown(self) -> None:
-        """A name that doesn't exist is an error, in the words of the real thing."""
+        """A name that doesn't exist is an error, in luxid's words."""
         scene = Scene()
         for resource, key, words in (
             ("node", "name", "Node name x not found"),
@@ -228,7 +228,7 @@ class NamedTests(SynchronousTestCase):
             self.assertEqual(error.args, (words, "unknown_entity"))
 
     def test_classic_leaves_out(self) -> None:
-        """Classic queries leave unknown names out, and answer each object once."""
+        """Classic queries leave out unknown names, and return each object once."""
         scene = Scene()
         rows = scene.engine.nodes(["node4", "nosuch", "node1", "node1"], ["name", "mtotal"])
         self.assertEqual(scene.result(self, rows), [["node1", None], ["node4.example.com", None]])

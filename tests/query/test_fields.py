@@ -1,4 +1,4 @@
-"""Every field that the real thing has is declared, and no other."""
+"""Exactly luxid's fields are declared."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(sum(map(len, ours.values())), 441)
 
     def test_each_is_explained(self) -> None:
-        """Every field says in a sentence what it is, and how it is computed."""
+        """Every field has a description and a function that computes it."""
         for resource in RESOURCES.values():
             for name, field in resource.fields.items():
                 with self.subTest([resource.name, name]):
@@ -45,7 +45,7 @@ class FieldTests(SynchronousTestCase):
                     self.assertNotEqual(field.of is None, field.given is None)
 
     def test_descriptions(self) -> None:
-        """QueryFields describes what is asked in that order, all fields if nothing is."""
+        """QueryFields describes the named fields in order, or all fields if none are named."""
         everything = describe("node", None)
         self.assertEqual([field["name"] for field in everything], sorted(self.facts["node"]))
         self.assertEqual(everything, describe("node", []))
@@ -62,7 +62,7 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(error.args[1], "wrong_input")
 
     def test_sources(self) -> None:
-        """Sections, and they alone, have objects with names, that errors can name."""
+        """Exactly the sections of the configuration have objects that errors can name."""
         self.assertEqual({resource.source for resource in RESOURCES.values()}, set(Source))
         self.assertEqual(set(TAGGED), set(get_args(TagKind)))
         snapshot = rich_snapshot()
@@ -77,19 +77,19 @@ class FieldTests(SynchronousTestCase):
             self.assertEqual(error.args[0], f"{resource.title} name nosuch not found")
 
     def test_configured(self) -> None:
-        """Rows that depend on more than the configuration are never kept for the next query."""
+        """Rows that depend on more than the configuration are never cached."""
         configured = {name for name, resource in RESOURCES.items() if resource.configured}
         self.assertEqual(configured, {"node", "instance", "group", "network", "filter"})
 
     def test_declared_twice(self) -> None:
-        """A name can't be declared twice in a table, nor without a value."""
+        """A name can't be declared twice in a table, nor a field without a function."""
         field = text("name", "Name", of=str, doc="A name.")
         self.assertRaises(ProgrammerError, fields, field, field)
         empty = Field("name", "Name", "text", "A name.")
         self.assertRaises(ProgrammerError, empty.bound, View(rich_snapshot()))
 
     def test_very_many_fields(self) -> None:
-        """A long list of fields is answered, though not remembered."""
+        """A long list of fields is answered, but not cached."""
         selection = select("node", ["name"] * 1000)
         self.assertEqual(len(selection.names), 1000)
         self.assertIsNot(selection, select("node", ["name"] * 1000))

@@ -1,4 +1,4 @@
-"""Filters: what they say of rows, and what is refused."""
+"""Filters: which rows pass, and what is refused."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ TABLE = fields(
 
 
 def passes(document: Any, row: Row) -> bool:
-    """Whether a row passes a filter, as the compiled predicate says."""
+    """Whether a row passes a compiled filter."""
     return compile_filter(document, TABLE).predicate(View(SNAPSHOT))(row)
 
 
 SNAPSHOT = rich_snapshot()
 
-# A naive interpreter, to hold the compiled filters against.
+# A naive interpreter, with which compiled filters are compared.
 
 
 def interpret(document: list[Any], row: Row) -> bool:
-    """Says the same by reading the filter anew for each row."""
+    """Whether a row passes, computed by interpreting the filter for each row."""
     operator, *args = document
     if operator == "&":
         return not [part for part in args if not interpret(part, row)]
@@ -131,7 +131,7 @@ JSON = st.recursive(
 
 
 class PropertyTests(SynchronousTestCase):
-    """What holds for every filter."""
+    """Properties of every filter."""
 
     @given(FILTERS, st.lists(ROWS, max_size=6))
     @settings(deadline=None, max_examples=EXAMPLES)
@@ -144,13 +144,13 @@ class PropertyTests(SynchronousTestCase):
     @given(FILTERS, ROWS)
     @settings(deadline=None, max_examples=EXAMPLES)
     def test_negation_parts(self, document: list[Any], row: Row) -> None:
-        """Every row passes either a filter or its negation."""
+        """Every row passes a filter or its negation, not both."""
         self.assertNotEqual(passes(document, row), passes(["!", document], row))
 
     @given(FILTERS, FILTERS, st.lists(ROWS, max_size=6))
     @settings(deadline=None, max_examples=EXAMPLES)
     def test_joins_are_sets(self, one: list[Any], other: list[Any], rows: list[Row]) -> None:
-        """And is the intersection of what two filters pass, or the union."""
+        """An "and" passes the intersection of what two filters pass, an "or" the union."""
 
         def passed(document: list[Any]) -> set[int]:
             return {place for place, row in enumerate(rows) if passes(document, row)}
@@ -161,7 +161,7 @@ class PropertyTests(SynchronousTestCase):
     @given(FILTERS, ROWS)
     @settings(deadline=None, max_examples=EXAMPLES)
     def test_parted(self, document: list[Any], row: Row) -> None:
-        """What needs live data and what doesn't say together what the filter says."""
+        """The parts with and without live data are together equivalent to the filter."""
         compiled = compile_filter(document, TABLE)
         here, there = compiled.parted()
         view = View(SNAPSHOT)
@@ -171,7 +171,7 @@ class PropertyTests(SynchronousTestCase):
             self.assertNotIn("live", [field.name for field in here.fields()])
 
     def test_alternatives_stay_together(self) -> None:
-        """Neither side of an "or" is judged alone: all of it waits for live data, or none does."""
+        """An "or" is never split: all of it waits for live data, or none does."""
         here, there = compile_filter(["|", ["=", "name", "a"], ["?", "live"]], TABLE).parted()
         self.assertIsNone(here)
         assert there is not None
@@ -186,7 +186,7 @@ class PropertyTests(SynchronousTestCase):
     @given(JSON)
     @settings(deadline=None, max_examples=EXAMPLES)
     def test_anything(self, document: Any) -> None:
-        """Whatever comes for a filter is a filter or refused in Ganeti's terms."""
+        """Any JSON value is a filter, or refused with one of Ganeti's errors."""
         try:
             compile_filter(document, TABLE)
         except (OpPrereqError, ParameterError, GenericError) as error:
@@ -197,26 +197,26 @@ class FilterTests(SynchronousTestCase):
     """Filters one by one."""
 
     def refused(self, document: Any) -> str:
-        """The text that refuses a malformed filter."""
+        """Returns the error message for a malformed filter."""
         error = self.assertRaises(OpPrereqError, compile_filter, document, TABLE)
         self.assertEqual(error.args[1], "wrong_input")
         text: str = error.args[0]
         return text
 
     def test_empty_joins(self) -> None:
-        """No condition at all lets everything pass, no alternative nothing."""
+        """An empty "and" passes everything, an empty "or" nothing."""
         self.assertTrue(passes(["&"], {}))
         self.assertFalse(passes(["|"], {}))
 
     def test_missing_data(self) -> None:
-        """What isn't there can't be judged and passes; a null that is the data doesn't."""
+        """Missing data passes any test; a normal None doesn't."""
         for value in (None, NO_DATA):
             self.assertTrue(passes(["=", "size", 1], {"size": value}))
             self.assertFalse(passes(["!", ["=", "size", 1]], {"size": value}))
         self.assertFalse(passes(["=", "size", 1], {"size": NULL}))
 
     def test_malformed_says_where(self) -> None:
-        """A malformed filter is refused with the place of the fault."""
+        """The error about a malformed filter has the place of the fault."""
         self.assertIn("filter: expected a list", self.refused([]))
         self.assertIn("filter[0]", self.refused([["="]]))
         self.assertIn("filter[2][1]", self.refused(["&", ["?", "good"], ["!", {}]]))
@@ -233,7 +233,7 @@ class FilterTests(SynchronousTestCase):
         self.assertLess(len(self.refused(["x" * 10000])), 200)
 
     def test_depth(self) -> None:
-        """A filter may be so deep and no deeper."""
+        """A filter may be nested up to the limit and no deeper."""
         document: list[Any] = ["?", "good"]
         for _ in range(MAX_DEPTH - 1):
             document = ["!", document]
@@ -242,17 +242,17 @@ class FilterTests(SynchronousTestCase):
         for _ in range(100000):
             document = ["&", document]
         self.assertIn("deeper", self.refused(document))
-        # Taken apart by hand: dropping it whole would nest as deep.
+        # Taken apart by hand, because freeing it as a whole would recurse as deep.
         while isinstance(document[-1], list):
             document = document.pop()
 
     def test_unknown_field(self) -> None:
-        """A field that isn't there is named in the error."""
+        """The error names a field that doesn't exist."""
         error = self.assertRaises(ParameterError, compile_filter, ["=", "nosuch", 1], TABLE)
         self.assertEqual(error.args, ("Can't find field named 'nosuch'",))
 
     def test_wrong_types(self) -> None:
-        """A value that an operator can't be used on is shown in the error."""
+        """The error shows a value on which an operator can't be used."""
         for document, row, words in (
             (["=", "size", "1"], {"size": 3}, "compare 3 with 'QuotedString \"1\"'"),
             (["<", "label", -4], {"label": "x"}, "compare \"x\" with 'NumericValue (-4)'"),
@@ -274,14 +274,14 @@ class FilterTests(SynchronousTestCase):
         self.assertTrue(passes(["=[]", "tags", "x"], {"tags": [None, "x"]}))
 
     def test_job_ids(self) -> None:
-        """Job ids are numbers, or their decimal texts."""
+        """Job ids are numbers, or strings of decimal digits."""
         self.assertTrue(passes(["=", "id", "7"], {"id": 7}))
         self.assertTrue(passes(["<", "id", "10"], {"id": 7}))
         for given_id in ("x", "", "-1", "1.0", "\u0661", "9" * 30):
             self.assertRaises(GenericError, compile_filter, ["=", "id", given_id], TABLE)
 
     def test_names(self) -> None:
-        """An or of equals on the name field alone asks for rows by name."""
+        """An "or of equals" on the name field alone asks for rows by name."""
 
         def names(document: Any) -> Any:
             return compile_filter(document, TABLE).names(TABLE["name"])

@@ -1,4 +1,4 @@
-"""What instances show beyond what luxid was recorded to say."""
+"""Fields of instances that aren't in luxid's recordings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StatusTests(SynchronousTestCase):
     def status(
         self, state: int | None, source: str = "admin", enabled: bool = True, **change: Any
     ) -> str:
-        """The status of an instance in a hypervisor's state, null for unknown to it."""
+        """Returns the status of an instance in a hypervisor's state; None: it isn't known there."""
         snapshot = rich_snapshot()
         instance = snapshot.instance("instance5")
         snapshot = snapshot.with_object(
@@ -33,7 +33,7 @@ class StatusTests(SynchronousTestCase):
         return status
 
     def test_all(self) -> None:
-        """As luxid 3.0.2 says for each state, wish, and right of the user to stop it."""
+        """As in luxid 3.0.2, for each actual and wanted state, with user shutdown or without."""
         kvm = {"hypervisor": "kvm"}
         allowed = {**kvm, "hvparams": {"user_shutdown": True}}
         for expected, state, source, enabled, change in (
@@ -57,7 +57,7 @@ class StatusTests(SynchronousTestCase):
                 self.assertEqual(self.status(state, source, enabled, **change), expected)
 
     def test_disk_usage(self) -> None:
-        """Disks count by what they take of the cluster's storage (luxid 3.0.2)."""
+        """Disk usage is what disks take of the cluster's storage (luxid 3.0.2)."""
         snapshot = rich_snapshot()
         instance = snapshot.instance("instance4")
         (disk,) = snapshot.disks_of(instance)

@@ -30,12 +30,12 @@ class JobTests(SynchronousTestCase):
         self.scene = Scene(jobs=Jobs(self.live, [replace(done, id=8), replace(done, id=9)]))
 
     def ids(self, filter_: Any, fields: Any = ("id",)) -> list[int]:
-        """The ids of the rows that a filter lets pass."""
+        """Returns the ids of the rows that pass a filter."""
         rows = self.scene.query(self, "job", list(fields), filter_)
         return [row[0][1] for row in rows]
 
     def test_which(self) -> None:
-        """Jobs of the archive show if the fields or the filter ask for it, or by id."""
+        """Archived jobs are included if the fields, the filter or ids ask for them."""
         self.assertEqual(self.ids(None), [1, 2, 3, 4, 5])
         self.assertEqual(self.ids(None, ("id", "archived")), [1, 2, 3, 4, 5, 8, 9])
         self.assertEqual(self.ids(["?", "archived"]), [8, 9])
@@ -50,17 +50,17 @@ class JobTests(SynchronousTestCase):
         )
 
     def test_filters(self) -> None:
-        """Jobs are found by id, status and times."""
+        """Jobs can be filtered by id, status and times."""
         self.assertEqual(self.ids(["&", [">", "id", 1], ["<", "id", 4]]), [2, 3])
         self.assertEqual(self.ids(["=", "status", "running"]), [2])
         self.assertEqual(self.ids([">=", "received_ts", 1004]), [4, 5])
         self.assertEqual(self.ids(["=[]", "opstatus", "running"]), [2])
         self.assertEqual(self.ids(["=[]", "summary", "TEST_DELAY(4.0)"]), [4])
-        # What hasn't begun can't be judged by when it began.
+        # A job that hasn't begun passes tests of its start.
         self.assertEqual(self.ids(["=", "start_ts", 1]), [1, 3, 4, 5])
 
     def test_query_jobs(self) -> None:
-        """QueryJobs gives bare values in the order asked, each job once."""
+        """QueryJobs returns bare values in the order asked, each job once."""
         engine = self.scene.engine
 
         def rows(*args: Any, **rest: Any) -> Any:
@@ -80,7 +80,7 @@ class JobTests(SynchronousTestCase):
         self.assertEqual(error.args, ("Unknown output fields selected: x, y", "wrong_input"))
 
     def test_pages(self) -> None:
-        """However large the archive, a page of it is read at a time, and every job shows once."""
+        """However large the archive, one page is read at a time, and every job appears once."""
         done = self.live[1]
         archived = [replace(done, id=n) for n in range(10, 2 * PAGE + 30)]
         scene = Scene(jobs=Jobs([replace(done, id=PAGE), *self.live], archived))
@@ -100,7 +100,7 @@ class JobTests(SynchronousTestCase):
         self.assertLessEqual(max(scene.jobs.pages), PAGE)
 
     def test_archived_meanwhile(self) -> None:
-        """A job that is archived while the archive is read shows once, as it was."""
+        """A job that is archived while the archive is listed appears once, in its old state."""
         jobs = self.scene.jobs
         reading: Deferred[list[int]] = Deferred()
         self.patch(jobs, "archived_ids", lambda: reading)
@@ -113,7 +113,7 @@ class JobTests(SynchronousTestCase):
         )
 
     def test_archived_while_a_page_is_read(self) -> None:
-        """A job that is archived while the archive is read is neither lost nor shown twice."""
+        """A job that is archived while a page is read is neither lost nor shown twice."""
         jobs = self.scene.jobs
         reading: Deferred[Any] = Deferred()
         self.patch(jobs, "archived", lambda ids: reading)
@@ -127,7 +127,7 @@ class JobTests(SynchronousTestCase):
         )
 
     def test_values(self) -> None:
-        """A job's values are JSON; one unknown field makes all of them null."""
+        """A job's values are JSON types; one unknown field makes all of them None."""
         job = self.live[1]
         self.assertEqual(
             job_values(job, ("id", "status", "opstart", "archived", "end_ts")),
@@ -139,7 +139,7 @@ class JobTests(SynchronousTestCase):
             self.assertEqual(json.loads(json.dumps(value)), value)
 
     def test_secrets(self) -> None:
-        """Private and secret parameters don't show."""
+        """Private and secret parameters aren't shown."""
         values = {
             "OP_ID": "OP_INSTANCE_CREATE",
             "instance_name": "x",
@@ -156,7 +156,7 @@ class JobTests(SynchronousTestCase):
         self.assertNotIn("iallocator", shown)
 
     def test_summaries(self) -> None:
-        """An opcode shows by its name and what tells most, whatever stands in the file."""
+        """An opcode's summary has at least its name, whatever its job file contains."""
         for expected, values in (
             ("TEST_DELAY(3.0)", {"OP_ID": "OP_TEST_DELAY", "duration": 3}),
             ("TEST_DELAY(5.0e-2)", {"OP_ID": "OP_TEST_DELAY", "duration": 0.05}),

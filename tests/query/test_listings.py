@@ -1,4 +1,4 @@
-"""Rows that come from elsewhere than the configuration, and the cluster."""
+"""Rows that don't come from the configuration, and the cluster."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.query.scene import Scene, big_snapshot
 
 
 class ListingTests(SynchronousTestCase):
-    """Rows that come from elsewhere than the configuration."""
+    """Rows that don't come from the configuration."""
 
     def test_locks(self) -> None:
-        """Lock rows show who holds and who waits; a mode may be none at all."""
+        """Lock rows show holders, waiting jobs and the mode, which may be None."""
         rows = [
             LockRow("cluster/BGL", "shared", ["222", "223"], []),
             LockRow("node/[lockset]", None, [], []),
@@ -39,7 +39,7 @@ class ListingTests(SynchronousTestCase):
         self.assertEqual(found, [[[0, "node/u"]]])
 
     def test_operating_systems(self) -> None:
-        """An OS counts as the nodes that answered have it in common."""
+        """An OS has what it has on all nodes that answered."""
 
         def row(name: str, valid: bool, variants: list[str], params: list[Any]) -> list[Any]:
             return [name, f"/os/{name}", valid, "", variants, params, [20, 15], True]
@@ -86,7 +86,7 @@ class ListingTests(SynchronousTestCase):
         self.assertEqual(scene.query(self, "os", ["name"], ["?", "valid"]), [[[0, "debian"]]])
 
     def test_storage_providers(self) -> None:
-        """A provider is valid in a group if it is on all nodes there that answered."""
+        """A provider is valid in a group if it is valid on all its nodes that answered."""
         good = ["prov", "/es/prov", True, "", [["size", "MiB"]]]
         nodes = ScriptedNodes(
             {
@@ -105,7 +105,7 @@ class ListingTests(SynchronousTestCase):
         self.assertEqual(parameters[1], [["size", "MiB"]])
 
     def test_cluster(self) -> None:
-        """The cluster is one row, with the state that the configuration hasn't got."""
+        """The cluster is one row, including state that isn't in the configuration."""
         scene = Scene()
         fields = ["name", "master_node", "drain_flag", "watcher_pause", "tags", "config_version"]
         self.assertEqual(
@@ -142,7 +142,7 @@ class ListingTests(SynchronousTestCase):
         self.assertEqual(json.loads(scene.engine.cluster_info().data)["mac_prefix"], "aa:bb:cc")
 
     def test_kept_answers(self) -> None:
-        """A short answer is kept while the configuration stays, never beyond."""
+        """A short answer is cached until the configuration changes."""
         scene = Scene()
         first = scene.engine.answer("node", ["name", "role"])
         self.assertIs(scene.engine.answer("node", ["name", "role"]), first)

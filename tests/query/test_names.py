@@ -16,7 +16,7 @@ NAMES = st.text(alphabet="ab0129.-", max_size=12)
 
 
 def _plainly(name: str) -> list[object]:
-    """The order as one would write it down without a thought of speed."""
+    """The sort key, written plainly and without regard for speed."""
     parts: list[object] = [*re.split(r"([0-9]+)", name)]
     parts[1::2] = [(int(str(part)),) for part in parts[1::2]]
     return parts
@@ -26,7 +26,7 @@ class NameTests(SynchronousTestCase):
     """Names of objects."""
 
     def test_numbers(self) -> None:
-        """Numbers in names count by their value."""
+        """Numbers in names are compared by value."""
         names = ["node10", "node2", "node", "node1.b", "node1.a", "a9b10", "a9b9", "node02"]
         self.assertEqual(
             natural(names),
@@ -36,7 +36,7 @@ class NameTests(SynchronousTestCase):
     @given(st.lists(NAMES, unique=True, max_size=12))
     @settings(deadline=None, max_examples=150)
     def test_as_written_down_plainly(self, names: list[str]) -> None:
-        """The order is that of texts and numbers compared in turn."""
+        """The order is that of the plain sort key."""
         found = natural(names)
         self.assertEqual(sorted(found), sorted(names))
         keys = [_plainly(name) for name in found]
@@ -44,7 +44,7 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(found, natural(reversed(names)))
 
     def test_section(self) -> None:
-        """A section is sorted by name, also after a name or another value changed."""
+        """A section is sorted by name, also after a name or another value has changed."""
         snapshot = rich_snapshot()
         nodes = snapshot.nodes
 
@@ -62,7 +62,7 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(order(snapshot), before)
 
     def test_nothing(self) -> None:
-        """An empty section has no order."""
+        """An empty section is sorted too."""
         snapshot = rich_snapshot()
         for uuid in list(snapshot.filters):
             snapshot = snapshot.without("filters", uuid)

@@ -1,4 +1,4 @@
-"""Answers held against those that luxid 3.0.2 gave on the same configuration and nodes."""
+"""Answers compared with luxid 3.0.2's for the same configuration and nodes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ganeti_masterd.errors import GenericError, OpPrereqError, encode_error
 from ganeti_masterd.testing.nodes import ScriptedNodes
 from tests.query.scene import DATA, Jobs, Scene, recorded, recorded_job, recorded_nodes
 
-#: Where ours answers better on purpose: Query's arguments and our data (null: any).
+#: Where ours differs on purpose: Query's arguments and our data (None: any).
 DIFFERENT: dict[str, Any] = {
     # A uuid is a name too.
     '["node", ["name"], ["|", ["=", "name", "bbbb0000-0000-4000-8000-000000000005"]]]': [
         [[0, "node5.example.com"]]
     ],
-    # Nulls in a list don't stop the search in it.
+    # None in a list doesn't end the search in it.
     '["instance", ["name"], ["=[]", "disk.names", "root"]]': [[[0, "web1.example.com"]]],
     '["instance", ["name"], ["=[]", "disk.spindles", 3]]': [[[0, "web1.example.com"]]],
-    # Job ids may be given as text.
+    # Job ids may be given as strings.
     '["job", ["id"], ["=", "id", "308"]]': [[[0, 308]]],
     '["job", ["id"], ["=", "id", "0308"]]': [[[0, 308]]],
     '["job", ["id", "status", "ops"], ["|", ["=", "id", "308"], ["=", "id", 7]]]': None,
@@ -30,7 +30,7 @@ DIFFERENT: dict[str, Any] = {
 
 
 class RecordedTests(SynchronousTestCase):
-    """The same questions, the same answers."""
+    """The same queries have the same answers."""
 
     maxDiff = None
 
@@ -40,7 +40,7 @@ class RecordedTests(SynchronousTestCase):
         self.scene = Scene(nodes=nodes, jobs=Jobs([recorded_job()]))
 
     def test_queries(self) -> None:
-        """Every recorded Query has luxid's data, or ours where it differs on purpose."""
+        """Every recorded Query has luxid's data, except where ours differs on purpose."""
         count = 0
         for method, args, success, expected in self.recorded["replies"]:
             if method != "Query":
@@ -69,7 +69,7 @@ class RecordedTests(SynchronousTestCase):
         self.assertEqual(found, expected)
 
     def test_group_disk_parameters(self) -> None:
-        """A group's disk parameters lie over the cluster's, key by key."""
+        """A group's disk parameters override the cluster's, key by key."""
         rows = self.scene.query(self, "group", ["diskparams"], ["=", "name", "rack10"])
         merged = rows[0][0][1]
         self.assertEqual(merged["rbd"], {"access": "kernelspace", "pool": "p2"})
@@ -77,7 +77,7 @@ class RecordedTests(SynchronousTestCase):
         self.assertEqual(merged["drbd"]["protocol"], "C")
 
     def test_transcript(self) -> None:
-        """What real tools asked at the end of a session is answered as it was then."""
+        """Queries of real tools at the end of a session have the recorded answers."""
         running: dict[str, dict[str, Any]] = {}
         info = {"memory": 256, "vcpus": 1, "state": 0, "time": 1.0}
         for name, node in (
@@ -106,7 +106,7 @@ class RecordedTests(SynchronousTestCase):
                 self.assertEqual(found["data"] if method == "Query" else found, expected)
 
     def test_malformed(self) -> None:
-        """What luxid can't read is refused as wrong input."""
+        """Queries that luxid can't parse are refused as wrong input."""
         for args in self.recorded["malformed"]:
             with self.subTest(args):
                 error = self.assertRaises(OpPrereqError, self.scene.engine.query, *args)
@@ -137,14 +137,14 @@ class RecordedTests(SynchronousTestCase):
                     continue
                 found = self.scene.result(self, function(*args))
                 if method == "QueryExports" and args[0]:
-                    # luxid lists the exports of nodes that are named several times.
+                    # luxid repeats the exports of nodes that are named several times.
                     self.assertEqual(found, expected[: len(found)])
                     continue
                 self.assertEqual(found, expected)
         self.assertEqual(seen, set(methods))
 
     def test_cluster_info(self) -> None:
-        """The cluster's description has luxid's keys in its order, and its values."""
+        """The cluster's description has luxid's keys, order and values."""
         expected = next(r[3] for r in self.recorded["replies"] if r[0] == "QueryClusterInfo")
         found = self.scene.result(self, self.scene.engine.cluster_info())
         self.assertEqual(list(found), list(expected))

@@ -23,7 +23,7 @@ class SimulatedTests(SynchronousTestCase):
     """An engine over a simulated cluster."""
 
     def build(self, count: int, latency: Any = 0.0) -> QueryEngine:
-        """Makes a cluster of so many nodes; node2 is offline."""
+        """Makes a cluster with so many nodes, of which node2 is offline."""
         self.clock = Clock()
         timers = Timers(self.clock)
         snapshot = new_cluster("test", count, 1000.0)
@@ -35,7 +35,7 @@ class SimulatedTests(SynchronousTestCase):
         return QueryEngine(timers, lambda: self.snapshot, self.nodes, Jobs(), lambda: [], State())
 
     def wait(self, answer: Any, seconds: float) -> Any:
-        """The answer, which must be there after so long, and not before."""
+        """Returns the answer, which must arrive after exactly so many seconds."""
         assert isinstance(answer, Deferred)
         if seconds:
             self.assertNoResult(answer)
@@ -46,7 +46,7 @@ class SimulatedTests(SynchronousTestCase):
         return self.successResultOf(answer)
 
     def test_nodes(self) -> None:
-        """Nodes say what they have; the offline one is told apart."""
+        """Nodes report their resources; the offline one is marked as such."""
         engine = self.build(3)
         fields = ["name", "mtotal", "mfree", "ctotal", "dtotal", "dfree", "bootid"]
         rows = self.wait(engine.query("node", fields), 0)["data"]
@@ -58,14 +58,14 @@ class SimulatedTests(SynchronousTestCase):
         self.assertEqual({cell.status for cell in rows[1][1:]}, {4})
 
     def test_slow_ones_answer_together(self) -> None:
-        """A hundred nodes that take 20 ms each are an answer of 20 ms."""
+        """With a hundred nodes that take 20 ms each, the answer takes 20 ms."""
         engine = self.build(100, latency=0.02)
         rows = self.wait(engine.query("node", ["name", "mfree"]), 0.02)["data"]
         self.assertEqual(len(rows), 100)
         self.assertEqual([row[0][1] for row in rows[:3]], ["node1", "node2", "node3"])
 
     def test_silent_one(self) -> None:
-        """A node that never answers holds the answer so long and no longer."""
+        """A node that never answers delays the answer for no longer than the limit."""
         engine = self.build(4, latency={"node3": 10_000.0})
         rows = self.wait(engine.nodes([], ["name", "mfree"]), PATIENCE)
         self.assertEqual([name for name, free in rows if free is None], ["node2", "node3"])
@@ -77,7 +77,7 @@ class SimulatedTests(SynchronousTestCase):
         self.assertEqual(rows, [[(0, "noop"), (0, True), (0, [5, 10])]])
 
     def test_exports(self) -> None:
-        """A node without exports has no row, or one that says there is nothing."""
+        """A node without exports has no row, or in QueryExports one without an export."""
         engine = self.build(3)
         for node, export in self.wait(engine.exports([]), 0):
             self.assertIn(node, ("node1", "node2", "node3"))

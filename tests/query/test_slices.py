@@ -17,7 +17,7 @@ from ganeti_masterd.timing import Timers
 
 
 class Turns:
-    """A reactor whose turns are taken one by one; each look at the time costs."""
+    """A reactor that is stepped turn by turn; each reading of its clock takes time."""
 
     def __init__(self, cost: float = 0.0) -> None:
         self.calls: list[Any] = []
@@ -39,14 +39,14 @@ class Turns:
 
 
 class SliceTests(SynchronousTestCase):
-    """The line of long work."""
+    """The queue of long work."""
 
     def setUp(self) -> None:
         self.reactor = Turns()
         self.slices = Slices(Timers(self.reactor), 80)  # type: ignore[arg-type]
 
     def turns(self) -> int:
-        """Takes turns until nothing is left to do."""
+        """Runs turns until nothing is left to do."""
         count = 0
         while self.reactor.calls:
             self.reactor.turn()
@@ -60,7 +60,7 @@ class SliceTests(SynchronousTestCase):
         self.assertEqual(self.reactor.calls, [])
 
     def test_long(self) -> None:
-        """Long work takes several turns; the parts come in order, none is lost."""
+        """Long work takes several turns; its parts are in order, and none is lost."""
         done = self.slices.run(range(30), 10, list)
         assert isinstance(done, Deferred)
         self.assertNoResult(done)
@@ -69,7 +69,7 @@ class SliceTests(SynchronousTestCase):
         self.assertEqual([item for part in parts for item in part], list(range(30)))
 
     def test_costly(self) -> None:
-        """A slice ends when its time is up, whatever is left of its weight."""
+        """A slice ends when its time is up, even if it has not used its weight."""
         self.reactor.cost = 1.0
         done = self.slices.run(range(30), 10, list)
         assert isinstance(done, Deferred)
@@ -91,7 +91,7 @@ class SliceTests(SynchronousTestCase):
         self.successResultOf(two)
 
     def test_fault(self) -> None:
-        """A fault fails its own work only."""
+        """An exception fails only its own work."""
 
         def fail(part: Any) -> None:
             raise ValueError("no")
@@ -106,7 +106,7 @@ class SliceTests(SynchronousTestCase):
         self.assertRaises(ValueError, self.slices.run, range(2), 10, fail)
 
     def test_close(self) -> None:
-        """Work that is left at the end is given up."""
+        """Unfinished work fails when the queue is closed."""
         done = self.slices.run(range(30), 10, list)
         assert isinstance(done, Deferred)
         self.slices.close()
@@ -114,7 +114,7 @@ class SliceTests(SynchronousTestCase):
         self.turns()
 
     def test_close_for_good(self) -> None:
-        """Once closed it takes no long work; what fits one slice is still done."""
+        """Once closed it refuses long work; work that fits one slice is still done."""
         self.slices.close()
         done = self.slices.run(range(30), 10, list)
         assert isinstance(done, Deferred)
@@ -122,7 +122,7 @@ class SliceTests(SynchronousTestCase):
         self.assertEqual(self.slices.run(range(2), 10, list), [[0, 1]])
 
     def test_cancel(self) -> None:
-        """Cancelled work takes no more turns; the rest of the line goes on."""
+        """Cancelled work takes no more turns; other work goes on."""
         seen: list[int] = []
         gone = self.slices.run(range(30), 10, seen.extend)
         stays = self.slices.run(range(30), 10, list)
@@ -136,7 +136,7 @@ class SliceTests(SynchronousTestCase):
         self.assertEqual(sum(len(part) for part in self.successResultOf(stays)), 30)
 
     def test_cancel_within_a_slice(self) -> None:
-        """Work that is cancelled while it has its turn ends with that batch."""
+        """Work that is cancelled during its slice ends with that batch."""
         seen: list[int] = []
 
         def cancelling(part: Sequence[int]) -> None:
@@ -149,7 +149,7 @@ class SliceTests(SynchronousTestCase):
         self.assertEqual(seen, [0])
 
     def test_cancel_then_raise(self) -> None:
-        """A fault of work that was cancelled meanwhile is nobody's."""
+        """An exception in work that was cancelled meanwhile is ignored."""
 
         def failing(part: Sequence[int]) -> None:
             done.cancel()
@@ -160,7 +160,7 @@ class SliceTests(SynchronousTestCase):
         self.failureResultOf(done, CancelledError)
 
     def test_cancel_lets_go(self) -> None:
-        """What cancelled work held is free at once."""
+        """Objects that cancelled work held are released at once."""
 
         class Row:
             pass
@@ -176,7 +176,7 @@ class SliceTests(SynchronousTestCase):
         self.assertIsNone(first())
 
     def test_then(self) -> None:
-        """What is there goes on at once, what isn't goes on when it is."""
+        """The function is applied to a value at once, to a Deferred's result when it fires."""
         self.assertEqual(then(1, lambda one: one + 1), 2)
         waiting: Deferred[int] = Deferred()
         after: Any = then(waiting, str)

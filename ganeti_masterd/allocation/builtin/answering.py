@@ -1,4 +1,4 @@
-"""Answering a document: which question is asked, and what is said."""
+"""Answering a document: finds out what is requested, and makes the answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ganeti_masterd.allocation.builtin import moving
 from ganeti_masterd.allocation.builtin.placing import NodesChosen, NoPlace, place
 from ganeti_masterd.allocation.builtin.room import RoomDemand, Rooms
 
-#: What it is called where allocators are named.
+#: The name of the built-in allocator in parameters and messages.
 NAME = "builtin"
 
 AllocatorReply = Mapping[str, Any]
@@ -20,8 +20,8 @@ AllocatorReply = Mapping[str, Any]
 def answer(document: Mapping[str, Any]) -> dict[str, Any]:
     """Returns ``{"success", "info", "result"}``, as a script would write it.
 
-    Never raises for what the document holds: where it makes no sense that is the
-    answer, without success.
+    Never raises because of the document's content: if that makes no sense, the answer has
+    ``success`` False, and its ``info`` says what is wrong.
     """
     try:
         request = document["request"]
@@ -46,7 +46,7 @@ def _demand(described: Mapping[str, Any]) -> RoomDemand:
 
 
 def _groups(rooms: Rooms, described: Mapping[str, Any]) -> list[str] | None:
-    """The group that is asked for by name or uuid; None if none is."""
+    """Returns the group requested by name or uuid; None if the request names none."""
     name = described.get("group_name")
     if name is None:
         return None

@@ -1,7 +1,7 @@
-"""Moving instances that exist: off their nodes, or into other groups.
+"""Moving existing instances: off their nodes, or to other groups.
 
-Each instance is judged on what those before it leave, the largest first. One
-that can't move is named with the reason and stays; the others move.
+Instances are moved one after the other, the largest first, each into the room that is left
+by then. One that can't be moved stays and is reported with the reason; the others move.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MovePlan = tuple[NodesChosen, list[dict[str, Any]]]
 
 
 class Moving(Struct):
-    """What comes of several moves, as the iallocator's format has it."""
+    """The result of several moves, in the iallocator's format."""
 
     moved: list[list[Any]]
     failed: list[list[str]]
@@ -33,9 +33,9 @@ class Moving(Struct):
 
 
 def relocate(rooms: Rooms, demand: RoomDemand, leaving: Collection[str]) -> NodesChosen:
-    """Returns an instance's nodes after it left some of them, in its own group.
+    """Returns an instance's nodes after leaving some of them, in its own group.
 
-    With DRBD it gets another secondary; where other nodes reach its data, another primary.
+    A DRBD instance gets another secondary, an externally mirrored one another primary.
     Raises :class:`NoPlace`.
     """
     rooms.take(demand)
@@ -47,15 +47,15 @@ def relocate(rooms: Rooms, demand: RoomDemand, leaving: Collection[str]) -> Node
 
 
 def mirror(rooms: Rooms, demand: RoomDemand) -> NodesChosen:
-    """Returns an instance's primary, and a node that can be its secondary (DRBD)."""
+    """Returns an instance's primary, and a node that can become its secondary (DRBD)."""
     primary = demand.nodes[0]
     return new_secondary(rooms, demand, primary, rooms.hosts[primary].group, ())
 
 
 def evacuate(rooms: Rooms, names: Sequence[str], mode: str) -> Moving:
-    """Has instances leave their primaries, their secondaries, or all of their nodes.
+    """Moves instances off their primaries, their secondaries, or all of their nodes.
 
-    They stay in their groups. No instance goes to a node that any of them leaves.
+    They stay in their groups. No instance is moved to a node that any of them leaves.
     """
     demands = [rooms.instances[name] for name in names]
     leaving = {node for demand in demands for node in _left(demand, mode)}
@@ -67,7 +67,7 @@ def evacuate(rooms: Rooms, names: Sequence[str], mode: str) -> Moving:
 
 
 def change_group(rooms: Rooms, names: Sequence[str], targets: Collection[str]) -> Moving:
-    """Has instances go to one of the groups in ``targets`` (uuids), none: any but their own."""
+    """Moves instances to one of the groups ``targets`` (uuids; any but their own if empty)."""
     demands = [rooms.instances[name] for name in names]
 
     def plan(demand: RoomDemand) -> MovePlan:
@@ -134,7 +134,7 @@ def _evacuation(rooms: Rooms, demand: RoomDemand, mode: str, leaving: Collection
 
 
 def _whole_move(demand: RoomDemand, nodes: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the opcodes that bring an instance from all of its nodes to others."""
+    """Returns the opcodes that move an instance from all of its nodes to others."""
     if not demand.mirrored_internally:
         return [_migration(demand.name, nodes[0])]
     primary, secondary = nodes
@@ -146,7 +146,10 @@ def _whole_move(demand: RoomDemand, nodes: Sequence[str]) -> list[dict[str, Any]
 
 
 def _migration(name: str, target: str | None = None) -> dict[str, Any]:
-    """Brings an instance to a node, None for its secondary; one that is down fails over."""
+    """Returns the opcode that migrates an instance to a node, or to its secondary if None.
+
+    An instance that is down is failed over instead.
+    """
     return {
         "OP_ID": "OP_INSTANCE_MIGRATE",
         "instance_name": name,
@@ -156,7 +159,7 @@ def _migration(name: str, target: str | None = None) -> dict[str, Any]:
 
 
 def _replacement(name: str, node: str) -> dict[str, Any]:
-    """Gives an instance another secondary."""
+    """Returns the opcode that gives an instance another secondary."""
     return {
         "OP_ID": "OP_INSTANCE_REPLACE_DISKS",
         "instance_name": name,
@@ -167,7 +170,7 @@ def _replacement(name: str, node: str) -> dict[str, Any]:
 
 
 def described(result: Moving) -> Mapping[str, Any]:
-    """Returns the result as the format has it, with a sentence."""
+    """Returns the result in the iallocator's format, and the sentence for ``info``."""
     moved, failed = len(result.moved), len(result.failed)
     return {
         "info": f"{failed} instances failed to move and {moved} were moved successfully",

@@ -10,12 +10,13 @@ from msgspec import Struct
 from ganeti_masterd.allocation.builtin.room import HostRoom, RoomDemand, Rooms, policy_faults, score
 from ganeti_masterd.config.ssconf import natural_key
 
-#: The order in which groups are tried by their policy; others only if asked for.
+#: Groups are tried in this order of their policies; those with other policies only if they
+#: are requested.
 RANKS = {"preferred": 0, "last_resort": 1}
 
 
 class NodesChosen(Struct, frozen=True):
-    """Where an instance can be: its nodes, the primary first, and how full they get."""
+    """Where an instance can be placed: its nodes, the primary first, and their score."""
 
     group: str
     nodes: list[str]
@@ -23,7 +24,7 @@ class NodesChosen(Struct, frozen=True):
 
 
 class NoPlace(Exception):
-    """There is none; the text says why, group by group."""
+    """There is no place for an instance; the message says why, group by group."""
 
 
 def place(
@@ -34,10 +35,10 @@ def place(
     only: Collection[str] | None = None,
     avoid: Collection[str] = (),
 ) -> NodesChosen:
-    """Returns the best place for a whole instance; raises :class:`NoPlace`.
+    """Returns the best place for a whole instance; raises :class:`NoPlace` if there is none.
 
-    In one of ``groups`` (uuids), None for all that may be allocated to; on nodes
-    of ``only`` (null: all) and not of ``avoid``. Nothing is taken.
+    It is in one of ``groups`` (uuids; None for all that may be allocated to), on nodes
+    in ``only`` (None for all) and not in ``avoid``. Its room isn't taken yet.
     """
     chosen = (
         [uuid for uuid, group in rooms.groups.items() if group.alloc_policy in RANKS]
@@ -63,7 +64,7 @@ def place(
 def new_primary(
     rooms: Rooms, demand: RoomDemand, group: str, avoid: Collection[str]
 ) -> NodesChosen:
-    """Returns the best node of a group for an instance that is reached anywhere."""
+    """Returns the best node of a group for an instance whose data every node reaches."""
     host, rating = _best(rooms, demand, _hosts(rooms, group, None, avoid))
     return NodesChosen(group, [host.name], rating)
 
@@ -71,7 +72,7 @@ def new_primary(
 def new_secondary(
     rooms: Rooms, demand: RoomDemand, primary: str, group: str, avoid: Collection[str]
 ) -> NodesChosen:
-    """Returns an instance's primary with the best secondary of a group."""
+    """Returns an instance's primary and the best secondary in a group."""
     host, rating = _best(rooms, demand, _hosts(rooms, group, None, avoid), primary)
     return NodesChosen(group, [primary, host.name], rating)
 
@@ -101,8 +102,9 @@ def _within(
 
 
 def _pair(rooms: Rooms, demand: RoomDemand, uuid: str, hosts: Sequence[HostRoom]) -> NodesChosen:
-    """The best primary that has a secondary, with the best of these."""
-    # Who can't stand in for a node that it doesn't for yet can't for any other.
+    """Returns the best primary for which there is a secondary, and its best secondary."""
+    # A host that can't be the secondary of a node with which it shares no instance yet
+    # can't be the secondary of any other node either.
     mirrors = [host for host in hosts if rooms.refusal(host, demand, "") is None]
     if not mirrors:
         _best(rooms, demand, hosts, "")
@@ -128,7 +130,10 @@ def _best(
 def _ranked(
     rooms: Rooms, demand: RoomDemand, hosts: Iterable[HostRoom], primary: str | None = None
 ) -> list[tuple[float, list[tuple[int, int, str]], HostRoom]]:
-    """Hosts that can take an instance, the best first; raises :class:`NoPlace` if none can."""
+    """Returns the hosts that can take an instance, the best first, each after its score.
+
+    Raises :class:`NoPlace` if there are none.
+    """
     refused: Counter[str] = Counter()
     ranked = []
     for host in hosts:

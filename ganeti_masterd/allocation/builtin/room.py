@@ -1,4 +1,4 @@
-"""What nodes have room for, as instances come and go in thought."""
+"""The room left on nodes, while instances are tentatively added, moved and removed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganeti_masterd.config.templates import template_named
 
 
 class GroupRoom(Struct, frozen=True):
-    """A node group, as the document has it."""
+    """A node group of the document."""
 
     name: str
     alloc_policy: str
@@ -22,7 +22,7 @@ class GroupRoom(Struct, frozen=True):
 
 
 class RoomDemand(Struct, frozen=True):
-    """An instance: what it takes (MiB), and on which nodes it is, the primary first."""
+    """An instance: the resources that it takes (MiB), and its nodes, the primary first."""
 
     name: str
     memory: int
@@ -37,22 +37,22 @@ class RoomDemand(Struct, frozen=True):
 
     @property
     def mirrored_internally(self) -> bool:
-        """Whether it has a secondary node, or is to have one."""
+        """Whether its disk template has a secondary node."""
         return template_named(self.disk_template).internal
 
     @property
     def reached_anywhere(self) -> bool:
-        """Whether its data is where other nodes reach it."""
+        """Whether every node reaches its data."""
         return template_named(self.disk_template).external
 
     @property
     def local_disk(self) -> int:
-        """What its disks take of a node's own storage."""
+        """How much its disks take of a node's own storage, in MiB."""
         return 0 if self.reached_anywhere else self.disk_space_total
 
 
 class HostRoom(Struct):
-    """A node and the room that is left on it; changes as instances are put and taken."""
+    """A node and the room left on it, which changes with :meth:`Rooms.put` and ``take``."""
 
     name: str
     group: str
@@ -67,12 +67,12 @@ class HostRoom(Struct):
     total_cpus: int = 0
     vcpus: int = 0
     spindles: int = 0
-    #: Memory for which it stands in, by the node that would fail (N+1).
+    #: MiB of memory that it needs if a node fails whose secondary it is, by that node (N+1).
     stands_in: dict[str, int] = {}
 
     @property
     def unusable(self) -> str | None:
-        """Why it takes no instance whatever; None if it may."""
+        """Why it can't take any instance; None if it can."""
         if self.offline:
             return "offline"
         if self.drained:
@@ -81,7 +81,7 @@ class HostRoom(Struct):
 
     @property
     def needed_for_others(self) -> int:
-        """The memory that it needs if the worst of the others fails."""
+        """The most memory (MiB) that it needs if any one other node fails."""
         return max(self.stands_in.values(), default=0)
 
 
@@ -89,7 +89,7 @@ class Rooms:
     """All hosts, groups and instances of a document."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        """Reads the document; raises ``msgspec.ValidationError`` where it makes no sense."""
+        """Reads the document; raises ``msgspec.ValidationError`` if it makes no sense."""
         self.groups: dict[str, GroupRoom] = convert(document["nodegroups"], dict[str, GroupRoom])
         self.hosts: dict[str, HostRoom] = {
             name: convert({**about, "name": name}, HostRoom)
@@ -115,9 +115,9 @@ class Rooms:
         return [host for host in self.hosts.values() if host.group == group]
 
     def refusal(self, host: HostRoom, demand: RoomDemand, primary: str | None = None) -> str | None:
-        """Returns why an instance can't be on a host, None if it can.
+        """Returns why an instance can't be on a host; None if it can.
 
-        ``primary`` is its primary node where the host is to be the secondary.
+        ``primary`` is the instance's primary node if the host is to be its secondary.
         """
         if (fault := host.unusable) is not None:
             return fault
@@ -142,11 +142,11 @@ class Rooms:
         return None
 
     def put(self, demand: RoomDemand, nodes: Sequence[str]) -> None:
-        """Takes the room of an instance on its nodes, the primary first."""
+        """Takes an instance's room on ``nodes``, the primary first."""
         self._shift(demand, nodes, 1, demand.memory)
 
     def take(self, demand: RoomDemand) -> None:
-        """Gives back the room of an instance where it is; one that is down has no memory there."""
+        """Gives back an instance's room on its nodes; without memory if the instance is down."""
         self._shift(demand, demand.nodes, -1, demand.memory if demand.admin_state == "up" else 0)
 
     def _shift(self, demand: RoomDemand, nodes: Sequence[str], sign: int, memory: int) -> None:
@@ -166,9 +166,9 @@ class Rooms:
 def score(host: HostRoom, demand: RoomDemand, ratio: float, *, secondary: bool = False) -> float:
     """Returns how full a host would be with an instance: the lower, the better. Pure.
 
-    The sum of the squares of the shares in use of memory, disk and virtual
-    processors (0 to 1 each): the one that is scarcest counts most. Of a
-    secondary the memory and processors count that it would need as the primary.
+    It is the sum of the squares of the used fractions of memory, disk and virtual
+    processors (0 to 1 each), so that the scarcest counts most. For a secondary, the memory
+    and processors are counted that it would need as the primary.
     """
     memory = host.free_memory - demand.memory - (host.needed_for_others if secondary else 0)
     disk = (host.free_disk or 0) - demand.local_disk
@@ -182,7 +182,7 @@ def score(host: HostRoom, demand: RoomDemand, ratio: float, *, secondary: bool =
 
 
 def policy_faults(demand: RoomDemand, policy: Mapping[str, Any]) -> list[str]:
-    """Returns how an instance breaks a group's policy."""
+    """Returns the ways in which an instance violates a group's policy."""
     return violations(
         policy,
         Limited(

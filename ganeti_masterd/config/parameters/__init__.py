@@ -1,8 +1,7 @@
-"""Parameters of all that has some: their types, their limits, and how changes are laid over them.
+"""Parameters of the cluster and its objects: types, limits, and how changes are applied.
 
 Pure and table-driven, for the cluster, groups, nodes, instances, NICs and
-disks alike. ``types`` has the tables and gives values their types; ``merging``
-makes the new parameters of the old ones and a change; the other modules check
-what types can't say. Parameters as they take effect are in
-``effective``.
+disks alike. ``types`` has the tables and converts values to their types; ``merging``
+applies changes to parameters; ``effective`` computes the parameters in effect for an
+object; the other modules check what types can't express.
 """

@@ -19,11 +19,11 @@ NIC_MODES = ("bridged", "openvswitch", "pool", "routed")
 def disk_parameters(
     given: Mapping[Any, Params], *, resets: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Returns given parameters of disk templates with their types.
+    """Returns disk parameters, by template, converted to their types.
 
-    With ``resets`` (a group's) the value "default" is one too. Raises
+    With ``resets`` (for groups) the value "default" is accepted too. Raises
     ``TypeEnforcementError`` for a wrong type, ``OpPrereqError`` for a parameter
-    that its template hasn't and for an unknown way of access.
+    that the template doesn't have and for an unknown access mode.
     """
     typed = {
         template: enforce(params, DISK_TEMPLATE, special=(DEFAULT,) if resets else ())
@@ -51,7 +51,7 @@ def disk_parameters(
 
 
 def can_access(hypervisor: str, template: str, access: str) -> bool:
-    """Whether a hypervisor can open disks of a template in this way."""
+    """Whether a hypervisor can open disks of a template with this access mode."""
     return access == ACCESS_MODES[0] or (hypervisor == "kvm" and template_named(template).access)
 
 

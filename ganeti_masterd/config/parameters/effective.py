@@ -1,4 +1,4 @@
-"""Parameters as they take effect: the cluster's, overlaid by those of narrower objects.
+"""Effective parameters: the cluster's, overridden by those of groups, nodes and instances.
 
 Every function returns a new plain dictionary.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from ganeti_masterd.config.objects import Cluster, Instance, Nic, Node, NodeGroup
 from ganeti_masterd.config.snapshot import Snapshot
 
-#: Hypervisor parameters that hold for a whole node, never for one instance.
+#: Hypervisor parameters that apply to a whole node, never to a single instance.
 NODE_WIDE = frozenset({"migration_bandwidth", "migration_mode", "migration_port", "xen_cmd"})
 
 
@@ -27,7 +27,7 @@ def of_node(snapshot: Snapshot, node: Node) -> dict[str, Any]:
 
 
 def instance_policy(cluster: Cluster, group: NodeGroup) -> dict[str, Any]:
-    """The instance policy in a group; a group's standard sizes may be a part of them."""
+    """The instance policy in a group, whose standard sizes may override some of the cluster's."""
     policy = {**cluster.ipolicy, **group.ipolicy}
     if "std" in group.ipolicy:
         policy["std"] = {**cluster.ipolicy.get("std", {}), **group.ipolicy["std"]}
@@ -37,8 +37,8 @@ def instance_policy(cluster: Cluster, group: NodeGroup) -> dict[str, Any]:
 def of_disks(cluster: Cluster, group: NodeGroup) -> dict[str, Any]:
     """Disk parameters in a group, for each template.
 
-    A group's set of a template is laid over the cluster's. (luxid 3.0.2 shows
-    only the group's own in its place, though both are in force.)
+    A group's parameters of a template override single ones of the cluster's. (luxid 3.0.2
+    shows only the group's own, although both are in effect.)
     """
     templates = dict.fromkeys((*cluster.diskparams, *group.diskparams))
     return {
@@ -53,7 +53,7 @@ def backend(cluster: Cluster, instance: Instance) -> dict[str, Any]:
 
 
 def hypervisor(cluster: Cluster, instance: Instance) -> dict[str, Any]:
-    """All hypervisor parameters of an instance, those of the whole node included."""
+    """All hypervisor parameters of an instance, including those of the whole node."""
     name = instance.hypervisor
     return {
         **cluster.hvparams.get(name, {}),
@@ -63,13 +63,13 @@ def hypervisor(cluster: Cluster, instance: Instance) -> dict[str, Any]:
 
 
 def own_hypervisor(cluster: Cluster, instance: Instance) -> dict[str, Any]:
-    """Hypervisor parameters that an instance can set, as they take effect."""
+    """The effective values of the hypervisor parameters that an instance can set."""
     merged = hypervisor(cluster, instance)
     return {name: value for name, value in merged.items() if name not in NODE_WIDE}
 
 
 def of_os(cluster: Cluster, instance: Instance) -> dict[str, Any]:
-    """Public OS parameters of an instance: of its OS, of the variant, its own."""
+    """Public OS parameters of an instance: those of its OS, of the variant, and its own."""
     base = instance.os.partition("+")[0]
     return {
         **cluster.osparams.get(base, {}),

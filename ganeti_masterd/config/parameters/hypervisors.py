@@ -1,8 +1,8 @@
-"""What the parameters of each hypervisor may be, as far as the master can tell.
+"""Rules for the parameters of each hypervisor that the master can check by itself.
 
-The table has for each parameter whether it must have a value, and what that
-must be; those without a rule take whatever is of their type. Whether a path
-exists is asked of the nodes (``hypervisor_validate_params``).
+The table says for each parameter whether it must have a value, and how to check
+it; parameters without a rule accept any value of their type. Nodes check whether a path
+exists (``hypervisor_validate_params``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _URL = re.compile(r"(https?|ftps?)://")
 
 
 class ParameterRule(NamedTuple):
-    """What a parameter must be: whether it must be set, a check, and its refusal."""
+    """The rule for a parameter: whether it must be set, a check, and the error if that fails."""
 
     required: bool
     check: Callable[[Any], bool]
@@ -29,22 +29,22 @@ class ParameterRule(NamedTuple):
 
 
 def is_normal_path(value: Any) -> bool:
-    """Whether it is an absolute path without detours, as POSIX has it: two slashes may lead."""
+    """Whether a value is an absolute, normalized path; like in POSIX, it may begin with "//"."""
     return isinstance(value, str) and value.startswith("/") and posixpath.normpath(value) == value
 
 
 def is_url(value: Any) -> bool:
-    """Whether it is the address of an image that can be fetched."""
+    """Whether a value is the URL of an image that can be downloaded."""
     return isinstance(value, str) and _URL.match(value) is not None
 
 
 def is_cpu_mask(value: str) -> bool:
-    """Whether it is a list of processors and ranges of them, such as "0-2,5"."""
+    """Whether a value is a list of processors and ranges of processors, such as "0-2,5"."""
     return bool(value) and all(_is_range(part) for part in value.split(","))
 
 
 def is_multi_cpu_mask(value: str) -> bool:
-    """Whether it is a mask for each virtual processor, or "all", joined by colons."""
+    """Whether a value is a mask or "all" for each virtual processor, joined by colons."""
     return all(part in ("", "all") or is_cpu_mask(part) for part in value.split(":"))
 
 

@@ -1,4 +1,4 @@
-"""Which of KVM's parameters go together."""
+"""Checks of combinations of KVM's parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SERIAL_SPEEDS = (
     460800,
 )
 
-#: Parameters that say nothing unless SPICE is bound to somewhere.
+#: Parameters that have no effect unless ``spice_bind`` is set.
 _OF_SPICE = (
     "spice_ip_version",
     "spice_password_file",
@@ -42,7 +42,7 @@ _OF_SPICE = (
 
 
 def check_kvm(filled: Mapping[str, Any]) -> None:
-    """Checks complete parameters, each of which is sound by itself; raises ``HypervisorError``."""
+    """Checks complete parameters, each of which is valid by itself; raises ``HypervisorError``."""
     if filled["boot_order"] == "cdrom" and not filled["cdrom_image_path"]:
         raise HypervisorError("Cannot boot from cdrom without an ISO path")
     if filled["kernel_path"] and not filled["root_path"]:

@@ -1,4 +1,4 @@
-"""Limits of values that their types don't have. All refusals are ``OpPrereqError``."""
+"""Limits of values beyond their types. All checks raise ``OpPrereqError``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAC_PREFIX = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){2}")
 
 
 def split_memory(backend: Params) -> dict[str, Any]:
-    """Returns backend parameters with the old "memory" as what it means: both bounds."""
+    """Returns backend parameters with the old "memory" replaced by "minmem" and "maxmem"."""
     found = dict(backend)
     if "memory" in found:
         found["maxmem"] = found["minmem"] = found.pop("memory")
@@ -24,7 +24,7 @@ def split_memory(backend: Params) -> dict[str, Any]:
 
 
 def check_backend(filled: Params) -> None:
-    """Checks complete backend parameters: memory bounds in order, some processor."""
+    """Checks complete backend parameters: "minmem" isn't above "maxmem", and lower limits."""
     if filled["minmem"] > filled["maxmem"]:
         raise prereq(
             f"Invalid memory sizes: minmem ({filled['minmem']}) must not be larger than maxmem"

@@ -1,4 +1,4 @@
-"""New parameters of old ones and a change. Pure; nothing that is given is changed."""
+"""Applying changes to parameters. Pure: arguments are not modified."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ganeti_masterd.config.defaults import HV_STATE
 from ganeti_masterd.config.parameters.types import DISK_STATE, HYPERVISOR_STATE, enforce
 from ganeti_masterd.errors import prereq
 
-#: As a value: back to what the wider object has.
+#: As a value: reset to the value of the wider object.
 DEFAULT = "default"
 #: As a value of sizes and NICs: chosen by the daemon.
 AUTO = "auto"
 
-#: Parameters that hold for whole groups or the cluster, never for a single node.
+#: Parameters that only groups or the cluster can set, never a single node.
 NODE_GLOBALS = frozenset({"exclusive_storage"})
 
 HYPERVISORS = ("chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm")
-#: Storage of which a state can be told.
+#: Types of storage for which a state can be given.
 STATED_STORAGE = ("plain",)
 
 _NO_DISK_STATE = dict.fromkeys(DISK_STATE, 0)
@@ -28,9 +28,9 @@ _NO_DISK_STATE = dict.fromkeys(DISK_STATE, 0)
 def updated(
     old: Params, change: Params, *, default: bool = True, null: bool = False
 ) -> dict[str, Any]:
-    """Returns ``old`` with ``change`` laid over it.
+    """Returns ``old`` updated with ``change``.
 
-    The value "default" (if ``default``) or null (if ``null``) takes a parameter away.
+    The value "default" (if ``default``) or None (if ``null``) removes a parameter.
     """
     new = dict(old)
     for name, value in change.items():
@@ -44,8 +44,8 @@ def updated(
 def refuse_globals(params: Params, names: Iterable[str], kind: str, level: str, wider: str) -> None:
     """Raises ``OpPrereqError`` if any of ``names`` is among ``params``.
 
-    ``kind`` says what parameters these are ("node"), ``level`` where they can't be
-    set, ``wider`` where they can.
+    ``kind`` names the parameters' kind in the message ("node"), ``level`` where they can't
+    be set, ``wider`` where they can.
     """
     found = sorted(set(names).intersection(params))
     if found:
@@ -56,7 +56,7 @@ def refuse_globals(params: Params, names: Iterable[str], kind: str, level: str, 
 
 
 def hypervisor_state(old: Mapping[str, Params] | None, change: Params) -> dict[str, Any]:
-    """Returns the state of hypervisors, complete, after a change of some.
+    """Returns the complete state of hypervisors after a change to some.
 
     Raises ``OpPrereqError`` for an unknown hypervisor, ``TypeEnforcementError``
     for a value that isn't a number.
@@ -64,16 +64,16 @@ def hypervisor_state(old: Mapping[str, Params] | None, change: Params) -> dict[s
     _known(change, HYPERVISORS, "hypervisor(s) in hypervisor state")
     new = {name: {**HV_STATE, **values} for name, values in (old or {}).items()}
     for name, values in change.items():
-        # Values are read first, so that "default" means Ganeti's own.
+        # Values are converted first, so that "default" stands for Ganeti's own default.
         given = enforce(values, HYPERVISOR_STATE, special=(DEFAULT,))
         new[name] = {**HV_STATE, **updated(new.get(name, {}), given)}
     return new
 
 
 def disk_state(old: Mapping[str, Any] | None, change: Params) -> dict[str, Any]:
-    """Returns the state of storage by type and name, complete, after a change of some.
+    """Returns the complete state of storage, by type and name, after a change to some.
 
-    Raises as :func:`hypervisor_state`.
+    Raises like :func:`hypervisor_state`.
     """
     _known(change, STATED_STORAGE, "storage type(s) in disk state")
     new: dict[str, Any] = {kind: dict(units) for kind, units in (old or {}).items()}

@@ -1,8 +1,8 @@
-"""Instance policies: what they may say, how they change, and what breaks them.
+"""Instance policies: their checks, their changes, and what violates them.
 
-A policy has bounds (``minmax``: a list of {"min", "max"}, of which an instance
-must fit into one), standard sizes (``std``, the cluster only), the disk
-templates allowed, and two ratios. A group's has only what differs.
+A policy has bounds (``minmax``: a list of {"min", "max"}; an instance must fit into at
+least one), standard sizes (``std``, the cluster's only), the disk
+templates allowed, and two ratios. A group's policy has only what differs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DISK_TEMPLATES = frozenset(IPOLICY["disk-templates"])
 
 
 class PolicyDemand(Struct, frozen=True):
-    """What an instance takes; sizes in MiB. A null or "auto" is not judged."""
+    """The resources of an instance; sizes in MiB. Values of None or "auto" aren't checked."""
 
     memory: Any
     cpus: Any
@@ -38,10 +38,10 @@ class PolicyDemand(Struct, frozen=True):
 
 
 def updated_policy(old: Policy, change: Policy, *, of_group: bool = False) -> dict[str, Any]:
-    """Returns a policy after a change; raises ``OpPrereqError`` if that makes no sense.
+    """Returns a policy after a change; raises ``OpPrereqError`` if the change makes no sense.
 
-    In a group's, an empty value or "default" takes a key away; the cluster's has
-    to keep all. Bounds and lists are replaced, standard sizes laid over.
+    In a group's policy, an empty value or "default" removes a key; the cluster's must
+    keep all. Bounds and lists are replaced, standard sizes are updated one by one.
     """
     new = dict(old)
     for key, value in change.items():
@@ -69,7 +69,10 @@ def updated_policy(old: Policy, change: Policy, *, of_group: bool = False) -> di
 
 
 def check_policy(policy: Policy, *, standard: bool = True) -> None:
-    """Checks a policy; with ``standard`` its standard sizes too. Raises ``ConfigurationError``."""
+    """Checks a policy, including its standard sizes if ``standard``.
+
+    Raises ``ConfigurationError``.
+    """
     if "minmax" in policy:
         _check_bounds(policy, standard)
     if "disk-templates" in policy:
@@ -86,7 +89,7 @@ def check_policy(policy: Policy, *, standard: bool = True) -> None:
 
 
 def check_policy_templates(policy: Policy, enabled: Iterable[str]) -> None:
-    """Refuses a policy that allows disk templates which the cluster doesn't (``OpPrereqError``)."""
+    """Raises ``OpPrereqError`` if a policy allows disk templates that aren't ``enabled``."""
     wrong = sorted(set(policy["disk-templates"]) - set(enabled))
     if wrong:
         raise prereq(
@@ -96,9 +99,9 @@ def check_policy_templates(policy: Policy, enabled: Iterable[str]) -> None:
 
 
 def violations(policy: Policy, demand: PolicyDemand) -> list[str]:
-    """Returns how an instance breaks a complete policy: none, if it keeps it.
+    """Returns the ways in which an instance violates a complete policy; empty if it doesn't.
 
-    Of several bounds those that it breaks least are named.
+    If it fits into none of several bounds, those with the fewest violations are reported.
     """
     allowed = policy["disk-templates"]
     found = []

@@ -1,7 +1,7 @@
-"""The type of every parameter, and giving values their types.
+"""The type of every parameter, and converting values to their types.
 
-The tables are facts of Ganeti 3.0.2. Clients send texts for most values
-(``gnt-cluster modify -B auto_balance=no``), so :func:`enforce` reads them.
+The tables are facts of Ganeti 3.0.2. Clients send most values as strings
+(``gnt-cluster modify -B auto_balance=no``), which :func:`enforce` converts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Final
 from ganeti_masterd.config import defaults
 from ganeti_masterd.errors import TypeEnforcementError
 
-#: How parameters are typed: by name, one of "bool", "float", "int", "string",
-#: "maybe-string" (or null) and "size" (MiB, or a text with a unit).
+#: The types of parameters, by name: "bool", "float", "int", "string",
+#: "maybe-string" (a string or None) or "size" (MiB, or a string with a unit).
 Types = Mapping[str, str]
 
 BACKEND: Final[Types] = {
@@ -40,7 +40,7 @@ NODE: Final[Types] = {
 
 NIC: Final[Types] = {"link": "string", "mode": "string", "vlan": "string"}
 
-#: Parameters of disk templates; which template has which is in ``disks``.
+#: Parameters of disk templates; :mod:`.devices` knows which template has which.
 DISK_TEMPLATE: Final[Types] = {
     "access": "string",
     "c-delay-target": "int",
@@ -70,7 +70,7 @@ INSTANCE_SPEC: Final[Types] = dict.fromkeys(
     ("cpu-count", "disk-count", "disk-size", "memory-size", "nic-count", "spindle-use"), "int"
 )
 
-#: What an administrator says of a node's hypervisor and of its storage.
+#: What an administrator can state about a node's hypervisor and about its storage.
 HYPERVISOR_STATE: Final[Types] = dict.fromkeys(
     ("cpu_node", "cpu_total", "mem_hv", "mem_node", "mem_total"), "int"
 )
@@ -78,14 +78,14 @@ DISK_STATE: Final[Types] = dict.fromkeys(("disk_overhead", "disk_reserved", "dis
 
 
 def _hypervisor_types() -> Types:
-    """Reads the types off the default values: each is of its parameter's type."""
+    """Derives the types from the default values, which have their parameters' types."""
     kinds = {bool: "bool", int: "int", str: "string"}
     found = {
         name: kinds[type(value)]
         for params in defaults.HVPARAMS.values()
         for name, value in params.items()
     }
-    # Types that a default value doesn't show: a null root is "as the kernel has it".
+    # The default of root_path doesn't show that it may also be None (the kernel's own).
     return {**found, "root_path": "maybe-string"}
 
 
@@ -99,10 +99,10 @@ _UNITS = {"": 1, "m": 1, "g": 1024, "t": 1024 * 1024}
 def enforce(
     values: Mapping[Any, Any], types: Types, special: Collection[Any] = ()
 ) -> dict[str, Any]:
-    """Returns ``values`` with each as its type; those in ``special`` stay as they are.
+    """Returns ``values`` converted to their types, except for values in ``special``.
 
-    Raises ``TypeEnforcementError`` for a name that has no type, and for a value
-    that can't be read as its type.
+    Raises ``TypeEnforcementError`` for an unknown name, and for a value
+    that can't be converted.
     """
     if not isinstance(values, Mapping):
         raise TypeEnforcementError(f"Expected dictionary, got '{values}'")
@@ -127,8 +127,8 @@ def enforce(
 def parse_size(value: Any) -> int:
     """Returns a size in MiB, rounded up to a multiple of 4 as Ganeti does.
 
-    ``value`` is a number of MiB or a text with a unit (m, g or t, also as "GB" or
-    "GiB"). Raises ``ValueError``.
+    ``value`` is a number of MiB or a string with a unit (m, g or t, also as "GB" or
+    "GiB"). Raises ``ValueError`` for anything else.
     """
     match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
     if match is None:

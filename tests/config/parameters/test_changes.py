@@ -1,4 +1,4 @@
-"""Tests of merging changes of parameters, of limits, and of parameters of devices."""
+"""Tests of applying changes to parameters, of limits, and of device parameters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.config.parameters.facts import FACTS
 
 
 class MergingTests(SynchronousTestCase):
-    """A change is laid over what is there, and may take parameters away."""
+    """A change updates parameters, and may remove some."""
 
     def test_updated(self) -> None:
-        """The word "default" takes away, null only where that is said; others replace."""
+        """The word "default" removes a parameter, None does if ``null``; others replace it."""
         old = {"a": 1, "b": 2}
         self.assertEqual(updated(old, {"a": "default", "b": None, "c": 3}), {"b": None, "c": 3})
         self.assertEqual(updated(old, {"b": None}, null=True), {"a": 1})
@@ -32,7 +32,7 @@ class MergingTests(SynchronousTestCase):
         self.assertEqual(old, {"a": 1, "b": 2})
 
     def test_globals(self) -> None:
-        """A parameter that only wider objects have is refused by name."""
+        """A parameter that only wider objects can set is refused by name."""
         refuse_globals({"ovs": True}, {"exclusive_storage"}, "node", "node", "cluster or group")
         error = self.assertRaises(
             OpPrereqError,
@@ -47,14 +47,14 @@ class MergingTests(SynchronousTestCase):
         self.assertIn("exclusive_storage", error.args[0])
 
     def test_hypervisor_state(self) -> None:
-        """A state is complete; "default" is Ganeti's own value."""
+        """The resulting state is complete; "default" stands for Ganeti's own value."""
         new = hypervisor_state(None, {"kvm": {"mem_total": "512"}})
         self.assertEqual(new, {"kvm": {**HV_STATE, "mem_total": 512}})
         new = hypervisor_state(new, {"kvm": {"mem_total": "default", "cpu_node": 2}, "fake": {}})
         self.assertEqual(new, {"kvm": {**HV_STATE, "cpu_node": 2}, "fake": dict(HV_STATE)})
 
     def test_disk_state(self) -> None:
-        """A state of storage is by type and name, those not named stay."""
+        """Storage state is kept by type and name; entries that aren't named are kept."""
         new = disk_state(None, {"plain": {"xenvg": {"disk_total": 5}}})
         new = disk_state(new, {"plain": {"other": {"disk_reserved": "1"}}})
         self.assertEqual(
@@ -68,7 +68,7 @@ class MergingTests(SynchronousTestCase):
         )
 
     def test_states_refused(self) -> None:
-        """Unknown hypervisors and storage, and what is no state, are refused."""
+        """Unknown hypervisors, unknown storage and malformed states are refused."""
         for function, change, text in (
             (hypervisor_state, {"vbox": {}}, "Invalid hypervisor(s) in hypervisor state: vbox"),
             (disk_state, {"file": {}}, "Invalid storage type(s) in disk state: file"),
@@ -84,13 +84,13 @@ class LimitTests(SynchronousTestCase):
     """Values have limits beyond their types."""
 
     def refused(self, text: str, function: Any, *arguments: Any) -> None:
-        """Checks that a refusal of input has the text in it."""
+        """Checks that the error is about wrong input and contains the text."""
         error = self.assertRaises(OpPrereqError, function, *arguments)
         self.assertIn(text, error.args[0])
         self.assertEqual(error.args[1], "wrong_input")
 
     def test_backend(self) -> None:
-        """Memory has its bounds in order, and an instance some processor."""
+        """Minimum memory is below the maximum, and an instance has at least one processor."""
         limits.check_backend(BEPARAMS)
         self.refused(
             "minmem (256) must not be larger than maxmem (128)",
@@ -106,7 +106,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(limits.split_memory({"vcpus": 1}), {"vcpus": 1})
 
     def test_node(self) -> None:
-        """Node parameters are of this world."""
+        """Node parameters must be within sensible limits."""
         limits.check_node(NDPARAMS)
         self.refused(
             "'ssh_port' can't be 65536", limits.check_node, {**NDPARAMS, "ssh_port": 65536}
@@ -115,14 +115,14 @@ class LimitTests(SynchronousTestCase):
         self.refused("'cpu_speed' is 0", limits.check_node, {**NDPARAMS, "cpu_speed": 0})
 
     def test_uids(self) -> None:
-        """Ranges of user ids are in order and in range."""
+        """Ranges of user ids must be in order and within the limits."""
         limits.check_uids([(0, 4294967295), (5, 5)])
         self.refused("(6) is larger than higher boundary value (5)", limits.check_uids, [(6, 5)])
         self.refused("UIDPOOL_UID_MIN", limits.check_uids, [(-1, 5)])
         self.refused("UIDPOOL_UID_MAX", limits.check_uids, [(1, 4294967296)])
 
     def test_netmask(self) -> None:
-        """A prefix is as long as its family allows."""
+        """A prefix can be as long as its address family allows."""
         limits.check_netmask(32, 2)
         limits.check_netmask(128, 10)
         self.refused("CIDR netmask (33) not valid", limits.check_netmask, 33, 2)
@@ -135,16 +135,16 @@ class LimitTests(SynchronousTestCase):
 
 
 class DeviceTests(SynchronousTestCase):
-    """Disk templates have their own parameters, NICs go by their mode."""
+    """Disk templates have their own parameters; NIC parameters depend on the mode."""
 
     def test_disk_parameters(self) -> None:
-        """Texts get their types; each template has its own parameters."""
+        """Strings are converted to their types; each template has its own parameters."""
         self.assertEqual({k: dict(v) for k, v in DISKPARAMS.items()}, FACTS["DISK_DT_DEFAULTS"])
         found = disk_parameters({"drbd": {"resync-rate": "5", "dynamic-resync": "true"}})
         self.assertEqual(found, {"drbd": {"resync-rate": 5, "dynamic-resync": True}})
 
     def test_disk_parameters_refused(self) -> None:
-        """Parameters of other templates and unknown ways of access are refused."""
+        """Parameters of other templates and unknown access modes are refused."""
         error = self.assertRaises(OpPrereqError, disk_parameters, {"file": {"stripes": 1}})
         self.assertIn("Provided option keys not supported: file/stripes", error.args[0])
         error = self.assertRaises(OpPrereqError, disk_parameters, {"rbd": {"access": "pink"}})
@@ -152,19 +152,19 @@ class DeviceTests(SynchronousTestCase):
         self.assertRaises(TypeEnforcementError, disk_parameters, {"plain": {"stripes": "default"}})
 
     def test_resets(self) -> None:
-        """A group may go back to what the cluster has."""
+        """A group may reset parameters to the cluster's."""
         given = {"plain": {"stripes": "default"}, "rbd": {"access": "default"}}
         self.assertEqual(disk_parameters(given, resets=True), given)
 
     def test_access(self) -> None:
-        """Only KVM opens disks by itself, and only some."""
+        """Only KVM can open disks in userspace, and only those of some templates."""
         self.assertTrue(can_access("fake", "plain", "kernelspace"))
         self.assertTrue(can_access("kvm", "rbd", "userspace"))
         self.assertFalse(can_access("kvm", "plain", "userspace"))
         self.assertFalse(can_access("fake", "rbd", "userspace"))
 
     def test_nics(self) -> None:
-        """A mode is known, and a bridged NIC has its bridge."""
+        """The mode must be known, and a bridged NIC must have a bridge."""
         check_nic(NICPARAMS)
         check_nic({"mode": "auto", "link": ""})
         error = self.assertRaises(ConfigurationError, check_nic, {"mode": "x", "link": ""})

@@ -1,4 +1,4 @@
-"""Tests of what parameters of hypervisors may be."""
+"""Tests of the rules for hypervisor parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganeti_masterd.config.parameters.hypervisors import (
 from ganeti_masterd.errors import HypervisorError
 from tests.config.parameters.facts import FACTS
 
-#: Hypervisor, parameters that are changed, and a part of the refusal.
+#: Hypervisor, changed parameters, and part of the error message.
 WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("fake", {"migration_mode": "dead"}, "'migration_mode' fails syntax check: invalid migration"),
     ("fake", {"migration_mode": ""}, "'migration_mode' is required but is currently not defined"),
@@ -65,14 +65,14 @@ class HypervisorTests(SynchronousTestCase):
     """Each hypervisor has its parameters, and each parameter its rule."""
 
     def test_defaults(self) -> None:
-        """Ganeti's own defaults are sound, and every rule is about one of them."""
+        """Ganeti's defaults are valid, and every rule is for one of these parameters."""
         self.assertEqual({k: dict(v) for k, v in HVPARAMS.items()}, FACTS["HVC_DEFAULTS"])
         for name, params in HVPARAMS.items():
             check_hypervisor(name, params)
             self.assertLessEqual(set(RULES[name]), set(params))
 
     def test_wrong(self) -> None:
-        """What can't be is refused with the parameter's name."""
+        """Invalid values are refused, and the parameter is named."""
         for name, change, text in WRONG:
             error = self.assertRaises(
                 HypervisorError, check_hypervisor, name, {**HVPARAMS[name], **change}
@@ -80,19 +80,19 @@ class HypervisorTests(SynchronousTestCase):
             self.assertIn(text, str(error))
 
     def test_right(self) -> None:
-        """What is unusual but can be is taken, as it is."""
+        """Unusual but valid values are accepted."""
         for name, change in RIGHT:
             params = {**HVPARAMS[name], **change}
             check_hypervisor(name, params)
             self.assertEqual(params, {**HVPARAMS[name], **change})
 
     def test_missing(self) -> None:
-        """A set of parameters has to be complete."""
+        """All parameters must be given."""
         error = self.assertRaises(HypervisorError, check_hypervisor, "fake", {})
         self.assertEqual(str(error), "Parameter 'migration_mode' is missing")
 
     def test_masks(self) -> None:
-        """Masks are processors and ranges, in several parts for several processors."""
+        """Masks are lists of processors and ranges, one list for each virtual processor."""
         for text in ("0", "0-3", "1,2-4"):
             self.assertTrue(is_cpu_mask(text) and is_multi_cpu_mask(text), text)
         for text in ("", "a", "1-2-3", "3-1", "1,,2", "-1"):
@@ -101,7 +101,7 @@ class HypervisorTests(SynchronousTestCase):
         self.assertFalse(is_multi_cpu_mask("all:x"))
 
     def test_paths(self) -> None:
-        """A path is absolute and has no detours."""
+        """A path must be absolute and normalized."""
         for path in ("/a/b", "/", "//a"):
             self.assertTrue(is_normal_path(path), path)
         for path in ("", "a", "/a/", "///a", "/a//b", "/a/../b", None, 1):

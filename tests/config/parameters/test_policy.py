@@ -20,7 +20,7 @@ from tests.config.parameters.facts import FACTS
 LEAST = IPOLICY["minmax"][0]["min"]
 MOST = IPOLICY["minmax"][0]["max"]
 
-#: A change of the cluster's policy, and a part of the refusal.
+#: A change of the cluster's policy, and part of the error message.
 WRONG: tuple[tuple[dict[str, Any], str], ...] = (
     ({"other": 1}, "Invalid key in new ipolicy: other"),
     ({"vcpu-ratio": 0}, "Can't unset ipolicy attribute 'vcpu-ratio' on the cluster"),
@@ -40,28 +40,28 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
 
 
 class PolicyTests(SynchronousTestCase):
-    """A policy has bounds in order, the standard in between, and is complete."""
+    """A policy must be complete, with ordered bounds and the standard between them."""
 
     def test_defaults(self) -> None:
-        """Ganeti's own policy is sound."""
+        """Ganeti's default policy is valid."""
         self.assertEqual(dict(IPOLICY), FACTS["IPOLICY_DEFAULTS"])
         check_policy(IPOLICY)
         self.assertEqual(updated_policy(IPOLICY, {}), dict(IPOLICY))
 
     def test_refused(self) -> None:
-        """What makes no sense is refused."""
+        """Changes that make no sense are refused."""
         for change, text in WRONG:
             error = self.assertRaises(OpPrereqError, updated_policy, IPOLICY, change)
             self.assertIn(text, error.args[0])
             self.assertEqual(error.args[1], "wrong_input")
 
     def test_wrong_types(self) -> None:
-        """A size that is no number is refused by its type."""
+        """A size that isn't a number is a type error."""
         change = {"std": {"cpu-count": "x"}}
         self.assertRaises(TypeEnforcementError, updated_policy, IPOLICY, change)
 
     def test_changed(self) -> None:
-        """Numbers may come as texts; lists and bounds replace, the standard is laid over."""
+        """Numbers may be strings; lists and bounds are replaced, the standard is updated."""
         bounds = {"min": LEAST, "max": {**MOST, "cpu-count": "16"}}
         new = updated_policy(
             IPOLICY,
@@ -79,13 +79,13 @@ class PolicyTests(SynchronousTestCase):
         self.assertEqual(IPOLICY["std"]["cpu-count"], 1)
 
     def test_standard_in_any_bounds(self) -> None:
-        """The standard has to fit into one of the bounds, not into all."""
+        """The standard sizes must fit into one of the bounds, not into all."""
         large = {"min": {**LEAST, "cpu-count": 4}, "max": MOST}
         updated_policy(IPOLICY, {"minmax": [large, {"min": LEAST, "max": MOST}]})
         self.assertRaises(OpPrereqError, updated_policy, IPOLICY, {"minmax": [large]})
 
     def test_group(self) -> None:
-        """A group's policy may lose keys and has no standard."""
+        """Keys of a group's policy can be removed, and it has no standard sizes."""
         own = {"vcpu-ratio": 2.0, "disk-templates": ["plain"]}
         new = updated_policy(
             own, {"vcpu-ratio": "default", "disk-templates": ["default"]}, of_group=True
@@ -109,28 +109,28 @@ class PolicyTests(SynchronousTestCase):
             self.assertIn(text, str(error))
 
     def test_templates(self) -> None:
-        """A policy can't allow what the cluster doesn't."""
+        """A policy can't allow disk templates that the cluster doesn't enable."""
         check_policy_templates(IPOLICY, IPOLICY["disk-templates"])
         error = self.assertRaises(OpPrereqError, check_policy_templates, IPOLICY, ["diskless"])
         self.assertIn("not enabled on the cluster: blockdev, drbd", error.args[0])
 
 
 def demand(**change: Any) -> PolicyDemand:
-    """Returns what a small instance takes, with changes."""
+    """Returns the demand of a small instance, with changes."""
     sizes = {"memory": 128, "cpus": 1, "disk_sizes": [1024], "disk_types": ["plain"]}
     return PolicyDemand(**{**sizes, "nics": 1, "spindles": 1, **change})
 
 
 class ViolationTests(SynchronousTestCase):
-    """An instance keeps a policy if it fits into one of its bounds."""
+    """An instance satisfies a policy if it fits into one of its bounds."""
 
     def test_kept(self) -> None:
-        """What fits breaks nothing; what isn't known is not judged."""
+        """An instance that fits has no violations; unknown values aren't checked."""
         self.assertEqual(violations(IPOLICY, demand()), [])
         self.assertEqual(violations(IPOLICY, demand(memory="auto", spindles=None)), [])
 
     def test_broken(self) -> None:
-        """Every size that doesn't fit is named."""
+        """Every size that doesn't fit is reported."""
         found = violations(IPOLICY, demand(memory=64, disk_sizes=[1, 2], disk_types=["plain"] * 2))
         self.assertEqual(
             found,
@@ -142,7 +142,7 @@ class ViolationTests(SynchronousTestCase):
         )
 
     def test_templates(self) -> None:
-        """Templates that aren't allowed are named, diskless too."""
+        """Templates that aren't allowed are reported, including diskless."""
         policy = {**IPOLICY, "disk-templates": ["plain"]}
         (text,) = violations(policy, demand(disk_types=["file"]))
         self.assertIn("Disk template file is not allowed", text)
@@ -150,7 +150,7 @@ class ViolationTests(SynchronousTestCase):
         self.assertIn("Disk template diskless is not allowed", text)
 
     def test_nearest_bounds(self) -> None:
-        """Of several bounds those that are broken least count."""
+        """Of several bounds, those with the fewest violations are reported."""
         none = {"min": {**LEAST, "memory-size": 4096, "cpu-count": 4}, "max": MOST}
         near = {"min": {**LEAST, "memory-size": 256}, "max": MOST}
         (text,) = violations({**IPOLICY, "minmax": [none, near]}, demand())

@@ -1,4 +1,4 @@
-"""Tests of the tables of types, and of giving values their types."""
+"""Tests of the tables of types, and of converting values to their types."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ ONE_OF_EACH = {
 
 
 class TypesTests(SynchronousTestCase):
-    """Values as clients send them become what the configuration holds."""
+    """Values from clients are converted to the types of the configuration."""
 
     def test_tables(self) -> None:
-        """Each table is Ganeti's."""
+        """Each table equals Ganeti's."""
         for name, table in TABLES.items():
             self.assertEqual(dict(table), FACTS[name], name)
 
     def test_values(self) -> None:
-        """Texts are read as what their parameter is."""
+        """Strings are converted to the type of their parameter."""
         for name, value, expected in (
             ("bool", "True", True),
             ("bool", "FALSE", False),
@@ -65,7 +65,7 @@ class TypesTests(SynchronousTestCase):
             self.assertEqual((found, type(found)), (expected, type(expected)), (name, value))
 
     def test_refused(self) -> None:
-        """What can't be read as its type is refused, by name and value."""
+        """A value that can't be converted is refused; the error has its name and value."""
         for name, value, text in (
             ("bool", "maybe", "'bool' (value maybe) is not a valid boolean"),
             ("int", "x", "'int' (value x) is not a valid integer"),
@@ -83,19 +83,19 @@ class TypesTests(SynchronousTestCase):
             self.assertEqual(str(error), text)
 
     def test_no_dictionary(self) -> None:
-        """Parameters that are no dictionary are refused."""
+        """Parameters that aren't a dictionary are refused."""
         not_one: Any = "x"
         error = self.assertRaises(TypeEnforcementError, enforce, not_one, ONE_OF_EACH)
         self.assertEqual(str(error), "Expected dictionary, got 'x'")
 
     def test_special(self) -> None:
-        """A special value stays, whatever its parameter's type; one that only looks so does not."""
+        """A special value is kept whatever the parameter's type; one that only equals it isn't."""
         self.assertEqual(enforce({"int": "default"}, ONE_OF_EACH, ("default",)), {"int": "default"})
         self.assertEqual(enforce({"bool": None}, ONE_OF_EACH, (None,)), {"bool": None})
         self.assertIs(enforce({"bool": 1}, ONE_OF_EACH, (True,))["bool"], True)
 
     def test_nothing_changed(self) -> None:
-        """What is given stays as it is."""
+        """The arguments aren't modified."""
         given_ = {"int": "1"}
         enforce(given_, ONE_OF_EACH)
         self.assertEqual(given_, {"int": "1"})
