@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.gnt import Said, on
+from tests.functional.waiting import containing, job_is, until
 
 LUXI = "from ganeti_masterd.cli.main import main; main()"
 
@@ -29,14 +29,6 @@ SHORT = (
     "DATE Configuration data is not consistent: Not enough master candidates: actual 2, target 3\n"
 )
 PROMOTED = "DATE  - INFO: Auto-promoting node to master candidate\n"
-
-
-class Said(NamedTuple):
-    """What a command did: exit code, standard output and error."""
-
-    code: int
-    out: str = ""
-    err: str = ""
 
 
 def modified(*changes: str, before: str = "") -> Said:
@@ -182,8 +174,7 @@ def daemon(folder: Path) -> Iterator[DaemonProcess]:
 
 def gnt(daemon: DaemonProcess, command: str) -> Said:
     """Runs a command line of the tools."""
-    done = daemon.tool(shlex.split(command))
-    return Said(done.returncode, normal(done.stdout), normal(done.stderr))
+    return on(daemon, normal)(command)
 
 
 def submit(daemon: DaemonProcess, **opcode: Any) -> tuple[int, str]:
@@ -233,7 +224,7 @@ def test_calls(daemon: DaemonProcess) -> None:
     """A node that leaves gets its calls in the order of Ganeti 3.0.2."""
     assert gnt(daemon, "gnt-node remove node3").code == 0
     log = daemon.root / "simulation" / "calls.log"
-    _until(lambda: "config-update" in log.read_text())
+    until("the last hooks run", log.read_text, containing("config-update"))
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     hooks = [call for call in calls if call["call"] in ("hooks_runner", "node_leave_cluster")]
     named = [
@@ -252,7 +243,7 @@ def test_other_jobs_go_on(daemon: DaemonProcess) -> None:
     busy = client.submit_job(
         [{"OP_ID": "OP_TEST_DELAY", "duration": 20, "on_nodes": ["node2"], "on_master": False}]
     )
-    _until(lambda: client.query_jobs([busy], ["status"])[0][0] == "running")
+    job_is(client, busy, "running")
     began = time.monotonic()
     assert gnt(daemon, "gnt-node remove node3").code == 0
     code, text = submit(daemon, OP_ID="OP_NODE_ADD", node_name="node3", primary_ip="198.51.100.3")
@@ -260,12 +251,3 @@ def test_other_jobs_go_on(daemon: DaemonProcess) -> None:
     assert gnt(daemon, "gnt-node modify -D yes node3").code == 0
     assert time.monotonic() - began < 15
     assert client.query_jobs([busy], ["status"])[0][0] == "running"
-
-
-def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Waits until a condition holds."""
-    pause = threading.Event()
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        pause.wait(0.02)

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -22,7 +21,8 @@ import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional import recorded
-from tests.functional.conftest import REQUIRE_PEER, require
+from tests.functional.conftest import do_without, require
+from tests.functional.waiting import until
 
 #: How long the remote API may take to start, seconds.
 START_LIMIT = 20.0
@@ -139,10 +139,7 @@ def rapi_user() -> pwd.struct_passwd:
     except KeyError:
         user = None
     if user is None or os.geteuid() != 0:
-        missing = "the remote API needs its user gnt-rapi, and root to become it"
-        if REQUIRE_PEER:
-            pytest.fail(missing)
-        pytest.skip(missing)
+        do_without("the remote API needs its user gnt-rapi, and root to become it")
     return user
 
 
@@ -189,16 +186,15 @@ def rapi(daemon: DaemonProcess) -> Iterator[Get]:
         assert status == code, body
         return json.loads(body)
 
+    def answers() -> bool:
+        try:
+            return get("/version") is not None
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            return False
+
     try:
-        until = time.monotonic() + START_LIMIT
-        while True:
-            try:
-                get("/version")
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.05)
+        until("the remote API answers", answers, limit=START_LIMIT)
         yield get
     finally:
         process.terminate()

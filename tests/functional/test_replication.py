@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,8 @@ from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
 from tests.config.sample import big, uuid
-from tests.functional.conftest import REQUIRE_PEER, require
+from tests.functional.conftest import need_root, require
+from tests.functional.waiting import until_in_reactor
 from tests.replication.model import FILES, Model
 from tests.replication.scene import ModelState, configuration
 from tests.rpc import pki
@@ -34,10 +33,7 @@ from tests.rpc import pki
 def daemons(module_folder: Path, request: pytest.FixtureRequest) -> Any:
     """Three node daemons that accept the certificate of node1, the master."""
     program = require("ganeti-noded", "ganeti")
-    if os.getuid() != 0:
-        if REQUIRE_PEER:
-            pytest.fail("ganeti-noded runs as root only")
-        pytest.skip("ganeti-noded runs as root only")
+    need_root("ganeti-noded runs as root only")
     port = free_port()
     made = []
     try:
@@ -76,27 +72,25 @@ class Cluster:
         self.state = ModelState(self.model, configuration(certificates, **addresses))
         files = QueueFiles(queue=str(data / "queue"), config=str(data / "config.data"))
         self.replication = Replication(self.nodes, files, self.timers, self.state)
-        self.journal = ReplicatedJournal(MemoryJournal(), self.replication)
+        self.journal = ReplicatedJournal(MemoryJournal())
+        self.journal.replicate_with(self.replication)
 
     async def pause(self, seconds: float) -> None:
         done: Deferred[None] = Deferred()
         self.timers.later(seconds, done.callback, None)
         await done
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits until something is so; fails after a while."""
-        for _ in range(400):
-            if condition():
-                return
-            await self.pause(0.05)
-        raise AssertionError("it did not come to be")
-
     def standings(self) -> dict[str, CandidateStanding]:
         return {each.node: each.standing for each in self.replication.replicas}
 
     async def current(self) -> None:
         """Waits until both candidates are up to date."""
-        await self.until(lambda: set(self.standings().values()) == {CandidateStanding.CURRENT})
+        await until_in_reactor(
+            "both candidates are up to date",
+            self.standings,
+            lambda seen: set(seen.values()) == {CandidateStanding.CURRENT},
+            self.pause,
+        )
 
     def assert_same(self) -> None:
         """Fails unless both candidates hold the model's files, and nothing else."""

@@ -38,6 +38,14 @@ class JournalTestCase(SynchronousTestCase):
         done.addBoth(lambda result: self.told.append((label, result)) or result)
         return done
 
+    def commit_during_a_round(self) -> None:
+        """Commits job 2 while a round that has job 1 is under way."""
+        self.commit(job(1))
+        self.thread.run()
+        self.scene.clock.advance(PAUSE)
+        self.thread.step()
+        self.commit(job(2))
+
 
 class CommitTests(JournalTestCase):
     def test_interface(self) -> None:
@@ -383,12 +391,12 @@ class FollowingTests(JournalTestCase):
         """A configuration that can't be had is a fault like the disk's."""
         self.patch(self.scene, "image", None)
         journal = self.journal
-        journal._rounds._config_image = lambda: 1 // 0
+        journal.config_from(lambda: 1 // 0)
         self.commit(ConfigRow("", "v", b"1"))
         self.follow()
         self.assertEqual(journal.backlog, 1)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        journal._rounds._config_image = Scene().image
+        journal.config_from(Scene().image)
         self.follow(5.0)
         self.assertEqual(journal.backlog, 0)
 
@@ -460,11 +468,7 @@ class SettleTests(JournalTestCase):
 
     def test_during_a_round(self) -> None:
         """What is committed during a round is in the next one, which it waits for."""
-        self.commit(job(1))
-        self.thread.run()
-        self.scene.clock.advance(PAUSE)
-        self.thread.step()
-        self.commit(job(2))
+        self.commit_during_a_round()
         done = self.journal.settle()
         self.thread.run()
         self.successResultOf(done)
@@ -524,7 +528,7 @@ class CloseTests(JournalTestCase):
     def test_serial_unknown(self) -> None:
         """Where the last id can't be had, serial stays as reserved."""
         self.commit(SerialRow(100))
-        self.journal._exact_serial = lambda: 1 // 0
+        self.journal.serial_from(lambda: 1 // 0)
         done = self.journal.close()
         self.thread.run()
         self.successResultOf(done)
@@ -561,11 +565,7 @@ class CloseTests(JournalTestCase):
 
     def test_during_a_round(self) -> None:
         """A round under way is finished, and what came behind it follows."""
-        self.commit(job(1))
-        self.thread.run()
-        self.scene.clock.advance(PAUSE)
-        self.thread.step()
-        self.commit(job(2))
+        self.commit_during_a_round()
         done = self.journal.close()
         self.thread.run()
         self.successResultOf(done)
