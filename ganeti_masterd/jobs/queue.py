@@ -270,9 +270,8 @@ class JobQueue:
         elif job.id in self._pending:
             self._commit_rows(job, []).addErrback(
                 lambda failure: log.warn(
-                    "Job {job}: that it is {status} could not be shown: {error}",
+                    "Job {job}: its wait could not be shown: {error}",
                     job=job.id,
-                    status=job.status,
                     error=failure.value,
                 )
             )
@@ -342,7 +341,10 @@ class JobQueue:
         self._waking = True
         try:
             while (job_id := self.scheduler.take()) is not None:
-                _guarded(self.runner.proceed, job_id)
+                try:
+                    self.runner.proceed(job_id)
+                except Exception:
+                    log.failure("Job {job} is stuck", job=job_id)
         finally:
             self._waking = False
 
@@ -454,4 +456,4 @@ def _guarded(function: Callable[..., object], *args: Any) -> None:
     try:
         function(*args)
     except Exception:
-        log.failure("What a change of jobs calls failed: {function}", function=function)
+        log.failure("What follows a change of jobs failed: {function}", function=function)
