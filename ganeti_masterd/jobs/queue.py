@@ -108,6 +108,8 @@ class JobQueue:
         self._entry: _Entry | None = None
         #: Commits that the disk refused and that are tried again, see :meth:`commit_surely`.
         self._retries: dict[Deferred[None], Timer] = {}
+        #: New jobs in such commits: their opcodes are held although the disk refused one.
+        self._coming: set[int] = set()
         #: Who executes jobs; None until :meth:`run_with`.
         self.runner: Runner | None = None
         self._waking = False
@@ -320,7 +322,7 @@ class JobQueue:
         self._tip.clear()
         self._pending.clear()
         for job_id in dropped:
-            if job_id not in self.jobs:
+            if job_id not in self.jobs and job_id not in self._coming:
                 self.let_go(job_id)
                 self.admission.withdraw(job_id)
         for job_id in dropped:
@@ -370,12 +372,18 @@ class JobQueue:
     ) -> Deferred[None]:
         """Commits states that must not be lost, again and again until the disk takes them.
 
-        The last of ``jobs`` is the one whose states they are: where the disk refuses what
-        would have made it be, nothing is left to commit, and the Deferred fires. It fails
-        with ``DaemonStopping`` once the journal is closed, see :meth:`give_up`, and with
-        what it is for states that no disk could ever take.
+        The last of ``jobs`` is the one that it is about, those before it are new with it. Where
+        the disk has refused the submission of that job nothing is left to commit, and the
+        Deferred fires. It fails with ``DaemonStopping`` once the journal is closed, see
+        :meth:`give_up`, and with what it is for states that no disk could ever take.
         """
         done: Deferred[None] = Deferred()
+        coming = {job.id for job in jobs[:-1]}
+        self._coming |= coming
+
+        def over(result: Any) -> Any:
+            self._coming -= coming
+            return result
 
         def attempt() -> None:
             self._retries.pop(done, None)
@@ -398,7 +406,7 @@ class JobQueue:
             self._retries[done] = self.timers.later(retry, attempt)
 
         attempt()
-        return done
+        return done.addBoth(over) if coming else done
 
     def give_up(self) -> None:
         """The journal is closed: ends the wait for what was still to be committed again."""

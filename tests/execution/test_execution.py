@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, gatherResults
 
@@ -695,6 +696,24 @@ class DiskTests(ExecutionScene):
         self.assertEqual(ran, [])
         await self.ends(job_id)
         self.assertEqual(ran, [job_id])
+
+    async def test_jobs_of_a_job_that_can_not_be_recorded(self) -> None:
+        """A success whose first commit fails makes its sub-jobs be all the same, and they run."""
+
+        def execute(unit: Any, ctx: Context) -> None:
+            if unit.op.messages is None:
+                ctx.submit([[dummy(messages="child")]])
+                self.journal.held = True
+
+        self.unit(exec=execute)
+        job_id = await self.submit(dummy())
+        while not self.journal._pending:
+            await self.tick()
+        with patch.object(self.timers, "later", lambda _, function: function()):
+            self.journal.held = False
+            self.journal.fail()
+        self.assertEqual((await self.ends(job_id)).status, "success")
+        self.assertEqual((await self.ends(job_id + 1)).status, "success")
 
 
 class LimitTests(ExecutionScene):
