@@ -129,8 +129,8 @@ MEANINGS = {
     "Filter rule {rule} rejects job {job}": "The job is cancelled.",
     "The end of job {job} is decided anew after a restart: {error}": "The journal did not take the "
     "end of a job that was rejected or whose dependency failed.",
-    "Job {job}: its wait could not be recorded: {error}": "The journal did not take that a job "
-    "waits; the job goes on.",
+    "Job {job}: its wait could not be shown: {error}": "The journal did not take what came before "
+    "it. The job goes on, unless its submission was refused.",
     "The end of job {job} can't be recorded, trying again in {retry} s: {error}": "The journal "
     "can't be written: see the line that says why. The job's locks are free.",
     "The start of job {job} can't be recorded, it waits {pause} s: {error}": "As above. A job runs "
@@ -160,7 +160,8 @@ MEANINGS = {
     "What publishes a commit failed: {function}": "A fault of the daemon. The change is durable.",
     "The next round of the files can't be planned": "A fault of the daemon. The change is durable, "
     "and the files follow after the next one.",
-    "What publishes jobs failed: {function}": "A fault of the daemon. Their states are durable.",
+    "What follows a change of jobs failed: {function}": "A fault of the daemon. What was committed "
+    "is durable.",
     "The last job id is not known: serial stays as it is": "A fault of the daemon while it stops. "
     "Ids go on above those reserved.",
     "The files are not complete, {fault}": "While it stops: the journal keeps what the files "

@@ -69,34 +69,16 @@ class Acquisition:
     def begin(self, first: Level = Level.CLUSTER) -> None:
         """Asks for the locks of ``first`` and of the levels below it."""
         try:
-            waiting = self._ask_from(first)
-            if waiting is not None:
-                self._applicant.locks_awaited()
-                waiting.addCallbacks(self._granted, self._denied)
-                return
+            for level in _LEVELS[_LEVELS.index(first) :]:
+                if not self._ask(level):
+                    self._applicant.locks_awaited()
+                    assert self._waiting_for is not None
+                    self._waiting_for.addCallbacks(self._granted, self._denied)
+                    return
         except Exception as error:
             self._applicant.locks_refused(error)
             return
         self._applicant.locks_held()
-
-    def at_once(self) -> bool:
-        """Takes the locks of all levels if none has to be waited for; returns whether it did.
-
-        Raises what the opcode says against it. Locks that it took are still held then, and
-        where it returns false.
-        """
-        waiting = self._ask_from(Level.CLUSTER)
-        if waiting is not None:
-            waiting.addErrback(lambda failure: failure.trap(CancelledError))
-            self.give_up()
-        return waiting is None
-
-    def _ask_from(self, first: Level) -> Deferred[Any] | None:
-        """Asks for the levels from ``first`` on; returns the wait for one, None if all are held."""
-        for level in _LEVELS[_LEVELS.index(first) :]:
-            if not self._ask(level):
-                return self._waiting_for
-        return None
 
     def _ask(self, level: Level) -> bool:
         """Asks for one level; returns whether it is held, false for a wait."""

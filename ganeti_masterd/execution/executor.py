@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -14,7 +14,6 @@ from ganeti_masterd.execution.context import Services
 from ganeti_masterd.execution.run import JobRun
 from ganeti_masterd.execution.threads import OpcodeThreads
 from ganeti_masterd.jobs.model import reprioritize
-from ganeti_masterd.journal.rows import Row
 
 
 class Executor:
@@ -57,14 +56,6 @@ class Executor:
         if run is None:
             run = self._runs[job_id] = JobRun(self._services, self, job_id)
         run.proceed()
-
-    def begin_at_once(self, job_id: int, rows: Sequence[Row]) -> Deferred[None] | None:
-        """See ``Runner.begin_at_once``."""
-        run = self._runs[job_id] = JobRun(self._services, self, job_id)
-        done = run.begin_at_once(rows)
-        if done is None:
-            del self._runs[job_id]
-        return done
 
     def cancel_waiting(self, job_id: int) -> bool:
         """See ``Runner.cancel_waiting``."""

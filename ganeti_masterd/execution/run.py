@@ -32,7 +32,6 @@ from ganeti_masterd.execution.sub_jobs import SubJobs
 from ganeti_masterd.execution.unit import run_unit
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.model import Job
-from ganeti_masterd.journal.rows import Row
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.registry import unit_for
 from ganeti_masterd.opcodes.base import Opcode
@@ -89,7 +88,11 @@ class JobRun:
     # From the scheduler
 
     def proceed(self) -> None:
-        """The job has a slot: begins its next opcode, or goes on with its locks."""
+        """The job has a slot: begins its next opcode, or goes on with its locks.
+
+        A new job comes here before its first commit (see ``JobQueue.enter``), as nothing runs
+        before ``running`` is durable. The disk may yet refuse it: :meth:`_never_was`.
+        """
         if self.phase is Phase.GRANTED:
             self._acquisition.resume()
             return
@@ -103,38 +106,14 @@ class JobRun:
     def _go(self, phase: Phase) -> None:
         self.phase = step(self.phase, phase)
 
-    def begin_at_once(self, rows: Sequence[Row]) -> Deferred[None] | None:
-        """See ``Runner.begin_at_once``; whatever is in the way is left to :meth:`proceed`."""
-        services = self._services
-        unit = unit_for(self._op)
-        if unit is None or unit.prepares:
-            return None
-        try:
-            self._take_up(unit)
-            held = self._acquisition.at_once()
-        except Exception:
-            held = False
-        if not held:
-            services.locks.release_all(self.job_id)
-            return None
-        # A client that goes away cancels what it waits for, but no longer the job.
-        told: Deferred[None] = Deferred()
-
-        def begun(_: None) -> None:
-            self._run(None)
-            told.callback(None)
-
-        def refused(failure: Failure) -> None:
-            self._not_begun(failure)
-            told.errback(failure)
-
-        self._start(rows).addCallbacks(begun, refused)
-        return told
-
     def _job(self) -> Job:
         job = self._services.queue.tip(self.job_id)
         assert job is not None
         return job
+
+    def _never_was(self) -> bool:
+        """Whether the disk refused the commit that would have made the job be."""
+        return self._services.queue.tip(self.job_id) is None
 
     @property
     def _op(self) -> Opcode:
@@ -185,6 +164,9 @@ class JobRun:
             self._refused(_error(failure))
 
     def _cancel(self) -> None:
+        if self._never_was():
+            self._leave()
+            return
         now = self._services.timers.now()
         self._end(model.cancel(self._job(), now, model.CANCELED_BY_REQUEST))
 
@@ -202,14 +184,10 @@ class JobRun:
 
     def locks_held(self) -> None:
         """See ``Applicant.locks_held``: the opcode begins once that is durable."""
-        self._start().addCallbacks(self._run, self._not_begun)
-
-    def _start(self, rows: Sequence[Row] = ()) -> Deferred[None]:
-        """Commits that the opcode runs."""
         self._go(Phase.STARTING)
         services = self._services
         job = model.begin_running(self._job(), self._index, services.timers.now())
-        return services.queue.commit([job], rows)
+        services.queue.commit([job]).addCallbacks(self._run, self._not_begun)
 
     def locks_awaited(self) -> None:
         """See ``Applicant.locks_awaited``."""
@@ -220,6 +198,9 @@ class JobRun:
 
     def locks_granted(self) -> None:
         """See ``Applicant.locks_granted``."""
+        if self._never_was():
+            self._leave()
+            return
         self._go(Phase.GRANTED)
         queue = self._services.queue
         queue.scheduler.resume(self.job_id, self.priority())
@@ -232,14 +213,14 @@ class JobRun:
     # The opcode itself
 
     def _not_begun(self, failure: Failure) -> None:
-        queue = self._services.queue
-        published = self.job_id in queue.jobs
-        if self.kills.killed and published and not failure.check(DaemonStopping):
+        if failure.check(DaemonStopping) or self._never_was():
+            self._leave()
+            return
+        if self.kills.killed:
             self._refused(self.kills.error())
             return
         self._leave()
-        if failure.check(DaemonStopping) or not published:
-            return  # a job that is not published never was: its client is told
+        queue = self._services.queue
         # One that was seen to wait for locks starts over, too.
         queue.show(model.requeue(self._job()))
         log.error(

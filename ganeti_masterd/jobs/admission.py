@@ -34,9 +34,8 @@ class QueueOfJobs(Protocol):
     timers: Timers
     scheduler: Scheduler
 
-    @property
-    def jobs(self) -> Mapping[int, Job]:
-        """The published jobs that aren't archived."""
+    def known(self) -> Iterable[Job]:
+        """Returns all jobs as they are published, and new ones that aren't yet."""
 
     def tip(self, job_id: int, /) -> Job | None:
         """Returns a job with what is pending."""
@@ -67,8 +66,8 @@ class Admission:
         self._ending: set[int] = set()
 
     def admit(self, job: Job) -> None:
-        """Takes in a queued job; one in any other state is left alone."""
-        if job.status != STATUS_QUEUED:
+        """Takes in a queued job; one in any other state, or that is here, is left alone."""
+        if job.status != STATUS_QUEUED or job.id in self:
             return
         if self._rules and (verdict := weigh(self._rules, job)).action is Action.REJECT:
             self._reject(job, verdict)
@@ -82,13 +81,6 @@ class Admission:
         if decision is not None:
             self._decide(decision)
 
-    def lets_through(self, job: Job) -> bool:
-        """Whether nothing but a slot and locks keeps a new job from running."""
-        if self._queue.wanted_by(job.id):
-            return False
-        verdict = weigh(self._rules, job)
-        return verdict.action not in (Action.PAUSE, Action.REJECT) and not verdict.limits
-
     def readmit(self, job: Job) -> None:
         """Takes a job in again that had been let through and could not be begun."""
         if job.status == STATUS_QUEUED and job.id not in self:
@@ -96,15 +88,15 @@ class Admission:
             self._queue.wake()
 
     def withdraw(self, job_id: int) -> None:
-        """Takes a job out, here and in the scheduler: it ended, or may not begin."""
+        """Takes a job out, here and in the scheduler: it ended, may not begin, or never was."""
         self.paused.discard(job_id)
+        self._ending.discard(job_id)
         self._dependencies.discard(job_id)
         self._queue.scheduler.discard(job_id)
 
     def ended(self, job_id: int, status: str) -> None:
         """A job has ended: its dependants may go on, or end as well."""
         self.withdraw(job_id)
-        self._ending.discard(job_id)
         for decision in self._dependencies.ended(job_id, status):
             self._decide(decision)
 
@@ -113,8 +105,7 @@ class Admission:
         scheduler = self._queue.scheduler
         return (
             job_id in scheduler
-            or job_id in scheduler.running
-            or job_id in scheduler.blocked
+            or scheduler.under_way(job_id)
             or job_id in self._dependencies
             or job_id in self.paused
             or job_id in self._ending
@@ -124,7 +115,7 @@ class Admission:
         """Puts other filter rules in the place of all former ones, and weighs the jobs again."""
         self._rules = in_order(rules)
         queue = self._queue
-        for job in list(queue.jobs.values()):
+        for job in queue.known():
             if job.status == STATUS_QUEUED:
                 self._weigh_again(job)
         queue.scheduler.limit_anew(self._limits_of)
@@ -148,7 +139,7 @@ class Admission:
             scheduler.add(job.id, job.priority, verdict.limits)
 
     def _limits_of(self, job_id: int) -> tuple[Limit, ...]:
-        job = self._queue.jobs.get(job_id)
+        job = self._queue.tip(job_id)
         return () if job is None else weigh(self._rules, job).limits
 
     def _place(self, job: Job) -> None:

@@ -1,9 +1,9 @@
 """The job queue: every job's tip and published state, and who must hear of a change.
 
 Reactor thread only. A change is applied to the *tip* first and committed to
-the journal; once it is durable it is *published*: readers, waiting clients,
-dependants and the scheduler see it then, never earlier (architecture.rst, journal rule
-1). A commit that fails drops the tips back to what is published.
+the journal; once it is durable it is *published*: readers, waiting clients and
+dependants see it then, never earlier (architecture.rst, journal rule 1). A
+commit that fails drops the tips back to what is published.
 
 The queue decides nothing about opcodes: whoever executes them registers with
 :meth:`JobQueue.run_with` and is handed each job that may go on.
@@ -18,8 +18,9 @@ from typing import Any, Protocol
 import msgspec
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from ganeti_masterd.constants import STATUS_QUEUED, STATUSES_FINALIZED
+from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import Events, JobArchived, JobChanged
 from ganeti_masterd.jobs import model
@@ -49,12 +50,6 @@ class Runner(Protocol):
     def proceed(self, job_id: int) -> None:
         """The job has a slot: begin it, or go on after its wait for locks."""
 
-    def begin_at_once(self, job_id: int, rows: Sequence[Row]) -> Deferred[None] | None:
-        """Commits a new job, which has a slot, as running, together with other rows.
-
-        The Deferred is the commit's. Null: it can't begin right now, nothing was done.
-        """
-
     def cancel_waiting(self, job_id: int) -> bool:
         """Ends the job's wait for locks; false if it does not wait any more."""
 
@@ -63,6 +58,15 @@ class Runner(Protocol):
 
     def reprioritize(self, job_id: int, priority: int) -> None:
         """The priority of a job that may be waiting for locks changed."""
+
+
+class _Entry(msgspec.Struct, eq=False):
+    """A new job until its first commit, which carries ``rows`` as well."""
+
+    job: Job
+    rows: Sequence[Row]
+    #: The client's: fires when that commit is published, or fails with it.
+    told: Deferred[None]
 
 
 class JobQueue:
@@ -100,8 +104,12 @@ class JobQueue:
         self._events = events
         self._tip: dict[int, Job] = {}
         self._pending: dict[int, int] = {}
+        #: The job that :meth:`enter` lets in; None again once it is committed.
+        self._entry: _Entry | None = None
         #: Commits that the disk refused and that are tried again, see :meth:`commit_surely`.
         self._retries: dict[Deferred[None], Timer] = {}
+        #: New jobs in such commits: their opcodes are held although the disk refused one.
+        self._coming: set[int] = set()
         #: Who executes jobs; None until :meth:`run_with`.
         self.runner: Runner | None = None
         self._waking = False
@@ -117,6 +125,10 @@ class JobQueue:
         """Returns the newest state of a job, durable or not yet."""
         job = self._tip.get(job_id)
         return job if job is not None else self.jobs.get(job_id)
+
+    def known(self) -> list[Job]:
+        """Returns all jobs as they are published, and new ones that aren't yet."""
+        return list({**self._tip, **self.jobs}.values())
 
     @inlineCallbacks
     def archived(self, job_ids: Iterable[int]) -> Generator[Any, Any, Mapping[int, Job]]:
@@ -190,6 +202,12 @@ class JobQueue:
         is to be seen by whoever sees them. Fails as :meth:`IJournal.commit`.
         """
         all_rows = [*rows, *(JobRow(job.id, encode_job(job)) for job in changed)]
+        entry = self._entry
+        if entry is None or all(job.id != entry.job.id for job in changed):
+            entry = None
+        else:
+            self._entry = None
+            all_rows = [*entry.rows, *all_rows]
         for job in changed:
             self._tip[job.id] = job
             self._pending[job.id] = self._pending.get(job.id, 0) + 1
@@ -202,36 +220,59 @@ class JobQueue:
                 _guarded(self._committed, job)
             self.wake()
 
-        return self.journal.commit(all_rows, published)
+        done = self.journal.commit(all_rows, published)
+        return done if entry is None else self._entered(entry, done)
 
     def enter(self, job: Job, rows: Sequence[Row]) -> Deferred[None]:
-        """Makes a new job durable with other rows: as running, if nothing keeps it from that.
+        """Lets a new job in and makes it durable, with other rows; fires once it is published.
 
-        Its opcodes are in ``opcodes``. Of most jobs nobody ever sees that they were queued:
-        they begin with their first commit, and a client waits for the disk once less. What
-        the job needs for that (a slot, its locks) it holds before it is published, and gives
-        back if the commit fails.
+        Its opcodes are in ``opcodes``. It is admitted before its first commit, and begins if
+        there is a slot. What it comes to in this turn of the reactor is what it commits first:
+        most jobs run, some are refused or rejected. Any other is committed as queued. If that
+        commit fails there never was a job: it leaves its slot and its locks.
         """
-        if self.runner is None or self.closing:
-            return self.commit([job], rows)
-        if self.admission.lets_through(job) and self.scheduler.take_at_once(job.id):
-            self._tip[job.id] = job
-            done = self.runner.begin_at_once(job.id, rows)
-            if done is not None:
-                return done
-            del self._tip[job.id]
-            self.scheduler.discard(job.id)
-        return self.commit([job], rows)
+        entry = self._entry = _Entry(job, rows, Deferred())
+        self._tip[job.id] = job
+        _guarded(self.admission.admit, job)
+        self.wake()
+        if self._entry is entry:
+            shown = self._tip[job.id]
+            self.commit([job]).addErrback(lambda _: None)  # ``told`` fails, too
+            if shown is not job:
+                self.show(shown)
+        return entry.told
+
+    def _entered(self, entry: _Entry, done: Deferred[None]) -> Deferred[None]:
+        """Returns the Deferred of a new job's first commit for whoever made that commit.
+
+        The client has another one, as a client that goes away cancels what it waits for. It
+        fires last: where the disk refuses the job, nothing of it is left by then.
+        """
+        first: Deferred[None] = Deferred()
+
+        def settled(result: Any) -> None:
+            first.callback(result)
+            if isinstance(result, Failure):
+                if self.runner is not None:
+                    _guarded(self.runner.cancel_waiting, entry.job.id)
+                self.wake()
+            entry.told.callback(result)
+
+        done.addBoth(settled)
+        return first
 
     def show(self, job: Job) -> None:
-        """Publishes a state that a crash may forget (a wait for locks), in order.
+        """Publishes a state that a crash may forget, such as a wait for locks; it makes no row.
 
-        Where a commit of the job is still under way it becomes one itself.
+        It is published after the commits of the job that are under way, and of a new job
+        after its first.
         """
-        if job.id in self._pending:
-            self.commit([job]).addErrback(
+        if self._entry is not None and self._entry.job.id == job.id:
+            self._tip[job.id] = job
+        elif job.id in self._pending:
+            self._commit_rows(job, []).addErrback(
                 lambda failure: log.warn(
-                    "Job {job}: its wait could not be recorded: {error}",
+                    "Job {job}: its wait could not be shown: {error}",
                     job=job.id,
                     error=failure.value,
                 )
@@ -245,11 +286,14 @@ class JobQueue:
         if job is None or job.ops[index].finished:
             return succeed(None)
         entry = LogEntry(job.log_serial + 1, timestamp(self.timers.now()), kind, message)
-        job = model.add_log(job, index, entry)
-        self._tip[job_id] = job
-        self._pending[job_id] = self._pending.get(job_id, 0) + 1
         row = LogRow(job_id, index, msgspec.json.encode(entry))
-        return self.journal.commit([row], lambda: self._committed(job))
+        return self._commit_rows(model.add_log(job, index, entry), [row])
+
+    def _commit_rows(self, job: Job, rows: Sequence[Row]) -> Deferred[None]:
+        """Makes rows durable that are not a job's whole new state, then publishes that."""
+        self._tip[job.id] = job
+        self._pending[job.id] = self._pending.get(job.id, 0) + 1
+        return self.journal.commit(rows, lambda: self._committed(job))
 
     def _committed(self, job: Job) -> None:
         left = self._pending[job.id] - 1
@@ -263,10 +307,12 @@ class JobQueue:
         before = self.jobs.get(job.id)
         self.jobs[job.id] = job
         status = job.status
-        if before is None:
-            self.admission.admit(job)
-        elif status in STATUSES_FINALIZED and before.status not in STATUSES_FINALIZED:
-            self._ended(job, status)
+        if status in STATUSES_FINALIZED:
+            if before is None or before.status not in STATUSES_FINALIZED:
+                self._ended(job, status)
+        elif before is None:
+            # By now it may be about to end.
+            self.admission.admit(self._tip.get(job.id, job))
         self.watch.changed(job)
         if self._events.observed(JobChanged) and (before is None or before.status != status):
             self._events.publish(JobChanged(job.id, before.status if before else None, status))
@@ -276,10 +322,11 @@ class JobQueue:
         self._tip.clear()
         self._pending.clear()
         for job_id in dropped:
-            job = self.jobs.get(job_id)
-            if job is None:
+            if job_id not in self.jobs and job_id not in self._coming:
                 self.let_go(job_id)
-            elif job.status == STATUS_QUEUED and job_id not in self.admission:
+                self.admission.withdraw(job_id)
+        for job_id in dropped:
+            if (job := self.jobs.get(job_id)) is not None:
                 self.admission.admit(job)
 
     # Who runs, who waits
@@ -296,7 +343,10 @@ class JobQueue:
         self._waking = True
         try:
             while (job_id := self.scheduler.take()) is not None:
-                self.runner.proceed(job_id)
+                try:
+                    self.runner.proceed(job_id)
+                except Exception:
+                    log.failure("Job {job} is stuck", job=job_id)
         finally:
             self._waking = False
 
@@ -322,10 +372,18 @@ class JobQueue:
     ) -> Deferred[None]:
         """Commits states that must not be lost, again and again until the disk takes them.
 
-        Fails with ``DaemonStopping`` once the journal is closed, see :meth:`give_up`, and with
-        what it is for states that no disk could ever take.
+        The last of ``jobs`` is the one that it is about, those before it are new with it. Where
+        the disk has refused the submission of that job nothing is left to commit, and the
+        Deferred fires. It fails with ``DaemonStopping`` once the journal is closed, see
+        :meth:`give_up`, and with what it is for states that no disk could ever take.
         """
         done: Deferred[None] = Deferred()
+        coming = {job.id for job in jobs[:-1]}
+        self._coming |= coming
+
+        def over(result: Any) -> Any:
+            self._coming -= coming
+            return result
 
         def attempt() -> None:
             self._retries.pop(done, None)
@@ -336,6 +394,9 @@ class JobQueue:
             if failure.check(DaemonStopping) or not failure.check(JobQueueError):
                 done.errback(failure)
                 return
+            if self.tip(jobs[-1].id) is None:
+                done.callback(None)
+                return
             log.error(
                 "The end of job {job} can't be recorded, trying again in {retry} s: {error}",
                 job=jobs[-1].id,
@@ -345,7 +406,7 @@ class JobQueue:
             self._retries[done] = self.timers.later(retry, attempt)
 
         attempt()
-        return done
+        return done.addBoth(over) if coming else done
 
     def give_up(self) -> None:
         """The journal is closed: ends the wait for what was still to be committed again."""
@@ -403,4 +464,4 @@ def _guarded(function: Callable[..., object], *args: Any) -> None:
     try:
         function(*args)
     except Exception:
-        log.failure("What publishes jobs failed: {function}", function=function)
+        log.failure("What follows a change of jobs failed: {function}", function=function)

@@ -55,6 +55,10 @@ class Scheduler:
     def __contains__(self, job_id: int) -> bool:
         return job_id in self._ready or job_id in self._held_at
 
+    def under_way(self, job_id: int) -> bool:
+        """Whether the job has or had a slot, and was not discarded since."""
+        return job_id in self.running or job_id in self.blocked or job_id in self._resuming
+
     def add(self, job_id: int, priority: int, limits: tuple[Limit, ...] = ()) -> None:
         """A job may begin, as soon as its limits have room."""
         if limits:
@@ -112,21 +116,6 @@ class Scheduler:
             return None
         self.running.add(job_id)
         return job_id
-
-    def take_at_once(self, job_id: int) -> bool:
-        """Gives a slot to a job that has no limits of its own, if there is one and nobody waits.
-
-        Returns whether it did; the job then counts as running.
-        """
-        if (
-            len(self.running) >= self.limit
-            or len(self.blocked) >= self.max_blocked
-            or self._ready
-            or self._resuming
-        ):
-            return False
-        self.running.add(job_id)
-        return True
 
     def limit_anew(self, limits_of: Callable[[int], tuple[Limit, ...]]) -> None:
         """Gives every job here the limits that ``limits_of`` says, also those under way."""

@@ -85,7 +85,10 @@ class LogicalUnit(Generic[O_co]):
     # In a pool thread: may block
 
     def prepare(self, ctx: Context) -> None:
-        """Does what must come before the locks, while the job shows as waiting."""
+        """Does what must come before the locks, while the job shows as waiting.
+
+        Changes nothing: a new job may not be durable yet.
+        """
 
     def check(self, ctx: Context) -> None:
         """Checks that the opcode can be done; raises ``OpPrereqError``. Changes nothing."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-from twisted.internet.defer import CancelledError, ensureDeferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, gatherResults
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import JobQueueError, OpExecError, OpPrereqError, prereq
@@ -130,8 +130,8 @@ class ResultTests(ExecutionScene):
         self.assertEqual((await self.run_job(dummy())).status, "error")
 
 
-class AtOnceTests(ExecutionScene):
-    """Jobs that begin with the commit of their submission."""
+class FirstCommitTests(ExecutionScene):
+    """New jobs, which begin before they are durable, and what their first commit says."""
 
     def states(self, job_id: int) -> list[str]:
         """The states of a job that were committed, in order."""
@@ -189,48 +189,143 @@ class AtOnceTests(ExecutionScene):
         self.journal.held = False
         self.assertEqual((await self.run_job(dummy())).status, "success")
 
-    async def test_locks_of_another(self) -> None:
-        """One that has to wait for locks is queued, as ever, and holds none of them meanwhile."""
+    def refused(self, done: Deferred[Any]) -> None:
+        """Lets the disk refuse what is pending, a submission with it: nothing of that is left."""
+        self.journal.fail()
+        self.failureResultOf(done, JobQueueError)
+        self.journal.held = False
+        self.assertEqual(set(self.queue.opcodes), set(self.queue.jobs))
+        self.assertEqual(set(self.executor.under_way()) - set(self.queue.jobs), set())
+        holders = {job for row in self.locks.rows() for job in row.owner}
+        awaiting = {job for row in self.locks.rows() for _, jobs in row.pending for job in jobs}
+        self.assertEqual((holders | awaiting) - {str(n) for n in self.queue.jobs}, set())
+        scheduler = self.queue.scheduler
+        self.assertEqual((scheduler.running | scheduler.blocked) - set(self.queue.jobs), set())
+
+    def hold_node2(self) -> threading.Event:
+        """Makes the unit one on node2; it ends when the event that is returned is set."""
         go = threading.Event()
         self.addCleanup(go.set)
-        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: go.wait() and None)
+        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: go.wait(10) and None)
+        return go
+
+    async def test_locks_of_another(self) -> None:
+        """One that has to wait for locks shows that, and is queued on disk."""
+        go = self.hold_node2()
         first = await self.submit(dummy())
         second = await self.submit(dummy())
-        await self.reaches(second, "waiting")
+        self.assertEqual(self.queue.jobs[second].status, "waiting")
         self.assertEqual(self.states(second), ["queued"])
         self.assertEqual(self.queue.scheduler.running, {first})
+        self.assertEqual(self.queue.scheduler.blocked, {second})
         go.set()
         self.assertEqual((await self.ends(second)).status, "success")
+        self.assertEqual(self.states(second), ["queued", "running", "success"])
 
-    async def test_some_of_its_locks(self) -> None:
-        """Locks that it got before one that is held by another are free again."""
-        go = threading.Event()
-        self.addCleanup(go.set)
-        group = next(iter(self.store.snapshot.groups))
-
-        def group_and_node(level: Level, snapshot: Snapshot) -> WantedLocks | None:
-            return exclusive(group) if level is Level.NODEGROUP else node_lock(level, snapshot)
-
-        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: go.wait() and None)
-        await self.submit(dummy())
-        self.unit(locks=locking(group_and_node), exec=lambda unit, ctx: None)
-        with patch.object(self.executor, "proceed"):  # as if it were not its turn yet
-            second = await self.submit(dummy())
-        self.assertEqual({job for row in self.locks.rows() for job in row.owner}, {"1"})
-        self.executor.proceed(second)
+    async def test_lock_before_it_is_durable(self) -> None:
+        """One that gets the lock it waits for during its first commit runs after that."""
+        go = self.hold_node2()
+        first = await self.submit(dummy())
+        self.journal.held = True
+        done = self.submission.submit([[dummy()]])
         go.set()
+        while str(first) in {job for row in self.locks.rows() for job in row.owner}:
+            await self.tick()
+        self.assertEqual(set(self.queue.jobs), {first})
+        self.journal.held = False
+        self.journal.release()
+        (second,) = await done
+        assert isinstance(second, int)
         self.assertEqual((await self.ends(second)).status, "success")
+        self.assertEqual(self.states(second), ["queued", "running", "success"])
+
+    async def test_never_was_and_waited(self) -> None:
+        """One that waits for locks when the disk refuses it waits no more."""
+        go = self.hold_node2()
+        first = await self.submit(dummy())
+        self.journal.held = True
+        self.refused(self.submission.submit([[dummy()]]))
+        go.set()
+        self.assertEqual((await self.ends(first)).status, "success")
+
+    async def test_never_were_in_line(self) -> None:
+        """Nor do several that wait for each other's locks, in whatever state they are."""
+        go = self.hold_node2()
+        first = await self.submit(dummy())
+        self.journal.held = True
+        done = [self.submission.submit([[dummy()]]) for _ in range(4)]
+        go.set()
+        while str(first) in {job for row in self.locks.rows() for job in row.owner}:
+            await self.tick()
+        self.refused(done[0])
+        for each in done[1:]:
+            self.failureResultOf(each, JobQueueError)
+        self.timers.cancel_all()  # the holder's end is tried again after a while
+        self.queue.give_up()
+
+    async def test_never_was_and_ran_into_another(self) -> None:
+        """Of two new jobs on one node the second doesn't get the lock of the first."""
+        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: None)
+        self.journal.held = True
+        first, second = (self.submission.submit([[dummy()]]) for _ in range(2))
+        self.refused(first)
+        self.failureResultOf(second, JobQueueError)
+        self.assertEqual((await self.run_job(dummy())).status, "success")
 
     async def test_what_prepares(self) -> None:
-        """What prepares itself in a thread first is queued before."""
+        """What prepares itself in a thread first shows as waiting, and is queued on disk."""
         self.unit(prepares=True, prepare=lambda *args: None, exec=lambda *args: None)
         job = await self.run_job(dummy())
-        self.assertEqual(self.states(job.id)[0], "queued")
+        self.assertEqual(self.states(job.id), ["queued", "running", "success"])
+
+    async def test_never_was_and_prepared(self) -> None:
+        """What prepares itself when the disk refuses it is ended, without a trace."""
+        entered = threading.Event()
+
+        def prepare(unit: Any, ctx: Context) -> None:
+            entered.set()
+            while True:
+                ctx.sleep(0.01)
+
+        self.unit(prepares=True, prepare=prepare, exec=lambda *args: None)
+        self.journal.held = True
+        done = self.submission.submit([[dummy()]])
+        await self.until(entered)
+        self.journal.fail()
+        with self.assertRaises(JobQueueError):
+            await done
+        self.journal.held = False
+        await self.executor.when_idle()
+        self.assertEqual((dict(self.queue.jobs), self.journal.rows), ({}, []))
+        self.assertEqual(self.queue.scheduler.running, set())
 
     async def test_what_is_refused(self) -> None:
-        """What is refused before it runs ends in its error, queued before."""
+        """What is refused before it runs ends in its error, with its first commit."""
         job = await self.run_job(decode_opcode({"OP_ID": "OP_TEST_DELAY", "duration": 0}))
-        self.assertEqual((job.status, self.states(job.id)[0]), ("error", "queued"))
+        self.assertEqual((job.status, self.states(job.id)), ("error", ["error"]))
+        self.assertEqual(self.queue.scheduler.running, set())
+
+    async def test_never_was_and_is_refused(self) -> None:
+        """If the disk refuses that, the client is told, and it isn't tried again."""
+        self.journal.held = True
+        bad = decode_opcode({"OP_ID": "OP_TEST_DELAY", "duration": 0})
+        self.refused(self.submission.submit([[bad]]))
+        self.assertEqual((len(self.timers), len(self.executor)), (0, 0))
+
+    async def test_unforeseen(self) -> None:
+        """An error that nobody foresaw ends a new job as any other, once, and is logged."""
+        for place in ("expand", "locks"):
+            calls: list[str] = []
+
+            def bad(*args: Any, place: str = place, calls: list[str] = calls) -> None:
+                calls.append(place)
+                raise ZeroDivisionError
+
+            self.unit(**{place: bad})
+            job = await self.run_job(dummy())
+            self.assertEqual((job.status, self.states(job.id)), ("error", ["error"]))
+            self.assertEqual(calls, [place])
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
 class LockTests(ExecutionScene):
@@ -607,6 +702,24 @@ class DiskTests(ExecutionScene):
         self.assertEqual(ran, [])
         await self.ends(job_id)
         self.assertEqual(ran, [job_id])
+
+    async def test_jobs_of_a_job_that_can_not_be_recorded(self) -> None:
+        """A success whose first commit fails makes its sub-jobs be all the same, and they run."""
+
+        def execute(unit: Any, ctx: Context) -> None:
+            if unit.op.messages is None:
+                ctx.submit([[dummy(messages="child")]])
+                self.journal.held = True
+
+        self.unit(exec=execute)
+        job_id = await self.submit(dummy())
+        while not self.journal._pending:
+            await self.tick()
+        with patch.object(self.timers, "later", lambda _, function: function()):
+            self.journal.held = False
+            self.journal.fail()
+        self.assertEqual((await self.ends(job_id)).status, "success")
+        self.assertEqual((await self.ends(job_id + 1)).status, "success")
 
 
 class LimitTests(ExecutionScene):

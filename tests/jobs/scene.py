@@ -20,7 +20,6 @@ from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.jobs.scheduler import Scheduler
 from ganeti_masterd.jobs.submission import Submission, Submitted
 from ganeti_masterd.jobs.watch import JobWatch
-from ganeti_masterd.journal.rows import Row
 from ganeti_masterd.opcodes import Opcode, decode_opcode
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
@@ -50,15 +49,9 @@ class FakeRunner:
         self.waiting: set[int] = set()
         self.killed: list[int] = []
         self.priorities: list[tuple[int, int]] = []
-        #: Jobs that could have begun with the commit of their submission.
-        self.asked: list[int] = []
 
     def proceed(self, job_id: int) -> None:
         self.begun.append(job_id)
-
-    def begin_at_once(self, job_id: int, rows: Sequence[Row]) -> Deferred[None] | None:
-        self.asked.append(job_id)
-        return None
 
     def cancel_waiting(self, job_id: int) -> bool:
         found = job_id in self.waiting

@@ -9,7 +9,9 @@ from ganeti_masterd.constants import STATUS_CANCELED
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.files import LoadedJobs
+from ganeti_masterd.jobs.model import decode_job
 from ganeti_masterd.jobs.restart import restore
+from ganeti_masterd.journal.rows import JobRow
 from tests.jobs.scene import QueueScene, delay
 from tests.jobs.test_rules import rule
 
@@ -77,16 +79,20 @@ class PauseTests(AdmissionScene):
         self.rules()
         self.assertEqual((self.runner.begun, self.status(job_id)), ([], STATUS_CANCELED))
 
-    def test_not_at_once(self) -> None:
-        """A job that is paused or under a limit does not begin with its submission either."""
+    def test_new_job_that_is_not_durable(self) -> None:
+        """A rule that comes during a new job's first commit holds it, if it has not begun."""
+        self.queue.scheduler.limit = 1
         self.start()
-        for rules in ([rule("PAUSE")], [rule(["RATE_LIMIT", 1])], [rule("REJECT")]):
-            self.rules(*rules)
-            self.submit_some(1)
-            self.assertEqual(self.runner.asked, [])
-        self.rules(rule("ACCEPT"))
-        (accepted,) = self.submit_some(1)
-        self.assertEqual(self.runner.asked, [accepted])
+        self.submit_some(1)
+        self.journal.held = True
+        submitted = self.submission.submit([[delay()]])
+        self.rules(rule("PAUSE", ["jobid", ["=", "id", 2]]))
+        self.journal.release()
+        self.assertEqual(self.successResultOf(submitted), [2])
+        self.assertEqual(self.queue.admission.paused, {2})
+        self.journal.held = False
+        self.finish(1)
+        self.assertEqual(self.runner.begun, [1])
 
     def test_cancel_that_fails(self) -> None:
         """A held job whose cancelling could not be recorded is still held."""
@@ -140,6 +146,26 @@ class RejectTests(AdmissionScene):
         self.assertEqual(job.ops[0].result, "Job rejected by filter rule some-rule")
         self.assertIsNotNone(job.end_timestamp)
         self.assertNotIn(job_id, self.queue.opcodes)
+
+    def test_one_commit(self) -> None:
+        """A new job that is rejected is cancelled with the commit of its submission."""
+        self.start()
+        self.rules(rule("REJECT"))
+        (job_id,) = self.submit_some(1)
+        rows = [row for row in self.journal.rows if isinstance(row, JobRow)]
+        self.assertEqual([decode_job(row.body).status for row in rows], [STATUS_CANCELED])
+        self.assertNotIn(job_id, self.queue.admission)
+
+    def test_never_was(self) -> None:
+        """If the disk refuses that one, it was not submitted, and nothing tries it again."""
+        self.start()
+        self.rules(rule("REJECT"))
+        self.journal.held = True
+        submitted = self.submission.submit([[delay()]])
+        self.journal.fail()
+        self.failureResultOf(submitted, JobQueueError)
+        self.assertEqual((len(self.timers), self.queue.jobs, self.queue.opcodes), (0, {}, {}))
+        self.assertNotIn(1, self.queue.admission)
 
     def test_queued_ones(self) -> None:
         """A new rule cancels jobs that are queued, held or wait for others; not those that run."""
@@ -263,6 +289,33 @@ class RateLimitTests(AdmissionScene):
         self.assertEqual(self.runner.begun, [resuming, resuming])
         self.finish(resuming)
         self.assertEqual(self.runner.begun, [resuming, resuming, held])
+
+    def test_running_and_not_durable(self) -> None:
+        """A job that has begun counts for a rule that comes during its first commit."""
+        self.start()
+        self.journal.held = True
+        submitted = self.submission.submit([[delay()]])
+        self.rules(rule(["RATE_LIMIT", 1]))
+        self.journal.held = False
+        self.journal.release()
+        self.successResultOf(submitted)
+        self.submit_some(1)
+        self.assertEqual(self.runner.begun, [1])
+        self.finish(1)
+        self.assertEqual(self.runner.begun, [1, 2])
+
+    def test_room_of_a_job_that_never_was(self) -> None:
+        """A new job that the disk refuses gives back its room under a limit."""
+        self.start()
+        self.rules(rule(["RATE_LIMIT", 1]))
+        self.journal.held = True
+        submitted = self.submission.submit([[delay()]])
+        self.assertEqual(self.runner.begun, [1])
+        self.journal.fail()
+        self.failureResultOf(submitted, JobQueueError)
+        self.journal.held = False
+        (job_id,) = self.submit_some(1)
+        self.assertEqual(self.runner.begun, [1, job_id])
 
     def test_reason(self) -> None:
         """A reason limits the jobs that have it, without any rule."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
@@ -24,12 +25,12 @@ class PublishingTests(QueueScene):
     """Nothing is seen before it is durable (architecture.rst, journal rule 1)."""
 
     def test_not_before_it_is_durable(self) -> None:
-        """A job is neither answered nor shown nor begun while its commit is under way."""
+        """A job is neither answered nor shown while its commit is under way."""
         self.start()
         self.journal.held = True
         submitted = self.submission.submit([[delay()]])
         self.assertNoResult(submitted)
-        self.assertEqual((self.queue.jobs, self.runner.begun), ({}, []))
+        self.assertEqual(self.queue.jobs, {})
         tip = self.queue.tip(1)
         assert tip is not None
         self.assertEqual(tip.status, "queued")
@@ -116,6 +117,20 @@ class PublishingTests(QueueScene):
         job = self.queue.jobs[job_id]
         self.assertEqual((job.status, job.priority), ("waiting", -5))
 
+    def test_shown_in_order_and_not_recorded(self) -> None:
+        """Behind a commit it still makes no row: on disk a job that only waits is queued."""
+        job_id = self.submit_one()
+        self.journal.held = True
+        self.control.change_priority(job_id, -5)
+        tip = self.queue.tip(job_id)
+        assert tip is not None
+        self.queue.show(model.begin_waiting(tip, 0, 1.0))
+        self.journal.release()
+        row = self.journal.rows[-1]
+        assert isinstance(row, JobRow)
+        self.assertEqual(model.decode_job(row.body).status, "queued")
+        self.assertEqual(self.status(job_id), "waiting")
+
     def test_shown_at_once(self) -> None:
         """Without a commit under way it is published at once and makes no row."""
         job_id = self.submit_one()
@@ -198,42 +213,143 @@ class RunningTests(QueueScene):
         self.successResultOf(self.control.cancel(1))
         self.assertEqual(self.status(2), "canceled")
 
-    def test_at_once(self) -> None:
-        """A job that comes alone may begin with its submission; else it begins once published."""
-        self.start()
-        self.submit_one()
-        self.assertEqual((self.runner.asked, self.runner.begun), ([1], [1]))
-        self.submit([delay()], [delay()])
-        self.assertEqual((self.runner.asked, self.runner.begun), ([1], [1, 2]))
-
-    def test_not_at_once(self) -> None:
-        """Not one that waits for a slot, for another job, or for what its reason allows."""
-        self.start()
-        self.submit_one(delay(reason=[["test", "rate-limit:1:few", 1]]))
-        self.submit_one(delay(depends=[[1, []]]))
-        self.submit_one()
-        self.assertEqual(self.runner.asked, [3])
-        self.submit_one()
-        self.assertEqual(self.runner.asked, [3])
-
-    def test_slot_of_a_job_that_never_was(self) -> None:
-        """A job that could not begin at once, and was then refused by the disk, has no slot."""
+    def test_before_its_first_commit(self) -> None:
+        """A job that comes alone is begun before its first commit, others once published."""
         self.start()
         self.journal.held = True
+        self.submission.submit([[delay()]])
+        self.assertEqual(self.runner.begun, [1])
+        self.submission.submit([[delay()], [delay()]])
+        self.assertEqual(self.runner.begun, [1])
+        self.journal.release()
+        self.assertEqual(self.runner.begun, [1, 2])
+
+    def test_not_its_turn(self) -> None:
+        """A new job that waits for a slot or for another job is begun when its turn comes."""
+        self.start()
+        self.submit_one()
+        self.submit_one(delay(depends=[[1, []]]))
+        self.submit_one()
+        self.submit_one(delay(priority=10))
+        self.submit_one(delay(priority=-10))
+        self.assertEqual(self.runner.begun, [1, 3])
+        self.finish(1)
+        self.assertEqual(self.runner.begun, [1, 3, 5])
+        self.finish(3)
+        self.assertEqual(self.runner.begun, [1, 3, 5, 2])
+
+    def test_lock_table_is_full(self) -> None:
+        """A new job isn't begun while as many wait for locks as may."""
+        self.queue.scheduler.max_blocked = 1
+        self.start()
+        blocked = self.submit_one()
+        self.queue.scheduler.block(blocked)
+        self.submit_one()
+        self.assertEqual(self.runner.begun, [blocked])
+
+    def test_slot_before_it_is_durable(self) -> None:
+        """A new job takes a slot that comes free during its first commit, and runs once."""
+        self.queue.scheduler.limit = 1
+        self.start()
+        self.submit_one()
+        self.journal.held = True
+        self.submission.submit([[delay()]])
+        self.queue.scheduler.discard(1)
+        self.queue.wake()
+        self.assertEqual(self.runner.begun, [1, 2])
+        self.journal.release()
+        self.assertEqual((self.runner.begun, len(self.queue.scheduler)), ([1, 2], 0))
+
+    def test_canceled_before_it_is_durable(self) -> None:
+        """A job that was cancelled during its first commit isn't begun when that is published."""
+        self.queue.scheduler.limit = 0
+        self.start()
+        self.journal.held = True
+        self.submission.submit([[delay()]])
+        canceled = self.control.cancel(1)
+        self.queue.scheduler.limit = 1
+        self.journal.release()
+        self.successResultOf(canceled)
+        self.assertEqual((self.status(1), self.runner.begun), ("canceled", []))
+
+    def test_ended_with_its_first_commit(self) -> None:
+        """One that depends on a job which failed ends with its first commit, as any other ends."""
+        seen: list[tuple[str | None, str]] = []
+        self.start()
+        first = self.submit_one()
+        self.finish(first, error=["OpExecError", ["no"]])
+        self.events.subscribe(JobChanged, lambda event: seen.append((event.before, event.after)))
+        job_id = self.submit_one(delay(depends=[[first, ["success"]]]))
+        self.assertEqual((seen, self.runner.begun), ([(None, "error")], [first]))
+        self.assertNotIn(job_id, self.queue.opcodes)
+        self.assertNotIn(job_id, self.queue.admission)
+
+    def test_slot_of_a_job_that_never_was(self) -> None:
+        """A job that has begun, and is then refused by the disk, leaves its slot to the next."""
+        self.queue.scheduler.limit = 1
+        waiting = self.submit_one(delay(depends=[[self.submit_one(), []]]))
+        self.start()
+        self.queue.scheduler.block(1)
+        self.journal.held = True
         done = self.submission.submit([[delay()]])
-        self.assertEqual(self.runner.asked, [1])
+        self.assertEqual(self.runner.begun, [1, 3])
         self.journal.fail()
         self.failureResultOf(done, JobQueueError)
         self.assertEqual(self.queue.scheduler.running, set())
+        self.journal.held = False
+        self.finish(1)
+        self.assertEqual(self.runner.begun, [1, 3, waiting])
 
-    def test_not_at_once_while_closing(self) -> None:
-        """A job that comes in as the queue closes is not begun with its commit."""
+    def test_next_after_one_that_never_was(self) -> None:
+        """A job that became ready meanwhile gets the slot of one that the disk refused."""
+        self.queue.scheduler.limit = 1
+        paused = self.submit_one()
+        self.queue.scheduler.discard(paused)
+        self.start()
+        self.journal.held = True
+        done = self.submission.submit([[delay()]])
+        self.queue.admission.readmit(self.queue.jobs[paused])
+        self.assertEqual(self.runner.begun, [2])
+        self.journal.fail()
+        self.failureResultOf(done, JobQueueError)
+        self.assertEqual(self.runner.begun, [2, paused])
+
+    def test_rollback_of_one_with_its_locks(self) -> None:
+        """A failed commit doesn't put a job in line anew that has its locks and wants a slot."""
+        self.start()
+        job_id = self.submit_one()
+        self.queue.scheduler.block(job_id)
+        self.queue.scheduler.limit = 0
+        self.queue.scheduler.resume(job_id, 0)
+        self.journal.held = True
+        changed = self.control.change_priority(job_id, -5)
+        self.journal.fail()
+        self.failureResultOf(changed, JobQueueError)
+        self.assertEqual(len(self.queue.scheduler), 0)
+
+    def test_unforeseen(self) -> None:
+        """An error of whoever begins jobs is logged; the job is there, and others begin."""
+
+        def proceed(job_id: int) -> None:
+            if job_id == 1:
+                raise ZeroDivisionError
+            self.runner.begun.append(job_id)
+
+        self.start()
+        with patch.object(self.runner, "proceed", proceed):
+            self.submit_one()
+            self.submit_one()
+        self.assertEqual((self.status(1), self.runner.begun), ("queued", [2]))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_not_while_closing(self) -> None:
+        """A job that comes in as the queue closes is durable, and is not begun."""
         self.start()
         self.queue.close()
         self.queue.opcodes[1] = (delay(),)
         job = model.new_job(1, [{"OP_ID": "OP_TEST_DELAY", "duration": 1}], 1.0)
         self.successResultOf(self.queue.enter(job, []))
-        self.assertEqual((self.runner.asked, self.runner.begun), ([], []))
+        self.assertEqual((self.status(1), self.runner.begun), ("queued", []))
 
     def test_opcodes_are_forgotten(self) -> None:
         """Typed opcodes, which may hold secrets, go with the job's end."""

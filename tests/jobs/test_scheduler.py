@@ -36,23 +36,6 @@ class SchedulerTests(SynchronousTestCase):
         scheduler.discard(1)
         self.assertEqual(self.take_all(scheduler), [3])
 
-    def test_at_once(self) -> None:
-        """A new job gets a slot before it is ready, if there is one and nobody waits for it."""
-        scheduler = Scheduler(2, max_blocked=1)
-        self.assertTrue(scheduler.take_at_once(1))
-        scheduler.block(1)
-        self.assertFalse(scheduler.take_at_once(2), "the lock table is full")
-        scheduler.resume(1, 0)
-        self.assertFalse(scheduler.take_at_once(2), "one with locks comes first")
-        self.assertEqual(scheduler.take(), 1)
-        scheduler.add(3, 0)
-        self.assertFalse(scheduler.take_at_once(2), "another was ready before")
-        scheduler.discard(3)
-        self.assertTrue(scheduler.take_at_once(2))
-        self.assertFalse(scheduler.take_at_once(4), "no slot is left")
-        scheduler.discard(2)
-        self.assertTrue(scheduler.take_at_once(4))
-
     def test_waiting_for_a_lock_costs_no_slot(self) -> None:
         """A blocked job's slot goes to another; with its locks it comes before new ones."""
         scheduler = Scheduler(1)
@@ -230,6 +213,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def same(self) -> None:
         assert self.scheduler.running == self.running
         assert self.scheduler.blocked == self.blocked
+        under_way = {n for n in range(1, self.last + 1) if self.scheduler.under_way(n)}
+        assert under_way == self.running | self.blocked | set(self.resuming)
         assert len(self.scheduler) == len(self.ready)
 
 
