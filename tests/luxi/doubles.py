@@ -21,9 +21,13 @@ from twisted.trial.unittest import TestCase
 from ganeti_masterd.luxi.factory import LuxiFactory
 from ganeti_masterd.luxi.prompt import send_promptly
 from ganeti_masterd.luxi.server import LuxiServer
+from ganeti_masterd.luxi.serverstates import ServerState, step
 from ganeti_masterd.timing import Timers
 
 reactor: Any = _reactor
+
+#: Where a connection keeps its state.
+_STATE = vars(LuxiServer)["state"]
 
 SOAK = bool(os.environ.get("GANETI_MASTERD_SOAK"))
 
@@ -228,3 +232,26 @@ def says(*answers: bytes) -> Callable[[Scripted, socket.socket], None]:
             connection.sendall(answer)
 
     return script
+
+
+def record_server_states(case: Any) -> list[tuple[ServerState, ServerState]]:
+    """Has every step of every server connection checked against the table, and noted.
+
+    The steps of each request are made without asking the table: here they are asked about.
+    """
+    steps: list[tuple[ServerState, ServerState]] = []
+
+    def read(server: LuxiServer) -> ServerState:
+        return _STATE.__get__(server)
+
+    def write(server: LuxiServer, after: ServerState) -> None:
+        try:
+            before = _STATE.__get__(server)
+        except AttributeError:  # it is being made
+            assert after is ServerState.LISTENING
+        else:
+            steps.append((before, step(before, after)))
+        _STATE.__set__(server, after)
+
+    case.patch(LuxiServer, "state", property(read, write))
+    return steps
