@@ -380,7 +380,7 @@ class MachineTests(SynchronousTestCase):
         st.lists(ENDS, max_size=2),
         st.lists(ACTS, min_size=5, max_size=20),
     )
-    @examples(500)
+    @examples(300)
     def test_connection(self, first: list[Any], ends: list[Any], last: list[Any]) -> None:
         """Any sequence of chunks, answers and departures keeps to the table and the rules."""
         record_server_states(self)
