@@ -364,6 +364,7 @@ ACTS = st.one_of(
 ENDS = st.sampled_from(
     [
         (Connection.leave, "half"),
+        (Connection.leave, "half"),
         (Connection.leave, "closed"),
         (Connection.leave, "daemon"),
         (Connection.wait, IDLE_TIME + 2),

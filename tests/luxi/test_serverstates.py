@@ -78,12 +78,13 @@ class Scene:
         case.patch(server_module, "hung_up", lambda _: self.gone)
         self.steps = record_server_states(case)
         self.answers: list[Deferred[Any]] = []
+        self.cancelled: list[Deferred[Any]] = []
         self.line = Line(self._answer, Full(), idle_timeout=IDLE_TIME)
         self.server = self.line.server
 
     def _answer(self, request: Any, peer: Any) -> Any:
         if request.method == "Later":
-            self.answers.append(Deferred())
+            self.answers.append(Deferred(self.cancelled.append))
             return self.answers[-1]
         if request.method == "Close":
             self.line.factory.close()
@@ -93,6 +94,9 @@ class Scene:
 
     def ask(self, method: str) -> None:
         self.server.dataReceived(request(method))
+
+    def ask_later(self) -> None:
+        self.ask("Later")
 
     def ask_unread(self) -> None:
         """Asks, and doesn't read the answer."""
@@ -147,7 +151,7 @@ class Scene:
         """As it begins."""
 
     def pending(self) -> None:
-        self.ask("Later")
+        self.ask_later()
 
     def pending_choked(self) -> None:
         self.pending()
@@ -180,7 +184,7 @@ STEPS: dict[tuple[ServerState, ServerState], tuple[Act, ...]] = {
     (_LISTENING, _CLOSING): (Scene.half_close, Scene.idle, Scene.close),
     (_LISTENING, _LOST): (Scene.lose,),
     (_SERVING, _LISTENING): (lambda scene: scene.ask("Now"),),
-    (_SERVING, _PENDING): (lambda scene: scene.ask("Later"),),
+    (_SERVING, _PENDING): (Scene.ask_later,),
     (_SERVING, _CHOKED): (Scene.ask_unread,),
     (_SERVING, _REFUSED): (Scene.refuse,),
     (_SERVING, _CLOSING): (lambda scene: scene.ask("Close"),),
@@ -237,6 +241,40 @@ class WalkTests(SynchronousTestCase):
                 self.assertIs(scene.server.state, state)
             else:
                 self.assertIn(scene.server.state, (_CUT_OFF, _LOST))
+
+    def test_producer(self) -> None:
+        """The transport has a producer while it can ask for more; else it would wait for that."""
+        for state in set(WAYS) - {_LOST}:
+            scene = Scene(self)
+            WAYS[state](scene)
+            self.assertEqual(scene.line.transport.producer is not None, state in LIVE)
+
+    def test_given_up(self) -> None:
+        """A connection that ends while an answer is pending cancels it at once, and once."""
+        ends = (Scene.close, Scene.lose, Scene.hang_up_half_closed, Scene.hang_up_unheard)
+        for way in (Scene.pending, Scene.pending_choked):
+            for end in ends:
+                scene = Scene(self)
+                way(scene)
+                end(scene)
+                self.assertEqual(scene.cancelled, scene.answers)
+                if scene.server.state is not _LOST:
+                    scene.lose()
+                self.assertEqual(len(scene.cancelled), 1)
+
+    def test_later_answers_are_watched(self) -> None:
+        """A client whose later request is pending is looked at if reading can't tell of it."""
+        for before in (Scene.ask_later, Scene.half_close):
+            scene = Scene(self)
+            scene.server.dataReceived(request("Later") * 2)
+            before(scene)
+            scene.fire()
+            self.assertEqual(len(scene.answers), 2)
+            scene.line.clock.advance(PEER_CHECK)
+            self.assertIs(scene.server.state, _PENDING)
+            scene.gone = True
+            scene.line.clock.advance(PEER_CHECK)
+            self.assertIs(scene.server.state, _CUT_OFF)
 
     def test_answered_while_closing(self) -> None:
         """An answer within whose call the connection was closed is sent, or given up if late."""
