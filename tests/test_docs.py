@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ganeti_masterd.journal.journal import _Stage
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.registry import UNITS
+from ganeti_masterd.luxi.clientstates import TABLE as CLIENT
+from ganeti_masterd.luxi.serverstates import TABLE as CONNECTION
 from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.options import Options
 from ganeti_masterd.query.resources import RESOURCES
@@ -171,14 +174,21 @@ class TablesFromCodeTests(SynchronousTestCase):
             ended = quoted(row[0])[0] in STATUSES_FINALIZED
             self.assertEqual("it has ended" in row[1], ended)
 
-    def test_phases(self) -> None:
-        """The table of phases has exactly the transitions of a job under way."""
-        shown = {quoted(row[0])[0]: set(quoted(row[2])) for row in rows(TABLES["phases"]())[1:]}
-        steps = {
-            phase.name: {each.name for each in following}
-            for phase, (_, following) in PHASES.items()
+    def test_machines(self) -> None:
+        """The tables of phases and connections have exactly the steps that the code allows."""
+        machines: dict[str, Mapping[Any, tuple[str, frozenset[Any]]]] = {
+            "phases": PHASES,
+            "connection": CONNECTION,
+            "client": CLIENT,
         }
-        self.assertEqual(shown, steps)
+        for name, machine in machines.items():
+            shown = {quoted(row[0])[0]: set(quoted(row[2])) for row in rows(TABLES[name]())[1:]}
+            steps = {
+                state.name: {each.name for each in following}
+                for state, (_, following) in machine.items()
+            }
+            self.assertEqual(shown, steps)
+            self.assertIn(f".. from-code:: {name}\n", text("architecture.rst"))
 
     def test_shutdown(self) -> None:
         """The table of a shutdown has every state and every transition."""

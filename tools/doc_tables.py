@@ -9,12 +9,15 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from enum import Enum
+from typing import Any, TypeVar, cast
 
 from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.execution.phases import TABLE as PHASES
 from ganeti_masterd.jobs.model import STEPS
 from ganeti_masterd.logical_units.registry import UNITS
+from ganeti_masterd.luxi.clientstates import TABLE as CLIENT
+from ganeti_masterd.luxi.serverstates import TABLE as CONNECTION
 from ganeti_masterd.monitoring.declarations import METRICS
 from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.options import Options
@@ -27,6 +30,8 @@ from ganeti_masterd.simulation.ends import MEETING
 from ganeti_masterd.simulation.switches import SWITCHES
 from ganeti_masterd.startup.shutdown import TABLE as SHUTDOWN
 from tools.log_lines import MEANINGS, log_lines
+
+S = TypeVar("S", bound=Enum)
 
 #: Where a docstring says that a rule comes from: nothing for readers.
 _SOURCE = re.compile(r" \((spec|real) [^)]*\)")
@@ -136,39 +141,46 @@ def _followers(status: str, following: frozenset[str]) -> str:
     return ", ".join(f"``{name}``" for name in sorted(following, key=order.index))
 
 
-def phases() -> str:
-    """Returns where a job under way may stand, and what may follow."""
-    order = list(PHASES)
+def _machine(
+    header: Sequence[str],
+    machine: Mapping[S, tuple[str, frozenset[S]]],
+    shown: Callable[[S], str] = lambda state: f"``{state.name}``",
+) -> str:
+    """Returns a table of states: each, what is done in it, and what may follow."""
+    order = list(machine)
     return table(
-        ("Phase", "The job's current opcode", "Then"),
-        (14, 50, 36),
+        header,
+        (17, 50, 33),
         (
             (
-                f"``{phase.name}``",
+                shown(state),
                 meaning,
-                ", ".join(f"``{each.name}``" for each in sorted(following, key=order.index))
-                or "nothing",
+                ", ".join(map(shown, sorted(following, key=order.index))) or "nothing",
             )
-            for phase, (meaning, following) in PHASES.items()
+            for state, (meaning, following) in machine.items()
         ),
     )
+
+
+def phases() -> str:
+    """Returns where a job under way may stand, and what may follow."""
+    return _machine(("Phase", "The job's current opcode", "Then"), PHASES)
 
 
 def candidate() -> str:
     """Returns where a master candidate may stand, and what may follow."""
-    order = list(CANDIDATE)
-    return table(
-        ("Standing", "A candidate", "Then"),
-        (15, 50, 35),
-        (
-            (
-                standing.value,
-                meaning,
-                ", ".join(each.value for each in sorted(following, key=order.index)) or "nothing",
-            )
-            for standing, (meaning, following) in CANDIDATE.items()
-        ),
-    )
+    header = ("Standing", "A candidate", "Then")
+    return _machine(header, CANDIDATE, lambda standing: standing.value)
+
+
+def connection() -> str:
+    """Returns what the server's end of a LUXI connection does, and what may follow."""
+    return _machine(("State", "The connection", "Then"), CONNECTION)
+
+
+def client() -> str:
+    """Returns what a LUXI client does about its connection, and what may follow."""
+    return _machine(("State", "The client", "Then"), CLIENT)
 
 
 def shutdown() -> str:
@@ -264,6 +276,8 @@ TABLES: dict[str, Callable[[], str]] = {
         steps,
         phases,
         candidate,
+        connection,
+        client,
         shutdown,
         metrics,
         switches,

@@ -9,7 +9,8 @@ For example::
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint
@@ -20,6 +21,7 @@ from twisted.python.failure import Failure
 
 from ganeti_masterd.constants import LUXI_DEF_RWTO, LUXI_EOM, LUXI_VERSION
 from ganeti_masterd.luxi.calls import Calls
+from ganeti_masterd.luxi.clientstates import ClientState, step
 from ganeti_masterd.luxi.documents import ProtocolError
 from ganeti_masterd.luxi.failures import (
     HOPELESS,
@@ -84,6 +86,63 @@ class _Wire(Protocol):
         self._client._lost(self, reason.getErrorMessage())
 
 
+@dataclass(frozen=True, slots=True)
+class _Tries:
+    """How long to go on trying to connect: until when (the reactor's clock), and the next wait."""
+
+    end: float
+    wait: float = FIRST_WAIT
+
+
+# What a client needs in each of its states, and has in no other.
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Idle:
+    state: ClassVar = ClientState.IDLE
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Connecting:
+    state: ClassVar = ClientState.CONNECTING
+    tries: _Tries
+    attempt: Deferred[Any]
+    limit: Timer  # cancels the attempt
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Pausing:
+    state: ClassVar = ClientState.PAUSING
+    retry: Timer
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Connected:
+    state: ClassVar = ClientState.CONNECTED
+    wire: _Wire
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Calling:
+    state: ClassVar = ClientState.CALLING
+    wire: _Wire
+    call: _Call
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Closing:
+    state: ClassVar = ClientState.CLOSING
+    wire: _Wire
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Closed:
+    state: ClassVar = ClientState.CLOSED
+
+
+_Situation = _Idle | _Connecting | _Pausing | _Connected | _Calling | _Closing | _Closed
+
+
 class LuxiClient(Calls):
     """Calls the master daemon; first come, first served; reactor thread only.
 
@@ -114,15 +173,17 @@ class LuxiClient(Calls):
         self._endpoint = endpoint
         self._timers = timers
         self._name = name
+        self._now: _Situation = _Idle()
+        #: Calls that were not sent yet, in their order. Empty when ``IDLE``, ``CONNECTED``,
+        #: ``CLOSING`` or ``CLOSED``.
         self._waiting: deque[_Call] = deque()
-        self._sent: _Call | None = None
-        self._wire: _Wire | None = None
-        self._attempt: Deferred[Any] | None = None  # a connect under way
-        self._attempt_limit: Timer | None = None
-        self._retry: Timer | None = None
-        self._wait = FIRST_WAIT
-        self._tries_end = 0.0
-        self._closing: Deferred[None] | None = None
+        #: What :meth:`close` returned while the connection was not yet gone.
+        self._closers: list[Deferred[None]] = []
+
+    @property
+    def state(self) -> ClientState:
+        """Where the client is in :data:`~ganeti_masterd.luxi.clientstates.TABLE`."""
+        return self._now.state
 
     @classmethod
     def at(cls, path: str, reactor: Any, **options: Any) -> Self:
@@ -141,7 +202,7 @@ class LuxiClient(Calls):
         """
         message = encode_request(method, args, self.version) + LUXI_EOM
         call = _Call(method, message, Deferred(lambda _: self._give_up(call, None)))
-        if self._closing is not None:
+        if isinstance(self._now, _Closing | _Closed):
             call.answer(ClientClosed(f"{method}: the client is closed"))
             return call.deferred
         limit = self.timeout if timeout is None else timeout
@@ -155,158 +216,181 @@ class LuxiClient(Calls):
 
         Fires when the connection is gone.
         """
-        if self._closing is None:
-            self._closing = Deferred()
-            self._stop_connecting()
-            if self._wire is not None:
-                self._transport(self._wire).loseConnection()
-            sent, self._sent = self._sent, None
-            waiting = list(self._waiting)
-            self._waiting.clear()
-            for call in [sent, *waiting] if sent is not None else waiting:
-                call.answer(ClientClosed(f"{call.method}: the client was closed"))
-            if self._wire is None:
-                self._closing.callback(None)
         done: Deferred[None] = Deferred()
-        self._closing.addBoth(lambda _: done.callback(None))
+        self._closers.append(done)
+        now = self._now
+        unanswered = list(self._waiting)
+        self._waiting.clear()
+        match now:
+            case _Calling(wire, call):
+                unanswered.insert(0, call)
+                self._hang_up(wire)
+            case _Connected(wire):
+                self._hang_up(wire)
+            case _Connecting() | _Pausing():
+                self._stop_connecting(_Closed())
+            case _Idle():
+                self._go(_Closed())
+        for each in unanswered:
+            each.answer(ClientClosed(f"{each.method}: the client was closed"))
+        self._tell_closed()
         return done
+
+    def _hang_up(self, wire: _Wire) -> None:
+        self._go(_Closing(wire))
+        self._transport(wire).loseConnection()
+
+    def _tell_closed(self) -> None:
+        if isinstance(self._now, _Closed):
+            closers, self._closers = self._closers, []
+            for done in closers:
+                done.callback(None)
+
+    def _go(self, situation: _Situation) -> None:
+        step(self._now.state, situation.state)
+        self._now = situation
 
     # Sending, one by one
 
     def _send_next(self) -> None:
-        if self._sent is not None or not self._waiting:
+        if not self._waiting:
             return
-        if self._wire is not None and hung_up(self._wire.transport):
-            self._drop(self._wire)  # the reactor has not told yet
-        if self._wire is None:
-            self._connect()
-            return
-        self._sent = self._waiting.popleft()
-        self._transport(self._wire).write(self._sent.message)
+        if isinstance(self._now, _Connected) and hung_up(self._now.wire.transport):
+            self._drop(self._now)  # the reactor has not told yet
+        match self._now:
+            case _Idle():
+                self._try(_Tries(self._timers.seconds() + self.connect_timeout))
+            case _Connected(wire):
+                call = self._waiting.popleft()
+                self._go(_Calling(wire, call))
+                self._transport(wire).write(call.message)
+
+    def _on(self, wire: _Wire) -> _Connected | _Calling | _Closing | None:
+        """Returns what the client does on a connection; None if it has given that up."""
+        now = self._now
+        if isinstance(now, _Connected | _Calling | _Closing) and now.wire is wire:
+            return now
+        return None
 
     def _replied(self, wire: _Wire, message: bytes) -> None:
-        if wire is not self._wire:  # what still came in when it was given up
-            return
-        call, self._sent = self._sent, None
-        if call is None:
-            self._broken(wire, ProtocolError("A reply to nothing"))
-            return
-        result: Any
-        try:
-            result = decode_reply(message, self.version)
-        except ProtocolError as error:
-            self._sent = call
-            self._broken(wire, error)
-            return
-        except Exception as error:
-            result = error
-        call.answer(result)
-        self._send_next()
+        match self._on(wire):
+            case _Calling(_, call):
+                result: Any
+                try:
+                    result = decode_reply(message, self.version)
+                except ProtocolError as error:
+                    self._broken(wire, error)
+                    return
+                except Exception as error:
+                    result = error
+                self._go(_Connected(wire))
+                call.answer(result)
+                self._send_next()
+            case _Connected():
+                self._broken(wire, ProtocolError("A reply to nothing"))
 
     def _broken(self, wire: _Wire, error: Exception) -> None:
         """The daemon sent nonsense: the call fails, and the connection is dropped."""
-        call, self._sent = self._sent, None
-        self._drop(wire)
-        if call is not None:
-            call.answer(error)
-        self._send_next()
+        match self._on(wire):
+            case _Calling(_, call) as calling:
+                self._drop(calling)
+                call.answer(error)
+                self._send_next()
+            case _Connected() as connected:
+                self._drop(connected)
 
     def _lost(self, wire: _Wire, why: str) -> None:
-        if wire is not self._wire:
-            return
-        self._wire = None
-        if self._closing is not None:
-            self._closing.callback(None)
-            return
-        call, self._sent = self._sent, None
-        if call is not None:
-            call.answer(
-                ConnectionLost(
-                    f"{call.method}: the connection was lost before the answer came ({why}); "
-                    "the daemon may have done what was asked or not"
+        match self._on(wire):
+            case _Calling(_, call):
+                self._go(_Idle())
+                call.answer(
+                    ConnectionLost(
+                        f"{call.method}: the connection was lost before the answer came ({why}); "
+                        "the daemon may have done what was asked or not"
+                    )
                 )
-            )
-        self._send_next()
+                self._send_next()
+            case _Connected():
+                self._go(_Idle())
+            case _Closing():
+                self._go(_Closed())
+                self._tell_closed()
 
     def _timed_out(self, call: _Call, limit: float) -> None:
-        sent = call is self._sent
+        sent = isinstance(self._now, _Calling) and self._now.call is call
         self._give_up(call, CallTimeout(f"{call.method}: no answer within {limit:g} seconds", sent))
 
     def _give_up(self, call: _Call, error: Exception | None) -> None:
         """Ends a call from this side, with ``error`` or as cancelled."""
-        if call is self._sent:
-            self._sent = None
-            if self._wire is not None:
-                self._drop(self._wire)
+        now = self._now
+        if isinstance(now, _Calling) and now.call is call:
+            self._drop(now)
         elif call in self._waiting:
             self._waiting.remove(call)
-            if not self._waiting:
-                self._stop_connecting()
+            if not self._waiting and isinstance(now, _Connecting | _Pausing):
+                self._stop_connecting(_Idle())
         call.answer(CancelledError() if error is None else error)
         self._send_next()
 
-    def _drop(self, wire: _Wire) -> None:
+    def _drop(self, now: _Connected | _Calling) -> None:
         """Ends a connection that is out of step. What it still brings is ignored."""
-        self._wire = None
-        self._transport(wire).abortConnection()
+        self._go(_Idle())
+        self._transport(now.wire).abortConnection()
 
     # Connecting
 
-    def _connect(self) -> None:
-        if self._attempt is None and self._retry is None:
-            self._wait = FIRST_WAIT
-            self._tries_end = self._timers.seconds() + self.connect_timeout
-            self._try()
-
-    def _try(self) -> None:
-        self._retry = None
+    def _try(self, tries: _Tries) -> None:
         attempt: Deferred[Any] = maybeDeferred(
             self._endpoint.connect, Factory.forProtocol(lambda: _Wire(self))
         )
-        self._attempt = attempt
-        left = max(self._tries_end - self._timers.seconds(), FIRST_WAIT)
-        self._attempt_limit = self._timers.later(left, attempt.cancel)
-        attempt.addCallbacks(self._connected, self._not_connected)
+        left = max(tries.end - self._timers.seconds(), FIRST_WAIT)
+        connecting = _Connecting(tries, attempt, self._timers.later(left, attempt.cancel))
+        self._go(connecting)
+        attempt.addCallbacks(
+            self._connected,
+            self._not_connected,
+            callbackArgs=(connecting,),
+            errbackArgs=(connecting,),
+        )
 
-    def _connected(self, wire: _Wire) -> None:
-        self._end_attempt()
-        if not wire.lost:
-            self._wire = wire
+    def _connected(self, wire: _Wire, connecting: _Connecting) -> None:
+        connecting.limit.cancel()
+        if self._now is not connecting:  # stopped, but the endpoint went on
+            self._transport(wire).abortConnection()
+            return
+        self._go(_Idle() if wire.lost else _Connected(wire))
         self._send_next()
 
-    def _not_connected(self, failure: Failure) -> None:
-        if self._attempt is None:  # stopped
+    def _not_connected(self, failure: Failure, connecting: _Connecting) -> None:
+        connecting.limit.cancel()
+        if self._now is not connecting:  # stopped
             return
-        self._end_attempt()
         code = getattr(failure.value, "osError", None)
-        left = self._tries_end - self._timers.seconds()
-        if left > self._wait and code not in HOPELESS:
-            self._retry = self._timers.later(self._wait, self._try)
-            self._wait = min(self._wait * 2, LONGEST_WAIT)
+        tries = connecting.tries
+        left = tries.end - self._timers.seconds()
+        if left > tries.wait and code not in HOPELESS:
+            following = _Tries(tries.end, min(tries.wait * 2, LONGEST_WAIT))
+            self._go(_Pausing(self._timers.later(tries.wait, self._try, following)))
             return
         text = failure.getErrorMessage()
         if failure.check(CancelledError, ConnectingCancelledError):
             text = f"it took longer than {self.connect_timeout:g} seconds"
         error = unreachable(self._name, code, text)
+        self._go(_Idle())
         waiting = list(self._waiting)
         self._waiting.clear()
         for call in waiting:
             call.answer(error)
 
-    def _end_attempt(self) -> None:
-        self._attempt = None
-        limit, self._attempt_limit = self._attempt_limit, None
-        if limit is not None:
-            limit.cancel()
-
-    def _stop_connecting(self) -> None:
-        attempt = self._attempt
-        self._end_attempt()
-        if attempt is not None:
-            attempt.cancel()
-        retry, self._retry = self._retry, None
-        if retry is not None:
-            retry.cancel()
+    def _stop_connecting(self, then: _Idle | _Closed) -> None:
+        now = self._now
+        self._go(then)
+        match now:
+            case _Connecting(_, attempt, limit):
+                limit.cancel()
+                attempt.cancel()
+            case _Pausing(retry):
+                retry.cancel()
 
     @staticmethod
     def _transport(wire: _Wire) -> Any:

@@ -112,7 +112,7 @@ class LuxiFactory(ServerFactory):
         if len(self._lingering) > MAX_LINGERING:
             oldest = next(iter(self._lingering))
             del self._lingering[oldest]
-            oldest.transport.abortConnection()
+            oldest.cut_off()
 
     def connection_lost(self, connection: LuxiServer) -> None:
         """Forgets a connection that is gone."""

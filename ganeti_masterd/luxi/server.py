@@ -25,6 +25,7 @@ from ganeti_masterd.luxi.documents import ProtocolError
 from ganeti_masterd.luxi.framing import Framer, MessageTooLarge
 from ganeti_masterd.luxi.messages import LuxiRequest, decode_request, encode_error, encode_reply
 from ganeti_masterd.luxi.peers import Peer, hung_up, peer_of
+from ganeti_masterd.luxi.serverstates import AWAITING, LIVE, ReadingState, ServerState, step
 
 log = Logger()
 
@@ -36,6 +37,20 @@ PEER_CHECK = 5.0
 _NEVER = float("inf")
 #: From here on a reply is not copied to get its end byte.
 _LARGE = 16384
+
+# A member is looked up here once: from its Enum that is slow, for each request.
+_LISTENING, _SERVING = ServerState.LISTENING, ServerState.SERVING
+_PENDING, _CHOKED = ServerState.PENDING, ServerState.CHOKED
+_PENDING_CHOKED, _REFUSED = ServerState.PENDING_CHOKED, ServerState.REFUSED
+_CLOSING, _CUT_OFF, _LOST = ServerState.CLOSING, ServerState.CUT_OFF, ServerState.LOST
+_OPEN = ReadingState.OPEN
+
+# The steps that every request takes: made where the state before is known, so that the
+# table is asked for them here and not each time.
+_BEGIN_SERVING = step(_LISTENING, _SERVING)
+_GO_ON_SERVING = step(_PENDING, _SERVING)
+_AWAIT_ANSWER = step(_SERVING, _PENDING)
+_LISTEN_AGAIN = step(_SERVING, _LISTENING)
 
 
 class Connections(typing.Protocol):
@@ -62,7 +77,10 @@ class Connections(typing.Protocol):
         """Registers a connection, or refuses it."""
 
     def connection_refused(self, connection: LuxiServer, /) -> None:
-        """Notes that a connection only waits for its client to read the error."""
+        """Notes that a connection only waits for its client to read the error.
+
+        May cut off another that waits so.
+        """
 
     def connection_lost(self, connection: LuxiServer, /) -> None:
         """Forgets a connection."""
@@ -75,23 +93,24 @@ class LuxiServer(Protocol):
     It has the interface of Twisted's ``LineReceiver``: ``delimiter``, ``MAX_LENGTH``,
     ``lineReceived``, ``sendLine``, ``pauseProducing`` and ``resumeProducing``.
 
+    ``state`` is where it is in :data:`~ganeti_masterd.luxi.serverstates.TABLE`.
+
     ``deadline`` (seconds of the reactor's clock) is when the factory calls
     :meth:`overdue`. A connection is idle while no answer is pending, also with half a
     message: the time runs from its first bytes, and more of them don't stretch it.
+    While an answer is pending there is a deadline only if reading is paused or over: then
+    nothing else tells that the client has gone.
     """
 
     __slots__ = (
-        "_choked",
-        "_eof",
         "_framer",
         "_pending",
-        "_reading_paused",
-        "_refused",
-        "_serving",
+        "_reading",
         "connected",
         "deadline",
         "factory",
         "peer",
+        "state",
         "transport",
     )
 
@@ -107,13 +126,14 @@ class LuxiServer(Protocol):
         self.connected = 0
         self.peer = Peer(connection)
         self.deadline = _NEVER
+        self.state = _LISTENING
+        #: What arrived and was not served yet; emptied when the connection stops serving.
         self._framer = Framer(factory.max_message_size)
-        self._pending: Deferred[Any] | None = None  # the answer that is awaited
-        self._serving = False  # inside the loop over requests
-        self._choked = False  # the client doesn't read its answers
-        self._reading_paused = False
-        self._eof = False  # the client is done with sending
-        self._refused = False  # only waits for the client to read the error
+        #: The answer that is awaited; None again when it is there or given up. A state that
+        #: is not in ``AWAITING`` has none, but for ``SERVING`` while a request is answered.
+        self._pending: Deferred[Any] | None = None
+        #: Whether more is read from the client; opened again when ``LISTENING``.
+        self._reading = ReadingState.OPEN
 
     @property
     def MAX_LENGTH(self) -> int:
@@ -129,16 +149,16 @@ class LuxiServer(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Serves the requests that are complete with ``data``."""
-        if self._refused:
-            return
-        framer = self._framer
-        framer.feed(data)
-        if self._pending is not None or self._choked:
+        state = self.state
+        if state is _LISTENING:
+            framer = self._framer
+            framer.feed(data)
+            self.state = _BEGIN_SERVING
+            if not self._serve() and framer.buffered == len(data):  # a message's beginning
+                self._restart_idle_time()
+        elif state in LIVE:
+            self._framer.feed(data)
             self._pause_reading()
-            return
-        self._serve()
-        if framer.buffered == len(data):  # the beginning of a message, and no end
-            self._restart_idle_time()
 
     def lineReceived(self, line: bytes) -> None:
         """Answers one message, now or, if the answer is a Deferred, later."""
@@ -159,8 +179,9 @@ class LuxiServer(Protocol):
             return
         if isinstance(result, Deferred):
             self._pending = result
-            self.deadline = _NEVER
             result.addBoth(self._answered)
+            if self._pending is not None:
+                self._await_answer()
         else:
             self._send_result(result)
 
@@ -183,15 +204,13 @@ class LuxiServer(Protocol):
             peer=self.peer,
             error=str(error),
         )
-        self._refused = True
-        self._framer.clear()
+        self._stop_serving(_REFUSED)
         self.sendLine(encode_error(error))
         transport = self.transport
-        transport.unregisterProducer()
         self.factory.connection_refused(self)
         half_close = getattr(transport, "loseWriteConnection", None)
-        if self._eof or half_close is None:
-            transport.loseConnection()
+        if self._reading is ReadingState.OVER or half_close is None:
+            self._finish()
         else:
             self._resume_reading()
             half_close()
@@ -199,112 +218,155 @@ class LuxiServer(Protocol):
 
     def overdue(self, now: float) -> None:
         """Called by the factory when ``deadline`` has passed: closes what is to be closed."""
-        if self._pending is not None:
-            if hung_up(self.transport):
-                self.transport.abortConnection()
-            else:
-                self.deadline = now + PEER_CHECK
-        elif self._refused or self._choked:
-            self.deadline = _NEVER
-            self.transport.abortConnection()
-        else:
+        state = self.state
+        if state in AWAITING and not hung_up(self.transport):
+            self.deadline = now + PEER_CHECK
+        elif state is _LISTENING:
             self.close()
+        else:
+            self.cut_off()
 
     def close(self) -> None:
         """Closes once what was answered is sent; a pending answer is given up.
 
         A client that doesn't read it in time is cut off.
         """
-        self._refused = True
-        self._framer.clear()
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        if self.state in (_CUT_OFF, _LOST):
+            return
         self._call_overdue_in(LINGER)
+        if self.state is not _CLOSING:
+            self._finish()
+            self._give_up()
+
+    def cut_off(self) -> None:
+        """Ends the connection at once; what was not sent yet is dropped."""
+        if self.state in (_CUT_OFF, _LOST):
+            return
+        self._stop_serving(_CUT_OFF)
+        self.deadline = _NEVER
+        self.transport.abortConnection()
         self._give_up()
 
     # The transport's view of this end as a producer of answers
 
     def pauseProducing(self) -> None:
-        """Stops serving: too much is unread already."""
-        self._choked = True
-        self._restart_idle_time()
+        """Stops serving: too much is unread already. Called for each answer that is too much."""
+        state = self.state
+        if state is _PENDING:
+            self._go(_PENDING_CHOKED)
+        elif state is _SERVING or state is _LISTENING:
+            self._go(_CHOKED)
+            self._restart_idle_time()
 
     def resumeProducing(self) -> None:
-        """Goes on serving."""
-        self._choked = False
-        if self._pending is None and not self._serving and not self._refused:
+        """Goes on serving. Called by the reactor, never from within a write."""
+        state = self.state
+        if state is _PENDING_CHOKED:
+            self._go(_PENDING)
+        elif state is _CHOKED:
+            self._go(_SERVING)
             self._serve()
 
     def stopProducing(self) -> None:
-        """Ends the connection."""
+        """The transport is ending, and calls :meth:`connectionLost` next."""
         self.transport.loseConnection()
 
     # The client is done, or gone
 
     def readConnectionLost(self) -> None:
         """The client sends no more: it gets the answers that it waits for, then the end."""
-        self._eof = True
-        if self._pending is not None:
+        self._reading = ReadingState.OVER
+        state = self.state
+        if state in AWAITING:
             if hung_up(self.transport):
-                self.transport.abortConnection()
+                self.cut_off()
             else:
                 self._call_overdue_in(PEER_CHECK)
-        elif not self._choked or self._refused:
-            self.transport.loseConnection()
+        elif state is _LISTENING or state is _REFUSED:
+            self._finish()
 
     def writeConnectionLost(self) -> None:
         """Nothing to do: the client's end decides about the rest."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Cancels the answer that is pending."""
-        self._refused = True
+        self._go(_LOST)
         self._framer.clear()
         self.factory.connection_lost(self)
         self._give_up()
 
     # Inside
 
-    def _serve(self) -> None:
-        """Answers what is complete, one by one, until an answer takes time or isn't read."""
-        framer = self._framer
+    def _go(self, state: ServerState) -> None:
+        self.state = step(self.state, state)
+
+    def _serve(self) -> bool:
+        """Answers what is complete, one by one, until an answer takes time or isn't read.
+
+        Returns whether there was anything complete.
+        """
+        take = self._framer.take
         served = False
-        self._serving = True
         try:
-            while not self._choked:
-                message = framer.take()
-                if message is None:
-                    break
+            while (message := take()) is not None:
                 served = True
                 self.lineReceived(message)
-                if self._pending is not None or self._refused:
-                    return
-            else:
-                return
+                if self.state is not _SERVING:
+                    return True
         except MessageTooLarge as error:
             self.refuse(error)
-            return
-        finally:
-            self._serving = False
-        if self._eof:
-            self.transport.loseConnection()
-            return
-        if self._reading_paused:
+            return served
+        if self._reading is not _OPEN:
+            if self._reading is ReadingState.OVER:
+                self._finish()
+                return served
             self._resume_reading()
+        self.state = _LISTEN_AGAIN
         if served:
             self._restart_idle_time()
+        return served
+
+    def _await_answer(self) -> None:
+        if self.state is not _SERVING:  # the connection was closed within the call
+            self._give_up()
+            return
+        self.state = _AWAIT_ANSWER
+        if self._reading is _OPEN:
+            self.deadline = _NEVER
+        else:
+            self._call_overdue_in(PEER_CHECK)
 
     def _answered(self, result: Any) -> None:
-        """The answer's Deferred fired."""
-        if self._pending is None:  # given up
-            return
+        """The answer's Deferred fired, at once (``SERVING``) or later."""
         self._pending = None
+        before = self.state
+        if before is _PENDING:
+            self.state = _GO_ON_SERVING
+        elif before is _PENDING_CHOKED:
+            self._go(_CHOKED)
+        elif before is not _SERVING:  # given up
+            return
         if isinstance(result, Failure):
             self._send_error(result.value, result)  # type: ignore[arg-type]
         else:
             self._send_result(result)
-        self._restart_idle_time()
-        if not self._serving:
-            self._serve()
+        if before is not _SERVING:
+            self._restart_idle_time()
+            if self.state is _SERVING:
+                self._serve()
+
+    def _finish(self) -> None:
+        """Closes once what was answered is sent. The deadline stays as it is."""
+        self._stop_serving(_CLOSING)
+        self.transport.loseConnection()
+
+    def _stop_serving(self, state: ServerState) -> None:
+        """Goes to a state that isn't live."""
+        live = self.state in LIVE
+        self._go(state)
+        self._framer.clear()
+        if live:
+            self.transport.unregisterProducer()
 
     def _give_up(self) -> None:
         pending, self._pending = self._pending, None
@@ -336,17 +398,16 @@ class LuxiServer(Protocol):
         self.sendLine(encode_error(error))
 
     def _pause_reading(self) -> None:
-        if not self._reading_paused:
-            self._reading_paused = True
+        if self._reading is _OPEN:
+            self._reading = ReadingState.PAUSED
             self.transport.pauseProducing()
-            if self._pending is not None:
+            if self.state in AWAITING:
                 self._call_overdue_in(PEER_CHECK)
 
     def _resume_reading(self) -> None:
-        if self._reading_paused:
-            self._reading_paused = False
-            if not self._eof:
-                self.transport.resumeProducing()
+        if self._reading is ReadingState.PAUSED:
+            self._reading = ReadingState.OPEN
+            self.transport.resumeProducing()
 
     def _restart_idle_time(self) -> None:
         factory = self.factory

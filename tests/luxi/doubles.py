@@ -14,17 +14,24 @@ from typing import Any
 from hypothesis import settings
 from twisted.internet import reactor as _reactor  # noqa: TID251
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from ganeti_masterd.luxi.factory import LuxiFactory
 from ganeti_masterd.luxi.prompt import send_promptly
 from ganeti_masterd.luxi.server import LuxiServer
+from ganeti_masterd.luxi.serverstates import ServerState, step
 from ganeti_masterd.timing import Timers
 from tests.examples import SOAK
 
 reactor: Any = _reactor
+
+#: Where a connection keeps its state.
+_STATE = vars(LuxiServer)["state"]
 
 
 def examples(number: int) -> settings:
@@ -85,6 +92,39 @@ class Line:
         self.transport.clear()
         self.server.dataReceived(data)
         return replies(self.transport.value())
+
+
+@implementer(IStreamClientEndpoint)
+class Endpoint:
+    """Connects when the test says so. ``attempts`` are the Deferreds that are open."""
+
+    def __init__(self) -> None:
+        self.attempts: list[tuple[Any, Deferred[Any]]] = []
+        self.tried = 0
+        self.cancelled = 0
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        self.tried += 1
+        attempt: Deferred[Any] = Deferred(self._cancel)
+        self.attempts.append((protocolFactory, attempt))
+        return attempt
+
+    def accept(self) -> tuple[Any, StringTransport]:
+        """The oldest attempt succeeds."""
+        factory, attempt = self.attempts.pop(0)
+        protocol = factory.buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        attempt.callback(protocol)
+        return protocol, transport
+
+    def refuse(self, code: int = 111) -> None:
+        """The oldest attempt fails."""
+        self.attempts.pop(0)[1].errback(ConnectError(code, "refused"))
+
+    def _cancel(self, attempt: Deferred[Any]) -> None:
+        self.cancelled += 1
+        self.attempts = [each for each in self.attempts if each[1] is not attempt]
 
 
 class SocketCase(TestCase):
@@ -227,3 +267,26 @@ def says(*answers: bytes) -> Callable[[Scripted, socket.socket], None]:
             connection.sendall(answer)
 
     return script
+
+
+def record_server_states(case: Any) -> list[tuple[ServerState, ServerState]]:
+    """Has every step of every server connection checked against the table, and noted.
+
+    The steps of each request are made without asking the table: here they are asked about.
+    """
+    steps: list[tuple[ServerState, ServerState]] = []
+
+    def read(server: LuxiServer) -> ServerState:
+        return _STATE.__get__(server)
+
+    def write(server: LuxiServer, after: ServerState) -> None:
+        try:
+            before = _STATE.__get__(server)
+        except AttributeError:  # it is being made
+            assert after is ServerState.LISTENING
+        else:
+            steps.append((before, step(before, after)))
+        _STATE.__set__(server, after)
+
+    case.patch(LuxiServer, "state", property(read, write))
+    return steps

@@ -7,13 +7,12 @@ import json
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import JobLost, LuxiError, OpPrereqError, ProgrammerError
@@ -26,42 +25,9 @@ from ganeti_masterd.luxi.failures import (
     DaemonUnreachable,
 )
 from ganeti_masterd.timing import Timers
-from tests.luxi.doubles import SocketCase, reactor
+from tests.luxi.doubles import Endpoint, SocketCase, reactor
 
 OK = b'{"success":true,"result":%s}\x03'
-
-
-@implementer(IStreamClientEndpoint)
-class Endpoint:
-    """Connects when the test says so. ``attempts`` are the Deferreds that are open."""
-
-    def __init__(self) -> None:
-        self.attempts: list[tuple[Any, Deferred[Any]]] = []
-        self.tried = 0
-        self.cancelled = 0
-
-    def connect(self, protocolFactory: Any) -> Deferred[Any]:
-        self.tried += 1
-        attempt: Deferred[Any] = Deferred(self._cancel)
-        self.attempts.append((protocolFactory, attempt))
-        return attempt
-
-    def accept(self) -> tuple[Any, StringTransport]:
-        """The oldest attempt succeeds."""
-        factory, attempt = self.attempts.pop(0)
-        protocol = factory.buildProtocol(None)
-        transport = StringTransport()
-        protocol.makeConnection(transport)
-        attempt.callback(protocol)
-        return protocol, transport
-
-    def refuse(self, code: int = 111) -> None:
-        """The oldest attempt fails."""
-        self.attempts.pop(0)[1].errback(ConnectError(code, "refused"))
-
-    def _cancel(self, attempt: Deferred[Any]) -> None:
-        self.cancelled += 1
-        self.attempts = [each for each in self.attempts if each[1] is not attempt]
 
 
 class ClientCase(SynchronousTestCase):
@@ -333,6 +299,48 @@ class ReconnectTests(ClientCase):
         for each in done:
             self.successResultOf(each)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_close_by_the_call_before_nonsense(self) -> None:
+        """Closed when a call is answered, a client is done though more replies were here."""
+        for more in (OK % b"2", b"x\x03"):
+            client = self.make()
+            done: list[Deferred[None]] = []
+            client.call("A").addCallback(
+                lambda _, client=client, done=done: done.append(client.close())
+            )
+            protocol, transport = self.endpoint.accept()
+            protocol.dataReceived(OK % b"1" + more)
+            self.assertTrue(transport.disconnecting)
+            self.assertNoResult(done[0])
+            protocol.connectionLost(Failure(ConnectionDone()))
+            self.successResultOf(done[0])
+
+    def test_connected_though_stopped(self) -> None:
+        """A connection that an endpoint makes after it was told to stop is not kept."""
+        for stop in ("cancel", "close"):
+            late: Deferred[Any] = Deferred()
+            factories = []
+
+            def stubborn(factory: Any, late: Any = late, factories: Any = factories) -> Any:
+                factories.append(factory)
+                attempt: Deferred[Any] = Deferred()
+                return attempt.addErrback(lambda _: late)
+
+            self.patch(self.endpoint, "connect", stubborn)
+            client = self.make()
+            called = client.call("A")
+            if stop == "cancel":
+                called.cancel()
+            else:
+                client.close()
+            self.failureResultOf(called)
+            protocol = factories[0].buildProtocol(None)
+            transport = StringTransport()
+            protocol.makeConnection(transport)
+            late.callback(protocol)
+            self.assertTrue(transport.disconnected)
+            self.assertEqual(transport.value(), b"")
+            self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_close_while_connecting(self) -> None:
         """Closing ends the connecting, and the waits between two tries."""

@@ -530,6 +530,17 @@ class LimitTests(SynchronousTestCase):
         line.clock.pump([1] * 12)
         self.assertTrue(line.transport.disconnecting)
 
+    def test_unread_answers_have_the_whole_time(self) -> None:
+        """That time runs from when the client was found not to read."""
+        line = Line(idle_timeout=10)
+        line.send(request())
+        line.clock.advance(8)
+        line.server.pauseProducing()
+        line.clock.pump([1] * 8)
+        self.assertFalse(line.transport.disconnecting)
+        line.clock.pump([1] * 4)
+        self.assertTrue(line.transport.disconnecting)
+
     def test_no_idle_time(self) -> None:
         """Without an idle time nothing is closed, but the refused are."""
         line = Line(idle_timeout=None)

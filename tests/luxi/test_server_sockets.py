@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from ganeti_masterd.luxi.messages import Encoded
 from ganeti_masterd.luxi.peers import Peer
+from ganeti_masterd.luxi.serverstates import ServerState
 from tests.luxi.doubles import SocketCase, replies, request
 
 
@@ -122,6 +123,30 @@ class ServerTests(SocketCase):
         self.clock.advance(6)
         await self.until(lambda: answer.cancelled)
 
+    async def test_gone_while_a_later_answer_is_pending(self) -> None:
+        """It is noticed too if the answer before was given meanwhile."""
+        for half_close in (False, True):
+            answer = Parked()
+            factory = self.listen(answer)
+            client = self.connect()
+            client.send(request("Park"))
+            await self.until(lambda answer=answer: answer.pending)
+            client.send(request("Park"))
+            if half_close:
+                await self.turns()
+                client.shutdown(socket.SHUT_WR)
+            await self.turns()
+            answer.pending[0].callback(None)
+            self.assertEqual(len(answer.pending), 2)
+            await self.turns()
+            client.close()
+            await self.turns()
+            self.clock.advance(6)
+            await self.until(lambda answer=answer: answer.cancelled)
+            await self.until(lambda factory=factory: factory.connections == 0)
+            await self.stop(factory)
+            self.path += "2"
+
     async def test_back_pressure(self) -> None:
         """While an answer is pending a client can't send without end."""
         answer = Parked()
@@ -147,7 +172,7 @@ class ServerTests(SocketCase):
         [reply] = await self.read(other)
         self.assertEqual(len(reply["result"]), size)
         self.assertEqual(factory.requests, asked + 1)
-        [transport] = {each.transport for each in factory._open if each._choked}
+        [transport] = {each.transport for each in factory._open if each.state is ServerState.CHOKED}
         self.assertLess(transport._tempDataLen + len(transport.dataBuffer), 65536 + 2 * size)
 
     async def test_reads_late(self) -> None:
