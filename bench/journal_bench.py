@@ -51,13 +51,9 @@ class Bench:
 
     def __init__(self, reactor: Any, root: Path) -> None:
         self.reactor = reactor
-        self.journal = Journal(
-            opened(root),
-            DiskThread(reactor),
-            Timers(reactor, time.time),
-            config_image=lambda: EncodedImage(b"{}" * 500_000),
-            exact_serial=lambda: None,
-        )
+        timers = Timers(reactor, time.time)
+        self.journal = Journal(opened(root), DiskThread(reactor), timers)
+        self.journal.config_from(lambda: EncodedImage(b"{}" * 500_000))
         self.journal.start()
         self._last_id = 0
 

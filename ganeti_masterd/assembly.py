@@ -98,7 +98,9 @@ class OpenedListener(Struct, frozen=True):
 class Assembly:
     """The parts of one daemon, from a recovered journal and the configuration.
 
-    ``queue_lock`` is the descriptor that holds the queue's lock.
+    ``queue_lock`` is the descriptor that holds the queue's lock. Each part is built from
+    those above it. What a part below tells or is asked by one above stands in
+    :meth:`_wire`: nothing is looked up before it exists.
     """
 
     def __init__(
@@ -110,23 +112,36 @@ class Assembly:
         *,
         queue_lock: int,
     ) -> None:
+        self._reactor = reactor
+        self._settings = settings
         paths = settings.paths
         limit = snapshot.cluster.max_running_jobs
+
+        # Time, threads, and the way from these to the reactor.
         self.events = Events()
         self.timers = Timers(cast(IReactorTime, reactor), time.time)
         mailbox = Mailbox(cast(IReactorFromThreads, reactor))
+        self.hops = Hops(mailbox)
+        self.threads = OpcodeThreads(limit)
         disk_thread = DiskThread(mailbox)
+
+        # What is durable: the journal, and the configuration and the jobs that it keeps.
+        clerk = Clerk(disk_thread.resume, groups_of(paths, settings.account), keep=[queue_lock])
         self.journal = Journal(
-            recovered,
-            disk_thread,
-            self.timers,
-            config_image=lambda: self.store.image(),
-            exact_serial=lambda: self.queue.last_id,
-            events=self.events,
-            job_files=Clerk(
-                disk_thread.resume, groups_of(paths, settings.account), keep=[queue_lock]
-            ),
+            recovered, disk_thread, self.timers, events=self.events, job_files=clerk
         )
+        self._replicated = ReplicatedJournal(self.journal)
+        self.store = ConfigStore(snapshot, self._replicated, self.timers)
+        self.queue = JobQueue(
+            QueueFolder(paths.queue),
+            self._replicated,
+            self.timers,
+            self.events,
+            Scheduler(limit),
+            JobWatch(self.timers, job_values),
+        )
+
+        # The nodes, and what they are sent of all that.
         self.door = open_door(
             reactor,
             self.timers,
@@ -140,35 +155,25 @@ class Assembly:
             self.door.nodes,
             QueueFiles(queue=paths.queue, config=paths.config),
             self.timers,
-            PublishedState(
-                lambda: self.queue, lambda: self.store.snapshot, lambda: self.store.image()
-            ),
+            PublishedState(self.queue, self.store),
             settings.ack,
             disk_thread.run,
         )
-        replicated = ReplicatedJournal(self.journal, self.replication)
-        self.store = ConfigStore(snapshot, replicated, self.timers)
-        self.queue = JobQueue(
-            QueueFolder(paths.queue),
-            replicated,
-            self.timers,
-            self.events,
-            Scheduler(limit),
-            JobWatch(self.timers, job_values),
-        )
-        self.locks = LockKeeper(self.timers, self.events, lambda *aged: self.executor.aged(*aged))
+
+        # What clients and jobs need.
+        self.locks = LockKeeper(self.timers, self.events)
         switches = Switches(self.queue, paths.watcher_pause, self.replication)
+        submission = Submission(self.queue, refusal=self.replication.refusal)
         self.engine = QueryEngine(
             self.timers,
-            lambda: self.store.snapshot,
+            lambda: self.store.snapshot,  # another one after each change
             self.door.nodes,
             self.queue,
             self.locks.rows,
             switches,
         )
-        submission = Submission(self.queue, refusal=self.replication.refusal)
-        self.hops = Hops(mailbox)
-        self.threads = OpcodeThreads(limit)
+
+        # From a ready job to its result.
         services = Services(
             queue=self.queue,
             submission=submission,
@@ -182,8 +187,8 @@ class Assembly:
             root=paths.root,
         )
         self.executor = Executor(mailbox, self.threads, services, paths.data)
-        self.store.on_change(self.replication.configured)
-        self.store.on_change(self._configuration_changed)
+
+        # What answers clients.
         daemon = Daemon(
             queue=self.queue,
             submission=submission,
@@ -192,17 +197,54 @@ class Assembly:
             store=self.store,
             engine=self.engine,
         )
-        self._reactor = reactor
-        self._settings = settings
-        self.listeners = [
-            self._listener(
-                "master", LuxiAnswers(daemon), METHODS, paths.socket, settings.socket_mode
-            )
-        ]
-        if settings.monitor_socket is not None:
-            asking = LuxiAnswers(daemon, read_only=True)
-            path, mode = settings.monitor_socket, settings.monitor_socket_mode
-            self.listeners.append(self._listener("monitor", asking, METHODS, path, mode))
+        self.listeners = self._listeners(daemon)
+
+        self._fill(snapshot)
+        self._wire()
+
+    def _fill(self, snapshot: Snapshot) -> None:
+        """Gives the parts what they begin with of the configuration."""
+        self.locks.populate(Level.INSTANCE, [i.name for i in snapshot.instances.values()])
+        self.locks.populate(Level.NODEGROUP, snapshot.groups)
+        self.locks.populate(Level.NODE, snapshot.nodes)
+        self.locks.populate(Level.NODE_RES, snapshot.nodes)
+        self.locks.populate(Level.NETWORK, snapshot.networks)
+        self.queue.admission.set_rules(snapshot.filters.values())
+
+    def _wire(self) -> None:
+        """Connects parts to those that were built after them.
+
+        One connection is missing here: jobs begin once the service calls
+        :meth:`JobQueue.run_with <ganeti_masterd.jobs.queue.JobQueue.run_with>`.
+        """
+        # When a commit is published, the other candidates are sent its rows.
+        self._replicated.replicate_with(self.replication)
+        # When a round of the files begins, config.data becomes what is published by then.
+        self.journal.config_from(self.store.image)
+        # When the journal closes, the file serial gets the last id that was given.
+        self.journal.serial_from(lambda: self.queue.last_id)
+        # When the configuration changes, other nodes are sent what concerns them,
+        self.store.on_change(self.replication.configured)
+        # as many jobs may run as it says,
+        self.store.on_change(self._follow_limit)
+        # and its filter rules decide about jobs.
+        self.store.on_change(self._follow_rules)
+        # When a job has waited for locks so long that it ages, its opcode shows it.
+        self.locks.on_aged(self.executor.aged)
+        # When something happens, and --debug is set, the log says so.
+        if self._settings.debug:
+            trace(self.events)
+
+    def _follow_limit(self, before: Snapshot, after: Snapshot) -> None:
+        if before.cluster.max_running_jobs != after.cluster.max_running_jobs:
+            self.executor.set_limit(after.cluster.max_running_jobs)
+
+    def _follow_rules(self, before: Snapshot, after: Snapshot) -> None:
+        if before.filters is not after.filters:
+            self.queue.admission.set_rules(after.filters.values())
+
+    def _listeners(self, daemon: Daemon) -> list[OpenedListener]:
+        settings, paths = self._settings, self._settings.paths
         wconfd = WconfdAnswers(
             WconfdParts(
                 store=self.store,
@@ -213,12 +255,18 @@ class Assembly:
                 pid=os.getpid(),
             )
         )
+        listeners = [
+            self._listener(
+                "master", LuxiAnswers(daemon), METHODS, paths.socket, settings.socket_mode
+            )
+        ]
+        if settings.monitor_socket is not None:
+            asking = LuxiAnswers(daemon, read_only=True)
+            path, mode = settings.monitor_socket, settings.monitor_socket_mode
+            listeners.append(self._listener("monitor", asking, METHODS, path, mode))
         path, mode = paths.wconfd_socket, WCONFD_SOCKET_PERMS
-        self.listeners.append(self._listener("wconfd", wconfd, WCONFD_METHODS, path, mode))
-        if settings.debug:
-            trace(self.events)
-        self._add_locks(snapshot)
-        self.queue.admission.set_rules(snapshot.filters.values())
+        listeners.append(self._listener("wconfd", wconfd, WCONFD_METHODS, path, mode))
+        return listeners
 
     def _flushed(self) -> Deferred[None]:
         """Fires when the files here and those of the candidates hold all that is published."""
@@ -240,7 +288,7 @@ class Assembly:
         return OpenedListener(name, factory, MasterSocket(path, mode, owner))
 
     def monitoring(self) -> Monitoring | None:
-        """Returns what serves the pages for monitors, not started; null if not asked for."""
+        """Returns what serves the pages for monitors, not started; None if not asked for."""
         endpoint = self._settings.monitoring
         if endpoint is None:
             return None
@@ -261,16 +309,3 @@ class Assembly:
         )
         server = serverFromString(self._reactor, local(endpoint))
         return Monitoring(self._reactor, parts, server, endpoint)
-
-    def _add_locks(self, snapshot: Snapshot) -> None:
-        self.locks.populate(Level.INSTANCE, [i.name for i in snapshot.instances.values()])
-        self.locks.populate(Level.NODEGROUP, snapshot.groups)
-        self.locks.populate(Level.NODE, snapshot.nodes)
-        self.locks.populate(Level.NODE_RES, snapshot.nodes)
-        self.locks.populate(Level.NETWORK, snapshot.networks)
-
-    def _configuration_changed(self, before: Snapshot, after: Snapshot) -> None:
-        if before.cluster.max_running_jobs != after.cluster.max_running_jobs:
-            self.executor.set_limit(after.cluster.max_running_jobs)
-        if before.filters is not after.filters:
-            self.queue.admission.set_rules(after.filters.values())

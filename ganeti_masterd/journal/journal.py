@@ -66,10 +66,8 @@ class _Commit:
 class Journal:
     """An :class:`IJournal` over a recovered journal.
 
-    ``config_image`` gives the published configuration as a round begins;
-    ``exact_serial`` the last job id given, for a clean stop (None leaves the
-    number that the file holds). ``job_files`` replaces job files (None: the disk
-    thread does), and is closed with the journal. Work waits until :meth:`start`.
+    ``job_files`` replaces job files (None: the disk thread does), and is closed with
+    the journal. Work waits until :meth:`start`.
     """
 
     def __init__(
@@ -78,8 +76,6 @@ class Journal:
         thread: IDiskThread,
         timers: Timers,
         *,
-        config_image: Callable[[], FollowedImage],
-        exact_serial: Callable[[], int | None],
         events: Events | None = None,
         pace: FollowingPace | None = None,
         job_files: JobFiles | None = None,
@@ -87,14 +83,15 @@ class Journal:
         self.reserved = recovered.reserved
         self._thread = thread
         self._timers = timers
-        self._exact_serial = exact_serial
+        self._config_image: Callable[[], FollowedImage] | None = None
+        self._exact_serial: Callable[[], int | None] = lambda: None
         self._events = events if events is not None else Events()
         self._writing = JournalWriting(recovered, job_files)
         self._rounds = Rounds(
             thread,
             timers,
             self._writing,
-            config_image,
+            self._published_config,
             pace if pace is not None else FollowingPace(),
         )
         self._rollbacks: Observers[[]] = Observers("a commit that failed")
@@ -107,6 +104,20 @@ class Journal:
         self._stage = _Stage.OPEN
         self._closers: list[Deferred[None]] = []
         self._close_fault: str | None = None
+
+    def config_from(self, image: Callable[[], FollowedImage]) -> None:
+        """Sets what returns the published configuration, called as a round of the files begins.
+
+        Without it no round that includes the configuration can begin.
+        """
+        self._config_image = image
+
+    def serial_from(self, last_id: Callable[[], int | None]) -> None:
+        """Sets what returns the last job id given, called at a clean stop.
+
+        Without it, and where it returns None, the file keeps the number that it holds.
+        """
+        self._exact_serial = last_id
 
     def start(self) -> None:
         """Starts the disk thread; not before the process has detached."""
@@ -239,6 +250,10 @@ class Journal:
         if self._stage is _Stage.CLOSING and self._flying is None and not self._gathered:
             self._stage = _Stage.FOLLOWING
             self._rounds.finish().addCallbacks(lambda _: self._finish(), self._end)
+
+    def _published_config(self) -> FollowedImage:
+        assert self._config_image is not None, "a configuration was committed, none is published"
+        return self._config_image()
 
     def _finish(self) -> None:
         serial: int | None = None

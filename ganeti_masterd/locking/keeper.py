@@ -60,27 +60,28 @@ class _Waiter(Struct, eq=False):
 class LockKeeper:
     """Gives locks to jobs.
 
-    ``on_aged(job id, priority)`` is called when a job's request became more
-    urgent by waiting: whoever keeps the job writes it to the opcode.
     Deferreds fire only after the table is settled, in the order of the lines;
     what they run may ask the keeper for anything.
     """
 
-    def __init__(
-        self,
-        timers: Timers,
-        events: Events,
-        on_aged: Callable[[int, int], object] = lambda job_id, priority: None,
-    ) -> None:
+    def __init__(self, timers: Timers, events: Events) -> None:
         self._timers = timers
         self._events = events
-        self._on_aged = on_aged
+        self._on_aged: Callable[[int, int], object] = lambda job_id, priority: None
         self._table = LockTable()
         self._waiters: dict[int, _Waiter] = {}
         self._settled: deque[_Waiter] = deque()
         self._firing = False
         self._closed = False
         self._ageing: Timer | None = None
+
+    def on_aged(self, function: Callable[[int, int], object]) -> None:
+        """Sets what is called with a job's id and its new priority once it has aged.
+
+        A job ages when its request has waited for long; whoever keeps the job writes
+        the priority to the opcode.
+        """
+        self._on_aged = function
 
     # Asking
 

@@ -21,14 +21,18 @@ from ganeti_masterd.replication.replication import Publication, Replication
 
 @implementer(IJournal)
 class ReplicatedJournal:
-    """An :class:`IJournal` over another one, replicated to the candidates.
+    """An :class:`IJournal` over another one, replicated from :meth:`replicate_with` on.
 
     ``settle``, ``backlog`` and ``files_fault`` are of the files here. After ``close`` nothing is
     replicated; end the replication before.
     """
 
-    def __init__(self, local: IJournal, replication: Replication) -> None:
+    def __init__(self, local: IJournal) -> None:
         self._local = local
+        self._replication: Replication | None = None
+
+    def replicate_with(self, replication: Replication) -> None:
+        """Hands what is committed from now on to ``replication`` as it is published."""
         self._replication = replication
 
     @property
@@ -51,6 +55,9 @@ class ReplicatedJournal:
     ) -> Deferred[None]:
         """See :meth:`IJournal.commit`; fires once the commit is acknowledged."""
         replication = self._replication
+        if replication is None:
+            alone: Deferred[None] = self._local.commit(rows, publish)
+            return alone
         publications: list[Publication] = []
 
         def published() -> None:

@@ -7,26 +7,21 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from typing import Any
 
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.cli.main import program
-from ganeti_masterd.config.document import apply_rows
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.files import QueueFolder
-from ganeti_masterd.jobs.model import Job, OpState, decode_job, merge_log
-from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import QueueFiles
-from ganeti_masterd.journal.recovery import Identity, recover
+from ganeti_masterd.jobs.model import Job, OpState, decode_job
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.writing import JournalWriting
 from ganeti_masterd.startup import locks, simulated_root
-from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import LockedFile
 from ganeti_masterd.startup.paths import Paths
+from tests.startup.scene import recovered
 
 NOOP = {"OP_ID": "OP_TEST_DELAY", "duration": 1.0, "reason": []}
 
@@ -56,17 +51,7 @@ class RecoverTests(SynchronousTestCase):
 
     def in_journal(self, *jobs: Job) -> None:
         """Leaves jobs in the journal, as a daemon that was killed does."""
-        snapshot = read_config(self.paths)
-        recovered = recover(
-            self.paths.journal,
-            identity=Identity(snapshot.cluster.uuid, snapshot.master.name),
-            files=QueueFiles(queue=self.paths.queue, config=self.paths.config),
-            disk=RealDisk(),
-            merge_log=merge_log,
-            merge_config=apply_rows,
-            now=time.time,
-        )
-        writing = JournalWriting(recovered)
+        writing = JournalWriting(recovered(self.paths))
         writing.append(
             [(n, JobRow(job.id, model.encode_job(job))) for n, job in enumerate(jobs, 1)]
         )

@@ -76,7 +76,8 @@ class Cluster:
         self.state = ModelState(self.model, configuration(certificates, **addresses))
         files = QueueFiles(queue=str(data / "queue"), config=str(data / "config.data"))
         self.replication = Replication(self.nodes, files, self.timers, self.state)
-        self.journal = ReplicatedJournal(MemoryJournal(), self.replication)
+        self.journal = ReplicatedJournal(MemoryJournal())
+        self.journal.replicate_with(self.replication)
 
     async def pause(self, seconds: float) -> None:
         done: Deferred[None] = Deferred()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred, succeed
 
-from ganeti_masterd.config.document import ConfigImage
+from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.jobs.model import decode_job, encode_job
 from ganeti_masterd.jobs.published import PublishedState
@@ -33,10 +33,7 @@ class OtherNodes:
 class PublishedTests(QueueScene):
     def setUp(self) -> None:
         super().setUp()
-        snapshot = sample()
-        self.state = PublishedState(
-            lambda: self.queue, lambda: snapshot, lambda: ConfigImage(snapshot)
-        )
+        self.state = PublishedState(self.queue, ConfigStore(sample(), self.journal, self.timers))
 
     def test_jobs(self) -> None:
         """Jobs are told as their files are, published states only."""

@@ -59,11 +59,10 @@ def commit_for_ever(reactor: Any, root: str) -> Any:
         recovered,
         thread,
         Timers(reactor),
-        config_image=lambda: EncodedImage(encode_config(config)),
-        exact_serial=lambda: None,
         pace=FollowingPace(pause=0.001, config_interval=0.005),
         job_files=Clerk(thread.resume, keep=[lock], worth=1),
     )
+    journal.config_from(lambda: EncodedImage(encode_config(config)))
     journal.start()
     count = max(config.values(), default=0)
 

@@ -91,14 +91,9 @@ class Scene:
         recovered = self.recover()
         self.clock = Clock()
         self.thread = SteppedThread()
-        self.journal = Journal(
-            recovered,
-            self.thread,
-            Timers(self.clock),
-            config_image=self.image,
-            exact_serial=lambda: self.serial,
-            **more,
-        )
+        self.journal = Journal(recovered, self.thread, Timers(self.clock), **more)
+        self.journal.config_from(self.image)
+        self.journal.serial_from(lambda: self.serial)
         self.journal.start()
         return self.journal
 

@@ -383,12 +383,12 @@ class FollowingTests(JournalTestCase):
         """A configuration that can't be had is a fault like the disk's."""
         self.patch(self.scene, "image", None)
         journal = self.journal
-        journal._rounds._config_image = lambda: 1 // 0
+        journal.config_from(lambda: 1 // 0)
         self.commit(ConfigRow("", "v", b"1"))
         self.follow()
         self.assertEqual(journal.backlog, 1)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        journal._rounds._config_image = Scene().image
+        journal.config_from(Scene().image)
         self.follow(5.0)
         self.assertEqual(journal.backlog, 0)
 
@@ -524,7 +524,7 @@ class CloseTests(JournalTestCase):
     def test_serial_unknown(self) -> None:
         """Where the last id can't be had, serial stays as reserved."""
         self.commit(SerialRow(100))
-        self.journal._exact_serial = lambda: 1 // 0
+        self.journal.serial_from(lambda: 1 // 0)
         done = self.journal.close()
         self.thread.run()
         self.successResultOf(done)

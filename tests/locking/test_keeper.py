@@ -29,9 +29,8 @@ class KeeperCase(SynchronousTestCase):
         self.timers = Timers(self.clock)
         self.events = Events()
         self.aged: list[tuple[int, int]] = []
-        self.keeper = LockKeeper(
-            self.timers, self.events, lambda job, priority: self.aged.append((job, priority))
-        )
+        self.keeper = LockKeeper(self.timers, self.events)
+        self.keeper.on_aged(lambda job, priority: self.aged.append((job, priority)))
         self.keeper.populate(Level.NODE, ["n1", "n2"])
         for job in range(1, 10):
             self.keeper.acquire(job, Level.CLUSTER, shared(BGL))
@@ -304,7 +303,8 @@ class AgeingTests(KeeperCase):
         def fail(job: int, priority: int) -> None:
             raise ValueError(job)
 
-        keeper = LockKeeper(self.timers, self.events, fail)
+        keeper = LockKeeper(self.timers, self.events)
+        keeper.on_aged(fail)
         keeper.populate(Level.NODE, ["n1", "n2"])
         for job in (1, 2, 3):
             keeper.acquire(job, Level.CLUSTER, shared(BGL))

@@ -209,7 +209,8 @@ class Scene:
             partial(deferLater, self.clock, preparing) if preparing else maybeDeferred,
         )
         self.local = MemoryJournal(held=held)
-        self.journal = ReplicatedJournal(self.local, self.replication)
+        self.journal = ReplicatedJournal(self.local)
+        self.journal.replicate_with(self.replication)
 
     def commit(self, rows: Sequence[Row]) -> Deferred[None]:
         return self.journal.commit(rows)

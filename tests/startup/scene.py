@@ -6,11 +6,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti_masterd.config.document import apply_rows
+from ganeti_masterd.jobs.model import merge_log
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.startup import simulated_root
 from ganeti_masterd.startup.accounts import Account
+from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.paths import Paths
 
 #: Holds a lock of one kind on a file until its standard input ends.
@@ -21,6 +28,20 @@ getattr(fcntl, sys.argv[2])(file, fcntl.LOCK_EX)
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+def recovered(paths: Paths) -> Recovered:
+    """Opens the journal of a root as the daemon does; whoever asks closes its store."""
+    snapshot = read_config(paths)
+    return recover(
+        paths.journal,
+        identity=Identity(snapshot.cluster.uuid, snapshot.master.name),
+        files=QueueFiles(queue=paths.queue, config=paths.config),
+        disk=RealDisk(),
+        merge_log=merge_log,
+        merge_config=apply_rows,
+        now=time.time,
+    )
 
 
 class Host:
