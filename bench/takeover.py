@@ -20,7 +20,8 @@ from bench.loads import Counted, Jobs, Query
 from bench.process import DidNotRun
 from bench.site import Site
 from ganeti_masterd.luxi.blocking import BlockingClient
-from tests.functional.realcluster import PROGRAMS, RealCluster, real_cluster, until
+from tests.functional.realcluster import PROGRAMS, RealCluster, real_cluster
+from tests.functional.waiting import equal_to, until
 
 NAME = "takeover"
 ABOUT = "a real cluster, luxid the peer"
@@ -112,7 +113,12 @@ def _start(cluster: RealCluster, *options: str) -> None:
     current = "holds the queue and the configuration"
     before = cluster.log().count(current) if Path(cluster.paths.log).exists() else 0
     cluster.daemon_util(" ".join(["start ganeti-luxid", *options])).checked()
-    until(lambda: cluster.log().count(current) == before + 2, "candidates are not up to date")
+    until(
+        "candidates are up to date",
+        lambda: cluster.log().count(current),
+        equal_to(before + 2),
+        PATIENCE,
+    )
 
 
 def _empty(cluster: RealCluster) -> None:

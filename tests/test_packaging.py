@@ -23,6 +23,16 @@ PACKAGE = PROJECT / "ganeti_masterd"
 TYPE_VARIABLES = frozenset({"TypeVar", "ParamSpec"})
 
 
+#: Tests that may sleep, and why; all others wait for something (tests/functional/waiting.py).
+SLEEPERS = {
+    "tests/functional/crashing.py": "a kill strikes at a random moment",
+    "tests/functional/mixing.py": "the pace of a load",
+    "tests/functional/waiting.py": "looks again after a while",
+    "tests/simulation/test_contract.py": "the node daemon of others may not start at all",
+    "tests/soak/test_failover.py": "so long a load lasts",
+    "tests/soak/test_memory.py": "the pace of a load",
+}
+
 #: Imports every module in a process of its own and tells what that did.
 IMPORT_ALL = """
 import json, pkgutil, sys, threading
@@ -171,6 +181,19 @@ def public_names(tree: ast.Module) -> Iterator[str]:
             yield name
 
 
+def sleeps(tree: ast.Module) -> bool:
+    """Whether code may sleep, by ``time.sleep`` under whatever name."""
+    return any(
+        (isinstance(node, ast.Attribute) and ast.unparse(node) == "time.sleep")
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "time"
+            and "sleep" in {alias.name for alias in node.names}
+        )
+        for node in ast.walk(tree)
+    )
+
+
 class ModuleTests(SynchronousTestCase):
     """What every module keeps to."""
 
@@ -238,6 +261,26 @@ class ModuleTests(SynchronousTestCase):
             for kind in ("def", "async def"):
                 found = asserts_nothing([helpers, f"{kind} test_it(self):\n    {body}\n"])
                 self.assertEqual(found, [] if expected else ["test_it, line 1"], body)
+
+    def test_tests_do_not_sleep(self) -> None:
+        """Tests wait for what they need, and no longer: only few may sleep."""
+        found = [
+            path
+            for path in modules(PROJECT / "tests")
+            if sleeps(ast.parse(path.read_text("utf-8")))
+        ]
+        self.assertEqual(set(names(found)), set(SLEEPERS))
+
+    def test_sleeps_are_seen(self) -> None:
+        """The check above knows each way to write it, and that strings do nothing."""
+        for text, expected in [
+            ("import time\ntime.sleep(1)", True),
+            ("from time import monotonic, sleep", True),
+            ("import time\nrest = time.sleep", True),
+            ("import time\ntime.monotonic()", False),
+            ("CODE = 'time.sleep(60)'", False),
+        ]:
+            self.assertEqual(sleeps(ast.parse(text)), expected, text)
 
     def test_names_are_unique(self) -> None:
         """A public class or alias has a name that means one thing in the whole package."""

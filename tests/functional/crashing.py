@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional import ledger as books
 from tests.functional.ledger import FINAL, Ledger
 from tests.functional.load import Client
+from tests.functional.waiting import job_is, jobs_end
 
 #: How long a daemon may serve before it is killed, and may start before it is, seconds.
 LIFE = (0.05, 1.6)
@@ -86,9 +86,9 @@ class Crashes:
         self.daemon.start()
         self.check()
         with self.daemon.client() as master:
-            until(lambda: not unfinished(self.daemon), "jobs did not end", 60.0)
+            jobs_end(master, 60.0)
             last = master.submit_job([{"OP_ID": "OP_TEST_DELAY", "duration": 0.001}])
-            until(lambda: not unfinished(self.daemon), "the last job did not end")
+            job_is(master, last, *FINAL)
             rows = books.rows_of(master, self.ledger.jobs)
             calls = books.calls_in(self._calls)
             faults = books.faults_in(self.ledger, rows, calls)
@@ -109,22 +109,6 @@ class Crashes:
     def _none(self, faults: list[str]) -> None:
         text = "\n  ".join([f"after {self.kills} kills, {len(faults)} faults:", *faults[:20]])
         assert not faults, text
-
-
-def unfinished(daemon: DaemonProcess) -> list[int]:
-    """Returns the jobs that have not ended."""
-    with daemon.client() as master:
-        return [
-            job for job, status in master.query_jobs(None, ["id", "status"]) if status not in FINAL
-        ]
-
-
-def until(true: Callable[[], bool], otherwise: str, limit: float = 20.0) -> None:
-    """Waits until something is true; fails with the text ``otherwise`` after ``limit`` seconds."""
-    end = time.monotonic() + limit
-    while not true():
-        assert time.monotonic() < end, f"{otherwise} within {limit:g} s"
-        time.sleep(0.02)
 
 
 def journal_rows(daemon: DaemonProcess) -> list[str]:

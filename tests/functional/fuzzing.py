@@ -19,7 +19,7 @@ from typing import Any
 from ganeti_masterd import errors
 from ganeti_masterd.luxi.documents import MAX_NESTING
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional.crashing import unfinished
+from tests.functional.waiting import unfinished
 
 END = b"\x03"
 
@@ -434,7 +434,7 @@ def clean_up(daemon: DaemonProcess) -> None:
         master.set_drain_flag(False)
         for (uuid,) in master.query_filters(None, ["uuid"]):
             master.delete_filter(uuid)
-        while open_ones := unfinished(daemon):
+        while open_ones := unfinished(master):
             for job in open_ones:
                 master.cancel_job(job, kill=True)
         master.auto_archive_jobs(-1, 30)

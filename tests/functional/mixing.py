@@ -19,9 +19,10 @@ from typing import BinaryIO
 from ganeti_masterd.luxi.messages import encode_request
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional import ledger as books
-from tests.functional.crashing import strangers, unfinished, until
-from tests.functional.ledger import Ledger
+from tests.functional.crashing import strangers
+from tests.functional.ledger import FINAL, Ledger
 from tests.functional.load import Client
+from tests.functional.waiting import equal_to, job_is, jobs_end, until
 
 MIB = 1 << 20
 
@@ -173,13 +174,13 @@ class MixedLoad:
     def finish(self) -> None:
         """Lets every job end; checks all of them, the files, and that everything was given back."""
         with self.daemon.client(60.0) as master:
-            until(lambda: not unfinished(self.daemon), "jobs did not end", 120.0)
+            jobs_end(master, 120.0)
             last = master.submit_job([{"OP_ID": "OP_TEST_DELAY", "duration": LAST}])
-            until(lambda: not unfinished(self.daemon), "the last job did not end")
+            job_is(master, last, *FINAL)
             faults = [*self.ledger.faults]
             faults += books.tag_faults(self.ledger, master.query_tags("cluster"))
             faults += strangers(self.ledger, master.query_jobs(None, ["id", "ops", "status"]), last)
-            until(self._last_call_is_logged, "the last call is not logged")
+            until("the last call is logged, once", self._last_calls, equal_to(1))
             calls = self._calls.found
             for jobs in _slices(sorted(self.ledger.jobs)):
                 rows = books.rows_of(master, jobs)
@@ -196,9 +197,9 @@ class MixedLoad:
         faults += books.disagreements(rows, Path(self.daemon.paths.queue))
         assert not faults, "\n  ".join([f"{len(faults)} faults:", *faults[:20]])
 
-    def _last_call_is_logged(self) -> bool:
+    def _last_calls(self) -> int:
         self._calls.read()
-        return self._calls.found[LAST] == 1
+        return self._calls.found[LAST]
 
     def _bury(self, client: Client) -> None:
         client.die()
@@ -222,7 +223,7 @@ class MixedLoad:
     def _given_back(self) -> None:
         # A file or two stay open once they were needed; threads are made as they are.
         files, _ = self._before
-        until(lambda: self._held()[0] <= files + 4, "descriptors are left")
+        until("descriptors are closed", lambda: self._held()[0], lambda held: held <= files + 4)
         assert self._held()[1] <= 32, "threads are left"
 
 

@@ -11,10 +11,10 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 from ganeti_masterd.rpc.interfaces import Target
+from tests.functional.waiting import until
 from tests.rpc import pki
 
 #: Seconds in which a node daemon listens, also on a machine that is busy.
@@ -69,14 +69,15 @@ class NodeDaemon:
                 stderr=output,
                 start_new_session=True,
             )
-        end = time.monotonic() + PATIENCE
-        while not self._listens():
-            if self._process.poll() is not None or time.monotonic() > end:
-                self.kill()
-                raise AssertionError((self.root / "output").read_text("utf-8"))
-            time.sleep(0.05)
+        try:
+            until("noded listens", self._listens, limit=PATIENCE)
+        except AssertionError as error:
+            self.kill()
+            raise AssertionError(f"{error}\n{(self.root / 'output').read_text('utf-8')}") from None
 
     def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "noded has ended"
         # Connecting would cost it one of its children.
         port = f"{self.port:04X}"
         address = socket.inet_aton(self.address)[::-1].hex().upper()

@@ -14,14 +14,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from ganeti_masterd.startup.paths import Paths
 from tests.functional.readable import wrapper
+from tests.functional.waiting import until
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -114,7 +114,7 @@ class RealCluster:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
             with contextlib.suppress(AssertionError):
-                until(lambda: not self._processes(), "processes are left", 3)
+                until("no process is left", self._processes, lambda left: not left, 3)
         subprocess.run(["ip", "netns", "del", self.namespace], check=False, capture_output=True)
         shutil.rmtree(self._etc, ignore_errors=True)
 
@@ -163,7 +163,11 @@ class RealCluster:
         """Starts wconfd and luxid, and returns when luxid answers."""
         self.daemon_util("start ganeti-wconfd").checked()
         self.daemon_util("start ganeti-luxid").checked()
-        until(lambda: self.run("gnt-cluster queue info").code == 0, "luxid does not answer")
+        self.answers("gnt-cluster queue info")
+
+    def answers(self, command: str) -> None:
+        """Waits until a command succeeds, as the master daemon answers."""
+        until(f"{command} succeeds", lambda: self.run(command), lambda ran: ran.code == 0, PATIENCE)
 
     def stop_luxid(self) -> None:
         """Stops luxid and wconfd; jobs that run go on."""
@@ -261,14 +265,6 @@ def real_cluster(nodes: Sequence[str] = NODES, parent: Path | None = None) -> It
     finally:
         cluster.close()
         shutil.rmtree(folder)
-
-
-def until(holds: Callable[[], object], otherwise: str, limit: float = PATIENCE) -> None:
-    """Waits until something holds, for so many seconds; ``otherwise`` says what is wrong."""
-    end = time.monotonic() + limit
-    while not holds():
-        assert time.monotonic() < end, otherwise
-        time.sleep(0.1)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

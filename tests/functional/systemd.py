@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.functional.realcluster import DAEMON_UTIL, PROJECT, Ran, RealCluster, until
+from tests.functional.realcluster import DAEMON_UTIL, PROJECT, Ran, RealCluster
+from tests.functional.waiting import until
 
 UNIT = "gnt-masterd.service"
 
@@ -55,7 +56,7 @@ class Systemd:
                 stderr=output,
                 start_new_session=True,
             )
-        until(self._takes_commands, "systemd does not start", 30)
+        until("systemd takes commands", self._takes_commands, limit=30)
 
     def end(self) -> None:
         """Kills it and all that it runs."""
@@ -64,7 +65,7 @@ class Systemd:
             process.kill()
             process.wait()
         for group in self._groups:
-            until(partial(_removed, group), f"{group} stays", 30)
+            until(f"{group} is removed", partial(_removed, group), limit=30)
 
     def run(self, command: str, limit: float = 90) -> Ran:
         """Runs a command of the shell as on node1, among the processes that systemd has."""

@@ -16,6 +16,8 @@ import pytest
 from ganeti_masterd.errors import GenericError
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.testing.daemon import DaemonProcess
+from tests.functional.ledger import FINAL
+from tests.functional.waiting import job_is
 
 
 class Case(msgspec.Struct, array_like=True):
@@ -32,8 +34,6 @@ CASES = msgspec.json.decode(
 
 #: Opcodes that only look, and those that have no dry run.
 IN_EARNEST = ("OP_TAGS_GET", "OP_TAGS_SEARCH", "OP_QUERY", "OP_OS_D", "OP_NODE_QUERY", "OP_TEST")
-
-ENDED = ("success", "error", "canceled")
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,7 @@ def is_taken(client: BlockingClient, case: Case) -> bool:
         job = client.submit_job([op])
     except GenericError:
         return False
-    status = None
-    while status not in ENDED:
-        (status,), _ = client.wait_for_job_change(job, ["status"], [status], None, 10)
-    return bool(status == "success")
+    return job_is(client, job, *FINAL) == "success"
 
 
 def reason(case: Case) -> str | None:

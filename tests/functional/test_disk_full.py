@@ -13,7 +13,7 @@ from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import REQUIRE_PEER
-from tests.functional.crashing import until
+from tests.functional.waiting import containing, job_is, jobs_end, until
 
 DELAY = {"OP_ID": "OP_TEST_DELAY", "duration": 0.01}
 TAG = {"OP_ID": "OP_TAGS_SET", "kind": "cluster", "tags": ["full"], "name": None}
@@ -87,20 +87,22 @@ def test_service_resumes(daemon: DaemonProcess, disk: Disk) -> None:
     client = daemon.client()
     taken = [client.submit_job([DELAY]) for _ in range(10)]
     running = client.submit_job([{**DELAY, "duration": 1}])
-    until(lambda: statuses(client)[running] == "running", "it doesn't run")
+    job_is(client, running, "running")
     disk.fill()
     taken += submit_until_refused(client)
     for opcode in (DELAY, TAG):
         with pytest.raises(JobQueueError):
             client.submit_job([opcode])
     assert client.config_values(["cluster_name"]) == ["cluster"]
-    until(lambda: f"The end of job {running} can't be recorded" in daemon.log_text(), "it ends")
+    told = f"The end of job {running} can't be recorded"
+    until("the log tells of the fault", daemon.log_text, containing(told))
     assert statuses(client)[running] == "running"
 
     disk.make_room()
-    until(lambda: statuses(client)[running] == "success", "its end isn't recorded")
+    job_is(client, running, "success")
     taken += [running, client.submit_job([DELAY]), client.submit_job([TAG])]
-    until(lambda: set(statuses(client).values()) == {"success"}, "jobs don't run")
+    jobs_end(client)
+    assert set(statuses(client).values()) == {"success"}
     assert sorted(statuses(client)) == sorted(taken)
     assert client.query_tags("cluster") == ["full"]
     assert len(set(taken)) == len(taken)
@@ -119,7 +121,8 @@ def test_killed_while_it_is_full(daemon: DaemonProcess, disk: Disk) -> None:
     daemon.start()
     again = daemon.client()
     # Those that ran have ended as errors.
-    until(lambda: set(statuses(again).values()) <= {"success", "error"}, "jobs don't run")
+    jobs_end(again)
+    assert set(statuses(again).values()) <= {"success", "error"}
     assert sorted(statuses(again)) == sorted(taken)
     assert again.submit_job([DELAY]) > max(taken)
 
@@ -128,7 +131,8 @@ def test_started_while_it_is_full(daemon: DaemonProcess, disk: Disk) -> None:
     """A start without room is refused in words, and leaves the queue as it was."""
     client = daemon.client()
     taken = [client.submit_job([DELAY]) for _ in range(10)]
-    until(lambda: set(statuses(client).values()) == {"success"}, "jobs don't run")
+    jobs_end(client)
+    assert set(statuses(client).values()) == {"success"}
     daemon.kill()
     disk.fill()
     daemon.launch()

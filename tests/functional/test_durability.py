@@ -19,7 +19,7 @@ import pytest
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
-from tests.functional.crashing import unfinished, until
+from tests.functional.waiting import job_is, jobs_end
 
 CALLS = (
     "recvfrom,recvmsg,read,sendto,sendmsg,write,writev,pwrite64,fsync,fdatasync,"
@@ -228,7 +228,7 @@ def test_other_answers_wait_for_the_sync_too(traced: Traced) -> None:
     _, news = master.wait_for_job_change(job, ["id"], [job], 0)
     _, news = master.wait_for_job_change(job, ["id"], [job], news[-1][0])
     assert news[0][3].endswith("Test delay iteration 1/1")
-    until(lambda: not unfinished(daemon), "it did not end")
+    jobs_end(master)
     assert master.archive_job(waiter) is True
     daemon.stop()
     calls = traced.calls()
@@ -273,10 +273,10 @@ def test_files_and_folders_are_synced_before_the_journal_forgets(traced: Traced)
     daemon, queue = traced.daemon, traced.queue
     master = daemon.client()
     old = master.submit_job([delay("to-be-archived")])
-    until(lambda: not unfinished(daemon), "it did not end")
+    jobs_end(master)
     tagging = [delay("last", 0.7), {"OP_ID": "OP_TAGS_SET", "kind": "cluster", "tags": ["late"]}]
     last = master.submit_job(tagging)
-    until(lambda: master.query_jobs([last], ["status"]) == [["running"]], "it does not run")
+    job_is(master, last, "running")
     assert master.archive_job(old) is True
     os.kill(daemon.pid, signal.SIGTERM)
     daemon.exit_code()
@@ -340,7 +340,7 @@ def test_every_file_is_synced_before_it_gets_its_name(traced: Traced) -> None:
     daemon, queue = traced.daemon, traced.queue
     master = daemon.client()
     jobs = [job for _, job in master.submit_many_jobs([[delay(f"n{n}")] for n in range(30)])]
-    until(lambda: not unfinished(daemon), "they did not end")
+    jobs_end(master)
     assert master.auto_archive_jobs(-1, 10) == [30, 0]
     daemon.stop()
     calls = traced.calls()

@@ -17,7 +17,8 @@ import pytest
 from ganeti_masterd.startup.accounts import READERS_GROUP, USER
 from ganeti_masterd.startup.paths import Paths
 from tests.functional.conftest import need_peer
-from tests.functional.realcluster import NODES, Ran, RealCluster, real_cluster, until
+from tests.functional.realcluster import NODES, Ran, RealCluster, real_cluster
+from tests.functional.waiting import equal_to, until
 
 JOBS = "gnt-job list --no-headers --separator=, -o id,status"
 
@@ -91,7 +92,7 @@ def test_master_dies(nodes: Nodes) -> None:
     cluster.run(f"gnt-job watch {ended}").checked()
     cluster.run("gnt-cluster add-tags acknowledged").checked()
     running = nodes.submit("node1", "600")
-    until(lambda: nodes.jobs("node1")[running] == "running", "it does not run")
+    until("it runs", lambda: nodes.jobs("node1")[running], equal_to("running"))
     cluster.run("gnt-cluster add-tags last").checked()
     known = nodes.jobs("node1")
     serial = nodes.config("node3")["serial_no"]
@@ -125,9 +126,10 @@ def test_old_master_comes_back(nodes: Nodes) -> None:
     assert lost.code == 1
     assert "node2 is the master by 2 of 2 votes" in lost.out
     nodes.noded("start", "node1")
-    until(lambda: nodes.master_by_ssconf("node1") == "node2", "it is not told", 60)
+    told = equal_to("node2")
+    until("node1 is told", lambda: nodes.master_by_ssconf("node1"), told, 60)
     assert nodes.start("node1").code == 11
-    until(lambda: nodes.master_by_config("node1") == "node2", "it has the old configuration", 60)
+    until("node1 gets config.data", lambda: nodes.master_by_config("node1"), told, 60)
 
 
 def test_living_master_is_stopped(nodes: Nodes) -> None:

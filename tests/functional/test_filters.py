@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.waiting import job_is
 
 DELAY = {"OP_ID": "OP_TEST_DELAY", "duration": 0.01}
 
@@ -38,15 +38,6 @@ def gnt(daemon: DaemonProcess) -> Callable[..., str]:
         return done.stdout + done.stderr
 
     return run
-
-
-def ends(client: BlockingClient, job: int, limit: float = 10.0) -> str:
-    """Waits for a job's end; returns its status."""
-    until = time.monotonic() + limit
-    status = ["queued"]
-    while status[0] not in ("success", "error", "canceled") and time.monotonic() < until:
-        status, _ = client.wait_for_job_change(job, ["status"], status, None, 1.0)
-    return str(status[0])
 
 
 def test_life_of_a_rule(daemon: DaemonProcess, gnt: Callable[..., str]) -> None:
@@ -76,13 +67,14 @@ def test_life_of_a_rule(daemon: DaemonProcess, gnt: Callable[..., str]) -> None:
         )
         == f"{uuid}\n"
     )
-    assert ends(client, held) == "success"
+    job_is(client, held, "success")
     rejected = client.submit_job([DELAY])
-    assert ends(client, rejected) == "canceled"
+    job_is(client, rejected, "canceled")
     gnt("gnt-filter", "replace", "--action=RATE_LIMIT 1", uuid)
     jobs = [client.submit_job([DELAY | {"duration": 0.2, "no_locks": True}]) for _ in range(3)]
     assert [row[0] for row in client.query_jobs(jobs[1:], ["status"])] == ["queued", "queued"]
-    assert {ends(client, job) for job in jobs} == {"success"}
+    for job in jobs:
+        job_is(client, job, "success")
     assert gnt("gnt-filter", "delete", uuid) == ""
     assert gnt("gnt-filter", "list", "--no-headers") == ""
     assert uuid in gnt("gnt-filter", "delete", uuid, code=1)
@@ -97,7 +89,7 @@ def test_rules_outlive_a_restart(daemon: DaemonProcess, gnt: Callable[..., str])
     client = daemon.client()
     assert client.query_jobs([job], ["status"]) == [["queued"]]
     client.delete_filter(uuid)
-    assert ends(client, job) == "success"
+    job_is(client, job, "success")
 
 
 def test_socket_for_monitors(daemon: DaemonProcess, module_folder: Path) -> None:

@@ -18,6 +18,8 @@ import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.ledger import FINAL
+from tests.functional.waiting import job_is
 
 #: The most of our own time that changing one parameter may take on 500 nodes, in seconds.
 CHANGE_LIMIT = 0.1
@@ -216,14 +218,10 @@ def run(daemon: DaemonProcess, *jobs: list[dict[str, Any]]) -> list[Any]:
 def finished(client: Any, job_id: int) -> Any:
     """Waits for a job; returns status, results of its opcodes, start and end."""
     fields = ["status", "opresult", "start_ts", "end_ts"]
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        ((status, result, start, end),) = client.call("QueryJobs", [job_id], fields)
-        if status in ("success", "error", "canceled"):
-            begin, finish = (at[0] + at[1] / 1e6 for at in (start, end))
-            return status, result, begin, finish
-        time.sleep(0.01)
-    raise AssertionError(f"job {job_id} didn't end")
+    job_is(client, job_id, *FINAL)
+    ((status, result, start, end),) = client.query_jobs([job_id], fields)
+    begin, finish = (at[0] + at[1] / 1e6 for at in (start, end))
+    return status, result, begin, finish
 
 
 def test_change_on_many_nodes(make_daemon: Callable[..., DaemonProcess]) -> None:

@@ -12,9 +12,8 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.waiting import containing, job_is, until
 
 LUXI = "from ganeti_masterd.cli.main import main; main()"
 
@@ -233,7 +233,7 @@ def test_calls(daemon: DaemonProcess) -> None:
     """A node that leaves gets its calls in the order of Ganeti 3.0.2."""
     assert gnt(daemon, "gnt-node remove node3").code == 0
     log = daemon.root / "simulation" / "calls.log"
-    _until(lambda: "config-update" in log.read_text())
+    until("the last hooks run", log.read_text, containing("config-update"))
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     hooks = [call for call in calls if call["call"] in ("hooks_runner", "node_leave_cluster")]
     named = [
@@ -252,7 +252,7 @@ def test_other_jobs_go_on(daemon: DaemonProcess) -> None:
     busy = client.submit_job(
         [{"OP_ID": "OP_TEST_DELAY", "duration": 20, "on_nodes": ["node2"], "on_master": False}]
     )
-    _until(lambda: client.query_jobs([busy], ["status"])[0][0] == "running")
+    job_is(client, busy, "running")
     began = time.monotonic()
     assert gnt(daemon, "gnt-node remove node3").code == 0
     code, text = submit(daemon, OP_ID="OP_NODE_ADD", node_name="node3", primary_ip="198.51.100.3")
@@ -260,12 +260,3 @@ def test_other_jobs_go_on(daemon: DaemonProcess) -> None:
     assert gnt(daemon, "gnt-node modify -D yes node3").code == 0
     assert time.monotonic() - began < 15
     assert client.query_jobs([busy], ["status"])[0][0] == "running"
-
-
-def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Waits until a condition holds."""
-    pause = threading.Event()
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        pause.wait(0.02)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional.crashing import until
 from tests.functional.fuzzing import END, Fuzzer, check_reply, clean_up, understood
+from tests.functional.waiting import equal_to, until
 
 MakeDaemon = Callable[..., DaemonProcess]
 
@@ -73,7 +73,7 @@ def daemon(shared: DaemonProcess) -> Iterator[DaemonProcess]:
     ask(shared)
     before = shared.descriptors()
     yield shared
-    until(lambda: shared.descriptors() <= before + FILES, "descriptors are left")
+    until("descriptors are closed", shared.descriptors, lambda held: held <= before + FILES)
     assert ask(shared) < PROMPT
     assert "Traceback" not in shared.log_text()
 
@@ -234,7 +234,7 @@ def test_parked_clients_vanish(daemon: DaemonProcess) -> None:
         assert daemon.descriptors() >= before + 100
         for connection in parked:
             connection.close()
-        until(lambda: daemon.descriptors() <= before + FILES, "parked connections are left")
+        until("connections are closed", daemon.descriptors, lambda held: held <= before + FILES)
         master.cancel_job(job, kill=True)
         clean_up(daemon)
 
@@ -263,27 +263,27 @@ def test_connections_past_the_limit_are_told_so(make_daemon: MakeDaemon) -> None
     with make_daemon("--max-connections=10") as daemon:
         taken: list[socket.socket] = []
         # The one that waited for the start may still be counted.
-        until(lambda: _take_place(daemon, taken), "there are less places")
+        until("ten are served", lambda: _take_place(daemon, taken), equal_to(10))
         with connect(daemon) as late:
             reply = read(late).removesuffix(END)
             assert check_reply(reply) == "LuxiError"
             assert "10" in json.loads(reply)["result"][1][0]
             assert late.recv(1) == b""
         taken.pop().close()
-        until(lambda: _take_place(daemon, taken), "the free place is not used")
+        until("ten are served again", lambda: _take_place(daemon, taken), equal_to(10))
         for connection in taken:
             connection.close()
 
 
-def _take_place(daemon: DaemonProcess, taken: list[socket.socket]) -> bool:
-    """Makes another connection that is served; returns whether there are ten."""
+def _take_place(daemon: DaemonProcess, taken: list[socket.socket]) -> int:
+    """Makes another connection; returns how many are served."""
     connection = connect(daemon)
     connection.sendall(QUESTION + END)
     if read(connection) == ANSWER + END:
         taken.append(connection)
     else:
         connection.close()
-    return len(taken) == 10
+    return len(taken)
 
 
 def test_messages_past_the_limit_are_refused_while_they_come(make_daemon: MakeDaemon) -> None:

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import pytest
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional import recorded
 from tests.functional.conftest import REQUIRE_PEER, require
+from tests.functional.waiting import until
 
 #: How long the remote API may take to start, seconds.
 START_LIMIT = 20.0
@@ -189,16 +189,15 @@ def rapi(daemon: DaemonProcess) -> Iterator[Get]:
         assert status == code, body
         return json.loads(body)
 
+    def answers() -> bool:
+        try:
+            return get("/version") is not None
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            return False
+
     try:
-        until = time.monotonic() + START_LIMIT
-        while True:
-            try:
-                get("/version")
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.05)
+        until("the remote API answers", answers, limit=START_LIMIT)
         yield get
     finally:
         process.terminate()

@@ -13,7 +13,8 @@ import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import need_peer, require
-from tests.functional.realcluster import RealCluster, real_cluster, until
+from tests.functional.realcluster import RealCluster, real_cluster
+from tests.functional.waiting import equal_to, until
 
 #: Seconds that a kill may take, the start of the tool included.
 PROMPT = 5.0
@@ -46,7 +47,7 @@ def test_hung_node(daemon: DaemonProcess) -> None:
     assert job is not None
     job_id = job.group()
     status = f"gnt-job list --no-headers -o status {job_id}"
-    until(lambda: run(daemon, status) == "running\n", "the job does not run")
+    until("the job runs", lambda: run(daemon, status), equal_to("running\n"))
     began = time.monotonic()
     said = run(daemon, f"gnt-job cancel --kill --yes-do-it {job_id}")
     assert said == f"Job {job_id} is being killed\n"
@@ -77,13 +78,8 @@ def test_real_nodes(cluster: RealCluster) -> None:
     """So it is with real node daemons: the connection goes, the node sleeps on."""
     said = cluster.run("gnt-debug delay --submit --print-jobid --no-master -n node2 -n node3 30")
     job = "".join(filter(str.isdigit, said.checked().out))
-    until(
-        lambda: (
-            cluster.run(f"gnt-job list --no-headers -o status {job}").checked().out.strip()
-            == "running"
-        ),
-        f"job {job} does not run",
-    )
+    status = f"gnt-job list --no-headers -o status {job}"
+    until("the job runs", lambda: cluster.run(status).checked().out, equal_to("running\n"))
     began = time.monotonic()
     cluster.run(f"gnt-job cancel --kill --yes-do-it {job}").checked()
     assert cluster.run(f"gnt-job wait {job}").code == 1

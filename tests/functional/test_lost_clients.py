@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.queues import full_queue
 from ganeti_masterd.luxi.messages import encode_request
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional.crashing import until
+from tests.functional.waiting import until
 
 JOBS = 30_000
 LOST = 20
@@ -46,7 +46,11 @@ def test_long_answers(make_daemon: Callable[..., DaemonProcess], folder: Path) -
             client = clients.enter_context(socket.socket(socket.AF_UNIX))
             client.connect(daemon.socket)
             client.sendall(question)
-    until(lambda: sum(answered(metrics).values()) >= LOST, "the requests are at work")
+    until(
+        "no request is at work",
+        lambda: answered(metrics),
+        lambda found: sum(found.values()) >= LOST,
+    )
     assert answered(metrics) == {"gone": LOST}
     with daemon.client(60.0) as master:
         assert len(master.query_jobs(None, FIELDS)) == JOBS

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.functional.conftest import need_peer
-from tests.functional.realcluster import RealCluster, real_cluster, until
+from tests.functional.realcluster import RealCluster, real_cluster
+from tests.functional.waiting import equal_to, until
 
 CURRENT = "Node node3 holds the queue and the configuration again"
 
@@ -24,9 +25,8 @@ def cluster() -> Iterator[RealCluster]:
         made.stop_luxid()
         made.deploy()
         made.daemon_util("start ganeti-luxid").checked()
-        until(
-            lambda: made.log().count("holds the queue and the configuration") == 2, "no candidates"
-        )
+        holds = "holds the queue and the configuration"
+        until("both candidates hold it", lambda: made.log().count(holds), equal_to(2))
         yield made
 
 
@@ -40,7 +40,7 @@ def submitted(cluster: RealCluster, delay: str) -> int:
     """Submits a delay; returns the job's id when it runs."""
     said = cluster.run(f"gnt-debug delay --submit --print-jobid {delay}").checked().out
     job = int("".join(filter(str.isdigit, said)))
-    until(lambda: status(cluster, job) == "running", f"job {job} does not run")
+    until(f"job {job} runs", lambda: status(cluster, job), equal_to("running"))
     return job
 
 
@@ -51,9 +51,13 @@ def status(cluster: RealCluster, job: int) -> str:
 
 def up_to_date(cluster: RealCluster, times: int) -> None:
     """Waits until node3 has been brought up to date so often, and holds what the master does."""
-    until(lambda: cluster.log().count(CURRENT) == times, "node3 isn't brought up to date")
+    until("node3 is up to date", lambda: cluster.log().count(CURRENT), equal_to(times))
     cluster.run("gnt-debug delay 0.01").checked()
-    until(lambda: _files(cluster, "node1") == _files(cluster, "node3"), "files differ")
+    until(
+        "node3 has the files of node1",
+        lambda: (_files(cluster, "node1"), _files(cluster, "node3")),
+        lambda files: files[0] == files[1],
+    )
 
 
 def test_killed_in_a_call(cluster: RealCluster) -> None:
@@ -61,14 +65,14 @@ def test_killed_in_a_call(cluster: RealCluster) -> None:
     before = cluster.log().count(CURRENT)
     job = submitted(cluster, "--no-master -n node3 60")
     send(cluster, "node3", signal.SIGKILL)
-    until(lambda: status(cluster, job) == "error", "the job does not end")
+    until("the job fails", lambda: status(cluster, job), equal_to("error"))
     info = cluster.run(f"gnt-job info {job}").checked().out
     assert "Node node3 closed the connection without an answer" in info
     cluster.run("gnt-debug delay --no-master -n node2 0.1").checked()
     cluster.run("gnt-cluster add-tags red").checked()
     assert "Node node3 does not get the queue and the configuration any more" in cluster.log()
     # One that is still about to die would count as running.
-    until(lambda: cluster.daemon_util("check ganeti-noded", "node3").code, "it isn't dead")
+    until("noded is dead", lambda: cluster.daemon_util("check ganeti-noded", "node3").code)
     cluster.daemon_util("start ganeti-noded", "node3").checked()
     up_to_date(cluster, before + 1)
 

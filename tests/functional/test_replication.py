@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
 from tests.config.sample import big, uuid
 from tests.functional.conftest import REQUIRE_PEER, require
+from tests.functional.waiting import until_in_reactor
 from tests.replication.model import FILES, Model
 from tests.replication.scene import ModelState, configuration
 from tests.rpc import pki
@@ -84,20 +84,17 @@ class Cluster:
         self.timers.later(seconds, done.callback, None)
         await done
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits until something is so; fails after a while."""
-        for _ in range(400):
-            if condition():
-                return
-            await self.pause(0.05)
-        raise AssertionError("it did not come to be")
-
     def standings(self) -> dict[str, CandidateStanding]:
         return {each.node: each.standing for each in self.replication.replicas}
 
     async def current(self) -> None:
         """Waits until both candidates are up to date."""
-        await self.until(lambda: set(self.standings().values()) == {CandidateStanding.CURRENT})
+        await until_in_reactor(
+            "both candidates are up to date",
+            self.standings,
+            lambda seen: set(seen.values()) == {CandidateStanding.CURRENT},
+            self.pause,
+        )
 
     def assert_same(self) -> None:
         """Fails unless both candidates hold the model's files, and nothing else."""

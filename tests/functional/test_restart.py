@@ -21,7 +21,15 @@ from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.luxi.client import LuxiClient
 from ganeti_masterd.luxi.failures import ConnectionLost
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional.crashing import journal_rows, unfinished, until
+from tests.functional.crashing import journal_rows
+from tests.functional.waiting import (
+    containing,
+    equal_to,
+    job_is,
+    jobs_end,
+    process_ends,
+    until,
+)
 
 MakeDaemon = Callable[..., DaemonProcess]
 
@@ -62,7 +70,7 @@ def test_queued_jobs_run_after_the_next_start(make_daemon: MakeDaemon) -> None:
         master = daemon.client()
         jobs = [job for _, job in master.submit_many_jobs([[delay(0.4)]] * 6)]
         running = [["running"]] * 2 + [["queued"]] * 4
-        until(lambda: master.query_jobs(jobs, ["status"]) == running, "they do not run")
+        until("two run", lambda: master.query_jobs(jobs, ["status"]), equal_to(running))
         assert daemon.stop() == STOPPED
         assert [job_file(daemon, job)["ops"][0]["status"] for job in jobs] == [
             *("success", "success"),
@@ -73,7 +81,7 @@ def test_queued_jobs_run_after_the_next_start(make_daemon: MakeDaemon) -> None:
         assert not os.path.exists(daemon.socket)
         assert not os.path.exists(daemon.paths.pid)
         daemon.start()
-        until(lambda: not unfinished(daemon), "queued jobs did not run")
+        jobs_end(master)
         rows = daemon.client().query_jobs(jobs, ["status"])
         assert rows == [["success"]] * len(jobs)
         assert daemon.client().submit_job([delay(0.01)]) == jobs[-1] + 1
@@ -84,9 +92,9 @@ def test_submissions_are_refused_while_it_stops(make_daemon: MakeDaemon) -> None
     with make_daemon() as daemon:
         master = daemon.client()
         job = master.submit_job([delay(1.0)])
-        until(lambda: master.query_jobs([job], ["status"]) == [["running"]], "it does not run")
+        job_is(master, job, "running")
         os.kill(daemon.pid, signal.SIGTERM)
-        until(lambda: "The master daemon stops" in daemon.log_text(), "it does not stop")
+        until("it stops", daemon.log_text, containing("The master daemon stops"))
         with pytest.raises(Exception, match="takes no more jobs"):
             master.submit_job([delay(0.01)])
         # Others may still come and ask, until the last job has ended.
@@ -102,7 +110,7 @@ def test_stop_timeout_ends_the_wait_for_running_jobs(make_daemon: MakeDaemon) ->
     with make_daemon("--stop-timeout=0.3") as daemon:
         master = daemon.client()
         job = master.submit_job([delay(60)])
-        until(lambda: master.query_jobs([job], ["status"]) == [["running"]], "it does not run")
+        job_is(master, job, "running")
         begun = time.monotonic()
         daemon.stop()
         assert time.monotonic() - begun < 10
@@ -132,22 +140,21 @@ def test_the_process_for_job_files_may_be_killed(make_daemon: MakeDaemon) -> Non
         def burst() -> None:
             jobs.extend(job for _, job in master.submit_many_jobs([[delay(0.001)]] * 300))
 
-        def written() -> bool:
+        def last_file() -> str:
             path = Path(daemon.paths.queue) / f"job-{jobs[-1]}"
-            return path.exists() and b"success" in path.read_bytes()
+            return path.read_text("utf-8") if path.exists() else ""
 
         burst()
-        until(written, "the files do not follow")
+        until("the files follow", last_file, containing("success"))
         first = clerk_of(daemon)
         assert first is not None
         burst()
         os.kill(first, signal.SIGKILL)
-        until(written, "the files do not follow without the process")
+        until("the files follow without the process", last_file, containing("success"))
         burst()
-        until(lambda: clerk_of(daemon) is not None, "there is no other process")
-        second = clerk_of(daemon)
+        second = until("there is another process", lambda: clerk_of(daemon))
         assert second not in (None, first)
-        until(lambda: not unfinished(daemon), "jobs did not run")
+        jobs_end(master)
         assert master.query_jobs(jobs, ["status"]) == [["success"]] * len(jobs)
         assert "The process for job files ended with -9" in daemon.log_text()
         assert daemon.stop() == STOPPED
@@ -162,8 +169,9 @@ def test_many_finished_jobs_are_no_burden(make_daemon: MakeDaemon) -> None:
     """With 5,000 finished jobs in the queue the first answer still comes soon."""
     daemon = make_daemon()
     with daemon:
-        job = daemon.client().submit_job([delay(0.01)])
-        until(lambda: not unfinished(daemon), "it did not end")
+        master = daemon.client()
+        job = master.submit_job([delay(0.01)])
+        job_is(master, job, "success")
         daemon.stop()
     sample = json.dumps(job_file(daemon, job))
     queue = Path(daemon.paths.queue)
@@ -308,19 +316,16 @@ def test_a_detached_daemon_serves_and_stops(make_daemon: MakeDaemon) -> None:
         # The socket is there when the parent has ended: no wait.
         with BlockingClient(daemon.socket, timeout=20) as master:
             job = master.submit_job([delay(0.05)])
-            state = None
-            while state not in ("success", "error"):
-                (state,), _ = master.wait_for_job_change(job, ["status"], [state])
-            assert state == "success"
+            job_is(master, job, "success")
         assert Path(f"/proc/{pid}/fd/0").readlink() == Path("/dev/null")
         assert Path(f"/proc/{pid}/fd/2").readlink() == Path("/dev/null")
         # Detaching sets a strict umask; what others have to read is readable all the same.
         assert os.stat(daemon.socket).st_mode & 0o777 == 0o660
-        until(lambda: (Path(daemon.paths.queue) / f"job-{job}").exists(), "no job file")
+        until("its file follows", (Path(daemon.paths.queue) / f"job-{job}").exists)
         assert os.stat(Path(daemon.paths.queue) / f"job-{job}").st_mode & 0o777 == 0o640
     finally:
         os.kill(pid, signal.SIGTERM)
-        until(lambda: not Path(f"/proc/{pid}").exists(), "it did not stop")
+        process_ends(pid)
     assert not pid_file.exists()
     assert not os.path.exists(daemon.socket)
     assert journal_rows(daemon) == []

@@ -26,8 +26,9 @@ from ganeti_masterd.startup import simulated_root
 from ganeti_masterd.startup.locks import LockedFile
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.testing.daemon import DaemonProcess, twistd
-from tests.functional.crashing import journal_rows, until
+from tests.functional.crashing import journal_rows
 from tests.functional.readable import wrapper
+from tests.functional.waiting import containing, job_is, process_ends, until
 
 MakeDaemon = Callable[..., DaemonProcess]
 
@@ -96,7 +97,7 @@ class Site:
             yield pid
         finally:
             os.kill(pid, signal.SIGTERM)
-            until(lambda: not Path(f"/proc/{pid}").exists(), "it did not stop")
+            process_ends(pid)
 
     def disturb(self, **fault: Any) -> None:
         """Lets simulated nodes fail."""
@@ -246,7 +247,7 @@ def test_ended_while_it_votes(site: Site, number: signal.Signals, code: int) -> 
         finally:
             process.kill()
     assert "Traceback" not in said
-    until(lambda: not Path(f"/proc/{children[0]}").exists(), "the child goes on")
+    process_ends(int(children[0]))
     assert not Path(site.paths.pid).exists()
 
 
@@ -358,14 +359,14 @@ def test_log_file(site: Site) -> None:
     with site.detached() as pid:
         old = path.rename(path.with_suffix(".1"))
         os.kill(pid, signal.SIGHUP)
-        until(path.exists, "the log was not opened again")
+        until("the log is opened again", path.exists)
     assert "Master daemon of cluster cluster is up" in old.read_text("utf-8")
     assert "The master daemon has stopped" in path.read_text("utf-8")
     other = site.folder / "other.log"
     done = site.start(how=(f"--logfile={other}",))
     assert done.returncode == 0
     os.kill(site.pid, signal.SIGTERM)
-    until(lambda: "has stopped" in other.read_text("utf-8"), "it did not stop")
+    until("it stops", lambda: other.read_text("utf-8"), containing("has stopped"))
 
 
 def test_debug_and_json(site: Site) -> None:
@@ -375,7 +376,7 @@ def test_debug_and_json(site: Site) -> None:
         BlockingClient(site.paths.socket, timeout=20) as master,
     ):
         job = master.submit_job([delay(0.01)])
-        until(lambda: master.query_jobs([job], ["status"]) == [["success"]], "it did not end")
+        job_is(master, job, "success")
     lines = [json.loads(line) for line in Path(site.paths.log).read_text("utf-8").splitlines()]
     assert all({"time", "level", "namespace", "text"} <= set(line) for line in lines)
     debug = [line["text"] for line in lines if line["level"] == "debug"]
@@ -391,11 +392,11 @@ def test_clients_collect_results(make_daemon: MakeDaemon) -> None:
     with make_daemon() as daemon:
         master = BlockingClient(daemon.socket, timeout=20)
         job = master.submit_job([delay(1.0)])
-        until(lambda: master.query_jobs([job], ["status"]) == [["running"]], "it does not run")
+        job_is(master, job, "running")
         os.kill(daemon.pid, signal.SIGTERM)
         values, _ = master.wait_for_job_change(job, ["status"], ["running"])
         assert values == ["success"]
-        until(lambda: not os.path.exists(daemon.socket), "it still listens")
+        until("its socket is gone", lambda: not os.path.exists(daemon.socket))
         assert master.query_jobs([job], ["status"]) == [["success"]]
         assert daemon.running
         begun = time.monotonic()
@@ -409,10 +410,10 @@ def test_a_second_signal(make_daemon: MakeDaemon) -> None:
     with make_daemon() as daemon:
         master = daemon.client()
         job = master.submit_job([delay(60)])
-        until(lambda: master.query_jobs([job], ["status"]) == [["running"]], "it does not run")
+        job_is(master, job, "running")
         later = master.submit_job([{**delay(0.01), "depends": [[job, ["error"]]]}])
         os.kill(daemon.pid, signal.SIGINT)
-        until(lambda: "Waiting for 1 running jobs" in daemon.log_text(), "it does not wait")
+        until("it waits", daemon.log_text, containing("Waiting for 1 running jobs"))
         assert daemon.stop(5) == -signal.SIGINT
         status, result = first_result(daemon, job)
         assert (status, result[0]) == ("error", "OpExecError")
@@ -423,7 +424,7 @@ def test_a_second_signal(make_daemon: MakeDaemon) -> None:
         assert not os.path.exists(daemon.socket)
         daemon.start()
         master = daemon.client()
-        until(lambda: master.query_jobs([later], ["status"]) == [["success"]], "it did not run")
+        job_is(master, later, "success")
 
 
 STUCK = """
@@ -444,10 +445,10 @@ def test_a_stuck_thread(site: Site) -> None:
         [*command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            until(lambda: os.path.exists(site.paths.socket), "it does not listen")
+            until("it listens", lambda: os.path.exists(site.paths.socket))
             with BlockingClient(site.paths.socket, timeout=20) as master:
                 job = master.submit_job([delay(1)])
-                until(lambda: master.query_jobs([job], ["status"]) == [["running"]], "it is idle")
+                job_is(master, job, "running")
             process.send_signal(signal.SIGTERM)
             said, _ = process.communicate(timeout=20)
         finally:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.functional.conftest import REQUIRE_PEER, need_peer, require
-from tests.functional.realcluster import NODES, RealCluster, real_cluster, until
+from tests.functional.realcluster import NODES, RealCluster, real_cluster
 from tests.functional.realcommands import outcome
 from tests.functional.systemd import UNIT, Systemd, can_run
 from tests.functional.test_takeover import VERIFY
+from tests.functional.waiting import containing, equal_to, until
 
 STATE = ("ActiveState", "SubState", "Result", "NRestarts", "ExecMainStatus")
 
@@ -65,11 +66,9 @@ def ends(systemd: Systemd) -> list[str]:
 def restarted(systemd: Systemd, pid: str) -> None:
     """Waits until the daemon serves again, in another process."""
     until(
-        lambda: (
-            systemd.show("ActiveState", "MainPID") != ["active", pid]
-            and systemd.show("ActiveState", "SubState") == ["active", "running"]
-        ),
-        "systemd does not start it again",
+        "systemd has started it again",
+        lambda: systemd.show("ActiveState", "SubState", "MainPID"),
+        lambda seen: seen[:2] == ["active", "running"] and seen[2] != pid,
     )
 
 
@@ -94,7 +93,7 @@ def running_job(systemd: Systemd) -> str:
     """Submits a job that runs for minutes; returns its id when it runs."""
     command = "gnt-debug delay --submit --print-jobid --no-master -n node2 300"
     job = "".join(filter(str.isdigit, systemd.cluster.run(command).checked().out))
-    until(lambda: job_status(systemd, job) == "running", f"job {job} does not run")
+    until(f"job {job} runs", lambda: job_status(systemd, job), equal_to("running"))
     return job
 
 
@@ -130,8 +129,9 @@ def test_reload(running: Systemd) -> None:
     log.rename(f"{log}.1")
     running.run(f"systemctl reload {UNIT}").checked()
     until(
-        lambda: log.exists() and "log file was opened again" in running.cluster.log(),
-        "it does not open its log",
+        "the log is opened again",
+        lambda: running.cluster.log() if log.exists() else "",
+        containing("log file was opened again"),
     )
 
 
@@ -179,7 +179,7 @@ def test_crash_is_mended_at_once(running: Systemd) -> None:
     # No vote, no start: the other nodes say that they don't know.
     with other_master(running.cluster):
         running.run(f"kill -KILL {pid}").checked()
-        until(lambda: running.show("ActiveState") == ["failed"], "it is started for ever")
+        until("systemd gives up", lambda: running.show("ActiveState"), equal_to(["failed"]))
     assert "signal KILL" in ends(running)
     file = Path(running.cluster.paths.queue, f"job-{job}").read_text(encoding="utf-8")
     assert '"error"' in file
@@ -192,7 +192,7 @@ def test_lost_vote_is_tried_a_few_times(systemd: Systemd) -> None:
     stop(systemd)
     with other_master(systemd.cluster):
         assert systemd.run(f"systemctl start {UNIT}").code != 0
-        until(lambda: systemd.show("ActiveState") == ["failed"], "it is started for ever")
+        until("systemd gives up", lambda: systemd.show("ActiveState"), equal_to(["failed"]))
     assert systemd.show("ExecMainStatus") == ["1"]
     assert 1 < int(systemd.show("NRestarts")[0]) <= 5
 
@@ -204,7 +204,7 @@ def test_not_the_master(systemd: Systemd) -> None:
     systemd.configure(GANETI_HOSTNAME="node2", GANETI_ROOTDIR=f"{systemd.cluster.folder}/node2")
     try:
         systemd.run(f"systemctl start {UNIT}").checked()
-        until(lambda: len(ends(systemd)) > before, "it does not end")
+        until("it ends", lambda: ends(systemd), lambda seen: len(seen) > before)
         assert systemd.show("ActiveState", "NRestarts") == ["inactive", "0"]
         assert ends(systemd)[-1] == "success 11"
     finally:

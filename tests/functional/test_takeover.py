@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.functional.conftest import need_peer
-from tests.functional.realcluster import ENSURE_DIRS, NET, RealCluster, real_cluster, until
+from tests.functional.realcluster import ENSURE_DIRS, NET, RealCluster, real_cluster
 from tests.functional.realcommands import INSTANCE, QUICK, outcome
 from tests.functional.transcripts import Recorded, anywhere
+from tests.functional.waiting import containing, equal_to, until
 
 VERIFY = "gnt-cluster verify"
 JOBS = "gnt-job list -o id,status,summary,received_ts,start_ts,end_ts,opresult,oplog"
@@ -53,14 +54,14 @@ def test_back_up_and_restore(cluster: RealCluster, before: Outcomes) -> None:
     cluster.daemon_util("stop-all").checked()
     cluster.run(f"tar -C {os.path.dirname(data)} -czpf {archive} ganeti").checked()
     cluster.daemon_util("start-all").checked()
-    until(lambda: cluster.run("gnt-cluster queue undrain").code == 0, "luxid does not answer")
+    cluster.answers("gnt-cluster queue undrain")
     cluster.run("gnt-cluster add-tags lost").checked()
 
     cluster.daemon_util("stop-all").checked()
     cluster.run(f"mv {data} {data}.after").checked()
     cluster.run(f"tar -C {os.path.dirname(data)} -xzpf {archive}").checked()
     cluster.daemon_util("start-all").checked()
-    until(lambda: cluster.run("gnt-cluster queue undrain").code == 0, "luxid does not answer")
+    cluster.answers("gnt-cluster queue undrain")
     cluster.run("gnt-cluster redist-conf").checked()
     assert cluster.run("gnt-cluster list-tags").checked().out == ""
     assert outcome(cluster, VERIFY)[1] == before[VERIFY][1]
@@ -72,7 +73,7 @@ def test_check_only_beside_luxid(cluster: RealCluster, before: Outcomes) -> None
     job = cluster.run("gnt-debug delay --submit --print-jobid -n node2 4").checked().out
     job_id = int("".join(filter(str.isdigit, job)))
     listed = f"gnt-job list --no-headers -o status {job_id}"
-    until(lambda: cluster.run(listed).out.strip() == "running", f"job {job_id} does not run")
+    until(f"job {job_id} runs", lambda: cluster.run(listed).out, equal_to("running\n"))
     tree = (
         f"find {cluster.paths.data} {cluster.paths.run} -printf '%p %m %u %g %i %s %C@\\n' | sort"
     )
@@ -83,7 +84,7 @@ def test_check_only_beside_luxid(cluster: RealCluster, before: Outcomes) -> None
         assert f"To be stopped before the start: {path}" in done.err
     assert f"To end before the start: job {job_id} (running" in done.err
     assert "This node is the master: 2 of 2 other nodes agree" in done.err
-    until(lambda: cluster.run(listed).out.strip() == "success", f"job {job_id} does not end")
+    until(f"job {job_id} ends", lambda: cluster.run(listed).out, equal_to("success\n"))
     cluster.undeploy()
 
 
@@ -94,7 +95,7 @@ def test_jobs_of_luxid_that_run_refuse_the_take_over(
     job = cluster.run("gnt-debug delay --submit --print-jobid -n node2 3").checked().out
     job_id = int("".join(filter(str.isdigit, job)))
     listed = f"gnt-job list --no-headers -o status {job_id}"
-    until(lambda: cluster.run(listed).out.strip() == "running", f"job {job_id} does not run")
+    until(f"job {job_id} runs", lambda: cluster.run(listed).out, equal_to("running\n"))
     cluster.stop_luxid()
     cluster.deploy()
 
@@ -106,7 +107,7 @@ def test_jobs_of_luxid_that_run_refuse_the_take_over(
 
     # Also with daemon-util as it is deployed: while gnt-masterd doesn't run.
     cluster.daemon_util("start ganeti-wconfd").checked()
-    until(lambda: "python3" not in cluster.names(), "luxid's job does not end")
+    until("luxid's job ends", cluster.names, lambda names: "python3" not in names)
     cluster.daemon_util("stop ganeti-wconfd").checked()
     cluster.daemon_util("start ganeti-luxid").checked()
     assert cluster.run(listed).checked().out.strip() == "success"
@@ -150,7 +151,7 @@ def test_daemon_util_finds_one_daemon(taken_over: RealCluster) -> None:
     taken_over.daemon_util("check ganeti-masterd").checked()
     assert taken_over.pid() == pid
     assert "ganeti-wconfd" not in taken_over.daemon_util("list-start-daemons").checked().out
-    until(lambda: "log file was opened again" in taken_over.log(), "it does not open its log")
+    until("the log is opened again", taken_over.log, containing("log file was opened again"))
     # Other nodes are not the master, which is no failure where all daemons are started.
     assert taken_over.daemon_util("start ganeti-luxid", "node2").code == 11
 
@@ -161,7 +162,7 @@ def test_files_have_their_rights(taken_over: RealCluster) -> None:
     taken_over.run("gnt-cluster add-tags kept; gnt-cluster watcher pause 1h").checked()
     taken_over.run("gnt-cluster queue drain").checked()
     config = Path(taken_over.paths.config)
-    until(lambda: '"kept"' in config.read_text(encoding="utf-8"), "config.data does not follow")
+    until("config.data follows", lambda: config.read_text(encoding="utf-8"), containing('"kept"'))
     root = taken_over.folder / "node1"
     before = _rights(root)
     taken_over.run(f"{ENSURE_DIRS} --full-run").checked()
@@ -197,7 +198,7 @@ def test_hand_back_loses_nothing(taken_over: RealCluster, before: Outcomes) -> N
     cluster.start_luxid()
     last = int(cluster.run("gnt-job list --no-headers -o id | tail -1").checked().out)
     done = 'gnt-job list --no-headers -F \'not (status == "success" or status == "error")\''
-    until(lambda: cluster.run(done).out == "", "jobs that were left are not run")
+    until("jobs that were left have run", lambda: cluster.run(done).out, equal_to(""))
     ended = _ended(cluster.run(JOBS).checked().out)
     for job_id, line in _ended(listed).items():
         assert ended[job_id] == line

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.functional.conftest import need_peer
-from tests.functional.realcluster import NET, NODES, Ran, RealCluster, real_cluster, until
+from tests.functional.realcluster import NET, NODES, Ran, RealCluster, real_cluster
+from tests.functional.waiting import containing, until
 
 ADDRESS = f"{NET}.1/32"
 
@@ -96,7 +97,7 @@ def test_nobody_answers(cluster: RealCluster) -> None:
         def said() -> str:
             return log.read_bytes()[before:].decode("utf-8", "replace")
 
-        until(lambda: "asking again in 10 s, 5 times at most" in said(), "it does not ask again")
+        until("it asks again", said, containing("asking again in 10 s, 5 times at most"))
         assert not Path(cluster.paths.pid).exists()
         cluster.daemon_util("start ganeti-noded", "node2").checked()
         assert waiting.wait(60) == 0

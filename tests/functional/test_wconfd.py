@@ -11,7 +11,8 @@ import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import need_peer, require
-from tests.functional.realcluster import RealCluster, real_cluster, until
+from tests.functional.realcluster import RealCluster, real_cluster
+from tests.functional.waiting import job_is, process_ends, until
 
 #: Reads the configuration as Ganeti's own commands do, and sends it through its objects.
 ROUND_TRIP = """
@@ -57,7 +58,7 @@ def test_locks_of_a_job(make_daemon: Make) -> None:
         nodes = ["node2", "node3"]
         delay = {"OP_ID": "OP_TEST_DELAY", "duration": 30.0, "on_master": False}
         job = client.submit_job([{**delay, "on_nodes": nodes, "no_locks": False}])
-        until(lambda: client.query_jobs([job], ["status"]) == [["running"]], "it does not run")
+        job_is(client, job, "running")
         found = [row[0] for row in client.query_nodes(nodes, ["uuid"])]
         names = ["cluster/[lockset]", "cluster/BGL", "node/[lockset]"]
         names += sorted(f"node/{uuid}" for uuid in found)
@@ -136,8 +137,8 @@ def test_destroy_of_a_real_cluster(alone: RealCluster) -> None:
     pid = alone.pid()
     done = alone.run("gnt-cluster destroy --yes-do-it")
     assert (done.code, done.out, done.err) == (0, "", "")
-    until(lambda: not Path(f"/proc/{pid}").exists(), "the daemon still runs")
-    until(lambda: "ganeti-noded" not in alone.names(), "the node daemon still runs")
+    process_ends(pid)
+    until("noded ends", alone.names, lambda names: "ganeti-noded" not in names)
     assert set(alone.names()) <= {"sshd"}
     assert "The master daemon has stopped" in alone.log()
     assert "Traceback" not in alone.log()

@@ -10,8 +10,8 @@ from typing import Any
 
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.luxi.failures import CallFailed
-from tests.functional.realcluster import until
 from tests.functional.test_failover import Nodes, nodes
+from tests.functional.waiting import equal_to, job_is, until
 
 __all__ = ["nodes"]
 
@@ -61,9 +61,7 @@ class Load:
             client, [{"OP_ID": "OP_TAGS_SET", "kind": "cluster", "tags": [tag], "reason": []}]
         )
         self.jobs.append(job)
-        while (status := client.call("QueryJobs", [job], ["status"])[0][0]) != "success":
-            assert status in ("queued", "waiting", "running"), status
-            time.sleep(0.01)
+        job_is(client, job, "success")
         self.tags.append(tag)
 
     @staticmethod
@@ -92,13 +90,15 @@ def test_killed_under_load(nodes: Nodes) -> None:
         held = nodes.cluster.run("gnt-cluster list-tags", after).checked().out.split()
         assert set(tags) <= set(held)
         until(
-            lambda node=after: set(nodes.jobs(node).values()) <= {"success", "error"},
-            "jobs don't end",
+            "jobs end",
+            lambda node=after: set(nodes.jobs(node).values()),
+            lambda statuses: statuses <= {"success", "error"},
         )
         # The next fail-over may need it: it is told who is master, and brought up to date.
         nodes.noded("start", before)
         until(
-            lambda node=before, master=after: nodes.master_by_config(node) == master,
-            "it has the old configuration",
+            f"{before} gets config.data",
+            lambda node=before: nodes.master_by_config(node),
+            equal_to(after),
         )
     assert len(acknowledged) == len(set(acknowledged))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional.crashing import until
 from tests.functional.fuzzing import Fuzzer
+from tests.functional.waiting import until
 
 MESSAGES = 1_000_000
 SLICE = 50_000
@@ -30,7 +30,7 @@ def test_mutated_requests(make_daemon: Callable[..., DaemonProcess]) -> None:
             # Requests for all archived jobs hold these in memory for a while: let them be few.
             for job in Path(daemon.paths.queue).glob("archive/*/job-*"):
                 job.unlink()
-            until(lambda: daemon.descriptors() <= before + FILES, "descriptors are left")
+            until("descriptors are closed", daemon.descriptors, lambda held: held <= before + FILES)
             memory.append(daemon.resident_bytes() / MIB)
             print(f"{memory[-1]:.0f} MiB, {fuzzer.counts}")
             assert "Traceback" not in daemon.log_text()

@@ -18,7 +18,7 @@ from ganeti_masterd.errors import GenericError
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.luxi.messages import encode_request
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional.crashing import unfinished, until
+from tests.functional.waiting import jobs_end
 
 JOBS = int(os.environ.get("GANETI_MASTERD_SOAK_JOBS", "300000"))
 
@@ -146,7 +146,7 @@ def test_many_jobs(make_daemon: Callable[..., DaemonProcess]) -> None:
             each.join(60.0)
             assert not each.is_alive()
         with daemon.client(60.0) as master:
-            until(lambda: not unfinished(daemon), "jobs did not end", 120.0)
+            jobs_end(master, 120.0)
             master.auto_archive_jobs(-1, 60)
             assert master.query_jobs(None, ["id"]) == []
         points.append((submitted(), daemon.resident_bytes() / MIB))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.functional.conftest import need_peer
-from tests.functional.realcluster import NODES, RealCluster, real_cluster, until
+from tests.functional.realcluster import NODES, RealCluster, real_cluster
 from tests.functional.realcommands import LONG, QUICK, outcome
 
 # Fixtures are found by their names.
 from tests.functional.test_takeover import JOBS, VERIFY, cluster
 from tests.functional.transcripts import recorded
+from tests.functional.waiting import equal_to, until
 
 __all__ = ["cluster"]
 
@@ -67,7 +68,11 @@ def test_renewed_and_moved(cluster: RealCluster) -> None:
         assert outcome(cluster, VERIFY) == before
 
     cluster.run("gnt-cluster add-tags kept; gnt-debug delay --submit 0").checked()
-    until(lambda: not cluster.run("gnt-job list --no-headers --pending").out, "jobs wait")
+    until(
+        "no job is left",
+        lambda: cluster.run("gnt-job list --no-headers --pending").out,
+        equal_to(""),
+    )
     listed = cluster.run(JOBS).checked().out
     cluster.run("gnt-cluster master-failover", node="node2", limit=300).checked()
     assert not Path(cluster.paths.pid).exists()
