@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from hypothesis import given, settings
@@ -20,9 +19,10 @@ from tests.allocation.clusters import (
     instance,
     node,
 )
+from tests.examples import examples
 from tests.work import calls_of
 
-EXAMPLES = 1000 if os.environ.get("GANETI_MASTERD_SOAK") else 100
+EXAMPLES = examples(100, 1000)
 
 
 class BuiltinScene(SynchronousTestCase):

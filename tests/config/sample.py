@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from ganeti_masterd.config.document import parse
 from ganeti_masterd.config.snapshot import Snapshot
+from tests.examples import examples
 
 DATA = Path(__file__).parent.parent / "data"
 CONTENT = (DATA / "config.data").read_bytes()
@@ -21,7 +21,7 @@ GROUP = "57fa1966-631d-4f4d-be1d-86ddd7af0cc7"
 INSTANCE1 = "fd014b66-5219-4f0c-a807-4f421bcabc4a"
 CLUSTER = "f364ed65-1a20-4523-8f28-4065a3c209c5"
 
-EXAMPLES = 1000 if os.environ.get("GANETI_MASTERD_SOAK") else 60
+EXAMPLES = examples(60, 1000)
 
 
 def sample() -> Snapshot:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from ipaddress import IPv4Network
 
 from hypothesis import given, settings
@@ -18,8 +17,9 @@ from ganeti_masterd.config.addresspool import (
 )
 from ganeti_masterd.config.objects import Network
 from ganeti_masterd.errors import AddressPoolError
+from tests.examples import examples
 
-EXAMPLES = 500 if os.environ.get("GANETI_MASTERD_SOAK") else 50
+EXAMPLES = examples(50, 500)
 
 #: What a pool can be asked to do, to an address by its place.
 STEPS = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 15)), max_size=40)

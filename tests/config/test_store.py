@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 from msgspec.structs import replace
 from twisted.internet import defer
@@ -27,6 +25,7 @@ from ganeti_masterd.errors import ConfigurationError, DaemonStopping, JobQueueEr
 from ganeti_masterd.journal.rows import ConfigRow, JobRow
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
+from tests.examples import run_machine
 
 from .sample import CONTENT, EXAMPLES, INSTANCE1, NODE1, NODE2, sample, uuid
 
@@ -247,7 +246,4 @@ class StoreMachine(RuleBasedStateMachine):
 class MachineTests(SynchronousTestCase):
     def test_machine(self) -> None:
         """Whatever is changed, committed or refused, the rows and the readers agree."""
-        run_state_machine_as_test(
-            StoreMachine,
-            settings=settings(deadline=None, max_examples=EXAMPLES, stateful_step_count=30),
-        )
+        run_machine(StoreMachine, EXAMPLES, 30)

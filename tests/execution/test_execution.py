@@ -37,6 +37,17 @@ def locking(want: Callable[[Level, Snapshot], WantedLocks | None]) -> Callable[.
     return locks
 
 
+async def holder_and_waiter(scene: ExecutionScene) -> tuple[threading.Event, int, int]:
+    """Starts a job that holds a node's lock until the event is set, and one that waits for it."""
+    release = threading.Event()
+    scene.unit(locks=locking(node_lock), exec=lambda unit, ctx: release.wait(10) and None)
+    holder = await scene.submit(dummy())
+    await scene.reaches(holder, "running")
+    waiter = await scene.submit(dummy())
+    await scene.reaches(waiter, "waiting")
+    return release, holder, waiter
+
+
 class ResultTests(ExecutionScene):
     """What becomes of results and errors."""
 
@@ -312,12 +323,7 @@ class LockTests(ExecutionScene):
 
     async def test_cancel_while_waiting(self) -> None:
         """A wait for locks ends at once when the job is cancelled."""
-        release = threading.Event()
-        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: release.wait(10) and None)
-        holder = await self.submit(dummy())
-        await self.reaches(holder, "running")
-        waiter = await self.submit(dummy())
-        await self.reaches(waiter, "waiting")
+        release, holder, waiter = await holder_and_waiter(self)
         self.assertEqual(await self.control.cancel(waiter), (True, "Job successfully cancelled"))
         self.assertEqual(self.queue.jobs[waiter].status, "canceled")
         release.set()
@@ -643,12 +649,7 @@ class PriorityTests(ExecutionScene):
 
     async def test_aged(self) -> None:
         """A job that became more urgent by waiting shows it."""
-        release = threading.Event()
-        self.unit(locks=locking(node_lock), exec=lambda unit, ctx: release.wait(10) and None)
-        holder = await self.submit(dummy())
-        await self.reaches(holder, "running")
-        waiter = await self.submit(dummy())
-        await self.reaches(waiter, "waiting")
+        release, _, waiter = await holder_and_waiter(self)
         self.executor.aged(waiter, -1)
         self.assertEqual(self.queue.jobs[waiter].priority, -1)
         release.set()

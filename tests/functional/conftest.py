@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,14 +21,24 @@ REQUIRE_PEER = os.environ.get("GANETI_MASTERD_REQUIRE_PEER") == "1"
 os.environ["PATH"] += os.pathsep + os.pathsep.join(("/usr/sbin", "/sbin"))
 
 
+def do_without(missing: str) -> NoReturn:
+    """Skips the test, as something is missing that it needs; fails it in CI."""
+    if REQUIRE_PEER:
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+def need_root(why: str) -> None:
+    """Skips the test where it isn't run by root; fails it there in CI."""
+    if os.getuid() != 0:
+        do_without(why)
+
+
 def require(program: str, package: str) -> str:
     """Returns the path of a program; without it the test is skipped, or fails in CI."""
     found = shutil.which(program)
     if found is None:
-        missing = f"{program} is not installed (Debian's package {package})"
-        if REQUIRE_PEER:
-            pytest.fail(missing)
-        pytest.skip(missing)
+        do_without(f"{program} is not installed (Debian's package {package})")
     return found
 
 
@@ -35,10 +46,7 @@ def need_peer() -> None:
     """Skips where a real cluster can't be brought up; fails there in CI."""
     for program, package in PROGRAMS.items():
         require(program, package)
-    if os.getuid() != 0:
-        if REQUIRE_PEER:
-            pytest.fail("a real cluster needs root")
-        pytest.skip("a real cluster needs root")
+    need_root("a real cluster needs root")
 
 
 def _folder() -> Iterator[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional.conftest import REQUIRE_PEER
+from tests.functional.conftest import need_root
 from tests.functional.waiting import containing, job_is, jobs_end, until
 
 DELAY = {"OP_ID": "OP_TEST_DELAY", "duration": 0.01}
@@ -43,10 +42,7 @@ class Disk:
 @pytest.fixture
 def disk(folder: Path) -> Iterator[Disk]:
     """A file system of 8 MiB in memory, for the root of a daemon."""
-    if os.getuid() != 0:
-        if REQUIRE_PEER:
-            pytest.fail("only root can mount a file system")
-        pytest.skip("only root can mount a file system")
+    need_root("only root can mount a file system")
     root = folder / "node1"
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(root)], check=True)

@@ -73,11 +73,8 @@ def nodes() -> Iterator[Nodes]:
     """A real cluster of three candidates, gnt-masterd its master daemon on node1."""
     need_peer()
     with real_cluster() as cluster:
-        cluster.stop_luxid()
-        cluster.deploy()
-        made = Nodes(cluster)
-        made.start("node1").checked()
-        yield made
+        cluster.take_over()
+        yield Nodes(cluster)
 
 
 def test_master_dies(nodes: Nodes) -> None:

@@ -8,29 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.gnt import Said, on
 from tests.functional.ledger import FINAL
 from tests.functional.waiting import job_is
 
 #: The most of our own time that changing one parameter may take on 500 nodes, in seconds.
 CHANGE_LIMIT = 0.1
-
-
-class Said(NamedTuple):
-    """What a command did: exit code, standard output and error."""
-
-    code: int
-    out: str = ""
-    err: str = ""
 
 
 def refused(text: str, code: str = "wrong_input") -> Said:
@@ -174,8 +166,7 @@ def daemon(module_folder: Path) -> Iterator[DaemonProcess]:
 
 def said(daemon: DaemonProcess, command: str) -> Said:
     """Runs a command line of the tools."""
-    done = daemon.tool(shlex.split(command))
-    return Said(done.returncode, normal(done.stdout), normal(done.stderr))
+    return on(daemon, normal)(command)
 
 
 def test_story(daemon: DaemonProcess) -> None:

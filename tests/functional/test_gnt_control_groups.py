@@ -8,45 +8,24 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional import recorded
 from tests.functional.conftest import require
+from tests.functional.gnt import Gnt, on
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 STAMP = re.compile(r"(?m)^\w{3} \w{3} +\d+ [\d:]+ \d{4} ")
 
 
-class Said(NamedTuple):
-    """What a command did: exit code, what it printed, without times and uuids."""
-
-    code: int
-    out: str
-    err: str
-
-
-Gnt = Callable[[str], Said]
-
-
 def plain(text: str) -> str:
     """Returns output without what differs from run to run."""
     return UUID.sub("UUID", STAMP.sub("", text))
-
-
-def on(daemon: DaemonProcess) -> Gnt:
-    """Returns the function that runs a command line of the tools."""
-
-    def run(command: str) -> Said:
-        done = daemon.tool(shlex.split(command))
-        return Said(done.returncode, plain(done.stdout), plain(done.stderr))
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +48,7 @@ def daemon(module_folder: Path) -> Iterator[DaemonProcess]:
 @pytest.fixture
 def gnt(daemon: DaemonProcess) -> Gnt:
     """Runs commands on it."""
-    return on(daemon)
+    return on(daemon, plain)
 
 
 def fine(gnt: Gnt, command: str) -> str:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.gnt import Said, on
 from tests.functional.waiting import containing, job_is, until
 
 LUXI = "from ganeti_masterd.cli.main import main; main()"
@@ -29,14 +29,6 @@ SHORT = (
     "DATE Configuration data is not consistent: Not enough master candidates: actual 2, target 3\n"
 )
 PROMOTED = "DATE  - INFO: Auto-promoting node to master candidate\n"
-
-
-class Said(NamedTuple):
-    """What a command did: exit code, standard output and error."""
-
-    code: int
-    out: str = ""
-    err: str = ""
 
 
 def modified(*changes: str, before: str = "") -> Said:
@@ -182,8 +174,7 @@ def daemon(folder: Path) -> Iterator[DaemonProcess]:
 
 def gnt(daemon: DaemonProcess, command: str) -> Said:
     """Runs a command line of the tools."""
-    done = daemon.tool(shlex.split(command))
-    return Said(done.returncode, normal(done.stdout), normal(done.stderr))
+    return on(daemon, normal)(command)
 
 
 def submit(daemon: DaemonProcess, **opcode: Any) -> tuple[int, str]:

@@ -7,17 +7,17 @@ is the same but for what :mod:`tests.functional.recorded` calls not normal.
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional import recorded
+from tests.functional import gnt, recorded
 from tests.functional.conftest import require
+from tests.functional.gnt import Gnt, Said
 
 #: The daemon's own command, of this Python.
 LUXI = f"{sys.executable} -c 'from ganeti_masterd.cli.main import main; main()'"
@@ -46,17 +46,6 @@ LISTS = {
 }
 
 
-class Said(NamedTuple):
-    """What a command did: exit code, standard output and error."""
-
-    code: int
-    out: str = ""
-    err: str = ""
-
-
-Gnt = Callable[[str], Said]
-
-
 def on(daemon: DaemonProcess) -> Gnt:
     """Returns the function that runs a command line of the tools; ALL is a list's fields."""
 
@@ -64,8 +53,7 @@ def on(daemon: DaemonProcess) -> Gnt:
         for tool, resource in LISTS.items():
             if command.startswith(f"{tool} "):
                 command = re.sub(r"\bALL\b", ",".join(recorded.fields_of(resource)), command)
-        done = daemon.tool(shlex.split(command))
-        return Said(done.returncode, done.stdout, done.stderr)
+        return gnt.on(daemon)(command)
 
     return run
 

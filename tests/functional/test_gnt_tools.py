@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.gnt import Gnt, Said, on
 
 _NORMAL = (
     (r"\b\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\b", "DATE"),
@@ -29,17 +29,6 @@ _NORMAL = (
     (r"(T:\w+ +)[\d.]+", r"\1SECONDS"),
     (r"(?m) +$", ""),
 )
-
-
-class Said(NamedTuple):
-    """What a command did: exit code, standard output and error."""
-
-    code: int
-    out: str = ""
-    err: str = ""
-
-
-Gnt = Callable[[str], Said]
 
 
 def normal(text: str) -> str:
@@ -66,12 +55,7 @@ def daemon(module_folder: Path) -> Iterator[DaemonProcess]:
 @pytest.fixture
 def gnt(daemon: DaemonProcess) -> Gnt:
     """Runs a command line of the tools."""
-
-    def run(command: str) -> Said:
-        done = daemon.tool(shlex.split(command))
-        return Said(done.returncode, normal(done.stdout), normal(done.stderr))
-
-    return run
+    return on(daemon, normal)
 
 
 def submitted(gnt: Gnt, command: str) -> int:

@@ -7,27 +7,15 @@ refusals of the same commands.
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional import recorded
 from tests.functional.conftest import require
-
-
-class Said(NamedTuple):
-    """What a command did: exit code, standard output and error."""
-
-    code: int
-    out: str = ""
-    err: str = ""
-
-
-Gnt = Callable[[str], Said]
+from tests.functional.gnt import Gnt, Said, on
 
 #: What differs from run to run, and a name for it.
 _NORMAL = (
@@ -51,16 +39,6 @@ def normal(text: str) -> str:
 def in_any_order(text: str) -> list[str]:
     """Returns the lines of a tool that puts out some of them in an order of the moment."""
     return sorted(line.lstrip(" -") for line in normal(text).splitlines())
-
-
-def on(daemon: DaemonProcess) -> Gnt:
-    """Returns the function that runs a command line of the tools."""
-
-    def run(command: str) -> Said:
-        done = daemon.tool(shlex.split(command))
-        return Said(done.returncode, done.stdout, done.stderr)
-
-    return run
 
 
 @pytest.fixture(scope="module")

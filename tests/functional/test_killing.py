@@ -68,9 +68,7 @@ def cluster() -> Iterator[RealCluster]:
     """A cluster with real node daemons."""
     need_peer()
     with real_cluster() as made:
-        made.stop_luxid()
-        made.deploy()
-        made.daemon_util("start ganeti-luxid").checked()
+        made.take_over()
         yield made
 
 

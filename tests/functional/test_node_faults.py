@@ -22,9 +22,7 @@ def cluster() -> Iterator[RealCluster]:
     """A cluster that gnt-masterd has taken over."""
     need_peer()
     with real_cluster() as made:
-        made.stop_luxid()
-        made.deploy()
-        made.daemon_util("start ganeti-luxid").checked()
+        made.take_over()
         holds = "holds the queue and the configuration"
         until("both candidates hold it", lambda: made.log().count(holds), equal_to(2))
         yield made

@@ -21,7 +21,7 @@ from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.rpc.wire import file_content
 from ganeti_masterd.timing import Timers
 from tests.config.sample import INSTANCE1, NODE1, sample
-from tests.functional.conftest import REQUIRE_PEER, require
+from tests.functional.conftest import need_root, require
 from tests.rpc import pki
 
 NICS = (Nic(mac="aa:00:00:00:00:01", uuid="a-nic", ip="192.0.2.7"),)
@@ -33,10 +33,7 @@ MakeNodes = Callable[..., HTTPSNodes]
 def daemons(module_folder: Path) -> Any:
     """Three node daemons that accept the certificate of node1."""
     program = require("ganeti-noded", "ganeti")
-    if os.getuid() != 0:
-        if REQUIRE_PEER:
-            pytest.fail("ganeti-noded runs as root only")
-        pytest.skip("ganeti-noded runs as root only")
+    need_root("ganeti-noded runs as root only")
     port = free_port()
     made = []
     try:

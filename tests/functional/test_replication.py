@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ganeti_masterd.rpc.https import HTTPSNodes
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
 from tests.config.sample import big, uuid
-from tests.functional.conftest import REQUIRE_PEER, require
+from tests.functional.conftest import need_root, require
 from tests.functional.waiting import until_in_reactor
 from tests.replication.model import FILES, Model
 from tests.replication.scene import ModelState, configuration
@@ -34,10 +33,7 @@ from tests.rpc import pki
 def daemons(module_folder: Path, request: pytest.FixtureRequest) -> Any:
     """Three node daemons that accept the certificate of node1, the master."""
     program = require("ganeti-noded", "ganeti")
-    if os.getuid() != 0:
-        if REQUIRE_PEER:
-            pytest.fail("ganeti-noded runs as root only")
-        pytest.skip("ganeti-noded runs as root only")
+    need_root("ganeti-noded runs as root only")
     port = free_port()
     made = []
     try:

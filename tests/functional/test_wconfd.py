@@ -125,9 +125,7 @@ def alone() -> Iterator[RealCluster]:
     """A real cluster of one node, gnt-masterd its master daemon."""
     need_peer()
     with real_cluster(["node1"]) as cluster:
-        cluster.stop_luxid()
-        cluster.deploy()
-        cluster.daemon_util("start ganeti-luxid").checked()
+        cluster.take_over()
         yield cluster
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.jobs.scheduler import Limit, Scheduler
-
-SOAK = bool(os.environ.get("GANETI_MASTERD_SOAK"))
+from tests.examples import examples
 
 
 class SchedulerTests(SynchronousTestCase):
@@ -238,5 +235,5 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 TestSchedulerMachine = SchedulerMachine.TestCase
 TestSchedulerMachine.settings = settings(
-    deadline=None, max_examples=2000 if SOAK else 60, stateful_step_count=50
+    deadline=None, max_examples=examples(60, 2000), stateful_step_count=50
 )

@@ -15,9 +15,8 @@ from random import Random
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import Struct
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -25,6 +24,7 @@ from ganeti_masterd.journal.files import TEMPORARY_SUFFIX, job_number, parse_ser
 from ganeti_masterd.journal.rounds import FollowingPace
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
 from ganeti_masterd.testing.disk import PowerCut
+from tests.examples import examples, run_machine
 from tests.journal.scene import FILES, Scene, merge_config, merge_log
 
 JOBS = st.integers(0, 7)
@@ -331,13 +331,4 @@ class Crashes(RuleBasedStateMachine):
 class CrashTests(SynchronousTestCase):
     def test_crashes(self) -> None:
         """Whatever the moment of a crash, what is acknowledged is there afterwards."""
-        soak = bool(os.environ.get("GANETI_MASTERD_SOAK"))
-        run_state_machine_as_test(
-            Crashes,
-            settings=settings(
-                deadline=None,
-                max_examples=5000 if soak else 400,
-                stateful_step_count=60 if soak else 40,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        run_machine(Crashes, examples(400, 5000), examples(40, 60))

@@ -13,10 +13,11 @@ from twisted.trial.unittest import TestCase
 
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import job_number
+from tests.examples import examples
 from tests.journal.committing import locked, opened
 from tests.journal.scene import put
 
-ROUNDS = 20 if os.environ.get("GANETI_MASTERD_SOAK") else 3
+ROUNDS = examples(3, 20)
 
 
 class _Killed(ProcessProtocol):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Set
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,6 +18,7 @@ from ganeti_masterd.errors import LockError
 from ganeti_masterd.locking.decisions import Granted, LockFailed, LockOutcome, NotEnough, Waiting
 from ganeti_masterd.locking.levels import BGL, Level, LockMode, WantedLocks
 from ganeti_masterd.locking.table import LockTable
+from tests.examples import examples, run_machine
 from tests.locking.model import Model, Refused, Wish
 
 NAMES = ["a", "b", "c", "d"]
@@ -309,14 +307,4 @@ class MachineTests(SynchronousTestCase):
 
     def test_table_against_model(self) -> None:
         """Any sequence of operations leaves both tables the same."""
-        soak = bool(os.environ.get("GANETI_MASTERD_SOAK"))
-        run_state_machine_as_test(
-            LockMachine,
-            settings=settings(
-                max_examples=3000 if soak else 150,
-                stateful_step_count=150,
-                deadline=None,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        run_machine(LockMachine, examples(150, 3000), 150)

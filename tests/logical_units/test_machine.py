@@ -5,12 +5,10 @@ Rules come from one class for each domain, mixed into :class:`ControlMachine`.
 
 from __future__ import annotations
 
-import os
-
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.examples import examples, run_machine
 from tests.logical_units.cluster_rules import ClusterRules
 from tests.logical_units.group_rules import GroupRules
 from tests.logical_units.node_rules import NodeRules
@@ -39,14 +37,4 @@ class MachineTests(SynchronousTestCase):
 
     def test_machine(self) -> None:
         """Any sequence of opcodes leaves a sound configuration, no lock and no reservation."""
-        soak = bool(os.environ.get("GANETI_MASTERD_SOAK"))
-        run_state_machine_as_test(
-            ControlMachine,
-            settings=settings(
-                max_examples=1500 if soak else 40,
-                stateful_step_count=30,
-                deadline=None,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        run_machine(ControlMachine, examples(40, 1500), 30)

@@ -22,10 +22,9 @@ from ganeti_masterd.luxi.factory import LuxiFactory
 from ganeti_masterd.luxi.prompt import send_promptly
 from ganeti_masterd.luxi.server import LuxiServer
 from ganeti_masterd.timing import Timers
+from tests.examples import SOAK
 
 reactor: Any = _reactor
-
-SOAK = bool(os.environ.get("GANETI_MASTERD_SOAK"))
 
 
 def examples(number: int) -> settings:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.monitoring.declarations import METRICS, SHORT, Declared
 from ganeti_masterd.monitoring.tallies import Counter, Histogram
+from tests.examples import examples
 
-EXAMPLES = 1000 if os.environ.get("GANETI_MASTERD_SOAK") else 50
+EXAMPLES = examples(50, 1000)
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

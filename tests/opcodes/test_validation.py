@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
@@ -20,10 +19,11 @@ from ganeti_masterd.opcodes import (
     encode_opcode,
     load_opcode,
 )
+from tests.examples import examples
 
 from .facts import FACTS, SUBMITTED, minimal
 
-EXAMPLES = 2_000 if os.environ.get("GANETI_MASTERD_SOAK") else 300
+EXAMPLES = examples(300, 2_000)
 
 
 class MistakeTests(SynchronousTestCase):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
@@ -15,9 +14,10 @@ from ganeti_masterd.query.comparisons import shown
 from ganeti_masterd.query.entries import NO_DATA, NULL
 from ganeti_masterd.query.fields import Matching, Need, View, fields, flag, number, other, text
 from ganeti_masterd.query.filters import MAX_DEPTH, compile_filter
+from tests.examples import examples
 from tests.query.scene import rich_snapshot
 
-EXAMPLES = 2000 if os.environ.get("GANETI_MASTERD_SOAK") else 120
+EXAMPLES = examples(120, 2000)
 
 Row = dict[str, Any]
 

@@ -37,6 +37,14 @@ class Turns:
         for function, args in calls:
             function(*args)
 
+    def turns(self) -> int:
+        """Takes turns until nothing is left to do; returns how many."""
+        count = 0
+        while self.calls:
+            self.turn()
+            count += 1
+        return count
+
 
 class SliceTests(SynchronousTestCase):
     """The line of long work."""
@@ -44,14 +52,6 @@ class SliceTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = Turns()
         self.slices = Slices(Timers(self.reactor), 80)  # type: ignore[arg-type]
-
-    def turns(self) -> int:
-        """Takes turns until nothing is left to do."""
-        count = 0
-        while self.reactor.calls:
-            self.reactor.turn()
-            count += 1
-        return count
 
     def test_short(self) -> None:
         """Short work is done at once."""
@@ -64,7 +64,7 @@ class SliceTests(SynchronousTestCase):
         done = self.slices.run(range(30), 10, list)
         assert isinstance(done, Deferred)
         self.assertNoResult(done)
-        self.assertEqual(self.turns(), 4)
+        self.assertEqual(self.reactor.turns(), 4)
         parts = self.successResultOf(done)
         self.assertEqual([item for part in parts for item in part], list(range(30)))
 
@@ -73,7 +73,7 @@ class SliceTests(SynchronousTestCase):
         self.reactor.cost = 1.0
         done = self.slices.run(range(30), 10, list)
         assert isinstance(done, Deferred)
-        self.assertEqual(self.turns(), 30)
+        self.assertEqual(self.reactor.turns(), 30)
         self.assertEqual(len(self.successResultOf(done)), 30)
 
     def test_take_turns(self) -> None:
@@ -85,7 +85,7 @@ class SliceTests(SynchronousTestCase):
         assert isinstance(two, Deferred)
         self.reactor.turn()
         self.assertEqual(order, ["a"] * 8)
-        self.assertEqual(self.turns(), 3)
+        self.assertEqual(self.reactor.turns(), 3)
         self.assertEqual("".join(order), ("a" * 8 + "b" * 8) * 2)
         self.successResultOf(one)
         self.successResultOf(two)
@@ -100,7 +100,7 @@ class SliceTests(SynchronousTestCase):
         good = self.slices.run(range(30), 10, list)
         assert isinstance(bad, Deferred)
         assert isinstance(good, Deferred)
-        self.turns()
+        self.reactor.turns()
         self.failureResultOf(bad, ValueError)
         self.assertEqual(sum(len(part) for part in self.successResultOf(good)), 30)
         self.assertRaises(ValueError, self.slices.run, range(2), 10, fail)
@@ -111,7 +111,7 @@ class SliceTests(SynchronousTestCase):
         assert isinstance(done, Deferred)
         self.slices.close()
         self.failureResultOf(done, DaemonStopping)
-        self.turns()
+        self.reactor.turns()
 
     def test_close_for_good(self) -> None:
         """Once closed it takes no long work; what fits one slice is still done."""
@@ -131,7 +131,7 @@ class SliceTests(SynchronousTestCase):
         self.reactor.turn()
         gone.cancel()
         self.failureResultOf(gone, CancelledError)
-        self.turns()
+        self.reactor.turns()
         self.assertEqual(seen, list(range(8)))
         self.assertEqual(sum(len(part) for part in self.successResultOf(stays)), 30)
 
@@ -144,7 +144,7 @@ class SliceTests(SynchronousTestCase):
             done.cancel()
 
         done: Any = self.slices.run(range(30), 10, cancelling)
-        self.turns()
+        self.reactor.turns()
         self.failureResultOf(done, CancelledError)
         self.assertEqual(seen, [0])
 
@@ -156,7 +156,7 @@ class SliceTests(SynchronousTestCase):
             raise ValueError("no")
 
         done: Any = self.slices.run(range(30), 10, failing)
-        self.turns()
+        self.reactor.turns()
         self.failureResultOf(done, CancelledError)
 
     def test_cancel_lets_go(self) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,10 +20,10 @@ from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.candidate import RETRY_AT_MOST
 from ganeti_masterd.replication.comparison import SLICE
 from ganeti_masterd.replication.standing import CandidateStanding
+from tests.examples import examples, run_machine
 from tests.replication.model import ENDED, FILES, QUEUED, RUNNING, check_order
 from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, UP, Scene, configuration
 
-SOAK = bool(os.environ.get("GANETI_MASTERD_SOAK"))
 PICK = st.integers(0, 5)
 OTHERS = st.sampled_from(["node2", "node3"])
 
@@ -186,12 +183,4 @@ class MachineTests(SynchronousTestCase):
 
     def run_machine(self, machine: type[Candidates]) -> None:
         """Runs many examples of a machine."""
-        run_state_machine_as_test(
-            machine,
-            settings=settings(
-                max_examples=3000 if SOAK else 120,
-                stateful_step_count=40,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        run_machine(machine, examples(120, 3000), 40)

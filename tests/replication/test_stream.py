@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -29,6 +26,7 @@ from ganeti_masterd.replication.states import (
     states_of,
 )
 from ganeti_masterd.replication.stream import Stream
+from tests.examples import examples, run_machine
 from tests.replication.model import (
     ENDED,
     FILES,
@@ -40,7 +38,6 @@ from tests.replication.model import (
     check_order,
 )
 
-SOAK = bool(os.environ.get("GANETI_MASTERD_SOAK"))
 PICK = st.integers(0, 5)
 
 
@@ -240,15 +237,7 @@ class StreamTests(SynchronousTestCase):
 
     def test_machine(self) -> None:
         """Whatever happens, a candidate's files could be taken over at any time."""
-        run_state_machine_as_test(
-            Streaming,
-            settings=settings(
-                max_examples=3000 if SOAK else 200,
-                stateful_step_count=50,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        run_machine(Streaming, examples(200, 3000), 50)
 
     def test_states_of_one_job_become_one(self) -> None:
         """A job that is queued, then runs, before anything was sent is sent once."""

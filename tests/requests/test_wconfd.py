@@ -188,14 +188,6 @@ class BigConfigurationTests(WconfdScene):
         slices = Slices(Timers(self.reactor))  # type: ignore[arg-type]
         self.answers = WconfdAnswers(replace(self.parts, slices=slices))
 
-    def turns(self) -> int:
-        """Takes turns of the reactor until nothing is left to do; returns how many."""
-        count = 0
-        while self.reactor.calls:
-            self.reactor.turn()
-            count += 1
-        return count
-
     def test_is_read_whole(self) -> None:
         """The answer is what is published, before a change and after it."""
         before = encode(self.store.snapshot)
@@ -209,7 +201,7 @@ class BigConfigurationTests(WconfdScene):
         """One check has a turn of its own; faults are found as in a small one."""
         self.store.change(CLUSTER, lambda it: replace(it, tcpudp_port_pool=(11005,)))
         done = self.ask("verifyConfig")
-        self.assertEqual(self.turns(), len(CHECKS))
+        self.assertEqual(self.reactor.turns(), len(CHECKS))
         faults = self.failureResultOf(done, ConfigVerifyError).value.args[1]
         self.assertTrue(faults == verify(self.store.snapshot))
         self.assertTrue(any("port 11005 is in use" in fault for fault in faults))

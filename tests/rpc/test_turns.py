@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 from hypothesis import given, settings
@@ -18,8 +17,9 @@ from ganeti_masterd.rpc.turns import (
     Turns,
     rank_of,
 )
+from tests.examples import examples
 
-EXAMPLES = 2000 if os.environ.get("GANETI_MASTERD_SOAK") else 100
+EXAMPLES = examples(100, 2000)
 
 
 class RankTests(SynchronousTestCase):

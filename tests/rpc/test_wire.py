@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import zlib
 from types import MappingProxyType
 
@@ -22,8 +21,9 @@ from ganeti_masterd.rpc.wire import (
     file_content,
     request_body,
 )
+from tests.examples import examples
 
-EXAMPLES = 2000 if os.environ.get("GANETI_MASTERD_SOAK") else 100
+EXAMPLES = examples(100, 2000)
 
 ROOT = "/srv/cluster/node1"
 REAL = VirtualPaths()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.rpc.interfaces import Target
 from ganeti_masterd.simulation.cluster import SimulatedNodes
 from ganeti_masterd.timing import Timers
+from tests.examples import examples, run_machine
 from tests.simulation.nodes import SimulationCase, file_disk, instance, machine
 
 
@@ -228,8 +226,4 @@ class MemoryMachine(RuleBasedStateMachine):
 class MachineTests(SynchronousTestCase):
     def test_memory(self) -> None:
         """Memory adds up after every step of any life."""
-        examples = 500 if os.environ.get("GANETI_MASTERD_SOAK") else 25
-        run_state_machine_as_test(
-            MemoryMachine,
-            settings=settings(deadline=None, max_examples=examples, stateful_step_count=20),
-        )
+        run_machine(MemoryMachine, examples(25, 500), 20)

@@ -7,23 +7,21 @@ set is within the other, the mirror is split.
 
 from __future__ import annotations
 
-import os
 from itertools import count
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.simulation.ends import Link, SyncPace
 from ganeti_masterd.simulation.switches import throw
+from tests.examples import examples, run_machine
 from tests.simulation.mirrored import NODES, MirroredCase
 
 LENGTH = 4.0
@@ -361,12 +359,4 @@ class MirrorMachine(RuleBasedStateMachine):
 class MirrorMachineTests(SynchronousTestCase):
     def test_machine(self) -> None:
         """The simulated mirror does what the naive one does, whatever is asked of it."""
-        soak = bool(os.environ.get("GANETI_MASTERD_SOAK"))
-        run_state_machine_as_test(
-            MirrorMachine,
-            settings=settings(
-                max_examples=1000 if soak else 100,
-                stateful_step_count=50 if soak else 30,
-                deadline=None,
-            ),
-        )
+        run_machine(MirrorMachine, examples(100, 1000), examples(30, 50))

@@ -20,9 +20,7 @@ COMMANDS = [*QUICK, *LONG, VERIFY]
 
 def take_over(cluster: RealCluster) -> None:
     """Puts gnt-masterd in the place of luxid and wconfd."""
-    cluster.stop_luxid()
-    cluster.deploy()
-    cluster.daemon_util("start ganeti-luxid").checked()
+    cluster.take_over()
 
 
 def hand_back(cluster: RealCluster) -> None:

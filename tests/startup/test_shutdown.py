@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from hypothesis import given, settings
@@ -10,10 +9,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.startup.shutdown import TABLE, Act, Happening, ShutdownState, step
+from tests.examples import examples
 
-EXAMPLES = settings(
-    deadline=None, max_examples=5000 if os.environ.get("GANETI_MASTERD_SOAK") else 200
-)
+EXAMPLES = settings(deadline=None, max_examples=examples(200, 5000))
 
 
 def run(happenings: Sequence[Happening]) -> tuple[ShutdownState, list[Act]]:

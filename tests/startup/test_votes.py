@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -10,10 +9,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.startup.votes import TRIES, Vote, VoteOutcome, decide, tally, vote_of
+from tests.examples import examples
 
-EXAMPLES = settings(
-    deadline=None, max_examples=5000 if os.environ.get("GANETI_MASTERD_SOAK") else 200
-)
+EXAMPLES = settings(deadline=None, max_examples=examples(200, 5000))
 
 VOTES = st.lists(st.sampled_from(["us", "node2", "zz", "a", None]), max_size=12)
 
