@@ -16,6 +16,7 @@ from ganeti_masterd.errors import ECODE_EXISTS, ECODE_STATE, prereq
 from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.groups.one_group import OnOneGroup
 from ganeti_masterd.logical_units.groups.parameters import changed_group
 from ganeti_masterd.logical_units.steps.locked_objects import add_object, remove_object
 from ganeti_masterd.opcodes.groups import GroupAdd, GroupRemove, GroupRename
@@ -83,18 +84,8 @@ class AddGroup(LogicalUnit[GroupAdd], runs=GroupAdd):
         return {"jobs": [(True, job) for job in ctx.submit([[connect]])]}
 
 
-class RemoveGroup(LogicalUnit[GroupRemove], runs=GroupRemove):
+class RemoveGroup(OnOneGroup[GroupRemove], runs=GroupRemove):
     """Removes a node group that has no nodes. The last one stays."""
-
-    def expand(self, snapshot: Snapshot) -> None:
-        """Finds the group."""
-        self.uuid = snapshot.group(self.op.group_name).uuid
-
-    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the group alone, so that no node comes into it."""
-        if level is Level.NODEGROUP:
-            return exclusive(self.uuid)
-        return super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
         """Refuses a group that has nodes, and the only one that there is."""
@@ -121,18 +112,8 @@ class RemoveGroup(LogicalUnit[GroupRemove], runs=GroupRemove):
         remove_object(ctx, "nodegroups", self.uuid)
 
 
-class RenameGroup(LogicalUnit[GroupRename], runs=GroupRename):
+class RenameGroup(OnOneGroup[GroupRename], runs=GroupRename):
     """Gives a node group another name. Hooks run on the master and on the group's nodes."""
-
-    def expand(self, snapshot: Snapshot) -> None:
-        """Finds the group."""
-        self.uuid = snapshot.group(self.op.group_name).uuid
-
-    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the group alone."""
-        if level is Level.NODEGROUP:
-            return exclusive(self.uuid)
-        return super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
         """Refuses a name that can't be."""

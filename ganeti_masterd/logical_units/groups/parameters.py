@@ -27,29 +27,22 @@ from ganeti_masterd.config.parameters.types import NODE, enforce
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.errors import prereq
-from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
-from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.groups.one_group import OnOneGroup
 from ganeti_masterd.opcodes.groups import GroupAdd, GroupSetParams
 
 #: Parameters of a group that an opcode may change.
 CHANGEABLE = ("ndparams", "diskparams", "alloc_policy", "hv_state", "disk_state", "ipolicy")
 
 
-class SetGroupParameters(LogicalUnit[GroupSetParams], runs=GroupSetParams):
+class SetGroupParameters(OnOneGroup[GroupSetParams], runs=GroupSetParams):
     """Changes a group's parameters. Instances that break a new policy are named, and stay."""
 
     def expand(self, snapshot: Snapshot) -> None:
         """Finds the group; there must be something to change."""
         if all(getattr(self.op, name) is None for name in CHANGEABLE):
             raise prereq("Please pass at least one modification")
-        self.uuid = snapshot.group(self.op.group_name).uuid
-
-    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the group alone."""
-        if level is Level.NODEGROUP:
-            return exclusive(self.uuid)
-        return super().locks(level, snapshot)
+        super().expand(snapshot)
 
     def check(self, ctx: Context) -> None:
         """Refuses parameters that make no sense, or don't go with the group's instances."""

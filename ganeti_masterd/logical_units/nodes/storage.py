@@ -11,10 +11,11 @@ from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.config.templates import TEMPLATES, template_named
 from ganeti_masterd.constants import LDS_FAULTY
 from ganeti_masterd.errors import ECODE_ENVIRON, ECODE_STATE, OpPrereqError, prereq
-from ganeti_masterd.locking.levels import Level, WantedLocks, all_shared, exclusive, shared
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.nodes.finding import by_name, node_of, nodes_of
+from ganeti_masterd.logical_units.nodes.finding import by_name, node_of
+from ganeti_masterd.logical_units.nodes.listing import NodesListing
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.opcodes.os_storage import (
     NodeModifyStorage,
@@ -69,24 +70,11 @@ def units_of(
     return {row[0]: dict(zip(fields, row, strict=True)) for row in rows}
 
 
-class ListStorage(LogicalUnit[NodeQueryStorage], runs=NodeQueryStorage):
+class ListStorage(NodesListing[NodeQueryStorage], runs=NodeQueryStorage):
     """Lists storage units of nodes, in natural order of nodes and units."""
 
-    nodes: tuple[Node, ...] | None
+    known = FIELDS
     kind: str
-
-    def expand(self, snapshot: Snapshot) -> None:
-        """Refuses unknown fields; finds the nodes."""
-        unknown = [field for field in self.op.output_fields if field not in FIELDS]
-        if unknown:
-            raise prereq(f"Unknown output fields selected: {','.join(unknown)}")
-        self.nodes = nodes_of(snapshot, self.op.nodes) if self.op.nodes else None
-
-    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Shares the nodes, or all of them."""
-        if level is Level.NODE:
-            return all_shared if self.nodes is None else shared(n.uuid for n in self.nodes)
-        return super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
         """Finds the kind: the one asked for, or that of the first enabled template."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ganeti_masterd.config.objects import Disk, Node
+from ganeti_masterd.config.objects import Disk
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.errors import prereq
-from ganeti_masterd.locking.levels import Level, WantedLocks, all_shared, shared
-from ganeti_masterd.logical_units.base import LogicalUnit
+from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.nodes.finding import by_name, nodes_of
+from ganeti_masterd.logical_units.nodes.finding import by_name
+from ganeti_masterd.logical_units.nodes.listing import NodesListing
 from ganeti_masterd.opcodes.os_storage import NodeQueryVols
 from ganeti_masterd.rpc import calls
 
@@ -53,23 +52,10 @@ def volume_owners(snapshot: Snapshot) -> dict[tuple[str, str], str]:
     return owners
 
 
-class ListVolumes(LogicalUnit[NodeQueryVols], runs=NodeQueryVols):
+class ListVolumes(NodesListing[NodeQueryVols], runs=NodeQueryVols):
     """Lists volumes, in natural order of nodes, each node's by physical device."""
 
-    nodes: tuple[Node, ...] | None
-
-    def expand(self, snapshot: Snapshot) -> None:
-        """Refuses unknown fields; finds the nodes."""
-        unknown = [field for field in self.op.output_fields if field not in FIELDS]
-        if unknown:
-            raise prereq(f"Unknown output fields selected: {','.join(unknown)}")
-        self.nodes = nodes_of(snapshot, self.op.nodes) if self.op.nodes else None
-
-    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Shares the nodes, or all of them."""
-        if level is Level.NODE:
-            return all_shared if self.nodes is None else shared(n.uuid for n in self.nodes)
-        return super().locks(level, snapshot)
+    known = FIELDS
 
     def exec(self, ctx: Context) -> list[list[Any]]:
         """Returns a row of texts for each volume; nodes that fail are only named in the log."""
