@@ -38,6 +38,14 @@ class JournalTestCase(SynchronousTestCase):
         done.addBoth(lambda result: self.told.append((label, result)) or result)
         return done
 
+    def commit_during_a_round(self) -> None:
+        """Commits job 2 while a round that has job 1 is under way."""
+        self.commit(job(1))
+        self.thread.run()
+        self.scene.clock.advance(PAUSE)
+        self.thread.step()
+        self.commit(job(2))
+
 
 class CommitTests(JournalTestCase):
     def test_interface(self) -> None:
@@ -460,11 +468,7 @@ class SettleTests(JournalTestCase):
 
     def test_during_a_round(self) -> None:
         """What is committed during a round is in the next one, which it waits for."""
-        self.commit(job(1))
-        self.thread.run()
-        self.scene.clock.advance(PAUSE)
-        self.thread.step()
-        self.commit(job(2))
+        self.commit_during_a_round()
         done = self.journal.settle()
         self.thread.run()
         self.successResultOf(done)
@@ -561,11 +565,7 @@ class CloseTests(JournalTestCase):
 
     def test_during_a_round(self) -> None:
         """A round under way is finished, and what came behind it follows."""
-        self.commit(job(1))
-        self.thread.run()
-        self.scene.clock.advance(PAUSE)
-        self.thread.step()
-        self.commit(job(2))
+        self.commit_during_a_round()
         done = self.journal.close()
         self.thread.run()
         self.successResultOf(done)

@@ -7,59 +7,24 @@ The codes are Ganeti's (3.0.2): scripts tell faults by them, and
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, get_args
 
 from msgspec import Struct
 
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.opcodes.types import VerifyCode
 
-#: What kind of object each code is about.
-_OBJECTS: dict[str, tuple[str, ...]] = {
-    "cluster": ("ECLUSTERCERT", "ECLUSTERCFG", "ECLUSTERCLIENTCERT", "ECLUSTERFILECHECK"),
-    "node": (
-        "ECLUSTERDANGLINGINST",
-        "ECLUSTERDANGLINGNODES",
-        "EEXTAGS",
-        "ENODEDRBD",
-        "ENODEDRBDHELPER",
-        "ENODEDRBDVERSION",
-        "ENODEFILECHECK",
-        "ENODEFILESTORAGEPATHS",
-        "ENODEFILESTORAGEPATHUNUSABLE",
-        "ENODEGLUSTERSTORAGEPATHUNUSABLE",
-        "ENODEHOOKS",
-        "ENODEHV",
-        "ENODELVM",
-        "ENODEN1",
-        "ENODENET",
-        "ENODEOOBPATH",
-        "ENODEORPHANINSTANCE",
-        "ENODEORPHANLV",
-        "ENODEOS",
-        "ENODERPC",
-        "ENODESETUP",
-        "ENODESHAREDFILESTORAGEPATHUNUSABLE",
-        "ENODESSH",
-        "ENODETIME",
-        "ENODEUSERSCRIPTS",
-        "ENODEVERSION",
-    ),
-    "group": ("EGROUPDIFFERENTPVSIZE",),
-    "instance": (
-        "EINSTANCEBADNODE",
-        "EINSTANCEDOWN",
-        "EINSTANCEFAULTYDISK",
-        "EINSTANCELAYOUT",
-        "EINSTANCEMISSINGCFGPARAMETER",
-        "EINSTANCEMISSINGDISK",
-        "EINSTANCEPOLICY",
-        "EINSTANCESPLITGROUPS",
-        "EINSTANCEUNSUITABLENODE",
-        "EINSTANCEWRONGNODE",
-    ),
-}
+#: What kind of object each of these codes is about; the names of all others begin with it.
+_OTHERS = {"ECLUSTERDANGLINGINST": "node", "ECLUSTERDANGLINGNODES": "node", "EEXTAGS": "node"}
 
-CODES: dict[str, str] = {code: kind for kind, codes in _OBJECTS.items() for code in codes}
+
+def _kind(code: str) -> str:
+    kinds = ("cluster", "node", "group", "instance")
+    return _OTHERS.get(code) or next(k for k in kinds if code.startswith(f"E{k.upper()}"))
+
+
+#: Every code, and what kind of object it is about.
+CODES: dict[str, str] = {code: _kind(code) for code in get_args(VerifyCode)}
 
 ERROR = "ERROR"
 WARNING = "WARNING"
