@@ -48,7 +48,7 @@ def daemon(module_folder: Path) -> Iterator[DaemonProcess]:
 @pytest.fixture
 def gnt(daemon: DaemonProcess) -> Gnt:
     """Runs commands on it."""
-    return on(daemon)
+    return on(daemon, plain)
 
 
 def fine(gnt: Gnt, command: str) -> str:
