@@ -180,8 +180,15 @@ class LuxiServer(Protocol):
         if isinstance(result, Deferred):
             self._pending = result
             result.addBoth(self._answered)
-            if self._pending is not None:
-                self._await_answer()
+            if self._pending is None:
+                return
+            if self.state is not _SERVING:  # the connection was closed within the call
+                self._give_up()
+                return
+            self.state = _AWAIT_ANSWER
+            self.deadline = _NEVER
+            if self._reading is not _OPEN:
+                self._call_overdue_in(PEER_CHECK)
         else:
             self._send_result(result)
 
@@ -325,16 +332,6 @@ class LuxiServer(Protocol):
         if served:
             self._restart_idle_time()
         return served
-
-    def _await_answer(self) -> None:
-        if self.state is not _SERVING:  # the connection was closed within the call
-            self._give_up()
-            return
-        self.state = _AWAIT_ANSWER
-        if self._reading is _OPEN:
-            self.deadline = _NEVER
-        else:
-            self._call_overdue_in(PEER_CHECK)
 
     def _answered(self, result: Any) -> None:
         """The answer's Deferred fired, at once (``SERVING``) or later."""
