@@ -204,7 +204,7 @@ class BreakingTests(MirroredCase):
         self.ask("a", "blockdev_shutdown", self.disks["a"])
 
     def test_wrong_peer(self) -> None:
-        """An end with a wrong peer is reconnected; one with other settings, too, is refused."""
+        """An end with a wrong peer is reconnected; if its volumes differ, too, it is refused."""
         moved = {**self.disks["a"]}
         moved["dynamic_params"] = {**moved["dynamic_params"], "remote-ip": "192.0.2.9"}
         self.ask("a", "blockdev_assemble", moved, instance(), True, 0)
