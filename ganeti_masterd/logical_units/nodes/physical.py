@@ -13,7 +13,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
 
-#: The largest allowed difference of volume sizes on a node with exclusive storage.
+#: The largest allowed relative difference of volume sizes on a node with exclusive storage.
 MARGIN = 0.01
 
 

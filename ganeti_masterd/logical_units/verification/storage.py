@@ -13,7 +13,7 @@ from ganeti_masterd.logical_units.verification.pictures import Picture
 from ganeti_masterd.logical_units.verification.report import Finding, warning
 from ganeti_masterd.patterns import BadPattern, Pattern
 
-#: The largest allowed difference of physical volumes' sizes with exclusive storage.
+#: The largest allowed relative difference of physical volumes' sizes with exclusive storage.
 MARGIN = 0.01
 
 
