@@ -135,7 +135,7 @@ def remove_volume(cluster: SwitchedCluster, name: str, path: str) -> None:
 
 @_switch("fill", "NODE", "GROUP", "MIB")
 def fill_group(cluster: SwitchedCluster, name: str, group: str, left: str) -> None:
-    """A volume "filler" takes a volume group but for so many MiB."""
+    """A volume "filler" takes a volume group except for that many MiB."""
     node = cluster.node(name)
     remove_volume(cluster, name, f"{group}/filler")
     size = volumes.free(node, group) - _number(left)

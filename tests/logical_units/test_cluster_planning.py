@@ -135,7 +135,7 @@ class PlanningTests(SynchronousTestCase):
                 )
 
     def test_empty(self) -> None:
-        """No disk templates, and parameters of NICs that are null, change nothing."""
+        """No disk templates, and NIC parameters that are None, change nothing."""
         for parameters in (
             {"enabled_disk_templates": []},
             {"nicparams": {"link": None, "mode": None}},

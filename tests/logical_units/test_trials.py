@@ -207,7 +207,7 @@ class ClusterQueryTests(UnitScene):
         self.assertEqual((info["name"], info["master"]), ("cluster", "node1"))
 
     def test_config(self) -> None:
-        """Single values, null for an unknown one."""
+        """Single values are returned, None for an unknown one."""
         self.assertEqual(
             self.run_unit(
                 "OP_CLUSTER_CONFIG_QUERY", output_fields=["cluster_name", "drain_flag", "nosuch"]
