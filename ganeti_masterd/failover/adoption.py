@@ -1,7 +1,7 @@
-"""The files of the node that becomes master: read, and brought to what it goes on with.
+"""Reads the files of the node that becomes master, and writes those with which it continues.
 
-Blocking; the queue's lock must be held. Whoever runs this as root gives every file
-that it writes to whom the one before it, or the queue's folder, belongs.
+Blocking; the queue's lock must be held. When run as root, each written file gets the owner of the
+file that it replaces, or of the queue's folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ganeti_masterd.startup.paths import Paths
 
 @contextmanager
 def queue_held(paths: Paths) -> Iterator[None]:
-    """Keeps every master daemon, and noded's calls for the queue, away from this node's queue.
+    """Within the body no master daemon, and no call to noded, can change this node's queue.
 
     Raises :class:`StartRefused` while another process holds it.
     """
@@ -61,16 +61,16 @@ def read_own(paths: Paths) -> OwnFiles:
 
 
 def archived_here(paths: Paths) -> Callable[[int], bool]:
-    """Returns what says whether a job is in this node's archive."""
+    """Returns a function that says whether a job is in this node's archive."""
     folder = QueueFolder(paths.queue)
     return lambda job_id: os.path.exists(folder.archived(job_id))
 
 
 def forget_journal(paths: Paths, old: str, now: float) -> list[str]:
-    """Takes a journal out of the way that this node has from when it was the master itself.
+    """Renames a journal that this node has left from a time when it was the master.
 
-    What it holds never reached the later master; the files here are the later
-    master's. Returns the names under which such journals are kept. An empty one stays.
+    What it holds never reached the later master, whose files this node now has. Returns the new
+    names of such journals. An empty journal stays in place.
     """
     disk, files = RealDisk(), QueueFiles(queue=paths.queue, config=paths.config)
     directory, name = os.path.split(paths.journal)
@@ -100,7 +100,7 @@ def forget_journal(paths: Paths, old: str, now: float) -> list[str]:
 
 
 def adopt(paths: Paths, own: OwnFiles, newest: Newest, snapshot: Snapshot) -> None:
-    """Writes what is newer elsewhere, and the configuration last; cut short, it can be repeated.
+    """Writes the newer files of other nodes, and last the configuration; can be repeated.
 
     ``snapshot`` is the configuration with this node as master.
     """

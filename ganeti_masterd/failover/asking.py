@@ -1,7 +1,7 @@
-"""What a fail-over asks of the other nodes and tells them, through their node daemons.
+"""The calls that a fail-over makes to node daemons.
 
-Each function is one such conversation. Nothing here decides; a node that fails is
-a value, or the text of what is wrong.
+Each function makes the calls of one step and decides nothing. A node's failure is raised, or
+returned as a value or a text.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.startup.agreement import address_arguments
 from ganeti_masterd.startup.votes import Vote, vote_of
 
-#: Seconds for calls that noded answers at once, or after it waited 10 s for the queue's lock.
+#: Seconds for calls that noded answers at once, or after it has waited 10 s for the queue's lock.
 PATIENCE = 30.0
 
-#: Seconds until the old master's daemon has stopped; daemon-util kills it after 30.
+#: Seconds for the old master's daemon to stop; daemon-util kills it after 30.
 STOP_PATIENCE = 120.0
 
 
 class NodeFailed(Exception):
-    """A node did not do what it was asked to; the text has its name and what was wrong."""
+    """A node did not do what it was asked to; the message has its name and the error."""
 
 
 async def gather_votes(nodes: INodeRPC, others: Sequence[Target]) -> dict[str, Vote]:
-    """Asks nodes who the master is; a node that doesn't answer names nobody."""
+    """Asks nodes for the master's name; the vote of one that doesn't answer is None."""
     if not others:
         return {}
     results = await call_nodes(nodes, others, calls.MASTER_NODE_NAME)
@@ -66,9 +66,9 @@ async def give_up_address(nodes: INodeRPC, old: Target, snapshot: Snapshot) -> N
 async def stop_master(nodes: INodeRPC, old: Target) -> None:
     """Has the old master's daemons stopped; raises :class:`NodeFailed` if one still runs.
 
-    noded says that it is done whatever came of it. So it is asked next for
-    something that wants the queue's lock and does nothing: a daemon of ours that
-    still runs holds that. luxid's lock is of another kind, and is not noticed.
+    noded reports success even if a daemon couldn't be stopped. So a second call follows that takes
+    the queue's lock and does nothing: it fails if a daemon of this project still holds the lock.
+    luxid's lock is of another kind and doesn't make it fail.
     """
     await _one(nodes, old, "node_stop_master", (), STOP_PATIENCE)
     await _one(nodes, old, "jobqueue_rename", ([],), PATIENCE)
@@ -98,13 +98,13 @@ async def holdings(
 async def send_config(
     nodes: INodeRPC, targets: Sequence[Target], files: QueueFiles, image: SentImage
 ) -> list[str]:
-    """Puts a configuration on candidates; returns in words what failed."""
+    """Writes a configuration to candidates; returns a text for each failure."""
     ((procedure, arguments),) = calls_for([ConfigFile(image)], files)
     return await _each(nodes, targets, procedure, arguments)
 
 
 async def send_ssconf(nodes: INodeRPC, targets: Sequence[Target], snapshot: Snapshot) -> list[str]:
-    """Puts the simple configuration on nodes; returns in words what failed."""
+    """Writes the simple configuration to nodes; returns a text for each failure."""
     return await _each(nodes, targets, "write_ssconf_files", (ssconf_values(snapshot),))
 
 

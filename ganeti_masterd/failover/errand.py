@@ -1,7 +1,7 @@
-"""The whole of a fail-over, in its order: :class:`FailOver`.
+"""A whole fail-over, step by step: :class:`FailOver`.
 
-It can be cut short at any point and run again. Until the end this node's own
-ssconf names the old master, so no daemon starts here on half of it.
+It can be interrupted at any point and run again. This node's own ssconf names the old master until
+the end, so no daemon starts here after half a fail-over.
 """
 
 from __future__ import annotations
@@ -39,11 +39,10 @@ from ganeti_masterd.startup.paths import Paths
 
 
 class FailOverWishes(Struct, frozen=True):
-    """What is asked for.
+    """The options of a fail-over.
 
-    ``vote``: the other nodes must agree. ``keep_own``: where another candidate's
-    files differ and can't be read, this node's hold. ``start``: the daemon is
-    started in the end.
+    ``vote``: the other nodes must agree. ``keep_own``: if another candidate's files differ and
+    can't be read, this node's are used. ``start``: start the daemon at the end.
     """
 
     vote: bool = True
@@ -52,7 +51,7 @@ class FailOverWishes(Struct, frozen=True):
 
 
 class FailOverPlan(Struct, frozen=True):
-    """Who takes over from whom, by this node's own files."""
+    """Which node takes over from which, according to this node's own files."""
 
     old: str
     own: str
@@ -69,17 +68,17 @@ class FailOverPlan(Struct, frozen=True):
 
     @property
     def others(self) -> list[Node]:
-        """All nodes but this one."""
+        """All nodes except this one."""
         return [node for node in self.snapshot.nodes.values() if node.name != self.own]
 
 
 class FailOverReport(Struct, frozen=True):
     """What was done.
 
-    ``config_of`` is the node whose configuration holds, ``config_serial`` the
-    document's serial number now, ``serial`` the last job id that may have been given.
-    ``jobs`` were taken from other candidates. ``journals`` are journals of this
-    node's own that were put out of the way. ``running``: the daemon runs here.
+    ``config_of`` is the node whose configuration was used, ``config_serial`` the document's new
+    serial number, ``serial`` the last job id that may have been given. ``jobs`` were taken from
+    other candidates. ``journals`` are this node's own old journals, under their new names.
+    ``running``: the daemon runs here.
     """
 
     old: str
@@ -93,7 +92,7 @@ class FailOverReport(Struct, frozen=True):
 
 
 class FailOverOutcome(Struct, frozen=True):
-    """What came of it: a report, or why nothing, or not all, was done; and what to know."""
+    """The result: a report, or why the fail-over was not done or not completed; and warnings."""
 
     report: FailOverReport | None = None
     refusal: str | None = None
@@ -101,10 +100,10 @@ class FailOverOutcome(Struct, frozen=True):
 
 
 class FailOver:
-    """Makes this node the master. Blocking, but for what it asks of the nodes.
+    """Makes this node the master. Blocking, except for calls to nodes.
 
-    ``say`` is told of what takes long, ``fetch`` reads other candidates' files,
-    ``now`` gives seconds since the epoch.
+    ``say`` is called with a line before each step that takes long, ``fetch`` reads other
+    candidates' files, ``now`` returns seconds since the epoch.
     """
 
     def __init__(
@@ -130,7 +129,7 @@ class FailOver:
         self._stopped: str | None = None
 
     async def run(self) -> FailOverOutcome:
-        """Does all of it; what stands in the way is in the outcome, never raised."""
+        """Runs the whole fail-over; a refusal is in the outcome, not raised."""
         try:
             return FailOverOutcome(await self._run(), None, self._warnings)
         except (StartRefused, GenericError, NodeFailed, OSError, sqlite3.Error) as error:
@@ -202,7 +201,7 @@ class FailOver:
                 )
             self._warnings.append(f"Without the vote: {reason}")
         silent = [Target.anyway(node) for node in plan.others if votes[node.name] is None]
-        # One that can't name the master may run its daemon all the same.
+        # A node that can't name the master may still run the master daemon.
         answering = await asking.reachable(self._nodes, silent)
         return answering | {name for name, vote in votes.items() if vote is not None}
 
@@ -238,10 +237,10 @@ class FailOver:
     # Which state is newest
 
     async def _newest(self, plan: FailOverPlan, own: OwnFiles, answering: set[str]) -> Newest:
-        """Finds the newest of what this node and the other candidates hold."""
+        """Finds the newest files on this node and the other candidates."""
         copies = []
         for node in plan.others:
-            # The master that was just stopped knows most, however it is marked.
+            # The master that was just stopped may have the newest files, even if marked offline.
             if node.name != plan.old and (not node.master_candidate or node.offline):
                 continue
             if node.name not in answering:
@@ -259,7 +258,7 @@ class FailOver:
         return newest
 
     async def _copy(self, plan: FailOverPlan, own: OwnFiles, node: Node) -> Copy | None:
-        """Returns what a candidate holds that may be newer, None if nothing is known of it."""
+        """Returns a candidate's files that may be newer; None if they are unknown."""
         try:
             held = await asking.holdings(
                 self._nodes,
@@ -281,7 +280,7 @@ class FailOver:
         missing = lacking(own, held, archived_here(self._paths))
         found = self._read(plan, node, held, missing) if missing else {}
         if found is None:
-            # Its ids count all the same: none is to be given twice.
+            # Its job ids still count, as none must be given twice.
             missing, found = Lacking(config=False, jobs=(), archived=()), {}
         files = self._files
         return Copy(
@@ -295,7 +294,7 @@ class FailOver:
     def _read(
         self, plan: FailOverPlan, node: Node, held: Held, missing: Lacking
     ) -> dict[str, bytes] | None:
-        """Reads files of a candidate; None where they can't be read and need not be."""
+        """Reads a candidate's files; returns None if they can't be read and ``keep_own`` is set."""
         self._say(f"{node.name} differs: reading {missing.text()}")
         try:
             found = dict(self._fetch(plan.snapshot, node, missing.paths(self._files)))
@@ -329,7 +328,7 @@ class FailOver:
     # Telling everybody, and the start
 
     async def _tell(self, plan: FailOverPlan, snapshot: Snapshot, answering: set[str]) -> None:
-        """Tells the nodes of their new master: this one last."""
+        """Sends the new master's name and configuration to the nodes, to this node last."""
         targets = [
             (node, Target.anyway(node))
             for node in snapshot.nodes.values()

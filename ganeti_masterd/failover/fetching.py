@@ -1,8 +1,7 @@
-"""Reading another candidate's files: over SSH, as Ganeti's own tools reach other nodes.
+"""Reads another candidate's files over SSH, as Ganeti's own tools reach other nodes.
 
-noded has no call for it. Between nodes of a cluster root's SSH works unless
-Ganeti was told not to set it up (``modify_ssh_setup``); host keys are those of
-the cluster's own known_hosts. Blocking.
+noded has no call for that. Between nodes of a cluster SSH as root works unless ``modify_ssh_setup``
+is off; host keys are checked against the cluster's own known_hosts file. Blocking.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import ssconf_values
 from ganeti_masterd.startup.paths import Paths
 
-#: Seconds that a connection may take, and all of it.
+#: Seconds for the connection, and for the whole command.
 CONNECT = 10
 PATIENCE = 120.0
 
-#: Reads files, named as on this node, from another node: their contents by path.
-#: Raises :class:`FetchFailed`.
+#: Reads files, named as on this node, from another node and returns their contents by path. Raises
+#: :class:`FetchFailed`.
 Fetch = Callable[[Snapshot, Node, Sequence[str]], Mapping[str, bytes]]
 
 #: Runs a command with input; returns exit code, standard output and standard error.
@@ -32,7 +31,7 @@ Run = Callable[[Sequence[str], bytes], tuple[int, bytes, bytes]]
 
 
 class FetchFailed(Exception):
-    """Files can't be read from a node; the text says why."""
+    """Files can't be read from a node; the message says why."""
 
 
 def run(command: Sequence[str], given: bytes) -> tuple[int, bytes, bytes]:
@@ -49,14 +48,14 @@ def run(command: Sequence[str], given: bytes) -> tuple[int, bytes, bytes]:
 
 
 class OverSSH:
-    """A :data:`Fetch` by ``ssh`` and ``tar``."""
+    """A :data:`Fetch` that runs ``ssh`` and ``tar``."""
 
     def __init__(self, paths: Paths, run: Run = run) -> None:
         self._paths = paths
         self._run = run
 
     def __call__(self, snapshot: Snapshot, node: Node, wanted: Sequence[str]) -> dict[str, bytes]:
-        """See :data:`Fetch`; a file that isn't there fails all."""
+        """See :data:`Fetch`; raises also if a single file is missing."""
         data = self._paths.data
         names = {os.path.relpath(path, data): path for path in wanted}
         given = "".join(f"{name}\n" for name in names).encode()
@@ -100,7 +99,7 @@ class OverSSH:
         return ["ssh", *settings, f"root@{node.primary_ip}", f"tar -C {folder} -cf - -T -"]
 
     def _folder(self, node: Node) -> str:
-        """Returns the node's folder of data; roots of virtual nodes stand side by side."""
+        """Returns the node's data folder; roots of virtual nodes are in the same parent folder."""
         if not self._paths.root:
             return self._paths.data
         beside = os.path.join(os.path.dirname(self._paths.root), node.name)

@@ -1,10 +1,9 @@
-"""Which of several candidates' files a new master goes on with. Pure.
+"""Chooses from several candidates' files those with which a new master continues. Pure.
 
-Each candidate got the old master's states in an order of which every beginning
-can be taken over (replication.rst). So the newest of each single file,
-wherever it is, makes a state that can be taken over, and that lacks nothing which
-any of these candidates has. What belongs to another master's time is left out
-as a whole.
+The old master sent its states to each candidate in an order that makes every prefix consistent
+(replication.rst). So taking the newest version of each single file, wherever it is, gives a
+consistent state that lacks nothing that any of these candidates has. A candidate whose files were
+written under another master is left out altogether.
 """
 
 from __future__ import annotations
@@ -27,18 +26,17 @@ from ganeti_masterd.errors import ConfigurationError
 from ganeti_masterd.failover.holdings import understood
 from ganeti_masterd.startup.checks import StartRefused
 
-#: How much the document's serial grows at a fail-over. The old master may have made
-#: changes that nobody else got: none of them is to have the number of a later one.
+#: How much the document's serial grows at a fail-over. The old master may have made changes that no
+#: other node got; none of their serials must be used again for another change.
 SERIAL_STEP = 1000
 
 _PROGRESS = {STATUS_QUEUED: 0, STATUS_WAITING: 1, STATUS_CANCELING: 2, STATUS_RUNNING: 3}
 
 
 class Copy(Struct, frozen=True):
-    """What is known of one candidate's files: all of this node's, of others what may be newer.
+    """What is known of one candidate's files: all of this node's, possibly newer ones of others.
 
-    ``serial`` is the number in the file ``serial``; ``jobs`` and ``archived`` are
-    documents by id.
+    ``serial`` is the number in the file ``serial``; ``jobs`` and ``archived`` map ids to documents.
     """
 
     node: str
@@ -49,10 +47,10 @@ class Copy(Struct, frozen=True):
 
 
 class Newest(Struct, frozen=True):
-    """What the new master goes on with, beside what this node has already.
+    """What the new master continues with, in addition to what this node has already.
 
-    ``jobs`` and ``archived`` are to be written here, each with the node that has
-    it; ``ignored`` says in words which candidates were left out, and why.
+    ``jobs`` and ``archived`` must be written on this node, each comes with the node that has it.
+    ``ignored`` has a text for each candidate that was left out, with the reason.
     """
 
     config_of: str
@@ -66,9 +64,9 @@ class Newest(Struct, frozen=True):
 def choose(own: Copy, others: Sequence[Copy], masters: Iterable[str]) -> Newest:
     """Returns the newest state among this node's and others'.
 
-    ``masters`` are the nodes that a configuration may name as the master: the old
-    one, and this one where a fail-over was begun before. Raises :class:`StartRefused`
-    if this node's own names another, or if two differ under the same serial.
+    ``masters`` are the nodes that a configuration may name as the master: the old one, and this one
+    if an earlier fail-over was cut short. Raises :class:`StartRefused` if this node's own
+    configuration names another, or if two different configurations have the same serial.
     """
     allowed = tuple(masters)
     mine = _belongs(own, None, allowed)
@@ -81,7 +79,7 @@ def choose(own: Copy, others: Sequence[Copy], masters: Iterable[str]) -> Newest:
             ignored.append(found)
         else:
             valid.append((found, copy))
-    # The sort is stable: among equals this node's own goes first.
+    # The sort is stable, so this node's own goes first among equals.
     valid.sort(key=lambda one: (-one[0].header.serial_no, -one[1].serial))
     snapshot, best = valid[0]
     for other, copy in valid[1:]:
@@ -103,9 +101,9 @@ def choose(own: Copy, others: Sequence[Copy], masters: Iterable[str]) -> Newest:
 
 
 def promoted(snapshot: Snapshot, name: str, now: float) -> Snapshot:
-    """Returns the configuration with the node ``name`` as the master, serials raised.
+    """Returns the configuration with the node ``name`` as the master and raised serials.
 
-    Raises :class:`StartRefused` if it may not be one.
+    Raises :class:`StartRefused` if the node may not be the master.
     """
     check_candidate(snapshot, name)
     node = snapshot.nodes.named(name)
@@ -132,7 +130,7 @@ def check_candidate(snapshot: Snapshot, name: str) -> None:
 
 
 def _belongs(copy: Copy, cluster: str | None, masters: Sequence[str]) -> Snapshot | str:
-    """Returns a copy's configuration, or in words why it is not the cluster's as it was last."""
+    """Returns a copy's configuration, or a text that says why the copy must be left out."""
     try:
         snapshot = parse(copy.config, f"{copy.node}'s config.data")
         master = snapshot.master.name
@@ -149,17 +147,17 @@ def _belongs(copy: Copy, cluster: str | None, masters: Sequence[str]) -> Snapsho
 
 
 def _serial(copies: Sequence[Copy]) -> int:
-    """Returns a number that no job's id given so far exceeds."""
+    """Returns a number that is at least as high as every job id given so far."""
     ids = (job_id for copy in copies for job_id in (*copy.jobs, *copy.archived))
     return max(0, *(copy.serial for copy in copies), *ids)
 
 
 def _jobs(own: Copy, copies: Sequence[Copy]) -> dict[int, bytes]:
-    """Returns the jobs whose newest state this node hasn't; a file that makes no sense is none."""
+    """Returns the jobs whose newest state this node lacks; unreadable files are ignored."""
     archived = _archived(copies)
     found = {}
     for job_id in sorted({job_id for copy in copies for job_id in copy.jobs} - set(archived)):
-        # Of those that are equally far the first: the candidates that are ahead go first.
+        # Among equals the first is taken: candidates with newer configurations go first.
         bodies = [copy.jobs[job_id] for copy in copies if job_id in copy.jobs]
         newest = max(bodies, key=_progress)
         if own.jobs.get(job_id) != newest:
@@ -172,7 +170,7 @@ def _archived(copies: Sequence[Copy]) -> dict[int, bytes]:
 
 
 def _progress(body: bytes) -> tuple[bool, bool, int, int, int]:
-    """Returns what grows while a job goes on: the further one is the newer one."""
+    """Returns a key that grows as a job proceeds: the greater one is the newer."""
     job = understood(body)
     if job is None:
         return False, False, 0, 0, 0

@@ -1,4 +1,4 @@
-"""Whether the other nodes let this one become the master. Pure: values in, a refusal out.
+"""Decides whether the other nodes let this one become the master. Pure.
 
 Unlike the vote before the daemon starts (:mod:`ganeti_masterd.startup.votes`) this
 one is about who the master *was*: a node whose ssconf is out of date, or that sees
@@ -14,12 +14,12 @@ from ganeti_masterd.startup.votes import Vote
 
 
 def refusal(old: str, own: str, votes: Mapping[str, Vote]) -> str | None:
-    """Returns why ``own`` may not take over from ``old``, None if it may.
+    """Returns why ``own`` may not take over from ``old``, or None if it may.
 
-    ``votes`` has whom each *other* node names, None where it names nobody; this
-    node itself names ``old``. More than half of all nodes must name somebody, and
-    fewer any third node than ``old`` or ``own`` (a fail-over to this node that was
-    begun before), as for ``gnt-cluster master-failover`` 3.0.2.
+    ``votes`` has the name that each *other* node gives for the master, None for no name; this node
+    itself votes for ``old``. More than half of all nodes must give a name, and any third node must
+    have fewer votes than ``old`` and ``own`` together (votes for ``own`` are from a fail-over that
+    was cut short), as for ``gnt-cluster master-failover`` 3.0.2.
     """
     total = len(votes) + 1
     silent = sorted(node for node, vote in votes.items() if vote is None)

@@ -1,8 +1,8 @@
-"""Every logical unit, by being imported: whoever executes opcodes imports this."""
+"""Imports every logical unit, which registers it."""
 
 from __future__ import annotations
 
-# ruff: noqa: F401  (a unit registers itself as its module is imported)
+# ruff: noqa: F401  (a unit registers itself when its module is imported)
 from ganeti_masterd.logical_units.base import UNITS, is_built, unit_for
 from ganeti_masterd.logical_units.cluster import (
     crypto,

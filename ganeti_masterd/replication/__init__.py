@@ -1,1 +1,1 @@
-"""What other nodes hold of the queue and the configuration, and how far they are."""
+"""Replication of the queue and the configuration to other nodes."""

@@ -1,4 +1,4 @@
-"""When a commit is acknowledged: the modes, and who waits for it."""
+"""When a commit is acknowledged: the modes of ``--ack``, and the queue of waiters."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from ganeti_masterd.timing import Timer, Timers
 
 
 class Ack(Enum):
-    """What must have happened before a client is told that it was done."""
+    """What must have happened before a commit is acknowledged."""
 
-    #: It is durable here.
+    #: The commit is durable on this node.
     LOCAL = "local"
-    #: And every candidate that can be reached has it.
+    #: Additionally, every candidate that can be reached has it.
     CANDIDATES = "candidates"
-    #: And most of all candidates, this node among them, have it.
+    #: Additionally, a majority of all candidates, this node included, have it.
     MAJORITY = "majority"
 
 
 class Mark(Struct, frozen=True):
-    """How far a candidate is: all up to ``watermark``, nothing of worth for None.
+    """How far a candidate is: it holds all publications up to ``watermark``.
 
-    ``awaited``: it can be reached and is no stranger to the queue.
+    A ``watermark`` of None means that its files are incomplete and count for nothing. ``awaited``
+    is whether ``Ack.CANDIDATES`` waits for it: it can be reached, and is not a newcomer that still
+    catches up.
     """
 
     watermark: int | None
     awaited: bool
 
     def holds(self, number: int) -> bool:
-        """Whether it has a publication."""
+        """Returns whether the candidate has a publication."""
         return self.watermark is not None and self.watermark >= number
 
 
 def acknowledged(ack: Ack, number: int, marks: Iterable[Mark]) -> bool:
-    """Whether a publication counts as done, by the marks of the other candidates. Pure."""
+    """Returns whether a publication is acknowledged, given the other candidates' marks. Pure."""
     match ack:
         case Ack.LOCAL:
             return True
@@ -57,10 +59,11 @@ class _Waiter(Struct):
 
 
 class Acknowledgements:
-    """Those who wait for publications to be acknowledged, oldest first.
+    """The Deferreds that wait for publications to be acknowledged, oldest first.
 
-    ``reached(number)`` says whether one is; ``overdue(number)`` is called once for
-    each that was not within ``patience`` seconds.
+    ``reached(number)`` returns whether a publication is acknowledged. ``overdue(number)`` is called
+    with the newest of those that were not acknowledged within ``patience`` seconds, once for each
+    that becomes late.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class Acknowledgements:
         return len(self._waiters)
 
     def wait(self, number: int) -> Deferred[None]:
-        """Fires when the publication is acknowledged; ask for them in ascending order."""
+        """Fires when the publication is acknowledged; call it with ascending numbers."""
         if not self._waiters and self._reached(number):
             return succeed(None)
         done: Deferred[None] = Deferred()
@@ -91,8 +94,8 @@ class Acknowledgements:
         return done
 
     def moved(self) -> None:
-        """Tells those whose publication is acknowledged by now."""
-        # What is told may release the rest, or wait anew.
+        """Fires the Deferreds whose publication is acknowledged by now."""
+        # A callback may call ``release`` or ``wait``.
         while self._waiters and self._reached(self._waiters[0].number):
             self._waiters.popleft().done.callback(None)
         if not self._waiters and self._timer is not None:
@@ -100,7 +103,7 @@ class Acknowledgements:
             self._timer = None
 
     def release(self) -> None:
-        """Tells everybody, acknowledged or not, as the daemon ends."""
+        """Fires all Deferreds, acknowledged or not; called when the daemon stops."""
         waiters, self._waiters = self._waiters, deque()
         for waiter in waiters:
             waiter.done.callback(None)

@@ -1,7 +1,7 @@
 """One value that every online node is to hold, such as the simple configuration.
 
-Only the newest value counts. A node that fails is tried again after a pause
-that doubles, and nobody waits for it meanwhile.
+Only the newest value is sent. A node that fails is tried again after a pause that doubles each
+time, and nobody waits for it meanwhile.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class _Recipient:
         self.fault: str | None = None
         self.pause = RETRY
         self.timer: Timer | None = None
-        #: Until then (by the timers' clock) a call that failed may still be done there.
+        #: Time (by the timers' clock) until which a failed call may still take effect at the node.
         self.unsafe_until = float("-inf")
 
     @property
     def away(self) -> bool:
-        """Whether nothing is sent to it for now, and nobody waits for it."""
+        """Whether the node is in its pause: nothing is sent to it and nobody waits for it."""
         return self.fault is not None or (self.timer is not None and self.timer.active)
 
 
 class Broadcast:
     """Sends the newest value with one call to all nodes named. Reactor thread only.
 
-    ``arguments`` makes the call's arguments of a value.
+    ``arguments`` returns the call's arguments for a value.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Broadcast:
         self._call = call
         self._arguments = arguments
         self._recipients: dict[str, _Recipient] = {}
-        #: Nodes that are not named any more while a call to them may still be done.
+        #: Nodes no longer named, kept while a call to them may still take effect.
         self._leaving: dict[str, _Recipient] = {}
         self._version = 0
         self._value: Any = None
@@ -70,7 +70,7 @@ class Broadcast:
         return tuple(r.target.name for r in self._recipients.values() if r.holds != self._version)
 
     def name(self, targets: Mapping[str, Target]) -> None:
-        """Says which nodes there are, by uuid; :meth:`send` sends to those that are new."""
+        """Sets the nodes to send to, by uuid; new ones get the value at the next :meth:`send`."""
         now = self._timers.seconds()
         for uuid in set(self._recipients) - set(targets):
             gone = self._recipients.pop(uuid)
@@ -86,9 +86,9 @@ class Broadcast:
         self._tell()
 
     def _joining(self, uuid: str, target: Target, now: float) -> _Recipient:
-        """Returns a node that is new, or one that comes back.
+        """Returns the recipient of a node that is new or comes back.
 
-        That one gets nothing while a call made before it left may still be done there.
+        A node that comes back gets nothing while a call made before it left may still take effect.
         """
         recipient = self._leaving.pop(uuid, None)
         if recipient is None:
@@ -105,21 +105,21 @@ class Broadcast:
         self.send()
 
     def send(self) -> None:
-        """Sends the newest value to those that don't hold it; nothing before there is one."""
+        """Sends the newest value to those that don't hold it; does nothing if there is none yet."""
         for recipient in list(self._recipients.values()):
             if not recipient.away:
                 self._send(recipient)
 
     def repeat(self) -> None:
-        """Sends the newest value once more to every node, if there is one."""
+        """Sends the newest value, if there is one, to every node again."""
         if self._version:
             self.put(self._value)
 
     def settled(self) -> Deferred[None]:
-        """Fires when every node that can be reached holds the value that is newest now.
+        """Fires when every node that can be reached holds the value that is newest at this call.
 
-        A node whose call fails, for whatever reason, counts as one that can't be reached.
-        Cancelling gives up the wait and nothing else.
+        A node whose call fails for any reason counts as one that can't be reached. Cancelling ends
+        only this wait; the value is still sent.
         """
         if self._reached(self._version):
             return succeed(None)
@@ -128,7 +128,7 @@ class Broadcast:
         return done
 
     def close(self) -> None:
-        """Sends nothing any more; those who wait are told."""
+        """Stops sending and fires all Deferreds of :meth:`settled`."""
         for recipient in self._recipients.values():
             self._forget(recipient)
         self._recipients.clear()

@@ -1,4 +1,4 @@
-"""States as calls of noded's (protocol/rpc.rst, Objects as arguments)."""
+"""The noded calls that transfer states (protocol/rpc.rst, Objects as arguments)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganeti_masterd.replication.states import (
 )
 from ganeti_masterd.rpc.wire import file_content
 
-#: config.data on another node: a regular file of mode 0640, and who owns it
+#: config.data on another node: a regular file of mode 0640, with its owner and group
 #: (protocol/startup.rst, Files and their owners).
 CONFIG_MODE = 0o100640
 CONFIG_OWNER = "gnt-masterd"
@@ -26,8 +26,8 @@ CONFIG_GROUP = "gnt-confd"
 def calls_for(states: Sequence[ReplicatedState], files: QueueFiles) -> list[tuple[str, list[Any]]]:
     """Returns the calls, procedure and arguments, that put states on a node.
 
-    Paths are this node's own; whoever makes the call lets them travel as virtual
-    paths where need be. All moves to the archive are one call.
+    Paths are this node's own; the caller turns them into virtual paths where that is needed. All
+    moves to the archive become one call.
     """
     calls: list[tuple[str, list[Any]]] = []
     moves: list[list[str]] = []

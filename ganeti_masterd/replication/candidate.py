@@ -1,9 +1,9 @@
-"""One master candidate: brought up to date in full, then kept so by its stream.
+"""One master candidate: brought up to date in full, then kept up to date by its stream.
 
-Its standing goes as :data:`ganeti_masterd.replication.standing.TABLE` says.
+Its standing changes as :data:`ganeti_masterd.replication.standing.TABLE` allows.
 
-A candidate that fails is stale: nothing is sent but, after a pause that doubles,
-a new comparison. Whatever it missed is then found by looking at what it holds.
+A candidate whose call fails is stale: nothing is sent to it until, after a pause that doubles each
+time, it is compared again. The comparison finds everything that it missed.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ log = Logger()
 PATIENCE = 10.0
 #: Seconds that one question of a comparison may take; the node reads many files.
 COMPARISON_PATIENCE = 60.0
-#: Seconds until a stale candidate is tried again, at first and at most. Longer than
-#: a call given up here may still wait for the queue's lock there (10 s).
+#: Seconds until a stale candidate is tried again, at first and at most. Longer than a call that was
+#: given up here may still wait for the queue's lock on the node (10 s).
 RETRY = 15.0
 RETRY_AT_MOST = 60.0
-#: Seconds after the start of the daemon from which on nothing that a killed one sent before
-#: can still be done: as above.
+#: Seconds after the daemon's start until calls made by a killed daemon can no longer take effect,
+#: for the same reason.
 SETTLED = RETRY
-#: Seconds between two looks whether a node may be sent something again.
+#: Seconds between two checks whether earlier calls to a node can still take effect.
 LOOK_AGAIN = 0.5
 
 
-#: What a candidate holds, and the archived ones among the jobs there.
+#: What a candidate holds, and which of the jobs in its queue are archived here.
 _Found = tuple[CandidateComparison, Mapping[int, bytes]]
 
-#: In which a candidate's files are whole, so that they can be compared beside the stream.
+#: Standings with complete files, which can be compared again while the stream goes on.
 _CAUGHT_UP = (CandidateStanding.CURRENT, CandidateStanding.LAGGING)
 
 
 class Site(Struct, frozen=True):
-    """What all candidates share.
+    """What all candidates have in common.
 
-    ``awaiting``: whether anybody waits for candidates at all.
+    ``awaiting`` is whether commits wait for candidates at all (False for ``--ack=local``).
     """
 
     nodes: INodeRPC
@@ -72,12 +72,12 @@ class Site(Struct, frozen=True):
 class Candidate:
     """Another master candidate and what it holds. Reactor thread only.
 
-    ``newcomer``: nobody waits for it before it is up to date; a candidate that was
-    one already when the daemon started is waited for while it catches up.
-    ``moved`` is called after each step on. ``before`` is what the same node was as a
-    candidate not long ago: what that one sent must not be done after what this one sends.
-    Until ``settled`` (by the timers' clock) calls of a daemon that was killed may still be
-    done there: a comparison begun before is repeated once, beside the stream.
+    ``newcomer``: nobody waits for it before it is up to date. A candidate that already was one when
+    the daemon started is waited for while it catches up. ``moved`` is called after each progress.
+    ``before`` is the same node's former :class:`Candidate`: a call made by it must not take effect
+    after a call of this one. Until ``settled`` (by the timers' clock) calls of a killed daemon may
+    still take effect at the node, so a comparison begun before then is repeated once, while the
+    stream goes on.
     """
 
     def __init__(
@@ -97,52 +97,54 @@ class Candidate:
         self._trusted = not newcomer
         self._number = 0
         self._stream = Stream()
-        #: Grows with each new beginning; answers to what was asked before are no news.
+        #: Grows by one whenever :meth:`begin` starts over; answers to earlier questions are
+        #: ignored.
         self._life = 0
         self._pumping = False
         self._delivered = False
         self._before = before
-        #: Calls that have not ended, and until when one that failed may still be done. A life
-        #: begins without any, so they are those of one group of states.
+        #: Number of calls in flight, and the time until which a failed one may still take effect.
+        #: Each ``_life`` begins with no call in flight, so all belong to one group of states.
         self._in_flight = 0
         self._quiet_at = float("-inf")
         self._fault: str | None = None
-        #: Jobs that it holds and nobody knows, as the log has them already.
+        #: Unknown jobs that the candidate holds and that have been logged already.
         self._unknown: set[int] = set()
         self._pause = RETRY
         self._timer: Timer | None = None
         self._settled = settled
-        #: Whether the comparison is to be repeated, as soon as no call is in flight.
+        #: Whether to repeat the comparison as soon as no call is in flight.
         self._repeat = False
-        #: While it is repeated: what is sent after it began, and so can't be stale there.
+        #: While the comparison is repeated, the subjects sent since it began, which can't be stale;
+        #: otherwise None.
         self._sent_since: set[object] | None = None
         self._settling: Timer | None = None
         left = settled - site.timers.seconds()
         if left > 0:
             self._settling = site.timers.later(left, self._repeat_comparison)
-        #: The config.data that is under way and since when.
+        #: The config.data in flight, and the time when it was sent; None if there is none.
         self._config: tuple[ConfigFile, float] | None = None
         self._config_timer: Timer | None = None
 
     @property
     def mark(self) -> Mark:
-        """How far it is."""
+        """How far the candidate is."""
         streaming = self.standing in STREAMING
         return Mark(self._stream.watermark if streaming else None, self._awaited)
 
     @property
     def reachable(self) -> bool:
-        """Whether it answered when it was asked last, or is asked for the first time."""
+        """Whether its last call succeeded, or it has not been called yet."""
         return self._fault is None or self.standing in STREAMING
 
     @property
     def waiting(self) -> int:
-        """How many states its stream has that it does not hold; 0 without a stream."""
+        """The number of states in its stream that it does not hold yet; 0 without a stream."""
         return len(self._stream)
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing that was sent, now or before, can still be done at the node."""
+        """Whether no call made so far can still take effect at the node."""
         if self._before is not None and self._before.quiet:
             self._before = None
         return (
@@ -158,7 +160,7 @@ class Candidate:
         return self.standing is CandidateStanding.CURRENT
 
     def offer(self, number: int, states: Sequence[ReplicatedState]) -> None:
-        """Takes what was published as ``number``; :meth:`send_on` sends it."""
+        """Queues the states of publication ``number``; :meth:`send_on` sends them."""
         self._number = number
         if self.standing not in STREAMING:
             return
@@ -169,12 +171,12 @@ class Candidate:
             self._sent_since.update(map(subject, states))
 
     def send_on(self) -> None:
-        """Sends what was offered, in order, as the node takes it."""
+        """Sends the queued states in order, at the pace of the node's answers."""
         if self.standing in STREAMING:
             self._pump()
 
     def begin(self, number: int) -> None:
-        """Brings it up to date once it is quiet; ``number`` is that of the last publication."""
+        """Brings it up to date once it is :attr:`quiet`; ``number`` is the last publication's."""
         self._number = number
         if not self.quiet:
             self._timer = self._site.timers.later(LOOK_AGAIN, lambda: self.begin(self._number))
@@ -185,7 +187,7 @@ class Candidate:
         self._compare(self._life).addErrback(self._failed_here, self._life)
 
     def give_up_waiting(self, number: int) -> None:
-        """Lets nobody wait any more, till it has caught up, if it lacks a publication."""
+        """Stops waiting for it until it has caught up, if it lacks this publication."""
         if not self._awaited or self.mark.holds(number):
             return
         log.warn(
@@ -199,7 +201,7 @@ class Candidate:
         self._moved()
 
     def close(self) -> None:
-        """Forgets it; answers that are still to come are ignored."""
+        """Stops everything; answers still to come are ignored."""
         self._life += 1
         self._stop()
         if self._settling is not None:
@@ -225,16 +227,16 @@ class Candidate:
             self._catch_up(*found)
 
     def _repeat_comparison(self) -> None:
-        """Compares once more, as what a killed daemon sent may have been done meanwhile."""
+        """Compares once more, as a killed daemon's calls may have taken effect since."""
         self._settling = None
         self._repeat = True
         self._repeat_if_idle()
 
     def _repeat_if_idle(self) -> None:
-        """Begins the repeated comparison if it is due and no answer is missing.
+        """Begins the repeated comparison if it is due and no call is in flight.
 
-        What is in flight may be done before a late call or after it; what is sent from now
-        on is done after all of those, so it needs no look.
+        A call in flight may take effect before or after a late call of the killed daemon. Calls
+        made from now on take effect after all of those, so their files need no comparison.
         """
         if self._repeat and not self._in_flight and self.standing in _CAUGHT_UP:
             self._repeat = False
@@ -262,7 +264,7 @@ class Candidate:
 
     @inlineCallbacks
     def _ask(self, life: int) -> Any:
-        """Asks what it holds; fires with None if that failed or is no news any more."""
+        """Asks what it holds; fires with None if that failed or ``life`` is over."""
         site = self._site
         published = site.published
         comparison = CandidateComparison(site.files, published.serial())
@@ -281,7 +283,7 @@ class Candidate:
             comparison.found(digests_told(result.payload))
         archived: dict[int, bytes] = {}
         asked: set[int] = set()
-        # While some are read, others may be archived.
+        # While some jobs are read, others may be archived.
         while gone := set(comparison.jobs) - set(published.job_ids()) - asked:
             asked |= gone
             documents: Mapping[int, bytes] = yield published.archived(sorted(gone))
@@ -316,7 +318,7 @@ class Candidate:
         states = self._lacking(held, archived)
         self._stream.clear()
         for state in states:
-            # Below every publication: until these are there it holds none.
+            # Lower than any publication: before these states arrive, it holds none.
             self._stream.offer(0, state)
         self._stream.published(self._number)
         self.standing = step(self.standing, CandidateStanding.CATCHING_UP)
@@ -325,7 +327,7 @@ class Candidate:
     # Sending
 
     def _pump(self) -> None:
-        """Sends while the answers are there at once; tells once how far it came."""
+        """Sends as long as calls are answered at once; calls ``moved`` once at the end."""
         if self._pumping:
             return
         self._pumping = True
@@ -410,7 +412,7 @@ class Candidate:
                 self._moved()
 
     def _rests_from_config(self) -> bool:
-        """Whether no other config.data is to go for a while, after one that has just been taken."""
+        """Returns whether to send no config.data for a while, after one was delivered."""
         if self._config is None:
             return False
         (file, began), self._config = self._config, None
@@ -447,11 +449,11 @@ class Candidate:
     # Failing
 
     def _failed_call(self) -> None:
-        """Notes that a call failed, perhaps only for want of its answer."""
+        """Records that a call failed; it may still take effect if only the answer was lost."""
         self._quiet_at = self._site.timers.seconds() + RETRY
 
     def _fail(self, result: NodeResult[Any]) -> None:
-        """It is stale from now on."""
+        """Makes the candidate stale after a failed call."""
         self._stale(str(result.error), result.procedure)
 
     def _failed_here(self, failure: Any, life: int) -> None:

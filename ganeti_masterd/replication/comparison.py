@@ -1,10 +1,9 @@
-"""What a candidate holds beside what it should hold: the questions and the difference. Pure.
+"""Compares what a candidate holds with what it should hold: questions and difference. Pure.
 
-noded has no call that lists the queue, but ``node_verify`` tells the SHA-1 of
-each file of a list that is there. So ids are asked for in slices, from 1 on to at
-least half a slice above the highest, on as long as there is anything above that.
-Only files that differ are sent. Nothing is purged: a candidate never holds less
-than it did before.
+noded has no call that lists the queue, but ``node_verify`` returns the SHA-1 of each existing file
+of a given list. So job files are asked for in slices of ids, from 1 to at least half a slice above
+the highest id, and further as long as any file above that exists. Only files that differ are sent.
+Nothing is purged: a candidate never holds less than before.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ SLICE = 2000
 class CandidateComparison:
     """Finds out which files of the queue one candidate holds, slice by slice.
 
-    Ask for :meth:`paths` and give the digests to :meth:`found`, until ``complete``.
-    ``jobs`` has the digest of each job's file that is in the candidate's queue.
+    Ask the node for the digests of :meth:`paths` and pass them to :meth:`found`, until
+    ``complete``. ``jobs`` has the digest of each job file in the candidate's queue.
     """
 
     def __init__(self, files: QueueFiles, highest: int, *, slice_: int = SLICE) -> None:
@@ -45,12 +44,12 @@ class CandidateComparison:
         self.complete = False
 
     def paths(self) -> list[str]:
-        """Returns the files to be asked for next."""
+        """Returns the files to ask for next."""
         paths = [self._files.job(job_id) for job_id in self._ids()]
         return [self._files.serial, self._files.config, *paths] if self._first == 1 else paths
 
     def found(self, digests: Mapping[str, str]) -> None:
-        """Takes the SHA-1 (hex) of those of the files that are there."""
+        """Records the SHA-1 digests (hex) of those files that exist."""
         if self._first == 1:
             self.serial = digests.get(self._files.serial)
             self.config = digests.get(self._files.config)
@@ -79,13 +78,12 @@ def difference(
     body: Callable[[int], bytes],
     archived: Mapping[int, bytes],
 ) -> list[ReplicatedState]:
-    """Returns what brings the candidate up to date, in the order to send it.
+    """Returns the states that bring the candidate up to date, in the order to send them.
 
-    ``jobs`` are the ids of all jobs in the queue and ``body`` gives their
-    documents; ``archived`` has those that are in the archive but still in the
-    candidate's queue. A job there that is neither goes to the candidate's archive
-    as it is, where no daemon looks for work. The drain flag can't be asked for
-    and is always sent.
+    ``jobs`` are the ids of all jobs in the queue and ``body`` gives their documents; ``archived``
+    has those that are in the archive but still in the candidate's queue. A job in the candidate's
+    queue that is in neither is moved to its archive unchanged, where no daemon looks for work.
+    noded has no call to read the drain flag, so it is always sent.
     """
     states: list[ReplicatedState] = []
     if held.serial != sha1(b"%d\n" % serial):
@@ -108,7 +106,7 @@ def difference(
 
 
 def digests_told(payload: Any) -> Mapping[str, str]:
-    """Returns the digests in what ``node_verify`` answered; raises ``ValueError`` for rubbish."""
+    """Returns the digests in an answer of ``node_verify``; raises ``ValueError`` for rubbish."""
     digests = payload.get("filelist") if isinstance(payload, dict) else None
     if not isinstance(digests, dict):
         raise ValueError("node_verify told no digests of files")
@@ -116,5 +114,5 @@ def digests_told(payload: Any) -> Mapping[str, str]:
 
 
 def sha1(content: bytes) -> str:
-    """Returns a file's digest as noded tells it."""
+    """Returns a file's digest in the form that noded returns."""
     return hashlib.sha1(content, usedforsecurity=False).hexdigest()

@@ -1,9 +1,9 @@
-"""The journal that tells its callers when others have it too: :class:`ReplicatedJournal`.
+"""The journal whose commits wait for other nodes: :class:`ReplicatedJournal`.
 
-Readers see what is durable *here*, as with any journal; only the Deferreds of
-``commit`` wait for the candidates. So a dependent job may begin, and a watching
-client be told, a moment before: as luxid does. What must not happen before the
-candidates know it (an id is answered, an opcode runs) waits for the Deferred.
+Readers see what is durable on *this* node, as with any journal; only the Deferreds of ``commit``
+wait for the candidates. So a dependent job may begin, and a watching client may be notified, a
+moment before the candidates have the commit, as with luxid. What must not happen before they have
+it (answering a job id, running an opcode) waits for the Deferred.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ganeti_masterd.replication.replication import Publication, Replication
 class ReplicatedJournal:
     """An :class:`IJournal` over another one, replicated from :meth:`replicate_with` on.
 
-    ``settle``, ``backlog`` and ``files_fault`` are of the files here. After ``close`` nothing is
-    replicated; end the replication before.
+    ``settle``, ``backlog`` and ``files_fault`` concern the files of this node only. ``close``
+    doesn't end the replication; close that first.
     """
 
     def __init__(self, local: IJournal) -> None:
@@ -80,7 +80,7 @@ class ReplicatedJournal:
         self._local.on_rollback(function)
 
     def effect(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """See :meth:`IJournal.effect`; what it does is not replicated."""
+        """See :meth:`IJournal.effect`; its effect is not replicated."""
         done: Deferred[Any] = self._local.effect(function, *args)
         return done
 

@@ -1,9 +1,8 @@
-"""How config.data goes to the candidates: made ready in a thread, and not all the time.
+"""How config.data is sent to the candidates: prepared in a thread, and at a limited rate.
 
-A large config.data costs the network and the candidates far more than it costs to
-commit a change of it. What is committed meanwhile waits, and goes in one file. So all
-who wait for a candidate get what was promised to them, and never wait for more than two
-files.
+Sending a large config.data costs far more than committing a change of it. Changes that are
+committed while a file is in flight are sent together in the next file. So no commit waits for more
+than two files.
 """
 
 from __future__ import annotations
@@ -15,30 +14,30 @@ from twisted.internet.defer import Deferred, succeed
 
 from ganeti_masterd.replication.states import ConfigFile
 
-#: Seconds from one large config.data to the next for a candidate that nobody waits for.
+#: Seconds between two large config.data for a candidate that nobody waits for.
 INTERVAL = 1.0
 
-#: Runs a function in another thread; fires in the reactor thread with what it returned.
+#: Runs a function in another thread; fires in the reactor thread with its result.
 InThread = Callable[[Callable[[], Any]], Deferred[Any]]
 
 
 def pause(large: bool, took: float, awaited: bool) -> float:
-    """Returns the seconds that no config.data goes to a candidate after one that ``took`` so long.
+    """Returns the seconds to wait after a config.data that ``took`` so many seconds to send.
 
-    What somebody waits for, and what is small, goes at once. Pure.
+    Returns 0 if the file is not ``large`` or somebody waits for the candidate. Pure.
     """
     return 0.0 if awaited or not large else max(0.0, INTERVAL - took)
 
 
 class Preparing:
-    """Makes config.data ready to be sent, each once for all candidates. Reactor thread only."""
+    """Prepares each config.data once for all candidates. Reactor thread only."""
 
     def __init__(self, in_thread: InThread) -> None:
         self._in_thread = in_thread
         self._waiting: dict[ConfigFile, list[Deferred[None]]] = {}
 
     def prepare(self, file: ConfigFile) -> Deferred[None]:
-        """Fires when the file is ready, or can't be made so: who uses it then meets the fault."""
+        """Fires with None when preparing has ended; if it failed, using the file raises."""
         if file.ready:
             return succeed(None)
         done: Deferred[None] = Deferred()

@@ -1,9 +1,8 @@
-"""Everything that other nodes are sent of the queue and the configuration.
+"""Everything that is sent to other nodes about the queue and the configuration.
 
-Master candidates but this node get the queue and config.data, each by a stream
-of its own. Every online node, this one among them, gets the simple
-configuration, and all but this one the watcher's pause
-(protocol/rpc.rst, Addresses and recipients and protocol/rpc.rst, Order of calls).
+Other master candidates get the queue and config.data, each through its own stream. Every online
+node, including this one, gets the simple configuration (ssconf), and all except this one get the
+watcher's pause (protocol/rpc.rst, Addresses and recipients and protocol/rpc.rst, Order of calls).
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
-#: Seconds that a commit waits for a candidate that answers but is slow.
+#: Seconds that a commit or a flush waits for a candidate that answers but is slow.
 ACK_PATIENCE = 30.0
 
-#: Seconds that a stop waits for the streams to be empty.
+#: Seconds that :meth:`Replication.close` waits for the streams to be empty.
 STOP_PATIENCE = 5.0
 
 
 class Publication(Struct, frozen=True):
-    """What was published: its number, and whether simple configuration changed with it."""
+    """A published commit: its number, and whether the simple configuration changed with it."""
 
     number: int
     ssconf: bool = False
@@ -73,7 +72,7 @@ class Replication:
         ack: Ack = Ack.CANDIDATES,
         in_thread: InThread = maybeDeferred,
     ) -> None:
-        """``in_thread`` is where config.data is made ready to be sent."""
+        """``in_thread`` runs the preparation of config.data in another thread."""
         self._ack = ack
         self._timers = timers
         self._published = published
@@ -81,23 +80,23 @@ class Replication:
             nodes, files, timers, published, Preparing(in_thread), ack is not Ack.LOCAL
         )
         self._candidates: dict[str, Candidate] = {}
-        #: By name, those that are none any more while something sent may still be done there.
+        #: Former candidates by name, kept while a call to them may still take effect.
         self._gone: dict[str, Candidate] = {}
         self._number = 0
-        #: What was published is sent then, if nobody asked for its acknowledgement before.
+        #: Sends published states in the next turn unless :meth:`acknowledged` sends them before.
         self._due: Timer | None = None
         self._waiting = Acknowledgements(timers, ACK_PATIENCE, self._reached, self._overdue)
         self._flushing = Acknowledgements(timers, ACK_PATIENCE, self._flushed, self._not_flushed)
-        #: Up to this publication nobody waits for a flush any more: it took too long.
+        #: Flushes up to this publication have taken too long and no longer wait.
         self._given_up = 0
         self._ssconf = Broadcast(nodes, timers, WRITE_SSCONF_FILES, lambda values: [values])
         self._pause = Broadcast(nodes, timers, SET_WATCHER_PAUSE, lambda until: [until])
         self._values: dict[str, list[str]] = {}
         self._ssconf_changed = False
         self._running = False
-        #: From when on nothing that a daemon before this one sent can still be done.
+        #: Time from which on calls of a previous daemon can no longer take effect.
         self._settled = float("-inf")
-        #: What such a daemon sent of the simple configuration is overwritten then.
+        #: Sends ssconf again at that time, in case a previous daemon's call has overwritten it.
         self._repeat: Timer | None = None
 
     def start(self) -> None:
@@ -117,15 +116,15 @@ class Replication:
         ]
 
     def configured(self, before: Snapshot, after: Snapshot) -> None:
-        """The configuration changed: other nodes may be candidates now, or gone."""
+        """Adjusts the set of candidates and nodes after a change of the configuration."""
         if self._running and not same_ssconf(before, after):
             self._place(after, newcomers=True)
 
     def publish(self, rows: Sequence[Row]) -> Publication | None:
-        """Takes what a commit published just now; None if there is nothing for others.
+        """Queues the states of a commit just published; returns None if others need none of it.
 
-        It is sent once :meth:`acknowledged` is asked, so all that is published in one
-        turn goes together; in the next turn where whoever waited for it went away.
+        They are sent when :meth:`acknowledged` is called, so that all commits published in one
+        reactor turn are sent together, or in the next turn if it isn't called.
         """
         if not self._running:
             return None
@@ -138,10 +137,9 @@ class Replication:
         return Publication(self._offer(states), ssconf)
 
     def acknowledged(self, publication: Publication) -> Deferred[None]:
-        """Fires when whoever asked for it may be told that it is done (see :class:`Ack`).
+        """Fires when the publication may be reported as done (see :class:`Ack`).
 
-        A change of the simple configuration is done when every node that can be
-        reached has it.
+        If the simple configuration changed, every node that can be reached must have it, too.
         """
         self._send_on()
         done = self._waiting.wait(publication.number)
@@ -150,11 +148,12 @@ class Replication:
         return done
 
     def flushed(self) -> Deferred[None]:
-        """Fires when every node that can be reached has all that was published before the call.
+        """Fires when every reachable node has all that was published before the call.
 
-        Whatever :class:`Ack` says: candidates have the queue and config.data, also those
-        that still catch up, and all nodes the simple configuration. A candidate that
-        takes more than :data:`ACK_PATIENCE` is given up, with a line in the log.
+        This doesn't depend on the :class:`Ack` mode. It waits for candidates, including those that
+        still catch up, to have the queue and config.data, and for all nodes to have the simple
+        configuration. A candidate that takes more than :data:`ACK_PATIENCE` seconds is no longer
+        waited for, and a warning is logged.
         """
         if not self._running:
             return succeed(None)
@@ -162,7 +161,7 @@ class Replication:
         return self._flushing.wait(self._number).addCallback(lambda _: self._ssconf.settled())
 
     def set_drained(self, drained: bool) -> Deferred[None]:
-        """Sends the drain flag on; fires as :meth:`acknowledged`."""
+        """Sends the drain flag to the candidates; fires like :meth:`acknowledged`."""
         if not self._running:
             return succeed(None)
         number = self._offer([DrainFlag(drained)])
@@ -177,7 +176,7 @@ class Replication:
         return succeed(None) if self._ack is Ack.LOCAL else self._pause.settled()
 
     def refusal(self) -> JobQueueError | None:
-        """Returns why no job may be submitted now, or None; only a lack of majority is one."""
+        """Returns an error if ``Ack.MAJORITY`` is set and no majority can be reached, else None."""
         if self._ack is not Ack.MAJORITY or not self._running:
             return None
         others = list(self._candidates.values())
@@ -191,7 +190,7 @@ class Replication:
         )
 
     def close(self) -> Deferred[None]:
-        """Waits a moment for the streams to be empty, then ends all of them."""
+        """Waits up to :data:`STOP_PATIENCE` for the streams to be empty, then ends all of them."""
         if not self._running:
             return succeed(None)
         done: Deferred[None] = Deferred()
@@ -255,7 +254,7 @@ class Replication:
             log.error("Jobs wait for a majority of the master candidates (--ack=majority)")
 
     def _behind(self, number: int) -> list[str]:
-        """Returns the candidates that can be reached and lack a publication."""
+        """Returns the names of candidates that can be reached and lack a publication."""
         return [
             each.target.name
             for each in self._candidates.values()
@@ -274,7 +273,7 @@ class Replication:
         self._flushing.moved()
 
     def _place(self, snapshot: Snapshot, *, newcomers: bool) -> None:
-        """Lets those nodes be sent something that the configuration names."""
+        """Sets the recipients by the nodes in the configuration, and sends what they lack."""
         master = snapshot.cluster.master_node
         online = {n.uuid: Target.of(n) for n in snapshot.nodes.values() if not n.offline}
         self._pause.name({uuid: target for uuid, target in online.items() if uuid != master})

@@ -1,4 +1,4 @@
-"""Where a master candidate stands, and every step from one standing to the next. Pure."""
+"""The standings of a master candidate, and every step from one to the next. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ganeti_masterd.errors import ProgrammerError
 
 
 class CandidateStanding(Enum):
-    """Where a candidate stands."""
+    """The state of a candidate, as far as replication is concerned."""
 
     COMPARING = "comparing"
     CATCHING_UP = "catching up"
@@ -22,7 +22,7 @@ _COMPARING, _CATCHING_UP = CandidateStanding.COMPARING, CandidateStanding.CATCHI
 _CURRENT, _LAGGING = CandidateStanding.CURRENT, CandidateStanding.LAGGING
 _STALE, _GONE = CandidateStanding.STALE, CandidateStanding.GONE
 
-#: From each standing what it means, and those that may follow.
+#: For each standing its meaning, and the standings that may follow.
 TABLE: dict[CandidateStanding, tuple[str, frozenset[CandidateStanding]]] = {
     _COMPARING: ("is asked which files it holds", frozenset({_CATCHING_UP, _STALE, _GONE})),
     _CATCHING_UP: (
@@ -35,19 +35,19 @@ TABLE: dict[CandidateStanding, tuple[str, frozenset[CandidateStanding]]] = {
         frozenset({_CURRENT, _STALE, _GONE}),
     ),
     _STALE: (
-        "failed a call, or a call of before may still be done: nothing is sent for a while",
+        "failed a call, or an earlier call may still take effect: nothing is sent for a while",
         frozenset({_COMPARING, _GONE}),
     ),
-    _GONE: ("is no other candidate any more", frozenset()),
+    _GONE: ("is no longer another candidate", frozenset()),
 }
 
-#: In which everything that is published goes to the candidate's stream. The most usual is
-#: first: this is asked for each change, and the hash of an Enum's member is slow.
+#: The standings in which all publications go to the candidate's stream. A tuple with the most
+#: frequent one first: it is searched for each change, and hashing an Enum member is slow.
 STREAMING = (CandidateStanding.CURRENT, CandidateStanding.CATCHING_UP, CandidateStanding.LAGGING)
 
 
 def step(before: CandidateStanding, after: CandidateStanding) -> CandidateStanding:
-    """Returns the standing after a step; raises ``ProgrammerError`` for one that isn't there."""
+    """Returns ``after``; raises ``ProgrammerError`` unless the table allows that step."""
     if after not in TABLE[before][1]:
         raise ProgrammerError(f"A candidate that is {before.value} can't be {after.value} next")
     return after

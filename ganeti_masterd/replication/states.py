@@ -1,6 +1,6 @@
-"""What goes to a master candidate: states of single files of the queue, and config.data.
+"""What is sent to a master candidate: states of single files of the queue, and config.data.
 
-Each is a whole state, as the rows of the journal are. Pure.
+Each is a complete state, like the rows of the journal. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec import Struct
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, Row, SerialRow
 from ganeti_masterd.rpc.wire import compressed_content, file_content
 
-#: From how many bytes on config.data is large. A new cluster has about 20,000.
+#: config.data of this many bytes or more is large. A new cluster's has about 20,000.
 LARGE = 1 << 17
 
 
@@ -25,7 +25,7 @@ class SentImage(Protocol):
         """Returns the bytes; may run in any thread."""
 
     def size(self) -> int:
-        """Returns how many bytes; may run in any thread."""
+        """Returns the number of bytes; may run in any thread."""
 
     def compressed(self) -> str:
         """Returns the bytes as a zlib stream in base64; may run in any thread."""
@@ -38,7 +38,7 @@ class SerialFile(Struct, frozen=True):
 
 
 class JobFile(Struct, frozen=True):
-    """A job's file in the queue; ``ended`` says that no state follows this one."""
+    """A job's file in the queue; ``ended`` means that this is the job's last state."""
 
     job_id: int
     body: bytes
@@ -52,10 +52,10 @@ class ArchiveMove(Struct, frozen=True):
 
 
 class ConfigFile:
-    """config.data, made ready for its way once for all candidates.
+    """config.data, prepared for sending once for all candidates.
 
-    ``large``, known once it is ready: it travels compressed, and not at any time
-    (:class:`~ganeti_masterd.replication.pace.Pace`).
+    ``large`` is known once the file is ready: it then is sent compressed, and at a limited rate
+    (:mod:`~ganeti_masterd.replication.pace`).
     """
 
     __slots__ = ("_image", "_travelling", "large")
@@ -72,12 +72,12 @@ class ConfigFile:
 
     @property
     def ready(self) -> bool:
-        """Whether :attr:`travelling` is there at once."""
+        """Whether :attr:`travelling` is computed already."""
         return self._travelling is not None
 
     @property
     def travelling(self) -> list[Any]:
-        """The file as node daemons take it; may be asked for in any thread."""
+        """The file in the form that noded takes; may be called in any thread."""
         if self._travelling is None:
             image = self._image
             self.large = image.size() > LARGE
@@ -99,7 +99,7 @@ ReplicatedState = SerialFile | JobFile | ArchiveMove | ConfigFile | DrainFlag
 
 
 def subject(state: ReplicatedState) -> object:
-    """Returns what a state is of: a job's id, or the kind of a file that there is once."""
+    """Returns what a state describes: a job's id, or the class of a state that exists only once."""
     return state.job_id if isinstance(state, (JobFile, ArchiveMove)) else type(state)
 
 
@@ -111,17 +111,17 @@ _ends = msgspec.json.Decoder(_End)
 
 
 def job_file(job_id: int, body: bytes) -> JobFile:
-    """Returns the state that a job's document is."""
+    """Returns the state for a job's document."""
     return JobFile(job_id, body, _ends.decode(body).end_timestamp is not None)
 
 
 def states_of(rows: Sequence[Row], image: Callable[[], SentImage]) -> list[ReplicatedState]:
-    """Returns what a commit changes for candidates, in the order that they need.
+    """Returns the states that a commit changes, in the order in which to send them.
 
-    ``image`` gives config.data with the commit's changes. The serial goes before
-    jobs that have ids of its block, config.data before the jobs that are committed
-    with it; jobs keep their order. Log lines go with their job's next state
-    (protocol/queue.rst, Files of the queue), so a commit of these alone changes nothing.
+    ``image`` gives config.data with the commit's changes. The serial goes before jobs that have ids
+    of its block, config.data before the jobs that are committed with it; jobs keep their order. Log
+    lines are sent with their job's next state (protocol/queue.rst, Files of the queue), so a commit
+    of log lines alone gives no states.
     """
     if len(rows) == 1 and type(row := rows[0]) is JobRow:
         return [ArchiveMove(row.job_id) if row.archived else job_file(row.job_id, row.body)]

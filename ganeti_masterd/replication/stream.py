@@ -1,21 +1,21 @@
-"""The ordered stream of states to one master candidate: what to send next. Pure.
+"""The ordered stream of states to one master candidate: decides what to send next. Pure.
 
-Publications are numbered by whoever offers them. The watermark is the highest
-number up to which the candidate holds everything (or something newer).
+Publications are numbered by the caller. The watermark is the highest number up to which the
+candidate holds everything (or something newer).
 
-What the order promises (replication.rst):
+The rules of the order (replication.rst):
 
 - config.data goes before the final state of the job that changed it;
 - a job's ``running`` goes before a config.data that the job changed;
 - the serial goes before jobs with ids of its block;
 - a job goes before its move to the archive, one job's states in their order.
 
-A state that was not sent yet gives way to a newer one where that keeps these
-rules. Most take the older one's place, so none is put off for ever.
+A state that was not sent yet is replaced by a newer one where the rules allow it. The newer one
+usually takes the older one's place, so none is postponed for ever.
 
-config.data may be large, so one that goes holds up the next (:attr:`Stream.held`). What
-may go before the one that waits goes before it then, and so all changes meanwhile are
-in that one.
+config.data may be large, so while one is in flight the next must wait (:attr:`Stream.held`). States
+that may go before the waiting one are then put before it, so that it collects all changes made
+meanwhile.
 """
 
 from __future__ import annotations
@@ -31,19 +31,18 @@ from ganeti_masterd.replication.states import (
     SerialFile,
 )
 
-#: How many job files are on their way to a candidate at once. noded does the
-#: most of a call (fork, TLS) beside others; a higher number gains little
-#: (protocol/rpc.rst, Cost of a call).
+#: How many job files are sent to a candidate at once. noded does most of the work of a call (fork,
+#: TLS) in parallel to others; a higher number gains little (protocol/rpc.rst, Cost of a call).
 WIDTH = 4
 
-#: How many moves to the archive go in one call.
+#: How many moves to the archive are sent in one call.
 MOVES = 500
 
 
 class _Entry:
-    """A state that waits; ``since`` is the lowest publication that it stands for.
+    """A waiting state; ``since`` is the number of the oldest publication that it covers.
 
-    ``ahead`` came later and goes before it.
+    ``ahead`` has states that were offered later but are sent before it.
     """
 
     __slots__ = ("ahead", "place", "since", "state")
@@ -56,7 +55,7 @@ class _Entry:
 
 
 class Stream:
-    """States on their way to one candidate, in order."""
+    """The states to be sent to one candidate, in order."""
 
     def __init__(self, *, width: int = WIDTH, moves: int = MOVES) -> None:
         self._width = width
@@ -67,11 +66,12 @@ class Stream:
         self._places = 0
         self._left_out = 0
         self._ahead = 0
-        #: Whether no config.data goes: from when one is taken until it is delivered, or released.
+        #: Whether config.data must wait: from when one is taken until it is delivered, or with
+        #: ``hold`` until :meth:`release`.
         self.held = False
-        # Those that stand for a publication before that of an entry ahead of them.
+        # Entries whose ``since`` is lower than that of an entry before them.
         self._late: list[_Entry] = []
-        # The places of the last states of a kind, which newer states may not pass.
+        # The places of the last states of each kind, which newer states may not overtake.
         self._last_open = 0
         self._last_ended = 0
         self._last_config = 0
@@ -79,12 +79,12 @@ class Stream:
         self.head = 0
 
     def __len__(self) -> int:
-        """How many states the candidate does not hold yet."""
+        """The number of states that the candidate does not hold yet."""
         return len(self._waiting) - self._left_out + self._ahead + len(self._sent)
 
     @property
     def watermark(self) -> int:
-        """The candidate holds everything up to this publication."""
+        """The number of the publication up to which the candidate holds everything."""
         self._skip()
         if self._sent:
             oldest = self._sent[0].since
@@ -95,7 +95,7 @@ class Stream:
         return min([oldest, *(entry.since for entry in self._late)]) - 1
 
     def offer(self, number: int, state: ReplicatedState) -> None:
-        """Adds a state that was published as ``number``, not lower than any before."""
+        """Adds a state of publication ``number``, which must not be lower than any before."""
         self.head = number
         key = _key(state)
         older = self._newest.get(key)
@@ -104,7 +104,7 @@ class Stream:
             return
         config = self._newest.get(ConfigFile)
         if older is None and config is not None and self._may_go_before(config, state):
-            # Of the config's place, so that no state of the job may be left out for a later one.
+            # It gets the config's place, so that it isn't dropped for a later state of the job.
             entry = _Entry(config.place, min(number, config.since), state)
             config.ahead.append(entry)
             self._ahead += 1
@@ -134,14 +134,14 @@ class Stream:
             self._last_serial = entry.place
 
     def published(self, number: int) -> None:
-        """Notes a publication that has nothing for candidates."""
+        """Records a publication, which may have no states for candidates."""
         self.head = number
 
     def _may_go_before(self, config: _Entry, newer: ReplicatedState) -> bool:
-        """Whether the newer state may go just before a config.data that can't go now."""
+        """Returns whether the newer state may go just before a config.data that has to wait."""
         match newer:
             case JobFile():
-                # Its id may be of a block that goes after the config.data.
+                # Its id may be of a block whose serial is sent after the config.data.
                 return self.held and not newer.ended and self._last_serial < config.place
             case SerialFile() | DrainFlag():
                 return self.held
@@ -149,7 +149,7 @@ class Stream:
                 return False
 
     def _in_its_place(self, older: _Entry, newer: ReplicatedState) -> bool:
-        """Whether the newer state may go as early as the older one would have gone."""
+        """Returns whether the newer state may take the older one's place."""
         match newer:
             case SerialFile():
                 return True
@@ -161,7 +161,7 @@ class Stream:
                 return False
 
     def _after_it(self, older: _Entry, newer: ReplicatedState) -> bool:
-        """Whether the older state may be left out though others go between."""
+        """Returns whether the older state may be dropped although others are between the two."""
         match newer:
             case DrainFlag():
                 return True
@@ -173,11 +173,11 @@ class Stream:
                 return False
 
     def take(self) -> list[ReplicatedState]:
-        """Returns what is to be sent now, all of it at once; nothing while some is on its way.
+        """Returns the states to send now, all at once; none while some are in flight.
 
-        Nothing either where the next is a config.data and that is :attr:`held`. Job files
-        that go together are of different jobs, and all ended or none; moves to the archive
-        are for one call.
+        Returns none either if the next is a config.data and that is :attr:`held`. Job files sent
+        together are of different jobs, and either all or none of the jobs have ended. Moves to the
+        archive are for one call.
         """
         if self._sent:
             return []
@@ -214,9 +214,9 @@ class Stream:
         return [entry.state for entry in self._sent if entry.state is not None]
 
     def delivered(self, *, hold: bool = False) -> None:
-        """The candidate holds what :meth:`take` returned last.
+        """Records that the candidate holds what :meth:`take` returned last.
 
-        With ``hold`` no config.data goes before :meth:`release`.
+        With ``hold`` no config.data is sent before :meth:`release`.
         """
         if any(isinstance(entry.state, ConfigFile) for entry in self._sent):
             self.held = hold
@@ -225,15 +225,15 @@ class Stream:
         self._sent.clear()
 
     def unsent(self) -> list[ReplicatedState]:
-        """Returns the states that wait, of which nothing is on its way."""
+        """Returns the waiting states, of which none is in flight."""
         return [entry.state for entry in self._waiting if entry.state is not None]
 
     def release(self) -> None:
-        """Lets config.data go again."""
+        """Allows config.data to be sent again."""
         self.held = False
 
     def clear(self) -> None:
-        """Forgets all that waits or is on its way."""
+        """Forgets all states, waiting or in flight."""
         self._waiting.clear()
         self._sent.clear()
         self._late.clear()
@@ -261,7 +261,7 @@ class Stream:
 
 
 def _key(state: ReplicatedState) -> object:
-    """Returns what is replaced by a newer state of the same."""
+    """Returns the key of a state: a newer state with the same key may replace it."""
     match state:
         case JobFile():
             return state.job_id

@@ -1,1 +1,1 @@
-"""LUXI methods: what each takes, and the one function that answers it."""
+"""LUXI methods: the arguments of each, and the one function that answers it."""

@@ -1,9 +1,8 @@
 """The types of LUXI arguments, and how each is read and refused.
 
-A method declares its arguments by annotations; :func:`reader` makes of an
-annotation the function that turns a JSON value into it. Where an integer is
-expected a whole number may be written as a float (``5.0``), as for the real
-daemon 3.0.2.
+A method declares its arguments by annotations; :func:`reader` returns the function that converts a
+JSON value to an annotated type. For an integer a whole number may be written as a float (``5.0``),
+as for the real daemon 3.0.2.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ganeti_masterd.opcodes.types import Reason
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
-#: Job ids as most clients send them, by the thousand.
+#: Decodes job ids in the form that most clients send, quickly even for thousands.
 _Numbers = list[Annotated[int, msgspec.Meta(ge=0)]]
 
 
@@ -50,7 +49,7 @@ def _job_ids(value: Any, where: str) -> list[int] | None:
     try:
         return msgspec.convert(value, _Numbers)
     except msgspec.ValidationError:
-        pass  # some are texts, or wrong: one by one
+        pass  # some are strings, or wrong: read them one by one
     return [_job_id(item, f"{where}[{index}]") for index, item in enumerate(value)]
 
 
@@ -86,15 +85,15 @@ def _trail(value: Any, where: str) -> list[Reason]:
         )
 
 
-#: A job's id: an integer, or its digits as a string.
+#: A job's id: an integer, or a string of digits.
 JobId = Annotated[int, Reading(_job_id)]
 #: Job ids, or null for all.
 JobIds = Annotated[list[int] | None, Reading(_job_ids)]
 #: One job: its opcodes, decoded.
 JobOpcodes = Annotated[list[Opcode], Reading(_opcodes)]
-#: Several jobs, decoded. One that can't be decoded refuses the whole argument.
+#: Several jobs, decoded. If one can't be decoded, the whole argument is refused.
 ManyJobs = Annotated[list[list[Opcode]], Reading(_many_jobs)]
-#: The UUID of a filter rule; anything else is a ``GenericError``, as luxid has it.
+#: The UUID of a filter rule; anything else is a ``GenericError``, as with luxid.
 RuleId = Annotated[str, Reading(_uuid)]
 #: The UUID of a filter rule, or null for a new one.
 RuleIdOrNew = Annotated[str | None, Reading(_uuid_or_null)]
@@ -105,8 +104,7 @@ ReasonTrail = Annotated[list[Reason], Reading(_trail)]
 def reader(annotation: Any) -> Callable[[Any, str], Any]:
     """Returns the function that reads one argument: ``read(value, where)``.
 
-    It raises ``OpPrereqError`` with ``wrong_input``, naming ``where`` and what is
-    wrong there.
+    It raises ``OpPrereqError`` with ``wrong_input``; the message has ``where`` and the error.
     """
     if get_origin(annotation) is Annotated:
         for mark in get_args(annotation)[1:]:
@@ -127,7 +125,7 @@ def reader(annotation: Any) -> Callable[[Any, str], Any]:
 
 
 def _path(error: msgspec.ValidationError) -> str:
-    """Returns where in an argument a fault is."""
+    """Returns the place of an error within an argument."""
     return str(error).partition(" - at `$")[2].rstrip("`")
 
 
@@ -135,7 +133,7 @@ _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or 
 
 
 def describe(annotation: Any) -> str:
-    """Returns a type in words, for messages and the reference."""
+    """Returns a type's description, for messages and the reference."""
     if annotation in _NAMES:
         return _NAMES[annotation]
     if annotation is type(None) or annotation is None:
@@ -155,7 +153,7 @@ def describe(annotation: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Returns a value for a message: short, never an object's content, which may be secret."""
+    """Returns a short text for a value in a message, without contents that may be secret."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What the LUXI methods work on: the parts of the daemon, by their roles."""
+"""The parts of the daemon that LUXI methods use, by their roles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganeti_masterd.query.engine import QueryEngine
 
 
 class Daemon(Struct, frozen=True):
-    """The parts that requests reach; made once by the service."""
+    """The parts that requests use; created once by the assembly."""
 
     queue: JobQueue
     submission: Submission

@@ -21,7 +21,7 @@ from ganeti_masterd.requests.arguments import ReasonTrail, RuleId, RuleIdOrNew
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import method
 
-#: The source of the entry that is added to a rule's reasons, as luxid does.
+#: The source in the reason entry that is added to each rule, as luxid does.
 REASON_SOURCE = "luxid"
 
 
@@ -41,9 +41,9 @@ def replace_filter(
     action: Any,
     reason: ReasonTrail,
 ) -> Deferred[str]:
-    """Sets a filter rule, a new one for null or an unknown UUID; answers its UUID.
+    """Sets a filter rule, or creates it for null or an unknown UUID; answers its UUID.
 
-    Its watermark is the id of the last job so far.
+    The rule's watermark is the id of the last job submitted so far.
     """
     rule = FilterRule(
         watermark=daemon.queue.last_id,
@@ -68,7 +68,7 @@ def replace_filter(
 
 @method("DeleteFilter", changes=True)
 def delete_filter(daemon: Daemon, peer: Peer, uuid: RuleId) -> Deferred[None]:
-    """Removes a filter rule; the jobs that it held back go on."""
+    """Removes a filter rule; jobs that it held back may start."""
     if uuid not in daemon.store.tip.filters:
         raise GenericError(f"Filter rule {uuid} doesn't exist")
     return daemon.store.remove("filters", uuid).addCallback(lambda _: None)

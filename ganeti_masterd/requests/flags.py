@@ -12,7 +12,7 @@ from ganeti_masterd.requests.methods import method
 
 @method("SetDrainFlag", changes=True)
 def set_drain_flag(daemon: Daemon, peer: Peer, drained: bool) -> Deferred[bool]:
-    """Stops the queue from taking jobs, or lets it take them again."""
+    """Stops the queue from accepting jobs, or lets it accept them again."""
     return daemon.switches.set_drained(drained)
 
 
@@ -20,7 +20,7 @@ def set_drain_flag(daemon: Daemon, peer: Peer, drained: bool) -> Deferred[bool]:
 def set_watcher_pause(
     daemon: Daemon, peer: Peer, until: float | None = None
 ) -> Deferred[float | None]:
-    """Pauses the watcher until a time (seconds since the epoch); null or nothing ends it."""
+    """Pauses the watcher until a time (seconds since the epoch); null or no argument ends it."""
     if until is not None and until < daemon.queue.timers.now():
         raise prereq("SetWatcherPause: the time given is in the past")
     whole = None if until is None else int(until)

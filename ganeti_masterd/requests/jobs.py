@@ -1,4 +1,4 @@
-"""LUXI methods about jobs that are there already."""
+"""LUXI methods about existing jobs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def wait_for_job_change(
     log_serial: int | None,
     timeout: float,
 ) -> Any:
-    """Answers ``[values, log entries]`` once they differ from what the client has."""
+    """Answers ``[values, log entries]`` once they differ from what the client already has."""
     job = daemon.queue.jobs.get(job_id)
     if job is None:
         raise JobLost(f"Job {job_id} is archived or was never there")
@@ -43,7 +43,7 @@ def cancel_job(
 def change_job_priority(
     daemon: Daemon, peer: Peer, job_id: JobId, priority: int
 ) -> Deferred[ControlAnswer]:
-    """Changes the priority of what has not begun to run."""
+    """Changes the priority of a job's opcodes that have not begun to run."""
     return daemon.control.change_priority(job_id, priority)
 
 
@@ -73,5 +73,5 @@ def query_jobs(
 
 @method("PickupJob", changes=True)
 def pickup_job(daemon: Daemon, peer: Peer, job_id: JobId) -> Any:
-    """Luxid's own; refused to clients by luxid as well."""
+    """For luxid's internal use; refused, as by luxid."""
     raise GenericError("Luxi call 'PickupJob' is for internal use only")

@@ -1,9 +1,9 @@
-"""Tables of methods: declared by decorator, answered by name. That of LUXI is here.
+"""Tables of methods, declared by a decorator and called by name; has the table of LUXI.
 
-A method is a function ``(daemon, peer, arguments...)``. Its annotations are
-the arguments' types, its defaults make trailing ones optional. A wrong count
-or type is an ``OpPrereqError`` that names the method and the argument.
-Keyword-only parameters don't travel: a client's dialect sets them.
+A method is a function ``(daemon, peer, arguments...)``. Its annotations are the arguments' types;
+defaults make trailing arguments optional. A wrong number or type of arguments raises an
+``OpPrereqError`` that names the method and the argument. Keyword-only parameters are not sent by
+clients: the client's dialect sets them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class MethodArgument(Struct, frozen=True):
 
 
 class Method(Struct, frozen=True):
-    """One method of a socket, with how it is read and whether it changes anything."""
+    """One method of a socket: its arguments, and whether it changes anything."""
 
     name: str
     function: Callable[..., Any]
@@ -65,7 +65,7 @@ class Method(Struct, frozen=True):
 
     @property
     def signature(self) -> str:
-        """The arguments in words, such as ``[job_id, kill (optional)]``."""
+        """The arguments as a text, such as ``[job_id, kill (optional)]``."""
         words = [
             argument.name + ("" if argument.required else " (optional)")
             for argument in self.arguments
@@ -88,8 +88,8 @@ def method(
 ) -> Callable[[F], F]:
     """Declares the decorated function as the answer to a method of ``table``.
 
-    ``changes`` marks methods that change something; ``any_arguments`` ignores
-    whatever is sent.
+    ``changes`` marks methods that change something; with ``any_arguments`` all sent arguments are
+    ignored.
     """
 
     def declare(function: F) -> F:
@@ -117,11 +117,11 @@ def method(
 
 
 class LuxiAnswers:
-    """Answers requests for one daemon: what the LUXI server is given.
+    """Answers requests for one daemon; passed to the LUXI server.
 
-    With ``read_only`` what changes something is refused. Changes are logged with
-    who asked for them, never with the arguments, which may be secret. A change that
-    has begun goes on if its client goes away: cancelling its Deferred cancels nothing.
+    With ``read_only``, methods that change something are refused. Changes are logged with the peer
+    that asked for them, but without arguments, which may be secret. A change that has begun goes on
+    if its client disconnects: cancelling its Deferred doesn't stop it.
     """
 
     def __init__(self, daemon: Daemon, *, read_only: bool = False) -> None:
@@ -154,7 +154,7 @@ class LuxiAnswers:
         return result
 
     def _in_dialect(self, declared: Method, form: DialectForm, peer: Peer, args: list[Any]) -> Any:
-        """Answers where the client's dialect wants the answer in a form of its own."""
+        """Answers a method whose answer has a different form in the client's dialect."""
         answer = form.answer
         assert answer is not None
 
@@ -173,7 +173,7 @@ class LuxiAnswers:
 
 
 def _shielded(begun: Deferred[Any]) -> Deferred[Any]:
-    """Returns a Deferred that fires as another one, which it does not cancel."""
+    """Returns a Deferred that fires like ``begun``; cancelling it doesn't cancel that."""
     told: Deferred[Any] = Deferred()
     begun.addCallbacks(told.callback, told.errback)
     return told

@@ -1,4 +1,4 @@
-"""Tells whoever observes what became of each request."""
+"""Publishes an event for the result of each request."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from ganeti_masterd.luxi.factory import AnswerFunction
 from ganeti_masterd.luxi.messages import LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 
-#: What an event calls a method that there isn't: never the client's own text.
+#: The method name in events for unknown methods, instead of the client's text.
 UNKNOWN = "unknown"
 
 
 class ObservedAnswers:
-    """Answers as ``answer`` does, and publishes a :class:`RequestAnswered` for each request.
+    """Answers like ``answer``, and publishes a :class:`RequestAnswered` for each request.
 
-    ``known`` are the names of the methods that there are. While nobody observes it
-    only passes on.
+    ``known`` has the names of all methods. Without observers it only calls ``answer``.
     """
 
     def __init__(

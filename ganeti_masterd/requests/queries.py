@@ -1,4 +1,4 @@
-"""LUXI methods that ask about the cluster. None of them changes anything or takes locks."""
+"""LUXI methods that query the cluster. None of them changes anything or takes locks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _TAG_KINDS = "cluster, node, nodegroup, instance or network"
 
 @method("Query")
 def query(daemon: Daemon, peer: Peer, what: str, fields: list[str], filter_: Any) -> Any:
-    """Answers ``{"fields", "data"}`` for a resource; no filter is null."""
+    """Answers ``{"fields", "data"}`` for a resource; a null filter selects everything."""
     return daemon.engine.answer(what, fields, filter_)
 
 
 @method("QueryFields")
 def query_fields(daemon: Daemon, peer: Peer, what: str, names: list[str] | None) -> Any:
-    """Answers the definitions of a resource's fields, all of them for null."""
+    """Answers the definitions of a resource's fields; null selects all fields."""
     return daemon.engine.query_fields(what, names)
 
 
@@ -66,19 +66,19 @@ def query_exports(daemon: Daemon, peer: Peer, nodes: list[str], locking: bool) -
 
 @method("QueryClusterInfo", any_arguments=True)
 def query_cluster_info(daemon: Daemon, peer: Peer) -> Any:
-    """Answers the cluster's parameters and the versions spoken."""
+    """Answers the cluster's parameters, and the protocol versions."""
     return daemon.engine.cluster_info()
 
 
 @method("QueryConfigValues")
 def query_config_values(daemon: Daemon, peer: Peer, fields: list[str]) -> Any:
-    """Answers single values; null for a name that isn't known."""
+    """Answers single values of the configuration; null for an unknown name."""
     return daemon.engine.config_values(fields)
 
 
 @method("QueryTags")
 def query_tags(daemon: Daemon, peer: Peer, kind: str, name: str) -> Any:
-    """Answers the tags of one object; the cluster's whatever the name is."""
+    """Answers the tags of one object; the name is ignored for the cluster."""
     snapshot = daemon.store.snapshot
     if kind == "cluster":
         return sorted(snapshot.cluster.tags)

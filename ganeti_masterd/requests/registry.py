@@ -1,4 +1,4 @@
-"""Every LUXI method, by being imported: whoever answers requests imports this."""
+"""Imports every LUXI method, which adds it to the table."""
 
 from __future__ import annotations
 

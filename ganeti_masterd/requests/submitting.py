@@ -1,4 +1,4 @@
-"""LUXI methods that bring jobs in."""
+"""LUXI methods that submit jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _one(results: list[Submitted]) -> int:
 
 @method("SubmitJob", changes=True)
 def submit_job(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> Deferred[int]:
-    """Queues one job; answers its id once it can't be lost any more."""
+    """Queues one job; answers its id once the job is durable."""
     _refuse_unbuilt(ops)
     return daemon.submission.submit([ops], sender=peer.credentials).addCallback(_one)
 
@@ -51,8 +51,8 @@ def submit_many_jobs(
 ) -> Deferred[list[tuple[bool, Any]]]:
     """Queues several jobs; answers ``[true, id]`` or ``[false, why not]`` for each.
 
-    If one of them can't be decoded the call fails and no job is made, as with the real
-    daemon 3.0.2. A job that is refused for another reason doesn't keep out the others.
+    If one of them can't be decoded, the call fails and no job is queued, as with the real daemon
+    3.0.2. If a job is refused for another reason, the others are still queued.
     """
     checked: list[list[Opcode] | OpPrereqError] = []
     for job in jobs:

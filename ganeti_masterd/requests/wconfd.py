@@ -1,14 +1,14 @@
-"""What is answered on the socket of wconfd, whose place this daemon takes.
+"""The methods answered on the socket of wconfd, which this daemon replaces.
 
-Ganeti's own job processes would ask wconfd for locks, addresses, ports and changes
-of the configuration. Here jobs are inside the daemon, and only tools are left to
-ask: ganeti-watcher whether wconfd is alive, ``gnt-cluster destroy`` for the
-configuration, ``gnt-debug wconfd`` for locks. Messages are framed as those of LUXI.
+Ganeti's own job processes ask wconfd for locks, addresses, ports and changes of the configuration.
+Here jobs run inside the daemon, so only tools use the socket: ganeti-watcher to check that wconfd
+is alive, ``gnt-cluster destroy`` to get the configuration, ``gnt-debug wconfd`` to list locks.
+Messages are framed like LUXI's.
 
-The methods are a table as LUXI's are, :data:`WCONFD_METHODS`. Those that real
-wconfd 3.0.2 has besides, :data:`NOT_SERVED`, are refused by name. Errors have its
-form: ``GenericError`` with ``No such method: NAME`` or ``RPC input: ...``. A method
-without a result answers ``[]``, as there.
+The methods are in a table like LUXI's, :data:`WCONFD_METHODS`. The other methods of real wconfd
+3.0.2, :data:`NOT_SERVED`, are refused by name. Errors have the form of real wconfd's:
+``GenericError`` with ``No such method: NAME`` or ``RPC input: ...``. A method without a result
+answers ``[]``, as real wconfd does.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from ganeti_masterd.query.slices import WEIGHT, Slices, then
 from ganeti_masterd.requests.arguments import Reading, shown
 from ganeti_masterd.requests.methods import Method, method
 
-#: Up to so many nodes and instances are verified in one turn of the reactor; of more, each
-#: check has a turn of its own.
+#: With up to this many nodes and instances the configuration is verified in one reactor turn; with
+#: more, each check gets its own turn.
 _FEW = 500
 
 #: Methods of real wconfd 3.0.2 that change something or serve its job processes.
@@ -56,10 +56,10 @@ NOT_SERVED = frozenset(
 
 
 class Client(Struct, frozen=True):
-    """Who holds locks, as wconfd names it: ``[who, lock file, pid]``.
+    """The holder of locks in wconfd's form: ``[who, lock file, pid]``.
 
-    ``who`` is a job id, or the text that a tool calls itself. The lock file is
-    locked as long as the process ``pid`` lives.
+    ``who`` is a job id, or a tool's name for itself. The process ``pid`` keeps the lock file locked
+    while it lives.
     """
 
     who: int | str
@@ -68,7 +68,7 @@ class Client(Struct, frozen=True):
 
     @property
     def sent(self) -> list[int | str]:
-        """The client as it travels."""
+        """The client as it is sent in JSON."""
         return [self.who, self.lock_file, self.pid]
 
 
@@ -80,16 +80,16 @@ def _client(value: Any, where: str) -> Client:
     return Client(who, lock_file, pid)
 
 
-#: A client as it travels.
+#: A client as it is sent in JSON.
 ClientId = Annotated[Client, Reading(_client)]
 
 
 class WconfdParts(Struct, frozen=True):
-    """The parts of the daemon that these methods reach; made once, as it is assembled.
+    """The parts of the daemon that these methods use; created once, by the assembly.
 
-    ``locks`` gives the locks that are held or awaited, ``flushed`` fires when the
-    configuration is in config.data here and on the candidates. ``lock_file`` and
-    ``pid`` are the daemon's own: those of the clients that its jobs are.
+    ``locks`` returns the locks that are held or awaited. ``flushed`` fires when the configuration
+    is in config.data here and on the candidates. ``lock_file`` and ``pid`` are the daemon's own,
+    and are shown for all its jobs.
     """
 
     store: ConfigStore
@@ -100,11 +100,11 @@ class WconfdParts(Struct, frozen=True):
     pid: int
 
     def job(self, job_id: int) -> Client:
-        """Returns a job as a client that holds locks."""
+        """Returns the client for a job."""
         return Client(job_id, self.lock_file, self.pid)
 
 
-#: Every method that is answered on wconfd's socket, by its name there.
+#: Every method that is answered on wconfd's socket, by name.
 WCONFD_METHODS: dict[str, Method] = {}
 
 _wconfd_method = partial(method, table=WCONFD_METHODS)
@@ -118,9 +118,9 @@ def echo(parts: WconfdParts, peer: Peer, text: str) -> str:
 
 @_wconfd_method("readConfig")
 def read_config(parts: WconfdParts, peer: Peer) -> Encoded:
-    """Answers the whole configuration as it is published, also after OP_CLUSTER_DESTROY.
+    """Answers the whole published configuration, even after OP_CLUSTER_DESTROY.
 
-    Joined from the pages that config.data was last written from.
+    It is joined from the pages from which config.data was last written.
     """
     return Encoded(parts.store.image().encode())
 
@@ -151,13 +151,13 @@ def verify_config(parts: WconfdParts, peer: Peer) -> list[Any] | Deferred[list[A
 
 @_wconfd_method("listAllLocks")
 def list_all_locks(parts: WconfdParts, peer: Peer) -> list[str]:
-    """Answers the names of all locks that jobs hold, with the lock set of each level in use."""
+    """Answers the names of all locks that jobs hold, and of the lock sets of their levels."""
     return [_name(state) for state in _ordered(parts.locks())]
 
 
 @_wconfd_method("listAllLocksOwners")
 def list_all_locks_owners(parts: WconfdParts, peer: Peer) -> list[Any]:
-    """Answers ``[name, [[client, mode], ...]]`` for each lock that :func:`list_all_locks` does."""
+    """Answers ``[name, [[client, mode], ...]]`` for each lock in :func:`list_all_locks`."""
     return [
         [_name(state), [[parts.job(owner).sent, _mode(state)] for owner in state.owners]]
         for state in _ordered(parts.locks())
@@ -166,7 +166,7 @@ def list_all_locks_owners(parts: WconfdParts, peer: Peer) -> list[Any]:
 
 @_wconfd_method("listLocks")
 def list_locks(parts: WconfdParts, peer: Peer, client: ClientId) -> list[Any]:
-    """Answers ``[name, mode]`` for each lock that the client holds: none unless it is a job."""
+    """Answers ``[name, mode]`` for each lock that the client holds; only jobs hold any."""
     return [
         [_name(state), _mode(state)]
         for state in _ordered(parts.locks())
@@ -176,12 +176,12 @@ def list_locks(parts: WconfdParts, peer: Peer, client: ClientId) -> list[Any]:
 
 @_wconfd_method("cleanupLocks")
 def cleanup_locks(parts: WconfdParts, peer: Peer) -> list[Any]:
-    """Answers ``[]``: the locks of jobs end with them, so none of a dead process is ever left."""
+    """Answers ``[]``: a job's locks end with it, so no dead process ever holds any."""
     return []
 
 
 class WconfdAnswers:
-    """Answers requests on wconfd's socket; what the LUXI server is given."""
+    """Answers requests on wconfd's socket; passed to the LUXI server."""
 
     def __init__(self, parts: WconfdParts) -> None:
         self._parts = parts

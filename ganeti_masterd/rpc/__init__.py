@@ -1,1 +1,1 @@
-"""The one door to the nodes: calls of the node daemon, whoever answers them."""
+"""Calls to node daemons, real or simulated."""

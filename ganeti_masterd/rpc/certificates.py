@@ -1,18 +1,17 @@
-"""The cluster's certificates: whom the daemon trusts as a node, and how it shows itself.
+"""The cluster's certificates: which nodes the daemon trusts, and how it authenticates itself.
 
-``server.pem`` (the same key and certificate on every node) is the one thing
-that is trusted; ``client.pem`` is this node's own certificate, whose digest the
-nodes know (protocol/rpc.rst, TLS). No system authority has a say. The files are looked at
-before each call and read again when they changed, as renew-crypto does it.
+Only ``server.pem`` (the same key and certificate on every node) is trusted; ``client.pem`` is this
+node's own certificate, whose digest the nodes know (protocol/rpc.rst, TLS). The system's
+certificate authorities are not used. The files are checked before each call and read again when
+they have changed, as after renew-crypto.
 
-Ganeti's own certificates carry no names, so a node must show exactly the
-cluster's certificate: any that is merely signed by it, such as another node's
-``client.pem``, is refused. Where this node's own one, the first in ``server.pem``,
-carries names (subjectAltName), all nodes' must: each then shows a certificate
-that is in ``server.pem`` or signed by one there, and that carries the node's name
-or address. Either is decided while OpenSSL verifies, before a byte of the
-request is sent: what can't be verified fails. (The stock
-``optionsForClientTLS`` lets a certificate without names through.)
+Ganeti's own certificates have no names, so a node must show exactly the cluster's certificate: one
+that is only signed by it, such as another node's ``client.pem``, is refused. If this node's own
+certificate, the first in ``server.pem``, has names (subjectAltName), those of all nodes must have
+names: each node must then show a certificate that is in ``server.pem`` or signed by one there, and
+that has the node's name or address. Both rules are checked while OpenSSL verifies the certificate,
+before a byte of the request is sent; a certificate that can't be checked is refused. (Twisted's
+``optionsForClientTLS`` accepts a certificate without names.)
 """
 
 from __future__ import annotations
@@ -39,45 +38,45 @@ from ganeti_masterd.rpc.interfaces import Target
 #: What noded 3.0.2 offers; both sides agree on ECDHE and AES-256.
 CIPHERS = b"HIGH:-DES:-3DES:-EXPORT:-DH"
 
-# OpenSSL's verdicts (X509_V_ERR_*) that say more than "not ours".
+# OpenSSL's verdicts (X509_V_ERR_*) that get a message of their own.
 _NOT_YET_VALID = 9
 _EXPIRED = 10
 
 
 class TLSPeer(Protocol):
-    """One connection, as far as TLS tells it what it saw."""
+    """A connection that is notified of the outcome of its TLS handshake."""
 
     target: Target
-    #: Why the node's certificate was refused, None if it wasn't.
+    #: Why the node's certificate was refused; None if it wasn't.
     distrust: str | None
 
     def handshaken(self) -> None:
-        """TLS is agreed upon; may be told more than once."""
+        """Called when the handshake is done; may be called more than once."""
 
 
-#: Who is behind each connection that there is.
+#: The peer of each existing connection.
 Peers = WeakKeyDictionary[SSL.Connection, TLSPeer]
 
 
 class Certificates:
-    """The TLS settings of all calls, as the files are now. Reactor thread only."""
+    """The TLS settings of all calls, from the current files. Reactor thread only."""
 
     def __init__(self, server: str, client: str) -> None:
         """Takes the paths of ``server.pem`` and ``client.pem``; reads nothing yet.
 
-        While there is no ``client.pem``, ``server.pem`` is shown in its place, which
-        nodes accept as long as they know of no client certificate (protocol/rpc.rst, TLS).
+        While there is no ``client.pem``, ``server.pem`` is used in its place, which nodes accept as
+        long as they know no client certificate (protocol/rpc.rst, TLS).
         """
         self._server = server
         self._client = client
         self._seen: tuple[Any, ...] = ()
         self._context: SSL.Context | None = None
         self._fault: ConfigurationError | None = None
-        # A connection's own application data are Twisted's.
+        # Twisted uses the connection's own application data.
         self._peers: Peers = WeakKeyDictionary()
 
     def context(self) -> SSL.Context:
-        """Returns the context for a connection that is made now.
+        """Returns the context for a new connection.
 
         Raises ``ConfigurationError`` if the files can't be read or don't fit.
         """
@@ -94,7 +93,7 @@ class Certificates:
         return self._context
 
     def creator(self, peer: TLSPeer) -> Creator:
-        """Returns what starts TLS for one connection; raises as :meth:`context`."""
+        """Returns the creator of one TLS connection; raises like :meth:`context`."""
         return Creator(self.context(), peer, self._peers)
 
 
@@ -108,14 +107,14 @@ class Creator:
         self._peers = peers
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
-        """Returns the connection; no server name is sent, as clusters' nodes have none."""
+        """Returns the connection; sends no server name (SNI), which Ganeti's clusters don't use."""
         connection = SSL.Connection(self._context, None)
         self._peers[connection] = self._peer
         return connection
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
-    """Returns what changes when a file is replaced; None if there is none."""
+    """Returns a value that changes when the file is replaced; None if the file doesn't exist."""
     try:
         status = os.stat(path)
     except OSError:
@@ -134,7 +133,7 @@ def _context(server: str, client: str, peers: Peers) -> SSL.Context:
     store = context.get_cert_store()
     if store is None:
         raise ConfigurationError("OpenSSL gave no certificate store")
-    # What is in the store is trusted as it is, whoever signed it.
+    # Certificates in the store are trusted even if they aren't self-signed.
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     for certificate in trusted if names else trusted[:1]:
         store.add_cert(crypto.X509.from_cryptography(certificate))
@@ -147,7 +146,7 @@ def _context(server: str, client: str, peers: Peers) -> SSL.Context:
         peer = peers[connection]
         try:
             distrust = _verdict(peer.target, shown.to_cryptography(), code, depth, pinned)
-        except Exception as error:  # whatever can't be judged is not trusted
+        except Exception as error:  # a certificate that can't be checked is not trusted
             distrust = f"shows a certificate that can't be verified ({type(error).__name__})"
         if distrust is not None:
             peer.distrust = peer.distrust or distrust
@@ -166,7 +165,7 @@ def _context(server: str, client: str, peers: Peers) -> SSL.Context:
 def _verdict(
     target: Target, shown: x509.Certificate, code: int, depth: int, pinned: bytes | None
 ) -> str | None:
-    """Returns what is wrong with a certificate that a node shows, None if nothing.
+    """Returns what is wrong with a certificate that a node shows; None if nothing is.
 
     ``code`` is OpenSSL's own verdict, ``depth`` 0 for the node's certificate itself.
     """
@@ -188,7 +187,7 @@ def _verdict(
 
 
 def _carries_names(certificate: x509.Certificate) -> bool:
-    """Whether a certificate says whom it is for; one that can't be read does, and fits nobody."""
+    """Returns whether a certificate has names; True if they can't be read, so that none match."""
     try:
         certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
@@ -199,7 +198,7 @@ def _carries_names(certificate: x509.Certificate) -> bool:
 
 
 def _named(shown: x509.Certificate, target: Target) -> bool:
-    """Whether a certificate carries the name or the address of a node."""
+    """Returns whether a certificate has the name or the address of a node."""
     for name in dict.fromkeys((target.name, target.address)):
         address = isIPAddress(name) or isIPv6Address(name)
         check = verify_certificate_ip_address if address else verify_certificate_hostname
@@ -222,7 +221,7 @@ def _trusted(path: str) -> list[x509.Certificate]:
 
 
 def _identify(context: SSL.Context, path: str) -> None:
-    """Makes the context show the certificate in a file, with its key."""
+    """Sets the context's own certificate and key from a file."""
     try:
         with open(path, "rb") as file:
             pem = file.read()
@@ -230,7 +229,7 @@ def _identify(context: SSL.Context, path: str) -> None:
         raise ConfigurationError(f"can't read this node's certificate: {error}")
     try:
         context.use_certificate(x509.load_pem_x509_certificate(pem))
-        # Of a kind that TLS has no use for: that is a TypeError.
+        # A key of a kind that TLS can't use raises TypeError.
         context.use_privatekey(cast(Any, load_pem_private_key(pem, None)))
         context.check_privatekey()
     except (SSL.Error, ValueError, TypeError, UnsupportedAlgorithm):

@@ -1,8 +1,8 @@
-"""What the declaration of a node call says: its arguments, its time, its payload.
+"""The declaration of a node call: its arguments, its time-out, its payload.
 
-:mod:`ganeti_masterd.rpc.calls` is the table made of these. A declaration says
-what the client of real nodes has to do with an argument before it goes on the
-wire (:class:`ArgumentForm`), and what must never be logged.
+:mod:`ganeti_masterd.rpc.calls` is the table of declarations. A declaration also says how an
+argument is converted before it is sent to a real node (:class:`ArgumentForm`), and which arguments
+must never be logged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DAY = RPC_TMO_1DAY
 
 
 class Reach(Enum):
-    """Whether callers ask one node or several at once."""
+    """Whether callers call one node or several at once."""
 
     ONE = "one"
     MANY = "many"
@@ -46,16 +46,16 @@ MANY = Reach.MANY
 
 
 class ArgumentForm(Enum):
-    """What an argument is, as far as sending and logging it differ."""
+    """The kinds of arguments that differ in how they are sent and logged."""
 
     PLAIN = "plain"
-    #: A path that travels as a virtual path in a virtual cluster.
+    #: A path that is sent as a virtual path in a virtual cluster.
     PATH = "path"
     #: A list of pairs of such paths.
     PATHS = "paths"
     #: A file's content: ``[0, text]`` or ``[1, base64 of zlib]``.
     CONTENT = "content"
-    #: One list of path, content, mode, owner, group and times.
+    #: A list of path, content, mode, owner, group and times.
     UPLOAD = "upload"
     #: A dict whose key ``filelist`` holds paths, in the payload too.
     FILELIST = "filelist"
@@ -75,11 +75,11 @@ class CallArgument(Struct, frozen=True):
 class Call(Struct, Generic[P], frozen=True):
     """One node call with a payload of type P.
 
-    ``timeout`` is None where it depends on the arguments.
+    ``timeout`` is None if it depends on the arguments.
 
-    ``bare``: the one argument is the request's body itself, not a list of one.
-    ``offline_too``: nodes that are marked offline are called as well.
-    ``result`` is P, or None if nothing reads the payload.
+    ``bare``: the only argument is sent as the request's body, not in a list. ``offline_too``: nodes
+    that are marked offline are called as well. ``result`` is P, or None if nothing reads the
+    payload.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Call(Struct, Generic[P], frozen=True):
     def check(self, arguments: Sequence[Any]) -> None:
         """Raises ``ProgrammerError`` unless there is one value for each argument.
 
-        Where the time-out depends on the first one, that must be a number.
+        If the time-out depends on the first argument, that must be a number.
         """
         if len(arguments) != len(self.arguments):
             raise ProgrammerError(
@@ -125,7 +125,7 @@ class CallTable:
         offline_too: bool = False,
         bare: bool = False,
     ) -> Call[Any]:
-        """Adds a call and returns it; an argument given by name alone is a plain one."""
+        """Adds a call and returns it; an argument given as a string is a plain one."""
         if name in self._calls:
             raise ProgrammerError(f"The call {name!r} is declared twice")
         declared = tuple(CallArgument(arg) if isinstance(arg, str) else arg for arg in arguments)
@@ -166,12 +166,12 @@ def content(name: str) -> CallArgument:
 
 
 def uploaded(name: str) -> CallArgument:
-    """A file with everything about it, as one list."""
+    """A file with its content and attributes, as one list."""
     return CallArgument(name, ArgumentForm.UPLOAD)
 
 
 def filelist(name: str) -> CallArgument:
-    """What to verify, with a list of files in it."""
+    """The checks of ``node_verify``, which include a list of files."""
     return CallArgument(name, ArgumentForm.FILELIST)
 
 
@@ -181,5 +181,5 @@ def entity(name: str) -> CallArgument:
 
 
 def secret(name: str) -> CallArgument:
-    """A value that must not be seen in any log."""
+    """A value that must never be logged."""
     return CallArgument(name, ArgumentForm.SECRET)

@@ -1,9 +1,8 @@
-"""The one way to call nodes: payloads come back in the type that the call declares.
+"""The one way to call nodes: returns payloads in the types that the calls declare.
 
-:func:`call_nodes` calls many at once, :func:`ask_one` one whose end must be heard of.
-Behind :class:`~ganeti_masterd.rpc.interfaces.INodeRPC` payloads are plain JSON,
-as nodes send them. A node that answers in another shape is one more node that
-failed, never an exception in the caller's loop.
+:func:`call_nodes` calls several at once; :func:`ask_one` calls one and always fires with a result.
+:class:`~ganeti_masterd.rpc.interfaces.INodeRPC` returns payloads as plain JSON, as nodes send them.
+A payload of the wrong type makes that node's result a failure; it never raises in the caller.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ def call_nodes(
 ) -> Deferred[Mapping[str, NodeResult[P]]]:
     """Makes a call to every target at once.
 
-    Fires as :meth:`INodeRPC.call` does, with one result for each target by its
-    key. ``timeout`` (seconds) replaces the call's own.
+    Fires like :meth:`INodeRPC.call`, with one result for each target by its key. ``timeout``
+    (seconds) replaces the call's own.
     """
     answer: Deferred[Mapping[str, NodeResult[Any]]] = nodes.call(
         targets, call.name, arguments, timeout=timeout
@@ -57,9 +56,9 @@ def ask_one(
 ) -> Deferred[NodeResult[P]]:
     """Calls one node and fires with its result; never raises, never fails.
 
-    For callers that keep count of calls under way and must hear of the end of each. What is
-    not the node's fault (arguments that can't be made, a door that raises or fails, a missing
-    result) is logged and becomes a result with an error; so does a cancelled call.
+    For callers that count calls in flight and so need a result for each. An error on this side
+    (arguments that can't be built, an ``INodeRPC`` that raises or fails, a missing result) is
+    logged and becomes a result with an error. A cancelled call becomes one, too.
     """
 
     def only(results: Mapping[str, NodeResult[P]]) -> NodeResult[P]:

@@ -1,4 +1,4 @@
-"""One call to one real node: a connection, a request, an answer, or its end without one."""
+"""One call to one real node: a connection, a request, and an answer or a failure."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
-#: Bytes of an answer beyond which it is no answer of a node daemon.
+#: The largest size of an answer, in bytes; no node daemon sends a larger one.
 MAX_ANSWER = 256 * 1024 * 1024
 
-#: Bytes given to a connection at once.
+#: Bytes written to a connection at once.
 CHUNK = 256 * 1024
 
 _HEADERS = {"Content-Type": ["application/json"], "User-Agent": ["ganeti_masterd"]}
 
 
 class CallLine:
-    """How all calls of one client are made: what they share."""
+    """What all calls of one client share."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class CallLine:
         patience: float,
         max_answer: int = MAX_ANSWER,
     ) -> None:
-        """``patience`` is how many seconds a connection may take, TLS included."""
+        """``patience`` is the seconds that a connection may take, including TLS."""
         self.reactor = reactor
         self.timers = timers
         self.certificates = certificates
@@ -69,10 +69,10 @@ class CallLine:
 
 
 class _Unpooled(HTTPConnectionPool):
-    """Keeps no connection, and yet asks for none to be closed.
+    """A connection pool that keeps no connection, but doesn't send ``Connection: close``.
 
-    A request that says ``Connection: close`` costs 40 ms with noded, which closes
-    anyway (protocol/rpc.rst, HTTP). A peer that doesn't is hung up on.
+    That header costs 40 ms with noded, which closes the connection anyway (protocol/rpc.rst, HTTP).
+    If a peer doesn't close it, this side does.
     """
 
     def _putConnection(self, key: Any, connection: Any) -> None:
@@ -81,7 +81,7 @@ class _Unpooled(HTTPConnectionPool):
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)
 class CallExchange:
-    """One call to one node. ``ended`` gets its one result, in any case."""
+    """One call to one node. ``ended`` is always called, once, with the result."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class CallExchange:
         self.call = call
         self.rank: Rank = rank_of(call)
         self.distrust: str | None = None
-        #: Seconds by the reactor's clock at which it was sent, null before.
+        #: When the request was sent, in seconds of the reactor's clock; None before.
         self.sent: float | None = None
         self._line = line
         self._body = body
@@ -107,10 +107,10 @@ class CallExchange:
         self._request: Deferred[Any] | None = None
         self._connection: Any = None
 
-    # From outside
+    # For the client
 
     def send(self) -> None:
-        """Calls the node; the call's time runs from here."""
+        """Makes the call; its time-out starts here."""
         timers = self._line.timers
         self.sent = timers.seconds()
         self._timer = timers.later(self._seconds, self._expired)
@@ -132,7 +132,7 @@ class CallExchange:
         except Exception:
             self._confused(Failure())
             return
-        # It may end at once, so that self has it no more.
+        # The call may end at once, which clears the attribute.
         request = self._request
         request.addCallback(self._answering)
         request.addCallbacks(self._answered, self._failed)
@@ -143,7 +143,7 @@ class CallExchange:
         return self._end(results.given_up(self.target, self.call.name))
 
     def abandon(self) -> Deferred[None]:
-        """Ends the call because nobody waits for it; fires when its connection is gone."""
+        """Ends the call because its caller cancelled it; fires when its connection is gone."""
         return self._end(results.abandoned(self.target, self.call.name))
 
     @property
@@ -151,7 +151,7 @@ class CallExchange:
         """Whether there is a connection, so that the node may have got the request."""
         return self._connection is not None
 
-    # The connection: as Agent wants it
+    # The connection, as Agent's endpoint factory
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Returns the endpoint of this one call."""
@@ -163,7 +163,7 @@ class CallExchange:
             creator = self._line.certificates.creator(self)
         except ConfigurationError:
             return fail()
-        # It would log two lines for each call.
+        # The factory would log two lines for each call.
         cast(Any, protocolFactory).noisy = False
         endpoint = wrapClientTLS(creator, self._tcp(), clock=self._line.reactor)
 
@@ -177,14 +177,14 @@ class CallExchange:
         line = self._line
         host = self.target.address or self.target.name
         if isIPAddress(host):
-            # HostnameEndpoint takes 300 ms to see that an address refuses.
+            # HostnameEndpoint takes 300 ms to report a refused connection.
             return TCP4ClientEndpoint(line.reactor, host, line.port, line.patience)
         if isIPv6Address(host):
             return TCP6ClientEndpoint(line.reactor, host, line.port, line.patience)
         return HostnameEndpoint(line.reactor, host, line.port, line.patience)
 
     def handshaken(self) -> None:
-        """TLS is agreed upon: the node is there."""
+        """Called when the TLS handshake is done: the node was reached."""
         if self._connecting is not None:
             self._connecting.cancel()
 
@@ -225,7 +225,7 @@ class CallExchange:
             self._end(refusals.failed(self.target, name, failure, self.distrust))
 
     def _confused(self, failure: Failure) -> None:
-        """A fault of ours, which must not leave a caller waiting. What it says may hold a body."""
+        """Ends the call after an error on this side; logs no message, as it may quote a body."""
         log.error(
             "Call {call} to node {node} could not be sent, or its answer not read: {kind}",
             call=self.call.name,
@@ -245,9 +245,9 @@ class CallExchange:
         self._end(results.unreachable(self.target, self.call.name, reason))
 
     def _end(self, result: NodeResult[Any]) -> Deferred[None]:
-        """Gives the result, if none was given yet, and leaves nothing behind.
+        """Reports the result, if none was reported yet, and closes everything.
 
-        What the node does goes on: it knows nothing of an end on this side.
+        The node goes on with the call, as it isn't notified of an end on this side.
         """
         ended, self._ended = self._ended, None
         if ended is None:
@@ -258,7 +258,7 @@ class CallExchange:
         gone: Deferred[None] = succeed(None)
         if self._connection is not None:
             gone = cast("Deferred[None]", self._connection.abort())
-            # A peer that is silent would never agree to an orderly end of TLS.
+            # A silent peer would never take part in an orderly shutdown of TLS.
             if self._connection.transport is not None:
                 self._connection.transport.abortConnection()
         if self._request is not None and not self._request.called:
@@ -270,7 +270,7 @@ class CallExchange:
 
 @implementer(IBodyProducer)
 class _Body:
-    """A request's body: bytes, given as fast as the connection takes them."""
+    """A request's body, written as fast as the connection accepts it."""
 
     def __init__(self, data: bytes) -> None:
         self.length = len(data)
@@ -280,17 +280,17 @@ class _Body:
         self._paused = False
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Begins to write; fires when all is written."""
+        """Starts to write; fires when everything is written."""
         self._consumer = consumer
         self.resumeProducing()
         return self._done
 
     def pauseProducing(self) -> None:
-        """Writes no more for now."""
+        """Pauses writing."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Writes on."""
+        """Resumes writing."""
         self._paused = False
         while self._rest and not self._paused and self._consumer is not None:
             chunk, self._rest = self._rest[:CHUNK], self._rest[CHUNK:]
@@ -300,13 +300,13 @@ class _Body:
             self._done.callback(None)
 
     def stopProducing(self) -> None:
-        """Writes no more; the request has ended."""
+        """Stops writing for good, as the request has ended."""
         self._consumer = None
         self._rest = memoryview(b"")
 
 
 class _TooLong(Exception):
-    """An answer is longer than any node daemon's."""
+    """An answer is longer than the limit."""
 
 
 class _Answer(Protocol):
@@ -319,14 +319,14 @@ class _Answer(Protocol):
         self._done: Deferred[tuple[int, bytes]] | None = done
 
     def dataReceived(self, data: bytes) -> None:
-        """Takes a part."""
+        """Adds a part of the body."""
         self._room -= len(data)
         self._parts.append(data)
         if self._room < 0:
             self._finish(_TooLong())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """All is there, or the connection broke."""
+        """Fires with the body if it is complete, or fails if the connection broke."""
         if reason.check(ResponseDone):
             self._finish((self._code, b"".join(self._parts)))
         else:

@@ -1,4 +1,4 @@
-"""The results of one call to several nodes, as they come."""
+"""Collects the results of one call to several nodes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Gathering:
         self._done: Deferred[Mapping[str, NodeResult[Any]]] | None = None
 
     def put(self, key: str, result: NodeResult[Any]) -> None:
-        """Takes the result of a key that has none yet; the last one makes it fire.
+        """Stores the result of a key that has none yet; the last one fires :meth:`ready`.
 
-        After it was cancelled results are dropped.
+        Results are dropped after :meth:`ready` was cancelled.
         """
         self._results[key] = result
         self._missing -= 1
@@ -33,11 +33,10 @@ class Gathering:
     def ready(
         self, procedure: str, abandon: Callable[[Gathering], Sequence[str]]
     ) -> Deferred[Mapping[str, NodeResult[Any]]]:
-        """Fires when no result is missing; to be asked for once.
+        """Fires when all results are there; must be called only once.
 
-        Cancelled, it calls ``abandon``, which gives up what has no result yet and returns
-        the names of the nodes that may carry it out nevertheless, and fails with
-        ``CallAbandoned``.
+        When cancelled, it calls ``abandon`` and fails with ``CallAbandoned``. ``abandon`` ends the
+        calls that have no result yet, and returns the names of nodes that may still carry them out.
         """
         if self._missing <= 0:
             return succeed(self._complete())
@@ -56,9 +55,9 @@ class Gathering:
 def there_at_once(
     answer: Deferred[Mapping[str, NodeResult[Any]]],
 ) -> Mapping[str, NodeResult[Any]] | None:
-    """Returns the results of a call that has them already, None for any other.
+    """Returns the results if the call has fired already, else None.
 
-    Simulated nodes answer most calls at once; callbacks would cost as much as the call.
+    Simulated nodes answer most calls at once, and adding a callback would cost as much as the call.
     """
     if answer.called and not answer.paused and isinstance(answer.result, dict):
         return cast(Mapping[str, NodeResult[Any]], answer.result)

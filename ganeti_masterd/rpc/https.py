@@ -1,11 +1,10 @@
-"""Real node daemons over HTTPS: :class:`HTTPSNodes`, the door to a real cluster.
+"""Calls to real node daemons over HTTPS: :class:`HTTPSNodes`.
 
-Everything that noded wants of a client
-(protocol/rpc.rst, HTTP and protocol/rpc.rst, Addresses and recipients): one request a
-connection, TLS pinned to the cluster's certificate, one timer over each whole
-call, a bound on the calls in flight to a node. A failure of any kind is a
-result with words in it. Nothing is ever retried: a call whose answer is lost
-may have been carried out. Bodies are in no log and no error.
+Everything that noded expects from a client (protocol/rpc.rst, HTTP and protocol/rpc.rst, Addresses
+and recipients): one request per connection, TLS pinned to the cluster's certificate, one timer for
+each whole call, a limit on the calls in flight to a node. Any failure becomes a result with a
+message. Nothing is ever retried, because a call whose answer is lost may have been carried out.
+Bodies never appear in logs or errors.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from ganeti_masterd.rpc.turns import IN_FLIGHT, LONG_IN_FLIGHT, Turns
 from ganeti_masterd.rpc.wire import VirtualPaths, request_body
 from ganeti_masterd.timing import Timers
 
-#: Where node daemons listen unless /etc/services says otherwise.
+#: The port of node daemons unless /etc/services has another.
 PORT = DEFAULT_NODED_PORT
 
 #: Seconds that a connection may take, TLS included.
@@ -48,12 +47,12 @@ def noded_port() -> int:
 class HTTPSNodes:
     """Calls real node daemons. Reactor thread only.
 
-    - ``reactor``: connects (``IReactorTCP`` and for names the resolver).
-    - ``port``: where all node daemons listen, see :func:`noded_port`.
+    - ``reactor``: makes connections (``IReactorTCP``) and resolves names.
+    - ``port``: the port of all node daemons, see :func:`noded_port`.
     - ``root``: this node's root in a virtual cluster (``GANETI_ROOTDIR``), else empty.
     - ``patience``: seconds that a connection may take, TLS included.
-    - ``in_flight``, ``long_in_flight``: calls at once to one node, and long ones
-      among them; those that wait are sent later, and their time runs from then.
+    - ``in_flight``, ``long_in_flight``: limits on calls at once to one node, and on long ones among
+      them; further calls wait, and their time-outs start when they are sent.
     - ``max_answer``: bytes; a longer answer is a failed call.
     """
 
@@ -89,7 +88,7 @@ class HTTPSNodes:
         self._in_flight: dict[CallExchange, Gathering] = {}
         self._waiting: dict[CallExchange, Gathering] = {}
         self._closed = False
-        #: Connections of abandoned calls that are not gone yet.
+        #: Connections of abandoned calls that are not closed yet.
         self._leaving: set[Deferred[None]] = set()
 
     def call(
@@ -102,7 +101,7 @@ class HTTPSNodes:
     ) -> Deferred[Mapping[str, NodeResult[Any]]]:
         """See :meth:`INodeRPC.call`.
 
-        Raises ``ProgrammerError`` also for arguments that are no JSON, or a path
+        Also raises ``ProgrammerError`` for arguments that can't be encoded as JSON, and for a path
         that isn't below the root.
         """
         call = CALLS[procedure]
@@ -142,7 +141,7 @@ class HTTPSNodes:
         return DeferredList([*gone, *self._leaving], consumeErrors=True).addCallback(lambda _: None)
 
     def _abandon(self, gathering: Gathering) -> list[str]:
-        """Gives up what has no result yet; returns the names of the nodes that were reached."""
+        """Ends calls without a result; returns the names of the nodes that were reached."""
         for exchange in [each for each, owner in self._waiting.items() if owner is gathering]:
             self._turns[_address(exchange.target)].discard(exchange.rank, exchange)
             exchange.abandon()
@@ -168,7 +167,7 @@ class HTTPSNodes:
         self.pending += 1
 
     def _proceed(self, address: str) -> None:
-        """Sends what may be sent to a node now."""
+        """Sends the calls to a node that the limits allow now."""
         turns = self._turns.get(address)
         while turns is not None and (exchange := turns.take()) is not None:
             self._in_flight[exchange] = self._waiting.pop(exchange)

@@ -1,8 +1,8 @@
-"""What stands at the door to the nodes: :class:`INodeRPC` and its values.
+"""The interface through which nodes are called: :class:`INodeRPC`, and its values.
 
-Names, positional JSON arguments and payloads are noded's own (protocol/rpc.rst). Two
-things answer behind the door: real node daemons over HTTPS, or simulated
-nodes. Nothing above it knows which.
+Names, positional JSON arguments and payloads are noded's own (protocol/rpc.rst). There are two
+implementations: real node daemons over HTTPS, and simulated nodes. No code above this layer knows
+which one is used.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ P = TypeVar("P")
 
 
 class Addressed(Protocol):
-    """What is asked of a node of the configuration in order to call it."""
+    """What a call needs to know about a node of the configuration."""
 
     @property
     def uuid(self) -> str:
-        """What results are keyed by."""
+        """The key of its results."""
 
     @property
     def name(self) -> str:
-        """Its host name."""
+        """The node's host name."""
 
     @property
     def primary_ip(self) -> str:
-        """Where its daemon listens."""
+        """The address on which its daemon listens."""
 
     @property
     def offline(self) -> bool:
-        """Whether it is marked offline."""
+        """Whether the node is marked offline."""
 
 
 class Target(Struct, frozen=True):
-    """A node to call: ``key`` is what results are keyed by (a uuid in opcodes)."""
+    """A node to call; ``key`` is the key of its results (a uuid in opcodes)."""
 
     key: str
     name: str
@@ -49,12 +49,12 @@ class Target(Struct, frozen=True):
 
     @classmethod
     def of(cls, node: Addressed) -> Self:
-        """Returns a node as the configuration has it: marked offline it won't be called."""
+        """Returns the target of a configured node; it won't be called if it is marked offline."""
         return cls(node.uuid, node.name, node.primary_ip, node.offline)
 
     @classmethod
     def anyway(cls, node: Addressed) -> Self:
-        """Returns a node that is called even if it is marked offline."""
+        """Returns the target of a node, which will be called even if it is marked offline."""
         return cls(node.uuid, node.name, node.primary_ip)
 
 
@@ -103,7 +103,7 @@ class NodeResult(Struct, Generic[P], frozen=True):
 
 
 class CallAbandoned(CancelledError):
-    """Nobody waits for a call any more. ``nodes`` (names) may still carry it out."""
+    """A call was cancelled. The nodes named in ``nodes`` may still carry it out."""
 
     def __init__(self, procedure: str, nodes: Sequence[str]) -> None:
         super().__init__(procedure, *nodes)
@@ -111,13 +111,13 @@ class CallAbandoned(CancelledError):
         self.nodes = tuple(nodes)
 
     def still_under_way(self) -> str:
-        """Says in words what goes on and where; empty if no node was reached."""
+        """Returns a text about what may go on at which nodes; empty if no node was reached."""
         if not self.nodes:
             return ""
         return f"{self.procedure} may still be under way at {', '.join(self.nodes)}"
 
 
-#: Positional arguments of a call: the same for all, or made for each node.
+#: Positional arguments of a call: the same for all nodes, or a function of the node.
 Arguments = Sequence[Any] | Callable[[Target], Sequence[Any]]
 
 
@@ -145,10 +145,9 @@ class INodeRPC(Interface):
         replaces the procedure's own. Raises ``ProgrammerError`` at once for a
         procedure that isn't in the table of calls, or a wrong number of arguments.
 
-        Cancelling the Deferred gives up what has no result yet: it fails with
-        ``CallAbandoned``. Requests that were not sent never are, connections are
-        closed; but a node goes on with what it has begun.
+        Cancelling the Deferred makes it fail with ``CallAbandoned``. Requests that were not sent
+        yet are dropped and connections are closed, but a node goes on with what it has begun.
         """
 
     def close() -> Deferred[None]:
-        """Gives up what is in flight (each call ends with an error) and closes."""
+        """Ends calls in flight with an error each; fires when everything is closed."""

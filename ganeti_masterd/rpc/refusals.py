@@ -1,4 +1,4 @@
-"""What to say of a call that got no answer: every failure of a connection in words."""
+"""Messages for calls that got no answer: every failure of a connection in words."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from twisted.web.http import PotentialDataLoss
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
-#: Alerts by which a node says that it does not like our certificate (parts of OpenSSL's words).
+#: Alerts with which a node refuses our certificate (parts of OpenSSL's messages).
 _REFUSALS = (
-    "alert internal error",  # noded's own check: the certificate is not listed
+    "alert internal error",  # noded's own check: the certificate isn't listed
     "alert unknown ca",
     "alert handshake failure",
     "alert certificate required",
@@ -34,7 +34,7 @@ def failed(
 ) -> NodeResult[Any]:
     """Returns the result of a call whose connection or answer failed.
 
-    ``distrust`` says why this side refused the node's certificate, if it did.
+    ``distrust`` is why this side refused the node's certificate; None if it didn't.
     """
     cause = root(failure)
     if distrust is not None:
@@ -46,11 +46,11 @@ def failed(
 
 
 def root(failure: Failure) -> BaseException:
-    """Returns what is at the bottom of a failure that Twisted wrapped, once or more."""
+    """Returns the innermost cause of a failure that Twisted may have wrapped several times."""
     while isinstance(failure.value, (ResponseFailed, RequestTransmissionFailed)):
         if not failure.value.reasons:
             break
-        # The connection's own fault comes first, what the parser made of it after it.
+        # The connection's own error comes first, the parser's error caused by it second.
         failure = failure.value.reasons[0]
     return cast(BaseException, failure.value)
 
@@ -60,7 +60,7 @@ def _result(target: Target, procedure: str, text: str) -> NodeResult[Any]:
 
 
 def _unreachable(cause: BaseException) -> str | None:
-    """Says why there is no connection; None if there was one."""
+    """Returns why no connection could be made; None if there was one."""
     if isinstance(cause, error.ConnectionRefusedError):
         return "connection refused"
     if isinstance(cause, (error.DNSLookupError, error.UnknownHostError)):

@@ -1,11 +1,11 @@
-"""Payloads of node calls as typed values, and the texts of calls without one.
+"""Payloads of node calls as typed values, and results of calls without a payload.
 
 noded answers plain JSON; the structs below give the payloads of the common
 calls a type (protocol/rpc.rst, Payloads). :func:`typed` reads a
 payload, and turns a malformed one into a failure.
 
-The functions at the end make the results of calls that got no answer, with the
-same words whether the nodes are real or simulated.
+The functions at the end return the results of calls that got no answer, with the same messages for
+real and simulated nodes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OFFLINE = "Node is marked offline"
 
 
 class StorageSpace(Struct, frozen=True):
-    """Room in one storage unit, in MiB; None where the node hasn't got the unit."""
+    """Space in one storage unit, in MiB; None if the node doesn't have the unit."""
 
     type: str
     name: str
@@ -51,7 +51,7 @@ class HypervisorSpace(Struct, frozen=True):
 
 
 class NodeInfo(Struct, frozen=True, array_like=True):
-    """``node_info``: the lists are in the order asked, None if none was asked."""
+    """``node_info``: the lists are in the order of the request, None if none was requested."""
 
     boot_id: str
     storage: list[StorageSpace] | None
@@ -131,14 +131,14 @@ class DeviceStatus(Struct, frozen=True):
 
 
 class Dimensions(Struct, frozen=True, array_like=True):
-    """Size of a disk in bytes, and its spindles where they count."""
+    """Size of a disk in bytes, and its spindles if the cluster uses them."""
 
     size: int
     spindles: int | None
 
 
 class AssembledDevice(Struct, frozen=True, array_like=True):
-    """``blockdev_assemble``; ``path`` and ``link`` are true where nothing was to be done."""
+    """``blockdev_assemble``; ``path`` and ``link`` are True if there was nothing to do."""
 
     path: str | bool
     link: str | bool | None
@@ -146,7 +146,7 @@ class AssembledDevice(Struct, frozen=True, array_like=True):
 
 
 class LogicalVolume(Struct, frozen=True, array_like=True):
-    """A volume of ``lv_list``; ``size`` in MiB, a decimal text."""
+    """A volume of ``lv_list``; ``size`` is a string with a decimal number of MiB."""
 
     size: str
     inactive: bool
@@ -177,7 +177,7 @@ class Console(Struct, frozen=True):
 def parse(payload: Any, shape: type[T], procedure: str = "") -> T:
     """Returns ``payload`` as ``shape``, any type that msgspec can convert to.
 
-    Raises ``ResultValidationError`` that says where the payload is wrong.
+    Raises ``ResultValidationError``, which says where the payload is wrong.
     """
     try:
         return msgspec.convert(payload, shape)
@@ -231,12 +231,12 @@ def unreachable(target: Target, procedure: str, reason: str) -> NodeResult[Any]:
 
 
 def timed_out(target: Target, procedure: str, seconds: float) -> NodeResult[Any]:
-    """The result of a call that outlived its time; what it does may still happen."""
+    """The result of a call that timed out; the node may still carry it out."""
     return NodeResult(target.name, procedure, None, f"No answer within {seconds:g} seconds")
 
 
 def abandoned(target: Target, procedure: str) -> NodeResult[Any]:
-    """The result, for events alone, of a call that nobody waits for any more."""
+    """The result of a cancelled call; only events have it."""
     return NodeResult(target.name, procedure, None, "The call was abandoned by its caller")
 
 

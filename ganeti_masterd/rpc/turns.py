@@ -1,10 +1,10 @@
-"""Who may be called next at one node: the bound on calls in flight, urgent ones first.
+"""Chooses the next call to a node: a limit on the calls in flight, urgent ones first.
 
-A node daemon serves 21 calls at once and lets others wait before it has even
-looked at them (protocol/rpc.rst, Parallel calls, Parallelism). So calls wait here, where an urgent
-one can overtake; neither calls that may last for hours nor a crowd of others take
-all the room, so that job files and live queries always get through. Plain
-Python; knows no node, no clock.
+A node daemon serves 21 calls at once and lets further ones wait before reading them
+(protocol/rpc.rst, Parallel calls, Parallelism). So calls wait here, where an urgent one can
+overtake others. Part of the limit is reserved: neither calls that may last for hours nor many
+ordinary ones can use it up, so job files and live queries always get through. Pure, without I/O and
+clock.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ganeti_masterd.rpc.declarations import SLOW, URGENT, Call
 
 T = TypeVar("T")
 
-#: Calls in flight to one node, and how many of these may be long ones.
+#: Most calls in flight to one node, and most long ones among them.
 IN_FLIGHT = 16
 LONG_IN_FLIGHT = 12
 
-#: How many of the calls in flight only urgent ones may be.
+#: Number of calls in flight that is reserved for urgent ones.
 URGENT_ROOM = 2
 
 
 class Rank(IntEnum):
-    """How soon a call gets its turn: the lower, the sooner."""
+    """A call's priority; the lowest rank goes first."""
 
     URGENT = 0
     ORDINARY = 1
@@ -34,9 +34,9 @@ class Rank(IntEnum):
 
 
 def rank_of(call: Call[Any]) -> Rank:
-    """Returns the rank of a call, by its own time-out class.
+    """Returns the rank of a call, by its time-out class.
 
-    One without a class (test_delay) lasts as long as its caller likes: it is long.
+    A call without a class (test_delay) lasts as long as its caller wants, so it counts as long.
     """
     if call.timeout is None or call.timeout >= SLOW:
         return Rank.LONG
@@ -44,7 +44,7 @@ def rank_of(call: Call[Any]) -> Rank:
 
 
 class Turns(Generic[T]):
-    """The calls to one node: those that wait and how many are in flight."""
+    """The calls to one node: those that wait, and the number in flight."""
 
     __slots__ = ("_flying", "_limit", "_long_limit", "_others_limit", "_waiting")
 
@@ -62,17 +62,17 @@ class Turns(Generic[T]):
         return not any(self._flying.values()) and not any(self._waiting)
 
     def add(self, rank: Rank, item: T) -> None:
-        """Puts a call behind those of its rank."""
+        """Queues a call behind those of its rank."""
         self._waiting[rank].append(item)
 
     def discard(self, rank: Rank, item: T) -> None:
-        """Takes out a call that waits."""
+        """Removes a waiting call."""
         self._waiting[rank].remove(item)
 
     def take(self) -> T | None:
-        """Returns the call whose turn it is and counts it as in flight; None if none may go.
+        """Returns the next call and counts it as in flight; None if none may be sent now.
 
-        Urgent ones go first; within a rank, whoever came first.
+        Urgent ones go first; within a rank they go in order of arrival.
         """
         for rank in Rank:
             if self._waiting[rank] and self._has_room(rank):
@@ -91,11 +91,11 @@ class Turns(Generic[T]):
         return others < self._others_limit and (rank is not Rank.LONG or long < self._long_limit)
 
     def ended(self, rank: Rank) -> None:
-        """Gives back the room of a call that was in flight."""
+        """Records that a call in flight has ended."""
         self._flying[rank] -= 1
 
     def drop(self) -> list[T]:
-        """Returns all that wait, in no order of meaning, and forgets them."""
+        """Removes and returns all waiting calls, in no particular order."""
         dropped = [item for waiting in self._waiting for item in waiting]
         for waiting in self._waiting:
             waiting.clear()

@@ -1,11 +1,10 @@
 r"""Requests and answers as bytes: ASCII JSON, virtual paths, contents of files.
 
-Real noded counts a body's length in characters, so everything beyond ASCII
-travels as ``\u`` escapes (protocol/rpc.rst, HTTP). In a virtual cluster the paths of some
-calls travel without the node's root
-(protocol/rpc.rst, Addresses and recipients); which ones is declared with
-the call (:class:`~ganeti_masterd.rpc.declarations.ArgumentForm`). Nothing here says in
-an error what a body holds: it may hold secrets.
+Real noded counts a body's length in characters, so everything beyond ASCII is sent as ``\u``
+escapes (protocol/rpc.rst, HTTP). In a virtual cluster the paths of some calls are sent without the
+node's root (protocol/rpc.rst, Addresses and recipients); which ones is declared with the call
+(:class:`~ganeti_masterd.rpc.declarations.ArgumentForm`). Errors never quote a body, as it may
+contain secrets.
 """
 
 from __future__ import annotations
@@ -25,36 +24,36 @@ from ganeti_masterd.rpc.declarations import ArgumentForm, Call
 
 VIRTUAL = "/###-VIRTUAL-PATH-###,"
 
-#: Paths that are the same file for all nodes of a virtual cluster.
+#: Paths that mean the same file on all nodes of a virtual cluster.
 SHARED = frozenset({"/etc/hosts"})
 
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
 
 
 def file_content(data: bytes) -> list[Any]:
-    """Returns a file's content as it travels: ``[0, text]``, or if it is no text ``[1, base64]``.
+    """Returns a file's content as it is sent: ``[0, text]`` for ASCII, else ``[1, base64]``.
 
-    Plain text is the rule: on a LAN compressing costs more time than it saves
-    (protocol/rpc.rst, HTTP).
+    ASCII text isn't compressed: on a LAN that costs more time than it saves (protocol/rpc.rst,
+    HTTP).
     """
     try:
         return [0, data.decode("ascii")]
     except UnicodeDecodeError:
-        # Beyond ASCII the node would have to guess an encoding.
+        # With other text the node would have to guess the encoding.
         return compressed_content(base64.b64encode(zlib.compress(data, 3)).decode("ascii"))
 
 
 def compressed_content(stream: str) -> list[Any]:
-    """Returns a file's content as it travels, of a zlib stream of it in base64."""
+    """Returns a file's content as it is sent, given its zlib stream in base64."""
     return [1, stream]
 
 
 def encode(value: Any) -> bytes:
-    """Returns ``value`` as JSON in ASCII; raises ``ProgrammerError`` if it is no JSON."""
+    """Returns ``value`` as ASCII JSON; raises ``ProgrammerError`` if it can't be encoded."""
     try:
         encoded = msgspec.json.encode(value, enc_hook=_plain)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        # Its text would be harmless, those of what it was caused by may not be.
+        # This error's message is harmless, but those of its causes may have secrets.
         raise ProgrammerError(f"Arguments are no JSON: {type(error).__name__}") from None
     if encoded.isascii():
         return encoded
@@ -62,7 +61,7 @@ def encode(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Makes the read-only mappings of the configuration dictionaries."""
+    """Turns the configuration's read-only mappings into dictionaries."""
     if hasattr(value, "keys"):
         return dict(value)
     raise TypeError(type(value).__name__)
@@ -77,11 +76,11 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def decode(body: bytes) -> Any:
-    """Returns what an answer's bytes say; raises ``ValueError`` that tells only where it is wrong.
+    """Decodes an answer; raises ``ValueError``, which says only where it is malformed.
 
-    A newline at the end, as noded sends it, is fine. noded's Python also sends
-    text that was never UTF-8, such as odd file names, as halves of surrogate
-    pairs; these become U+FFFD, so that one odd name doesn't cost an answer.
+    A newline at the end, as noded sends it, is allowed. noded's Python sends bytes that are not
+    UTF-8, such as those of odd file names, as lone surrogates; these become U+FFFD, so that one odd
+    name doesn't make the whole answer unreadable.
     """
     try:
         return msgspec.json.decode(body)
@@ -98,7 +97,7 @@ def decode(body: bytes) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """Returns JSON types without halves of surrogate pairs."""
+    """Returns the value with lone surrogates replaced."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
@@ -118,19 +117,19 @@ def _finite(text: str) -> float:
 
 
 class VirtualPaths:
-    """Paths below one node's root and the form in which they travel.
+    """Converts between paths below one node's root and the form in which they are sent.
 
-    ``root`` is empty for a real cluster; then nothing is changed.
+    ``root`` is empty in a real cluster; then nothing is changed.
     """
 
     def __init__(self, root: str = "") -> None:
         self.root = root.rstrip("/")
 
     def outward(self, path: Any) -> Any:
-        """Returns a path as it travels.
+        """Returns a path in the form in which it is sent.
 
-        Raises ``ProgrammerError`` for one that isn't below the root. What is no
-        text is left to the node to refuse.
+        Raises ``ProgrammerError`` for one that isn't below the root. Values that aren't strings are
+        returned unchanged, for the node to refuse.
         """
         if not self.root or not isinstance(path, str) or path in SHARED:
             return path
@@ -141,13 +140,13 @@ class VirtualPaths:
         return VIRTUAL + path[len(self.root) :]
 
     def inward(self, path: str) -> str:
-        """Returns a path that arrived as one of this node's."""
+        """Returns a received path as one below this node's root."""
         if self.root and path.startswith(VIRTUAL):
             return self.root + path[len(VIRTUAL) :]
         return path
 
     def arguments(self, call: Call[Any], arguments: Sequence[Any]) -> list[Any]:
-        """Returns a call's arguments with the paths in them as they travel; raises as outward."""
+        """Returns a call's arguments with paths as they are sent; raises like :meth:`outward`."""
         if not self.root:
             return list(arguments)
         return [
@@ -156,7 +155,7 @@ class VirtualPaths:
         ]
 
     def payload(self, call: Call[Any], payload: Any) -> Any:
-        """Returns an answer's payload with the paths in it as this node's."""
+        """Returns an answer's payload with paths below this node's root."""
         if not self.root or not any(one.form is ArgumentForm.FILELIST for one in call.arguments):
             return payload
         if isinstance(payload, dict) and isinstance(payload.get("filelist"), dict):

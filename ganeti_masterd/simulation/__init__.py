@@ -1,1 +1,1 @@
-"""Simulated nodes: node daemons that answer from memory, as noded 3.0.2 would."""
+"""Simulated nodes: answer calls from memory as noded 3.0.2 would."""

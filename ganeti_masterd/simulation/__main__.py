@@ -1,4 +1,4 @@
-"""Throws a switch of a simulated cluster: see :mod:`ganeti_masterd.simulation.control`."""
+"""Sends a switch command to a simulated cluster: see :mod:`ganeti_masterd.simulation.control`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Calls about exports, and the daemons that carry disks from node to node."""
+"""Calls about exports, and the daemons that copy disks from node to node."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ calls = Implementations()
 EXPORT_DIR = DATA_DIR + "/export"
 KEYS_DIR = "/var/run/ganeti/crypto"
 
-#: How a directory of an export is called until it is finalized.
+#: The suffix of an export's directory until it is finalized.
 UNFINISHED = ".new"
 
-#: What a node's certificate is valid for at most, in seconds.
+#: The longest validity of a node's certificate, in seconds.
 LONGEST_VALIDITY = 7 * 86400
 
 
 @calls("export_list")
 def export_list(node: SimulatedNode) -> list[str]:
-    """The exports that are here."""
+    """Returns the names of the exports on this node."""
     if not _has_exports(node):
         raise NodeFailure("No exports directory")
     names = {*node.state.exports, *_bare(node)}
@@ -79,7 +79,7 @@ def export_remove(node: SimulatedNode, name: str) -> None:
 
 @calls("finalize_export")
 def finalize_export(node: SimulatedNode, instance: Mapping[str, Any], disks: Sequence[Any]) -> None:
-    """Writes config.ini and puts the export in the place of an older one."""
+    """Writes config.ini, and replaces an older export of the instance."""
     name = member(instance, "name")
     held = node.state.exports.pop(name + UNFINISHED)
     if held is None:
@@ -96,7 +96,7 @@ def import_start(
     component: str,
     dest: Sequence[Any],
 ) -> str:
-    """Starts a daemon that takes a disk from another node; returns its name."""
+    """Starts a daemon that receives a disk from another node; returns its name."""
     return _start(node, IEM_IMPORT, opts, None, None, instance, component, dest)
 
 
@@ -110,7 +110,7 @@ def export_start(
     component: str,
     source: Sequence[Any],
 ) -> str:
-    """Starts a daemon that sends a disk to a daemon that listens; returns its name."""
+    """Starts a daemon that sends a disk to a listening daemon; returns its name."""
     if host is None or port is None:
         raise NodeFailure("Host and port must be specified for an export")
     return _start(node, IEM_EXPORT, opts, host, port, instance, component, source)
@@ -118,19 +118,19 @@ def export_start(
 
 @calls("impexp_status")
 def impexp_status(node: SimulatedNode, names: Sequence[str]) -> list[dict[str, Any] | None]:
-    """What the status files of daemons say; None where there is none."""
+    """Returns the contents of daemons' status files; None for one without such a file."""
     return [node.world.transfers.status(node.name, name) for name in names]
 
 
 @calls("impexp_abort")
 def impexp_abort(node: SimulatedNode, name: str) -> None:
-    """Ends a daemon by a signal."""
+    """Sends a daemon a signal, which ends it."""
     node.world.transfers.abort(node.name, name)
 
 
 @calls("impexp_cleanup")
 def impexp_cleanup(node: SimulatedNode, name: str) -> None:
-    """Ends a daemon if it runs, and forgets it."""
+    """Ends a daemon if it runs, and removes its files."""
     node.world.transfers.cleanup(node.name, name)
 
 
@@ -138,7 +138,7 @@ def impexp_cleanup(node: SimulatedNode, name: str) -> None:
 def x509_cert_create(node: SimulatedNode, validity: int) -> list[str]:
     """Makes a key and a certificate; returns its name and the certificate.
 
-    The certificate is a text of the right form, and good for nothing.
+    The certificate only has the right form; no TLS library could use it.
     """
     now = node.world.now()
     serial = _serial(node)
@@ -162,7 +162,7 @@ def x509_cert_remove(node: SimulatedNode, name: str) -> None:
 
 
 def deliver(node: Callable[[str], SimulatedNode], source: Transfer, target: Transfer) -> None:
-    """Puts at a transfer's target what its source reads; what is gone meanwhile is lost."""
+    """Copies what a transfer's source reads to its target; skips what no longer exists."""
     origin, place = node(source.node), node(target.node)
     content: tuple[str, ...] = ()
     if source.io == IEIO_FILE:
@@ -225,7 +225,7 @@ def _start(
 def _check_end(
     node: SimulatedNode, mode: str, io: str, where: Sequence[Any], instance: Mapping[str, Any]
 ) -> int:
-    """Returns the size in MiB of what a daemon reads (0 where it writes); or refuses."""
+    """Checks one end; returns the size in MiB of what a daemon reads, 0 if it writes."""
     if io == IEIO_FILE:
         path = str(where[0])
         local = node.local_path(path)
@@ -265,12 +265,12 @@ def _device(node: SimulatedNode, disk: DescribedDisk) -> Block:
 
 
 def _has_exports(node: SimulatedNode) -> bool:
-    """Whether there is a directory of exports; it stays when the last of them goes."""
+    """Returns whether the directory of exports exists; it stays after the last one is removed."""
     return node.hardware.exports or node.state.facts.get("exports") is not None
 
 
 def _bare(node: SimulatedNode) -> list[str]:
-    """Returns the names of exports that have nothing in them."""
+    """Returns the names of exports without content."""
     return list(node.state.facts.get("exports") or [])
 
 
@@ -354,7 +354,7 @@ def _config(node: SimulatedNode, instance: Mapping[str, Any], disks: Sequence[An
     )
 
 
-#: Hypervisor parameters that are the cluster's: no export has them.
+#: Hypervisor parameters that only the cluster has, so that no export contains them.
 GLOBAL_PARAMETERS = frozenset(
     {"migration_bandwidth", "migration_mode", "migration_port", "xen_cmd"}
 )

@@ -1,8 +1,8 @@
-"""What block devices of simulated nodes can do: one class for each kind of disk.
+"""The block devices of simulated nodes: one class for each kind of disk.
 
-:func:`ganeti_masterd.simulation.devices.find` returns one for a disk that is
-there. A device knows its node and its disk as it travelled; what it holds is
-on the shelves. What it refuses raises :class:`DeviceError` with noded's text.
+:func:`ganeti_masterd.simulation.devices.find` returns one for an existing disk. A device knows its
+node and its disk as received in the call; its content is on the shelves. Operations that it refuses
+raise :class:`DeviceError` with noded's message.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ EXTERNAL_MAJOR = 251
 
 
 class DeviceError(Exception):
-    """A device is missing or refuses."""
+    """A device is missing or refuses an operation."""
 
 
 class Block:
-    """A device that is there, of any kind; what a kind doesn't need is no fault."""
+    """An existing device of any kind; operations that a kind doesn't need do nothing."""
 
     #: Whether a secondary node has something to assemble.
     on_secondaries: ClassVar[bool] = False
@@ -48,30 +48,30 @@ class Block:
 
     @property
     def size(self) -> int:
-        """Its real size in MiB."""
+        """The device's real size in MiB."""
         return self.device.size
 
     @property
     def device(self) -> Device:
-        """What is on the shelf."""
+        """The stored value."""
         return self.shelf[self.path]
 
     @property
     def shelf(self) -> Shelf[Device]:
-        """Where it is kept."""
+        """The shelf on which it is stored."""
         return self.node.state.devices
 
     def change(self, **changes: Any) -> None:
-        """Replaces what is on the shelf."""
+        """Replaces attributes of the stored value."""
         self.shelf[self.path] = replace(self.device, **changes)
 
     def shown(self) -> str:
-        """Returns the device as noded's failure texts show it."""
+        """Returns the device as noded's error messages show it."""
         unique = self.disk["logical_id"]
         return f"<{type(self).__name__}: unique_id: {unique}, children: [], {self.path}>"
 
     def status(self) -> dict[str, Any]:
-        """Returns its state as ``blockdev_find`` shows it, but for children."""
+        """Returns its own state, without its children's, as ``blockdev_find`` shows it."""
         return {"dev_path": self.path, "is_degraded": False, "ldisk_status": LDS_OKAY}
 
     def combined_status(self) -> dict[str, Any]:
@@ -79,14 +79,14 @@ class Block:
         return self.status()
 
     def spindles(self) -> int | None:
-        """On how many physical volumes it is, where that is known."""
+        """Returns the number of physical volumes that it uses, None if unknown."""
         return None
 
     def assemble(self) -> None:
         """Makes it ready."""
 
     def open(self, *, force: bool = False, exclusive: bool = True) -> None:
-        """Makes it ready to be written."""
+        """Makes it ready for writing."""
 
     def close(self) -> None:
         """Ends writing."""
@@ -95,7 +95,7 @@ class Block:
         """Undoes :meth:`assemble`."""
 
     def remove(self) -> None:
-        """Removes it for good."""
+        """Removes it."""
         self.shelf.pop(self.path)
 
     def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
@@ -106,23 +106,23 @@ class Block:
         raise Unexpected(f"{described(self.disk)} can't be renamed")
 
     def snapshot(self, name: str | None, size: int | None) -> list[str]:
-        """Makes a frozen copy; returns its logical id."""
+        """Makes a snapshot; returns its logical id."""
         raise NotImplementedError
 
     def set_info(self, info: str) -> None:
-        """Changes the text that it carries."""
+        """Changes the text stored with it."""
         self.change(info=info)
 
     def pause(self, paused: bool) -> bool:
-        """Holds up its filling or lets it go on; whether that could be done."""
+        """Pauses or resumes its sync; returns whether that was possible."""
         return True
 
     def read(self) -> tuple[str, ...]:
-        """Returns what was written on it."""
+        """Returns its content."""
         return self.device.content
 
     def write(self, content: tuple[str, ...]) -> None:
-        """Puts that on it instead of what was there."""
+        """Replaces its content."""
         self.change(content=content)
 
 
@@ -138,7 +138,7 @@ class SimulatedVolume(Block):
         return f"<LogicalVolume: unique_id: {unique}, children: [], {numbers}, {self.path}>"
 
     def status(self) -> dict[str, Any]:
-        """See :meth:`Block.status`; degraded where what was on it is lost."""
+        """See :meth:`Block.status`; degraded if its content is lost."""
         device = self.device
         return {
             "dev_path": self.path,
@@ -158,14 +158,14 @@ class SimulatedVolume(Block):
             self.change(active=True)
 
     def remove(self) -> None:
-        """Removes it with its snapshots; one that is in use refuses."""
+        """Removes it with its snapshots; refuses if it is in use."""
         if self.path in held_open(self.node):
             text = f"  Logical volume {self.path.removeprefix('/dev/')} in use.\n"
             raise DeviceError(f"Can't lvremove: exited with exit code 5 - {text}")
         volumes.remove(self.node, self.path)
 
     def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
-        """Takes more of its volume group."""
+        """Makes it larger, using more of its volume group."""
         if not backing:
             return
         room = volumes.room_to_grow(self.node, self.path)
@@ -192,7 +192,7 @@ class SimulatedVolume(Block):
             raise DeviceError(f"Failed to rename the logical volume: {error}")
 
     def snapshot(self, name: str | None, size: int | None) -> list[str]:
-        """Makes a volume with the same content; one of that name is replaced."""
+        """Makes a volume with the same content, replacing one of the same name."""
         group, volume = self.disk["logical_id"]
         made = name or f"{volume}.snap"
         path = f"/dev/{group}/{made}"
@@ -210,7 +210,7 @@ class SimulatedVolume(Block):
 
 
 class FileDevice(Block):
-    """A file that is a disk, on one node or on storage that all nodes see."""
+    """A disk stored in a file, on one node or on storage that all nodes share."""
 
     @property
     def shelf(self) -> Shelf[Device]:
@@ -239,7 +239,7 @@ class FileDevice(Block):
 
 
 class ExternalVolume(Block):
-    """A volume of an external storage provider, which all nodes see."""
+    """A volume of an external storage provider, which all nodes share."""
 
     @property
     def shelf(self) -> Shelf[Device]:
@@ -293,7 +293,7 @@ class ExternalVolume(Block):
 
 
 class RadosVolume(ExternalVolume):
-    """A volume of RADOS; nothing can be taken from it but what Ganeti asks of it."""
+    """A RADOS volume; supports only the operations that Ganeti uses."""
 
     def open(self, *, force: bool = False, exclusive: bool = True) -> None:
         """Does nothing."""
@@ -318,22 +318,22 @@ class RadosVolume(ExternalVolume):
         raise NotImplementedError
 
     def set_info(self, info: str) -> None:
-        """Does nothing: it carries no text."""
+        """Does nothing, as no text is stored with it."""
 
 
 class AdoptedDevice(Block):
-    """A device of the node that was there before Ganeti."""
+    """A device of the node that Ganeti has adopted."""
 
     @property
     def device(self) -> Device:
-        """As large as Ganeti was told."""
+        """A device of the size that Ganeti was given."""
         return Device("blockdev", int(self.disk["size"]), "", "")
 
     def remove(self) -> None:
-        """Leaves it alone."""
+        """Does nothing: an adopted device stays."""
 
     def change(self, **changes: Any) -> None:
-        """Keeps nothing: what is on it is nobody's."""
+        """Does nothing: its content is not stored."""
 
     def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
         """Refuses."""
@@ -348,12 +348,12 @@ def held_open(node: SimulatedNode) -> set[str]:
 
 
 def file_shelf(node: SimulatedNode, kind: str) -> Shelf[Device]:
-    """Returns where files of a kind are kept."""
+    """Returns the shelf on which files of a kind are stored."""
     return node.state.devices if kind == "file" else node.world.cluster.volumes
 
 
 def file_room(node: SimulatedNode) -> int:
-    """Returns the room that is left for files of this node, in MiB."""
+    """Returns the space left for files of this node, in MiB."""
     used = sum(dev.size for _, dev in node.state.devices.items() if dev.kind == "file")
     return node.hardware.file_space - used
 
@@ -385,17 +385,17 @@ def run_provider(node: SimulatedNode, disk: DescribedDisk, action: str) -> None:
 
 
 def os_error(number: int, path: str) -> OSError:
-    """Returns the system's error about a path."""
+    """Returns an ``OSError`` about a path, with the system's message."""
     return OSError(number, os.strerror(number), path)
 
 
 def missing(path: str) -> DeviceError:
-    """Returns what a file that isn't there gives."""
+    """Returns the error for a missing file."""
     return DeviceError(f"{path}: No such file")
 
 
 def not_creatable(number: int, path: str) -> DeviceError:
-    """Returns what a file that can't be made gives."""
+    """Returns the error for a file that can't be created."""
     return DeviceError(f"{path}: can't create: {os_error(number, path)}")
 
 

@@ -1,14 +1,12 @@
-"""The log of calls that reached simulated nodes, and the order of disk and answer.
+"""The log of calls that reached simulated nodes; answers can wait until it is durable.
 
-A line is one JSON object: ``time``, ``node``, ``call``, ``arguments`` and
-``error`` (None: it succeeded). Arguments are cut to what names them: an
-instance is its name, a long value its digest, a file its length, a secret
-nothing at all.
+A line is one JSON object: ``time``, ``node``, ``call``, ``arguments`` and ``error`` (None: it
+succeeded). Arguments are shortened: an instance to its name, a long value to its digest, a file to
+its length; a secret is left out.
 
-In the mode ``synced`` a call's answer is given only when its line, and what
-the call changed on its node, are on the disk: so a crash of the daemon leaves
-nodes as they would be had they been other machines, and the log shows what
-ran. All calls that end while the disk is busy share one write.
+In the mode ``synced`` a call is answered only when its line and its changes of the node are on the
+disk. So a crash of the daemon loses nothing that a node did, as if the nodes were other machines,
+and the log shows which calls ran. All calls that end while the disk is busy share one write.
 """
 
 from __future__ import annotations
@@ -32,12 +30,12 @@ log = Logger()
 
 CallLogMode = Literal["off", "buffered", "synced"]
 
-#: Told None when the disk has it, or why it hasn't.
+#: Called with None when a line is on the disk, or with the reason why it isn't.
 CallLogged = Callable[[str | None], None]
 
 
 def summary(call: Call[Any], arguments: Sequence[Any]) -> list[Any]:
-    """Returns the arguments as they may stand in a log."""
+    """Returns the arguments in the form in which they are logged."""
     show = _ARGUMENTS.get(call.name)
     if show is None:
         show = _ARGUMENTS[call.name] = [_SHOWN[declared.form] for declared in call.arguments]
@@ -79,7 +77,7 @@ _SHOWN: dict[ArgumentForm, Callable[[Any], Any]] = {
     ArgumentForm.OBJECT: _names,
 }
 
-#: How the arguments of the calls that were logged before are shown.
+#: Caches for each call how its arguments are shown.
 _ARGUMENTS: dict[str, list[Callable[[Any], Any]]] = {}
 
 
@@ -96,10 +94,9 @@ class CallLogLine(Struct, frozen=True):
 class CallLog:
     """Writes lines and node changes in the disk thread.
 
-    ``path`` is the log (null: as mode ``off``), ``store`` keeps what nodes
-    hold (None: nothing is kept). Unless the mode is ``synced``, lines and
-    changes are written at most ``BEHIND`` seconds after they were made, and a
-    log longer than ``LONG`` bytes makes room for a new one.
+    ``path`` is the log (None: as mode ``off``), ``store`` stores the nodes' state (None: it isn't
+    stored). Unless the mode is ``synced``, lines and changes are written at most ``BEHIND`` seconds
+    after they were made. A log longer than ``LONG`` bytes is rotated.
     """
 
     BEHIND = 0.5
@@ -142,7 +139,7 @@ class CallLog:
         error: str | None,
         told: CallLogged | None = None,
     ) -> None:
-        """Notes a call that ended; ``told`` is called when its answer may be given.
+        """Logs a call that has ended; ``told`` is called when it may be answered.
 
         That is at once unless the mode is ``synced``.
         """
@@ -158,13 +155,13 @@ class CallLog:
         self._schedule(0.0)
 
     def changed(self) -> None:
-        """Notes that some node holds something else now."""
+        """Records that the state of some node has changed."""
         if self._store is not None:
             self._behind = True
             self._schedule(0.0 if self.mode == "synced" else self.BEHIND)
 
     def flush(self) -> Deferred[None]:
-        """Writes all there is; fires when it is written, also if that failed."""
+        """Writes everything; fires when that is done, even if it failed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -177,7 +174,7 @@ class CallLog:
         done: Deferred[None] = Deferred()
 
         def again(_: None) -> None:
-            # What came meanwhile is written too, but a disk that fails is tried once only.
+            # Later lines are written, too, but a failing disk is tried only once.
             if own and self._unwritten:
                 done.callback(None)
             else:
@@ -187,7 +184,7 @@ class CallLog:
         return done
 
     def close(self) -> Deferred[None]:
-        """Writes all there is and closes the files; nothing is written later."""
+        """Writes everything and closes the files; later lines are dropped."""
         self._closed = True
 
         def close(_: None) -> Deferred[None]:
@@ -230,7 +227,7 @@ class CallLog:
         maybeDeferred(self._in_disk_thread, self._to_disk, lines, changes).addBoth(written)
 
     def _to_disk(self, lines: list[bytes], changes: list[StoredChange]) -> None:
-        """Runs in the disk thread: what changed first, then the log."""
+        """Writes the changes, then the log. Runs in the disk thread."""
         if changes and self._store is not None:
             self._store.write(changes)
         if lines and self._path is not None:
@@ -246,14 +243,14 @@ class CallLog:
                 os.fsync(self._file)
 
     def _turn_over(self, file: int, path: str) -> None:
-        """Begins a new log when the old one is long; one old one is kept."""
+        """Rotates the log if it is too long; keeps one old log."""
         if os.fstat(file).st_size > self.LONG:
             os.close(file)
             self._file = None
             os.replace(path, f"{path}.1")
 
     def _close(self) -> None:
-        """Runs in the disk thread."""
+        """Closes the files. Runs in the disk thread."""
         file, self._file = self._file, None
         if file is not None:
             os.close(file)

@@ -1,9 +1,8 @@
-"""All simulated nodes of a cluster behind the one door: :class:`SimulatedNodes`.
+"""All simulated nodes of a cluster: :class:`SimulatedNodes`.
 
-A call goes through the same steps as one to a real node: it waits the node's
-latency, meets faults on demand, runs, and its answer comes back before the
-call's time is over, or not at all. With no latency and no fault, an answer
-that needs no waiting is there at once.
+A call goes through the same steps as one to a real node: it waits for the node's latency, may be
+hit by a fault, runs, and is answered before its time-out or not at all. Without latency and faults,
+a call that doesn't wait for anything is answered at once.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ from ganeti_masterd.simulation.volumes import make as make_volume
 from ganeti_masterd.simulation.world import World
 from ganeti_masterd.timing import Timer, Timers
 
-#: What every simulated node can do, by the name of the call.
+#: The functions that answer calls, by the name of the call.
 BUILT: Mapping[str, Callable[..., Any]] = {
     **system.calls.functions,
     **verify.calls.functions,
@@ -68,17 +67,17 @@ class SimulatedNodes:
     """Every node of a simulated cluster; an :class:`INodeRPC`.
 
     - ``timers``: the clock of delays and time-outs.
-    - ``root``: the daemon's root (None: nothing is kept or read). What nodes
-      hold, ``calls.log`` and ``faults.json`` are in its folder ``simulation``;
-      real files of node N (hooks, restricted commands) in ``simulation/N``.
+    - ``root``: the daemon's root (None: nothing is stored or read). The nodes' state, ``calls.log``
+      and ``faults.json`` are in its folder ``simulation``; real files of node N (hooks, restricted
+      commands) are in ``simulation/N``.
     - ``master``: the name of the node whose files are the root itself.
     - ``names``: the nodes that exist; None: every name answers.
-    - ``description``: the machines, and what is installed on them.
-    - ``latency``: seconds before each call begins, of all nodes or by name.
+    - ``description``: the nodes' hardware and what is installed on them.
+    - ``latency``: seconds before each call begins, for all nodes or by name.
     - ``log``: the mode of the call log (:mod:`ganeti_masterd.simulation.calllog`).
     - ``in_disk_thread``: runs ``(function, *args)`` in the disk thread; needed
       with ``root``.
-    - ``processes``: starts scripts; without it a script that is there fails.
+    - ``processes``: starts scripts; without it existing scripts fail.
 
     Fire :meth:`start` before the first call if there is a root.
     """
@@ -143,7 +142,7 @@ class SimulatedNodes:
         return len(self.exchanges)
 
     def start(self) -> Deferred[None]:
-        """Reads what the nodes held before; errs with what SQLite or the system says."""
+        """Reads the stored state; fails with ``sqlite3.Error`` or ``OSError``."""
         if self._store is None:
             return succeed(None)
 
@@ -170,7 +169,7 @@ class SimulatedNodes:
             raise ProgrammerError("Simulated nodes are called before they are started")
         call = CALLS[procedure]
         called = targets if call.offline_too else [each for each in targets if not each.offline]
-        # All are made before any is sent: what isn't JSON is sent to nobody.
+        # All arguments are encoded first, so that nothing is sent if one can't be.
         given: list[list[Any]]
         if callable(arguments):
             given = [_plain(call, arguments(target)) for target in called]
@@ -189,7 +188,7 @@ class SimulatedNodes:
         return gathering.ready(procedure, self._abandon)
 
     def _abandon(self, gathering: Gathering) -> list[str]:
-        """Gives up what has no result yet; returns the names of the nodes that go on with it."""
+        """Ends calls without a result; returns the names of the nodes that still run them."""
         return [
             exchange.abandon()
             for exchange in list(self.exchanges)
@@ -216,7 +215,7 @@ class SimulatedNodes:
             exchange.wait_for(answer)
 
     def close(self) -> Deferred[None]:
-        """See :meth:`INodeRPC.close`; writes what is not written yet."""
+        """See :meth:`INodeRPC.close`; writes everything to disk first."""
         if self.closed:
             return succeed(None)
         self.closed = True
@@ -231,10 +230,10 @@ class SimulatedNodes:
             return succeed(None)
         return self.log.close()
 
-    # The nodes, and what they see of the world
+    # The nodes, and their surroundings
 
     def node(self, name: str) -> SimulatedNode:
-        """Returns the node of that name, which comes into being with its first call."""
+        """Returns the node of that name; creates it at its first call."""
         node = self._nodes.get(name)
         if node is None:
             described = self.world.description.node(name)
@@ -253,7 +252,7 @@ class SimulatedNodes:
         return node
 
     def _furnish(self, node: SimulatedNode) -> None:
-        """Gives a node that is new the volumes that it has from the beginning."""
+        """Gives a new node its initial volumes."""
         if node.state.facts.get("furnished"):
             return
         described = self.world.description.node(node.name)
@@ -263,11 +262,11 @@ class SimulatedNodes:
                 make_volume(node, volume.group, volume.name, volume.size)
 
     def nodes(self) -> list[SimulatedNode]:
-        """All nodes that were ever called."""
+        """Returns all nodes that have been called."""
         return list(self._nodes.values())
 
     def joined(self, one: str, other: str) -> bool:
-        """Whether packets pass between two nodes."""
+        """Returns whether two nodes can reach each other."""
         return self.world.joined(one, other)
 
     def migration_speed(self) -> float | None:
@@ -295,12 +294,12 @@ class SimulatedNodes:
         self._waiting.add(timer)
 
     def reachable(self, name: str) -> bool:
-        """Whether there is a node of that name, and it has power."""
+        """Returns whether a node of that name exists and has power."""
         there = self._names is None or name in self._names
         return there and self.world.powered(name)
 
     def holds_address(self, address: str) -> bool:
-        """Whether a node has that address up as the master's."""
+        """Returns whether some node has that address up as the master's."""
         return any(system.master_address(node) == address for node in self._nodes.values())
 
     def in_disk_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
@@ -322,7 +321,7 @@ class SimulatedNodes:
         return BUILT.get(name)
 
     def _take_changes(self) -> list[StoredChange]:
-        """Returns what changed on all nodes, and takes it as written."""
+        """Returns all changes of nodes, and marks them as written."""
         changes: list[StoredChange] = [(CLUSTER, *change) for change in self.cluster.take_changes()]
         for name, node in self._nodes.items():
             if node.state.changes:
@@ -330,13 +329,13 @@ class SimulatedNodes:
         return changes
 
     def delay(self, name: str) -> float:
-        """Seconds that a request takes to a node."""
+        """Returns the seconds that a request takes to a node."""
         latency = self._latency
         return latency if isinstance(latency, (int, float)) else latency.get(name, 0.0)
 
 
 def _plain(call: Call[Any], arguments: Sequence[Any]) -> list[Any]:
-    """Returns the arguments as they would arrive; raises ``ProgrammerError`` if they can't."""
+    """Returns the arguments as decoded JSON; raises ``ProgrammerError`` if they aren't JSON."""
     call.check(arguments)
     try:
         plain: list[Any] = msgspec.to_builtins(list(arguments), str_keys=True)
@@ -346,5 +345,5 @@ def _plain(call: Call[Any], arguments: Sequence[Any]) -> list[Any]:
 
 
 def _folder(name: str) -> str:
-    """Returns the folder of a node's real files; no name leads out of the simulation's."""
+    """Returns the folder of a node's real files, which is always inside the simulation's."""
     return name.replace("/", "_").lstrip(".") or "_"

@@ -1,4 +1,4 @@
-"""The socket by which switches of a simulated cluster are thrown from outside.
+"""The socket that receives switch commands for a simulated cluster.
 
 A request is one line, a JSON list of words (:mod:`ganeti_masterd.simulation.switches`);
 the answer is one line, ``[success, text]``. ``python -m ganeti_masterd.simulation``
@@ -30,7 +30,7 @@ log = Logger()
 #: The socket, below the daemon's root.
 CONTROL = "simulation/control"
 
-#: The longest line that either side takes, in bytes.
+#: The longest line that either side accepts, in bytes.
 LONGEST = 1 << 20
 
 USAGE = """usage: python -m ganeti_masterd.simulation [--root FOLDER] COMMAND...
@@ -40,13 +40,13 @@ The command "help" lists them all."""
 
 
 class Switchable(SwitchedCluster, Protocol):
-    """A simulated cluster whose switches can be thrown; it writes what they change."""
+    """A simulated cluster that obeys switches, and writes the changes to disk."""
 
     log: CallLog
 
 
 class SwitchProtocol(LineOnlyReceiver):
-    """Answers requests of one connection."""
+    """Answers the requests of one connection."""
 
     delimiter = b"\n"
     MAX_LENGTH = LONGEST
@@ -55,7 +55,7 @@ class SwitchProtocol(LineOnlyReceiver):
         self._cluster = cluster
 
     def lineReceived(self, line: bytes) -> None:
-        """Takes one request; nothing that a client sends ends the daemon."""
+        """Handles one request; an error in it is answered and never raised."""
         self.sendLine(json.dumps(self._answer(line)).encode("ascii"))
 
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -97,7 +97,7 @@ class SwitchFactory(ServerFactory):
 
 
 def listen(reactor: Any, path: str, cluster: Switchable) -> IListeningPort:
-    """Listens at that path, for its owner only; a socket that a crash left is replaced."""
+    """Listens on that path, for its owner only; replaces a socket left by a crash."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     port: IListeningPort = reactor.listenUNIX(path, SwitchFactory(cluster), mode=0o600)
@@ -105,7 +105,7 @@ def listen(reactor: Any, path: str, cluster: Switchable) -> IListeningPort:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Sends one command to a daemon and shows its answer; returns the exit code. Blocks."""
+    """Sends one command to a daemon and prints the answer; returns the exit code. Blocks."""
     words = list(arguments)
     root = os.environ.get("GANETI_ROOTDIR", "")
     if words[:1] == ["--root"] and len(words) > 1:

@@ -1,4 +1,4 @@
-"""Disks as noded's failure texts show them."""
+"""Disks as noded's error messages show them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLAIN = "plain"
 
 
 def described(disk: DescribedDisk) -> str:
-    """Returns a disk as noded's failure texts show it."""
+    """Returns a disk as noded's error messages show it."""
     kind = disk["dev_type"]
     unique = tuple(disk["logical_id"])
     if kind == PLAIN:

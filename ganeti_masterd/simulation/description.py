@@ -1,8 +1,7 @@
 """The description of a simulated cluster, and how it is read from a TOML file.
 
-``docs/simulate.rst`` says what can stand in the file. What makes no sense
-raises :class:`DescriptionError`, which names the file, the table, the key and
-the fault.
+``docs/simulate.rst`` documents the file. Anything invalid raises :class:`DescriptionError`, which
+names the file, the table, the key and the error.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ganeti_masterd.simulation.tables import DescriptionError, Table
 
 DEFAULT_SYSTEMS = (OSDefinition("noop", api_versions=(5, 10)),)
 
-#: Storage that every node sees, unless the file says otherwise.
+#: Paths of shared storage, unless the file says otherwise.
 SHARED_PATHS = ("/srv/ganeti/shared-file-storage", "/var/run/ganeti/gluster")
 
 SCRIPTS = ("create", "verify", "rename", "import", "export")
@@ -40,7 +39,7 @@ PROVIDER_ACTIONS = (
 
 
 class DescribedVolume(Struct, frozen=True):
-    """A logical volume that is there from the beginning."""
+    """A logical volume that exists from the beginning."""
 
     group: str
     name: str
@@ -48,7 +47,7 @@ class DescribedVolume(Struct, frozen=True):
 
 
 class DescribedNode(Struct, frozen=True):
-    """A node: its machine, its node group, and volumes that it has from the beginning."""
+    """A node: its hardware, its node group, and its initial volumes."""
 
     hardware: Hardware = Hardware()
     group: str = "default"
@@ -58,8 +57,8 @@ class DescribedNode(Struct, frozen=True):
 class Description(Struct, frozen=True):
     """A simulated cluster; without a file every node is like ``default``.
 
-    ``nodes`` by name, in the order in which the file has them. Speeds are in
-    MiB/s, None: no time passes. ``settings`` are those of a new cluster.
+    ``nodes`` are by name, in the order of the file. Speeds are in MiB/s; with None the operation
+    takes no time. ``settings`` are those of a new cluster.
     """
 
     nodes: dict[str, DescribedNode] = {}
@@ -73,7 +72,7 @@ class Description(Struct, frozen=True):
     settings: dict[str, Any] = {}
 
     def node(self, name: str) -> DescribedNode:
-        """Returns the description of a node; one that isn't in the file is as the default."""
+        """Returns the description of a node; the default if it isn't in the file."""
         return self.nodes.get(name, self.default)
 
 
@@ -90,7 +89,7 @@ def read(path: str) -> Description:
 
 
 def parse(document: Mapping[str, Any], path: str) -> Description:
-    """Makes a description of a TOML document; ``path`` is for messages."""
+    """Returns the description in a TOML document; ``path`` is used in messages."""
     top = Table(path, "", document)
     pace = _pace(top)
     default = _default_node(top)
@@ -142,7 +141,7 @@ def parse(document: Mapping[str, Any], path: str) -> Description:
 
 CLUSTER_TEXTS = ("name", "volume_group", "file_storage_dir", "shared_file_storage_dir")
 
-#: Lists of a new cluster's settings, with what may be in them.
+#: Settings of a new cluster that are lists, with the allowed values.
 CLUSTER_LISTS: Mapping[str, frozenset[str]] = {
     "disk_templates": frozenset(TEMPLATES),
     "hypervisors": frozenset(HYPERVISORS),

@@ -1,4 +1,4 @@
-"""From a disk as it travels to the device that it is on a simulated node."""
+"""Finds and makes the device of a disk on a simulated node."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def device_path(node: SimulatedNode, disk: DescribedDisk) -> str:
 
 
 def find(node: SimulatedNode, disk: DescribedDisk) -> Block | None:
-    """Returns a disk's device, or None if it isn't there or is a mirror at rest.
+    """Returns a disk's device, or None if it doesn't exist or is a mirror that isn't configured.
 
-    Raises :class:`DeviceError` where noded's looking itself fails.
+    Raises :class:`DeviceError` where noded's own search fails.
     """
     if disk["dev_type"] == DRBD:
         children = [find(node, child) for child in disk.get("children") or []]
@@ -76,10 +76,10 @@ def find(node: SimulatedNode, disk: DescribedDisk) -> Block | None:
 
 
 def assemble(node: SimulatedNode, disk: DescribedDisk, on_primary: bool) -> Block | None:
-    """Activates a disk's device, what it stands on first; opens it on the primary.
+    """Activates a disk's device after its children; opens it on the primary.
 
-    Returns None where there is nothing to be assembled. Raises
-    :class:`DeviceError`; a mirror does without volumes that can't be activated.
+    Returns None if there is nothing to assemble. Raises :class:`DeviceError`, except that a mirror
+    works without volumes that can't be activated.
     """
     kind = disk["dev_type"]
     block: Block
@@ -152,7 +152,7 @@ def create(
 
 
 def need(node: SimulatedNode, disk: DescribedDisk, fault: str = "Can't find device") -> Block:
-    """Returns a disk's device; a missing one raises :class:`NodeFailure`, as noded words it."""
+    """Returns a disk's device; if missing, raises :class:`NodeFailure` with noded's message."""
     block = looked_up(node, disk)
     if block is None:
         raise NodeFailure(f"{fault} {described(disk)}")
@@ -160,7 +160,7 @@ def need(node: SimulatedNode, disk: DescribedDisk, fault: str = "Can't find devi
 
 
 def looked_up(node: SimulatedNode, disk: DescribedDisk) -> Block | None:
-    """The same as :func:`find`, where noded doesn't expect that looking fails."""
+    """Calls :func:`find` where noded doesn't expect an error; raises ``Unexpected`` then."""
     try:
         return find(node, disk)
     except DeviceError as error:
@@ -194,11 +194,11 @@ def _unknown(kind: str) -> Unexpected:
 
 
 class _NotThere(DeviceError):
-    """A device that is simply missing; the text is for those who want to activate it."""
+    """A device is missing; the message is for callers that want to activate it."""
 
 
 def _known(node: SimulatedNode, disk: DescribedDisk) -> Block:
-    """Returns the device of anything but a mirror."""
+    """Returns the device of any disk except a mirror."""
     kind = disk["dev_type"]
     path = device_path(node, disk)
     block = _class(kind)(node, disk, path)
@@ -241,7 +241,7 @@ def _create_mirror(
 
 
 def _whole_volumes(node: SimulatedNode, group: str, size: int, spindles: int | None) -> list[str]:
-    """Returns the physical volumes that a volume gets for itself, with exclusive storage."""
+    """Returns the physical volumes that a volume gets to itself, with exclusive storage."""
     if spindles is None:
         raise DeviceError(
             "Unspecified number of spindles: this is requiredwhen exclusive storage is"

@@ -34,7 +34,7 @@ DYNAMIC = ("local-ip", "remote-ip", "local-minor", "remote-minor")
 
 
 class Mirror(Block):
-    """One end of a DRBD mirror; ``children`` are its volumes as far as they are there."""
+    """One end of a DRBD mirror; ``children`` are those of its volumes that exist."""
 
     on_secondaries = True
 
@@ -61,17 +61,17 @@ class Mirror(Block):
 
     @property
     def end(self) -> End | None:
-        """Its end, or None where the minor isn't configured."""
+        """The end, or None if the minor isn't configured."""
         return self.node.world.mirrors.get(self.node.name, self.minor)
 
     @property
     def seen(self) -> EndStatus:
-        """How its end stands."""
+        """The end's status."""
         return self.node.world.mirrors.status(self.node.name, self.minor)
 
     @property
     def size(self) -> int:
-        """See :attr:`Block.size`; of the peer's disk where it has none."""
+        """See :attr:`Block.size`; the size of the peer's disk if this end has none."""
         mirrors = self.node.world.mirrors
         end, peer = self.end, mirrors.peer(self.node.name, self.minor)
         if end is not None and end.backing is None and peer is not None:
@@ -126,7 +126,7 @@ class Mirror(Block):
         self.write_metadata(meta)
 
     def write_metadata(self, meta: Block) -> None:
-        """Writes fresh metadata on a volume that is as large as it must be."""
+        """Writes new metadata on a volume, whose size is checked."""
         least, most = META_SIZES
         if meta.size < least:
             raise DeviceError(f"Meta device too small ({meta.size:.2f}Mib)")
@@ -138,7 +138,7 @@ class Mirror(Block):
             raise DeviceError(f"Can't initialize meta device: {refused.output}")
 
     def assemble(self) -> None:
-        """Brings it up; one that is up is made to fit, as far as that does no harm."""
+        """Brings it up; if it is up, corrects its settings as far as that is safe."""
         end = self.end
         if end is None:
             rate = (self.disk.get("params") or {}).get("resync-rate") or CLASSIC_DRBD_SYNC_SPEED
@@ -169,14 +169,14 @@ class Mirror(Block):
             raise DeviceError(f"drbd{self.minor}: cannot activate, unknown or unhandled reason")
 
     def attach(self, children: Sequence[Block]) -> None:
-        """Gives it its disk."""
+        """Attaches its disk."""
         data, meta = children
         backing = Backing(data.path, meta.path, int(self.disk.get("size") or 0))
         with self._refusing("can't attach local disk"):
             self.node.world.mirrors.attach(self.node.name, self.minor, backing)
 
     def connect(self, *, dual: bool = False) -> None:
-        """Gives it its network; ``dual``: both ends may be Primary."""
+        """Sets its network; with ``dual`` both ends may be Primary."""
         assert self._link is not None
         link = Link(self._link.local, self._link.remote, self._link.secret, dual)
         try:
@@ -188,7 +188,7 @@ class Mirror(Block):
             )
 
     def attach_net(self, *, dual: bool) -> None:
-        """Connects it anew; it must stand alone."""
+        """Connects it again; it must be StandAlone."""
         if self._link is None:
             raise DeviceError(f"drbd{self.minor}: missing network info in AttachNet()")
         end = self.end
@@ -197,7 +197,7 @@ class Mirror(Block):
         self.connect(dual=dual)
 
     def disconnect_net(self) -> None:
-        """Makes it stand alone; one that does is fine."""
+        """Makes it StandAlone; does nothing if it already is."""
         if self._link is None:
             raise DeviceError(
                 f"drbd{self.minor}: DRBD disk missing network info in DisconnectNet()"
@@ -222,11 +222,11 @@ class Mirror(Block):
             self.node.world.mirrors.down(self.node.name, self.minor, held=self._held())
 
     def remove(self) -> None:
-        """Unconfigures it: there is nothing else of its own."""
+        """Unconfigures it; its volumes are removed separately."""
         self.shutdown()
 
     def add_children(self, children: Sequence[Block]) -> None:
-        """Gives a mirror without a disk two volumes, which are filled anew."""
+        """Gives a mirror without a disk two volumes, which are synced from the peer."""
         if len(children) != 2:
             raise DeviceError(f"drbd{self.minor}: need two devices for AddChildren")
         end = self.end
@@ -236,7 +236,7 @@ class Mirror(Block):
         self.attach(children)
 
     def remove_children(self, paths: Sequence[str]) -> None:
-        """Takes its two volumes away; a mirror that has none is fine."""
+        """Detaches its two volumes; does nothing if it has none."""
         end = self.end
         if end is None or end.backing is None:
             return
@@ -254,7 +254,7 @@ class Mirror(Block):
             self.node.world.mirrors.detach(self.node.name, self.minor)
 
     def grow(self, amount: int, *, dry_run: bool, backing: bool, exclusive: bool = False) -> None:
-        """Makes its data volume larger, or itself as large as that."""
+        """Makes its data volume larger, or the mirror as large as its volume."""
         if not self.children:
             raise DeviceError(f"drbd{self.minor}: cannot grow diskless device")
         self.children[0].grow(amount, dry_run=dry_run, backing=backing, exclusive=exclusive)
@@ -269,7 +269,7 @@ class Mirror(Block):
         raise Unexpected("Can't rename a drbd device")
 
     def set_info(self, info: str) -> None:
-        """Changes the text of its volumes."""
+        """Changes the text stored with its volumes."""
         for child in self.children:
             child.set_info(info)
 
@@ -279,13 +279,13 @@ class Mirror(Block):
         return True
 
     def read(self) -> tuple[str, ...]:
-        """Returns what the end that is up to date has."""
+        """Returns the content of an end that is up to date."""
         for volume in self._current():
             return volume.read()
         return ()
 
     def write(self, content: tuple[str, ...]) -> None:
-        """Writes at both ends that are up to date and connected."""
+        """Writes to each end that is up to date and connected."""
         for volume in self._current():
             volume.write(content)
         self.node.world.mirrors.written(self.node.name, self.minor)
@@ -328,7 +328,7 @@ class Mirror(Block):
 
     @contextlib.contextmanager
     def _refusing(self, fault: str) -> Iterator[None]:
-        """Raises what DRBD refuses meanwhile as noded words it."""
+        """Turns DRBD's refusals within the body into errors with noded's message."""
         try:
             yield
         except MeetingRefused as refused:
@@ -339,5 +339,5 @@ class Mirror(Block):
 
 
 def _readable(child: Block) -> bool:
-    """Whether a volume can be read at all."""
+    """Returns whether a volume can be read."""
     return not (isinstance(child, SimulatedVolume) and child.device.lost)

@@ -1,9 +1,9 @@
-"""Both ends of a mirror as values: what an end has, what its data is, what follows when two meet.
+"""The ends of a mirror as values: their disk, network and data, and what happens when two meet.
 
-The data of an end is known by its *generation*: a Primary that loses its peer
-begins a new one and remembers the old, as whoever has it open may write. One that
-is disconnected on purpose does so with the first write. Two ends that meet compare
-these (:data:`MEETING`, :data:`KINSHIP`), and the one that is behind is filled.
+The data of an end is identified by its *generation*. A Primary that loses its peer begins a new
+generation and remembers the old one, because it may be written to from then on; one that is
+disconnected on purpose does so at the first write. Two ends that meet compare their generations
+(:data:`MEETING`, :data:`KINSHIP`), and the one that is behind is synced.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ INCONSISTENT = "Inconsistent"
 DISKLESS = "Diskless"
 UNKNOWN_DATA = "DUnknown"
 
-#: What a short break leaves to be filled, in MiB, for the time that it takes.
+#: MiB to sync after a short break; determines how long that takes.
 SHORT_PART = 64
 
 
 class EndStanding(Enum):
-    """How the data of one end stands."""
+    """The state of the data at one end."""
 
     NONE = "no disk"
     FRESH = "never filled"
@@ -47,7 +47,7 @@ class EndStanding(Enum):
 
 
 class Kinship(Enum):
-    """How the generations of two ends are related, seen from the first."""
+    """The relation between the generations of two ends, seen from the first."""
 
     SAME = "same"
     OURS_NEWER = "theirs is in our history"
@@ -56,7 +56,7 @@ class Kinship(Enum):
 
 
 class Meeting(Enum):
-    """What follows when two ends meet, seen from the first."""
+    """What happens when two ends meet, seen from the first."""
 
     REST = "nothing to fill"
     SOURCE = "fills the other"
@@ -64,7 +64,7 @@ class Meeting(Enum):
     SPLIT = "split brain: both stand alone"
 
 
-#: What two ends do by how their data stands; None: their generations decide.
+#: What two ends do, by the states of their data; None: their generations decide.
 MEETING: Mapping[tuple[EndStanding, EndStanding], Meeting | None] = {
     **{(EndStanding.NONE, other): Meeting.REST for other in EndStanding},
     **{(other, EndStanding.NONE): Meeting.REST for other in EndStanding},
@@ -86,7 +86,7 @@ KINSHIP: Mapping[Kinship, Meeting] = {
     Kinship.STRANGERS: Meeting.SPLIT,
 }
 
-#: What an end that is being filled, or fills, shows: (it is the source, paused).
+#: The state that a syncing end shows, by (it is the source, paused).
 SYNCING: Mapping[tuple[bool, bool], str] = {
     (True, False): SYNC_SOURCE,
     (True, True): PAUSED_SOURCE,
@@ -96,7 +96,7 @@ SYNCING: Mapping[tuple[bool, bool], str] = {
 
 
 class MeetingRefused(Exception):
-    """The kernel refuses; ``output`` is what drbdsetup prints, ``code`` how it exits."""
+    """The kernel refuses; has drbdsetup's ``output`` and its exit ``code``."""
 
     def __init__(self, output: str, code: int = 10) -> None:
         super().__init__(output)
@@ -105,7 +105,7 @@ class MeetingRefused(Exception):
 
 
 class Backing(Struct, frozen=True):
-    """What an end stands on: two volumes by path, and the size in MiB that it uses."""
+    """The disk of an end: the paths of two volumes, and the size in MiB that it uses."""
 
     data: str
     meta: str
@@ -122,7 +122,7 @@ class Link(Struct, frozen=True):
 
 
 class Filling(Struct, frozen=True):
-    """A sync under way at one end; in seconds of its whole length, since a point in time."""
+    """A sync in progress at one end: its total length in seconds, and when it began."""
 
     source: bool
     length: float
@@ -133,7 +133,7 @@ class Filling(Struct, frozen=True):
 class End(Struct, frozen=True):
     """One minor of one node; ``rate`` is its resync rate in KiB/s.
 
-    One with neither disk nor network is known to the kernel, but unconfigured.
+    An end without disk and network is known to the kernel, but unconfigured.
     """
 
     backing: Backing | None = None
@@ -151,7 +151,7 @@ class End(Struct, frozen=True):
 
 
 class Metadata(Struct, frozen=True):
-    """What the meta volume remembers; ``done`` is the part of a sync that a break kept."""
+    """The content of the meta volume; ``done`` is how much of an interrupted sync is done."""
 
     generation: str | None = None
     history: tuple[str, ...] = ()
@@ -161,10 +161,10 @@ class Metadata(Struct, frozen=True):
 
 
 class SyncPace(Struct, frozen=True):
-    """How fast mirrors fill: at ``speed`` MiB/s (None: at once), or in a fixed time.
+    """How fast mirrors sync: at ``speed`` MiB/s (None: at once), or in a fixed time.
 
-    With ``seconds`` a whole sync takes that long whatever its size, one after a
-    short break ``quick_seconds``.
+    With ``seconds`` a full sync takes that long whatever its size; one after a short break takes
+    ``quick_seconds``.
     """
 
     speed: float | None = None
@@ -172,7 +172,7 @@ class SyncPace(Struct, frozen=True):
     quick_seconds: float = 0.0
 
     def length(self, size: int, rate: int, *, full: bool) -> float:
-        """Returns how long a sync of that many MiB takes at that resync rate (KiB/s)."""
+        """Returns the seconds that a sync of that many MiB takes at that resync rate (KiB/s)."""
         if self.seconds is not None:
             return self.seconds if full else min(self.seconds, self.quick_seconds)
         if self.speed is None:
@@ -181,7 +181,7 @@ class SyncPace(Struct, frozen=True):
 
 
 class EndStatus(Struct, frozen=True):
-    """An end as /proc/drbd shows it; percent and seconds left are None unless it syncs."""
+    """An end as /proc/drbd shows it; percent and seconds left are None unless it is syncing."""
 
     connection: str
     role: str
@@ -193,23 +193,23 @@ class EndStatus(Struct, frozen=True):
 
     @property
     def connected(self) -> bool:
-        """Whether both ends are connected and nothing is being filled."""
+        """Whether both ends are connected and not syncing."""
         return self.connection == CONNECTED
 
     @property
     def syncing(self) -> bool:
-        """Whether one end is being filled from the other."""
+        """Whether one end is syncing from the other."""
         return self.connection in SYNCING.values()
 
 
 class Ground(Protocol):
-    """What mirrors stand on."""
+    """What mirrors need: the clock, links and volumes."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
 
     def joined(self, one: str, other: str) -> bool:
-        """Whether packets pass between two nodes."""
+        """Returns whether two nodes can reach each other."""
 
     def volume(self, node: str, path: str) -> int | None:
         """The size in MiB of a volume; None if it isn't there."""
@@ -218,7 +218,7 @@ class Ground(Protocol):
         """Copies the content of a volume (node, path) to another."""
 
     def pace(self) -> SyncPace:
-        """How fast mirrors fill now."""
+        """Returns the current speed of syncs."""
 
     def next_generation(self) -> str:
-        """A generation that was never before."""
+        """Returns a new generation."""

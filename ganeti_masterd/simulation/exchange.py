@@ -1,4 +1,4 @@
-"""One call to one simulated node, from its request to its answer or its end without one."""
+"""One call to one simulated node, from its request to its answer or failure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNEXPECTED = "Error while executing backend function: "
 
 
 class SimulatedNetwork(Protocol):
-    """What an exchange needs of the cluster."""
+    """What an exchange needs from the cluster."""
 
     closed: bool
     timers: Timers
@@ -55,10 +55,11 @@ class SimulatedNetwork(Protocol):
 def at_once(
     nodes: SimulatedNetwork, target: Target, call: Call[Any], arguments: list[Any]
 ) -> NodeResult[Any] | Deferred[Any] | None:
-    """Makes a call that nothing delays, disturbs or observes: most calls, thousands a second.
+    """Makes a call without delay, faults and observers: a fast path for most calls.
 
-    Returns the answer, or what the node is still at, for :meth:`SimulatedExchange.wait_for`. Null:
-    nothing was done, the call needs an :class:`SimulatedExchange` from its beginning.
+    Returns the answer, or, for a call that is still running, a Deferred to pass to
+    :meth:`SimulatedExchange.wait_for`. Returns None if nothing was done because the call needs a
+    complete :class:`SimulatedExchange`.
     """
     name = target.name
     function = nodes.implementation(call.name)
@@ -88,7 +89,7 @@ def _perform(
 ) -> tuple[Any, str | None]:
     """Returns payload (perhaps a Deferred of it) and error."""
     try:
-        # Copies that are over by now come before what this call sees or removes.
+        # Copies that have ended by now must be done before the call looks at their disks.
         node.world.transfers.settle()
         return function(node, *arguments), None
     except Exception:
@@ -96,7 +97,7 @@ def _perform(
 
 
 class SimulatedExchange:
-    """One call to one node, from its request to its answer or its end without one."""
+    """One call to one node, from its request to its answer or failure."""
 
     __slots__ = (
         "_arguments",
@@ -132,7 +133,7 @@ class SimulatedExchange:
         self._began = 0.0
 
     def begin(self) -> None:
-        """Sends the request; the call's time runs from here."""
+        """Sends the request; the call's time-out starts here."""
         nodes = self._nodes
         name = self._target.name
         self._began = nodes.timers.seconds()
@@ -148,27 +149,27 @@ class SimulatedExchange:
         self._watch()
 
     def wait_for(self, payload: Deferred[Any]) -> None:
-        """Takes over a call that the node is still at; its time runs from here."""
+        """Takes over a call that is still running at the node; its time-out starts here."""
         self._began = self._nodes.timers.seconds()
         self._await(self._nodes.node(self._target.name), payload)
         self._watch()
 
     def _watch(self) -> None:
-        """Counts the call as pending, for no longer than its time, unless it has ended."""
+        """Counts the call as pending until its end or time-out, unless it has ended."""
         if not self._ended:
             self._nodes.exchanges[self] = None
             self._timer = self._nodes.timers.later(self._seconds, self._expire)
 
     def give_up(self) -> None:
-        """Ends the exchange with no answer because the daemon stops."""
+        """Ends the exchange without an answer because the daemon stops."""
         self._end(results.given_up(self._target, self._call.name))
 
     def is_part_of(self, gathering: Gathering) -> bool:
-        """Whether its result is one of those that are collected there."""
+        """Returns whether its result goes to that gathering."""
         return self._gathering is gathering
 
     def abandon(self) -> str:
-        """Ends the exchange because nobody waits for it; returns the node, which goes on."""
+        """Ends the exchange because its caller cancelled it; returns the node, which goes on."""
         self._end(results.abandoned(self._target, self._call.name))
         return self._target.name
 
@@ -176,7 +177,7 @@ class SimulatedExchange:
         self._end(results.timed_out(self._target, self._call.name, self._seconds))
 
     def _arrive(self) -> None:
-        """The request is at the node, or not, if the node can't be reached."""
+        """Handles the arrival of the request, or fails if the node can't be reached."""
         nodes = self._nodes
         target = self._target
         fault = self._fault
@@ -213,13 +214,13 @@ class SimulatedExchange:
         )
 
     def _did(self, node: SimulatedNode, payload: Any, error: str | None) -> None:
-        """The node is done."""
+        """Handles the result of the call at the node."""
         if node.state.changes or self._nodes.cluster.changes:
             self._nodes.log.changed()
         self._finish(payload, error)
 
     def _finish(self, payload: Any, error: str | None) -> None:
-        """Gives the answer, after its line is on the disk where that is wanted."""
+        """Answers the call, in the mode ``synced`` after its line is on the disk."""
         target, name, log = self._target, self._call.name, self._nodes.log
         result = NodeResult(target.name, name, payload, error)
         if not log.on or self._nodes.closed:
@@ -264,7 +265,7 @@ class SimulatedExchange:
 
 
 def _text(node: SimulatedNode, call: Call[Any], failure: Failure) -> str:
-    """Says what went wrong as noded does; a bug of the simulation is logged as one."""
+    """Returns noded's message for a failure; logs a bug in the simulation as such."""
     text = str(failure.value)
     if failure.check(NodeFailure):
         return text

@@ -1,4 +1,4 @@
-"""Faults and delays on demand, in code or from a file that is read again when it changes.
+"""Faults and delays on demand, set in code or in a file that is read again when it changes.
 
 The file is a JSON list of rules, each an object with these keys (all but
 ``kind`` may be left out)::
@@ -7,16 +7,15 @@ The file is a JSON list of rules, each an object with these keys (all but
      "probability": 0.5, "count": 3, "after": 10, "seconds": 2.0,
      "text": "no such luck", "payload": null}
 
-``node`` and ``call`` say which calls the rule meets (left out: all). Of these
-it lets the first ``after`` pass, then hits each with ``probability``, ``count``
-times at most. Kinds:
+``node`` and ``call`` say to which calls the rule applies (left out: all). It lets the first
+``after`` of them pass, then hits each with ``probability``, at most ``count`` times. Kinds:
 
-- ``delay``: the call begins ``seconds`` later; other rules may hit it too.
-- ``error``: the node answers failure with ``text``.
+- ``delay``: the call begins ``seconds`` later; other rules may hit it, too.
+- ``error``: the node answers with a failure that has ``text``.
 - ``unreachable``: no connection; the call does not reach the node.
-- ``garbage``: the node does the call and answers ``payload`` instead of the result.
-- ``silent``: the call reaches the node, which neither acts nor answers.
-- ``lost``: the node does the call, but its answer never arrives.
+- ``garbage``: the node runs the call and answers ``payload`` instead of the result.
+- ``silent``: the call reaches the node, which neither runs nor answers it.
+- ``lost``: the node runs the call, but its answer never arrives.
 
 The last two end with the call's time-out.
 """
@@ -40,7 +39,7 @@ FaultKind = Literal["delay", "error", "unreachable", "garbage", "silent", "lost"
 
 
 class SimulatedFault(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One rule; see the module's text."""
+    """One rule; see the module's docstring."""
 
     kind: FaultKind
     node: str | None = None
@@ -54,14 +53,14 @@ class SimulatedFault(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Disturbance(Struct, frozen=True):
-    """What befalls one call: a delay, and the rule (None: none) that decides its end."""
+    """What happens to one call: a delay, and the rule, or None, that decides its end."""
 
     seconds: float
     fault: SimulatedFault | None
 
 
 class _Rule:
-    """A rule and how often it met and hit."""
+    """A rule, with the numbers of calls to which it applied and that it hit."""
 
     __slots__ = ("fault", "hits", "met")
 
@@ -86,8 +85,8 @@ class _Rule:
 class Faults:
     """The rules in force, those set in code first; ``path`` is the file, if any.
 
-    The file is looked at no more than twenty times a second. One that can't be
-    understood is logged and leaves the rules as they were.
+    The file is checked at most twenty times a second. If it is invalid, that is logged and the
+    rules stay as they were.
     """
 
     LOOK_EVERY = 0.05
@@ -103,7 +102,7 @@ class Faults:
         self._look_at = float("-inf")
 
     def add(self, fault: SimulatedFault) -> Callable[[], None]:
-        """Puts a rule in force; returns what takes it back."""
+        """Adds a rule; returns a function that removes it."""
         rule = _Rule(fault)
         self._own.append(rule)
 
@@ -114,18 +113,18 @@ class Faults:
         return remove
 
     def clear(self) -> None:
-        """Takes back all rules set in code."""
+        """Removes all rules set in code."""
         self._own.clear()
 
     def any(self, seconds: float) -> bool:
-        """Whether there are rules at that time."""
+        """Returns whether there are any rules at that time."""
         if self._path is not None and seconds >= self._look_at:
             self._look_at = seconds + self.LOOK_EVERY
             self._look(self._path)
         return bool(self._own or self._from_file)
 
     def disturb(self, node: str, call: str, seconds: float) -> Disturbance | None:
-        """Returns what befalls a call that is about to be made at that time, or None."""
+        """Returns what happens to a call made at that time, or None if nothing does."""
         if not self.any(seconds):
             return None
         delay = 0.0
@@ -138,7 +137,7 @@ class Faults:
         return Disturbance(delay, None) if delay else None
 
     def _look(self, path: str) -> None:
-        """Reads the file if it is another than the last time."""
+        """Reads the file if it has changed since the last time."""
         try:
             status = os.stat(path)
             seen = (status.st_mtime_ns, status.st_size)

@@ -1,4 +1,4 @@
-"""Calls that put files on simulated nodes: uploads, simple configuration, the job queue."""
+"""Calls that write files on simulated nodes: uploads, simple configuration, the job queue."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ calls = Implementations()
 ARCHIVE_DIR = QUEUE_DIR + "/archive"
 DRAIN_FILE = QUEUE_DIR + "/drain"
 
-#: What noded lets itself be sent, by local path (protocol/rpc.rst, Objects as arguments).
+#: Local paths of the files that noded accepts (protocol/rpc.rst, Objects as arguments).
 UPLOADS = frozenset(
     {
         CONFIG_FILE,
@@ -87,8 +87,8 @@ SSCONF_KEYS = frozenset(
 )
 SSCONF_LIMIT = 131072
 
-#: Up to how many characters compressed content is checked as a whole, and how many are
-#: looked at of more than that; the latter is a multiple of four.
+#: Compressed content of up to this many characters is checked completely; of longer content only
+#: the first so many are checked, a multiple of four.
 CHECKED = 1 << 16
 BEGINNING = 1 << 10
 
@@ -100,7 +100,7 @@ def stored(
     group: str = "gnt-daemons",
     mtime: float | None = None,
 ) -> StoredFile:
-    """Returns a file from content as it travels; raises if that can't be read."""
+    """Returns a file for content as received; raises if that can't be decoded."""
     if not isinstance(content, list) or len(content) != 2:
         raise Unexpected("a file's content must be a form and data")
     form, data = content
@@ -120,8 +120,8 @@ def stored(
 def _check(data: str) -> None:
     """Raises ``ValueError`` or ``zlib.error`` if compressed content can't be read.
 
-    Of much of it only the beginning is looked at: all candidates get the whole
-    configuration again and again, in the process that is to be measured.
+    Of large content only the beginning is checked: all candidates get the whole configuration again
+    and again, and the checks run in the process that benchmarks measure.
     """
     if len(data) <= CHECKED:
         _ = StoredFile(1, data).content
@@ -154,7 +154,7 @@ def upload_file_single(
 
 @calls("upload_file")
 def upload_file(node: SimulatedNode, file: Sequence[Any]) -> Deferred[None] | None:
-    """The same, with all about the file in one list."""
+    """The same, with the file's content and attributes in one list."""
     return upload_file_single(node, *file)
 
 
@@ -212,7 +212,7 @@ def jobqueue_rename(
 
 @calls("jobqueue_purge")
 def jobqueue_purge(node: SimulatedNode) -> None:
-    """Removes all files of the queue; the archive stays known to the disk only."""
+    """Removes all files of the queue, including archived ones."""
     for path in node.state.files:
         if path.startswith(QUEUE_DIR + "/"):
             node.state.files.pop(path)
@@ -221,7 +221,7 @@ def jobqueue_purge(node: SimulatedNode) -> None:
 
 @calls("jobqueue_set_drain_flag")
 def jobqueue_set_drain_flag(node: SimulatedNode, flag: bool) -> Deferred[None] | None:
-    """Sets or takes away the mark that no jobs are taken."""
+    """Sets or removes the drain flag."""
     if flag:
         return node.keep({DRAIN_FILE: StoredFile(0, "")})
     return node.discard(DRAIN_FILE)
@@ -229,7 +229,7 @@ def jobqueue_set_drain_flag(node: SimulatedNode, flag: bool) -> Deferred[None] |
 
 @calls("get_file_info")
 def get_file_info(node: SimulatedNode, name: str) -> list[Any]:
-    """Whether a file is there, and its size."""
+    """Returns whether a file exists, and its size."""
     content = node.read(node.local_path(name))
     if content is not None:
         return [True, {"size": len(content)}]

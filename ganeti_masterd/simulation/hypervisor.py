@@ -1,9 +1,9 @@
 """Hypervisor calls of simulated nodes: instances that run, start, stop and move.
 
-All hypervisors behave as noded's ``fake`` one, but for two things. An instance
-gets its maximum of memory if the node has it, else what is left down to its
-minimum, else it does not start. And under ``kvm`` a node that accepts an instance
-has it from then on, waiting for its memory; one that doesn't gets nothing.
+All hypervisors behave like noded's ``fake`` one, with two differences. An instance gets its maximum
+memory if the node has that much, otherwise what is left if that is at least its minimum, otherwise
+it doesn't start. And under ``kvm`` a node that accepts a migrating instance lists it from then on,
+waiting for its memory; a migration to a node that didn't accept it fails.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ calls = Implementations()
 HYPERVISORS = frozenset({"chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm"})
 RUNNING = 0
 
-#: Under these a node holds an instance from when it accepts it.
+#: Hypervisors under which a node lists an instance from when it accepts it.
 WAITING = frozenset({"kvm"})
 
 
 class SimulatedHypervisorError(Exception):
-    """The hypervisor refuses."""
+    """The hypervisor refuses an operation."""
 
 
 def free_memory(node: SimulatedNode) -> int:
@@ -78,7 +78,7 @@ def names(node: SimulatedNode, hypervisor: str) -> list[str]:
 def instance_list(
     node: SimulatedNode, hypervisors: Sequence[str], parameters: Mapping[str, Any]
 ) -> list[str]:
-    """Names of all that run under the hypervisors."""
+    """Returns the names of the instances that run under the hypervisors."""
     found: list[str] = []
     for hypervisor in hypervisors:
         member(parameters, hypervisor)
@@ -93,7 +93,7 @@ def instance_list(
 def all_instances_info(
     node: SimulatedNode, hypervisors: Sequence[str], parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What runs under the hypervisors, by name."""
+    """Returns the instances that run under the hypervisors, by name."""
     found: dict[str, Any] = {}
     for hypervisor in hypervisors:
         member(parameters, hypervisor)
@@ -118,7 +118,7 @@ def instance_info(
 def hypervisor_validate_params(
     node: SimulatedNode, hypervisor: str, parameters: Mapping[str, Any]
 ) -> None:
-    """Every parameter of a known hypervisor is fine."""
+    """Accepts any parameters of a known hypervisor."""
     try:
         known(hypervisor)
     except SimulatedHypervisorError as error:
@@ -129,7 +129,7 @@ def hypervisor_validate_params(
 def instance_start(
     node: SimulatedNode, instance: Mapping[str, Any], paused: bool, reason: Sequence[Any]
 ) -> None:
-    """Starts an instance; one that runs already is fine."""
+    """Starts an instance; does nothing if it runs already."""
     try:
         if instance["name"] in names(node, instance["hypervisor"]):
             return
@@ -144,7 +144,7 @@ def instance_start(
 def instance_shutdown(
     node: SimulatedNode, instance: Mapping[str, Any], timeout: float, reason: Sequence[Any]
 ) -> None:
-    """Stops an instance; one that doesn't run is fine."""
+    """Stops an instance; does nothing if it doesn't run."""
     _expected(instance["hypervisor"])
     member(instance, "disks_info")
     node.state.instances.pop(instance["name"])
@@ -158,7 +158,7 @@ def instance_reboot(
     timeout: float,
     reason: Sequence[Any],
 ) -> None:
-    """Reboots a running instance, ``soft`` or ``hard``; the rest is for the master to do."""
+    """Reboots a running instance, ``soft`` or ``hard``; other kinds are done by the master."""
     name = instance["name"]
     if not instance_info(node, name, instance["hypervisor"], {}):
         raise NodeFailure(f"Cannot reboot instance '{name}' that is not running")
@@ -171,7 +171,7 @@ def instance_reboot(
 
 @calls("instance_balloon_memory")
 def instance_balloon_memory(node: SimulatedNode, instance: Mapping[str, Any], memory: int) -> None:
-    """Changes the memory of a running instance; of another it does nothing."""
+    """Changes the memory of an instance; does nothing if it doesn't run."""
     running = node.state.instances.get(instance["name"])
     if running is None:
         return
@@ -192,7 +192,7 @@ def instance_migratable(node: SimulatedNode, instance: Mapping[str, Any]) -> Non
 
 @calls("migration_info")
 def migration_info(node: SimulatedNode, instance: Mapping[str, Any]) -> str:
-    """What the target needs to know: nothing."""
+    """Returns an empty text, as the target needs no information."""
     _expected(instance["hypervisor"])
     return ""
 
@@ -201,7 +201,7 @@ def migration_info(node: SimulatedNode, instance: Mapping[str, Any]) -> str:
 def accept_instance(
     node: SimulatedNode, instance: Mapping[str, Any], info: str, target: str
 ) -> None:
-    """Makes ready for an instance that comes."""
+    """Prepares for an instance that will be migrated here."""
     if instance["name"] in _names(node, instance["hypervisor"]):
         raise NodeFailure("Failed to accept instance: Can't accept instance, already running")
     if instance["hypervisor"] not in WAITING:
@@ -216,7 +216,7 @@ def accept_instance(
 def instance_migrate(
     node: SimulatedNode, cluster: str, instance: Mapping[str, Any], target: str, live: bool
 ) -> None:
-    """Begins to send an instance's memory away; what comes of it the status says."""
+    """Starts to send an instance's memory to the target; the status shows the progress."""
     name, hypervisor = instance["name"], instance["hypervisor"]
     _expected(hypervisor)
     world = node.world
@@ -248,7 +248,7 @@ def _awaiting(node: SimulatedNode, name: str) -> str | None:
 def instance_get_migration_status(
     node: SimulatedNode, instance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """How far a migration is; one that nobody knows of is complete, as under ``fake``."""
+    """Returns how far a migration is; an unknown one is complete, as under ``fake``."""
     _expected(instance["hypervisor"])
     migration = node.world.cluster.migrations.get(instance["name"])
     if migration is None or migration.source != node.name:
@@ -263,7 +263,7 @@ def instance_get_migration_status(
 def instance_finalize_migration_src(
     node: SimulatedNode, instance: Mapping[str, Any], success: bool, live: bool
 ) -> None:
-    """The instance is gone from here if the migration succeeded, else it goes on here."""
+    """Removes the instance here if the migration succeeded; else it goes on running here."""
     _expected(instance["hypervisor"])
     node.world.cluster.migrations.pop(instance["name"])
     if success:
@@ -274,7 +274,7 @@ def instance_finalize_migration_src(
 def instance_finalize_migration_dst(
     node: SimulatedNode, instance: Mapping[str, Any], info: str, success: bool
 ) -> None:
-    """The instance runs here if the migration succeeded, else nothing is left of it."""
+    """Lets the instance run here if the migration succeeded, else removes it."""
     if not success:
         node.state.instances.pop(instance["name"])
         return
@@ -290,7 +290,7 @@ def instance_finalize_migration_dst(
 
 @calls("hotplug_supported", "hotplug_device")
 def hotplug(node: SimulatedNode, instance: Mapping[str, Any], *_: Any) -> None:
-    """Devices can't be plugged into running instances."""
+    """Fails, as devices can't be plugged into running instances."""
     raise NodeFailure("Hotplug is not supported: Hotplug is not supported by this hypervisor")
 
 
@@ -312,7 +312,7 @@ def instance_console_info(
 
 @calls("instance_metadata_modify")
 def instance_metadata_modify(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
-    """Takes what the metadata daemon would serve to the instance."""
+    """Accepts the data that the metadata daemon would serve to the instance."""
     _ = instance["name"]
 
 
@@ -321,7 +321,7 @@ def _info(instance: SimulatedInstance) -> dict[str, Any]:
 
 
 def _expected(name: str) -> str:
-    """Returns a hypervisor's name where noded doesn't expect that there is none."""
+    """Calls :func:`known` where noded doesn't expect an error; raises ``Unexpected`` then."""
     try:
         return known(name)
     except SimulatedHypervisorError as error:
@@ -329,13 +329,13 @@ def _expected(name: str) -> str:
 
 
 def _names(node: SimulatedNode, hypervisor: str) -> list[str]:
-    """The same as :func:`names`, where noded doesn't expect an unknown hypervisor."""
+    """Calls :func:`names` where noded doesn't expect an error; raises ``Unexpected`` then."""
     _expected(hypervisor)
     return names(node, hypervisor)
 
 
 def _paths(node: SimulatedNode, disks: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Returns the paths of an instance's disks, there or not."""
+    """Returns the paths of an instance's disks, whether or not they exist."""
     try:
         return tuple(device_path(node, disk) for disk in disks)
     except DeviceError as error:
@@ -349,7 +349,7 @@ def _mark_up(
     *,
     incoming: bool = False,
 ) -> None:
-    """Makes an instance run, with as much of its memory as there is and its disks open."""
+    """Marks an instance as running, with the memory that is available and its disks open."""
     name = instance["name"]
     parameters = instance["beparams"]
     free = free_memory(node)

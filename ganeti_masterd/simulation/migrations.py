@@ -1,4 +1,4 @@
-"""Live migrations under way, as functions of the clock. Pure."""
+"""Live migrations in progress, as functions of the clock. Pure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MEBIBYTE = 1048576
 class Migration(Struct, frozen=True):
     """An instance whose memory (MiB) goes from one node to another.
 
-    ``target`` is None where no node awaited it: nothing arrives. ``speed`` is
-    in MiB/s, None: at once. ``fails_at`` is the per cent at which it fails, if any.
+    ``target`` is None if no node waited for it, so that nothing arrives. ``speed`` is in MiB/s;
+    None: at once. ``fails_at`` is the percentage at which it fails, or None.
     """
 
     source: str
@@ -31,7 +31,7 @@ class Migration(Struct, frozen=True):
     broken: bool = False
 
     def percent(self, now: float) -> float:
-        """Returns how much of the memory has arrived."""
+        """Returns the percentage of the memory that has arrived."""
         if self.speed is None:
             return 100.0
         return min(100.0, 100.0 * max(0.0, now - self.started) * self.speed / max(1, self.memory))

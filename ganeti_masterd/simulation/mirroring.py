@@ -1,4 +1,4 @@
-"""Calls about the network of mirrors: apart, together, in sync."""
+"""Calls about the network of mirrors: disconnecting, connecting, syncing."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ calls = Implementations()
 
 HELPER = "/bin/true"
 
-#: How long, in seconds, noded waits for both ends to be together, and for a sync to be seen.
+#: Seconds that noded waits for both ends to connect, and for a sync to appear.
 ATTACH_FOR = 120.0
 SYNC_FOR = 15.0
 
-#: Seconds between two looks while it waits: the first, how they grow, the longest.
+#: Its polling intervals in seconds: the first, the factor by which they grow, the longest.
 LOOKS = (0.1, 1.5, 5.0)
 SYNC_LOOK = 1.0
 
 
 @calls("drbd_helper")
 def drbd_helper(node: SimulatedNode) -> str:
-    """The usermode helper of the DRBD module."""
+    """Returns the usermode helper of the DRBD module."""
     return HELPER
 
 
 @calls("drbd_disconnect_net")
 def drbd_disconnect_net(node: SimulatedNode, disks: Sequence[DescribedDisk]) -> None:
-    """Makes mirrors stand alone."""
+    """Makes mirrors StandAlone."""
     for mirror in _mirrors(node, disks):
         try:
             mirror.disconnect_net()
@@ -47,9 +47,9 @@ def drbd_disconnect_net(node: SimulatedNode, disks: Sequence[DescribedDisk]) -> 
 def drbd_attach_net(
     node: SimulatedNode, disks: Sequence[DescribedDisk], dual: bool
 ) -> Deferred[None] | None:
-    """Connects mirrors with their other ends, and waits until they are together.
+    """Connects mirrors with their other ends, and waits until they are connected.
 
-    ``dual``: both ends may be Primary; that needs both to be up to date.
+    With ``dual`` both ends may be Primary, which requires both to be up to date.
     """
     mirrors = _mirrors(node, disks)
     for mirror in mirrors:
@@ -97,7 +97,7 @@ def _settled(seen: EndStatus) -> bool:
 def drbd_wait_sync(
     node: SimulatedNode, disks: Sequence[DescribedDisk]
 ) -> list[Any] | Deferred[list[Any]]:
-    """Whether no mirror is being filled, and the least per cent of them."""
+    """Returns whether no mirror is syncing, and the lowest percentage."""
     mirrors = _mirrors(node, disks)
     if all(_settled(mirror.seen) for mirror in mirrors):
         return _progress(mirrors)
@@ -131,7 +131,7 @@ def _progress(mirrors: Sequence[Mirror]) -> list[Any]:
 
 @calls("drbd_needs_activation")
 def drbd_needs_activation(node: SimulatedNode, disks: Sequence[DescribedDisk]) -> list[str]:
-    """The uuids of mirrors that are missing, stand alone or have no disk."""
+    """Returns the uuids of mirrors that are missing, StandAlone or without a disk."""
     faulty: list[str] = []
     for disk in disks:
         block = looked_up(node, disk)

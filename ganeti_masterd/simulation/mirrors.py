@@ -1,9 +1,8 @@
-"""DRBD mirrors of a simulated cluster: what one end is told, and what both then show. Pure.
+"""DRBD mirrors of a simulated cluster: operations on one end, and the state of both. Pure.
 
 The clock, the volumes and the reachability of nodes come in through
-:class:`~ganeti_masterd.simulation.ends.Ground`. What one end does changes what the
-other end shows, as both are held in one place
-(:mod:`ganeti_masterd.simulation.pairing`).
+:class:`~ganeti_masterd.simulation.ends.Ground`. An operation on one end changes the state of the
+other, as both are stored in one place (:mod:`ganeti_masterd.simulation.pairing`).
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ from ganeti_masterd.simulation.pairing import Pairs, end_name, meta_name
 
 
 class Mirrors(Pairs):
-    """All ends of all mirrors, looked at, told and struck by what befalls nodes."""
+    """All ends of all mirrors: queries, operations, and events on nodes."""
 
-    # Looking
+    # Queries
 
     def get(self, node: str, minor: int) -> End | None:
-        """Returns an end as it is now; None where the minor isn't configured."""
+        """Returns the current state of an end; None if the minor isn't configured."""
         self._settle((node, minor))
         end = self._ends.get(end_name((node, minor)))
         return None if end is None or not end.configured else end
 
     def of_node(self, node: str) -> dict[int, End]:
-        """Returns the configured ends of a node by their minor, as they are now."""
+        """Returns the current state of a node's configured ends, by minor."""
         ends: dict[int, End] = {}
         for minor in self._minors(node):
             end = self.get(node, minor)
@@ -52,7 +51,7 @@ class Mirrors(Pairs):
         return ends
 
     def status(self, node: str, minor: int) -> EndStatus:
-        """Returns how a configured end stands."""
+        """Returns the status of a configured end."""
         key = (node, minor)
         self._settle(key)
         end = self._end(key)
@@ -92,7 +91,7 @@ class Mirrors(Pairs):
                 found |= {end.backing.data, end.backing.meta}
         return found
 
-    # Doing: each is one run of drbdsetup or drbdmeta, and may raise Refused
+    # Operations: each is one run of drbdsetup or drbdmeta, and may raise MeetingRefused
 
     def create_metadata(self, node: str, meta: str) -> None:
         """Writes fresh metadata on a volume."""
@@ -101,14 +100,14 @@ class Mirrors(Pairs):
         self._metadata[meta_name(node, meta)] = Metadata()
 
     def allocate(self, node: str, minor: int, rate: int) -> None:
-        """Makes a minor known to the kernel; one that is configured is left as it is."""
+        """Makes a minor known to the kernel; does nothing if it is configured."""
         key = (node, minor)
         end = self._ends.get(end_name(key))
         if end is None or not end.configured:
             self._put(key, End(rate=rate))
 
     def attach(self, node: str, minor: int, backing: Backing) -> None:
-        """Gives an end its disk."""
+        """Attaches an end's disk."""
         key = (node, minor)
         self._settle(key)
         end = self._end(key)
@@ -133,7 +132,7 @@ class Mirrors(Pairs):
         self._meet_again(key)
 
     def detach(self, node: str, minor: int) -> None:
-        """Takes the disk away from an end, which its peer then serves."""
+        """Detaches an end's disk; its peer then serves its reads and writes."""
         key = (node, minor)
         self._settle(key)
         end = self._end(key)
@@ -144,7 +143,7 @@ class Mirrors(Pairs):
         self._lose_disk(key)
 
     def connect(self, node: str, minor: int, link: Link) -> None:
-        """Gives an end its network settings; it waits for its peer, or meets it."""
+        """Sets an end's network; it connects with its peer, or waits for it."""
         key = (node, minor)
         self._settle(key)
         taken = any(name == node for name, _ in self._index().get(link.local, ()))
@@ -154,7 +153,7 @@ class Mirrors(Pairs):
         self._settle(key)
 
     def disconnect(self, node: str, minor: int) -> None:
-        """Takes the network settings away from an end."""
+        """Removes an end's network settings."""
         key = (node, minor)
         self._settle(key)
         end = self._end(key)
@@ -165,7 +164,7 @@ class Mirrors(Pairs):
         self._part(key, on_purpose=True)
 
     def promote(self, node: str, minor: int, *, force: bool) -> None:
-        """Makes an end Primary; ``force``: also with data that was never filled."""
+        """Makes an end Primary; with ``force`` even if its data was never synced."""
         key = (node, minor)
         self._settle(key)
         end = self._end(key)
@@ -188,7 +187,7 @@ class Mirrors(Pairs):
         self._meet_again(key)
 
     def demote(self, node: str, minor: int, *, held: bool) -> None:
-        """Makes an end Secondary; ``held``: something has the device open."""
+        """Makes an end Secondary; refused if the device is ``held`` open."""
         key = (node, minor)
         self._settle(key)
         end = self._end(key)
@@ -197,7 +196,7 @@ class Mirrors(Pairs):
         self._put(key, replace(end, role=SECONDARY))
 
     def down(self, node: str, minor: int, *, held: bool) -> None:
-        """Unconfigures an end; one that isn't configured is fine."""
+        """Unconfigures an end; does nothing if it isn't configured."""
         key = (node, minor)
         if self._ends.get(end_name(key)) is None:
             return
@@ -207,7 +206,7 @@ class Mirrors(Pairs):
         self.lose(node, minor)
 
     def resize(self, node: str, minor: int, size: int) -> None:
-        """Makes a mirror larger, at both ends; the new part is filled."""
+        """Makes a mirror larger at both ends; the new part is synced."""
         key = (node, minor)
         self._settle(key)
         backing = self._end(key).backing
@@ -232,48 +231,48 @@ class Mirrors(Pairs):
             self._settle(key)
 
     def pause(self, node: str, minor: int, paused: bool) -> None:
-        """Holds up a sync, or lets it go on."""
+        """Pauses or resumes a sync."""
         key = (node, minor)
         self._settle(key)
         self._put(key, replace(self._end(key), paused=paused))
         self._settle(key)
 
-    # What happens to ends
+    # Events
 
     def written(self, node: str, minor: int) -> None:
-        """Notes that an end was written to: alone, it goes on in a generation of its own."""
+        """Records a write at an end; if it has no peer, it begins a new generation."""
         key = (node, minor)
         self._settle(key)
         if self._talking(key) is None and self._state(key) == UP_TO_DATE:
             self._begin_generation(key)
 
     def lose(self, node: str, minor: int) -> None:
-        """Unconfigures an end whatever uses it, as a restart of its node does."""
+        """Unconfigures an end even if it is in use, as a restart of its node does."""
         key = (node, minor)
         if self._ends.get(end_name(key)) is not None:
             self._settle(key)
-            # It writes no more: the generation that its peer has is the newest.
+            # It writes nothing more, so its peer's generation is the newest.
             self._put(key, replace(self._end(key), role=SECONDARY))
             self._part(key)
             self._drop(key)
 
     def lose_disk(self, node: str, minor: int) -> None:
-        """Takes the disk away after an I/O error."""
+        """Detaches the disk after an I/O error."""
         self._settle((node, minor))
         self._lose_disk((node, minor))
 
     def lose_link(self, node: str, minor: int) -> None:
-        """Makes an end stand alone, as after a split brain."""
+        """Makes an end StandAlone, as after a split brain."""
         self._settle((node, minor))
         if self._end((node, minor)).link is not None:
             self._part((node, minor))
 
     def forget_volume(self, node: str, path: str) -> None:
-        """Forgets the metadata on a volume that is gone."""
+        """Forgets the metadata on a removed volume."""
         self._metadata.pop(meta_name(node, path))
 
     def rename_volume(self, node: str, old: str, new: str) -> None:
-        """Follows a volume to its new name."""
+        """Updates ends and metadata for a renamed volume."""
         meta = self._metadata.pop(meta_name(node, old))
         if meta is not None:
             self._metadata[meta_name(node, new)] = meta
@@ -289,7 +288,7 @@ class Mirrors(Pairs):
                 self._put((node, minor), replace(end, backing=backing))
 
     def settle(self) -> None:
-        """Brings every end up to now: needed before what joins nodes changes."""
+        """Updates every end to the current time; needed before links or power change."""
         for key in self._keys():
             self._settle(key)
 

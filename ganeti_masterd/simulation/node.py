@@ -7,11 +7,10 @@ A module of calls has one :class:`Implementations` and writes::
     @calls("node_info")
     def node_info(node, storage_units, hypervisors): ...
 
-The function gets the node and the call's arguments, and returns the payload or
-a Deferred of it. It raises :class:`NodeFailure` for a failure that noded
-expects, :class:`Unexpected` for one that it doesn't. Any other exception is a
-bug of the simulation: it is logged as one, and no node is blamed. A function
-never changes its arguments or keeps them.
+The function gets the node and the call's arguments, and returns the payload or a Deferred of it. It
+raises :class:`NodeFailure` for a failure that noded expects, :class:`Unexpected` for one that it
+doesn't. Any other exception is a bug in the simulation and is logged as such. A function must
+neither change its arguments nor keep references to them.
 """
 
 from __future__ import annotations
@@ -39,15 +38,15 @@ SSCONF_PREFIX = DATA_DIR + "/ssconf_"
 
 
 class NodeFailure(Exception):
-    """A failure that noded answers with just this text."""
+    """A failure that noded answers with exactly this message."""
 
 
 class Unexpected(Exception):
-    """A failure that noded doesn't expect: it puts its usual words before the text."""
+    """A failure that noded doesn't expect: it puts its standard prefix before the message."""
 
 
 def member(mapping: Mapping[str, Any], key: str) -> Any:
-    """Returns what noded takes from a dict; a missing key is its ``KeyError``."""
+    """Returns a dict's value; for a missing key raises ``Unexpected`` with noded's ``KeyError``."""
     try:
         return mapping[key]
     except KeyError as error:
@@ -55,7 +54,7 @@ def member(mapping: Mapping[str, Any], key: str) -> Any:
 
 
 class Implementations:
-    """The functions of one module by the name of the call that each answers."""
+    """The functions of one module, by the name of the call that each answers."""
 
     def __init__(self) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
@@ -72,7 +71,7 @@ class Implementations:
 
 
 class Finished(Struct, frozen=True):
-    """A program that ended; ``reason`` is None if it succeeded, else why it didn't."""
+    """A program that has ended; ``reason`` is None if it succeeded, else why it failed."""
 
     output: bytes
     reason: str | None
@@ -81,8 +80,8 @@ class Finished(Struct, frozen=True):
 class Failing(Struct, frozen=True, forbid_unknown_fields=True):
     """When a script of an operating system or a storage provider fails.
 
-    It does where ``parameter`` has one of ``values``, or none of ``unless``;
-    with neither, always. ``output`` may have the parameter's ``{value}``.
+    It fails if ``parameter`` has one of ``values``, or none of ``unless``; without both, always.
+    ``output`` may contain the parameter's ``{value}``.
     """
 
     script: str
@@ -93,7 +92,7 @@ class Failing(Struct, frozen=True, forbid_unknown_fields=True):
     output: str = ""
 
     def fails(self, script: str, parameters: Mapping[str, Any]) -> str | None:
-        """Returns what a script prints before it fails; None: it doesn't."""
+        """Returns what a script prints before it fails; None if it doesn't fail."""
         if script != self.script:
             return None
         value = "" if self.parameter is None else str(parameters.get(self.parameter) or "")
@@ -118,9 +117,9 @@ def failing(
 class OSDefinition(Struct, frozen=True):
     """An operating system definition that is installed on simulated nodes.
 
-    ``writes`` and ``renames`` are the lines that its create and rename scripts
-    leave on a disk, with names in braces (``{instance}``, ``{index}``, ``{os}``,
-    ``{variant}``, ``{old}``, or a parameter's) for what they are told.
+    ``writes`` and ``renames`` are the lines that its create and rename scripts write on a disk.
+    Names in braces (``{instance}``, ``{index}``, ``{os}``, ``{variant}``, ``{old}``, or a
+    parameter's name) are replaced by values.
     """
 
     name: str
@@ -139,7 +138,7 @@ class OSDefinition(Struct, frozen=True):
 
 
 class StorageProvider(Struct, frozen=True):
-    """A provider of external storage; ``device`` is where a volume's ``{name}`` appears."""
+    """A provider of external storage; ``device`` is a volume's device path, with ``{name}``."""
 
     name: str
     parameters: tuple[tuple[str, str], ...] = ()
@@ -154,7 +153,7 @@ class StorageProvider(Struct, frozen=True):
 
 
 class NodeSurroundings(Protocol):
-    """What a node sees of the world: the others, and what it shares with them."""
+    """What a node sees of its cluster: other nodes, and what it shares with them."""
 
     cluster: SharedState
     mirrors: Mirrors
@@ -163,10 +162,10 @@ class NodeSurroundings(Protocol):
     shared_paths: tuple[str, ...]
 
     def joined(self, one: str, other: str) -> bool:
-        """Whether packets pass between two nodes."""
+        """Returns whether two nodes can reach each other."""
 
     def migration_speed(self) -> float | None:
-        """MiB of an instance's memory in a second; None: a migration takes no time."""
+        """Returns MiB of an instance's memory per second; None: a migration takes no time."""
 
     def node(self, name: str) -> SimulatedNode:
         """The node of a name."""
@@ -184,10 +183,10 @@ class NodeSurroundings(Protocol):
         """Whether a node of that name answers."""
 
     def holds_address(self, address: str) -> bool:
-        """Whether some node has the (master) address up."""
+        """Returns whether some node has the master's address up."""
 
     def in_disk_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Runs a blocking function where that does no harm."""
+        """Runs a blocking function in the disk thread."""
 
     def run(
         self,
@@ -199,12 +198,11 @@ class NodeSurroundings(Protocol):
 
 
 class SimulatedNode:
-    """A node: its machine, what it holds, and where its real files are, if any.
+    """A node: its hardware, its state, and the path of its real files, if any.
 
-    ``root`` is a directory for real files of this node (hooks, scripts); None:
-    there are none. ``master_root`` is the root of the real master node's files:
-    the node that ``is_master`` keeps its own files there, the others were set
-    up with copies of them.
+    ``root`` is the directory of this node's real files (hooks, scripts), or None. ``master_root``
+    is the root of the master's real files: the node that ``is_master`` stores its own files there,
+    and the others were set up with copies of them.
     """
 
     def __init__(
@@ -235,16 +233,16 @@ class SimulatedNode:
         return self.master_root if self.is_master else self._root
 
     def directories(self, path: str) -> Shelf[bool]:
-        """Returns where a directory of file storage is kept: here, or where all nodes see it."""
+        """Returns the shelf of a file storage directory: this node's, or the shared one."""
         shared = any(f"{path}/".startswith(f"{place}/") for place in self.world.shared_paths)
         return self.world.cluster.directories if shared else self.state.directories
 
     def has_directory(self, path: str) -> bool:
-        """Whether a directory of file storage is there."""
+        """Returns whether a directory of file storage exists."""
         return path in self.directories(path)
 
     def local_path(self, path: str) -> str:
-        """Returns a path as this node sees it: virtual and rooted paths become plain."""
+        """Returns a path without the virtual or real root before it."""
         if path.startswith(VIRTUAL):
             path = path[len(VIRTUAL) :]
         elif self._prefix is not None and path.startswith(self._prefix):
@@ -252,11 +250,11 @@ class SimulatedNode:
         return os.path.normpath(path) if path else path
 
     def real_path(self, path: str) -> str | None:
-        """Returns where a path of this node really is, or None if it has no real files."""
+        """Returns the real path of this node's path, or None if it has no real files."""
         return None if self.root is None else self.root.rstrip("/") + path
 
     def keep(self, files: Mapping[str, StoredFile]) -> Deferred[None] | None:
-        """Stores files by local path; on the master's own disk if this is the master."""
+        """Stores files by local path; if this is the master, on the real disk."""
         if not self.is_master or self.master_root is None:
             for path, file in files.items():
                 self.state.files[path] = file
@@ -266,17 +264,17 @@ class SimulatedNode:
         return self.world.in_disk_thread(replace_files, real)
 
     def discard(self, path: str) -> Deferred[None] | None:
-        """Removes a file by its local path; one that is missing is no fault."""
+        """Removes a file by its local path, if it exists."""
         self.state.files.pop(path)
         if not self.is_master or self.master_root is None:
             return None
         return self.world.in_disk_thread(remove_file, self.master_root.rstrip("/") + path)
 
     def read(self, path: str) -> bytes | None:
-        """Returns a file's bytes by its local path, or None if the node hasn't got it.
+        """Returns a file's bytes by its local path, or None if the node doesn't have it.
 
-        What nobody uploaded is what the node was set up with: the master's
-        copy, but for the configuration and the queue, which only candidates get.
+        A file that was never uploaded is read from the master, as the node was set up with copies
+        of its files; except for the configuration and the queue, which only candidates get.
         """
         stored = None if self.is_master else self.state.files.get(path)
         if stored is not None:
@@ -294,7 +292,7 @@ class SimulatedNode:
         return None
 
     def ssconf(self, key: str) -> str | None:
-        """Returns a value of the simple configuration, or None if it has none."""
+        """Returns a value of the simple configuration, or None if the node doesn't have it."""
         content = self.read(SSCONF_PREFIX + key)
         return None if content is None else content.decode("utf-8").rstrip("\n")
 
@@ -311,7 +309,7 @@ def replace_files(files: Sequence[tuple[str, bytes, int]]) -> None:
 
 
 def remove_file(path: str) -> None:
-    """Removes a real file, if it is there. Blocks; raises ``OSError``."""
+    """Removes a real file, if it exists. Blocks; raises ``OSError``."""
     try:
         os.unlink(path)
     except FileNotFoundError:

@@ -1,8 +1,7 @@
-"""Pairs of mirror ends: how they find each other, compare, fill, and lose each other. Pure.
+"""Pairs of mirror ends: how they connect, compare, sync, and disconnect. Pure.
 
-:class:`Pairs` is the machine below :class:`ganeti_masterd.simulation.mirrors.Mirrors`.
-Whatever goes by time (a sync) is computed when an end is looked at, so nothing has
-to run in between.
+:class:`Pairs` is the base of :class:`ganeti_masterd.simulation.mirrors.Mirrors`. Anything that
+takes time (a sync) is computed when an end is looked at, so no timers are needed.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ class Pairs:
         self._ends = ends
         self._metadata = metadata
         self._ground = ground
-        #: Ends by their local address, and minors by their node; None until first used.
+        #: Indexes: ends by their local address, and minors by their node; None until first used.
         self._by_local: dict[str, set[PairKey]] | None = None
         self._by_node: dict[str, set[int]] = {}
 
-    # The machine
+    # Changes of state
 
     def _settle(self, key: PairKey) -> None:
-        """Brings an end and its peer up to now."""
+        """Updates an end and its peer to the current time."""
         if self._ends.get(end_name(key)) is None:
             return
         peer = self._peer(key)
@@ -72,7 +71,7 @@ class Pairs:
             self._advance(key, peer)
 
     def _agree(self, key: PairKey, peer: PairKey) -> bool:
-        """Whether two ends that point at each other are, or come, together."""
+        """Returns whether two ends can be connected; parts them if their settings conflict."""
         ours, theirs = self._end(key), self._end(peer)
         if ours.link is None or theirs.link is None:
             return False
@@ -90,7 +89,7 @@ class Pairs:
         return True
 
     def _unlink(self, key: PairKey, *, on_purpose: bool = False) -> None:
-        """An end has no peer (any more): it waits, or stands alone."""
+        """Handles the lack of a peer: the end waits for one, or is StandAlone."""
         end = self._end(key)
         connection = STANDALONE if end.link is None else WAITING
         if end.connection == connection and end.filling is None:
@@ -113,7 +112,7 @@ class Pairs:
             self._unlink(peer, on_purpose=on_purpose)
 
     def _meet(self, key: PairKey, peer: PairKey) -> None:
-        """Two ends that agree compare what they have."""
+        """Connects two ends and compares their data."""
         meeting = self._compare(key, peer)
         if meeting is Meeting.SPLIT:
             for each in (key, peer):
@@ -130,7 +129,7 @@ class Pairs:
         self._fill(source, target, full=full)
 
     def _meet_again(self, key: PairKey) -> None:
-        """An end that talks to its peer has other data: it is compared anew."""
+        """Compares the data again after that of a connected end has changed."""
         peer = self._talking(key)
         if peer is not None and self._end(key).filling is None:
             self._meet(key, peer)
@@ -162,7 +161,7 @@ class Pairs:
         return EndStanding.FRESH if meta.generation is None else EndStanding.BEHIND
 
     def _fill(self, source: PairKey, target: PairKey, *, full: bool) -> None:
-        """Begins a sync, or goes on with one that was broken off."""
+        """Starts a sync, or continues an interrupted one."""
         ours, theirs = self._end(source), self._end(target)
         size = 0 if theirs.backing is None else theirs.backing.size
         rate = min(ours.rate, theirs.rate)
@@ -176,7 +175,7 @@ class Pairs:
         self._show_sync(source, target)
 
     def _show_sync(self, one: PairKey, other: PairKey) -> bool:
-        """Shows whether a sync is paused, at both ends; returns that."""
+        """Updates both ends with whether a sync is paused; returns that."""
         paused = self._end(one).paused or self._end(other).paused
         for key in (one, other):
             end = self._end(key)
@@ -187,7 +186,7 @@ class Pairs:
         return paused
 
     def _advance(self, key: PairKey, peer: PairKey) -> None:
-        """Brings a sync up to now; one that is done makes the target up to date."""
+        """Updates a sync to the current time; once done, the target is up to date."""
         filling = self._end(key).filling
         assert filling is not None
         source, target = (key, peer) if filling.source else (peer, key)
@@ -226,7 +225,7 @@ class Pairs:
             self._put(each, replace(self._end(each), connection=CONNECTED, filling=None))
 
     def _keep_position(self, key: PairKey) -> None:
-        """Remembers on the target's meta volume how far a sync came."""
+        """Stores the progress of a sync on the target's meta volume."""
         filling = self._end(key).filling
         if filling is not None and not filling.source and self._meta(key) is not None:
             done = filling.done / filling.length if filling.length else 0.0
@@ -250,7 +249,7 @@ class Pairs:
                 self._begin_generation(peer)
 
     def _served(self, key: PairKey) -> bool:
-        """Whether the peer has data that is up to date, and talks to this end."""
+        """Returns whether the end is connected with a peer whose data is up to date."""
         peer = self._talking(key)
         return peer is not None and self._state(peer) == UP_TO_DATE
 
@@ -280,7 +279,7 @@ class Pairs:
         return self._ends[end_name(key)]
 
     def _peer(self, key: PairKey) -> PairKey | None:
-        """Returns the end whose network settings mirror those of this one."""
+        """Returns the end whose network settings match this one's, or None."""
         link = self._end(key).link
         if link is None:
             return None
@@ -291,7 +290,7 @@ class Pairs:
         return None
 
     def _talking(self, key: PairKey) -> PairKey | None:
-        """The same, if the two are connected."""
+        """Returns the peer if the two are connected, else None."""
         return None if self._end(key).connection in (STANDALONE, WAITING) else self._peer(key)
 
     def _minors(self, node: str) -> list[int]:

@@ -16,7 +16,7 @@ from ganeti_masterd.simulation.node import Finished
 
 
 class Programs:
-    """Starts programs and remembers those that run, so that none outlives the daemon."""
+    """Runs programs and tracks them, so that none outlives the daemon."""
 
     def __init__(self, reactor: IReactorProcess) -> None:
         self._reactor = reactor
@@ -30,15 +30,15 @@ class Programs:
     ) -> Deferred[Finished]:
         """Runs a program with exactly that environment and nothing on its standard input.
 
-        Fires with its output, stdout and stderr as they came, and why it failed.
-        A program that can't be started has failed too; never an errback.
+        Fires with its output (stdout and stderr in order) and the reason if it failed. A program
+        that can't be started counts as failed; the Deferred never fails.
         """
         program = _Program(self._running)
         try:
             transport = self._reactor.spawnProcess(
                 program, argv[0], list(argv), env=dict(environment), path=directory
             )
-        except (OSError, TypeError, ValueError) as error:  # also of arguments that no program has
+        except (OSError, TypeError, ValueError) as error:  # the latter: bad arguments
             program.ended.callback(Finished(b"", str(error)))
             return program.ended
         program.started(transport)
@@ -66,7 +66,7 @@ class _Program(ProcessProtocol):
 
     def kill(self) -> None:
         if self._process is not None:
-            # It may be gone while one that it started still holds its output open.
+            # It may have ended while a child of it still holds its output open.
             with contextlib.suppress(ProcessExitedAlready):
                 self._process.signalProcess("KILL")
 
@@ -86,7 +86,7 @@ class _Program(ProcessProtocol):
 
 
 def _why(reason: Failure) -> str | None:
-    """Says how a program ended in noded's words; None if it succeeded."""
+    """Returns noded's message about how a program failed; None if it succeeded."""
     if reason.check(ProcessDone):
         return None
     ended = reason.value
@@ -98,5 +98,5 @@ def _why(reason: Failure) -> str | None:
 
 
 def executable(path: str) -> bool:
-    """Whether a path is a regular file that may be run."""
+    """Returns whether a path is an executable regular file."""
     return os.path.isfile(path) and os.access(path, os.X_OK)

@@ -1,4 +1,4 @@
-"""Calls that change what is there: size, name, content, copies of devices, halves of mirrors."""
+"""Calls that change devices: their size, name and content, snapshots, and mirrors' volumes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def blockdev_grow(
     backing: bool,
     exclusive: bool,
 ) -> None:
-    """Grows the backing store, or (``backing`` false) the mirror on it."""
+    """Grows the backing store, or with ``backing`` False the mirror on it."""
     block = need(node, disk, "Cannot find block device")
     try:
         block.grow(amount, dry_run=dry_run, backing=backing, exclusive=exclusive)
@@ -40,7 +40,7 @@ def blockdev_grow(
 
 @calls("blockdev_rename")
 def blockdev_rename(node: SimulatedNode, renames: Sequence[Any]) -> None:
-    """Gives devices another logical id; does all it can and then tells of the rest."""
+    """Changes devices' logical ids; tries all, then fails with the errors."""
     faults: list[str] = []
     for disk, unique in renames:
         block = looked_up(node, disk)
@@ -59,7 +59,7 @@ def blockdev_rename(node: SimulatedNode, renames: Sequence[Any]) -> None:
 def blockdev_snapshot(
     node: SimulatedNode, disk: DescribedDisk, name: str | None, size: int | None
 ) -> list[str]:
-    """Makes a snapshot of a volume (of a mirror: of its data)."""
+    """Makes a snapshot of a volume, or of a mirror's data volume."""
     unique = tuple(disk["logical_id"])
     if disk["dev_type"] == DRBD:
         if not disk.get("children"):
@@ -77,7 +77,7 @@ def blockdev_snapshot(
 
 @calls("blockdev_wipe")
 def blockdev_wipe(node: SimulatedNode, disk: DescribedDisk, offset: int, size: int) -> None:
-    """Overwrites a part of a device; what was written at its beginning goes with that."""
+    """Overwrites a part of a device; the content is lost if the part is its beginning."""
     block = looked_up(node, disk)
     if block is None:
         raise NodeFailure(f"Cannot wipe device {disk.get('iv_name')}: device not found")
@@ -95,7 +95,7 @@ def blockdev_wipe(node: SimulatedNode, disk: DescribedDisk, offset: int, size: i
 
 @calls("blockdev_image")
 def blockdev_image(node: SimulatedNode, disk: DescribedDisk, image: str, size: int) -> None:
-    """Writes an image, a file of this node or what a URL gives, on a device."""
+    """Writes an image, a file on this node or from a URL, to a device."""
     remote = image.startswith(("http://", "https://", "ftp://"))
     if not remote and node.read(image) is None:
         raise NodeFailure(f"Image '{image}' not found")
@@ -111,7 +111,7 @@ def blockdev_image(node: SimulatedNode, disk: DescribedDisk, image: str, size: i
 
 @calls("blockdev_convert")
 def blockdev_convert(node: SimulatedNode, source: DescribedDisk, target: DescribedDisk) -> None:
-    """Copies what is on one device to another."""
+    """Copies the content of one device to another."""
     origin = looked_up(node, source)
     if origin is None:
         raise NodeFailure(f"Cannot copy from device '{source.get('uuid')}': device not found")
@@ -125,7 +125,7 @@ def blockdev_convert(node: SimulatedNode, source: DescribedDisk, target: Describ
 def blockdev_pause_resume_sync(
     node: SimulatedNode, disks: Sequence[DescribedDisk], pause: bool
 ) -> list[Any]:
-    """Says for each device whether its filling could be paused or resumed."""
+    """Returns for each device whether its sync could be paused or resumed."""
     rows: list[Any] = []
     for disk in disks:
         block = looked_up(node, disk)
@@ -141,7 +141,7 @@ def blockdev_pause_resume_sync(
 def blockdev_addchildren(
     node: SimulatedNode, disk: DescribedDisk, children: Sequence[DescribedDisk]
 ) -> None:
-    """Gives a mirror that has no disk new volumes, which are filled from its peer."""
+    """Gives a mirror without a disk new volumes, which are synced from its peer."""
     mirror = looked_up(node, disk)
     if mirror is None:
         raise NodeFailure(f"Can't find parent device '{described(disk)}' in add children")
@@ -163,7 +163,7 @@ def blockdev_addchildren(
 def blockdev_removechildren(
     node: SimulatedNode, disk: DescribedDisk, children: Sequence[DescribedDisk]
 ) -> None:
-    """Takes a mirror's volumes away; its peer serves it from then on."""
+    """Detaches a mirror's volumes; its peer serves it from then on."""
     mirror = looked_up(node, disk)
     if mirror is None:
         raise NodeFailure(f"Can't find parent device '{described(disk)}' in remove children")

@@ -1,8 +1,7 @@
 """Scripts that simulated nodes run for real: hooks, allocators, restricted commands.
 
-Hooks of a node are looked for below its own root, in ``etc/ganeti/hooks``;
-no process is started where there are none. Allocators are those installed on
-this machine, as they only compute.
+A node's hooks are in ``etc/ganeti/hooks`` below its own root; no process is started if there are
+none. Allocators are those installed on this machine, as they only compute.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ ALLOCATOR_DIRS = ("/usr/local/lib/ganeti/iallocators", "/usr/lib/ganeti/iallocat
 REFUSAL_DELAY = 10.0
 NAME = re.compile("^[a-zA-Z0-9_-]+$")
 
-#: What noded gives to every program besides what it was sent.
+#: The environment that noded gives to every program in addition to what it was sent.
 MINIMAL = {"LC_ALL": "C", "PATH": "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"}
 
 
 def escaped(text: str) -> str:
-    """Returns a script's output in one printable line of ASCII, as noded sends it."""
+    """Returns a script's output as one line of printable ASCII, as noded sends it."""
     known = {"\t": "\\t", "\n": "\\n", "\r": "\\'r"}
     plain = text.encode("ascii", "backslashreplace").decode("ascii")
     return "".join(
@@ -94,7 +93,7 @@ def _run_hooks(
 def iallocator_runner(
     node: SimulatedNode, name: str, request: str, parameters: Mapping[str, str | None]
 ) -> Deferred[str]:
-    """Runs an installed allocator on a request; its answer is what it writes."""
+    """Runs an installed allocator with a request; returns its output."""
     places = [os.path.join(folder, name) for folder in ALLOCATOR_DIRS]
     program = next((place for place in places if executable(place)), None)
     if program is None or os.path.basename(name) != name:
@@ -121,7 +120,7 @@ def _run_allocator(
 
 @calls("restricted_command")
 def restricted_command(node: SimulatedNode, command: str) -> Deferred[str]:
-    """Runs a command that the node's administrator allowed; refuses others after 10 s."""
+    """Runs a command that the node's administrator has allowed; refuses others after 10 s."""
     where = node.real_path(f"{COMMANDS_DIR}/{command}")
     allowed = NAME.match(command) is not None and where is not None and executable(where)
     return _run_command(node, command, where if allowed else None)
@@ -145,7 +144,7 @@ def _run_command(node: SimulatedNode, command: str, program: str | None) -> Any:
 def run_oob(
     node: SimulatedNode, program: str, command: str, remote: str, timeout: float
 ) -> Deferred[str]:
-    """Runs the program that powers nodes on and off; returns what it says."""
+    """Runs the program that powers nodes on and off; returns its output."""
     where = node.real_path(program)
     if where is None or not executable(where):
         raise Unexpected(f"[Errno 2] No such file or directory: '{program}'")

@@ -1,4 +1,4 @@
-"""Shelves: what simulated nodes hold, by kind and name, with a note of what changed."""
+"""Shelves: the state of simulated nodes by kind and name, which records changes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import msgspec
 
 V = TypeVar("V")
 
-#: As the name of a value that is gone: all values of its kind are.
+#: A removal with this name means that all values of the kind were removed.
 EVERYTHING = "*"
 
 
 class Shelf(Generic[V]):
-    """Values of one kind by name; ``changes`` gets (kind, name) of each that changes."""
+    """Values of one kind by name; adds (kind, name) to ``changes`` for each change."""
 
     __slots__ = ("_changes", "_values", "kind", "shape")
 
@@ -29,27 +29,27 @@ class Shelf(Generic[V]):
         return self._values.get(name)
 
     def items(self) -> list[tuple[str, V]]:
-        """Returns all names and values as they are now."""
+        """Returns a copy of all names and values."""
         return list(self._values.items())
 
     def pop(self, name: str) -> V | None:
-        """Takes the value off the shelf; None if it isn't there."""
+        """Removes and returns the value; None if there is none."""
         value = self._values.pop(name, None)
         if value is not None:
             self._changes[self.kind, name] = None
         return value
 
     def forget(self, name: str) -> None:
-        """Lets the value go from memory only: what was written stays written."""
+        """Removes the value from memory only; it stays on disk."""
         self._values.pop(name, None)
 
     def clear(self) -> None:
-        """Takes all values off the shelf, those that were forgotten too."""
+        """Removes all values, including those removed from memory by :meth:`forget`."""
         self._values.clear()
         self._changes[self.kind, EVERYTHING] = None
 
     def restore(self, name: str, value: V) -> None:
-        """Puts back what was read from disk: no change."""
+        """Sets a value read from disk, without recording a change."""
         self._values[name] = value
 
     def __getitem__(self, name: str) -> V:
@@ -72,7 +72,7 @@ class Shelf(Generic[V]):
 class Shelves:
     """Shelves of several kinds that are written and read together.
 
-    ``unheld`` names kinds that are not held in memory once they are written.
+    ``unheld`` has the kinds that are removed from memory once they are written.
     """
 
     def __init__(self, *, unheld: str | None = None) -> None:
@@ -86,7 +86,7 @@ class Shelves:
         return made
 
     def take_changes(self) -> list[tuple[str, str, Any]]:
-        """Returns kind, name and value (None: gone) of all that changed since the last time."""
+        """Returns kind, name and value (None: removed) of all changes since the last call."""
         rows: list[tuple[str, str, Any]] = []
         for kind, name in self.changes:
             shelf = self._shelves[kind]
@@ -97,7 +97,7 @@ class Shelves:
         return rows
 
     def restore(self, kind: str, name: str, value: bytes) -> None:
-        """Puts back the JSON of a value that :meth:`take_changes` gave out, after a restart."""
+        """Sets a value, after a restart, from the JSON of what :meth:`take_changes` returned."""
         shelf = self._shelves[kind]
         shelf.restore(name, msgspec.json.decode(value, type=shelf.shape))
 

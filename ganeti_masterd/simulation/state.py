@@ -1,10 +1,10 @@
-"""What a simulated node, and a simulated cluster, hold.
+"""The state of a simulated node, and of a simulated cluster.
 
-All of it lives in memory, on shelves that note what changed, so that
-:mod:`ganeti_masterd.simulation.store` writes only that. Values are frozen: a
-change replaces the value on its shelf. What belongs to one node is in its
-:class:`NodeState`; what joins nodes (mirrors, volumes that all nodes see,
-migrations, transfers, broken links) is in the one :class:`SharedState`.
+All state is in memory, on shelves that record changes, so that
+:mod:`ganeti_masterd.simulation.store` writes only these. Values are frozen: a change replaces the
+value on its shelf. The state of one node is in its :class:`NodeState`; state that concerns several
+nodes (mirrors, shared volumes, migrations, transfers, broken links) is in the one
+:class:`SharedState`.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class VolumeGroup(Struct, frozen=True):
 
 
 class Hardware(Struct, frozen=True):
-    """The machine of a simulated node; memory and room in MiB.
+    """The hardware of a simulated node; memory and space in MiB.
 
-    ``memory_reserved`` is what neither the node itself nor instances use;
-    ``cpus_dom0`` None: all of them; ``bridges`` None: every bridge is there;
-    ``exports``: whether the directory of exports is there from the beginning.
+    ``memory_reserved`` is used neither by the node itself nor by instances. If ``cpus_dom0`` is
+    None, the node uses all processors; if ``bridges`` is None, every bridge exists. ``exports`` is
+    whether the directory of exports exists from the beginning.
     """
 
     memory: int = 65536
@@ -68,9 +68,9 @@ class Hardware(Struct, frozen=True):
 
 
 class SimulatedInstance(Struct, frozen=True):
-    """An instance that runs here; ``disks`` are the paths of the devices that it holds open.
+    """A running instance; ``disks`` are the paths of the devices that it holds open.
 
-    ``incoming``: it only waits for its memory from another node.
+    If ``incoming``, it only waits for its memory from another node.
     """
 
     hypervisor: str
@@ -83,9 +83,9 @@ class SimulatedInstance(Struct, frozen=True):
 class Device(Struct, frozen=True):
     """A volume or file by its path; ``size`` in MiB.
 
-    ``segments`` says how many MiB are on which physical volume; ``origin`` is the
-    path that a snapshot was made of; ``lost``: what was on it is gone;
-    ``content`` is what was written on it, in lines.
+    ``segments`` has the MiB on each physical volume; ``origin`` is the path of the volume of which
+    it is a snapshot; ``lost`` is whether its content is lost; ``content`` is what was written on
+    it, in lines.
     """
 
     kind: str
@@ -101,7 +101,7 @@ class Device(Struct, frozen=True):
 
 
 class Dump(Struct, frozen=True):
-    """One disk of an export: size in MiB, and what was on it."""
+    """One disk of an export: its size in MiB and its content."""
 
     size: int
     content: tuple[str, ...] = ()
@@ -114,12 +114,12 @@ class StoredExport(Struct, frozen=True):
     dumps: dict[str, Dump] = {}
 
 
-#: From so many characters on a text is held once, however many nodes have such a file.
+#: Texts of this many characters or more are stored once for all nodes.
 SHARED = 4096
 
 
 class StoredFile(Struct, frozen=True):
-    """A file as it came: the two parts of its content on the wire, and its mode."""
+    """A file as received: the two parts of its encoded content, and its mode."""
 
     form: int
     data: str
@@ -134,14 +134,14 @@ class StoredFile(Struct, frozen=True):
 
     @property
     def content(self) -> bytes:
-        """The file's bytes; raises ``ValueError`` or ``zlib.error`` if they make no sense."""
+        """The file's bytes; raises ``ValueError`` or ``zlib.error`` if it can't be decoded."""
         if self.form == 0:
             return self.data.encode("utf-8")
         return zlib.decompress(base64.b64decode(self.data, validate=True))
 
 
 class NodeState(Shelves):
-    """All that one node holds.
+    """The state of one node.
 
     Shelves: ``instances`` by name; ``devices`` by path; ``directories`` of file
     storage; ``exports`` by directory; ``files`` by path on the node; ``archive``,
@@ -161,13 +161,12 @@ class NodeState(Shelves):
 
 
 class SharedState(Shelves):
-    """All that joins nodes.
+    """The state that concerns several nodes.
 
-    Shelves: ``ends`` and ``metadata`` of mirrors; ``volumes`` and
-    ``directories`` that every node sees, by path; ``migrations`` by instance;
-    ``transfers`` by the name of the daemon; ``facts``: ``off``, the nodes without
-    power; ``cut``, pairs of nodes without a link; ``generation`` and ``serial``,
-    numbers that were given; ``pace``, how fast mirrors fill, if that was changed.
+    Shelves: ``ends`` and ``metadata`` of mirrors; ``volumes`` and ``directories`` that every node
+    sees, by path; ``migrations`` by instance; ``transfers`` by the name of the daemon; ``facts``:
+    ``off``, the nodes without power; ``cut``, pairs of nodes without a link; ``generation`` and
+    ``serial``, the last numbers used; ``pace``, how fast mirrors sync, if that was changed.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Calls that make, use, show and remove block devices on simulated nodes."""
+"""Calls that create, use, show and remove block devices on simulated nodes."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def blockdev_create(
             raise NodeFailure(f"Can't make device r/w after creation, unusual event: {error}")
     block.set_info(info)
     unique = list(disk["logical_id"])
-    # A secret never comes back.
+    # A secret must not be returned.
     return [*unique[:5], None] if disk["dev_type"] == DRBD else unique
 
 
 @calls("blockdev_remove")
 @inlineCallbacks
 def blockdev_remove(node: SimulatedNode, disk: DescribedDisk) -> Any:
-    """Removes a device and its children; one that is missing is fine.
+    """Removes a device and its children; missing ones are ignored.
 
-    What is in use is tried again for half a minute.
+    For a device in use it tries again for half a minute.
     """
     faults: list[str] = []
     waited = 0.0
@@ -76,7 +76,7 @@ def _remove(node: SimulatedNode, disk: DescribedDisk) -> str | None:
     try:
         block = find(node, disk)
     except DeviceError:
-        # What can't be looked up is taken as gone.
+        # A device that can't be looked up counts as removed.
         return None
     try:
         if block is not None:
@@ -94,7 +94,7 @@ def blockdev_assemble(
     on_primary: bool,
     index: int,
 ) -> list[Any]:
-    """Activates a device, what it stands on first; on the primary with its link."""
+    """Activates a device after its children; on the primary also makes its link."""
     try:
         block = assemble(node, disk, on_primary)
     except DeviceError as error:
@@ -107,7 +107,7 @@ def blockdev_assemble(
 
 @calls("blockdev_shutdown")
 def blockdev_shutdown(node: SimulatedNode, disk: DescribedDisk) -> None:
-    """Deactivates a device and its children; one that is missing is fine."""
+    """Deactivates a device and its children; missing ones are ignored."""
     faults: list[str] = []
     block = looked_up(node, disk)
     if block is not None:
@@ -144,7 +144,7 @@ def blockdev_getmirrorstatus(node: SimulatedNode, disks: Sequence[DescribedDisk]
 def blockdev_getmirrorstatus_multi(
     node: SimulatedNode, disks: Sequence[DescribedDisk]
 ) -> list[Any]:
-    """The states of devices, or what is wrong with each."""
+    """Returns the state of each device, or its error."""
     rows: list[Any] = []
     for disk in disks:
         try:
@@ -186,14 +186,14 @@ def blockdev_open(
 
 @calls("blockdev_close")
 def blockdev_close(node: SimulatedNode, instance: str, disks: Sequence[DescribedDisk]) -> None:
-    """Ends writing to devices."""
+    """Closes devices."""
     blocks = [need(node, disk) for disk in disks]
     _each(blocks, "Can't close devices", lambda block: block.close())
 
 
 @calls("blockdev_setinfo")
 def blockdev_setinfo(node: SimulatedNode, disk: DescribedDisk, info: str) -> None:
-    """Changes the text that a device carries."""
+    """Changes the text stored with a device."""
     block = need(node, disk, "Cannot find block device")
     try:
         block.set_info(info)
@@ -202,7 +202,7 @@ def blockdev_setinfo(node: SimulatedNode, disk: DescribedDisk, info: str) -> Non
 
 
 def _each(blocks: Sequence[Block], text: str, do: Callable[[Block], None]) -> None:
-    """Does something to all devices; fails at the end with what any of them refused."""
+    """Calls a function for all devices; fails at the end with all errors."""
     faults: list[str] = []
     for block in blocks:
         try:

@@ -1,4 +1,4 @@
-"""Where simulated nodes survive a restart: one SQLite file for all of them.
+"""Stores the state of all simulated nodes in one SQLite file.
 
 Only what changed is written, all nodes in one transaction. Every function here
 blocks and runs in the disk thread.
@@ -16,14 +16,14 @@ import msgspec
 
 from ganeti_masterd.simulation.shelves import EVERYTHING
 
-#: Node, kind, name and the value or its JSON; None where the value is gone (name ``*``:
-#: every value of the kind).
+#: Node, kind, name and the value or its JSON; None if the value was removed (name ``*``: every
+#: value of the kind).
 StoredChange = tuple[str, str, str, Any]
 
-#: As the name of a node: what joins the nodes.
+#: The name of the node in rows of the shared state.
 CLUSTER = ""
 
-#: How many values one statement writes; few sizes, so that all stay prepared.
+#: Numbers of values that one statement writes; only a few, so that SQLite caches them all.
 BLOCKS = (64, 8, 1)
 
 SCHEMA = """
@@ -43,7 +43,7 @@ class NodeStore:
         self._connection: sqlite3.Connection | None = None
 
     def load(self) -> list[tuple[str, str, str, bytes]]:
-        """Opens the file (makes it if need be); returns all but the archived job files.
+        """Opens or creates the file; returns everything except the archived job files.
 
         Raises ``sqlite3.Error`` or ``OSError`` if that can't be done.
         """
@@ -56,7 +56,7 @@ class NodeStore:
         rows = connection.execute(
             "SELECT node, kind, name, value FROM held WHERE kind != 'archive'"
         )
-        # Many nodes hold the same, much of it long.
+        # Many nodes have the same long values.
         held: dict[bytes, bytes] = {}
         return [
             (node, kind, name, held.setdefault(value, value)) for node, kind, name, value in rows
@@ -72,14 +72,14 @@ class NodeStore:
             kept: list[tuple[str, str, str, bytes]] = []
             for node, kind, name, value in changes:
                 if value is not None:
-                    # Encoded here: all that a big cluster's nodes hold is much at a time.
+                    # Encoded one by one, as the state of a big cluster's nodes is large.
                     encoded = value if isinstance(value, bytes) else msgspec.json.encode(value)
                     kept.append((node, kind, name, encoded))
                     if len(kept) == BLOCKS[0]:
                         _keep(connection, kept)
                         kept.clear()
                     continue
-                # What was kept before goes first: a later loss is to win.
+                # Earlier values are written first, so that a later removal of all wins.
                 _keep(connection, kept)
                 kept.clear()
                 if name == EVERYTHING:
@@ -96,7 +96,7 @@ class NodeStore:
         connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Closes the file; twice is fine."""
+        """Closes the file; may be called again."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

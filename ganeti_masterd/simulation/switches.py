@@ -1,8 +1,8 @@
-"""What can befall a simulated cluster, on demand: lost volumes, broken links, nodes without power.
+"""Events in a simulated cluster on demand: lost volumes, broken links, nodes without power.
 
-Each switch is a command of words, so that it can be thrown from a test
-(:func:`throw`), or from outside (:mod:`ganeti_masterd.simulation.control`).
-:data:`SWITCHES` is the list of them; ``help`` shows it.
+Each switch is a command, a list of words, which a test runs with :func:`throw`, and others send to
+the socket of :mod:`ganeti_masterd.simulation.control`. :data:`SWITCHES` has all of them; ``help``
+shows the list.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ganeti_masterd.simulation.world import World
 
 
 class SwitchError(Exception):
-    """A command that makes no sense, or names what isn't there."""
+    """A command is invalid, or names something that doesn't exist."""
 
 
 class SwitchedCluster(Protocol):
@@ -48,7 +48,7 @@ class Switch(Struct, frozen=True):
 
     @property
     def least(self) -> int:
-        """How many words it needs."""
+        """The number of words that it needs."""
         return sum(not word.startswith("[") for word in self.words)
 
 
@@ -67,7 +67,7 @@ def _switch(name: str, *words: str) -> Callable[[Callable[..., Any]], Callable[.
 
 
 def throw(cluster: SwitchedCluster, command: Sequence[str]) -> str:
-    """Does what a command says; returns what there is to show, mostly nothing.
+    """Runs a command; returns its output, which is mostly empty.
 
     Raises :class:`SwitchError`.
     """
@@ -135,7 +135,7 @@ def remove_volume(cluster: SwitchedCluster, name: str, path: str) -> None:
 
 @_switch("fill", "NODE", "GROUP", "MIB")
 def fill_group(cluster: SwitchedCluster, name: str, group: str, left: str) -> None:
-    """A volume "filler" takes a volume group but for so many MiB."""
+    """A volume "filler" takes a volume group except for that many MiB."""
     node = cluster.node(name)
     remove_volume(cluster, name, f"{group}/filler")
     size = volumes.free(node, group) - _number(left)
@@ -312,7 +312,7 @@ def wipe(cluster: SwitchedCluster) -> None:
 
 
 def _volumes(node: SimulatedNode, instance: str, index: str | None) -> list[tuple[str, Device]]:
-    """Returns an instance's volumes on a node: those that carry its name."""
+    """Returns an instance's volumes on a node, found by the text stored with them."""
     mark = f"originstname+{instance}"
     return [
         (path, device)
@@ -324,7 +324,7 @@ def _volumes(node: SimulatedNode, instance: str, index: str | None) -> list[tupl
 def _minors(
     cluster: SwitchedCluster, name: str, instance: str, index: str | None
 ) -> list[tuple[int, End]]:
-    """Returns an instance's mirrors on a node: those that stand on its volumes."""
+    """Returns an instance's mirrors on a node: those that use its volumes."""
     paths = {path for path, _ in _volumes(cluster.node(name), instance, index)}
     found = [
         (minor, end)

@@ -1,11 +1,10 @@
 """Calls about a simulated node as a member of the cluster.
 
-Facts that a node keeps (:attr:`NodeState.facts`): ``master_address``, the
-master's address that is up here; ``watcher_pause``, when the watcher's pause
-ends; ``starts``, how often the machine was started anew; ``unallocatable``,
-physical volumes that take no new volumes; ``keys``, certificates by name;
-``exports``, names of exports without content, there once the directory of exports
-is; ``switches``, Open vSwitches with their links.
+A node's facts (:attr:`NodeState.facts`) are: ``master_address``, the master's address if it is up
+here; ``watcher_pause``, the end of the watcher's pause; ``starts``, the number of restarts;
+``unallocatable``, physical volumes that accept no new volumes; ``keys``, certificates by name;
+``exports``, the names of exports without content, which exist once the directory of exports does;
+``switches``, Open vSwitches with their links.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def version(node: SimulatedNode) -> int:
 
 @calls("master_node_name")
 def master_node_name(node: SimulatedNode) -> str:
-    """Who is master, as far as this node was told."""
+    """Returns the master's name in this node's ssconf."""
     name = node.ssconf("master_node")
     if name is None:
         path = f"{DATA_DIR}/ssconf_master_node"
@@ -80,7 +79,7 @@ def test_delay(node: SimulatedNode, duration: float) -> Deferred[None] | None:
 def node_activate_master_ip(
     node: SimulatedNode, parameters: Mapping[str, Any], external: bool
 ) -> None:
-    """Brings the master's address up; twice is fine."""
+    """Brings the master's address up; does nothing if it is up."""
     address = str(member(parameters, "ip"))
     if master_address(node) != address:
         node.state.facts["master_address"] = address
@@ -90,7 +89,7 @@ def node_activate_master_ip(
 def node_deactivate_master_ip(
     node: SimulatedNode, parameters: Mapping[str, Any], external: bool
 ) -> None:
-    """Takes the master's address down; twice is fine."""
+    """Takes the master's address down; does nothing if it is down."""
     _ = member(parameters, "ip")
     node.state.facts.pop("master_address")
 
@@ -122,7 +121,7 @@ def master_daemons(node: SimulatedNode, *_: Any) -> None:
 
 @calls("node_ensure_daemon")
 def node_ensure_daemon(node: SimulatedNode, daemon: str, run: bool) -> bool:
-    """Starts or stops a daemon; false for one that can't be asked for."""
+    """Starts or stops a daemon; returns False for one that can't be controlled."""
     return daemon in DAEMONS
 
 
@@ -142,7 +141,7 @@ def node_crypto_tokens(node: SimulatedNode, requests: Sequence[Sequence[Any]]) -
 
 @calls("node_demote_from_mc")
 def node_demote_from_mc(node: SimulatedNode) -> None:
-    """Takes the configuration away from a node that is no candidate any more."""
+    """Removes the configuration from a node that is no longer a candidate."""
     if master_node_name(node) == node.name:
         raise NodeFailure("ssconf status shows I'm the master node, will not demote")
     held = node.state.files.pop(CONFIG_FILE)
@@ -152,7 +151,7 @@ def node_demote_from_mc(node: SimulatedNode) -> None:
 
 @calls("node_leave_cluster")
 def node_leave_cluster(node: SimulatedNode, modify_ssh: bool) -> str:
-    """Forgets everything. The daemon of a simulated node is at hand again at once."""
+    """Forgets everything; the node answers again at once, as a new one."""
     restart(node)
     for path, _ in volumes.of_node(node):
         volumes.remove(node, path)
@@ -172,7 +171,7 @@ def node_powercycle(node: SimulatedNode, hypervisor: str, parameters: Mapping[st
 
 
 def restart(node: SimulatedNode) -> None:
-    """Starts the machine anew: nothing runs, no mirror is up, another boot id."""
+    """Restarts the machine: no instance runs, no mirror is up, the boot id changes."""
     world = node.world
     for name in node.state.instances:
         node.state.instances.pop(name)
@@ -184,7 +183,7 @@ def restart(node: SimulatedNode) -> None:
 
 @calls("set_watcher_pause")
 def set_watcher_pause(node: SimulatedNode, until: float | None) -> Deferred[None] | None:
-    """Pauses the watcher until then (seconds since the epoch); null ends the pause."""
+    """Pauses the watcher until then (seconds since the epoch); None ends the pause."""
     if until is None:
         node.state.facts.pop("watcher_pause")
         return node.discard(PAUSE_FILE)
@@ -205,7 +204,7 @@ def get_watcher_pause(node: SimulatedNode) -> int | None:
 
 @calls("bridges_exist")
 def bridges_exist(node: SimulatedNode, bridges: Sequence[str]) -> None:
-    """Fails if one is missing."""
+    """Fails if a bridge is missing."""
     missing = missing_bridges(node, bridges)
     if missing:
         raise NodeFailure(f"Missing bridges {', '.join(missing)}")
@@ -224,7 +223,7 @@ def missing_bridges(node: SimulatedNode, bridges: Sequence[str]) -> list[str]:
 
 @calls("etc_hosts_modify")
 def etc_hosts_modify(node: SimulatedNode, mode: str, name: str, address: str | None) -> bool:
-    """Takes a change of the hosts file, which a simulated node has no use for."""
+    """Accepts a change of the hosts file, which a simulated node doesn't have."""
     if mode not in ("add", "remove"):
         raise Unexpected("Mode not supported")
     return True
@@ -232,7 +231,7 @@ def etc_hosts_modify(node: SimulatedNode, mode: str, name: str, address: str | N
 
 @calls("node_configure_ovs")
 def node_configure_ovs(node: SimulatedNode, name: str, link: str | None) -> None:
-    """Makes an Open vSwitch, if need be, and connects it; it is a bridge from then on."""
+    """Creates an Open vSwitch if it doesn't exist, and connects it; it then is a bridge."""
     node.state.facts["switches"] = {**(node.state.facts.get("switches") or {}), name: link}
 
 
@@ -246,14 +245,14 @@ def node_ssh_key_add(
     to_public: bool,
     get_public: bool,
 ) -> None:
-    """Lets a node's key in on all nodes, if it is to be let in."""
+    """Adds a node's key on all nodes, if ``to_authorized`` is set."""
     if to_authorized:
         _let_in(node, {**_ssh_keys(node), uuid: name})
 
 
 @calls("node_ssh_key_remove")
 def node_ssh_key_remove(node: SimulatedNode, uuid: str, name: str, *_: Any) -> None:
-    """Lets a node's key in nowhere any more."""
+    """Removes a node's key from all nodes."""
     _let_in(node, {key: held for key, held in _ssh_keys(node).items() if key != uuid})
 
 
@@ -261,7 +260,7 @@ def node_ssh_key_remove(node: SimulatedNode, uuid: str, name: str, *_: Any) -> N
 def node_ssh_keys_renew(
     node: SimulatedNode, uuids: Sequence[str], names: Sequence[str], *_: Any
 ) -> None:
-    """Gives nodes new keys; those that were let in still are."""
+    """Gives nodes new keys; authorized ones stay authorized."""
     if len(uuids) != len(names):
         raise NodeFailure("List of node UUIDs and node names does not match in length.")
 

@@ -61,7 +61,7 @@ def os_validate(
     parameters: Mapping[str, Any],
     force_variant: bool,
 ) -> bool:
-    """Whether an operating system is here and takes the variant and parameters."""
+    """Returns whether an operating system is installed and accepts the variant and parameters."""
     unknown = set(checks) - OS_CHECKS
     if unknown:
         raise NodeFailure(f"Unknown checks required for OS {name}: {unknown}")
@@ -109,7 +109,7 @@ def instance_os_add(
 def instance_run_rename(
     node: SimulatedNode, instance: Mapping[str, Any], old_name: str, debug: int
 ) -> None:
-    """Tells an operating system its new name."""
+    """Runs the rename script of an instance's operating system."""
     system = installed(node, member(instance, "os"))
     disks = _opened(node, instance)
     _check_script(system, "rename", os_parameters(instance))
@@ -121,7 +121,7 @@ def instance_run_rename(
 def os_export(
     node: SimulatedNode, instance: Mapping[str, Any], overrides: Mapping[str, str]
 ) -> str:
-    """Packs an operating system with its environment; returns where the archive is."""
+    """Packs an operating system with its environment; returns the archive's path."""
     system = installed(node, member(instance, "os"))
     environment = {
         "OS_NAME": system.name,
@@ -136,7 +136,7 @@ def os_export(
 
 
 def installed(node: SimulatedNode, name: str) -> OSDefinition:
-    """Returns the definition of an operating system (its variant aside), or fails."""
+    """Returns the definition of an operating system, ignoring its variant, or fails."""
     plain = name.partition("+")[0]
     for system in node.systems:
         if system.name == plain:
@@ -145,7 +145,7 @@ def installed(node: SimulatedNode, name: str) -> OSDefinition:
 
 
 def os_parameters(instance: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the parameters that scripts of an instance's operating system are told."""
+    """Returns the parameters that scripts of an instance's operating system get."""
     return {**(instance.get("osparams") or {}), **(instance.get("osparams_private") or {})}
 
 
@@ -171,7 +171,7 @@ def _check_script(system: OSDefinition, script: str, parameters: Mapping[str, An
 
 
 def _opened(node: SimulatedNode, instance: Mapping[str, Any]) -> list[DescribedDisk]:
-    """Returns the disks of an instance, which a script finds open."""
+    """Opens the disks of an instance for a script, and returns them."""
     disks: list[DescribedDisk] = list(member(instance, "disks_info"))
     for disk in disks:
         try:

@@ -1,4 +1,4 @@
-"""Tables of a TOML file, read key by key: what is wrong is said with its place in the file."""
+"""Tables of a TOML file, read key by key; errors name their place in the file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, NoReturn
 
 
 class DescriptionError(Exception):
-    """A description that makes no sense; the text says where and why."""
+    """A description is invalid; the message says where and why."""
 
 
 class Table:
-    """A table of the file; each key that is asked for is known, all others are faults."""
+    """A table of the file; keys that are never read are errors, see :meth:`finish`."""
 
     def __init__(self, path: str, name: str, values: Mapping[str, Any]) -> None:
         self._path = path
@@ -23,23 +23,23 @@ class Table:
         return key in self._values
 
     def fail(self, key: str, fault: str) -> NoReturn:
-        """Raises the error about a key of this table."""
+        """Raises an error about a key of this table."""
         place = f"table [{self._name}]" if self._name else "the top of the file"
         raise DescriptionError(f"{self._path}: {place}, key {key!r}: {fault}")
 
     def asked(self, *keys: str) -> None:
-        """Takes keys as known that were only looked for."""
+        """Marks keys as known without reading them."""
         self._asked.update(keys)
 
     def finish(self) -> None:
-        """Refuses keys that mean nothing."""
+        """Raises an error if there are unknown keys."""
         for key in self._values:
             if key not in self._asked:
                 known = ", ".join(sorted(self._asked))
                 self.fail(key, f"there is no such key (there are: {known})")
 
     def take(self, key: str, kind: Any, shape: str, default: Any = None) -> Any:
-        """Returns a value of a kind; ``default`` where it is left out."""
+        """Returns a value of a kind; ``default`` if it is missing."""
         self._asked.add(key)
         if key not in self._values:
             return default
@@ -51,19 +51,19 @@ class Table:
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Returns a text that isn't empty."""
+        """Returns a non-empty string."""
         value = self.take(key, str, "a text", default)
         if not value:
             self.fail(key, "is missing" if value is None else "is empty")
         return str(value)
 
     def optional_text(self, key: str) -> str | None:
-        """Returns a text, or None where it is left out."""
+        """Returns a string, or None if it is missing."""
         value = self.take(key, str, "a text")
         return None if value is None else str(value)
 
     def texts(self, key: str, default: Sequence[str] = ()) -> list[str]:
-        """Returns a list of texts."""
+        """Returns a list of strings."""
         values = self.take(key, list, "a list of texts", list(default))
         for value in values:
             if not isinstance(value, str):
@@ -71,7 +71,7 @@ class Table:
         return list(values)
 
     def choices(self, key: str, known: frozenset[str]) -> list[str]:
-        """Returns a list that isn't empty of texts that are known."""
+        """Returns a non-empty list of known strings."""
         values = self.texts(key)
         if not values:
             self.fail(key, "is empty")
@@ -81,7 +81,7 @@ class Table:
         return values
 
     def number(self, key: str, default: int | None = None, *, least: int = 0) -> int:
-        """Returns a whole number, not below ``least``."""
+        """Returns an integer of at least ``least``."""
         value = self.take(key, int, "a whole number", default)
         if value is None:
             self.fail(key, "is missing")
@@ -90,14 +90,14 @@ class Table:
         return int(value)
 
     def rate(self, key: str) -> float | None:
-        """Returns a number above zero, None where it is left out."""
+        """Returns a number above zero, or None if it is missing."""
         value = self.take(key, (int, float), "a number")
         if value is not None and not value > 0:
             self.fail(key, f"must be above zero, is {value}")
         return None if value is None else float(value)
 
     def flag(self, key: str, default: bool) -> bool:
-        """Returns true or false."""
+        """Returns a boolean."""
         return bool(self.take(key, bool, "true or false", default))
 
     def tables(self, key: str) -> list[Table]:
@@ -110,13 +110,13 @@ class Table:
         return [Table(self._path, f"{name}[{at + 1}]", value) for at, value in enumerate(values)]
 
     def optional_table(self, key: str) -> Table | None:
-        """Returns a table, or None where it is left out."""
+        """Returns a table, or None if it is missing."""
         value = self.take(key, dict, f"a table: [{key}]")
         name = f"{self._name}.{key}" if self._name else key
         return None if value is None else Table(self._path, name, value)
 
     def mapping(self, key: str) -> tuple[tuple[str, str], ...]:
-        """Returns the pairs of a table of texts."""
+        """Returns the pairs of a table of strings."""
         value = self.take(key, dict, "a table of texts", {})
         for name, text in value.items():
             if not isinstance(text, str):

@@ -1,9 +1,8 @@
 """Import and export daemons: pairs of processes that copy a disk. Pure.
 
-An import listens on a port; an export connects to it. What they do goes by the
-clock: a daemon needs :data:`STARTUP` seconds until it has a status, and data
-flows at the speed that the pair began with. Ends that never meet, or whose
-magic differs, fail.
+An import listens on a port; an export connects to it. Their progress is computed from the clock: a
+daemon needs :data:`STARTUP` seconds until it has a status, and data is copied at the speed at which
+the pair began. Daemons that never connect, or whose magic differs, fail.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from ganeti_masterd.simulation.shelves import Shelf
 #: Seconds until a daemon has written its first status.
 STARTUP = 0.5
 
-#: Seconds after which an export gives up that finds nobody listening: it tries once a second.
+#: Seconds after which an export gives up if no import listens; it tries once a second.
 EXPORT_PATIENCE = float(RIE_CONNECT_RETRIES)
 
-#: Seconds that an import waits for its export, if it isn't told.
+#: Seconds that an import waits for its export by default.
 IMPORT_PATIENCE = float(DISK_TRANSFER_CONNECT_TIMEOUT)
 
 FIRST_PORT = 40000
@@ -62,19 +61,19 @@ class Transfer(Struct, frozen=True):
 
 
 class Wires(Protocol):
-    """What transfers need of the cluster."""
+    """What transfers need from the cluster."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
 
     def joined(self, one: str, other: str) -> bool:
-        """Whether packets pass between two nodes."""
+        """Returns whether two nodes can reach each other."""
 
     def transfer_speed(self) -> float | None:
         """MiB/s; None: a copy takes no time."""
 
     def deliver(self, source: Transfer, target: Transfer) -> None:
-        """Puts at one end what the other end reads."""
+        """Copies what the source reads to the target."""
 
 
 class Transfers:
@@ -93,7 +92,7 @@ class Transfers:
         self._shelf[name] = transfer
 
     def status(self, node: str, name: str) -> dict[str, Any] | None:
-        """Returns what a daemon's status file says; None where there is none (yet)."""
+        """Returns the content of a daemon's status file; None if there is none (yet)."""
         self.settle()
         transfer = self._shelf.get(name)
         now = self._wires.now()
@@ -102,7 +101,7 @@ class Transfers:
         return _shown(transfer, now)
 
     def abort(self, node: str, name: str) -> None:
-        """Ends a daemon by a signal; one that is gone or has ended is fine."""
+        """Ends a daemon by a signal; does nothing if it is unknown or has ended."""
         self.settle()
         transfer = self._shelf.get(name)
         if transfer is not None and transfer.node == node and transfer.ended is None:
@@ -110,7 +109,7 @@ class Transfers:
             self._end_peer(transfer.peer)
 
     def cleanup(self, node: str, name: str) -> None:
-        """Ends a daemon if it runs, and forgets it; an unknown one is fine."""
+        """Ends a daemon if it runs, and forgets it; does nothing if it is unknown."""
         self.abort(node, name)
         transfer = self._shelf.get(name)
         if transfer is not None and transfer.node == node:
@@ -126,7 +125,7 @@ class Transfers:
                     self._end_peer(transfer.peer)
 
     def settle(self) -> None:
-        """Brings all daemons up to now."""
+        """Updates all daemons to the current time."""
         if not len(self._shelf):
             return
         now = self._wires.now()
@@ -158,7 +157,7 @@ class Transfers:
             self._end(export.peer, 0, None, done)
 
     def _connect(self, name: str, export: Transfer, now: float) -> None:
-        """Two daemons meet, if the import listens in time."""
+        """Connects two daemons, if the import listens in time."""
         for other, listening in self._shelf.items():
             if listening.mode != IEM_IMPORT or listening.port != export.port:
                 continue

@@ -1,4 +1,4 @@
-"""What simulated nodes say about themselves as a whole: memory, room, volumes, mirrors."""
+"""Calls about a simulated node's resources: memory, space, volumes, storage units."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def node_info(
     storage_units: Sequence[Sequence[Any]] | None,
     hypervisors: Sequence[Sequence[Any]] | None,
 ) -> list[Any]:
-    """Boot id, room in storage units, memory and processors, in the order asked."""
+    """Returns the boot id, space in storage units, memory and processors, in requested order."""
     storage = None
     if storage_units is not None:
         storage = [_storage_space(node, unit[0], unit[1], unit[2]) for unit in storage_units]
@@ -64,7 +64,7 @@ def vg_list(node: SimulatedNode) -> dict[str, int]:
 
 @calls("lv_list")
 def lv_list(node: SimulatedNode, groups: Sequence[str] | None) -> dict[str, list[Any]]:
-    """The logical volumes of the groups (none given: of all)."""
+    """Returns the logical volumes of the groups; of all groups if none are given."""
     for group in groups or []:
         if node.hardware.group(group) is None:
             raise NodeFailure(
@@ -78,7 +78,7 @@ def lv_list(node: SimulatedNode, groups: Sequence[str] | None) -> dict[str, list
 
 @calls("node_volumes")
 def node_volumes(node: SimulatedNode) -> list[dict[str, str]]:
-    """The logical volumes with the physical ones that they are on, a row for each."""
+    """Returns a row for each logical volume and physical volume on which it lies."""
     rows: list[dict[str, str]] = []
     for path, device in sorted(lvm.of_node(node)):
         group, name = path.removeprefix("/dev/").split("/")
@@ -91,7 +91,7 @@ def node_volumes(node: SimulatedNode) -> list[dict[str, str]]:
 
 @calls("bdev_sizes")
 def bdev_sizes(node: SimulatedNode, paths: Sequence[str]) -> dict[str, int]:
-    """Sizes of those devices that there are."""
+    """Returns the sizes of those devices that exist."""
     found = {path: node.state.devices.get(path) for path in paths if path.startswith("/dev/")}
     return {path: device.size for path, device in found.items() if device is not None}
 
@@ -104,7 +104,7 @@ def storage_list(
     name: str | None,
     fields: Sequence[str],
 ) -> list[list[Any]]:
-    """Rows of storage units with the fields asked."""
+    """Returns rows of storage units with the given fields."""
     if kind in FILE_TYPES:
         return [_row(_directory(node, path), fields) for path in _wanted(arguments, name)]
     if kind not in ("lvm-vg", "lvm-pv"):
@@ -170,14 +170,14 @@ def storage_modify(
 def storage_execute(
     node: SimulatedNode, kind: str, arguments: Sequence[Any], name: str, operation: str
 ) -> None:
-    """Repairs a volume group: what was lost of it stays lost, the rest is consistent."""
+    """Repairs a volume group, which makes it consistent; lost volumes stay lost."""
     if kind != "lvm-vg" or operation != "fix-consistency":
         raise Unexpected("")
 
 
 @calls("file_storage_dir_create")
 def file_storage_dir_create(node: SimulatedNode, path: str) -> None:
-    """Makes a directory with those above it; one that is there is fine."""
+    """Creates a directory and its parents; does nothing if it exists."""
     if _is_file(node, path):
         raise NodeFailure(f"Specified storage dir '{path}' is not a directory")
     while path not in ("", "/"):
@@ -188,7 +188,7 @@ def file_storage_dir_create(node: SimulatedNode, path: str) -> None:
 
 @calls("file_storage_dir_remove")
 def file_storage_dir_remove(node: SimulatedNode, path: str) -> None:
-    """Removes a directory that is empty; one that is missing is fine."""
+    """Removes an empty directory; does nothing if it doesn't exist."""
     if _is_file(node, path):
         raise NodeFailure(f"Specified Storage directory '{path}' is not a directory")
     if any(inside.startswith(path + "/") for inside in _inside(node)):
@@ -199,7 +199,7 @@ def file_storage_dir_remove(node: SimulatedNode, path: str) -> None:
 
 @calls("file_storage_dir_rename")
 def file_storage_dir_rename(node: SimulatedNode, old: str, new: str) -> None:
-    """Renames a directory with all that is in it."""
+    """Renames a directory with its contents."""
     there = node.has_directory(new) or _is_file(node, new)
     if not node.has_directory(old):
         if there and not _is_file(node, old):
@@ -224,7 +224,7 @@ def _is_file(node: SimulatedNode, path: str) -> bool:
 
 
 def _inside(node: SimulatedNode) -> list[str]:
-    """Returns the paths of all file storage that this node sees."""
+    """Returns the paths of all directories and files of file storage that this node sees."""
     shared = node.world.cluster
     files = [
         path

@@ -19,12 +19,12 @@ calls = Implementations()
 
 Check = Callable[[SimulatedNode, Any], Any]
 
-#: What a check returns that has nothing to report.
+#: Returned by a check that has nothing to report.
 NOTHING = object()
 
 DRBD_VERSION = "8.4.11"
 
-#: Checks of what only a node that runs instances needs.
+#: Checks that only concern nodes that can run instances.
 OF_INSTANCE_NODES = frozenset(
     {
         "bridges",
@@ -47,7 +47,7 @@ OF_INSTANCE_NODES = frozenset(
 def node_verify(
     node: SimulatedNode, wanted: Mapping[str, Any], cluster: str, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Checks what was asked; keys that mean nothing to the node are left out."""
+    """Makes the requested checks; unknown keys are left out of the answer."""
     spared = node.name in wanted.get("nonvmnodes", ())
     found: dict[str, Any] = {}
     for key, value in wanted.items():
@@ -63,7 +63,7 @@ def node_verify(
 
 
 def _files(node: SimulatedNode, paths: Sequence[str]) -> dict[str, str]:
-    """SHA-1 of each file that is here, by the path as it was sent."""
+    """Returns the SHA-1 of each existing file, by the path as it was sent."""
     digests: dict[str, str] = {}
     for path in paths:
         content = node.read(node.local_path(path))
@@ -73,12 +73,12 @@ def _files(node: SimulatedNode, paths: Sequence[str]) -> dict[str, str]:
 
 
 def _reaches(node: SimulatedNode, name: str) -> bool:
-    """Whether packets of this node come to another."""
+    """Returns whether this node can reach another."""
     return node.world.reachable(name) and node.world.joined(node.name, name)
 
 
 def _nodes(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
-    """Which nodes can't be reached by ssh; only candidates look."""
+    """Returns the nodes that can't be reached by SSH; only candidates check that."""
     everyone, by_node, candidates = value
     if node.name not in candidates:
         return {}
@@ -91,7 +91,7 @@ def _nodes(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
 
 
 def _network(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
-    """Which nodes can't be reached at all; only candidates look."""
+    """Returns the nodes that can't be reached at all; only candidates check that."""
     everyone, candidates = value
     if node.name not in candidates:
         return {}
@@ -107,13 +107,13 @@ def _network(node: SimulatedNode, value: Sequence[Any]) -> dict[str, str]:
 
 
 def _master_address(node: SimulatedNode, value: Sequence[Any]) -> bool | None:
-    """Whether the master's address answers; only candidates look."""
+    """Returns whether the master's address answers; only candidates check that."""
     _, address, candidates = value
     return node.world.holds_address(address) if node.name in candidates else None
 
 
 def _hypervisors(node: SimulatedNode, hypervisors: Sequence[str]) -> dict[str, Any]:
-    """What is wrong with each hypervisor (None: nothing)."""
+    """Returns the error of each hypervisor (None: no error)."""
     found: dict[str, Any] = {}
     for hypervisor in hypervisors:
         try:
@@ -125,7 +125,7 @@ def _hypervisors(node: SimulatedNode, hypervisors: Sequence[str]) -> dict[str, A
 
 
 def _parameters(node: SimulatedNode, rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """Which sets of hypervisor parameters are wrong."""
+    """Returns the sets of hypervisor parameters that are wrong."""
     wrong: list[list[Any]] = []
     for source, hypervisor, _ in rows:
         try:
@@ -136,7 +136,7 @@ def _parameters(node: SimulatedNode, rows: Sequence[Sequence[Any]]) -> list[list
 
 
 def _instances(node: SimulatedNode, hypervisors: Sequence[str]) -> list[str] | str:
-    """What runs; a text if that can't be told."""
+    """Returns the running instances, or an error message."""
     try:
         return [name for hypervisor in hypervisors for name in names(node, hypervisor)]
     except SimulatedHypervisorError as error:
@@ -144,7 +144,7 @@ def _instances(node: SimulatedNode, hypervisors: Sequence[str]) -> list[str] | s
 
 
 def _space(node: SimulatedNode, hypervisor: str) -> dict[str, int]:
-    """Memory and processors; noded doesn't expect that they can't be told."""
+    """Returns memory and processors; noded doesn't expect an error here."""
     try:
         return space(node, hypervisor)
     except SimulatedHypervisorError as error:
@@ -158,7 +158,7 @@ def _time(node: SimulatedNode, _: Any) -> list[int]:
 
 
 def _physical_volumes(node: SimulatedNode, groups: Any) -> list[dict[str, Any]]:
-    """The physical volumes of the groups (None: of all) that take new volumes."""
+    """Returns the physical volumes of the groups (None: of all) that accept new volumes."""
     return [
         {
             "name": physical.name,
@@ -186,11 +186,11 @@ def _mirrors(node: SimulatedNode, _: Any) -> list[int]:
 
 
 def _allowed_paths(node: SimulatedNode, name: str) -> Any:
-    """Paths of file storage that must not be; asked of one node."""
+    """Returns forbidden paths of file storage; only one node is asked."""
     return [] if name == node.name else NOTHING
 
 
-#: Each key of a request and what answers it.
+#: The function that answers each key of a request.
 CHECKS: Mapping[str, Check] = {
     "allowed-file-storage-paths": _allowed_paths,
     "bridges": missing_bridges,

@@ -1,4 +1,4 @@
-"""Logical volumes of a simulated node: where they lie on its physical volumes."""
+"""Logical volumes of a simulated node, and their places on its physical volumes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ganeti_masterd.simulation.state import Device
 #: Size of an extent, in MiB.
 EXTENT = 4
 
-#: How much larger than what counts a physical volume is, with exclusive storage.
+#: The ratio of a physical volume's size to the size that counts, with exclusive storage.
 STANDARD_PART = 1 + PART_MARGIN + PART_RESERVED
 
 KIND = "plain"
 
 
 class LvmError(Exception):
-    """A program of LVM refuses; the text is what it prints."""
+    """An LVM program fails; the message is its output."""
 
 
 def of_node(node: SimulatedNode) -> list[tuple[str, Device]]:
@@ -39,7 +39,7 @@ def usable(node: SimulatedNode, physical: str) -> bool:
 
 
 def free(node: SimulatedNode, group: str, *, usable_only: bool = False) -> int:
-    """Returns how many MiB of a volume group are left; 0 where there is no such group."""
+    """Returns how many MiB of a volume group are free; 0 if the group doesn't exist."""
     return sum(left for left, name in _room(node, group) if not usable_only or usable(node, name))
 
 
@@ -54,9 +54,9 @@ def make(
     origin: str | None = None,
     only: Sequence[str] = (),
 ) -> None:
-    """Makes a volume of at least that many MiB; with ``origin`` a snapshot of another.
+    """Creates a volume of at least that many MiB; with ``origin`` a snapshot of another.
 
-    With ``only`` it is spread over just these physical volumes.
+    With ``only`` it is spread over exactly these physical volumes.
     """
     path = f"/dev/{group}/{name}"
     if path in node.state.devices:
@@ -103,7 +103,7 @@ def extend(
 
 
 def rename(node: SimulatedNode, old: str, new: str) -> None:
-    """Renames a volume, in use or not; a mirror on it follows."""
+    """Renames a volume, even if it is in use; a mirror on it is updated."""
     group, name = new.split("/")[2:]
     if new in node.state.devices:
         raise LvmError(f'  Logical volume "{name}" already exists in volume group "{group}"\n')
@@ -117,7 +117,7 @@ def rename(node: SimulatedNode, old: str, new: str) -> None:
 
 
 def remove(node: SimulatedNode, path: str) -> None:
-    """Removes a volume with its snapshots, whatever uses them; a missing one is fine."""
+    """Removes a volume with its snapshots, even if in use; does nothing if it is missing."""
     for other, device in of_node(node):
         if device.origin == path:
             remove(node, other)
@@ -135,14 +135,14 @@ def _taken(node: SimulatedNode) -> dict[str, int]:
 
 
 def standard_size(node: SimulatedNode, group: str) -> int:
-    """Returns what counts as the size of a physical volume with exclusive storage, in MiB."""
+    """Returns the size in MiB that each physical volume counts for with exclusive storage."""
     found = node.hardware.group(group)
     sizes = [] if found is None else [each.size for each in found.volumes]
     return int(min(sizes, default=0) // STANDARD_PART)
 
 
 def empty(node: SimulatedNode, group: str) -> list[str]:
-    """Returns the physical volumes of a group that nothing is on and that may be used."""
+    """Returns the physical volumes of a group that are empty and may be used."""
     found, taken = node.hardware.group(group), _taken(node)
     names = [] if found is None else [each.name for each in found.volumes]
     return [name for name in names if not taken.get(name) and usable(node, name)]
@@ -157,7 +157,7 @@ def room_to_grow(node: SimulatedNode, path: str) -> int:
 
 
 def _spread(size: int, names: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    """Spreads a volume evenly."""
+    """Returns the segments of a volume spread evenly over physical volumes."""
     extents, more = divmod(size // EXTENT, len(names))
     return tuple((name, (extents + (at < more)) * EXTENT) for at, name in enumerate(names))
 
@@ -175,7 +175,7 @@ def _room(node: SimulatedNode, name: str) -> list[tuple[int, str]]:
 
 
 def _place(node: SimulatedNode, group: str, size: int) -> tuple[tuple[str, int], ...] | None:
-    """Takes room from the emptiest physical volume first; None: there isn't enough."""
+    """Returns segments, from the emptiest physical volume first; None if space is short."""
     segments: list[tuple[str, int]] = []
     for left, name in sorted(_room(node, group), key=lambda room: (-room[0], room[1])):
         part = min(left, size)

@@ -1,4 +1,4 @@
-"""What joins the nodes of a simulated cluster: power, links, mirrors, transfers, speeds. Pure."""
+"""The cluster-wide state of a simulation: power, links, mirrors, transfers, speeds. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from ganeti_masterd.simulation.transfers import Transfer, Transfers
 class World:
     """The cluster-wide part of a simulation.
 
-    ``now`` gives seconds since the epoch, ``node`` the node of a name. What is
-    changed here is changed for all nodes; what goes by the clock is brought up
-    to now before.
+    ``now`` returns seconds since the epoch, ``node`` the node of a name. A change here affects all
+    nodes; before it, everything that depends on the clock is updated.
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class World:
         self._now = now
         self._node = node
 
-    # What the pure parts ask
+    # What the pure parts need
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -48,7 +47,7 @@ class World:
         return name not in (self.cluster.facts.get("off") or ())
 
     def joined(self, one: str, other: str) -> bool:
-        """Whether packets pass between two nodes."""
+        """Returns whether two nodes can reach each other."""
         if not (self.powered(one) and self.powered(other)):
             return False
         return sorted((one, other)) not in (self.cluster.facts.get("cut") or ())
@@ -59,7 +58,7 @@ class World:
         return None if device is None else device.size
 
     def copy(self, source: tuple[str, str], target: tuple[str, str]) -> None:
-        """Copies what is on a volume (node, path) to another."""
+        """Copies the content of a volume (node, path) to another."""
         origin = self._node(source[0]).state.devices.get(source[1])
         shelf = self._node(target[0]).state.devices
         held = shelf.get(target[1])
@@ -67,14 +66,14 @@ class World:
             shelf[target[1]] = replace(held, content=origin.content)
 
     def pace(self) -> SyncPace:
-        """How fast mirrors fill now."""
+        """Returns the current speed of syncs."""
         changed = self.cluster.facts.get("pace")
         if changed is None:
             return self.description.pace
         return msgspec.convert(changed, SyncPace)
 
     def next_generation(self) -> str:
-        """A generation that was never before."""
+        """Returns a new generation."""
         number = int(self.cluster.facts.get("generation") or 0) + 1
         self.cluster.facts["generation"] = number
         return str(number)
@@ -84,18 +83,18 @@ class World:
         return self.description.transfer_speed
 
     def deliver(self, source: Transfer, target: Transfer) -> None:
-        """Puts at a transfer's target what its source reads."""
+        """Copies what a transfer's source reads to its target."""
         deliver(self._node, source, target)
 
-    # What happens to the cluster
+    # Events
 
     def settle(self) -> None:
-        """Brings all that goes by the clock up to now."""
+        """Updates everything that depends on the clock to the current time."""
         self.mirrors.settle()
         self.transfers.settle()
 
     def set_pace(self, pace: SyncPace) -> None:
-        """Changes how fast mirrors fill; a sync under way keeps its pace."""
+        """Changes how fast mirrors sync; a sync in progress keeps its speed."""
         self.settle()
         self.cluster.facts["pace"] = msgspec.to_builtins(pace)
 
@@ -108,7 +107,7 @@ class World:
         self.mirrors.settle()
 
     def set_power(self, name: str, on: bool) -> None:
-        """Switches a node on or off; what needs power there is gone by then."""
+        """Switches a node on or off; whatever needs power must have been ended before."""
         self.settle()
         off = [each for each in self.cluster.facts.get("off") or () if each != name]
         self.cluster.facts["off"] = off if on else [*off, name]

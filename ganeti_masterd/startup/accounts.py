@@ -1,4 +1,4 @@
-"""Under whose rights the daemon works: users, groups, and giving up root.
+"""The account that the daemon runs as: users, groups, and dropping root's privileges.
 
 See protocol/startup.rst, Checks before the start and protocol/startup.rst, Files and their owners.
 """
@@ -11,17 +11,17 @@ import pwd
 
 from msgspec import Struct
 
-#: Whom the daemon becomes on a real root, and who may talk to it.
+#: The user that the daemon runs as on a real root, and the group that may connect to it.
 USER = "gnt-masterd"
 GROUP = "gnt-daemons"
-#: Whom the configuration is for besides the daemon.
+#: The group that may read the configuration.
 READERS_GROUP = "gnt-confd"
-#: Whom logs and certificates are for.
+#: The group that may read logs and certificates.
 OWN_GROUP = "gnt-masterd"
 
 
 class Account(Struct, frozen=True):
-    """A user and a group by name and number, as the daemon is to run."""
+    """The user and group that the daemon is to run as, each by name and number."""
 
     user: str
     group: str
@@ -32,7 +32,7 @@ class Account(Struct, frozen=True):
 def find_account(user: str | None, group: str | None) -> Account | None:
     """Returns the account; None if the user or the group doesn't exist.
 
-    A null ``user`` is the one who asks, a null ``group`` the user's own.
+    If ``user`` is None, the current user is taken; if ``group`` is None, the user's primary group.
     """
     try:
         who = pwd.getpwuid(os.geteuid()) if user is None else pwd.getpwnam(user)
@@ -51,5 +51,5 @@ def group_id(name: str) -> int | None:
 
 
 def may_give_to(gid: int) -> bool:
-    """Whether this process may give its files to that group."""
+    """Returns whether this process may change the group of its files to that group."""
     return os.geteuid() == 0 or gid == os.getegid() or gid in os.getgroups()

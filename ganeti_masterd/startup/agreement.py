@@ -1,7 +1,7 @@
-"""Asks the nodes: whether this one is master, and to bring up the master's address.
+"""Asks the nodes whether this one is the master, and to bring up the master's address.
 
-Spec masterd 5 and 6. It runs in a process of its own, before the daemon
-detaches (:mod:`.child`); what it found comes back as a :class:`VoteReport`.
+See protocol/startup.rst, The vote. This runs in a child process, before the daemon detaches
+(:mod:`.child`); the result comes back as a :class:`VoteReport`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.startup.votes import PAUSE, TRIES, VoteOutcome, VoteVerdict, decide, vote_of
 from ganeti_masterd.timing import Timers
 
-#: Says something to whoever waits for the start.
+#: Prints a line for the user who is starting the daemon.
 Say = Callable[[str], object]
 
 
@@ -32,14 +32,14 @@ class ReportLine(Struct, frozen=True):
 
 
 class VoteReport(Struct, frozen=True):
-    """What came of asking the nodes; ``refusal`` is why the daemon must not start."""
+    """The result of asking the nodes; ``refusal`` is why the daemon must not start, or None."""
 
     lines: list[ReportLine]
     refusal: str | None = None
 
 
 class StartWishes(Struct, frozen=True):
-    """What is asked for: the vote, the master's address, and whether the start fails without it."""
+    """Whether to hold the vote, to bring up the master's address, and to fail without it."""
 
     vote: bool = True
     master_ip: bool = True
@@ -49,9 +49,9 @@ class StartWishes(Struct, frozen=True):
 async def ask_nodes(
     nodes: INodeRPC, timers: Timers, snapshot: Snapshot, wishes: StartWishes, say: Say
 ) -> VoteReport:
-    """Holds the vote, then has the master's address brought up, as far as wished.
+    """Holds the vote, then has the master's address brought up, if ``wishes`` say so.
 
-    ``say`` is told of each round of votes that has to be repeated.
+    ``say`` is called with a line for each round of votes that has to be repeated.
     """
     lines: list[ReportLine] = []
     if wishes.vote:
@@ -74,7 +74,7 @@ async def ask_nodes(
 
 
 async def hold_vote(nodes: INodeRPC, timers: Timers, snapshot: Snapshot, say: Say) -> VoteVerdict:
-    """Asks all other nodes, also offline ones, until there is a verdict other than "again"."""
+    """Asks all other nodes, including offline ones, until the verdict is not "again"."""
     master = snapshot.master
     others = [node for node in snapshot.nodes.values() if node.uuid != master.uuid]
     targets = list(map(Target.anyway, others))
@@ -103,7 +103,7 @@ async def bring_up_address(nodes: INodeRPC, snapshot: Snapshot) -> str | None:
 
 
 def address_arguments(snapshot: Snapshot, master: str) -> tuple[dict[str, Any], bool]:
-    """Returns what ``node_activate_master_ip`` and ``node_deactivate_master_ip`` are given.
+    """Returns the arguments of ``node_activate_master_ip`` and ``node_deactivate_master_ip``.
 
     ``master`` is the uuid of the node that has the address, or is to have it.
     """

@@ -1,11 +1,11 @@
-"""What must hold before the process detaches, in its order.
+"""The checks before the process detaches, in the order in which they are made.
 
 See protocol/startup.rst, Checks before the start, points 0 to 4.
 
-Here nothing stays open: neither a lock nor a database survives a fork, and
-whoever starts the daemon hears why it can't from here, as twistd passes on no
-more than a hundred bytes and two exit codes of what fails later. The vote and
-the master's address come after (:mod:`.agreement`).
+The checks leave nothing open, because neither a lock nor a database survives a fork. They come
+before the fork so that the user sees the whole message: of a later failure twistd passes on only a
+hundred bytes and one of two exit codes. The vote and the master's address come after the checks
+(:mod:`.agreement`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ganeti_masterd.startup.paths import Paths
 
 
 class StartRefused(Exception):
-    """The daemon must not start: the exit code, and what is said on which stream."""
+    """The daemon must not start; has the exit code, the message and the stream to print it on."""
 
     def __init__(self, message: str, code: int = EXIT_FAILURE, *, on_stdout: bool = False) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class StartRefused(Exception):
 
 
 class IMachine(Protocol):
-    """What the checks ask of the machine."""
+    """What the checks need to know about the machine."""
 
     def uid(self) -> int:
         """Returns the effective user id of this process."""
@@ -57,7 +57,7 @@ class IMachine(Protocol):
 
 
 class Machine:
-    """The machine as it is. ``GANETI_HOSTNAME`` names the host, as for Ganeti's own tools."""
+    """The real machine. ``GANETI_HOSTNAME`` overrides the host name, as for Ganeti's own tools."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -83,7 +83,7 @@ class Machine:
 
 
 class SimulatedMachine(Machine):
-    """The machine of simulated nodes: it is the master's unless ``GANETI_HOSTNAME`` says otherwise.
+    """The machine in a simulation: its name is the master's unless ``GANETI_HOSTNAME`` is set.
 
     Names of simulated nodes need no address.
     """
@@ -102,9 +102,9 @@ class SimulatedMachine(Machine):
 
 
 class WantedStart(Struct, frozen=True):
-    """What is to be started: where, for whom, on which kind of nodes.
+    """What is to be started: on which root, as which account, with which kind of nodes.
 
-    ``user`` and ``group`` are None where the daemon stays what it is.
+    ``user`` and ``group`` are None if the daemon keeps its account.
     """
 
     paths: Paths
@@ -114,7 +114,7 @@ class WantedStart(Struct, frozen=True):
 
 
 class Passed(Struct, frozen=True):
-    """What the checks found on their way: the configuration and the account to become."""
+    """The results of the checks: the configuration, and the account to run as."""
 
     snapshot: Snapshot
     account: Account | None
@@ -136,7 +136,7 @@ def check(wanted: WantedStart, machine: IMachine) -> Passed:
 
 
 def wanted_account(wanted: WantedStart, machine: IMachine) -> Account | None:
-    """Returns the account to become; None where there is none, or none is wanted.
+    """Returns the account to run as; None if it doesn't exist, or none is wanted.
 
     Raises :class:`StartRefused` unless this user may become it.
     """
@@ -158,7 +158,7 @@ def check_account(wanted: WantedStart, account: Account | None) -> None:
 
 
 def check_may_become(account: Account, uid: int) -> None:
-    """Raises :class:`StartRefused` unless this user is the daemon's, or may become it."""
+    """Raises :class:`StartRefused` unless ``uid`` is that account's, or may switch to it."""
     if uid not in (0, account.uid):
         raise StartRefused(
             f"The daemon runs as {account.user} (uid {account.uid}), and uid {uid}, which starts"
@@ -167,7 +167,7 @@ def check_may_become(account: Account, uid: int) -> None:
 
 
 def refuse_others(paths: Paths, *, simulated: bool) -> None:
-    """Raises ``PidFileLockError`` while another master daemon lives: one of ours, or luxid."""
+    """Raises ``PidFileLockError`` if another master daemon runs: one of ours, or luxid."""
     refuse_held([paths.pid])
     if not simulated:
         refuse_held(paths.peers_pids)
@@ -188,7 +188,7 @@ def check_master(paths: Paths, machine: IMachine) -> None:
 
 
 def named_master(paths: Paths) -> str:
-    """Returns the master's name by ssconf; raises :class:`StartRefused` where it names none."""
+    """Returns the master's name from ssconf; raises :class:`StartRefused` if it has none."""
     path = paths.ssconf("master_node")
     try:
         with open(path, encoding="utf-8") as file:

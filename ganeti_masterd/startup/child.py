@@ -1,9 +1,8 @@
 """Runs something that needs the reactor before the daemon detaches: in a child process.
 
-A reactor runs once in a process, and twistd detaches before it runs the
-daemon's. So the child, a fork, runs its copy of the reactor, sends what came of
-it through a socket, and is gone before anything else happens. It ends at once
-if its parent does.
+A reactor can run only once in a process, and twistd detaches before it runs the daemon's. So a
+forked child runs its copy of the reactor, sends the result to its parent through a socket, and
+exits before the parent goes on. It exits at once if the parent does.
 """
 
 from __future__ import annotations
@@ -47,10 +46,9 @@ class Runnable(Protocol):
 def in_child(reactor: Runnable, work: Callable[[], Deferred[T]], kind: type[T]) -> T:
     """Runs ``work`` in the reactor of a child process and returns what it fires with.
 
-    ``kind`` is the result's type, which JSON can carry. No thread may run in
-    this process, and the reactor must not have run. Raises
-    :class:`ChildFailed` if there is no result; an exception of ``work`` is in
-    its text.
+    ``kind`` is the result's type; the result must be serializable as JSON. This process must have
+    no other threads, and the reactor must not have run. Raises :class:`ChildFailed` if there is no
+    result; if ``work`` raised, the text has its exception.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -118,7 +116,7 @@ class _Lifeline:
         os._exit(1)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor ends."""
+        """Stops the reactor."""
 
     def logPrefix(self) -> str:
         return "lifeline"

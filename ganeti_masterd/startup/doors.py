@@ -1,7 +1,7 @@
-"""The one place that chooses what stands behind the door to the nodes.
+"""The one place that chooses between simulated nodes and real ones.
 
-Simulated nodes, or node daemons over HTTPS. Both the vote before the start and
-the daemon itself open it; nothing else knows which it is.
+A :class:`Door` leads to simulated nodes, or to node daemons over HTTPS. Both the vote before the
+start and the daemon itself open one; no other code knows which kind it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ganeti_masterd.timing import Timers
 
 
 class Door(Protocol):
-    """A way to the nodes, open from :meth:`start` to :meth:`close`."""
+    """The node RPC with its life cycle: usable from :meth:`start` to :meth:`close`."""
 
     nodes: INodeRPC
 
@@ -35,10 +35,10 @@ class Door(Protocol):
         """Makes the nodes ready to be called; may block."""
 
     def start_threads(self) -> None:
-        """From now on nothing blocks. The reactor is about to run."""
+        """Moves blocking work to a thread; called just before the reactor runs."""
 
     def close(self) -> Deferred[None]:
-        """Gives up calls that are in flight and ends what was started."""
+        """Cancels calls in flight and stops what was started; fires when that is done."""
 
 
 def open_door(
@@ -85,9 +85,9 @@ class RealDoor:
 
 
 class SimulatedDoor:
-    """Simulated nodes, which keep what they hold below the root, in a thread of their own.
+    """Simulated nodes, which store their state below the root, in a thread of their own.
 
-    Until :meth:`start_threads` they read and write at once, in the caller's thread.
+    Until :meth:`start_threads` they read and write in the caller's thread, blocking it.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class SimulatedDoor:
         self.nodes: INodeRPC = self._simulated
 
     def start(self) -> Deferred[None]:
-        """See :meth:`Door.start`; fails with what SQLite or the system says."""
+        """See :meth:`Door.start`; fails with an error of SQLite or an ``OSError``."""
         return self._simulated.start()
 
     def start_threads(self) -> None:
-        """See :meth:`Door.start_threads`; from now on switches can be thrown from outside."""
+        """See :meth:`Door.start_threads`; also starts to read switches set from outside."""
         self._pool.start()
         self._listening = listen(self._reactor, self._control, self._simulated)
 

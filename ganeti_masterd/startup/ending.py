@@ -1,4 +1,4 @@
-"""How the process ends: with which code or by which signal, also where a thread is stuck."""
+"""How the process ends: with which exit code or by which signal, even if a thread is stuck."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from ganeti_masterd.constants import EXIT_FAILURE, EXIT_SUCCESS
 
 
 class Ending:
-    """The end of this process, told what is known as the daemon stops.
+    """Decides how this process ends; its attributes are set while the daemon stops.
 
-    A daemon that was stopped in order ends by the signal that asked it to, as
-    shells and systemd expect; ``code`` other than 0 goes before. A pool thread
-    that is ``stuck`` would keep the process alive: it ends without Python's
-    own cleaning up then, once the reactor has stopped.
+    A daemon that was stopped in order ends by the ``signal`` that stopped it, as shells and systemd
+    expect; a ``code`` other than 0 takes precedence. A pool thread that is ``stuck`` would keep the
+    process alive, so then the process exits without Python's clean-up once the reactor has stopped.
     """
 
     def __init__(self, twistd_pid_file: str | None = None) -> None:
@@ -29,7 +28,7 @@ class Ending:
         self._twistd_pid_file = twistd_pid_file
 
     def failed(self) -> None:
-        """The process ends with exit code 1."""
+        """Sets the exit code to 1."""
         self.code = EXIT_FAILURE
 
     def arrange(
@@ -37,14 +36,14 @@ class Ending:
         reactor: Any,
         at_exit: Callable[[Callable[[], object]], object] = atexit.register,
     ) -> None:
-        """Arranges the end, once nothing is left to do but to stop the reactor."""
+        """Arranges how the process ends; called when all that is left is to stop the reactor."""
         if self.stuck:
             reactor.addSystemEventTrigger("after", "shutdown", self.now)
         elif self.code or self.signal is not None:
             at_exit(self._die)
 
     def now(self) -> None:
-        """Ends the process at once, whatever its threads do."""
+        """Ends the process at once, whatever its threads are doing."""
         if self._twistd_pid_file:
             with contextlib.suppress(OSError):
                 os.unlink(self._twistd_pid_file)

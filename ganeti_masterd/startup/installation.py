@@ -1,8 +1,8 @@
-"""Whether the daemon's user can read what the daemon is made of.
+"""Checks that the daemon's user can read the installed modules.
 
-Modules are also imported long after root was given up. An installation below a
-folder that only root enters, such as root's home, would fail then, one request
-or the other, instead of at the start.
+Some modules are imported long after root's privileges were dropped. With an installation below a
+folder that only root can enter, such as root's home, single requests would fail then. This check
+fails at the start instead.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ganeti_masterd.startup.checks import StartRefused
 
 
 def parts() -> list[str]:
-    """Returns a file of each place that modules come from."""
+    """Returns one file from each place that modules are imported from."""
     files = [module.__file__ for module in (os, twisted, msgspec, ganeti_masterd)]
     return [file for file in files if file is not None]
 
 
 def check_readable(account: Account, files: Iterable[str]) -> None:
-    """Raises :class:`.checks.Refused` if one of the files can't be read by that account.
+    """Raises :class:`.checks.StartRefused` if one of the files can't be read by that account.
 
-    Checks nothing unless this process is root: it stays who it is then.
+    Checks nothing unless this process is root, as any other user keeps its account.
     """
     if os.geteuid() != 0 or account.uid == 0:
         return
@@ -46,7 +46,7 @@ def check_readable(account: Account, files: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def _as(account: Account) -> Iterator[None]:
-    """Lets this process, which is root's, act as somebody else for a while."""
+    """Switches this process, which runs as root, to another account within the body."""
     groups, gid = os.getgroups(), os.getegid()
     try:
         os.initgroups(account.user, account.gid)

@@ -1,8 +1,8 @@
-"""Tells whoever starts the daemon how that went, also once it has detached.
+"""Reports how the start went to the user who started the daemon, even once it has detached.
 
-twistd's detaching parent waits for the start, but passes on only a hundred
-bytes and two exit codes. So the standard error of the start is kept until the
-daemon is up, and a refusal is written there in full.
+twistd's detaching parent waits for the start, but passes on only a hundred bytes and one of two
+exit codes. So standard error is kept open until the daemon is up, and a refusal is written there in
+full.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _POINTER = b"1 see the message of gnt-masterd above"
 
 
 def say(text: str) -> None:
-    """Says something on standard error, before the daemon has detached."""
+    """Prints a line on standard error, before the daemon has detached."""
     sys.stderr.write(f"{PROGRAM}: {text}\n")
     sys.stderr.flush()
 
@@ -39,8 +39,8 @@ def say(text: str) -> None:
 def leave(refused: StartRefused, notifier: Notifier) -> NoReturn:
     """Ends a start that is refused before the daemon has detached.
 
-    That this node isn't the master is no failure for systemd, which would call
-    any end of a service that has not told it READY a breach of the protocol.
+    If this node isn't the master, systemd is told READY first: that is no failure, but systemd
+    would report a service that exits without READY as a protocol error.
     """
     if refused.code == EXIT_NOTMASTER:
         notifier.tell(READY)
@@ -55,7 +55,7 @@ def leave(refused: StartRefused, notifier: Notifier) -> NoReturn:
 class Launch:
     """One start of the daemon, from before it detaches until it is up.
 
-    ``twistd`` is the options of twistd itself (None: there is no twistd).
+    ``twistd`` holds twistd's own options; None if the daemon was not started by twistd.
     """
 
     def __init__(self, twistd: Mapping[str, Any] | None) -> None:
@@ -67,7 +67,7 @@ class Launch:
     def refuse(self, message: str) -> NoReturn:
         """Ends a start that fails after the daemon has detached, or would have.
 
-        The message goes to the log, and to whoever waits for the start.
+        The message goes to the log, and to the standard error of whoever started the daemon.
         """
         log.critical("The daemon can't start: {message}", message=message)
         content = f"{PROGRAM}: {message}\n".encode("utf-8", "backslashreplace")
@@ -77,23 +77,23 @@ class Launch:
         if pipe is not None:
             with contextlib.suppress(OSError):
                 os.write(pipe, _POINTER)
-        # twistd removes it after an exception, but not when the process ends so.
+        # twistd removes it after an exception, but not when the process ends in this way.
         if self.pid_file is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self.pid_file)
         raise SystemExit(EXIT_FAILURE)
 
     def succeeded(self) -> None:
-        """The daemon is up: lets go of the standard error of whoever started it."""
+        """Closes the saved standard error; called once the daemon is up."""
         if self._error is not None:
             os.close(self._error)
             self._error = None
 
 
 def dress(application: Any, logs: Logs, account: Account | None) -> None:
-    """Tells a Twisted application where to log, and whom to become if root started it.
+    """Tells a Twisted application where to log, and which account to take if root started it.
 
-    What twistd was told itself (``--logger``, ``--uid``, ``--gid``) goes before.
+    twistd's own options ``--logger``, ``--uid`` and ``--gid`` take precedence.
     """
     application.setComponent(ILogObserver, logs.observer)
     if account is not None and os.geteuid() == 0:

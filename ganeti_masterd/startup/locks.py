@@ -1,9 +1,9 @@
 """Files that only one daemon at a time may hold locked.
 
-luxid and wconfd hold POSIX locks on theirs, Ganeti's Python daemons flock
-ones, and the two kinds don't exclude each other: a file is taken with both
-(protocol/startup.rst, Checks before the start). A POSIX lock is lost when the process
-closes any descriptor of the file: nothing else may open one that is held.
+luxid and wconfd hold POSIX locks on their files, Ganeti's Python daemons ``flock`` ones, and the
+two kinds don't exclude each other. So a file is locked with both (protocol/startup.rst, Checks
+before the start). A POSIX lock is lost when the process closes any descriptor of the file, so
+nothing else in this process may open a file that is held.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from ganeti_masterd.errors import PidFileLockError
 
 _HELD = (errno.EACCES, errno.EAGAIN)
 
-#: How often the queue's lock is tried, and the seconds between: noded holds it for each call
-#: that writes a job's file, and this node may just now be sent one by the master before.
+#: How often the queue's lock is tried, and the seconds between two tries. noded holds the lock
+#: during each call that writes a job's file, and a former master may be making such a call right
+#: now.
 TRIES = 100
 PAUSE = 0.05
 
@@ -32,7 +33,7 @@ class LockedFile:
     """A file held locked, with both kinds of lock, until it is released."""
 
     def __init__(self, path: str, mode: int = 0o640) -> None:
-        """Opens (making it if need be) and locks; raises ``PidFileLockError`` if held."""
+        """Opens or creates the file and locks it; raises ``PidFileLockError`` if held."""
         self.path = path
         self._fd = -1
         while self._fd < 0:
@@ -48,7 +49,7 @@ class LockedFile:
         return self._fd
 
     def release(self, *, remove: bool = False) -> None:
-        """Gives the lock back; ``remove`` takes the file away first. Twice is fine."""
+        """Releases the lock; with ``remove`` deletes the file first. May be called again."""
         if self._fd < 0:
             return
         if remove:
@@ -59,13 +60,13 @@ class LockedFile:
 
 
 class Locks:
-    """Several locked files, all or none, released in the reverse order."""
+    """Several locked files, released in the reverse order of locking."""
 
     def __init__(self) -> None:
         self._held: list[tuple[LockedFile, bool]] = []
 
     def take(self, path: str, mode: int = 0o640) -> LockedFile:
-        """Locks one more file. Raises as :class:`LockedFile`; those before stay held."""
+        """Locks one more file. Raises like :class:`LockedFile`; files locked before stay locked."""
         self._held.append((LockedFile(path, mode), False))
         return self._held[-1][0]
 
@@ -75,16 +76,17 @@ class Locks:
         self._held[-1][0].write(f"{os.getpid()}\n")
 
     def release(self) -> None:
-        """Gives all back; twice is fine."""
+        """Releases all files; may be called again."""
         while self._held:
             file, remove = self._held.pop()
             file.release(remove=remove)
 
 
 def patiently(take: Callable[[], T], sleep: Callable[[float], object] = time.sleep) -> T:
-    """Takes the queue's lock, or looks at it, again and again while noded may hold it.
+    """Calls ``take``, which locks or checks the queue, until it succeeds or time is up.
 
-    Blocks for a few seconds at most; raises ``PidFileLockError`` as ``take`` does then.
+    noded may hold the lock for a moment. Blocks for a few seconds at most, then raises the last
+    ``PidFileLockError`` of ``take``.
     """
     for _ in range(TRIES):
         try:
@@ -96,7 +98,7 @@ def patiently(take: Callable[[], T], sleep: Callable[[float], object] = time.sle
 
 @contextlib.contextmanager
 def queue_locked(path: str) -> Iterator[None]:
-    """Holds the queue's lock meanwhile; raises as :func:`patiently` where it can't be had."""
+    """Holds the queue's lock within the body; raises like :func:`patiently` if it is taken."""
     lock = patiently(lambda: LockedFile(path))
     try:
         yield
@@ -105,10 +107,10 @@ def queue_locked(path: str) -> Iterator[None]:
 
 
 def refuse_held(paths: Iterable[str]) -> None:
-    """Raises ``PidFileLockError`` if a process holds one of the files locked, in either way.
+    """Raises ``PidFileLockError`` if a process holds a lock of either kind on one of the files.
 
-    Makes and changes nothing: what isn't there, nobody holds. A file that this
-    user may not read is passed over.
+    Creates and changes no file: one that doesn't exist is not locked. A file that this user may not
+    read is skipped.
     """
     for path in paths:
         try:
@@ -116,14 +118,14 @@ def refuse_held(paths: Iterable[str]) -> None:
         except OSError:
             continue
         try:
-            # Shared ones: they need no right to write, and whoever lives holds an exclusive one.
+            # Shared locks need no write permission, and conflict with a daemon's exclusive lock.
             _lock(path, fd, fcntl.LOCK_SH)
         finally:
             os.close(fd)
 
 
 def _open_locked(path: str, mode: int) -> int:
-    """Returns a descriptor that holds the locks; -1 if another file took the name meanwhile."""
+    """Returns a descriptor that holds the locks; -1 if the file was replaced meanwhile."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     try:
         _lock(path, fd, fcntl.LOCK_EX)

@@ -1,9 +1,8 @@
-"""Where the daemon's log goes: a file that can be opened again, standard output, syslog.
+"""Where the daemon's log goes: a file that can be reopened, standard output, syslog.
 
-Text for people, or with ``--json-log`` one JSON object a line for machines:
-``time`` (seconds since the epoch), ``level``, ``namespace``, ``kind`` (the text
-before its values are put in; None for lines of other libraries that have none),
-``text``, and ``traceback`` where there is one.
+Text for people, or with ``--json-log`` one JSON object a line for machines: ``time`` (seconds since
+the epoch), ``level``, ``namespace``, ``kind`` (the format string of the text; None for lines of
+other libraries that have none), ``text``, and ``traceback`` if there is one.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
-#: --syslog: not at all, besides the file, or in its place.
+#: Values of --syslog: no syslog, syslog in addition to the file, or instead of it.
 Syslog = Literal["no", "yes", "only"]
 
 LOG_PERMS = 0o600
 
-#: Under which name the daemon is in syslog.
+#: The daemon's name in syslog.
 SYSLOG_NAME = "ganeti-masterd"
 
 _PRIORITIES = {
@@ -43,17 +42,17 @@ _PRIORITIES = {
 }
 
 
-#: Levels whose lines may wait for others.
+#: Levels whose lines may be buffered to be written together.
 _PATIENT = (LogLevel.info, LogLevel.debug)
 
-#: What only Twisted's own formatter knows how to write.
+#: Matches formats that only Twisted's own formatter can write.
 _UNUSUAL = frozenset({"log_failure", "log_system", "log_flattened"})
 
 
 class LogFile:
-    """A log file; :meth:`reopen` follows a rotation that moved it away.
+    """A log file; :meth:`reopen` opens it again after a rotation has moved it away.
 
-    It is made with mode 0600. Raises ``OSError`` if it can't be opened.
+    It is created with mode 0600. Raises ``OSError`` if it can't be opened.
     """
 
     def __init__(self, path: str) -> None:
@@ -65,17 +64,17 @@ class LogFile:
         self._file.write(text)
 
     def flush(self) -> None:
-        """Hands over to the system what was written."""
+        """Writes buffered text to the file."""
         self._file.flush()
 
     def reopen(self) -> None:
-        """Goes on in the file that has the name now; in the old one if that can't be opened."""
+        """Opens the file by its name again; keeps the old one and raises if that fails."""
         fresh = self._open()
         self._file.close()
         self._file = fresh
 
     def give_to(self, uid: int, gid: int) -> None:
-        """Makes the file another's, before root's rights are given up."""
+        """Changes the file's owner, before root's privileges are dropped."""
         os.fchown(self._file.fileno(), uid, gid)
 
     def _open(self) -> IO[str]:
@@ -88,10 +87,10 @@ class LogFile:
 class FileObserver:
     """Writes events to a file that has ``write`` and ``flush``, as lines of ``form``.
 
-    After :meth:`gather`, what the reactor thread logs in one turn is written together:
-    a busy daemon has a line for each request, and each write costs it a system call
-    and the interpreter lock. Warnings and worse, and what other threads log, are
-    written at once, with all that waits.
+    After :meth:`gather`, what the reactor thread logs in one turn is written together: a busy
+    daemon has a line for each request, and each write costs it a system call and the interpreter
+    lock. Warnings and worse, and what other threads log, are written at once, after all buffered
+    lines.
     """
 
     def __init__(self, file: Any, form: Callable[[LogEvent], str | None]) -> None:
@@ -101,16 +100,16 @@ class FileObserver:
         self._later: Callable[[Callable[[], object]], object] | None = None
         self._thread = 0
         self._due = False
-        # What the collector ends may log while a line is written.
+        # A finalizer run by the garbage collector may log while a line is written.
         self._lock = RLock()
 
     def gather(self, later: Callable[[Callable[[], object]], object]) -> None:
-        """Lets lines wait until ``later`` runs what it is given. Reactor thread."""
+        """Buffers lines until ``later`` calls the function it is given. Reactor thread only."""
         self._thread = get_ident()
         self._later = later
 
     def promptly(self) -> None:
-        """Writes what waits, and all from now on at once."""
+        """Writes buffered lines, and from now on every line at once."""
         self._later = None
         self._write()
 
@@ -156,8 +155,8 @@ class SyslogObserver:
 class Everywhere:
     """Gives each event to several observers; those for debugging only with ``debug``.
 
-    One that raises doesn't keep an event from the others; the first such error is raised
-    then, and Twisted tells of it.
+    If one raises, the others still get the event; the first such error is raised afterwards, and
+    Twisted logs it.
     """
 
     def __init__(self, observers: list[Any], debug: bool) -> None:
@@ -178,11 +177,11 @@ class Everywhere:
 
 
 class TextLines:
-    """Events as Twisted writes them to a text file, at a fraction of the time.
+    """Formats events as Twisted does for a text file, in a fraction of the time.
 
-    There is a line for each request that changes something, so its format counts.
-    Only what needs more than ``str.format_map`` is left to Twisted: calls in the
-    format, failures, a system of its own, a value that is missing.
+    Each request that changes something logs a line, so formatting must be fast. Only events that
+    need more than ``str.format_map`` are left to Twisted: calls in the format, failures, an
+    explicit ``log_system``, a missing value.
     """
 
     def __init__(self) -> None:
@@ -190,7 +189,7 @@ class TextLines:
         self._stamp = ""
 
     def __call__(self, event: LogEvent) -> str | None:
-        """Returns the line with its end; None for an event that says nothing."""
+        """Returns the line with its newline; None for an event without text."""
         text = event.get("log_format")
         time = event.get("log_time")
         if type(text) is not str or "(" in text or time is None or not _UNUSUAL.isdisjoint(event):
@@ -229,8 +228,8 @@ def as_json(event: LogEvent) -> str:
 class Logs:
     """All logs of the daemon.
 
-    ``path`` is the log file (null: ``stream``, which is there without ``-n`` only).
-    ``debug`` lets events through that are below "info".
+    ``path`` is the log file; if it is None, the log goes to ``stream``. ``debug`` lets events below
+    "info" through.
     """
 
     def __init__(
@@ -261,7 +260,7 @@ class Logs:
             self.file.reopen()
 
     def gather(self, later: Callable[[Callable[[], object]], object]) -> None:
-        """Lets lines of one turn be written together; see :meth:`FileObserver.gather`."""
+        """Writes the lines of one reactor turn together; see :meth:`FileObserver.gather`."""
         if self._lines is not None:
             self._lines.gather(later)
 

@@ -1,4 +1,4 @@
-"""Tells systemd how far the daemon is (``Type=notify``, sd_notify(3)); no library needed."""
+"""Notifies systemd of the daemon's state (``Type=notify``, sd_notify(3)) without a library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALIVE = "WATCHDOG=1"
 
 
 class Notifier:
-    """Sends states to the socket that systemd named; sends nothing where it named none."""
+    """Sends states to the socket named by systemd; sends nothing if there is none."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
@@ -23,13 +23,13 @@ class Notifier:
 
     @property
     def watchdog(self) -> float | None:
-        """Seconds between two signs of life, half of what systemd allows; None: none wanted."""
+        """Returns the seconds between two keep-alives, half of what systemd allows, or None."""
         if not self._address or not self._watchdog.isdecimal() or not int(self._watchdog):
             return None
         return int(self._watchdog) / 2_000_000
 
     def tell(self, state: str) -> None:
-        """Sends a state. What can't be sent is dropped, the daemon has better things to do."""
+        """Sends a state; a failure is ignored, as it must not disturb the daemon."""
         if self._address:
             with (
                 contextlib.suppress(OSError),
@@ -40,7 +40,7 @@ class Notifier:
 
 
 def notifier(environment: MutableMapping[str, str] = os.environ) -> Notifier:
-    """Returns a notifier, and takes its variables away from what this process starts."""
+    """Returns a notifier, and removes its variables from the environment of child processes."""
     made = Notifier(dict(environment))
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         environment.pop(name, None)

@@ -1,11 +1,11 @@
-"""Whose every file is, and who may do what with it.
+"""Owner, group and mode of every file.
 
-See protocol/startup.rst, Files and their owners, real ensure-dirs 3.0.2.
+See protocol/startup.rst, Files and their owners; as real ensure-dirs 3.0.2 sets them.
 
-On a real root a daemon that is started by root makes the folders that are
-missing (the run folder is empty after each boot) and sets right what luxid and
-others left, before it gives up root. What it writes later has its mode from
-the code that writes, and its group from :func:`groups_of`.
+On a real root a daemon that is started by root creates missing folders (the run folder is empty
+after each boot) and corrects the owners of files that luxid and others left, before it drops root's
+privileges. Files written later get their mode from the code that writes them, and their group from
+:func:`groups_of`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class OwnedPlace(Struct, frozen=True):
 
 
 def folders_of(paths: Paths, account: Account) -> list[OwnedPlace]:
-    """Returns the folders that the daemon needs, those above before those below."""
+    """Returns the folders that the daemon needs, parents before children."""
     own = _group(OWN_GROUP, account)
     return [
         OwnedPlace(paths.data, 0o755, own),
@@ -54,7 +54,7 @@ def folders_of(paths: Paths, account: Account) -> list[OwnedPlace]:
 
 
 def files_of(paths: Paths, account: Account) -> Iterator[OwnedPlace]:
-    """Yields the files that the daemon reads and writes, those that may be missing too."""
+    """Yields the files that the daemon reads and writes, including those that may not exist."""
     own = _group(OWN_GROUP, account)
     yield OwnedPlace(paths.config, 0o640, _group(READERS_GROUP, account))
     yield OwnedPlace(paths.server_certificate, 0o440, own)
@@ -72,7 +72,7 @@ def files_of(paths: Paths, account: Account) -> Iterator[OwnedPlace]:
 
 
 def set_right(paths: Paths, account: Account) -> None:
-    """Makes missing folders and gives every file its owner, group and mode; as root only.
+    """Creates missing folders and sets every file's owner, group and mode. Must run as root.
 
     Links are never followed. Raises ``OSError``.
     """
@@ -84,7 +84,7 @@ def set_right(paths: Paths, account: Account) -> None:
 
 
 def give_tree(root: str, account: Account) -> None:
-    """Gives a simulated root with all that is in it to an account; as root only."""
+    """Changes the owner of a simulated root and everything in it. Must run as root."""
     for folder, _, names in os.walk(root):
         os.chown(folder, account.uid, account.gid)
         for name in names:
@@ -92,7 +92,7 @@ def give_tree(root: str, account: Account) -> None:
 
 
 def groups_of(paths: Paths, account: Account | None) -> dict[str, int]:
-    """Returns the groups of files and of what is made below folders, as far as may be given."""
+    """Returns group ids by path, for files and folders, if this process may set that group."""
     if account is None:
         return {}
     wanted = {
@@ -117,7 +117,7 @@ def _set_right(place: OwnedPlace, uid: int, kind: int = 0) -> None:
         return
     try:
         found = os.fstat(descriptor)
-        # Another name for a file elsewhere must not give that file away.
+        # A hard link to a file elsewhere must not change that file's owner.
         if not kind and (not stat.S_ISREG(found.st_mode) or found.st_nlink != 1):
             raise PermissionError(f"{place.path} is a link, or no file")
         if (found.st_uid, found.st_gid) != (uid, place.gid):

@@ -1,4 +1,4 @@
-"""Where Ganeti's files are, below a root (none: the system's own paths)."""
+"""Paths of Ganeti's files below a root; without one, the system's own paths."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Paths:
 
     @property
     def watcher_pause(self) -> str:
-        """The file that holds until when the watcher pauses."""
+        """The file with the time until which the watcher pauses."""
         return self.data + "/watcher.pause"
 
     @property
@@ -62,7 +62,7 @@ class Paths:
 
     @property
     def live_locks(self) -> str:
-        """The folder in which tools lock a file as long as they live, for wconfd to see."""
+        """The folder in which each tool holds a lock on a file while it runs, for wconfd to see."""
         return self.run + "/livelocks"
 
     @property
@@ -72,7 +72,7 @@ class Paths:
         Raises ``ConfigurationError`` if its path is too long to be one.
         """
         path = self.sockets + "/ganeti-query"
-        # Others in its folder are a byte longer, and bound under a longer temporary name first.
+        # Other sockets' names are a byte longer, and are first bound under a longer temporary name.
         if len(os.fsencode(path)) + len("?.new") > SOCKET_PATH_MAX:
             raise ConfigurationError(
                 f"The root {self.root} is too long: its socket would be {path}, and a socket's "
@@ -84,7 +84,7 @@ class Paths:
     def wconfd_socket(self) -> str:
         """The socket on which tools look for wconfd.
 
-        Longer than :attr:`socket` by a byte; the length of a path is checked there.
+        One byte longer than :attr:`socket`, which checks the path's length for both.
         """
         return self.sockets + "/ganeti-wconfd"
 
@@ -124,11 +124,11 @@ class Paths:
 
 
 def default_root(environment: Mapping[str, str], *, simulate: bool) -> str:
-    """Returns the root for a daemon that was given none.
+    """Returns the root for a daemon that was started without one.
 
-    ``GANETI_ROOTDIR``, as Ganeti's own tools have it. Without, a simulation
-    takes a folder of the user's own (XDG base directories), so that it needs
-    no rights, and anything else the system's paths.
+    This is ``GANETI_ROOTDIR``, as for Ganeti's own tools. Without it a simulation uses a folder of
+    the user's (XDG base directories), so that it needs no permissions; a real daemon uses the
+    system's paths.
     """
     root = environment.get("GANETI_ROOTDIR", "")
     if root or not simulate:

@@ -1,7 +1,7 @@
-"""All that comes before the process detaches: options to a start that may go on, or a refusal.
+"""Everything before the process detaches: options in, a cleared start or a refusal out.
 
-The order is that of protocol/startup.rst, Checks before the start. :func:`rehearse_start`
-goes the same way for ``--check-only`` and changes nothing.
+The order is that of protocol/startup.rst, Checks before the start. :func:`rehearse_start` makes the
+same checks for ``--check-only`` and changes nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Type YES, in capital letters, to go on: """
 
 
 class Cleared(Struct, frozen=True):
-    """A start that may go on: where, with what, and what the other nodes said."""
+    """A start that may go on: paths, configuration, and what the other nodes answered."""
 
     paths: Paths
     description: Description | None
@@ -61,7 +61,7 @@ class Cleared(Struct, frozen=True):
 def clear_start(options: Mapping[str, Any], reactor: Any) -> Cleared:
     """Checks what must hold, holds the vote, brings up the master's address, sets owners.
 
-    ``reactor`` isn't run, only given to a child process. Raises ``StartRefused``,
+    ``reactor`` is run in a child process only, not in this one. Raises ``StartRefused``,
     ``GenericError`` or ``OSError`` where the daemon must not start.
     """
     wanted, machine = _wanted(options)
@@ -93,7 +93,7 @@ def clear_start(options: Mapping[str, Any], reactor: Any) -> Cleared:
 
 
 def rehearse_start(options: Mapping[str, Any], reactor: Any) -> NoReturn:
-    """Says whether a start would succeed and ends the process; raises as :func:`clear_start`."""
+    """Prints whether a start would succeed and exits; raises like :func:`clear_start`."""
     wanted, machine = _wanted(options)
     paths, simulated = wanted.paths, wanted.simulated
     description = described(options)
@@ -130,7 +130,7 @@ def rehearse_start(options: Mapping[str, Any], reactor: Any) -> NoReturn:
 
 
 def described(options: Mapping[str, Any]) -> Description | None:
-    """Returns the simulated cluster that a file describes; None where there is no file.
+    """Returns the simulated cluster described in a file; None if the options name no file.
 
     Raises ``ConfigurationError`` that names what is wrong in the file.
     """
@@ -171,7 +171,7 @@ def _ask_nodes(
     simulated: bool,
     description: Description | None,
 ) -> VoteReport:
-    """Holds the vote and brings up the master's address, as wished, in a child process."""
+    """Runs :func:`ask_nodes <.agreement.ask_nodes>` in a child process."""
 
     def work() -> Deferred[VoteReport]:
         timers = Timers(reactor, time.time)

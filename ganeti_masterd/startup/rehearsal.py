@@ -1,7 +1,7 @@
-"""The checks of a start without the start (``--check-only``): below the root nothing changes.
+"""Makes the checks of a start without starting (``--check-only``); changes nothing below the root.
 
-Meant for the moment before a take-over, so daemons that live are noted, not refused.
-The journal is checked on a copy: to open a database, even to read it, is to write beside it.
+Meant for the moment before a take-over, so running daemons are reported as notes, not as refusals.
+The journal is checked on a copy, because SQLite writes files beside a database even to read it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import patiently, refuse_held
 from ganeti_masterd.startup.paths import Paths
 
-#: How often the queue is read while jobs vanish from it.
+#: How often reading the queue is tried while jobs are being archived.
 _TRIES = 10
 
 
 class Rehearsed(Struct, frozen=True):
-    """What was found: as of a start, and what stands in its way only for now.
+    """The results of the checks, and notes on what must be done before a start succeeds.
 
-    ``own`` tells that a daemon of this kind runs there.
+    ``own`` is whether a daemon of this project runs there.
     """
 
     passed: Passed
@@ -55,9 +55,9 @@ class Rehearsed(Struct, frozen=True):
 
 
 def rehearse(wanted: WantedStart, machine: IMachine) -> Rehearsed:
-    """Checks what :func:`.checks.check` does, and the jobs; changes nothing, takes no lock.
+    """Makes the checks of :func:`.checks.check`, and checks the jobs; locks and changes nothing.
 
-    Raises :class:`.checks.Refused` as a start would.
+    Raises :class:`.checks.StartRefused` as a start would.
     """
     paths = wanted.paths
     account = wanted_account(wanted, machine)
@@ -88,20 +88,20 @@ def rehearse(wanted: WantedStart, machine: IMachine) -> Rehearsed:
 
 @contextlib.contextmanager
 def copied_simulation(paths: Paths) -> Iterator[Paths]:
-    """Gives a root elsewhere with a copy of the simulated nodes, which write as they answer."""
+    """Yields a temporary root with a copy of the simulated nodes, which write when they answer."""
     with tempfile.TemporaryDirectory(prefix="gnt-masterd-") as root:
         with contextlib.suppress(FileNotFoundError):
             shutil.copytree(f"{paths.root}/simulation", f"{root}/simulation", ignore=_not_files)
         copy = Paths(root)
         os.makedirs(copy.data)
-        # What a node was not sent yet, it has as the master has it.
+        # A file that a node was not sent yet is as on the master.
         for path in glob.glob(glob.escape(paths.ssconf("")) + "*"):
             shutil.copy(path, copy.data)
         yield copy
 
 
 def _not_files(folder: str, names: list[str]) -> set[str]:
-    """Names what can't be copied, such as the socket that a killed daemon left."""
+    """Returns the names that can't be copied, such as a socket left by a killed daemon."""
     return {
         name
         for name in names
@@ -144,7 +144,7 @@ def _check_journal_copy(paths: Paths, snapshot: Snapshot) -> None:
 
 
 def _load_jobs(folder: job_files.QueueFolder) -> job_files.LoadedJobs:
-    """Reads all job files again if one is archived meanwhile: the queue may be luxid's."""
+    """Reads all job files, again if one is archived meanwhile: luxid may be running."""
     for _ in range(_TRIES):
         with contextlib.suppress(FileNotFoundError):
             return job_files.load(folder)
@@ -152,7 +152,7 @@ def _load_jobs(folder: job_files.QueueFolder) -> job_files.LoadedJobs:
 
 
 def _look_at_jobs(paths: Paths, *, luxid: bool) -> list[str]:
-    """Returns what is worth a note about jobs; raises where luxid has gone and one of its runs."""
+    """Returns notes about jobs; raises if luxid has stopped and one of its jobs still runs."""
     loaded = _load_jobs(job_files.QueueFolder(paths.queue))
     notes = [f"Job {job_id} can't be read, and would be set aside" for job_id in loaded.corrupt]
     alive = ", ".join(map(str, living(loaded.jobs.values(), is_locked)))

@@ -1,8 +1,7 @@
 """The decision to shut down, as a table: pure, no clock (protocol/startup.rst, Stop).
 
-:data:`TABLE` gives for a state and what happens the next state and what to do,
-in order. A pair that isn't in it changes nothing. :mod:`.stopping` does what
-the table says.
+:data:`TABLE` maps a state and an event to the next state and the actions to take, in order. A pair
+that isn't in it changes nothing. :mod:`.stopping` performs the actions.
 """
 
 from __future__ import annotations
@@ -10,16 +9,16 @@ from __future__ import annotations
 from enum import Enum
 from types import MappingProxyType
 
-#: Seconds between two looks at the jobs that still run.
+#: Seconds between two checks of the jobs that still run.
 CHECK_INTERVAL = 5.0
-#: Seconds that clients have to collect results once the last job has ended.
+#: Seconds for clients to collect results once the last job has ended.
 LINGER = 5.0
-#: Seconds that the last steps may take once another signal came.
+#: Seconds that the last steps may take after another signal.
 BOUND = 10.0
 
 
 class ShutdownState(Enum):
-    """How far the shutdown is."""
+    """The state of the shutdown."""
 
     RUNNING = "the daemon works"
     CHECKING = "it looks for the first time whether jobs run"
@@ -30,7 +29,7 @@ class ShutdownState(Enum):
 
 
 class Happening(Enum):
-    """What may happen to it."""
+    """An event during the shutdown."""
 
     SIGNAL = "it is asked to stop"
     BUSY = "jobs run"
@@ -43,7 +42,7 @@ class Happening(Enum):
 
 
 class Act(Enum):
-    """What is to be done."""
+    """An action that the table asks for."""
 
     REFUSE_JOBS = "no job begins and none is accepted from now on"
     CHECK = "look at once whether jobs run"
@@ -93,10 +92,10 @@ _TABLE: dict[tuple[ShutdownState, Happening], tuple[ShutdownState, tuple[Act, ..
     (ShutdownState.STOPPING, Happening.OUT_OF_PATIENCE): (ShutdownState.ENDED, (Act.CUT_SHORT,)),
 }
 
-#: For a state and what happens: the next state, and what to do.
+#: Maps a state and an event to the next state and the actions to take.
 TABLE = MappingProxyType(_TABLE)
 
 
 def step(state: ShutdownState, happening: Happening) -> tuple[ShutdownState, tuple[Act, ...]]:
-    """Returns the next state and what to do; the same state and nothing for any other pair."""
+    """Returns the next state and the actions; the same state and none for any other pair."""
     return TABLE.get((state, happening), (state, ()))

@@ -1,8 +1,8 @@
 """The daemon's own signal handlers.
 
-The reactor's make a second SIGTERM useless, and it sets them as it begins to
-run: so these are set before, for signals that come during the start, and
-again then.
+The reactor's handlers ignore a second SIGTERM, and the reactor installs them when it begins to run.
+So the daemon's are installed twice: before, for signals that come during the start, and again once
+the reactor runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-#: What asks the daemon to stop, and what asks it to open its log files again.
+#: Signals that ask the daemon to stop, and the one that asks it to reopen its log files.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REOPEN_SIGNAL = signal.SIGHUP
 
@@ -31,7 +31,7 @@ class Signals:
         self._reopen = reopen
 
     def install(self) -> None:
-        """Takes the signals over, now and once more when the reactor runs. Main thread only."""
+        """Installs the handlers, now and again when the reactor runs. Main thread only."""
         self._set()
         self._reactor.callWhenRunning(self._set)
 
@@ -40,7 +40,7 @@ class Signals:
             signal.signal(number, self.received)
 
     def received(self, number: int, frame: FrameType | None) -> None:
-        """Handles a signal: only passes it on, as anything may be under way."""
+        """Handles a signal: only passes it to the reactor thread, as it may interrupt any code."""
         if number == REOPEN_SIGNAL:
             self._reactor.callFromThread(self._reopen)
         else:

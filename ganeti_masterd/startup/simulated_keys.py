@@ -1,7 +1,7 @@
 """Keys and certificates of a new simulated cluster: what ``gnt-cluster init`` makes on a real one.
 
-Nobody checks them on simulated nodes, but the cluster is verified like any
-other, and Ganeti's own daemons (the remote API) find what they look for.
+Simulated nodes don't check them, but ``gnt-cluster verify`` does, and Ganeti's own daemons (the
+remote API) need them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SECRET_BYTES = 20
 def files(now: float) -> Iterator[tuple[str, bytes, int]]:
     """Yields file names below the data folder, with content and mode.
 
-    ``now`` is seconds since the epoch. Takes a moment: a key is made.
+    ``now`` is in seconds since the epoch. Takes a moment, as a key is generated.
     """
     key, certificate = _certificate(now)
     for name in ("server.pem", "rapi.pem", "spice.pem"):
@@ -34,7 +34,7 @@ def files(now: float) -> Iterator[tuple[str, bytes, int]]:
 
 def _certificate(now: float) -> tuple[bytes, bytes]:
     """Returns a key and a certificate signed with it, as PEM."""
-    # Here, as only who makes a new cluster needs it.
+    # Imported here because only a new cluster needs it.
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import rsa

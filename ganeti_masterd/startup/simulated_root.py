@@ -1,7 +1,7 @@
-"""A root for simulated nodes: a whole new cluster where there is none.
+"""The root of simulated nodes: creates a whole new cluster if there is none.
 
-Only such roots get their configuration and ssconf from this daemon itself; on
-a real one they are there before it (protocol/startup.rst, Files and their owners).
+The daemon creates configuration and ssconf only in such roots; on a real one they exist before it
+starts (protocol/startup.rst, Files and their owners).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CLUSTER_NAME = "cluster"
 
 
 def make_folders(paths: Paths) -> None:
-    """Makes the folders that the daemon writes to, with Ganeti's modes."""
+    """Creates the folders that the daemon writes to, with Ganeti's modes."""
     for folder, mode in (
         (paths.data, 0o755),
         (paths.queue, 0o750),
@@ -42,8 +42,8 @@ def make_folders(paths: Paths) -> None:
 def prepare(paths: Paths, simulated: int | Description) -> None:
     """Makes the root ready; a root without a configuration gets a new cluster.
 
-    That has so many nodes, or those that are described. Raises
-    ``ConfigurationError`` where that can't be done.
+    ``simulated`` is the number of its nodes, or their description. Raises ``ConfigurationError`` if
+    the root can't be made ready.
     """
     paths.socket  # noqa: B018 - a root that is too long is refused before anything is made
     try:

@@ -1,4 +1,4 @@
-"""The master socket: at no time reachable with wrong rights (protocol/startup.rst, The socket)."""
+"""The master socket, never reachable with wrong permissions (protocol/startup.rst, The socket)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BACKLOG = 4096
 
 
 class MasterSocket:
-    """A listening UNIX socket, made in a folder that no one else enters, then given its name.
+    """A listening UNIX socket, bound in a private folder, then linked to its name.
 
-    Twisted opens a socket that it adopts to everyone, shortens its backlog,
-    and at the end removes the name under which it was bound: that name is the
-    one in the private folder, ``PATH.d/q``. ``path`` is a second one.
+    When Twisted adopts a socket, it makes it accessible to everyone, shortens its backlog, and at
+    the end removes the name under which it was bound. That name is the one in the private folder,
+    ``PATH.d/q``; ``path`` is a second one.
     """
 
     def __init__(self, path: str, mode: int, owner: tuple[int, int] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Stops the daemon as the table of :mod:`.shutdown` says: its timers, and whom it tells."""
+"""Stops the daemon as the table of :mod:`.shutdown` says: runs its timers and calls its parts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
-#: How often to look whether a client is still connected while they collect results, seconds.
+#: Seconds between two checks whether a client is still connected, while they collect results.
 _LOOK_FOR_CLIENTS = 0.1
 
 
@@ -30,7 +30,7 @@ class Stoppable(Protocol):
     """What is to be stopped."""
 
     def refuse_jobs(self) -> None:
-        """No job begins and none is accepted from now on; may be called again and again."""
+        """Starts and accepts no more jobs; may be called again."""
 
     def running_jobs(self) -> int:
         """Returns how many jobs run."""
@@ -45,16 +45,16 @@ class Stoppable(Protocol):
         """Accepts no more clients."""
 
     def tear_down(self, abandon: bool) -> Deferred[None]:
-        """Ends every part; ``abandon``: also jobs that run, as a hard kill would."""
+        """Ends every part; with ``abandon`` also jobs that run, as a hard kill would."""
 
     def cut_short(self) -> None:
-        """Ends the process at once, having cleaned up what can be."""
+        """Ends the process at once, after cleaning up what can be cleaned up."""
 
 
 class Stopping:
     """One shutdown, from the first signal on. Reactor thread only.
 
-    ``timers`` is for this alone, as the daemon's own end with its parts.
+    ``timers`` is used for nothing else: the daemon's other timers end with its parts.
     ``stop_timeout``: seconds after which running jobs are no longer waited for (None: never).
     ``finished`` fires when every part has ended.
     """
@@ -83,7 +83,7 @@ class Stopping:
         }
 
     def signal(self) -> None:
-        """Asks the daemon to stop, or, if it is about to, to be quick."""
+        """Asks the daemon to stop; if it is stopping already, to stop at once."""
         if self.state in (ShutdownState.DRAINING, ShutdownState.LINGERING):
             log.info("Asked to stop once more: it stops at once")
         self._happens(Happening.SIGNAL)
@@ -94,7 +94,7 @@ class Stopping:
             self._acts[act]()
 
     def _look(self) -> None:
-        # A job may have begun to wait for locks that it can't get any more.
+        # A job may have begun to wait for locks that it can no longer get.
         self._parts.refuse_jobs()
         self._happens(Happening.BUSY if self._parts.running_jobs() else Happening.IDLE)
 

@@ -12,7 +12,7 @@ from ganeti_masterd.errors import GenericError
 
 log = Logger()
 
-#: What a part is called in the log, and what ends it: returns a Deferred, or nothing to wait for.
+#: A part's name in the log, and the function that ends it: returns a Deferred, or None.
 TearDownStep = tuple[str, Callable[[], object]]
 
 
@@ -20,9 +20,9 @@ TearDownStep = tuple[str, Callable[[], object]]
 def end_in_order(steps: Sequence[TearDownStep]) -> Generator[Any, Any, list[str]]:
     """Ends each part once the one before has ended; fires with the names of those that failed.
 
-    A part that raises or fails keeps none of the others from their end: a node that can't be
-    closed must not keep the journal open. Ganeti's errors are a line in the log, others come
-    with their traceback.
+    If a part raises or fails, the others are still ended: a door to the nodes that can't be closed
+    must not keep the journal open. Ganeti's errors are logged as one line, others with their
+    traceback.
     """
     failed: list[str] = []
     for name, end in steps:

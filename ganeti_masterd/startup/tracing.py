@@ -1,6 +1,6 @@
-"""What ``--debug`` logs: every request with what becomes of it, jobs' steps, calls to nodes.
+"""What ``--debug`` logs: every request and how it ended, status changes of jobs, calls to nodes.
 
-Never an argument or a result: they may hold secrets.
+Arguments and results are never logged, as they may contain secrets.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def traced(answer: AnswerFunction, seconds: Callable[[], float]) -> AnswerFuncti
 
 
 def trace(events: Events) -> None:
-    """Logs jobs' steps and calls to nodes as they happen."""
+    """Logs status changes of jobs and calls to nodes as they happen."""
     events.subscribe(JobChanged, _job)
     events.subscribe(NodeCalled, _call)
 

@@ -1,9 +1,9 @@
-"""Who is master, by the other nodes' votes. Pure: values in, a verdict out.
+"""Decides by the other nodes' votes whether this node is the master. Pure.
 
 See protocol/startup.rst, The vote.
 
-The own node isn't asked. Each other node has one vote, for the name that it
-gives; no answer, or one that is no name, is a vote for nobody.
+This node isn't asked. Each other node has one vote, for the name that it answers; no answer, or one
+that isn't a name, is a vote for nobody.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from msgspec import Struct
 
-#: How many times all nodes are asked while nobody is ahead, so that a cold
-#: start of the whole cluster succeeds.
+#: How many times all nodes are asked while most votes are for nobody, so that a cold start of the
+#: whole cluster succeeds.
 TRIES = 6
-#: Seconds from an undecided round to the next.
+#: Seconds between an undecided round and the next.
 PAUSE = 10.0
 
-#: For whom a node votes: a name, or None for nobody.
+#: A node's vote: a name, or None for nobody.
 Vote = str | None
 
 #: The longest name that a host can have.
@@ -29,7 +29,7 @@ _NAME_MAX = 255
 
 
 class VoteOutcome(Enum):
-    """What follows from one round of votes."""
+    """The outcome of one round of votes."""
 
     AGREED = "the nodes agree that this node is master"
     AGAIN = "nobody is ahead: the nodes are to be asked again"
@@ -37,43 +37,42 @@ class VoteOutcome(Enum):
 
 
 class VoteVerdict(Struct, frozen=True):
-    """An outcome, and the words for whoever must act on it."""
+    """An outcome, and a text that explains it to the operator."""
 
     outcome: VoteOutcome
     reason: str
 
 
 class Tally(Struct, frozen=True):
-    """Votes counted: ``ranks`` is (whom, how many) from the highest to the lowest."""
+    """Counted votes: ``ranks`` has pairs ``(name, count)`` from the most votes to the fewest."""
 
     ranks: tuple[tuple[Vote, int], ...]
 
     @property
     def total(self) -> int:
-        """How many votes there are."""
+        """The number of votes."""
         return sum(count for _, count in self.ranks)
 
 
 def vote_of(answer: Any) -> Vote:
-    """Returns the vote that a node's answer is; anything but a name is one for nobody."""
+    """Returns the vote in a node's answer; anything except a name is a vote for nobody."""
     if isinstance(answer, str) and 0 < len(answer) <= _NAME_MAX and answer.isprintable():
         return answer if answer == "".join(answer.split()) else None
     return None
 
 
 def tally(votes: Iterable[Vote]) -> Tally:
-    """Counts votes. On equal votes the higher name goes first, and nobody after every name."""
+    """Counts votes. With equal votes the greater name goes first, and nobody after every name."""
     counted = Counter(votes).items()
     ranks = sorted(counted, key=lambda item: (item[1], item[0] is not None, item[0] or ""))
     return Tally(tuple(reversed(ranks)))
 
 
 def decide(own: str, votes: Sequence[Vote], tries_left: int) -> VoteVerdict:
-    """Judges one round; ``tries_left`` says how many more there may be.
+    """Judges one round; ``tries_left`` is how many more rounds are allowed.
 
-    This node needs at least as many votes as all others together have, those
-    for nobody included: of 3 nodes one of the 2 others is enough, of 4 nodes 2
-    of 3, and a cluster of two needs its other node.
+    This node needs at least as many votes as all other names and nobody together: of 3 nodes one of
+    the 2 others is enough, of 4 nodes 2 of 3, and in a cluster of two the other node is needed.
     """
     counted = tally(votes)
     if not counted.total:

@@ -1,4 +1,4 @@
-"""A real daemon in a process of its own, for tests: started, asked, stopped, killed.
+"""A real daemon in its own process, for tests: started, called, stopped, killed.
 
 with DaemonProcess(folder / "node1") as daemon:
     job = daemon.client().submit_job([{"OP_ID": "OP_TEST_DELAY", "duration": 0.1}])
@@ -23,27 +23,26 @@ from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.luxi.failures import CallFailed
 from ganeti_masterd.startup.paths import Paths
 
-#: What a start and a stop may take, in seconds, before they count as failed.
+#: Seconds after which a start or a stop counts as failed.
 START_LIMIT = 30.0
 STOP_LIMIT = 30.0
 
-#: How often to look whether the daemon answers by now, seconds.
+#: Seconds between two checks whether the daemon answers.
 _INTERVAL = 0.005
 
 
 class DaemonFailed(Exception):
-    """The daemon did not start, answer or stop as it should; the end of its log is in the text."""
+    """The daemon did not start, answer or stop; the message has the end of its log."""
 
 
 class DaemonProcess:
     """A daemon on one root, which outlives the process: it can be started again and again.
 
-    ``root``'s last part is the host name that Ganeti's tools are to be told
-    (``node1``); :attr:`environment` tells them. ``options`` go to ``gnt-masterd``
-    in addition to ``--root`` and ``--simulate`` (``nodes``: how many, or the file that
-    describes them), and ``wrapper`` before the
-    whole command (such as ``strace``). All that the process prints is appended
-    to ``ROOT.log``, beside the root. Leaving it as a context kills the process.
+    ``root``'s last part is the host name for Ganeti's tools (``node1``), which :attr:`environment`
+    passes to them. ``options`` go to ``gnt-masterd`` in addition to ``--root`` and ``--simulate``
+    (``nodes``: how many, or the file that describes them), and ``wrapper`` before the whole command
+    (such as ``strace``). All that the process prints is appended to ``ROOT.log``, beside the root.
+    Leaving it as a context kills the process.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class DaemonProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process that was started has not ended yet."""
+        """Whether the process is still running."""
         return self._process is not None and self._process.poll() is None
 
     def command(self, *twistd_options: str) -> list[str]:
@@ -104,7 +103,7 @@ class DaemonProcess:
         return time.monotonic() - begun
 
     def launch(self) -> None:
-        """Starts it and doesn't wait."""
+        """Starts it without waiting."""
         if self.running:
             raise self._fault("runs already")
         self.root.mkdir(parents=True, exist_ok=True)
@@ -139,9 +138,9 @@ class DaemonProcess:
         return self.exit_code(limit)
 
     def kill(self) -> None:
-        """Kills it (SIGKILL) and waits until it is gone. One that has ended is no error."""
+        """Kills it (SIGKILL) and waits until it is gone. Does nothing if it has ended."""
         if self.running:
-            # In a session of its own, so that a wrapper and what it started go with it.
+            # It has its own session, so that a wrapper and its children are killed with it.
             os.killpg(self._running().pid, signal.SIGKILL)
         self.exit_code()
 
@@ -181,7 +180,7 @@ class DaemonProcess:
         )
 
     def log_text(self) -> str:
-        """Returns all that it has printed since the root was made."""
+        """Returns everything that it has printed since the root was created."""
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
 
     def resident_bytes(self) -> int:

@@ -1,8 +1,8 @@
-"""A disk that forgets what was not synced, a store that fits it, and a thread in steps.
+"""A disk that forgets what was not synced, a matching store, and a thread run in steps.
 
-:class:`Power` joins disk and store: it goes out at a chosen effect of either,
-in the middle of whatever runs (:class:`PowerCut`). After ``crash`` the disk
-holds what a disk may hold then, which is the worst that the caller chooses.
+:class:`Power` is shared by disk and store: it fails at a chosen effect of either, in the middle of
+whatever runs (:class:`PowerCut`). After ``crash`` the disk has a content that a real disk might
+have then; the caller chooses which.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Choice = Callable[[int], int]
 
 
 class PowerCut(BaseException):
-    """The power is out: nothing runs on, no ``except Exception`` sees it."""
+    """The power is out: a ``BaseException``, so that no ``except Exception`` catches it."""
 
 
 class Power:
-    """Counts effects; at the chosen one, and ever after, there is no power."""
+    """Counts effects; from the chosen one on there is no power, until :meth:`restore`."""
 
     def __init__(self) -> None:
         self.effects = 0
@@ -36,15 +36,15 @@ class Power:
         self._out = False
 
     def cut_after(self, effects: int | None) -> None:
-        """Lets as many more effects happen, and the next one not; None: all."""
+        """Lets this many more effects happen and no further ones; None: all."""
         self._left = effects
 
     def restore(self) -> None:
-        """Power is back, for good."""
+        """Turns the power on again, for good."""
         self._left, self._out = None, False
 
     def check(self) -> None:
-        """Raises :class:`PowerCut` while there is none."""
+        """Raises :class:`PowerCut` while there is no power."""
         if self._out:
             raise PowerCut
 
@@ -60,14 +60,14 @@ class Power:
 
 
 class _File:
-    """Contents since the last sync; the first is durable."""
+    """A file's contents since the last sync; the first is durable."""
 
     def __init__(self) -> None:
         self.versions: list[bytes] = [b""]
 
 
 class _Directory:
-    """For each name what it stood for since the last sync; the first is durable."""
+    """For each name the files it referred to since the last sync; the first is durable."""
 
     def __init__(self) -> None:
         self.names: dict[str, list[_File | _Directory | None]] = {}
@@ -83,12 +83,11 @@ class _Directory:
 class ForgetfulDisk:
     """An :class:`IDisk` in memory that loses at :meth:`crash` what was not synced.
 
-    A file's unsynced content may survive whole, in part or not at all; each
-    name in a directory that was not synced may stand for what it stood for at
-    any moment since, by itself: harsher than a real file system, which orders
-    names. ``faults`` maps the name of a method ("write", "sync_directory", ...)
-    to the ``OSError`` that it raises; a write that fails leaves half of the
-    content. ``directories`` exist from the start.
+    A file's unsynced content may survive completely, in part or not at all. Each name in an
+    unsynced directory may refer to any file to which it referred since the last sync, independently
+    of other names; this is harsher than a real file system, which keeps the order of changes.
+    ``faults`` maps the name of a method ("write", "sync_directory", ...) to the ``OSError`` that it
+    raises; a write that fails leaves half of the content. ``directories`` exist from the start.
     """
 
     def __init__(self, directories: Sequence[str] = (), power: Power | None = None) -> None:
@@ -178,7 +177,7 @@ class ForgetfulDisk:
         }
 
     def crash(self, choose: Choice) -> None:
-        """Forgets, as ``choose`` says, what was not synced; power is back afterwards."""
+        """Forgets what was not synced, as ``choose`` decides; then turns the power on."""
         self._forget(self._root, choose)
         self.power.restore()
         self.faults.clear()
@@ -227,11 +226,10 @@ class ForgetfulDisk:
 
 @implementer(IStore)
 class MemoryStore:
-    """An :class:`IStore` in memory: what changes it is durable at once, and whole.
+    """An :class:`IStore` in memory: each change is atomic and durable at once.
 
-    The power may go just before, or just after and before anyone hears of it.
-    ``fault`` is raised by each change while it is set. Opening it again after
-    a crash is using the same object.
+    The power may fail just before a change, or just after it but before the call returns. ``fault``
+    is raised by each change while it is set. To reopen it after a crash, use the same object.
     """
 
     def __init__(self, path: str = "/masterd/journal.db", power: Power | None = None) -> None:
@@ -311,7 +309,7 @@ class MemoryStore:
         return Entries([*held.jobs], [*held.logs], [*held.config], [*held.serials])
 
     def close(self) -> None:
-        """Ends nothing."""
+        """Does nothing."""
 
     def _change(self, held: Entries, header: JournalHeader | None) -> None:
         self.power.spend()
@@ -323,7 +321,7 @@ class MemoryStore:
 
 @implementer(IDiskThread)
 class SteppedThread:
-    """An :class:`IDiskThread` that works in the caller's thread, at :meth:`step`."""
+    """An :class:`IDiskThread` that works in the caller's thread, in :meth:`step`."""
 
     def __init__(self) -> None:
         self.started = False
@@ -355,7 +353,7 @@ class SteppedThread:
         self._items.append(lambda order: order.take_stop(answer))
 
     def step(self) -> bool:
-        """Does the next thing and answers at once; false where nothing is to be done."""
+        """Does the next piece of work and answers at once; returns False if there is none."""
         order = self._order
         if not self.started or order.closed:
             return False
@@ -371,6 +369,6 @@ class SteppedThread:
         return True
 
     def run(self) -> None:
-        """Steps until nothing is to be done."""
+        """Steps until there is no work."""
         while self.step():
             pass

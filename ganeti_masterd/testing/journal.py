@@ -1,4 +1,4 @@
-"""A journal in memory, whose disk answers when the test says so."""
+"""A journal in memory, which can hold commits until the test releases them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ganeti_masterd.observers import Observers
 
 @implementer(IJournal)
 class MemoryJournal:
-    """An :class:`IJournal` that commits at once, or when told if ``held``.
+    """An :class:`IJournal` that commits at once, or if ``held`` at :meth:`release`.
 
-    ``rows`` is all that was committed, in order.
+    ``rows`` has everything that was committed, in order.
     """
 
     def __init__(self, *, held: bool = False) -> None:
@@ -43,7 +43,7 @@ class MemoryJournal:
         return done
 
     def release(self) -> None:
-        """Lets the disk finish every commit that is pending."""
+        """Completes every pending commit."""
         pending, self._pending = self._pending, []
         for rows, publish, done in pending:
             self.rows += rows
@@ -55,7 +55,7 @@ class MemoryJournal:
             done.callback(None)
 
     def fail(self, message: str = "the journal can't be written: disk full") -> None:
-        """Lets the disk refuse every commit that is pending."""
+        """Fails every pending commit."""
         pending, self._pending = self._pending, []
         self._rollbacks.call()
         for _, _, done in pending:
@@ -66,14 +66,14 @@ class MemoryJournal:
         self._rollbacks.add(function)
 
     def effect(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Runs nothing on a disk: gives the function None for one."""
+        """Calls the function at once, with None instead of a disk."""
         return defer.maybeDeferred(function, None, *args)
 
     def settle(self) -> Deferred[None]:
-        """There are no files to follow."""
+        """Fires at once, as there are no files to write."""
         return defer.succeed(None)
 
     def close(self) -> Deferred[None]:
-        """Finishes what is pending."""
+        """Completes pending commits."""
         self.release()
         return defer.succeed(None)

@@ -1,4 +1,4 @@
-"""Nodes that answer what a test wrote down, and remember what they were asked."""
+"""Nodes that answer as a test has scripted, and record the calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Results = Mapping[str, NodeResult[Any]]
 
 
 class Failed(Struct, frozen=True):
-    """As an answer: the node fails with this text."""
+    """An answer that makes the node fail with this text."""
 
     error: str
 
@@ -39,12 +39,11 @@ class Asked(Struct, frozen=True):
 class ScriptedNodes:
     """An :class:`INodeRPC` whose answers are a table.
 
-    ``answers`` maps a procedure, or (node name, procedure), which goes first,
-    to a payload, a :class:`Failed`, or a function of target and arguments that
-    returns either. A call without an answer succeeds with the
-    emptiest payload that its declaration allows.
-    ``asked`` is all calls in order, those to offline nodes left out. With
-    ``held``, results come when :meth:`release` is called.
+    ``answers`` maps a procedure, or (node name, procedure), which takes precedence, to a payload, a
+    :class:`Failed`, or a function of target and arguments that returns either. A call without an
+    answer succeeds with the emptiest payload that its declaration allows. ``asked`` has all calls
+    in order, except those to offline nodes. With ``held``, results are returned when
+    :meth:`release` is called.
     """
 
     def __init__(self, answers: Mapping[Any, Any] | None = None, *, held: bool = False) -> None:
@@ -88,7 +87,7 @@ class ScriptedNodes:
         return done
 
     def release(self, count: int | None = None) -> None:
-        """Gives the results of the oldest ``count`` calls that are held (None: all)."""
+        """Returns the results of the oldest ``count`` held calls (None: all)."""
         released = self._waiting[:count]
         del self._waiting[:count]
         for done, found in released:
@@ -100,7 +99,7 @@ class ScriptedNodes:
         return [(asked.node, asked.procedure) for asked in self.asked]
 
     def close(self) -> Deferred[None]:
-        """Gives up what is held."""
+        """Ends all held calls."""
         for place, (done, found) in enumerate(self._waiting):
             given_up = {
                 key: NodeResult(r.node, r.procedure, None, "The call was given up")
@@ -130,4 +129,4 @@ def emptiest(call: Call[Any]) -> Any:
             if call.result is not None:
                 msgspec.convert(payload, call.result)
             return payload
-    return None  # a payload that the test has to write down itself
+    return None  # a payload that the test must script itself

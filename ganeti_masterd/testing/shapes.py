@@ -1,11 +1,11 @@
-"""The shape of JSON: what stays the same when two nodes answer the same call."""
+"""The shape of JSON, which is the same when two nodes answer the same call."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-#: Numbers of both kinds count as one.
+#: The name of the type of all numbers.
 NUMBER = "number"
 
 
@@ -33,11 +33,10 @@ def shape(value: Any, *, keys: bool = True) -> Any:
 
 
 def differences(expected: Any, found: Any, where: str = "payload") -> list[str]:
-    """Returns where ``found`` has not the shape of ``expected``; empty: it has.
+    """Returns the places where ``found`` doesn't have the shape of ``expected``.
 
-    A list agrees if each item of ``found`` has the shape of some item of
-    ``expected``; an empty list agrees with every list. Dicts must have the same
-    keys. None agrees with nothing but None.
+    A list agrees if each item of ``found`` has the shape of some item of ``expected``; an empty
+    list agrees with every list. Dicts must have the same keys. None agrees only with None.
     """
     left, right = shape(expected), shape(found)
     if left == right:

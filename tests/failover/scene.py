@@ -1,4 +1,4 @@
-"""Three nodes with a root each, whose node daemons answer by what is in these roots."""
+"""Three nodes, each with a root, whose node daemons answer from the files in these roots."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def queued(job_id: int) -> Job:
 
 
 def running(job_id: int) -> Job:
-    """Returns the job with its first opcode at work."""
+    """Returns the job with its first opcode running."""
     return begin_running(begin_waiting(queued(job_id), 0, NOW), 0, NOW)
 
 
 def ended(job_id: int) -> Job:
-    """Returns the job, ended well."""
+    """Returns the job after its success."""
     job = begin_running(succeed(running(job_id), 0, None, NOW), 1, NOW)
     return succeed(job, 1, None, NOW)
 
@@ -95,7 +95,7 @@ class Root:
         self.write(self.paths.config, encode(change(self.snapshot)))
 
     def tag(self, tag: str, serial: int | None = None) -> None:
-        """Changes the cluster's tags, and moves the document's serial to one more, or so far."""
+        """Adds a tag to the cluster; increases the document's serial by one, or sets it."""
 
         def change(snapshot: Snapshot) -> Snapshot:
             cluster = replace(snapshot.cluster, tags=(*snapshot.cluster.tags, tag))
@@ -131,7 +131,7 @@ class SceneTestCase(SynchronousTestCase):
         self.roots = {name: Root(self.folder, name) for name in NAMES}
         for root in self.roots.values():
             with tarfile.open(fileobj=io.BytesIO(_new_root())) as archive:
-                # As "fully_trusted", which the first of Python 3.11 don't know by name.
+                # Same as "fully_trusted", a name that the first 3.11 releases of Python don't know.
                 archive.extraction_filter = lambda member, path: member
                 archive.extractall(root.paths.root)
         self.host = Host()
@@ -152,11 +152,11 @@ class SceneTestCase(SynchronousTestCase):
 
     @property
     def own(self) -> Root:
-        """The node that becomes the master."""
+        """The root of the node that becomes the master."""
         return self.roots["node2"]
 
     def down(self, *names: str) -> None:
-        """Lets these nodes answer nothing."""
+        """Lets these nodes fail all calls."""
         for name in names:
             for procedure in ("version", *self.nodes.answers):
                 if isinstance(procedure, str):
@@ -175,14 +175,14 @@ class SceneTestCase(SynchronousTestCase):
         return self.successResultOf(ensureDeferred(made.run()))
 
     def succeeds(self, **wishes: bool) -> FailOverReport:
-        """Runs it; returns the report of what must have been done."""
+        """Runs the fail-over, which must succeed, and returns its report."""
         outcome = self.fail_over(**wishes)
         assert outcome.report is not None, outcome.refusal
         self.warnings = outcome.warnings
         return outcome.report
 
     def refused(self, words: str, **wishes: bool) -> str:
-        """Runs it; it must be refused with these words, and change nothing on this node."""
+        """Runs the fail-over, which must be refused with these words and change nothing here."""
         before = Path(self.own.paths.config).read_bytes(), self.own.master(), self.own.jobs()
         outcome = self.fail_over(**wishes)
         self.assertIsNone(outcome.report)
@@ -192,7 +192,7 @@ class SceneTestCase(SynchronousTestCase):
         self.warnings = outcome.warnings
         return outcome.refusal or ""
 
-    # What node daemons do
+    # The node daemons' answers
 
     def _there(self, target: Target, path: str) -> Path:
         """Returns the path on another node of a file that is named as on this one."""

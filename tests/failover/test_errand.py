@@ -23,7 +23,7 @@ from tests.failover.scene import DOWN, NOW, SceneTestCase, config_of, ended, que
 
 
 class DoneTests(SceneTestCase):
-    """What is done, where it may be done."""
+    """Fail-overs that succeed."""
 
     def test_everybody_is_told(self) -> None:
         """The old master is stopped first, and this node's own ssconf is written last."""
@@ -46,7 +46,7 @@ class DoneTests(SceneTestCase):
         self.assertEqual(self.warnings, [])
 
     def test_old_address(self) -> None:
-        """The old master is told to take the address away as its own; a failure is told."""
+        """The old master is asked to take down its master address; a failure is a warning."""
         self.nodes.answers["node_deactivate_master_ip"] = Failed("no such device")
         self.succeeds()
         (asked,) = [a for a in self.nodes.asked if a.procedure == "node_deactivate_master_ip"]
@@ -55,13 +55,13 @@ class DoneTests(SceneTestCase):
         self.assertIn("no such device", self.warnings[0])
 
     def test_no_queue_call_to_this_node(self) -> None:
-        """The own node daemon would wait for the queue's lock, which is held here."""
+        """No queue call is made to this node, as the fail-over holds its queue's lock."""
         self.succeeds()
         own = {call for node, call in self.nodes.procedures() if node == "node2"}
         self.assertEqual(own, {"version", "write_ssconf_files", "node_start_master_daemons"})
 
     def test_dead_master(self) -> None:
-        """A node that doesn't answer is warned of, and nothing more is asked of it."""
+        """A node that doesn't answer gives a warning, and is sent no more calls."""
         self.down("node1")
         self.succeeds()
         self.assertEqual(len(self.warnings), 1)
@@ -70,20 +70,20 @@ class DoneTests(SceneTestCase):
         self.assertEqual(asked, {"master_node_name", "version"})
 
     def test_master_that_names_nobody(self) -> None:
-        """One whose ssconf is broken has no vote, but its daemon may run: it is stopped."""
+        """A master with broken ssconf has no vote, but its daemon is stopped, as it may run."""
         self.nodes.answers["node1", "master_node_name"] = Failed("no such file")
         self.succeeds()
         self.assertIn(("node1", "node_stop_master"), self.nodes.procedures())
         self.assertEqual(self.roots["node1"].master(), "node2")
 
     def test_drained(self) -> None:
-        """A queue that is drained stays so, which is told."""
+        """A drained queue stays drained, with a warning."""
         self.own.write(self.own.paths.queue + "/drain", b"")
         self.succeeds()
         self.assertIn("The queue is drained", self.warnings[0])
 
     def test_offline_master(self) -> None:
-        """A master that is marked offline is asked and stopped all the same if it answers."""
+        """A master that is marked offline is still asked and stopped if it answers."""
 
         def mark(snapshot: Snapshot) -> Snapshot:
             node = snapshot.master
@@ -96,19 +96,19 @@ class DoneTests(SceneTestCase):
         self.assertNotIn(("node1", "write_ssconf_files"), self.nodes.procedures())
 
     def test_no_start(self) -> None:
-        """Without a start all is ready for one."""
+        """With --no-start everything is done except the start."""
         self.assertFalse(self.succeeds(start=False).running)
         self.assertNotIn(("node2", "node_start_master_daemons"), self.nodes.procedures())
         self.assertEqual(self.own.master(), "node2")
 
     def test_start_fails(self) -> None:
-        """A daemon that doesn't run afterwards is told of, and so is luxid in its place."""
+        """If the daemon doesn't run after its start, that is reported."""
         self.nodes.answers["node_start_master_daemons"] = Failed("exit code 1")
         self.assertFalse(self.succeeds().running)
         self.assertIn("exit code 1", self.warnings[0])
 
     def test_luxid_starts(self) -> None:
-        """Where daemon-util doesn't know this daemon, luxid has been started."""
+        """If daemon-util doesn't know this daemon, the report says that luxid was started."""
         path = self.own.paths.peers_pids[0]
         self.nodes.answers["node_start_master_daemons"] = lambda *_: self.daemon.take(path)
         self.assertFalse(self.succeeds().running)
@@ -126,7 +126,7 @@ class DoneTests(SceneTestCase):
                 root.write(root.paths.ssconf("master_node"), b"node1\n")
 
     def test_again(self) -> None:
-        """Cut short before its end, it can be run again."""
+        """An interrupted fail-over can be run again."""
         self.nodes.answers["node2", "write_ssconf_files"] = Failed("no space left")
         outcome = self.fail_over()
         self.assertIn("no space left", outcome.refusal or "")
@@ -137,7 +137,7 @@ class DoneTests(SceneTestCase):
 
 
 class NewestTests(SceneTestCase):
-    """Whatever any candidate that answers has is taken over."""
+    """The newest files of all candidates that answer are taken over."""
 
     def test_newer_elsewhere(self) -> None:
         """A candidate that missed the last changes gets them from the one that has them."""
@@ -153,7 +153,7 @@ class NewestTests(SceneTestCase):
         self.assertEqual(serial, "200\n")
 
     def test_older_elsewhere(self) -> None:
-        """What others are behind with is not read but for the configuration, and not taken."""
+        """Of candidates that are behind only the configuration is read, and nothing is taken."""
         self.own.put(ended(1), serial=200)
         self.own.tag("newest")
         self.roots["node3"].put(running(1), serial=100)
@@ -163,7 +163,7 @@ class NewestTests(SceneTestCase):
         self.assertEqual(config_of(self.roots["node3"]).cluster.tags, ("newest",))
 
     def test_some_here_some_there(self) -> None:
-        """Each file is the newest, wherever it is."""
+        """The newest version of each file is taken, wherever it is."""
         self.own.put(ended(1), queued(2))
         self.roots["node3"].put(running(1), ended(2))
         self.own.tag("here")
@@ -172,7 +172,7 @@ class NewestTests(SceneTestCase):
         self.assertEqual(config_of(self.own).cluster.tags, ("here",))
 
     def test_archived_elsewhere(self) -> None:
-        """A job that has ended and was archived there does not run again here."""
+        """A job that another candidate has archived does not run again here."""
         self.own.put(queued(7))
         self.roots["node3"].archive(ended(7))
         self.down("node1")
@@ -182,7 +182,7 @@ class NewestTests(SceneTestCase):
         self.assertEqual(archived.read_bytes(), encode_job(ended(7)))
 
     def test_archived_here(self) -> None:
-        """A job that is in the archive here does not come back."""
+        """A job in this node's archive does not return to the queue."""
         self.own.archive(ended(7))
         self.roots["node3"].put(running(7))
         self.succeeds()
@@ -195,7 +195,7 @@ class NewestTests(SceneTestCase):
         self.assertEqual(self.own.jobs(), {4: "success"})
 
     def test_another_reign(self) -> None:
-        """Files from when another node was the master are left out, whatever their serial."""
+        """Files written under another master are left out, whatever their serial."""
         stale = self.roots["node3"]
         stale.tag("stale", serial=5000)
         stale.configure(
@@ -210,14 +210,14 @@ class NewestTests(SceneTestCase):
         self.assertIn("is from when node3 was the master, not node1", self.warnings[0])
 
     def test_two_histories(self) -> None:
-        """Two configurations with one serial number are for the administrator to look at."""
+        """Two different configurations with the same serial are a refusal."""
         self.own.tag("here")
         self.roots["node3"].tag("there")
         self.refused("two masters were at work")
         self.assertIn("The master daemon on node1 was stopped", self.warnings[-1])
 
     def test_unreadable(self) -> None:
-        """What differs and can't be read stops it, until this node's files are said to hold."""
+        """Differing files that can't be read are a refusal, unless --keep-own is given."""
         self.own.put(queued(1), serial=10)
         self.roots["node3"].put(ended(1), queued(30), serial=40)
         self.roots["node3"].tag("there")
@@ -231,19 +231,19 @@ class NewestTests(SceneTestCase):
         self.assertIn("Not read, and not taken", self.warnings[0])
 
     def test_unknown(self) -> None:
-        """A candidate that doesn't say what it holds is as one that can't be read."""
+        """A candidate that doesn't answer which files it holds is treated as unreadable."""
         self.nodes.answers["node3", "node_verify"] = Failed("out of memory")
         self.refused("Which files node3 holds is not known")
         self.succeeds(keep_own=True)
         self.assertIn("out of memory", self.warnings[0])
 
     def test_rubbish(self) -> None:
-        """An answer without digests is no answer."""
+        """An answer without digests is treated as none."""
         self.nodes.answers["node3", "node_verify"] = {"filelist": None}
         self.refused("node_verify told no digests")
 
     def test_changes_under_way(self) -> None:
-        """Files that change while they are read show that somebody is at work."""
+        """Files that change while they are read are a refusal: some master daemon is running."""
         there = self.roots["node3"]
         there.put(queued(1))
         fetch = self._fetch
@@ -256,14 +256,14 @@ class NewestTests(SceneTestCase):
         self.refused("changes while it is read")
 
     def test_candidate_without_files(self) -> None:
-        """A candidate that was never filled says nothing."""
+        """A candidate without files is ignored, with a warning."""
         os.unlink(self.roots["node3"].paths.config)
         self.own.put(queued(1))
         self.assertEqual(self.succeeds().jobs, [])
         self.assertIn("node3 holds no configuration", self.warnings[0])
 
     def test_no_candidate(self) -> None:
-        """A node that is no candidate votes and is told, but its files don't count."""
+        """A node that isn't a candidate votes and gets ssconf, but its files don't count."""
 
         def demote(snapshot: Snapshot) -> Snapshot:
             node = snapshot.nodes.named("node3")
@@ -283,7 +283,7 @@ class JournalTests(SceneTestCase):
     """A journal from when this node was the master itself."""
 
     def leave(self, **identity: str) -> None:
-        """Leaves a row in the journal, as a daemon that was killed does."""
+        """Leaves a row in the journal, as a killed daemon does."""
         paths = self.own.paths
         snapshot = self.own.snapshot
         recovered = recover(
@@ -300,7 +300,7 @@ class JournalTests(SceneTestCase):
         writing.close()
 
     def test_does_not_win(self) -> None:
-        """It goes out of the way, is kept, and the files hold, even if it would fit them."""
+        """The journal is renamed and not replayed, even if it would fit the files."""
         self.own.put(queued(1))
         self.leave()
         self.roots["node3"].put(ended(1))
@@ -311,7 +311,7 @@ class JournalTests(SceneTestCase):
         self.reopen()
 
     def test_undecided(self) -> None:
-        """One that was set aside before, and waits for a decision, has it now."""
+        """A journal that the daemon set aside earlier is renamed, too."""
         self.leave()
         os.rename(
             self.own.paths.journal,
@@ -322,13 +322,13 @@ class JournalTests(SceneTestCase):
         self.reopen()
 
     def test_empty(self) -> None:
-        """An empty one stays."""
+        """An empty journal stays."""
         self.leave()
         self.reopen(rows=1, master="node2")
         self.assertEqual(self.succeeds().journals, [])
 
     def reopen(self, rows: int = 0, master: str = "node2") -> None:
-        """Opens the journal as the daemon does, which replays so many rows."""
+        """Opens the journal as the daemon does, and checks how many rows are replayed."""
         paths = self.own.paths
         recovered = recover(
             paths.journal,
@@ -344,7 +344,7 @@ class JournalTests(SceneTestCase):
 
 
 class RefusedTests(SceneTestCase):
-    """Where it must not be done nothing is."""
+    """Refused fail-overs, which change nothing."""
 
     def nothing_stopped(self) -> None:
         self.assertNotIn("node_stop_master", {call for _, call in self.nodes.procedures()})
@@ -356,12 +356,12 @@ class RefusedTests(SceneTestCase):
         self.assertEqual(self.nodes.asked, [])
 
     def test_unknown_node(self) -> None:
-        """A host that is no node."""
+        """A host that isn't a node can't become the master."""
         self.host.name = "node9"
         self.refused("knows no node node9")
 
     def test_ssconf_without_a_master(self) -> None:
-        """An ssconf that names nobody, or no node."""
+        """An ssconf that names no master, or a node that doesn't exist, is a refusal."""
         self.own.write(self.own.paths.ssconf("master_node"), b"node8\n")
         self.refused("knows no node node8, which ssconf names as master")
         self.own.write(self.own.paths.ssconf("master_node"), b"\n")
@@ -373,18 +373,18 @@ class RefusedTests(SceneTestCase):
         self.own.configure(lambda one: one.with_object("nodes", replace(node, **values)))
 
     def test_no_candidate(self) -> None:
-        """Only a candidate can become the master; the message says which there are."""
+        """Only a candidate can become the master; the message names the candidates."""
         self.change_own(master_candidate=False)
         self.refused("node2 is no master candidate: only one can become the master. These are: ")
         self.nothing_stopped()
 
     def test_offline(self) -> None:
-        """Nor can a node that is marked offline."""
+        """A node that is marked offline can't become the master."""
         self.change_own(offline=True)
         self.refused("marks node2 as offline")
 
     def test_no_configuration(self) -> None:
-        """A node without a configuration, or with a broken one, holds nothing to go on with."""
+        """A node with a missing or broken configuration can't become the master."""
         self.own.write(self.own.paths.config, b"{")
         self.refused("config.data")
         os.unlink(self.own.paths.config)
@@ -401,7 +401,7 @@ class RefusedTests(SceneTestCase):
         self.assertEqual(self.nodes.asked, [])
 
     def test_own_node_daemon(self) -> None:
-        """Without a node daemon of its own a node can't be master."""
+        """A node whose own node daemon doesn't run can't become the master."""
         self.nodes.answers["node2", "version"] = DOWN
         self.refused("This node's own node daemon must run")
 
@@ -413,27 +413,27 @@ class RefusedTests(SceneTestCase):
         self.assertIn("Without the vote: only 1 of 3", self.warnings[0])
 
     def test_out_of_date(self) -> None:
-        """Nor may one whose ssconf names another master than most do."""
+        """A node whose ssconf names another master than most do must not become the master."""
         for name in ("node1", "node3"):
             self.nodes.answers[name, "master_node_name"] = "node3"
         self.refused("2 of 3 nodes take node3 for the master")
         self.nothing_stopped()
 
     def test_from_another_reign(self) -> None:
-        """Nor one that was told of a new master but never got its configuration."""
+        """Nor must one whose ssconf has a new master, but whose configuration has not."""
         for root in self.roots.values():
             root.write(root.paths.ssconf("master_node"), b"node3\n")
         self.refused("is from when node1 was the master, not node3")
 
     def test_old_master_goes_on(self) -> None:
-        """An old master that answers but can't be stopped stands in the way, vote or not."""
+        """An old master that answers but can't be stopped is a refusal, with or without a vote."""
         self.nodes.answers["node1", "jobqueue_rename"] = Failed("Failed to lock the queue")
         for vote in (True, False):
             self.refused("is not stopped for certain", vote=vote)
         self.assertNotIn(("node1", "node_deactivate_master_ip"), self.nodes.procedures())
 
     def test_daemon_starts_meanwhile(self) -> None:
-        """A daemon that takes the queue while the old one is stopped keeps it."""
+        """A daemon that locks the queue while the old master is being stopped is a refusal."""
         self.patch(locks, "TRIES", 0)
         held: list[LockedFile] = []
         self.nodes.answers["node1", "node_stop_master"] = lambda *_: held.append(

@@ -1,4 +1,4 @@
-"""Files of another node, read by what ssh would run there."""
+"""Reading another node's files with the command that ssh would run there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.failover.scene import SceneTestCase, queued
 
 
 class FetchTests(SceneTestCase):
-    """What is run, and what is made of it."""
+    """The command, and how its result is read."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -22,7 +22,7 @@ class FetchTests(SceneTestCase):
         self.node = node
 
     def here(self, command: Sequence[str], given: bytes) -> tuple[int, bytes, bytes]:
-        """Runs on this machine what is meant for the other."""
+        """Runs the command for the other node on this machine."""
         done = subprocess.run(
             ["sh", "-c", command[-1]], input=given, capture_output=True, check=False
         )
@@ -47,13 +47,13 @@ class FetchTests(SceneTestCase):
         )
 
     def test_missing(self) -> None:
-        """A file that isn't there is a failure that names it."""
+        """A missing file is an error that names it."""
         error = self.assertRaises(FetchFailed, self.read, self.own.paths.queue + "/job-9")
         self.assertIn("ssh to node3 failed", str(error))
         self.assertIn("job-9", str(error))
 
     def test_failures(self) -> None:
-        """What ssh says is told; what is no tar, or not what was asked for, is none."""
+        """The error has ssh's message; a bad archive and missing files are errors, too."""
         for done, words in (
             ((255, b"", b"Host key verification failed.\n"), "Host key verification failed."),
             ((255, b"", b""), "no reason given"),
@@ -65,7 +65,7 @@ class FetchTests(SceneTestCase):
             self.assertIn(words, str(error))
 
     def test_command(self) -> None:
-        """Host keys are the cluster's, nobody is asked, and a folder is one word."""
+        """The command uses the cluster's host keys, never prompts, and quotes the folder."""
         command = OverSSH(Paths()).command(self.own.snapshot, self.node)
         self.assertEqual(command[0], "ssh")
         for option in (
@@ -84,6 +84,6 @@ class FetchTests(SceneTestCase):
         self.assertIn("tar -C '/srv/a b/node3/var/lib/ganeti' ", virtual[-1])
 
     def test_run(self) -> None:
-        """A program gets its input; one that isn't there is a failure."""
+        """A program gets its input; a missing program is an error."""
         self.assertEqual(run(["cat"], b"text"), (0, b"text", b""))
         self.assertRaises(FetchFailed, run, ["/nowhere/ssh"], b"")

@@ -16,7 +16,7 @@ CLUSTER = new_cluster("cluster", 3, NOW, file_storage_dir="/srv")
 
 
 def copy(node: str, serial: int, *jobs: Job, job_serial: int = 0, text: str = "") -> Copy:
-    """Returns what a node holds, with a document of that serial number."""
+    """Returns a node's copy whose configuration has that serial number."""
     cluster = replace(CLUSTER.cluster, tags=(text,) if text else ())
     config = CLUSTER.with_object("cluster", cluster).with_serial(NOW, serial)
     return Copy(node, encode(config), job_serial, {job.id: encode_job(job) for job in jobs})
@@ -26,7 +26,7 @@ class ChooseTests(SynchronousTestCase):
     """The choice."""
 
     def test_furthest_of_each(self) -> None:
-        """Of each job the state that is furthest."""
+        """For each job the state furthest along is taken."""
         own = copy("node2", 5, queued(1), running(2), ended(3))
         others = [
             copy("node1", 5, running(1), queued(2)),
@@ -37,7 +37,7 @@ class ChooseTests(SynchronousTestCase):
         self.assertEqual((newest.config_of, newest.serial), ("node2", 9))
 
     def test_equally_far(self) -> None:
-        """Of two that are equally far the one of the candidate that is ahead."""
+        """Of two equal states that of the candidate with the newer configuration is taken."""
         changed = reprioritize(queued(1), -10)
         ahead, behind = copy("node3", 6, changed), copy("node3", 4, changed)
         own = copy("node2", 5, queued(1))
@@ -45,26 +45,26 @@ class ChooseTests(SynchronousTestCase):
         self.assertEqual(choose(own, [behind], ["node1"]).jobs, {})
 
     def test_damaged(self) -> None:
-        """Any file that makes sense goes before one that doesn't."""
+        """Any readable file is preferred to a damaged one."""
         own = Copy("node2", copy("node2", 5).config, 1, {1: b"{"})
         other = copy("node3", 5, queued(1))
         self.assertEqual(choose(own, [other], ["node1"]).jobs, {1: encode_job(queued(1))})
 
     def test_serial_above_every_id(self) -> None:
-        """No id that any of them knows is given again, whatever their serials say."""
+        """No job id that any candidate knows is given again, whatever their serials are."""
         own = copy("node2", 5, queued(3), job_serial=1)
         other = Copy("node3", own.config, 2, {}, {8: encode_job(ended(8))})
         self.assertEqual(choose(own, [other], ["node1"]).serial, 8)
 
     def test_equal_below_the_top(self) -> None:
-        """Only the newest must be one; that older ones differ is no matter."""
+        """Older configurations may differ under the same serial; only the newest must not."""
         own = copy("node2", 5, text="a")
         others = [copy("node1", 5, text="b"), copy("node3", 6)]
         self.assertEqual(choose(own, others, ["node1"]).config_of, "node3")
         self.assertRaises(StartRefused, choose, own, others[:1], ["node1"])
 
     def test_other_cluster(self) -> None:
-        """Files of another cluster, or that are none, are left out and told of."""
+        """Files of another cluster and unreadable ones are left out and reported."""
         cluster = replace(CLUSTER.cluster, uuid="other", cluster_name="elsewhere")
         foreign = encode(CLUSTER.with_object("cluster", cluster).with_serial(NOW, 99))
         own = copy("node2", 5)
@@ -78,7 +78,7 @@ class ChooseTests(SynchronousTestCase):
         self.assertIn("node3's config.data", newest.ignored[1])
 
     def test_promoted(self) -> None:
-        """The new master's serial is far above what the old one may have reached alone."""
+        """The new master's serial is far above any that the old one may have reached unseen."""
         after = promoted(CLUSTER, "node3", NOW + 1)
         self.assertEqual(after.master.name, "node3")
         self.assertEqual(after.header.serial_no, CLUSTER.header.serial_no + 1000)

@@ -8,12 +8,12 @@ from ganeti_masterd.failover.voting import refusal
 
 
 def votes(*given: str | None) -> dict[str, str | None]:
-    """Returns votes of as many nodes, named a, b, c and so on."""
+    """Returns these votes by node, with the nodes named a, b, c and so on."""
     return dict(zip("abcdefgh", given, strict=False))
 
 
 class VotingTests(SynchronousTestCase):
-    """Votes of the others; this node always takes the old master for the master."""
+    """Votes of the other nodes; this node always votes for the old master."""
 
     def accepted(self, *given: str | None) -> None:
         self.assertIsNone(refusal("old", "own", votes(*given)))
@@ -22,7 +22,7 @@ class VotingTests(SynchronousTestCase):
         self.assertIn(words, refusal("old", "own", votes(*given)) or "")
 
     def test_majority_answers(self) -> None:
-        """More than half of all nodes must answer, this one counted."""
+        """More than half of all nodes, including this one, must answer."""
         self.accepted("old", None)
         self.accepted("old", "old", None, None)
         self.refused("only 1 of 3 nodes answer, this one included (not: a, b)", None, None)
@@ -34,13 +34,13 @@ class VotingTests(SynchronousTestCase):
         self.accepted()
 
     def test_someone_else(self) -> None:
-        """A third node that as many take for the master is it."""
+        """A third node with as many votes as the old master is a refusal."""
         self.refused("2 of 3 nodes take third for the master", "third", "third")
         self.refused("1 of 2 nodes take third for the master", "third")
         self.accepted("third", "old")
 
     def test_begun_before(self) -> None:
-        """Votes for this node are from a fail-over that was cut short."""
+        """Votes for this node count for it: they are from a fail-over that was cut short."""
         self.accepted("own", "own")
         self.accepted("own", "third")
         self.refused("3 of 5 nodes take third", "own", "third", "third", "third")

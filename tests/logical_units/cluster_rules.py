@@ -14,7 +14,7 @@ from tests.logical_units.world import MustWait, Refused, World
 
 TEMPLATES = ["diskless", "drbd", "file", "plain"]
 
-#: Parameters of the cluster with values of which some can't be.
+#: Parameters of the cluster with valid and invalid values.
 PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
     "candidate_pool_size": st.integers(1, 8),
     "max_running_jobs": st.integers(1, 50),
@@ -48,7 +48,7 @@ changes = st.lists(
 ).flatmap(lambda names: st.fixed_dictionaries({name: PARAMETERS[name] for name in names}))
 
 
-#: Calls of these opcodes that may go wrong, and how.
+#: Calls of these opcodes that may fail, and how.
 faults = st.builds(
     SimulatedFault,
     kind=st.sampled_from(["error", "unreachable", "garbage"]),
@@ -86,7 +86,7 @@ class ClusterRules:
         except MustWait:
             return False
         except Refused as refused:
-            # A kill may also come once the change is made.
+            # A kill may also take effect after the change was made.
             return isinstance(refused.error, JobKilled)
         return True
 
@@ -133,7 +133,7 @@ class ClusterRules:
         assert self.world.now is before
 
     def look(self, op_id: str, **parameters: Any) -> Any:
-        """Runs an opcode that nothing but a kill can stop; returns its result, null if killed."""
+        """Runs an opcode that only a kill can stop; returns its result, None if killed."""
         try:
             return self.world.run(op_id, **parameters)
         except Refused as refused:

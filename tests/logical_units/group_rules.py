@@ -37,17 +37,17 @@ group_parameters = st.fixed_dictionaries(
 
 
 class GroupRules:
-    """Groups, networks, connections; instances come and go beside them."""
+    """Changes groups, networks and connections, while instances are added and removed."""
 
     world: World
 
     def nodes_at(self, places: list[int]) -> list[str]:
-        """Returns names of nodes by their places, or of none."""
+        """Returns names of nodes by their places; some may not exist."""
         present = sorted(node.name for node in self.world.now.nodes.values())
         return [[*present, "nosuch"][place % (len(present) + 1)] for place in places]
 
     def attempt(self, op_id: str, *, changed: bool = False, **parameters: Any) -> None:
-        """Runs an opcode; one that is refused changes nothing, unless others do (``changed``)."""
+        """Runs an opcode; checks that a refused one changes nothing, unless others did."""
         before = self.world.now
         try:
             self.world.run(op_id, **parameters)
@@ -140,7 +140,7 @@ class GroupRules:
 
     @rule(place=st.integers(0, 20), name=networks)
     def meanwhile_network(self, place: int, name: str) -> None:
-        """A connection is made while hooks of another opcode about the same network run."""
+        """Connects a network while hooks of another opcode about it run."""
         group = sorted(one.name for one in self.world.now.groups.values())
         self.world.at_hooks = [
             lambda: self.world.try_run(
@@ -155,7 +155,7 @@ class GroupRules:
 
     @rule(name=groups, places=some_places, other=groups)
     def meanwhile_group(self, name: str, places: list[int], other: str) -> None:
-        """Nodes come into a group while hooks of its removal run."""
+        """Assigns nodes to a group while hooks of its removal run."""
         nodes = self.nodes_at(places)
         self.world.at_hooks = [
             lambda: self.world.try_run(
@@ -166,7 +166,7 @@ class GroupRules:
 
     @rule(places=some_places, template=st.sampled_from(["drbd", "file", "diskless"]))
     def put_instance(self, places: list[int], template: str) -> None:
-        """The one instance appears, or is elsewhere: in the first network of its group."""
+        """Adds or moves the one instance, in the first network of its group."""
         now = self.world.now
         count = 2 if template == "drbd" else 1
         nodes = [name for name in dict.fromkeys(self.nodes_at(places)) if name != "nosuch"]
@@ -195,7 +195,7 @@ class GroupRules:
 
     @rule(mode=st.sampled_from(["allocate", "node-evacuate", "change-group"]))
     def try_allocator(self, mode: str) -> None:
-        """Asking an allocator changes nothing, and its answer is one."""
+        """Checks that asking an allocator changes nothing and gives an answer."""
         self.world.meanwhile = []
         self.world.at_hooks = []
         before = self.world.now

@@ -1,4 +1,4 @@
-"""Opcodes that are broken off at each of their calls: the nodes that do that, and the opcodes."""
+"""Opcodes that are interrupted at each of their calls: the nodes that do that, and the opcodes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Targe
 from ganeti_masterd.testing.nodes import ScriptedNodes
 from tests.logical_units.world import World
 
-#: How a call fails: the node doesn't do it, or does it and can't say so; or the daemon stops.
+#: How a call fails: the node refuses it, or runs it and the answer is lost; or the daemon stops.
 Mode = Literal["refused", "lost", "stopping"]
 
-#: Calls that simulated nodes haven't got, as they have neither SSH nor switches.
+#: Calls that simulated nodes lack, as they have neither SSH nor switches.
 UNBUILT: Mapping[str, Any] = {
     "node_configure_ovs": None,
     "node_ssh_key_add": [],
@@ -31,10 +31,10 @@ UNBUILT: Mapping[str, Any] = {
 
 @implementer(INodeRPC)
 class BreakingNodes:
-    """Nodes of which one fails at the call number ``at`` (from 0, null: never).
+    """Nodes of which one fails at the call number ``at`` (from 0; None: never).
 
-    A call to several nodes counts as many. ``calls`` are node and procedure of
-    all that were made, ``broken`` of the one that failed.
+    A call to several nodes counts as several. ``calls`` has node and procedure of all calls made,
+    ``broken`` those of the one that failed.
     """
 
     def __init__(self, nodes: INodeRPC, at: int | None = None, mode: Mode = "refused") -> None:
@@ -84,10 +84,10 @@ class BreakingNodes:
 
 
 class Attempt(Struct, frozen=True):
-    """An opcode: when it is done, by the configuration, and what makes good one that failed.
+    """An opcode, a check that it is done, and an opcode that repairs a failed one.
 
-    ``settles`` may be null: nothing is there that another opcode could do. ``sets_up``
-    changes the cluster before.
+    ``settles`` is None if no other opcode can repair anything. ``sets_up`` changes the cluster
+    first.
     """
 
     op_id: str
@@ -113,7 +113,7 @@ def _has(name: str) -> Callable[[Snapshot], bool]:
 
 
 def _make_room(world: World) -> None:
-    """Makes that the next node that is added becomes a master candidate."""
+    """Enlarges the pool, so that the next added node becomes a master candidate."""
     world.run("OP_NODE_SET_PARAMS", node_name="node5", master_capable=False)
     world.run("OP_CLUSTER_SET_PARAMS", candidate_pool_size=6)
 
@@ -121,7 +121,7 @@ def _make_room(world: World) -> None:
 def _again(
     op_id: str, parameters: Mapping[str, Any], is_done: Callable[[Snapshot], bool]
 ) -> Attempt:
-    """Returns an opcode that is made good by running it once more."""
+    """Returns an opcode that is repaired by running it again."""
     return Attempt(op_id, parameters, is_done, lambda now: (op_id, parameters))
 
 
@@ -178,7 +178,7 @@ ATTEMPTS: Mapping[str, Attempt] = {
 
 
 def new_world() -> World:
-    """Returns a cluster of five nodes, four candidates, that looks after keys and host names."""
+    """Returns a cluster of five nodes, four candidates, that manages keys and host names."""
     world = World(5, candidate_pool_size=4)
     world.run("OP_GROUP_ADD", group_name="other")
     world.run("OP_NETWORK_ADD", network_name="lan", network="203.0.113.0/24")

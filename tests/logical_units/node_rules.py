@@ -14,7 +14,7 @@ NAMES = [f"node{number}" for number in range(1, 8)]
 names = st.sampled_from(NAMES)
 maybe = st.sampled_from([None, None, True, False])
 
-#: Calls that may go wrong, and how.
+#: Calls that may fail, and how.
 faults = st.builds(
     SimulatedFault,
     kind=st.sampled_from(["error", "unreachable", "garbage"]),
@@ -38,10 +38,10 @@ faults = st.builds(
 
 FLAGS = ("master_candidate", "drained", "offline", "master_capable", "vm_capable")
 
-#: Which of the nodes that there are, by its place; now and then one that isn't there.
+#: A node by its place; sometimes one that doesn't exist.
 places = st.integers(0, 20)
 
-#: What is asked of a node: few flags at once, mostly; others may be promoted in its place.
+#: Requests about a node: mostly few flags at once; other nodes may be promoted instead.
 wishes = st.builds(
     lambda flags, more: {**flags, **more},
     st.dictionaries(st.sampled_from(FLAGS), st.booleans(), max_size=2),
@@ -82,17 +82,17 @@ class NodeRules:
         self.world.try_run("OP_NODE_ADD", **_new(name, readd=True, master_capable=capable))
 
     def node_at(self, place: int) -> str:
-        """Returns the name of a node by its place, or of none."""
+        """Returns the name of a node by its place, or of one that doesn't exist."""
         present = sorted(node.name for node in self.world.now.nodes.values())
         return [*present, "nosuch"][place % (len(present) + 1)]
 
     def modify(self, place: int, wish: dict[str, object]) -> object:
-        """Modifies a node; returns the result, null if it was refused."""
+        """Modifies a node; returns the result, None if it was refused."""
         name = self.node_at(place)
         return self.world.try_run("OP_NODE_SET_PARAMS", node_name=name, **wish)
 
     def remove(self, place: int) -> object:
-        """Removes a node, if that can be."""
+        """Removes a node, if that is allowed."""
         return self.world.try_run("OP_NODE_REMOVE", node_name=self.node_at(place))
 
     @rule(place=places)

@@ -1,4 +1,4 @@
-"""A small cluster on which a logical unit is tried by itself."""
+"""A small cluster for tests of single logical units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ganeti_masterd.testing.nodes import ScriptedNodes
 
 
 class UnitScene(SynchronousTestCase):
-    """Base of tests of logical units: three nodes, an instance, nodes that answer null."""
+    """Base of tests of logical units: three nodes with empty answers, and an instance."""
 
     def setUp(self) -> None:
         self.nodes = ScriptedNodes()
@@ -27,18 +27,18 @@ class UnitScene(SynchronousTestCase):
         self.ctx = SynchronousContext(snapshot.with_object("instances", instance), self.nodes)
 
     def renew(self, snapshot: Snapshot) -> None:
-        """Goes on with another configuration; the log starts anew."""
+        """Continues with another configuration and an empty log."""
         self.ctx = SynchronousContext(snapshot, self.nodes)
 
     def unit(self, op_id: str, **parameters: Any) -> LogicalUnit[Any]:
-        """Returns an opcode's unit, expanded on the cluster as it is."""
+        """Returns an opcode's unit, expanded on the current cluster."""
         unit = unit_for(decode_opcode({"OP_ID": op_id, **parameters}))
         assert unit is not None
         unit.expand(self.ctx.snapshot())
         return unit
 
     def wanted(self, unit: LogicalUnit[Any]) -> dict[Level, WantedLocks]:
-        """Returns what a unit wants to lock, without the levels of which it wants nothing."""
+        """Returns the locks that a unit wants, without levels on which it wants none."""
         found = {level: unit.locks(level, self.ctx.snapshot()) for level in Level}
         return {level: wanted for level, wanted in found.items() if not wanted.empty}
 

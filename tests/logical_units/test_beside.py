@@ -1,4 +1,4 @@
-"""Two jobs at once: side by side on different objects, one after the other on the same one."""
+"""Two jobs at once: in parallel on different objects, one after the other on the same one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _cluster(**wish: Any) -> Request:
     return "OP_CLUSTER_SET_PARAMS", wish
 
 
-#: Pairs that don't wait for each other, whichever of them begins.
+#: Pairs that don't wait for each other, whichever starts first.
 SIDE_BY_SIDE: tuple[tuple[Request, Request], ...] = (
     (_modify("node5", drained=True), _modify("node6", drained=True)),
     (_modify("node3", drained=True, auto_promote=True), _modify("node6", master_candidate=True)),
@@ -177,7 +177,7 @@ def new_world() -> World:
 
 
 class BesideTests(SynchronousTestCase):
-    """A job is begun while another one runs: at its first call to nodes, of hooks or its own."""
+    """A job is started while another one runs, at that one's first call to nodes."""
 
     def beside(self, first: Request, second: Request) -> str:
         """Returns "ran" or "waited", for the second."""
@@ -200,12 +200,12 @@ class BesideTests(SynchronousTestCase):
         return said[0] if said else "not begun"
 
     def test_side_by_side(self) -> None:
-        """What is about different objects doesn't wait."""
+        """Jobs about different objects run in parallel."""
         for one, other in SIDE_BY_SIDE:
             for first, second in ((one, other), (other, one)):
                 self.assertEqual(self.beside(first, second), "ran", (first, second))
 
     def test_one_after_the_other(self) -> None:
-        """What is about the same object does."""
+        """Jobs about the same object wait for each other."""
         for first, second in ONE_AFTER_THE_OTHER:
             self.assertEqual(self.beside(first, second), "waited", (first, second))

@@ -92,7 +92,7 @@ class PostInitTests(ClusterScene):
 
 
 class DestroyTests(ClusterScene):
-    """Only an empty cluster ends."""
+    """Only an empty cluster can be destroyed."""
 
     def alone(self) -> None:
         """Leaves the master only."""
@@ -104,12 +104,12 @@ class DestroyTests(ClusterScene):
         self.ctx = type(self.ctx)(now, self.nodes)
 
     def test_nodes_left(self) -> None:
-        """Other nodes are in the way."""
+        """A cluster with other nodes is refused."""
         error = self.assertRaises(OpPrereqError, self.run_unit, "OP_CLUSTER_DESTROY")
         self.assertEqual(error.args, ("There are still 2 node(s) in this cluster.", "wrong_input"))
 
     def test_instances_left(self) -> None:
-        """So are instances."""
+        """A cluster with instances is refused."""
         now = self.ctx.snapshot()
         for name in ("node2", "node3"):
             now = now.without("nodes", now.node(name).uuid)
@@ -118,7 +118,7 @@ class DestroyTests(ClusterScene):
         self.assertEqual(error.args[0], "There are still 1 instance(s) in this cluster.")
 
     def test_destroyed(self) -> None:
-        """Hooks run before the address goes; the result is the master's uuid."""
+        """Hooks run before the address is taken down; the result is the master's uuid."""
         self.alone()
         self.assertEqual(self.run_unit("OP_CLUSTER_DESTROY"), self.cluster.master_node)
         self.assertEqual(self.ctx.hooks_early, ["node1"])
@@ -128,7 +128,7 @@ class DestroyTests(ClusterScene):
         self.assertEqual(unit.hook_nodes(self.ctx.snapshot()).after, ())
 
     def test_address_stays(self) -> None:
-        """An address that doesn't go is a warning."""
+        """A failure to take down the address is a warning."""
         self.alone()
         self.nodes.answers["node_deactivate_master_ip"] = Failed("busy")
         self.run_unit("OP_CLUSTER_DESTROY")
@@ -172,13 +172,13 @@ class RenameTests(ClusterScene):
         )
 
     def test_unchanged(self) -> None:
-        """A name that is the present one is refused."""
+        """The present name is refused."""
         self.hosts["new"] = ("cluster", "192.0.2.1")
         error = self.assertRaises(OpPrereqError, self.rename)
         self.assertIn("Neither the name nor the IP address", error.args[0])
 
     def test_address_taken(self) -> None:
-        """An address that somebody has is refused."""
+        """An address in use is refused."""
         self.there.add("192.0.2.9")
         error = self.assertRaises(OpPrereqError, self.rename)
         self.assertEqual(
@@ -207,7 +207,7 @@ class RenameTests(ClusterScene):
         self.assertEqual(self.nodes.asked[-1].arguments[0]["ip"], "192.0.2.1")
 
     def test_warnings(self) -> None:
-        """What fails afterwards says what is left to do."""
+        """Later failures are warnings that say what is left to do."""
         self.nodes.answers.update(
             {"node_activate_master_ip": Failed("busy"), "upload_file": Failed("full")}
         )
@@ -254,7 +254,7 @@ class NetworkTests(UnitScene):
 
 
 class RedistributeTests(ClusterScene):
-    """Nodes get everything once more."""
+    """Redistributing the configuration."""
 
     def test_redistributed(self) -> None:
         """The cluster's serial moves, so all is replicated; files go to the other nodes."""
@@ -278,7 +278,7 @@ class RenewCryptoTests(ClusterScene):
     """Digests of certificates are learnt, and SSH keys renewed."""
 
     def test_digests(self) -> None:
-        """The candidates' digests are those that they tell; others have none."""
+        """The candidates' digests are those that they return; other nodes have none."""
         self.set_offline("node3")
         self.nodes.answers["node_crypto_tokens"] = lambda target, _: [["ssl", target.name]]
         self.run_unit("OP_CLUSTER_RENEW_CRYPTO", node_certificates=True)

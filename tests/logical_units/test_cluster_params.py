@@ -1,4 +1,4 @@
-"""Tests of OP_CLUSTER_SET_PARAMS: against the configuration, against nodes, and its effects."""
+"""Tests of OP_CLUSTER_SET_PARAMS: checks in the configuration and on nodes, and effects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OP = "OP_CLUSTER_SET_PARAMS"
 
 
 class ParamsScene(UnitScene):
-    """Base: helps to set up the cluster and to be refused."""
+    """Base of tests that set up a cluster and check refusals."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -54,7 +54,7 @@ class ParamsScene(UnitScene):
 
 
 class ConsistencyTests(ParamsScene):
-    """What objects of the configuration contradict is refused, naming the object."""
+    """Parameters that conflict with an object are refused, naming the object."""
 
     def without(self, *templates: str) -> list[str]:
         """Returns the enabled disk templates without some."""
@@ -76,7 +76,7 @@ class ConsistencyTests(ParamsScene):
         )
 
     def test_diskless_in_use(self) -> None:
-        """Also that of instances without disks."""
+        """A template of instances without disks stays enabled, too."""
         self.refused(
             "Cannot disable disk template 'diskless'",
             "wrong_state",
@@ -85,7 +85,7 @@ class ConsistencyTests(ParamsScene):
         )
 
     def test_template_disabled(self) -> None:
-        """A template that nothing has can be disabled, if the policy goes with it."""
+        """An unused template can be disabled if the policy doesn't allow it either."""
         self.run_unit(
             OP,
             enabled_disk_templates=self.without("file"),
@@ -137,7 +137,7 @@ class ConsistencyTests(ParamsScene):
         )
 
     def test_without_helper(self) -> None:
-        """Where DRBD has been without a helper, other parameters can be set all the same."""
+        """If DRBD never had a helper, other parameters can still be set."""
         self.with_cluster(drbd_usermode_helper=None)
         self.run_unit(OP, max_running_jobs=7)
         self.assertEqual(self.cluster.max_running_jobs, 7)
@@ -166,7 +166,7 @@ class ConsistencyTests(ParamsScene):
         )
 
     def test_storage_folders(self) -> None:
-        """A folder of enabled storage can't be unset; one of other storage is only odd."""
+        """A folder of enabled storage can't be unset; one of disabled storage gives a warning."""
         self.refused("Unsetting the 'file' storage directory", file_storage_dir="")
         self.run_unit(OP, shared_file_storage_dir="/shared")
         self.assertIn(
@@ -199,7 +199,7 @@ class ConsistencyTests(ParamsScene):
 
 
 class NodeCheckTests(ParamsScene):
-    """What nodes can't do is refused, naming the node."""
+    """Parameters that nodes don't support are refused, naming the node."""
 
     def test_volume_group(self) -> None:
         """A volume group must be on every node, and large enough; silent nodes are let be."""
@@ -223,7 +223,7 @@ class NodeCheckTests(ParamsScene):
         )
 
     def test_drbd_helper(self) -> None:
-        """Every node must have the helper, and tell so."""
+        """Every node must answer and have the helper."""
         self.refused(
             "Error on node 'node1': drbd helper is /bin/true",
             "environment_error",
@@ -242,7 +242,7 @@ class NodeCheckTests(ParamsScene):
         self.assertIn("Cluster DRBD helper already in desired state, not changing", self.ctx.lines)
 
     def test_hypervisors(self) -> None:
-        """Parameters go to the nodes complete; a node that refuses them ends it."""
+        """Nodes get complete parameter sets; if a node refuses one, the opcode fails."""
         self.run_unit(
             OP, hvparams={"fake": {"migration_mode": "non-live"}}, os_hvp={"os": {"fake": {}}}
         )
@@ -269,23 +269,23 @@ class NodeCheckTests(ParamsScene):
         self.assertRaises(OpExecError, self.run_unit, OP, osparams={"os": {"a": "2"}})
 
     def test_nothing_asked(self) -> None:
-        """Parameters that no node has to do with need no node."""
+        """Parameters that don't concern nodes need no calls."""
         self.run_unit(OP, max_running_jobs=7)
         self.assertEqual(self.nodes.asked, [])
 
 
 class EffectTests(ParamsScene):
-    """What is set, what is said, and what follows."""
+    """The changes, log lines and follow-up jobs."""
 
     def test_locks(self) -> None:
-        """Only parameters that instances may contradict share these; nothing else is locked."""
+        """Instances are shared only for parameters that may conflict; nothing else is locked."""
         self.assertEqual(list(self.wanted(self.unit(OP, max_running_jobs=7))), [Level.CLUSTER])
         self.assertEqual(
             self.wanted(self.unit(OP, nicparams={"link": "br1"}))[Level.INSTANCE], all_shared
         )
 
     def test_serials(self) -> None:
-        """The cluster's serial and time move, also where a value stays; no other object's do."""
+        """Only the cluster's serial and time change, even if a value stays the same."""
         before = self.ctx.snapshot()
         self.run_unit(OP, prealloc_wipe_disks=False)
         after = self.ctx.snapshot()
@@ -303,7 +303,7 @@ class EffectTests(ParamsScene):
         self.assertEqual(unit.hook_nodes(self.ctx.snapshot()).before, master)
 
     def test_told(self) -> None:
-        """What is as it should be already is said."""
+        """Values that are set already are logged."""
         self.run_unit(OP, vg_name="xenvg", file_storage_dir=self.cluster.file_storage_dir + "/")
         self.assertEqual(
             self.ctx.lines,
@@ -314,14 +314,14 @@ class EffectTests(ParamsScene):
         )
 
     def test_drbd_hints(self) -> None:
-        """DRBD's parameters say that they hold for what is to come."""
+        """Setting DRBD's parameters logs that they only affect later disks."""
         self.run_unit(OP, diskparams={"drbd": {"resync-rate": 5}}, hidden_os=[["remove", "x"]])
         self.assertEqual(len(self.ctx.lines), 4)
         self.assertIn("Changing DRBD parameters only affects devices created", self.ctx.lines[0])
         self.assertEqual(self.ctx.lines[3], "OS x not found in hidden OS list, ignoring")
 
     def test_helper_without_drbd(self) -> None:
-        """A helper without DRBD is remarked."""
+        """Setting a helper without DRBD gives a warning."""
         self.with_cluster(
             enabled_disk_templates=("diskless",),
             ipolicy={**self.cluster.ipolicy, "disk-templates": ["diskless"]},
@@ -347,7 +347,7 @@ class EffectTests(ParamsScene):
         )
 
     def test_netdev_refused(self) -> None:
-        """An address that doesn't go down ends it, unless forced."""
+        """If the address can't be taken down, the opcode fails, unless forced."""
         self.nodes.answers["node_deactivate_master_ip"] = Failed("busy")
         self.assertRaises(OpExecError, self.run_unit, OP, master_netdev="eth0")
         self.assertEqual(self.cluster.master_netdev, "lo")
@@ -375,7 +375,7 @@ class EffectTests(ParamsScene):
         )
 
     def test_netmask(self) -> None:
-        """The node changes the netmask; if it can't, that is said and the change goes on."""
+        """The node changes the netmask; if that fails, a warning is logged."""
         self.nodes.answers["node_change_master_netmask"] = Failed("not up")
         self.run_unit(OP, master_netmask=24)
         (asked,) = self.nodes.asked
@@ -400,7 +400,7 @@ class EffectTests(ParamsScene):
         self.assertEqual([a.arguments for a in stopped], [["ganeti-kvmd", False]] * 3)
 
     def test_communication_network(self) -> None:
-        """A new network for instances is made and connected by a job that follows."""
+        """A new communication network is created and connected by a follow-up job."""
         result = self.run_unit(OP, instance_communication_network="talk")
         self.assertEqual(result, {"jobs": [[True, 2]]})
         ((add, connect),) = self.ctx.submitted
@@ -415,7 +415,7 @@ class EffectTests(ParamsScene):
         self.assertIn("Disabling instance communication network", self.ctx.lines[-1])
 
     def test_odd_network(self) -> None:
-        """An existing network that isn't as it should be is warned of."""
+        """An existing network that isn't set up as needed gives a warning."""
         world = World(3)
         world.run("OP_NETWORK_ADD", network_name="talk", network="192.0.2.0/24")
         result = world.run(OP, instance_communication_network="talk")

@@ -1,4 +1,4 @@
-"""Tests of what OP_CLUSTER_SET_PARAMS makes of the cluster."""
+"""Tests of the changes that OP_CLUSTER_SET_PARAMS makes to the cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ganeti_masterd.errors import (
 from ganeti_masterd.logical_units.cluster.planning import Changed, changed, check_arguments
 from ganeti_masterd.opcodes import decode_opcode
 
-#: Arguments that are refused by themselves: a part of the text.
+#: Arguments that are refused without the configuration, with a part of the message.
 WRONG_ARGUMENTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"uid_pool": [[6, 5]]}, "Lower user-id range boundary value (6)"),
     ({"add_uids": [[-1, 5]]}, "UIDPOOL_UID_MIN"),
@@ -40,7 +40,7 @@ WRONG_ARGUMENTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"compression_tools": ["gzip", "none"]}, "none is a reserved value"),
 )
 
-#: Parameters that the cluster can't have: the error's class, a part of its text.
+#: Parameters that the cluster can't have, with the error's class and a part of its message.
 WRONG: tuple[tuple[dict[str, Any], type[GenericError], str], ...] = (
     ({"beparams": {"x": 1}}, TypeEnforcementError, "Unknown parameter 'x'"),
     ({"beparams": {"minmem": 256}}, OpPrereqError, "minmem (256) must not be larger"),
@@ -63,7 +63,7 @@ WRONG: tuple[tuple[dict[str, Any], type[GenericError], str], ...] = (
     ({"data_collector_interval": {"drbd": 0}}, OpPrereqError, "must be above zero"),
 )
 
-#: Parameters that are taken as they are, and the field of the cluster that holds them.
+#: Parameters that are copied unchanged, and their fields in the cluster.
 PLAIN: tuple[tuple[str, Any, str, Any], ...] = (
     ("candidate_pool_size", 3, "candidate_pool_size", 3),
     ("max_running_jobs", 5, "max_running_jobs", 5),
@@ -99,19 +99,19 @@ PLAIN: tuple[tuple[str, Any, str, Any], ...] = (
 
 
 class PlanningTests(SynchronousTestCase):
-    """All parameters are set, or the first that can't be is refused."""
+    """All parameters are set, or the first invalid one is refused."""
 
     def setUp(self) -> None:
         self.cluster: Cluster = new_cluster("cluster", 1, 1000.0).cluster
 
     def change(self, **parameters: Any) -> Changed:
-        """Returns what the opcode makes of the cluster."""
+        """Returns the cluster after the opcode."""
         op: Any = decode_opcode({"OP_ID": "OP_CLUSTER_SET_PARAMS", **parameters})
         check_arguments(op, self.cluster.primary_ip_family)
         return changed(self.cluster, op)
 
     def test_wrong_arguments(self) -> None:
-        """What can't be is refused before anything is looked at."""
+        """Invalid arguments are refused without the configuration."""
         for parameters, text in WRONG_ARGUMENTS:
             op: Any = decode_opcode({"OP_ID": "OP_CLUSTER_SET_PARAMS", **parameters})
             error = self.assertRaises(OpPrereqError, check_arguments, op, 2)
@@ -119,13 +119,13 @@ class PlanningTests(SynchronousTestCase):
             self.assertEqual(error.args[1], "wrong_input")
 
     def test_wrong(self) -> None:
-        """What this cluster can't have is refused, with the class that clients know."""
+        """Parameters that this cluster can't have are refused, with the real error class."""
         for parameters, cls, text in WRONG:
             error = self.assertRaises(cls, self.change, **parameters)
             self.assertIn(text, error.args[0], parameters)
 
     def test_plain(self) -> None:
-        """Most parameters are taken as they are; no other changes."""
+        """Most parameters are copied unchanged; nothing else changes."""
         for name, value, field, expected in PLAIN:
             after = self.change(**{name: value}).cluster
             self.assertEqual(getattr(after, field), expected, name)
@@ -135,7 +135,7 @@ class PlanningTests(SynchronousTestCase):
                 )
 
     def test_empty(self) -> None:
-        """No disk templates, and parameters of NICs that are null, change nothing."""
+        """No disk templates, and NIC parameters that are None, change nothing."""
         for parameters in (
             {"enabled_disk_templates": []},
             {"nicparams": {"link": None, "mode": None}},
@@ -149,7 +149,7 @@ class PlanningTests(SynchronousTestCase):
         self.assertIsNot(found.cluster, self.cluster)
 
     def test_defaults(self) -> None:
-        """Defaults of instances, nodes, NICs and disks are laid over those that are there."""
+        """Defaults of instances, nodes, NICs and disks update the present ones."""
         after = self.change(
             beparams={"memory": "256", "vcpus": "2"},
             ndparams={"spindle_count": "4"},
@@ -181,7 +181,7 @@ class PlanningTests(SynchronousTestCase):
         self.assertEqual(after.cluster.hvparams["kvm"], {**HVPARAMS["kvm"], "kernel_path": ""})
 
     def test_os_hypervisors(self) -> None:
-        """Parameters of a system come, are laid over, and go with null."""
+        """Parameters of a system are added, updated, and removed with None."""
         after = self.change(os_hvp={"os": {"kvm": {"acpi": "false"}, "fake": None}}).cluster
         self.assertEqual(after.os_hvp, {"os": {"kvm": {"acpi": False}}})
         self.cluster = after
@@ -191,7 +191,7 @@ class PlanningTests(SynchronousTestCase):
         self.assertEqual(self.change(os_hvp={"os": {"kvm": None}}).cluster.os_hvp, {})
 
     def test_systems(self) -> None:
-        """Parameters of systems, also private ones, come and go."""
+        """Parameters of systems, including private ones, are added and removed."""
         after = self.change(
             osparams={"os": {"a": "1", "b": "2"}}, osparams_private_cluster={"os": {"p": "x"}}
         ).cluster

@@ -1,4 +1,4 @@
-"""Node groups: how they are made, named, changed, filled and removed, and what is refused."""
+"""Node groups: adding, renaming, changing, assigning nodes, removing, and refusals."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class AddTests(GroupScene):
     """OP_GROUP_ADD."""
 
     def test_new(self) -> None:
-        """A group has what was asked for and nothing else, its lock, and moves the serial."""
+        """A new group has the requested values and a lock, and the serial increases."""
         serial = self.ctx.snapshot().cluster.serial_no
         result = self.add(
             "third",
@@ -83,7 +83,7 @@ class AddTests(GroupScene):
         self.assertEqual(verify(self.ctx.snapshot()), [])
 
     def test_names_that_can_not_be(self) -> None:
-        """A name that a group has, that a job is about to use, or that looks like a uuid."""
+        """A name in use or reserved by a job, or that looks like a uuid, is refused."""
         uuid = self.group("other").uuid
         for name in ("other", uuid):
             self.assertEqual(
@@ -99,7 +99,7 @@ class AddTests(GroupScene):
         self.assertIn("looks like a uuid", self.refused("OP_GROUP_ADD", group_name=looks)[0])
 
     def test_parameters_that_can_not_be(self) -> None:
-        """Parameters are refused as those of a group that is there."""
+        """Parameters are checked like those of an existing group."""
         self.assertRaises(TypeEnforcementError, self.add, "third", ndparams={"nosuch": 1})
         error = self.refused(
             "OP_GROUP_ADD", group_name="third", diskparams={"plain": {"metavg": "x"}}
@@ -113,7 +113,7 @@ class AddTests(GroupScene):
         self.assertIn("not enabled on the cluster: rbd", error[0])
 
     def test_network_of_instances(self) -> None:
-        """Where instances talk to the metadata daemon, a job follows that connects the group."""
+        """If the cluster has a communication network, a job connects the group to it."""
         cluster = self.ctx.snapshot().cluster
         self.ctx.change(
             cluster.uuid, lambda now: replace(now, instance_communication_network="talk")
@@ -136,7 +136,7 @@ class AddTests(GroupScene):
         self.assertEqual(self.ctx.owned(Level.NODEGROUP), frozenset())
 
     def test_locks_and_hooks(self) -> None:
-        """Only the group to be is locked; hooks are told its name."""
+        """Only the new group is locked; hooks get its name."""
         unit = self.unit("OP_GROUP_ADD", group_name="third")
         self.assertEqual(
             self.wanted(unit),
@@ -149,7 +149,7 @@ class RemoveTests(GroupScene):
     """OP_GROUP_REMOVE."""
 
     def test_removed(self) -> None:
-        """A group without nodes goes, with its lock."""
+        """A group without nodes is removed with its lock."""
         uuid = self.group("other").uuid
         unit = self.unit("OP_GROUP_REMOVE", group_name="other")
         self.assertEqual(
@@ -161,7 +161,7 @@ class RemoveTests(GroupScene):
         self.assertNotIn(uuid, self.ctx.owned(Level.NODEGROUP))
 
     def test_refusals(self) -> None:
-        """A group with nodes, the last group, and one that isn't there stay as they are."""
+        """A group with nodes, the last group, and an unknown one are refused."""
         self.assertEqual(
             self.refused("OP_GROUP_REMOVE", group_name="default"),
             (
@@ -204,7 +204,7 @@ class RenameTests(GroupScene):
         self.assertEqual(self.group("first").uuid, uuid)
 
     def test_refusals(self) -> None:
-        """A name that a group has, its own too, and a group that isn't there."""
+        """A group's name, even its own, and an unknown group are refused."""
         for name in ("default", "other"):
             uuid = self.group(name).uuid
             self.assertEqual(
@@ -224,7 +224,7 @@ class SetParametersTests(GroupScene):
     """OP_GROUP_SET_PARAMS."""
 
     def test_node_and_disk_parameters(self) -> None:
-        """They are laid over the group's own, "default" takes one away, and both are told."""
+        """They update the group's own, "default" removes one, and both are returned."""
         self.set(ndparams={"spindle_count": 3, "ssh_port": 23})
         result = self.set(ndparams={"ssh_port": "default"}, diskparams={"plain": {"stripes": "2"}})
         self.assertEqual(
@@ -236,7 +236,7 @@ class SetParametersTests(GroupScene):
         self.assertEqual(self.group().ndparams, {"spindle_count": 3})
 
     def test_the_others(self) -> None:
-        """The policy of allocation, states and the instance policy change, and say nothing."""
+        """The allocation policy, states and the instance policy change without a result."""
         serial = self.group().serial_no
         result = self.set(
             alloc_policy="unallocable",
@@ -276,7 +276,7 @@ class SetParametersTests(GroupScene):
             self.assertIs(self.ctx.snapshot(), before)
 
     def test_access(self) -> None:
-        """Access that a hypervisor hasn't for its disks is refused by the instance's name."""
+        """An unsupported access mode is refused, naming the instance."""
         self.put("db", "node1", template="rbd")
         error = self.refused(
             "OP_GROUP_SET_PARAMS",
@@ -288,7 +288,7 @@ class SetParametersTests(GroupScene):
         self.set(diskparams={"rbd": {"access": "userspace"}})
 
     def test_instances_that_break_the_policy(self) -> None:
-        """Those that kept the old policy and break the new one are named, and stay."""
+        """Instances that satisfied the old policy and break the new one are only logged."""
         self.put("db10", "node1", beparams={"vcpus": 4})
         self.put("db9", "node2", beparams={"vcpus": 4})
         self.put("db1", "node2", beparams={"vcpus": 99})
@@ -311,7 +311,7 @@ class SetParametersTests(GroupScene):
         )
 
     def test_spindles_of_whole_disks(self) -> None:
-        """Where nodes give whole spindles, those of the disks are judged if they are known."""
+        """If nodes assign spindles, those of the disks are checked if they are known."""
         self.set(ndparams={"exclusive_storage": True})
         self.put("db", "node1", template="plain")
         one = {"memory-size": 1, "disk-size": 1, "disk-count": 1, "nic-count": 1, "cpu-count": 1}
@@ -347,7 +347,7 @@ class AssignTests(GroupScene):
         return sorted(node.name for node in self.ctx.snapshot().members(self.group(name)))
 
     def test_assigned(self) -> None:
-        """Nodes move; their serials, both groups' and the cluster's do too, once each."""
+        """Nodes are moved; their serials, both groups' and the cluster's increase by one."""
         before = self.ctx.snapshot()
         self.assign("node2", "node3", "node2")
         after = self.ctx.snapshot()
@@ -371,7 +371,7 @@ class AssignTests(GroupScene):
         self.assertIs(self.ctx.snapshot(), before)
 
     def test_all(self) -> None:
-        """No node named means all of them; uuids do as well as names."""
+        """Naming no node means all of them; uuids work like names."""
         self.assign()
         self.assertEqual(self.members("default"), [])
         self.run_unit(
@@ -383,7 +383,7 @@ class AssignTests(GroupScene):
         self.assertEqual(self.members("default"), ["node2"])
 
     def test_splits(self) -> None:
-        """A mirrored instance isn't split unless that is forced, and then it is said."""
+        """A mirrored instance isn't split unless forced, which is then logged."""
         self.put("db10", "node1", "node2", template="drbd")
         self.put("db9", "node3", "node2", template="drbd")
         self.put("file", "node2", template="file")
@@ -399,7 +399,7 @@ class AssignTests(GroupScene):
         )
 
     def test_splits_that_last(self) -> None:
-        """Instances that were split before are named only beside new ones, and don't refuse."""
+        """Instances that were split before are no refusal, and only named with new ones."""
         self.put("old", "node1", "node2", template="drbd")
         self.assign("node2", force=True)
         self.ctx.lines.clear()
@@ -431,7 +431,7 @@ class AssignTests(GroupScene):
         )
 
     def test_locks(self) -> None:
-        """The nodes, the groups that they leave and the one that they enter are held alone."""
+        """The nodes, and the groups that they leave and enter, are held exclusively."""
         snapshot = self.ctx.snapshot()
         unit = self.unit("OP_GROUP_ASSIGN_NODES", group_name="other", nodes=["node2"])
         groups = {self.group("other").uuid, self.group().uuid}
@@ -446,7 +446,7 @@ class AssignTests(GroupScene):
 
 
 class BesideTests(SynchronousTestCase):
-    """Opcodes run side by side unless they are about the same thing."""
+    """Opcodes run in parallel unless they are about the same object."""
 
     def setUp(self) -> None:
         self.world = World(4)
@@ -480,7 +480,7 @@ class BesideTests(SynchronousTestCase):
         return said[0]
 
     def test_on_other_objects(self) -> None:
-        """What is about other groups, nodes and networks doesn't wait."""
+        """Opcodes about other groups, nodes and networks don't wait."""
         for op_id, parameters in (
             ("OP_GROUP_SET_PARAMS", {"group_name": "default", "alloc_policy": "last_resort"}),
             ("OP_GROUP_ADD", {"group_name": "third"}),
@@ -504,7 +504,7 @@ class BesideTests(SynchronousTestCase):
             self.assertEqual(self.beside(op_id, **parameters), "ran", op_id)
 
     def test_on_the_same_objects(self) -> None:
-        """What is about the group or would change the network waits."""
+        """Opcodes about the group, or that change the network, wait."""
         for op_id, parameters in (
             ("OP_GROUP_SET_PARAMS", {"group_name": "other", "alloc_policy": "last_resort"}),
             ("OP_GROUP_REMOVE", {"group_name": "other"}),

@@ -1,4 +1,4 @@
-"""An opcode that is broken off at any of its calls leaves a sound cluster, and says so."""
+"""An opcode that is interrupted at any of its calls leaves a sound cluster and a clear message."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ganeti_masterd.logical_units.context import JobKilled
 from tests.logical_units.half_way import ATTEMPTS, Attempt, BreakingNodes, Mode, new_world
 from tests.logical_units.world import Refused, World
 
-#: Calls that may fail without a word: that a daemon which isn't used could not be stopped.
+#: Calls whose failure needs no message: stopping a daemon that isn't used.
 QUIET = frozenset({"node_ensure_daemon"})
 
-#: Calls before an opcode is sure to be done that change something outside of the configuration.
+#: Calls that change something outside of the configuration before that is changed.
 PREPARING = frozenset({"etc_hosts_modify", "node_configure_ovs", "upload_file"})
 
-#: Calls that only ask, or tell of the configuration's change.
+#: Calls that only query, or notify nodes of the configuration's change.
 ASKING = frozenset(
     {"hooks_runner", "node_crypto_tokens", "node_verify", "node_verify_light", "version"}
 )
 
 
 class HalfWayTests(SynchronousTestCase):
-    """Each opcode, broken off at each call."""
+    """Each opcode, interrupted at each call."""
 
     def setUp(self) -> None:
         self.patch(renaming, "resolve", lambda name, family: ("new.example.com", "192.0.2.9"))
@@ -50,7 +50,7 @@ class HalfWayTests(SynchronousTestCase):
         return world, nodes, None
 
     def settle(self, attempt: Attempt, world: World) -> None:
-        """What is left to do can be done."""
+        """Checks that what is left to do can be done."""
         rest = attempt.settles(world.now)
         if rest is not None:
             op_id, parameters = rest
@@ -59,7 +59,7 @@ class HalfWayTests(SynchronousTestCase):
         self.assertEqual(world.faults(), [])
 
     def calls_of(self, attempt: Attempt) -> list[tuple[str, str]]:
-        """Returns the calls of an opcode that isn't broken off."""
+        """Returns the calls of an opcode that isn't interrupted."""
         world, nodes, error = self.run_broken(attempt)
         self.assertIsNone(error)
         self.assertTrue(attempt.is_done(world.now))
@@ -67,7 +67,7 @@ class HalfWayTests(SynchronousTestCase):
         return nodes.calls
 
     def test_calls(self) -> None:
-        """The opcodes make the calls by which they are broken off below."""
+        """The opcodes make the calls at which they are interrupted below."""
         made = {name: {call for _, call in self.calls_of(a)} for name, a in ATTEMPTS.items()}
         for name, calls in (
             ("add", {"version", "etc_hosts_modify", "node_verify", "node_configure_ovs"}),
@@ -102,7 +102,7 @@ class HalfWayTests(SynchronousTestCase):
         error: BaseException | None,
         where: str,
     ) -> None:
-        """The error or the log says what failed, and how things are if they aren't as before."""
+        """Checks that the error or the log says what failed, and the state if it has changed."""
         assert nodes.broken is not None
         assert nodes.at is not None
         node, call = nodes.broken
@@ -118,15 +118,15 @@ class HalfWayTests(SynchronousTestCase):
             self.assertTrue(any("Hint: " in line for line in world.lines), where)
 
     def test_refused(self) -> None:
-        """A node fails: what is left is said, and can be done."""
+        """If a node fails, the message says what is left to do, and that can be done."""
         self.break_everywhere("refused")
 
     def test_lost(self) -> None:
-        """A node does it, but its answer is lost: likewise."""
+        """The same holds if the node runs the call, but its answer is lost."""
         self.break_everywhere("lost")
 
     def test_stopping(self) -> None:
-        """The daemon stops at any call: the configuration is sound."""
+        """If the daemon stops at any call, the configuration is sound."""
         for name, attempt in ATTEMPTS.items():
             for at in range(len(self.calls_of(attempt))):
                 world, nodes, error = self.run_broken(attempt, at, "stopping")
@@ -137,7 +137,7 @@ class HalfWayTests(SynchronousTestCase):
                 self.assertEqual(candidates, set(world.now.cluster.candidate_certs), where)
 
     def test_killed(self) -> None:
-        """A kill comes before anything is changed, or when all is done; else the log says so."""
+        """A kill takes effect before any change, or after all; else the log says so."""
         for name, attempt in ATTEMPTS.items():
             calls = self.calls_of(attempt)
             for after in range(1000):

@@ -1,4 +1,4 @@
-"""Random sequences of the control plane's opcodes, with faults and with each other in between.
+"""Random sequences of the control plane's opcodes, with faults and other opcodes in between.
 
 Rules come from one class for each domain, mixed into :class:`ControlMachine`.
 """

@@ -1,4 +1,4 @@
-"""Networks: how they are made, changed, connected and removed, and what is refused."""
+"""Networks: adding, changing, connecting, removing, and refusals."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class AddTests(NetworkScene):
         self.assertEqual(verify(self.ctx.snapshot()), [])
 
     def test_cluster_addresses(self) -> None:
-        """Addresses of nodes and of the master are kept, and those that can't be are said."""
+        """Addresses of nodes and the master are reserved; those that can't be are logged."""
         self.add("nodes", network="198.51.100.0/24", gateway="198.51.100.2")
         self.assertEqual(
             sorted(self.ctx.lines),
@@ -124,7 +124,7 @@ class AddTests(NetworkScene):
         self.assertRaises(ReservationError, self.add, "wan", network="10.0.0.0/24")
 
     def test_what_can_not_be(self) -> None:
-        """Prefixes, gateways and tags that can't be are refused before anything is made."""
+        """Invalid prefixes, gateways and tags are refused before anything is created."""
         good = {"network_name": "wan", "network": "10.0.0.0/24"}
         self.assertEqual(
             self.refused("OP_NETWORK_ADD", **good, mac_prefix="aa:00"),
@@ -139,7 +139,7 @@ class AddTests(NetworkScene):
         self.assertRaises(TagError, self.run_unit, "OP_NETWORK_ADD", **good, tags=["bad tag"])
 
     def test_pools_that_can_not_be(self) -> None:
-        """A subnet of a wrong size, and addresses that can't be kept, fail with their names."""
+        """A subnet of a wrong size, and addresses that can't be reserved, are errors."""
         for parameters, words in (
             ({"network": "10.0.0.0/8"}, "Cannot create IP address pool for network 'wan': A big"),
             ({"network": "10.0.0.0/31"}, "Cannot create IP address pool for network 'wan': A net"),
@@ -165,7 +165,7 @@ class AddTests(NetworkScene):
         self.assertEqual(self.ctx.owned(Level.NETWORK), frozenset())
 
     def test_locks_and_hooks(self) -> None:
-        """Only the network to be is locked; hooks run on the master and are told all of it."""
+        """Only the new network is locked; hooks run on the master and get all its values."""
         unit = self.unit(
             "OP_NETWORK_ADD",
             network_name="wan",
@@ -196,7 +196,7 @@ class RemoveTests(NetworkScene):
     """OP_NETWORK_REMOVE."""
 
     def test_removed(self) -> None:
-        """A network goes with its lock, and moves the cluster's serial."""
+        """A network is removed with its lock, and the cluster's serial increases."""
         uuid, serial = self.lan.uuid, self.ctx.snapshot().cluster.serial_no
         unit = self.unit("OP_NETWORK_REMOVE", network_name="lan")
         self.assertEqual(
@@ -231,7 +231,7 @@ class RemoveTests(NetworkScene):
         )
 
     def test_unknown(self) -> None:
-        """A network that isn't there is refused by name, by every opcode about it."""
+        """An unknown network is refused by name, by every opcode."""
         for op_id, parameters in (
             ("OP_NETWORK_REMOVE", {}),
             ("OP_NETWORK_SET_PARAMS", {}),
@@ -251,7 +251,7 @@ class SetParametersTests(NetworkScene):
     """OP_NETWORK_SET_PARAMS."""
 
     def test_gateway(self) -> None:
-        """A new gateway is kept from instances in place of the old one."""
+        """A new gateway is reserved instead of the old one."""
         self.set(gateway="203.0.113.254")
         self.assertEqual(self.lan.gateway, "203.0.113.254")
         self.assertEqual(
@@ -267,13 +267,13 @@ class SetParametersTests(NetworkScene):
         self.assertEqual((wan.gateway, pool_of(wan).is_external("10.0.0.9")), ("10.0.0.9", True))
 
     def test_same_gateway(self) -> None:
-        """The gateway that it has already is said, and is no error."""
+        """The present gateway is only logged."""
         self.set(gateway="203.0.113.1")
         self.assertEqual(self.ctx.lines, [" - WARNING: Gateway is already 203.0.113.1"])
         self.assertTrue(pool_of(self.lan).is_external("203.0.113.1"))
 
     def test_gateways_that_can_not_be(self) -> None:
-        """One that is taken, or elsewhere, is refused by its address."""
+        """A gateway that is in use or in another subnet is refused, naming the address."""
         used = pool_of(self.lan).reserve("203.0.113.7")
         self.ctx.change(self.lan.uuid, used.applied_to)
         for gateway in ("203.0.113.7", "203.0.113.255"):
@@ -299,7 +299,7 @@ class SetParametersTests(NetworkScene):
         )
 
     def test_reserved_addresses(self) -> None:
-        """What can be done is, the rest is said, and the gateway stays kept."""
+        """Possible changes are made, others are logged, and the gateway stays reserved."""
         self.set(add_reserved_ips=["203.0.113.10", "203.0.113.10", "10.0.0.1"])
         self.set(remove_reserved_ips=["203.0.113.1", "203.0.113.10", "203.0.113.11"])
         self.assertEqual(
@@ -319,7 +319,7 @@ class SetParametersTests(NetworkScene):
         )
 
     def test_the_others(self) -> None:
-        """IPv6 and the prefix of MAC addresses change, and the prefix goes with "none"."""
+        """IPv6 values and the MAC prefix change, and "none" removes the prefix."""
         self.set(network6="2001:db8::/64", gateway6="2001:db8::1", mac_prefix="AA:bb:0c")
         lan = self.lan
         self.assertEqual(
@@ -338,7 +338,7 @@ class SetParametersTests(NetworkScene):
         )
 
     def test_locks_and_hooks(self) -> None:
-        """The network is held alone; hooks are told of it as it is to be."""
+        """The network is held exclusively; hooks get its new values."""
         unit = self.unit("OP_NETWORK_SET_PARAMS", network_name="lan", gateway="203.0.113.9")
         self.assertEqual(
             self.wanted(unit),
@@ -365,7 +365,7 @@ class ConnectionTests(NetworkScene):
         return self.run_unit("OP_NETWORK_DISCONNECT", group_name="default", network_name="lan")
 
     def test_there_and_back(self) -> None:
-        """A connection is part of the group, whose serial moves both ways."""
+        """A connection is stored in the group, whose serial increases both times."""
         serial = self.ctx.snapshot().group("default").serial_no
         self.connect(network_vlan=".100")
         self.assertEqual(
@@ -377,7 +377,7 @@ class ConnectionTests(NetworkScene):
         self.assertEqual(verify(self.ctx.snapshot()), [])
 
     def test_already_there(self) -> None:
-        """What is done already is a warning, and nothing changes."""
+        """Connecting or disconnecting twice is a warning, and nothing changes."""
         self.connect()
         before = self.ctx.snapshot()
         self.connect(network_link="br1")
@@ -395,7 +395,7 @@ class ConnectionTests(NetworkScene):
         )
 
     def test_conflicts(self) -> None:
-        """An address of the network in the group is a conflict, unless that isn't to matter."""
+        """An address of the network in the group is a conflict, unless that is ignored."""
         self.put_instance(Nic(mac="aa:00:00:00:00:01", uuid="nic-1", ip="203.0.113.77"))
         self.assertEqual(
             self.refused(
@@ -430,7 +430,7 @@ class ConnectionTests(NetworkScene):
         self.assertEqual(self.ctx.lines, [])
 
     def test_disconnect_in_use(self) -> None:
-        """A network in which an instance of the group is can't be taken from it."""
+        """A network in which the group has an instance can't be disconnected."""
         self.connect()
         nic = Nic(mac="aa:00:00:00:00:01", uuid="n", ip="203.0.113.77", network=self.lan.uuid)
         self.put_instance(nic)
@@ -446,7 +446,7 @@ class ConnectionTests(NetworkScene):
         )
 
     def test_locks_and_hooks(self) -> None:
-        """The group is held alone, the network shared; hooks run on the group's nodes too."""
+        """The group is held exclusively, the network shared; hooks run on the group's nodes."""
         snapshot = self.ctx.snapshot()
         self.renew(
             snapshot.with_object(

@@ -1,4 +1,4 @@
-"""OP_CLUSTER_SET_PARAMS with another size of the pool of candidates: who joins, who leaves."""
+"""OP_CLUSTER_SET_PARAMS with a new pool size: which nodes are promoted and demoted."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class GrowthTests(NodeScene):
         self.assertSound()
 
     def test_keys(self) -> None:
-        """On clusters that manage keys a promoted node's key goes to the others."""
+        """On clusters that manage keys a promoted node's key is distributed."""
         self.alter_cluster(modify_ssh_setup=True)
         self.run_unit(OP, candidate_pool_size=4)
         added = [a for a in self.nodes.asked if a.procedure == "node_ssh_key_add"]
         self.assertEqual([(a.node, a.arguments[1]) for a in added], [("node1", "node4")])
 
     def test_silent(self) -> None:
-        """Nodes that can't be promoted as they don't answer leave the size as it was."""
+        """If nodes to promote don't answer, the size stays unchanged."""
         self.nodes.answers["node_crypto_tokens"] = Failed("dead")
         error = self.assertRaises(OpExecError, self.run_unit, OP, candidate_pool_size=4)
         self.assertIn("node4: dead", error.args[0])
@@ -58,7 +58,7 @@ class ShrinkageTests(NodeScene):
         self.assertEqual(list(self.wanted(unit)), [Level.CLUSTER, Level.NODE])
 
     def test_demoted(self) -> None:
-        """Size, roles and certificates change in one transaction; then the nodes are told."""
+        """Size, roles and certificates change in one transaction; then nodes are notified."""
         before = self.ctx.snapshot()
         sizes: list[int] = []
 
@@ -83,7 +83,7 @@ class ShrinkageTests(NodeScene):
         self.assertSound()
 
     def test_last_of_them(self) -> None:
-        """Only as many leave as are too many, those whose names come last."""
+        """Only surplus candidates are demoted, those with the last names."""
         self.run_unit(OP, candidate_pool_size=2)
         self.assertEqual(
             self.ctx.lines, [" - INFO: Demoted nodes from master candidate role: node3"]
@@ -91,7 +91,7 @@ class ShrinkageTests(NodeScene):
         self.assertSound()
 
     def test_same_size(self) -> None:
-        """A surplus that came about otherwise goes when the size is set anew."""
+        """A surplus from other causes is demoted when the size is set again."""
         self.run_unit("OP_NODE_SET_PARAMS", node_name="node4", master_candidate=True)
         self.run_unit(OP, candidate_pool_size=3)
         self.assertFalse(self.node("node4").master_candidate)
@@ -105,7 +105,7 @@ class ShrinkageTests(NodeScene):
         self.assertEqual(self.ctx.lines, [])
 
     def test_node_fails(self) -> None:
-        """A node that can't be told is named; the others are told, and all are demoted."""
+        """A node that can't be notified is named; the others are, and all are demoted."""
         self.nodes.answers["node2", "node_demote_from_mc"] = Failed("busy")
         self.run_unit(OP, candidate_pool_size=1)
         self.assertEqual(
@@ -142,7 +142,7 @@ class ShrinkageTests(NodeScene):
         self.assertSound()
 
     def test_others_joined(self) -> None:
-        """A node that became a candidate after the locks were taken is left; that is noted."""
+        """A node promoted after the locks were taken isn't demoted, which is logged."""
         self.nodes.answers["node_crypto_tokens"] = token
         unit = self.unit(OP, candidate_pool_size=2)
         self.ctx.locks[Level.NODE] = {self.node("node3").uuid}
@@ -162,7 +162,7 @@ class ShrinkageTests(NodeScene):
         self.assertSound()
 
     def test_others_left(self) -> None:
-        """If another candidate left meanwhile, one less is demoted."""
+        """If another candidate was demoted meanwhile, one less is demoted."""
         unit = self.unit(OP, candidate_pool_size=1)
         self.ctx.locks[Level.NODE] = {self.node(name).uuid for name in ("node2", "node3")}
         unit.check(self.ctx)
@@ -192,6 +192,6 @@ class LockTests(SynchronousTestCase):
 
         world.meanwhile = [shrink]
         world.run("OP_NODE_SET_PARAMS", node_name="node2", drained=True, auto_promote=True)
-        # Two nodes leave of three candidates: node3 and node2. One leaves: node3.
+        # With two to demote of three candidates: node3 and node2; with one: node3.
         self.assertEqual(outcome, ["waits", None, None])
         self.assertEqual(world.faults(), [])

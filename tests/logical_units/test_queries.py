@@ -21,7 +21,7 @@ from tests.query.scene import Jobs, State
 
 
 class QueryTests(UnitScene):
-    """Both opcodes over an engine of their own."""
+    """Both opcodes with an engine of their own."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -60,7 +60,7 @@ class QueryTests(UnitScene):
         self.assertEqual(self.query("os", ["name"])["data"], [])
 
     def test_filter(self) -> None:
-        """A filter chooses rows, and what is wrong with one is refused."""
+        """A filter selects rows, and an invalid one is refused."""
         answer = self.query("node", ["name"], ["|", ["=", "name", "node3"], ["=", "name", "node1"]])
         self.assertEqual(answer["data"], [[[0, "node3"]], [[0, "node1"]]])
         answer = self.query("node", ["name", "nosuch"], ["!", ["?", "master"]])
@@ -79,7 +79,7 @@ class QueryTests(UnitScene):
         self.assertEqual(self.query("node", ["mfree"])["data"], [[[2, None]]] * 3)
 
     def test_named_fields(self) -> None:
-        """Fields are told in the order asked; one that doesn't exist is told as unknown."""
+        """Fields are in the order of the request; a missing one is answered as unknown."""
         answer = self.run_unit("OP_QUERY_FIELDS", what="group", fields=["uuid", "nosuch", "name"])
         kinds = [(one["name"], one["kind"]) for one in answer["fields"]]
         self.assertEqual(kinds, [("uuid", "text"), ("nosuch", "unknown"), ("name", "text")])
@@ -91,7 +91,7 @@ class QueryTests(UnitScene):
             self.assertRaises(OpPrereqError, decode_opcode, opcode)
 
     def test_locks(self) -> None:
-        """Only with locking does a query wait for the jobs that work on what it shows."""
+        """A query waits for jobs that hold the objects' locks only with ``use_locking``."""
         cluster = {Level.CLUSTER: shared(BGL)}
         for what in RESOURCES:
             unit = self.unit("OP_QUERY", what=what, fields=["name"])
@@ -112,7 +112,7 @@ class QueryTests(UnitScene):
             self.assertEqual(self.wanted(unit), cluster)
 
     def test_systems(self) -> None:
-        """Operating systems are told in the classic form, without those not to be shown."""
+        """Operating systems are listed in the classic form, without hidden ones."""
         self.systems = [
             [name, f"/os/{name}", name != "bad", "", ["v1"], [], [10, 20], True]
             for name in ("deb10", "bad", "deb9", "hidden", "black")
@@ -138,7 +138,7 @@ class QueryTests(UnitScene):
         self.assertEqual(told("name", names=("nosuch",)), [])
 
     def test_providers(self) -> None:
-        """Storage providers are told in the classic form."""
+        """Storage providers are listed in the classic form."""
         self.providers = [["pool", "/ext/pool", True, "", [["size", "How large"]]]]
         rows = self.run_unit("OP_EXT_STORAGE_DIAGNOSE", output_fields=["name", "parameters"])
         self.assertEqual(rows, [["pool", [["size", "How large"]]]])

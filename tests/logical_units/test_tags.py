@@ -14,7 +14,7 @@ class TagTests(UnitScene):
         return self.run_unit("OP_TAGS_GET", kind=kind, name=name)
 
     def test_each_kind(self) -> None:
-        """Every kind of object takes tags and loses them again."""
+        """Tags can be added to and removed from every kind of object."""
         for kind, name in [
             ("cluster", None),
             ("node", "node2"),
@@ -32,7 +32,7 @@ class TagTests(UnitScene):
         self.assertEqual(self.tags("instance", "web.example.com"), ["x"])
 
     def test_serial(self) -> None:
-        """Setting tags moves the object's serial."""
+        """Setting tags increases the object's serial."""
         before = self.ctx.snapshot().node("node2").serial_no
         self.run_unit("OP_TAGS_SET", kind="node", name="node2", tags=["x"])
         self.assertEqual(self.ctx.snapshot().node("node2").serial_no, before + 1)
@@ -47,7 +47,7 @@ class TagTests(UnitScene):
             self.assertEqual(error.args[1], "unknown_entity")
 
     def test_bad_tags(self) -> None:
-        """What is no tag is refused and nothing changes."""
+        """Invalid tags are refused and nothing changes."""
         for tag in ("", "bad tag!", "x" * 129):
             self.assertRaises(
                 TagError, self.run_unit, "OP_TAGS_SET", kind="cluster", tags=["good", tag]

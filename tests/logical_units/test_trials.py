@@ -26,7 +26,7 @@ class DelayTests(UnitScene):
         return [(asked.node, asked.procedure) for asked in self.nodes.asked]
 
     def test_master(self) -> None:
-        """By default it is the master that takes its time."""
+        """By default the master waits."""
         self.run_unit("OP_TEST_DELAY", duration=1.5)
         self.assertEqual(self.asked(), [("node1", "test_delay")])
         self.assertEqual(self.nodes.asked[0].arguments, [1.5])
@@ -44,18 +44,18 @@ class DelayTests(UnitScene):
         self.assertEqual([name for name, _ in self.asked()], ["node2", "node3"])
 
     def test_nowhere(self) -> None:
-        """With neither nodes nor master it waits by itself."""
+        """With neither nodes nor master the daemon itself waits."""
         self.run_unit("OP_TEST_DELAY", duration=2, on_master=False)
         self.assertEqual((self.asked(), self.ctx.slept), ([], [2.0]))
 
     def test_repeat(self) -> None:
-        """Each repetition says so."""
+        """Each repetition is logged."""
         self.run_unit("OP_TEST_DELAY", duration=1, repeat=3)
         self.assertEqual(len(self.asked()), 3)
         self.assertEqual(self.ctx.lines, [f" - INFO: Test delay iteration {n}/2" for n in range(3)])
 
     def test_refusals(self) -> None:
-        """A duration that is none, and a node that isn't there, are refused."""
+        """An invalid duration and an unknown node are refused."""
         for duration in (0, -3):
             error = self.assertRaises(OpPrereqError, self.unit, "OP_TEST_DELAY", duration=duration)
             self.assertEqual(error.args, ("Duration must be greater than zero",))
@@ -65,14 +65,14 @@ class DelayTests(UnitScene):
         self.assertIn("nosuch", error.args[0])
 
     def test_node_fails(self) -> None:
-        """A node that fails is named, with what it said."""
+        """A node that fails is named, with its error."""
         self.nodes.answers["test_delay"] = Failed("no time")
         error = self.assertRaises(OpExecError, self.run_unit, "OP_TEST_DELAY", duration=1)
         self.assertIn("node1", error.args[0])
         self.assertIn("no time", error.args[0])
 
     def test_locks(self) -> None:
-        """The nodes are held alone, unless no locks are wanted."""
+        """The nodes are held exclusively, unless ``no_locks`` is set."""
         master = self.ctx.snapshot().master.uuid
         unit = self.unit("OP_TEST_DELAY", duration=1, no_locks=False)
         self.assertEqual(self.wanted(unit)[Level.NODE], exclusive(master))
@@ -81,7 +81,7 @@ class DelayTests(UnitScene):
             self.assertNotIn(Level.NODE, self.wanted(unit))
 
     def meet(self, method: str, kind: str, **parameters: Any) -> Any:
-        """Runs a unit that meets a client at a socket; plays that client."""
+        """Runs a unit that waits for a client on a socket, and acts as that client."""
 
         def feedback(text: str, *, kind: str = "message", value: Any = None) -> None:
             self.ctx.lines.append(text if kind == "message" else (kind, value))
@@ -98,7 +98,7 @@ class DelayTests(UnitScene):
             sock.connect(path)
 
     def test_interrupted(self) -> None:
-        """A client that connects and hangs up ends an interruptible delay, and its rounds."""
+        """A client that connects and disconnects ends an interruptible delay and its repeats."""
         self.meet("OP_TEST_DELAY", "delay-test", duration=30, interruptible=True, repeat=5)
         self.assertIn("Interrupted", self.ctx.lines)
         self.assertEqual(sum("iteration" in str(line) for line in self.ctx.lines), 1)
@@ -125,7 +125,7 @@ class DelayTests(UnitScene):
         self.assertRaises(OpExecError, self.run_unit, "OP_TEST_JQUEUE", fail=True)
 
     def test_nobody_comes(self) -> None:
-        """A client that doesn't come, or doesn't say that it has looked, ends the test."""
+        """If the client doesn't connect, or doesn't confirm, the test ends."""
         for connected, text in ((None, "didn't connect in time"), (1.0, "didn't confirm in time")):
             self.patch(Notification, "wait_connected", lambda *_, left=connected: left)
             self.patch(Notification, "wait_confirmed", lambda *_: False)
@@ -156,28 +156,28 @@ class DummyTests(UnitScene):
         return self.run_unit("OP_TEST_DUMMY", **{**nothing, **parameters})
 
     def test_result(self) -> None:
-        """It returns what it is told."""
+        """It returns the given result."""
         self.assertEqual(self.dummy(result=[1]), [1])
 
     def test_messages(self) -> None:
-        """It says one text or several."""
+        """It logs one message or several."""
         self.dummy(messages="one")
         self.dummy(messages=["two", 3])
         self.assertEqual(self.ctx.lines, ["one", "two", "3"])
 
     def test_fails(self) -> None:
-        """It fails with a text of its own or the caller's."""
+        """It fails with its own message or the caller's."""
         self.assertRaises(OpExecError, self.dummy, fail=True)
         self.assertEqual(self.assertRaises(OpExecError, self.dummy, fail="x").args, ("x",))
 
     def test_submits(self) -> None:
-        """It submits jobs and tells their ids."""
+        """It submits jobs and returns their ids."""
         self.dummy(submit_jobs=[[{"OP_ID": "OP_TEST_DELAY", "duration": 1}]])
         self.assertEqual(self.ctx.submitted[0][0].op_id, "OP_TEST_DELAY")
         self.assertEqual(self.ctx.lines, ["Submitted jobs 2"])
 
     def test_submits_nonsense(self) -> None:
-        """A job that makes no sense is refused."""
+        """An invalid job is refused."""
         self.assertRaises(OpPrereqError, self.dummy, submit_jobs=[[{"OP_ID": "OP_NO"}]])
 
 
@@ -207,7 +207,7 @@ class ClusterQueryTests(UnitScene):
         self.assertEqual((info["name"], info["master"]), ("cluster", "node1"))
 
     def test_config(self) -> None:
-        """Single values, null for an unknown one."""
+        """Single values are returned, None for an unknown one."""
         self.assertEqual(
             self.run_unit(
                 "OP_CLUSTER_CONFIG_QUERY", output_fields=["cluster_name", "drain_flag", "nosuch"]

@@ -1,4 +1,4 @@
-"""Tests of what judges instances by the nodes' answers."""
+"""Tests of the checks of instances, given the nodes' answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class InstanceScene(JudgeScene):
         self.paint()
 
     def paint(self) -> None:
-        """Paints the nodes as they should be."""
+        """Fills in pictures of sound nodes."""
         all_nodes = sorted(self.snapshot.nodes.values(), key=lambda node: node.name)
         self.pictures = paint(self.snapshot, all_nodes, list(self.snapshot.instances.values()))
         for picture in self.pictures.values():
@@ -73,7 +73,7 @@ class InstanceTests(InstanceScene):
         self.assertEqual(self.faults(), [])
 
     def test_policy(self) -> None:
-        """An instance that breaks the group's policy is warned of."""
+        """An instance that breaks the group's policy gives a warning."""
         self.change("disks", "d-one", size=9999999)
         self.assertEqual(
             self.faults(),
@@ -92,7 +92,7 @@ class InstanceTests(InstanceScene):
         self.assertEqual(self.faults(), [])
 
     def test_offline_primary(self) -> None:
-        """One that lives on an offline node can't run."""
+        """An instance whose primary node is offline is an error."""
         self.change("nodes", self.node.uuid, offline=True)
         self.assertEqual(
             self.faults(),
@@ -103,7 +103,7 @@ class InstanceTests(InstanceScene):
         )
 
     def test_offline_secondary(self) -> None:
-        """So is a mirror that is offline."""
+        """An instance whose secondary node is offline is an error."""
         self.change("nodes", self.snapshot.node("node2").uuid, offline=True)
         self.assertEqual(
             self.faults(),
@@ -111,7 +111,7 @@ class InstanceTests(InstanceScene):
         )
 
     def test_silent(self) -> None:
-        """Nodes that don't answer are told of with their instances."""
+        """Nodes that don't answer are reported with their instances."""
         self.of("node1").silent = self.of("node2").silent = True
         self.assertEqual(
             self.faults(),
@@ -122,7 +122,7 @@ class InstanceTests(InstanceScene):
         )
 
     def test_disks(self) -> None:
-        """Disks that can't be looked at or are degraded are told of, if they should be active."""
+        """Disks that are degraded or can't be checked are reported, if they should be active."""
         states = {
             "node1": [[False, "gone"]],
             "node2": [[True, {"is_degraded": True, "ldisk_status": 4}]],
@@ -160,7 +160,7 @@ class InstanceTests(InstanceScene):
         )
 
     def test_split(self) -> None:
-        """Mirrors in two groups are warned of, the primary's group first."""
+        """Mirrors in two groups give a warning that names the primary's group first."""
         other = replace(next(iter(self.snapshot.groups.values())), name="other", uuid="g")
         self.snapshot = self.snapshot.with_object("nodegroups", other)
         self.change("nodes", self.snapshot.node("node2").uuid, group="g")
@@ -173,7 +173,7 @@ class InstanceTests(InstanceScene):
         )
 
     def test_several_secondaries(self) -> None:
-        """More than one secondary node is odd."""
+        """More than one secondary node is reported."""
         self.change("disks", "d-one", dev_type="file")
         uuids = tuple(self.snapshot.node(f"node{number}").uuid for number in (1, 2, 3))
         self.change("disks", "d-one", nodes=uuids)
@@ -230,7 +230,7 @@ class NodeLoadTests(InstanceScene):
     """What runs on a node, and what it could take over."""
 
     def test_stray(self) -> None:
-        """Instances that run where they should not, and unknown ones, are told of."""
+        """Unknown instances, and those that run on a wrong node, are reported."""
         self.of("node3").running = {"one", "stranger"}
         found = instances.stray_instances(self.snapshot, self.of("node3"))
         self.assertEqual(
@@ -280,7 +280,7 @@ class NodeLoadTests(InstanceScene):
         self.assertEqual(self.memory(self.snapshot), [])
 
     def test_redundant(self) -> None:
-        """Only what is mirrored outlives a node."""
+        """Only mirrored instances survive the loss of a node."""
         self.assertTrue(instances.is_redundant(self.snapshot.disks_of(self.instance)))
         self.assertTrue(instances.is_redundant([]))
         self.change("disks", "d-one", dev_type="plain")

@@ -1,4 +1,4 @@
-"""Tests of what judges nodes' answers: nodes, storage, systems, files and certificates."""
+"""Tests of the checks of nodes' answers: nodes, storage, systems, files and certificates."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def texts(findings: Iterable[Finding]) -> list[str]:
 
 
 class JudgeScene(SynchronousTestCase):
-    """Base: a cluster of three nodes, of which the first is judged."""
+    """Base: a cluster of three nodes, of which the first is checked."""
 
     def setUp(self) -> None:
         self.snapshot = new_cluster("cluster", 3, 1000.0)
@@ -78,10 +78,10 @@ class CodeTests(SynchronousTestCase):
 
 
 class NodeTests(JudgeScene):
-    """What a node says of itself."""
+    """Checks of a node itself."""
 
     def test_unusable(self) -> None:
-        """An answer that makes no sense, or of another protocol, ends it."""
+        """A malformed answer, or one with another protocol version, ends the checks."""
         for answer, text in (
             (None, "ENODERPC unable to verify node: no data returned"),
             ({}, "ENODERPC unable to verify node: no data returned"),
@@ -107,7 +107,7 @@ class NodeTests(JudgeScene):
         self.expect(nodes.read_hypervisor(self.picture, GOOD))
 
     def test_setup(self) -> None:
-        """Hypervisors, their parameters, set-up and version are told of."""
+        """Faults of hypervisors, their parameters, set-up and version are reported."""
         answer = {
             **GOOD,
             "version": [3000000, "3.0.1"],
@@ -128,7 +128,7 @@ class NodeTests(JudgeScene):
         self.assertEqual(found[0].severity, "WARNING")
 
     def test_time(self) -> None:
-        """A clock may be off as far as the answer took, and 150 s."""
+        """A clock may be off by the duration of the call plus 150 s."""
         for told, text in (
             ([800, 0], "Node time diverges by at least 200.0s from master node time"),
             ([1200, 500000], "Node time diverges by at least 190.5s from master node time"),
@@ -141,7 +141,7 @@ class NodeTests(JudgeScene):
         self.expect(nodes.time_faults(self.node, {"time": [1150, 0]}, 1000.0, 1010.0))
 
     def test_network(self) -> None:
-        """Whom a node can't reach is named, in natural order."""
+        """The nodes that can't be reached are named, in natural order."""
         answer = {
             "nodelist": {"node2": "refused"},
             "node-net-test": {"node10": "b", "node9": "a"},
@@ -179,7 +179,7 @@ class NodeTests(JudgeScene):
         )
 
     def test_storage_paths(self) -> None:
-        """Folders of enabled file storage are looked at, forbidden ones on the master."""
+        """Folders of enabled file storage are checked, forbidden ones on the master."""
         key = "allowed-file-storage-paths"
         self.expect(
             nodes.storage_path_faults(
@@ -213,7 +213,7 @@ class NodeTests(JudgeScene):
         self.expect(nodes.bridge_faults(self.node, {}, []))
 
     def test_hypervisor(self) -> None:
-        """What runs and how much memory is free is painted."""
+        """Running instances and free memory are filled in."""
         answer = {"instancelist": ["a"], "hvinfo": {"memory_free": "7"}}
         self.expect(nodes.read_hypervisor(self.picture, answer))
         self.assertEqual((self.picture.running, self.picture.memory_free), ({"a"}, 7))
@@ -280,7 +280,7 @@ class StorageTests(JudgeScene):
         self.expect(storage.physical_size_faults("default", []))
 
     def test_volumes(self) -> None:
-        """Volumes are painted, or it is said why not."""
+        """Volumes are filled in, or an error is reported."""
         self.expect(storage.volume_faults(self.cluster, self.picture, {"lvlist": {"xenvg/a": []}}))
         self.assertEqual(list(self.picture.volumes), ["xenvg/a"])
         for told, text in (
@@ -294,13 +294,13 @@ class StorageTests(JudgeScene):
             self.assertIsNone(picture.volumes)
 
     def test_space(self) -> None:
-        """The volume group's room must be told."""
+        """The free space of the volume group must be in the answer."""
         (fault,) = storage.group_space_faults(self.cluster, self.node, {"vglist": {}})
         self.assertIn("didn't return data for the volume group 'xenvg'", fault.text)
         self.expect(storage.group_space_faults(self.cluster, self.node, GOOD))
 
     def test_orphans(self) -> None:
-        """A volume that nothing has is remarked, unless it is reserved or of another group."""
+        """An orphan volume is reported, unless it is reserved or in another volume group."""
         cluster = replace(self.cluster, reserved_lvs=("xenvg/root.*",))
         self.picture.volumes = dict.fromkeys(["xenvg/own", "xenvg/lost", "xenvg/root1", "other/x"])
         found = list(
@@ -312,7 +312,7 @@ class StorageTests(JudgeScene):
         self.assertEqual(found[0].severity, "WARNING")
 
     def test_reserved_by_no_pattern(self) -> None:
-        """What is no pattern of ours is told, and the others still reserve."""
+        """An invalid pattern is reported, and the others still apply."""
         cluster = replace(self.cluster, reserved_lvs=("(?!x)", "xenvg/root.*"))
         self.picture.volumes = {"xenvg/root1": None}
         self.expect(
@@ -388,7 +388,7 @@ class SystemTests(JudgeScene):
         self.expect(systems.system_faults(self.painted(system()), self.painted(system())))
 
     def test_nonsense(self) -> None:
-        """What is no list of systems is told, and paints nothing."""
+        """An answer that isn't a list of systems is reported, and not filled in."""
         for rows in (None, "x", [["os"]], [system(valid="maybe")]):
             self.expect(
                 systems.read_systems(self.picture, rows),
@@ -397,7 +397,7 @@ class SystemTests(JudgeScene):
             self.assertIsNone(self.picture.systems)
 
     def test_different(self) -> None:
-        """Every difference from the reference node is told."""
+        """Every difference from the reference node is reported."""
         other = self.painted(
             system(variants=["b"], parameters=[["q", "doc"]], api=[15], trusted=False),
             system("extra", valid=False, message="broken"),
@@ -422,7 +422,7 @@ class SystemTests(JudgeScene):
 
 
 class FileTests(JudgeScene):
-    """Files are where they belong, and alike."""
+    """Files exist where they should, and are the same."""
 
     def compare(self, **digests: Any) -> files.FileComparison:
         """Compares one file of each kind on three nodes."""
@@ -435,7 +435,7 @@ class FileTests(JudgeScene):
         return files.compare(kinds, nodes_, told, self.cluster.master_node, "/root")
 
     def good(self) -> dict[str, dict[str, str]]:
-        """Returns what sound nodes tell."""
+        """Returns the digests of sound nodes."""
         config = "/root" + files.CONFIG
         host = {"/root/all": "1", config: "2", "/root/vm": "3"}
         return {"node1": dict(host), "node2": dict(host), "node3": {"/root/all": "1"}}
@@ -446,7 +446,7 @@ class FileTests(JudgeScene):
         self.assertEqual((found.findings, found.replicated), ((), ()))
 
     def test_missing(self) -> None:
-        """A file that is missing, or where it should not be, is told with the nodes."""
+        """Missing and superfluous files are reported with their nodes."""
         told = self.good()
         del told["node2"]["/root/all"]
         told["node3"]["/root/vm"] = "3"
@@ -457,7 +457,7 @@ class FileTests(JudgeScene):
         )
 
     def test_variants(self) -> None:
-        """Different contents are told; of replicated files it is known that they may arrive yet."""
+        """Different contents are reported; replicated files, which may still arrive, are marked."""
         told = self.good()
         told["node2"]["/root" + files.CONFIG] = "9"
         found = self.compare(**told)
@@ -479,7 +479,7 @@ class FileTests(JudgeScene):
         )
 
     def test_silent(self) -> None:
-        """A node that tells nothing is told of, and not compared."""
+        """A node without an answer is reported, and not compared."""
         told: dict[str, Any] = {**self.good(), "node3": None}
         found = self.compare(**told)
         self.expect(found.findings, "ENODEFILECHECK Node did not return file checksum data")
@@ -518,7 +518,7 @@ class CertificateTests(JudgeScene):
         return [text.removeprefix("ECLUSTERCLIENTCERT ") for text in found[:-1]]
 
     def test_client(self) -> None:
-        """Each way in which a certificate isn't the listed one is told."""
+        """Every difference between a certificate and the listed one is reported."""
         for shown, listed, text in (
             ({"a": [None, "A"]}, {"a": "A"}, None),
             ({"b": [None, "B"]}, {"a": "A"}, None),
@@ -570,7 +570,7 @@ class CertificateTests(JudgeScene):
                 self.assertIn(f"While verifying {path}: {expected[1]}", found[0].text)
 
     def test_no_file(self) -> None:
-        """A file that is missing or holds no certificate is told."""
+        """A file that is missing or isn't a certificate is reported."""
         path = self.mktemp()
         for _ in range(2):
             (fault,) = certificates.check_file(path, 0.0)

@@ -1,4 +1,4 @@
-"""Tests of the opcodes that verify, on simulated nodes and on nodes that say what a test wants."""
+"""Tests of the opcodes that verify, on simulated and on scripted nodes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OverviewTests(UnitScene):
         self.ctx = type(self.ctx)(snapshot, self.nodes)
 
     def test_all(self) -> None:
-        """First the configuration, then side by side the groups, which wait for the first job."""
+        """The configuration is first; the groups wait for that job and then run in parallel."""
         parameters: dict[str, Any] = {
             "error_codes": True,
             "verbose": True,
@@ -79,7 +79,7 @@ class OverviewTests(UnitScene):
         self.assertEqual(error.args[1], "unknown_entity")
 
     def test_external_disks(self) -> None:
-        """Where all disks are external there is nothing to look at."""
+        """If all disks are external, there is nothing to verify."""
         snapshot = self.ctx.snapshot().without("instances", "i-1")
         snapshot = with_instance(snapshot, "one", ["node1"], template="ext")
         self.ctx = type(self.ctx)(snapshot, self.nodes)
@@ -92,7 +92,7 @@ class OverviewTests(UnitScene):
 
 
 class ConfigTests(UnitScene):
-    """The configuration is judged as a whole, without locks."""
+    """The configuration is verified as a whole, without locks."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -106,7 +106,7 @@ class ConfigTests(UnitScene):
         return []
 
     def test_sound(self) -> None:
-        """A sound configuration is told step by step."""
+        """A sound configuration gives one line per step."""
         self.assertIs(self.run_unit("OP_CLUSTER_VERIFY_CONFIG"), True)
         self.assertEqual(
             self.ctx.lines,
@@ -137,7 +137,7 @@ class ConfigTests(UnitScene):
         self.ctx.root = root
 
     def test_broken(self) -> None:
-        """Every fault is told, with its code if asked to."""
+        """Every fault is reported, with its code if requested."""
         self.broken()
         self.assertIs(self.run_unit("OP_CLUSTER_VERIFY_CONFIG", error_codes=True), False)
         told = [line for line in self.ctx.lines if line.startswith("  - ")]
@@ -154,14 +154,14 @@ class ConfigTests(UnitScene):
             self.assertTrue(any(part in line for line in told), part)
 
     def test_ignored(self) -> None:
-        """What is ignored is only a warning."""
+        """Ignored faults are only warnings."""
         self.broken()
         ignored = ["ECLUSTERCFG", "ECLUSTERDANGLINGNODES", "ECLUSTERDANGLINGINST"]
         self.assertIs(self.run_unit("OP_CLUSTER_VERIFY_CONFIG", ignore_errors=ignored), True)
         self.assertTrue(any(line.startswith("  - WARNING: cluster : ") for line in self.ctx.lines))
 
     def test_simulated(self) -> None:
-        """Faults can be simulated, to try what reads them."""
+        """Faults can be simulated, to test programs that parse them."""
         done = self.run_unit(
             "OP_CLUSTER_VERIFY_CONFIG", debug_simulate_errors=True, error_codes=True
         )
@@ -170,7 +170,7 @@ class ConfigTests(UnitScene):
 
 
 class GroupTests(UnitScene):
-    """A group's nodes are asked and judged."""
+    """A group's nodes are called and checked."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -205,7 +205,7 @@ class GroupTests(UnitScene):
         return [line for line in self.ctx.lines if line.startswith("  - ")]
 
     def test_sound(self) -> None:
-        """A sound group is told step by step."""
+        """A sound group gives one line per step."""
         self.assertTrue(self.verify())
         self.assertEqual(
             self.ctx.lines,
@@ -224,7 +224,7 @@ class GroupTests(UnitScene):
         )
 
     def test_verbose(self) -> None:
-        """Nodes and instances are named if asked to, offline nodes as skipped."""
+        """Nodes and instances are named if requested, offline nodes as skipped."""
         node = self.ctx.snapshot().node("node3")
         self.ctx.change(node.uuid, lambda now: replace(now, offline=True, master_candidate=False))
         self.verify(verbose=True, skip_checks=["nplusone_mem"])
@@ -238,14 +238,14 @@ class GroupTests(UnitScene):
         self.assertNotIn("* Verifying N+1 Memory redundancy", self.ctx.lines)
 
     def test_found(self) -> None:
-        """A fault makes the result false, with its code if asked to."""
+        """A fault makes the result False, and is logged with its code if requested."""
         self.change = {"nodesetup": ["no procfs"]}
         self.assertFalse(self.verify(error_codes=True))
         self.assertIn("  - ERROR:ENODESETUP:node:node1:node setup error: no procfs", self.told)
         self.assertTrue(self.verify(ignore_errors=["ENODESETUP"]))
 
     def test_node_fails(self) -> None:
-        """A node that doesn't answer, or not as it should, doesn't stop the rest."""
+        """A node with no answer or a malformed one doesn't stop the other checks."""
         self.nodes.answers["node2", "node_verify"] = Failed("dead")
         for garbage in ([1], {"version": [3000000, "3.0.2"], "bridges": 5}, {}, "text", None):
             self.ctx.lines.clear()
@@ -269,7 +269,7 @@ class GroupTests(UnitScene):
         self.assertEqual(self.ctx.slept, [gathering.PAUSE])
 
     def test_files_differ(self) -> None:
-        """Files that go on differing are told, others at once."""
+        """Replicated files that keep differing are reported, others at once."""
         config = self.ctx.root + "/var/lib/ganeti/config.data"
         self.nodes.answers["node2", "node_verify"] = lambda target, arguments: {
             **self.answer(target, arguments),
@@ -329,7 +329,7 @@ class GroupTests(UnitScene):
         self.assertEqual((nodes.before, len(nodes.after)), ((), 3))
 
     def test_locks(self) -> None:
-        """All of the group is shared, and given back before anything is judged."""
+        """Everything in the group is shared, and released before the answers are checked."""
         unit = self.unit("OP_CLUSTER_VERIFY_GROUP", group_name="default")
         now = self.ctx.snapshot()
         wanted = self.wanted(unit)
@@ -340,7 +340,7 @@ class GroupTests(UnitScene):
         self.assertEqual(self.ctx.owned(Level.NODE), frozenset())
 
     def test_request(self) -> None:
-        """What is asked goes by the cluster: keys of nodes, programs, shared storage."""
+        """The request depends on the cluster: keys of nodes, programs, shared storage."""
         cluster = self.ctx.snapshot().cluster
         change: dict[str, Any] = {
             "modify_ssh_setup": True,
@@ -383,7 +383,7 @@ class SimulatedTests(UnitScene):
         self.assertEqual(world.faults(), [])
 
     def test_faults(self) -> None:
-        """Whatever a node answers, the verification ends in order."""
+        """Whatever a node answers, the verification completes."""
         for payload in (None, [], {}, "text", [[1]]):
             for call in ("node_verify", "blockdev_getmirrorstatus_multi", "hooks_runner"):
                 world = World(3)
@@ -432,7 +432,7 @@ class DisksTests(UnitScene):
         self.assertEqual(self.verify(), [{}, [], {"plain": [[uuid, "xenvg/data"]]}])
 
     def test_errors(self) -> None:
-        """A node that can't tell is an error, and nothing of it is missing; garbage is one too."""
+        """A node's failure or garbage is an error, and none of its volumes count as missing."""
         now = self.ctx.snapshot()
         self.nodes.answers["lv_list"] = Failed("dead")
         self.nodes.answers["node1", "drbd_needs_activation"] = "garbage"
@@ -442,7 +442,7 @@ class DisksTests(UnitScene):
         self.assertEqual((inactive, missing), ([], {}))
 
     def test_offline(self) -> None:
-        """Offline nodes are let be."""
+        """Offline nodes are skipped."""
         uuid = self.ctx.snapshot().node("node3").uuid
         self.ctx.change(uuid, lambda node: replace(node, offline=True, master_candidate=False))
         self.assertEqual(self.verify(), [{}, [], {}])

@@ -113,7 +113,7 @@ class World:
             raise Refused(error)
 
     def try_run(self, op_id: str, **parameters: Any) -> Any:
-        """Runs an opcode; returns its result, null if it was refused or would have to wait."""
+        """Runs an opcode; returns its result, None if it was refused or would have to wait."""
         try:
             return self.run(op_id, **parameters)
         except (Refused, MustWait):

@@ -1,8 +1,8 @@
-"""A queue and configuration as plain values, and what a candidate may hold of them at any time.
+"""A queue and configuration as plain values, and checks of what a candidate may hold of them.
 
-A job's document tells its version and which changes of the configuration it has
-made; the configuration tells which changes are in it. So whoever looks at a
-candidate's files can say whether they could ever stand beside each other.
+A job's document has its version and the changes of the configuration that the job made; the
+configuration has the changes that it includes. So a candidate's files alone show whether they are
+consistent with each other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BLOCK = 3
 
 
 class Model:
-    """What is published here."""
+    """What the master has published."""
 
     def __init__(self) -> None:
         self.jobs: dict[int, bytes] = {}
@@ -75,7 +75,7 @@ class Model:
         return json.dumps(self.changes).encode()
 
     def files(self) -> dict[str, bytes]:
-        """All files of the queue (but the archive) and the configuration."""
+        """All files of the queue (except the archive) and the configuration."""
         found = {FILES.job(job_id): body for job_id, body in self.jobs.items()}
         found[FILES.config] = self.config()
         found[FILES.serial] = b"%d\n" % self.reserved
@@ -112,7 +112,7 @@ class Bytes:
 
 
 def apply(files: dict[str, bytes], state: ReplicatedState) -> None:
-    """Does to files what noded would."""
+    """Changes files as noded would."""
     match state:
         case JobFile():
             files[FILES.job(state.job_id)] = state.body
@@ -146,7 +146,7 @@ def check_order(files: Mapping[str, bytes]) -> None:
             made = document["made"]
             assert changes.count(job_id) >= made, f"a change of job {job_id}, which ended, is lost"
     for job_id in set(changes):
-        # It may have been archived before this candidate could be told of it.
+        # It may have been archived before it was sent to this candidate.
         status = jobs[job_id]["status"] if job_id in jobs else None
         assert status != QUEUED, f"job {job_id} would do its work a second time"
     for path, body in files.items():

@@ -1,4 +1,4 @@
-"""Other nodes that keep what they are sent, and everything that sends it, with a clock."""
+"""Other nodes that store what they are sent, and replication to them, with a clock."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from tests.replication.model import FILES, Bytes, Model
 
 DRAIN = FILES.queue + "/drain"
 
-#: Seconds after which a call does nothing any more: noded waits 10 for its queue's lock.
+#: Seconds after which a call can't take effect any more: noded waits 10 for its queue's lock.
 LOCK_PATIENCE = 13.0
 
-#: How a node behaves: acts and answers at once; does both when told, or only answers then; says
-#: nothing; can't be reached.
+#: How a node behaves: acts and answers at once; does both, or only answers, when released; never
+#: answers; can't be reached.
 UP, HELD, LATE, HUNG, DOWN = "up", "held", "late", "hung", "down"
 
 
@@ -49,13 +49,13 @@ class Node:
         self.held: list[Callable[[], None]] = []
 
     def release(self) -> None:
-        """Does all that is held, in order."""
+        """Handles all held calls, in order."""
         held, self.held = self.held, []
         for work in held:
             work()
 
     def do(self, procedure: str, arguments: Sequence[Any]) -> Any:
-        """Does what noded would; raises ``OSError`` as it would."""
+        """Does what noded would; raises ``OSError`` where noded would fail."""
         match procedure:
             case "jobqueue_update" | "upload_file_single":
                 self.files[arguments[0]] = _content(arguments[1])
@@ -87,7 +87,7 @@ def _content(travelling: Sequence[Any]) -> bytes:
 
 @implementer(INodeRPC)
 class Nodes:
-    """An :class:`INodeRPC` to nodes by name, which come to be when they are called."""
+    """An :class:`INodeRPC` to nodes by name, which are created when they are called."""
 
     def __init__(self, timers: Timers) -> None:
         self.pending = 0
@@ -146,7 +146,7 @@ class Nodes:
 
 
 class ModelState:
-    """What is published, from a model. See ``replication.interfaces.Published``."""
+    """A ``replication.interfaces.Published`` that reads a model."""
 
     def __init__(self, model: Model, snapshot: Snapshot) -> None:
         self.model = model
@@ -176,7 +176,7 @@ class ModelState:
 
 
 def configuration(certificates: dict[str, str] | None = None, **nodes: dict[str, Any]) -> Snapshot:
-    """The sample's three nodes, node1 the master, with other values; none at all: without it."""
+    """Returns the sample configuration of three nodes, node1 the master, with changed values."""
     plain = document()
     if certificates is not None:
         plain["cluster"]["candidate_certs"] = certificates
@@ -189,12 +189,12 @@ def configuration(certificates: dict[str, str] | None = None, **nodes: dict[str,
 
 
 class Scene:
-    """Replication from a model to nodes; everybody is a candidate at first."""
+    """Replication from a model to nodes, which are all candidates at first."""
 
     def __init__(
         self, ack: Ack = Ack.CANDIDATES, *, held: bool = False, preparing: float = 0.0
     ) -> None:
-        """``preparing`` are the seconds until config.data is ready to be sent."""
+        """``preparing`` is the seconds until config.data is ready to be sent."""
         self.clock = Clock()
         self.timers = Timers(self.clock)
         self.nodes = Nodes(self.timers)
@@ -232,6 +232,6 @@ class Scene:
             self.clock.advance(0.5)
 
     def held_by(self, name: str) -> dict[str, bytes]:
-        """The files of a node without archive and drain flag, as the model tells its own."""
+        """Returns a node's files without archive and drain flag, comparable to the model's."""
         files = self.nodes[name].files.items()
         return {path: c for path, c in files if "/archive/" not in path and path != DRAIN}

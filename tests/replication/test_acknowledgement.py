@@ -1,4 +1,4 @@
-"""When a commit counts as done, and who waits for it how long."""
+"""When a commit is acknowledged, and how long it is waited for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HERE, BEHIND, STALE = Mark(5, True), Mark(4, True), Mark(None, False)
 
 class RuleTests(SynchronousTestCase):
     def test_table(self) -> None:
-        """What each mode says for the usual cases, of publication 5."""
+        """Whether publication 5 is acknowledged in each mode, for the usual cases."""
         for marks, candidates, majority in (
             ([], True, True),
             ([HERE], True, True),
@@ -39,7 +39,7 @@ class RuleTests(SynchronousTestCase):
     @settings(deadline=None)
     @given(st.sampled_from(Ack), st.integers(1, 9), st.lists(MARKS, max_size=6))
     def test_older_ones_are_done_too(self, ack: Ack, number: int, marks: list[Mark]) -> None:
-        """Where a publication is done, so are those before it; who has more does no harm."""
+        """If a publication is acknowledged, so are earlier ones, and it stays so as marks rise."""
         if acknowledged(ack, number, marks):
             self.assertTrue(acknowledged(ack, number - 1, marks))
             better = [Mark(None if m.watermark is None else 9, m.awaited) for m in marks]
@@ -57,7 +57,7 @@ class WaitingTests(SynchronousTestCase):
         )
 
     def test_in_order(self) -> None:
-        """Those who wait are told in order, each when it is its turn."""
+        """Deferreds fire in order, each once its publication is acknowledged."""
         told: list[int] = []
         for number in (1, 2, 3):
             self.waiting.wait(number).addCallback(lambda _, n=number: told.append(n))
@@ -71,13 +71,13 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual(len(self.timers), 0)
 
     def test_done_already(self) -> None:
-        """What is done by then is told at once, unless others still wait before it."""
+        """An acknowledged publication fires at once, unless earlier ones still wait."""
         self.done = 1
         self.successResultOf(self.waiting.wait(1))
         self.assertNoResult(self.waiting.wait(2))
 
     def test_overdue_once(self) -> None:
-        """Each that waits too long is reported once."""
+        """A publication that waits too long is reported once."""
         self.waiting.wait(1)
         self.clock.advance(4)
         self.waiting.wait(2)
@@ -89,7 +89,7 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual(self.late, [1, 2])
 
     def test_release(self) -> None:
-        """At the end everybody is told, and no timer is left."""
+        """``release`` fires all Deferreds and leaves no timer."""
         waiting = [self.waiting.wait(number) for number in (1, 2)]
         self.waiting.release()
         for each in waiting:
@@ -97,7 +97,7 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual(len(self.timers), 0)
 
     def test_release_from_one_that_is_told(self) -> None:
-        """One that is told may release the rest, wait anew, or give up for another."""
+        """A callback may release the rest, wait again, or cancel another Deferred."""
         waiting = [self.waiting.wait(number) for number in (1, 2, 3)]
         waiting[0].addCallback(lambda _: self.waiting.release())
         self.done = 3
@@ -118,7 +118,7 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual((len(self.waiting), len(self.timers)), (0, 0))
 
     def test_report_that_raises(self) -> None:
-        """Those that are late afterwards are reported all the same."""
+        """If ``overdue`` raises, publications that are late afterwards are still reported."""
         self.patch(self.waiting, "_overdue", lambda number: self.late.append(number) or 1 // 0)
         self.waiting.wait(1)
         self.clock.advance(4)

@@ -1,4 +1,4 @@
-"""A broadcast settles whatever becomes of its calls."""
+"""A broadcast settles however its calls end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Results = Mapping[str, NodeResult]
 
 
 class Door:
-    """A door whose calls to node1 end as a test says; node2 always answers."""
+    """A door whose calls to node1 end as a test sets; node2 always answers."""
 
     pending = 0
 
@@ -66,7 +66,7 @@ class BroadcastTests(SynchronousTestCase):
         return broadcast
 
     def comes_back(self, logged: type[Exception] | None = None) -> None:
-        """A value that node1 fails to take is settled, and reaches it once it works again."""
+        """Checks that a value which node1 fails to take settles, and arrives once node1 works."""
         self.broadcast.put(1)
         self.successResultOf(self.broadcast.settled())
         self.assertEqual(self.broadcast.behind, ("node1",))
@@ -86,23 +86,23 @@ class BroadcastTests(SynchronousTestCase):
         self.comes_back(RuntimeError)
 
     def test_fails(self) -> None:
-        """So does one whose Deferred fails."""
+        """A call whose Deferred fails counts as a node that can't be reached."""
         self.door.behaviour = lambda target: fail(RuntimeError("lost"))
         self.comes_back(RuntimeError)
 
     def test_no_result(self) -> None:
-        """So does one whose results lack the node."""
+        """A call whose results lack the node counts as a node that can't be reached."""
         self.door.behaviour = lambda target: succeed({})
         self.comes_back(KeyError)
 
     def test_node_error(self) -> None:
-        """So does one that the node refuses, which is no error of the daemon."""
+        """A call that the node refuses counts the same, and isn't logged as the daemon's error."""
         refusal = NodeResult("node1", PROCEDURE, None, "no")
         self.door.behaviour = lambda target: succeed({target.key: refusal})
         self.comes_back()
 
     def test_cancelled(self) -> None:
-        """So does one that is cancelled while it is under way."""
+        """A call that is cancelled while in flight counts as a node that can't be reached."""
         call: Deferred[Results] = Deferred()
         self.door.behaviour = lambda target: call
         self.broadcast.put(1)
@@ -118,7 +118,7 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual(self.broadcast.behind, ())
 
     def test_fails_later(self) -> None:
-        """Whoever waits while a call is under way is told when it fails."""
+        """``settled`` fires when a call in flight fails."""
         call: Deferred[Results] = Deferred()
         self.door.behaviour = lambda target: call
         self.broadcast.put(1)
@@ -129,7 +129,7 @@ class BroadcastTests(SynchronousTestCase):
         self.comes_back_from(call)
 
     def test_arguments(self) -> None:
-        """Arguments that can't be made fail the calls, and the next value is sent."""
+        """If a call's arguments can't be built, the calls fail, and the next value is sent."""
 
         def arguments(value: int) -> list[int]:
             if value == 1:
@@ -146,7 +146,7 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual(self.door.got, [("node1", 2), ("node2", 2)])
 
     def test_settled_cancelled(self) -> None:
-        """Who stops waiting is forgotten; the others are told."""
+        """Cancelling one ``settled`` leaves the others waiting until they fire."""
         call: Deferred[Results] = Deferred()
         self.door.behaviour = lambda target: call
         self.broadcast.put(1)
@@ -158,7 +158,7 @@ class BroadcastTests(SynchronousTestCase):
         self.successResultOf(stays)
 
     def test_close(self) -> None:
-        """Closing tells who waits; the call under way is no news any more."""
+        """Closing fires all ``settled``; the result of a call in flight is ignored."""
         call: Deferred[Results] = Deferred()
         self.door.behaviour = lambda target: call
         self.broadcast.put(1)
@@ -170,7 +170,7 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_leaves_while_busy(self) -> None:
-        """A node that is named no more while its call fails gets what comes when it is back."""
+        """A node that left while its call failed gets the newest value when it is back."""
         call: Deferred[Results] = Deferred()
         self.door.behaviour = lambda target: call
         self.broadcast.put(1)
@@ -181,7 +181,7 @@ class BroadcastTests(SynchronousTestCase):
         self.door.behaviour = None
         self.broadcast.name({"u1": ONE, "u2": TWO})
         self.broadcast.send()
-        # The call that was lost may still be done there.
+        # The lost call may still take effect there.
         self.assertEqual(self.broadcast.behind, ("node1",))
         self.successResultOf(self.broadcast.settled())
         self.clock.advance(RETRY)
@@ -189,7 +189,7 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_leaves_after_a_failure(self) -> None:
-        """So does one that left after its call had failed; one long gone gets it at once."""
+        """A node that left after a failed call waits, too; one long gone gets the value at once."""
         self.door.behaviour = raises
         for seconds, behind in ((RETRY / 2, ("node1",)), (RETRY, ())):
             self.door.behaviour = raises
@@ -205,7 +205,7 @@ class BroadcastTests(SynchronousTestCase):
             self.assertEqual(self.broadcast.behind, ())
 
     def test_repeat(self) -> None:
-        """The newest value goes to every node once more; before there is one, nothing does."""
+        """The newest value is sent to every node again; nothing is sent before there is one."""
         self.broadcast.repeat()
         self.assertEqual(self.door.got, [])
         self.broadcast.put(1)

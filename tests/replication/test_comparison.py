@@ -1,4 +1,4 @@
-"""What is asked of a candidate, what is sent of the difference, and in which calls."""
+"""The questions to a candidate, the states sent to it, and the calls that send them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def body(job_id: int, *, ended: bool = False) -> bytes:
 
 class ComparisonTests(SynchronousTestCase):
     def compared(self, files: dict[str, bytes], highest: int, slice_: int) -> list[list[str]]:
-        """Compares; returns the files of each question."""
+        """Makes a whole comparison; returns the files of each question."""
         self.held = CandidateComparison(FILES, highest, slice_=slice_)
         asked = []
         while not self.held.complete:
@@ -41,7 +41,7 @@ class ComparisonTests(SynchronousTestCase):
         return asked
 
     def test_slices(self) -> None:
-        """All ids up to the highest are asked for, and half a slice beyond."""
+        """All ids up to half a slice beyond the highest are asked for."""
         asked = self.compared({}, 5, 4)
         self.assertEqual(asked[0], [FILES.serial, FILES.config, *map(FILES.job, range(1, 5))])
         self.assertEqual(asked[1], [*map(FILES.job, range(5, 9))])
@@ -49,13 +49,13 @@ class ComparisonTests(SynchronousTestCase):
         self.assertEqual((self.held.serial, self.held.config, self.held.jobs), (None, None, {}))
 
     def test_ahead(self) -> None:
-        """A candidate that has jobs above the highest is asked until there are no more."""
+        """If a candidate has jobs above the highest id, questions go on until there are no more."""
         files = {FILES.job(job_id): b"{}" for job_id in (3, 7, 11)}
         self.assertEqual(len(self.compared(files, 2, 4)), 4)
         self.assertEqual(list(self.held.jobs), [3, 7, 11])
 
     def test_difference(self) -> None:
-        """What differs is sent: serial and configuration first, moves last, and the drain flag."""
+        """Differences are sent, serial and configuration first, moves last; and the drain flag."""
         files = {
             FILES.serial: b"9\n",
             FILES.config: b"other",
@@ -91,7 +91,7 @@ class ComparisonTests(SynchronousTestCase):
 
 class CallTests(SynchronousTestCase):
     def test_calls(self) -> None:
-        """Each state is a call that noded knows; all moves are one."""
+        """Each state becomes a call of noded's; all moves become one."""
         states = [
             SerialFile(7),
             DrainFlag(True),
@@ -121,7 +121,7 @@ class CallTests(SynchronousTestCase):
         )
 
     def test_states_of_a_commit(self) -> None:
-        """Of a commit the serial goes first, the configuration next, then jobs in their order."""
+        """A commit's serial is first, its configuration next, then its jobs in their order."""
         rows = [
             JobRow(5, body(5)),
             LogRow(4, 0, b"[]"),
@@ -140,7 +140,7 @@ class CallTests(SynchronousTestCase):
         )
 
     def test_made_ready_once(self) -> None:
-        """A configuration is made ready once, however many candidates there are."""
+        """A configuration is prepared once for any number of candidates."""
         images = [b"only once"]
 
         class Image:
@@ -163,7 +163,7 @@ class CallTests(SynchronousTestCase):
 
 class StandingTests(SynchronousTestCase):
     def test_table(self) -> None:
-        """Every standing is in the table, and only its steps are lawful."""
+        """Every standing is in the table, and only the steps in it are allowed."""
         self.assertEqual(set(TABLE), set(CandidateStanding))
         for before in CandidateStanding:
             for after in CandidateStanding:

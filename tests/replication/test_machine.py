@@ -1,4 +1,4 @@
-"""A hypothesis machine over replication as a whole: candidates that come, go, fail and dawdle."""
+"""A hypothesis state machine over all of replication: candidates come, go, fail and are slow."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, UP, Scene, configur
 PICK = st.integers(0, 5)
 OTHERS = st.sampled_from(["node2", "node3"])
 
-#: Standings in which a candidate's files are whole, if perhaps not the newest.
+#: Standings in which a candidate's files are complete, if perhaps not the newest.
 WHOLE = (CandidateStanding.CURRENT, CandidateStanding.LAGGING)
 
 
 class Candidates(RuleBasedStateMachine):
-    """Commits as the queue does, with the default kind of acknowledgement."""
+    """Commits as the queue does, with ``--ack=candidates``."""
 
     ack = Ack.CANDIDATES
     preparing = 0.0
@@ -59,13 +59,13 @@ class Candidates(RuleBasedStateMachine):
         done.addCallback(acknowledged)
 
     def check_held(self, name: str, row: JobRow) -> None:
-        """Fails unless a node has a state of a job, or a newer one, where it belongs."""
+        """Fails unless a node has a row's job in this or a newer state, in the right folder."""
         files = self.scene.nodes[name].files
         held = files.get(FILES.archived_job(row.job_id))
         if held is None and not row.archived:
             held = files.get(FILES.job(row.job_id))
         if held is None:
-            # Archived here before the node could be told of it.
+            # Archived here before it was sent to the node.
             assert row.job_id in self.scene.model.archive
         else:
             assert json.loads(held)["version"] >= json.loads(row.body)["version"]
@@ -156,27 +156,27 @@ class Candidates(RuleBasedStateMachine):
 
 
 class SlowlyMade(Candidates):
-    """A configuration that takes time to be made ready."""
+    """The same with a configuration that takes time to prepare."""
 
     preparing = 0.7
 
 
 class Paced(SlowlyMade):
-    """And nobody waits for it."""
+    """The same with ``--ack=local``, so that nobody waits."""
 
     ack = Ack.LOCAL
 
     def check_held(self, name: str, row: JobRow) -> None:
-        """Nothing was promised."""
+        """Checks nothing, as nothing was promised."""
 
 
 class MachineTests(SynchronousTestCase):
     def test_candidates(self) -> None:
-        """Whatever candidates do, in the end they hold what is here, and nobody waits for ever."""
+        """Whatever candidates do, in the end they hold everything, and no commit waits for ever."""
         self.run_machine(Candidates)
 
     def test_large_configuration(self) -> None:
-        """The same where config.data is large, so that it takes its time and keeps a pace."""
+        """The same with a large config.data, which is prepared in a thread and rate-limited."""
         self.patch(states, "LARGE", 0)
         self.run_machine(SlowlyMade)
         self.run_machine(Paced)

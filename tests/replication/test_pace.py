@@ -1,4 +1,4 @@
-"""config.data on its way: made ready once, elsewhere; one at a time; at a pace if nobody waits."""
+"""Sending config.data: prepared once in a thread, one at a time, rate-limited if nobody waits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UPLOAD = "upload_file_single"
 
 class PauseTests(SynchronousTestCase):
     def test_pause(self) -> None:
-        """Only a large file that nobody waits for makes a pause, an interval from its beginning."""
+        """Only a large file that nobody waits for causes a pause, which counts from its sending."""
         self.assertEqual(pause(large=False, took=0.3, awaited=False), 0.0)
         self.assertEqual(pause(large=True, took=0.3, awaited=True), 0.0)
         self.assertEqual(pause(large=True, took=0.3, awaited=False), INTERVAL - 0.3)
@@ -37,13 +37,13 @@ class PreparingTests(SynchronousTestCase):
         self.threads: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
     def in_thread(self, function: Callable[[], Any]) -> Deferred[Any]:
-        """Runs nothing yet."""
+        """Records the function instead of running it."""
         done: Deferred[Any] = Deferred()
         self.threads.append((function, done))
         return done
 
     def test_once_for_all(self) -> None:
-        """Whoever asks meanwhile waits for the same work, and later nobody waits."""
+        """Calls made meanwhile wait for the same work; later calls don't wait."""
         preparing, file = Preparing(self.in_thread), ConfigFile(Bytes(b"{}"))
         waiting = [preparing.prepare(file), preparing.prepare(file)]
         ((function, done),) = self.threads
@@ -54,7 +54,7 @@ class PreparingTests(SynchronousTestCase):
         self.assertEqual(len(self.threads), 1)
 
     def test_failure(self) -> None:
-        """Where the thread fails they go on all the same, and meet the fault themselves."""
+        """If preparing fails, the Deferreds still fire, and using the file raises."""
         preparing = Preparing(lambda function: fail(RuntimeError("no")))
         self.assertIsNone(self.successResultOf(preparing.prepare(ConfigFile(Bytes(b"{}")))))
 
@@ -73,13 +73,13 @@ class SendingTests(SynchronousTestCase):
         return scene.nodes[node].asked.count(UPLOAD)
 
     def test_compressed(self) -> None:
-        """A large file arrives as it is here, though it travels compressed."""
+        """A large file is sent compressed and arrives unchanged."""
         scene = self.scene()
         scene.commit(scene.model.change(0))
         self.assertEqual(scene.nodes["node2"].files[FILES.config], scene.model.config())
 
     def test_all_who_wait_share_one(self) -> None:
-        """While one file is under way many changes wait, and the next file has all of them."""
+        """Changes made while a file is in flight are sent together in the next one."""
         scene = self.scene()
         node = scene.nodes["node2"]
         before = self.uploads(scene)
@@ -99,7 +99,7 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual(node.files[FILES.config], scene.model.config())
 
     def test_no_pause_for_those_who_wait(self) -> None:
-        """A change that is to be acknowledged goes at once, however soon after another."""
+        """A change that somebody waits for is sent at once, however soon after another."""
         scene = self.scene()
         for _ in range(5):
             self.successResultOf(scene.commit(scene.model.change(0)))
@@ -122,7 +122,7 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual(self.uploads(scene), before + 2)
 
     def test_end_while_one_waits(self) -> None:
-        """A stop leaves no timer behind, though a file waits for its time."""
+        """A stop leaves no timer even if a file is waiting."""
         scene = self.scene(Ack.LOCAL)
         for _ in range(2):
             scene.commit(scene.model.change(0))
@@ -135,7 +135,7 @@ class SendingTests(SynchronousTestCase):
 
 class WorkTests(SynchronousTestCase):
     def test_tags_ask_for_no_simple_configuration(self) -> None:
-        """A tag with 2,000 instances computes no ssconf value; another name computes them once."""
+        """With 2,000 instances a new tag computes no ssconf values, a new name does so once."""
         scene = Scene()
         before = parse(big(2000))
         scene.state.config = before

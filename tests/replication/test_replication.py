@@ -1,4 +1,4 @@
-"""Replication to candidates that fail, come back, come and go; and to all nodes."""
+"""Replication to candidates that fail and come back, are added and removed; and to all nodes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Case(SynchronousTestCase):
         return self.scene.commit(self.model.submit())
 
     def assertCurrent(self, *names: str) -> None:
-        """These nodes hold everything, and no others are candidates."""
+        """Checks that these nodes hold everything, and no others are candidates."""
         replicas = {each.node: each.standing for each in self.scene.replication.replicas}
         self.assertEqual(replicas, dict.fromkeys(names, CandidateStanding.CURRENT))
         for name in names:
@@ -48,7 +48,7 @@ class Case(SynchronousTestCase):
 
 class CandidateTests(Case):
     def test_interfaces(self) -> None:
-        """The journal is one as any other; the nodes of the tests are what they pretend."""
+        """The journal and the test's nodes implement their interfaces."""
         verifyObject(IJournal, self.scene.journal)
         verifyObject(INodeRPC, self.nodes)
 
@@ -66,7 +66,7 @@ class CandidateTests(Case):
         self.assertNotIn(FILES.config, self.nodes["node1"].files)
 
     def test_start_with_what_is_there(self) -> None:
-        """Files that are as they should be aren't sent again."""
+        """Files that the candidate holds already aren't sent again."""
         self.submit()
         self.nodes["node2"].files = self.model.files()
         self.start()
@@ -89,7 +89,7 @@ class CandidateTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_failed_commit(self) -> None:
-        """What the disk here refuses goes to nobody."""
+        """A commit that fails on this node's disk isn't sent."""
         self.scene = Scene(held=True)
         self.scene.replication.start()
         rows = self.scene.model.submit()
@@ -99,7 +99,7 @@ class CandidateTests(Case):
         self.assertEqual(self.scene.nodes["node2"].files.get(FILES.job(1)), None)
 
     def test_published_before_it_is_sent(self) -> None:
-        """Readers see what is durable here, whoever else has it."""
+        """Readers see what is durable on this node, even if no candidate has it yet."""
         self.start()
         self.nodes["node2"].mode = HELD
         seen: list[int] = []
@@ -108,7 +108,7 @@ class CandidateTests(Case):
         self.assertNoResult(done)
 
     def test_client_goes(self) -> None:
-        """What whoever committed it does not wait for any more is sent all the same."""
+        """A commit is sent even if the Deferred that waits for it is cancelled."""
         self.start()
         self.scene.wait(SETTLED)
         self.scene.local.held = True
@@ -121,7 +121,7 @@ class CandidateTests(Case):
         self.assertEqual(len(self.scene.timers), 0)
 
     def test_archive(self) -> None:
-        """An archived job leaves the queue of candidates, too."""
+        """An archived job is moved to the archive on candidates, too."""
         self.start()
         for rows in (self.model.submit(), self.model.run(1), self.model.end(1)):
             self.successResultOf(self.scene.commit(rows))
@@ -131,7 +131,7 @@ class CandidateTests(Case):
         self.assertEqual(files[FILES.archived_job(1)], self.model.archive[1])
 
     def test_candidate_down(self) -> None:
-        """A candidate that can't be reached is not waited for, and is told all when it is back."""
+        """A candidate that can't be reached is not waited for, and gets everything later."""
         self.start()
         self.nodes["node3"].mode = DOWN
         self.successResultOf(self.submit())
@@ -142,7 +142,7 @@ class CandidateTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_one_line_for_an_outage(self) -> None:
-        """An outage is one line in the log, however long; its end is another."""
+        """An outage of any length logs one line, and its end another."""
         self.start()
         lines: list[str] = []
 
@@ -162,7 +162,7 @@ class CandidateTests(Case):
         self.assertIn("again", about[1])
 
     def test_candidate_hangs(self) -> None:
-        """One that doesn't answer holds a commit up for a bounded time, and only once."""
+        """A candidate that doesn't answer delays a commit for a limited time, and only once."""
         self.start()
         self.nodes["node3"].mode = HUNG
         done = self.submit()
@@ -172,7 +172,7 @@ class CandidateTests(Case):
         self.successResultOf(self.submit())
 
     def test_slow_candidate(self) -> None:
-        """One that answers, but is too slow, is not waited for until it has caught up."""
+        """A candidate that answers too slowly is not waited for until it has caught up."""
         self.start()
         slow = self.nodes["node3"]
         slow.mode = HELD
@@ -191,7 +191,7 @@ class CandidateTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_what_a_stale_candidate_still_holds(self) -> None:
-        """Jobs that were archived, or that nobody knows, leave a stale candidate's queue."""
+        """Archived and unknown jobs are moved out of a stale candidate's queue."""
         self.start()
         for rows in (self.model.submit(), self.model.run(1)):
             self.scene.commit(rows)
@@ -209,7 +209,7 @@ class CandidateTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_file_that_is_missing(self) -> None:
-        """A candidate that lost a file is found out at the next move, and mended."""
+        """A candidate's missing file is noticed at the next move to the archive, and restored."""
         self.start()
         for rows in (self.model.submit(), self.model.run(1), self.model.end(1)):
             self.scene.commit(rows)
@@ -246,7 +246,7 @@ class CandidateTests(Case):
         self.successResultOf(self.submit())
 
     def test_no_digests(self) -> None:
-        """So is one whose answer has the right type and lacks what was asked for."""
+        """A node whose answer has the right type but no digests becomes stale, too."""
         self.nodes["node3"].do = lambda procedure, arguments: {}  # type: ignore[method-assign]
         self.start()
         self.assertEqual(self.standing("node3"), CandidateStanding.STALE)
@@ -254,7 +254,7 @@ class CandidateTests(Case):
         self.successResultOf(self.submit())
 
     def test_door_raises(self) -> None:
-        """A call that raises makes its candidate stale and nobody else; it catches up later."""
+        """A call that raises makes only its candidate stale, which catches up later."""
         self.start()
         node = self.nodes["node3"]
         works = node.do
@@ -272,7 +272,7 @@ class CandidateTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_calls_that_cannot_be_made(self) -> None:
-        """States that can't be turned into calls fail the stream, not who published them."""
+        """States that can't be turned into calls fail the stream, not the commit."""
         self.start()
 
         def broken(*args: object) -> None:
@@ -284,7 +284,7 @@ class CandidateTests(Case):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
 
     def test_archived_while_compared(self) -> None:
-        """A job that is archived while a candidate is compared is found all the same."""
+        """A job that is archived while a candidate is compared is still found."""
         self.nodes["node3"].files = {FILES.job(1): b"{}"}
         waiting: list[Deferred[object]] = []
         archived = self.scene.state.archived
@@ -310,7 +310,7 @@ class CandidateTests(Case):
 
 class MembershipTests(Case):
     def test_new_candidate(self) -> None:
-        """A new candidate gets the whole queue before anybody waits for it."""
+        """A new candidate gets the whole queue before commits wait for it."""
         self.start()
         self.scene.configure(node3={"master_candidate": False})
         self.submit()
@@ -328,7 +328,7 @@ class MembershipTests(Case):
         self.assertNoResult(self.submit())
 
     def test_offline(self) -> None:
-        """A node that is marked offline gets nothing any more, and holds nobody up."""
+        """A node marked offline is sent nothing more, and delays no commit."""
         self.start()
         self.nodes["node3"].mode = HUNG
         done = self.submit()
@@ -341,16 +341,17 @@ class MembershipTests(Case):
         self.assertEqual(self.nodes["node3"].asked.count("node_verify"), 1)
 
     def test_other_address(self) -> None:
-        """A candidate with another address is another one."""
+        """A candidate whose address changed is treated as a new one."""
         self.start()
         self.scene.configure(node3={"primary_ip": "198.51.100.99"})
         self.assertEqual(self.nodes["node3"].asked.count("node_verify"), 2)
         self.assertCurrent("node2", "node3")
 
     def test_candidate_again(self) -> None:
-        """What was sent to it before it was demoted can't be done after what is sent now.
+        """Calls made before a demotion can't take effect after calls made since.
 
-        Found by the machine: an old ``serial`` that came last let ids be given twice.
+        Found by the state machine test: an old ``serial`` that was written last let job ids be
+        given twice.
         """
         self.start()
         node = self.nodes["node3"]
@@ -370,7 +371,7 @@ class MembershipTests(Case):
         self.assertEqual(len(self.scene.timers), 0)
 
     def test_candidate_again_though_it_hung(self) -> None:
-        """A call that was given up may still be done for a while: nothing is sent till then."""
+        """While a call that timed out may still take effect, nothing is sent."""
         self.start()
         node = self.nodes["node3"]
         node.mode = HUNG
@@ -384,7 +385,7 @@ class MembershipTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_those_there_at_the_start_are_waited_for(self) -> None:
-        """At the start a commit waits until candidates that answer have caught up."""
+        """At the start commits wait until candidates that answer have caught up."""
         self.nodes["node2"].mode = HELD
         self.start()
         done = self.submit()
@@ -395,7 +396,7 @@ class MembershipTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_stop(self) -> None:
-        """A stop waits for what is on its way."""
+        """A stop waits for states in flight."""
         self.start()
         self.nodes["node2"].mode = HELD
         done = self.submit()
@@ -410,7 +411,7 @@ class MembershipTests(Case):
         self.assertEqual(len(self.scene.timers), 0)
 
     def test_stop_with_a_dead_candidate(self) -> None:
-        """A stop doesn't wait for long, and leaves nobody waiting."""
+        """A stop waits a limited time for a dead candidate, and fires all Deferreds."""
         self.start()
         self.nodes["node2"].mode = HUNG
         done = self.submit()
@@ -424,7 +425,7 @@ class MembershipTests(Case):
 
 
 class RepeatedComparisonTests(Case):
-    """A daemon was killed just before: what it sent may be done after the first comparison."""
+    """After a kill, the old daemon's calls may take effect after the first comparison."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -441,7 +442,7 @@ class RepeatedComparisonTests(Case):
         self.node = self.nodes["node3"]
 
     def done_late(self, *paths: str) -> None:
-        """Lets the node do what a killed daemon asked for: older files."""
+        """Lets the node handle a killed daemon's calls, which write older files."""
         for path in paths:
             self.node.files[path] = b"{}"
 
@@ -449,7 +450,7 @@ class RepeatedComparisonTests(Case):
         return self.node.asked.count("node_verify")
 
     def test_late_write(self) -> None:
-        """What was written after the first comparison is put right, with one line in the log."""
+        """Files written after the first comparison are corrected, with one line in the log."""
         self.scene.wait(10)
         self.done_late(FILES.job(1), FILES.serial, FILES.config, FILES.job(99))
         self.scene.wait(SETTLED - 10)
@@ -462,7 +463,7 @@ class RepeatedComparisonTests(Case):
         self.assertEqual(len(self.scene.timers), 0)
 
     def test_quiet(self) -> None:
-        """Where all is as it should be only ssconf is sent once more, and nothing is logged."""
+        """If nothing is stale, only ssconf is sent again, and nothing is logged."""
         before = len(self.node.asked), len(self.logged)
         self.scene.wait(SETTLED)
         self.assertEqual(
@@ -473,7 +474,7 @@ class RepeatedComparisonTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_beside_the_stream(self) -> None:
-        """Commits go on meanwhile, and what they change is not taken for a late write."""
+        """Commits go on during the comparison, and their changes aren't taken for late writes."""
         self.scene.wait(SETTLED - 0.5)
         self.done_late(FILES.job(3))
         self.node.mode = HELD
@@ -491,11 +492,11 @@ class RepeatedComparisonTests(Case):
         self.assertEqual(len([line for line in self.logged if "got 1 files late" in line]), 1)
 
     def late_lines(self) -> list[str]:
-        """What was logged of files that came late."""
+        """Returns the log lines about files that arrived late."""
         return [line for line in self.logged if " files late" in line]
 
     def test_answer_from_before(self) -> None:
-        """What is published after the node looked is no late write, and isn't sent again."""
+        """A state published after the node's answer isn't a late write, and isn't sent again."""
         self.scene.wait(SETTLED - 0.5)
         self.node.mode = LATE
         self.scene.wait(0.5)
@@ -510,7 +511,7 @@ class RepeatedComparisonTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_unsent_before(self) -> None:
-        """Nor is what was published before the node looked, and sent after."""
+        """Nor is a state that was published before the node's answer and sent after it."""
         self.scene.wait(SETTLED - 0.5)
         self.node.mode = HELD
         self.submit()
@@ -525,7 +526,7 @@ class RepeatedComparisonTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_waits_for_what_is_in_flight(self) -> None:
-        """With a call in flight it begins when that has ended."""
+        """With a call in flight the comparison begins when the call has ended."""
         self.scene.wait(SETTLED - 0.5)
         self.node.mode = HELD
         self.submit()
@@ -538,7 +539,7 @@ class RepeatedComparisonTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_demoted(self) -> None:
-        """A candidate that is demoted before or meanwhile is not looked at again."""
+        """A candidate that is demoted before or during the comparison isn't compared again."""
         self.scene.wait(SETTLED - 1)
         self.scene.configure(node2={"master_candidate": False})
         self.node.mode = HELD
@@ -555,7 +556,7 @@ class RepeatedComparisonTests(Case):
         self.assertEqual(len(self.scene.timers), 0)
 
     def test_fails(self) -> None:
-        """A question that fails makes it stale, and it is compared in full later."""
+        """A question that fails makes the candidate stale, and it is compared in full later."""
         self.node.mode = DOWN
         self.done_late(FILES.job(1))
         self.scene.wait(SETTLED)
@@ -566,7 +567,7 @@ class RepeatedComparisonTests(Case):
         self.assertEqual(self.compared(), 3)
 
     def test_stale_when_it_is_due(self) -> None:
-        """One that is compared in full after that time is not compared twice."""
+        """A candidate whose first comparison is after that time is not compared twice."""
         self.scene.wait(5)
         self.node.mode = DOWN
         self.submit()
@@ -576,7 +577,7 @@ class RepeatedComparisonTests(Case):
         self.assertEqual(self.compared(), 2)
 
     def test_promoted_early(self) -> None:
-        """One that becomes a candidate within that time is compared again as well."""
+        """A node that becomes a candidate within that time is compared again as well."""
         self.scene.configure(node3={"master_candidate": False})
         self.scene.wait(5)
         self.scene.configure()
@@ -585,7 +586,7 @@ class RepeatedComparisonTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_stop(self) -> None:
-        """A stop before or meanwhile leaves nothing that waits."""
+        """A stop before or during the comparison leaves no timer."""
         self.node.mode = HELD
         self.scene.wait(SETTLED)
         self.successResultOf(self.scene.replication.close())
@@ -602,7 +603,7 @@ class LocalTests(Case):
     ack = Ack.LOCAL
 
     def test_nobody_waits(self) -> None:
-        """With --ack=local candidates get everything, but nobody waits for it."""
+        """With --ack=local candidates get everything, but commits don't wait for them."""
         self.start()
         self.nodes["node2"].mode = HELD
         self.successResultOf(self.submit())
@@ -618,7 +619,7 @@ class MajorityTests(Case):
     ack = Ack.MAJORITY
 
     def test_one_of_two(self) -> None:
-        """Of three candidates one besides the master is enough, though the other is dead."""
+        """Of three candidates the master and one other are enough if the third is dead."""
         self.start()
         self.nodes["node3"].mode = HUNG
         self.successResultOf(self.submit())
@@ -636,7 +637,7 @@ class MajorityTests(Case):
         self.assertIsNone(self.scene.replication.refusal())
 
     def test_half_is_none(self) -> None:
-        """Of two candidates the master alone is no majority, as the other may say the same."""
+        """Of two candidates the master alone is no majority."""
         self.start()
         self.scene.configure(node3={"offline": True})
         self.successResultOf(self.submit())
@@ -647,7 +648,7 @@ class MajorityTests(Case):
         self.assertIn("Only 1 of 2", str(self.scene.replication.refusal()))
 
     def test_catching_up_holds_nothing(self) -> None:
-        """Before all is there that it lacks, a candidate counts for no commit, however old."""
+        """A candidate that hasn't caught up counts for no commit, however old."""
         self.nodes["node2"].mode = HELD
         self.nodes["node3"].mode = DOWN
         self.start()
@@ -662,7 +663,7 @@ class MajorityTests(Case):
         self.successResultOf(second)
 
     def test_strangers_do_not_count(self) -> None:
-        """A candidate that is still being compared is no part of a majority."""
+        """A candidate that is still being compared doesn't count for a majority."""
         for name in ("node2", "node3"):
             self.nodes[name].mode = HELD
         self.start()
@@ -674,7 +675,7 @@ class MajorityTests(Case):
 
 class EveryNodeTests(Case):
     def test_all_nodes_get_ssconf(self) -> None:
-        """The simple configuration goes to every online node, the master among them."""
+        """The simple configuration is sent to every online node, including the master."""
         self.start()
         for name in ("node1", "node2", "node3"):
             self.assertEqual(self.nodes[name].ssconf["master_node"], ["node1"])
@@ -683,7 +684,7 @@ class EveryNodeTests(Case):
         self.assertEqual(self.nodes["node3"].ssconf["offline_nodes"], [])
 
     def test_online_again(self) -> None:
-        """What was sent to a node before it went offline can't come after what is sent now."""
+        """Calls made before a node went offline can't take effect after calls made since."""
         self.start()
         node = self.nodes["node3"]
         node.mode = HELD
@@ -699,13 +700,13 @@ class EveryNodeTests(Case):
         self.assertEqual(node.ssconf["offline_nodes"], ["node2"])
 
     def test_only_when_it_changed(self) -> None:
-        """A change that is not in it sends nothing to the nodes."""
+        """A change that doesn't affect ssconf sends nothing to the nodes."""
         self.start()
         self.successResultOf(self.scene.configure())
         self.assertEqual(self.nodes["node1"].asked, ["write_ssconf_files"])
 
     def test_done_when_all_have_it(self) -> None:
-        """A change of it is acknowledged when every node that answers has it."""
+        """A change of ssconf is acknowledged when every node that answers has it."""
         self.start()
         self.nodes["node1"].mode = HELD
         done = self.scene.configure(node3={"drained": True, "master_candidate": False})
@@ -725,7 +726,7 @@ class EveryNodeTests(Case):
         self.assertEqual(self.nodes["node1"].asked.count("write_ssconf_files"), 3)
 
     def test_changes_while_busy(self) -> None:
-        """Of changes that come while a node is busy it gets the last one."""
+        """A node that is busy during several changes gets only the last one."""
         self.start()
         node = self.nodes["node1"]
         node.mode = HELD
@@ -751,7 +752,7 @@ class EveryNodeTests(Case):
         self.assertEqual(self.nodes["node3"].ssconf["node_list"][-1], "node3")
 
     def test_watcher_pause(self) -> None:
-        """The watcher's pause goes to every other node, once there is one."""
+        """The watcher's pause is sent to every other node once it is set."""
         self.start()
         self.successResultOf(self.scene.replication.set_watcher_pause(77))
         self.successResultOf(self.scene.replication.set_watcher_pause(None))
@@ -759,7 +760,7 @@ class EveryNodeTests(Case):
         self.assertEqual(pauses, {"node1": [], "node2": [77, None], "node3": [77, None]})
 
     def test_drain(self) -> None:
-        """The drain flag goes to the candidates."""
+        """The drain flag is sent to the candidates."""
         self.start()
         self.nodes["node3"].mode = HELD
         done = self.scene.replication.set_drained(True)
@@ -771,16 +772,16 @@ class EveryNodeTests(Case):
 
 
 class FlushTests(Case):
-    """A flush of the configuration, which waits for all that can be reached."""
+    """A flush of the configuration, which waits for every node that can be reached."""
 
     def test_nothing_new(self) -> None:
-        """Where all is sent, or nothing is replicated yet, it is done at once."""
+        """If everything is sent, or replication hasn't started, a flush is done at once."""
         self.successResultOf(self.scene.replication.flushed())
         self.start()
         self.successResultOf(self.scene.replication.flushed())
 
     def test_waits_for_candidates(self) -> None:
-        """All that was published before is there when it is done, and no later."""
+        """A flush is done as soon as all that was published before has arrived."""
         self.start()
         self.nodes["node2"].mode = self.nodes["node3"].mode = HELD
         self.scene.commit(self.model.change(0))
@@ -792,7 +793,7 @@ class FlushTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_waits_for_simple_configuration(self) -> None:
-        """Nodes that are no candidates have the simple configuration when it is done."""
+        """When a flush is done, nodes that aren't candidates have the simple configuration."""
         self.start()
         self.scene.configure(node3={"master_candidate": False})
         self.nodes["node3"].mode = HELD
@@ -803,7 +804,7 @@ class FlushTests(Case):
         self.successResultOf(done)
 
     def test_waits_for_newcomers(self) -> None:
-        """A node that has just become a candidate is waited for till it holds everything."""
+        """A flush waits for a new candidate until it holds everything."""
         self.scene.state.config = configuration(node3={"master_candidate": False})
         self.start()
         self.nodes["node3"].mode = HELD
@@ -819,7 +820,7 @@ class FlushTests(Case):
         self.assertCurrent("node2", "node3")
 
     def test_no_node_that_is_down(self) -> None:
-        """A candidate that can't be reached is not waited for, also one that just failed."""
+        """A flush doesn't wait for a candidate that can't be reached, even if it just failed."""
         self.start()
         self.nodes["node2"].mode, self.nodes["node3"].mode = DOWN, HUNG
         self.scene.commit(self.model.change(0))
@@ -829,7 +830,7 @@ class FlushTests(Case):
         self.successResultOf(done)
 
     def test_slow_candidate(self) -> None:
-        """One that takes too long is given up; the next flush waits for it again."""
+        """A flush gives up a candidate that takes too long; the next flush waits for it again."""
         self.patch(replication, "ACK_PATIENCE", PATIENCE / 2)
         self.setUp()
         lines: list[LogEvent] = []
@@ -854,7 +855,7 @@ class FlushTests(Case):
         self.successResultOf(again)
 
     def test_ends_with_the_daemon(self) -> None:
-        """Whoever waits is told when the daemon ends."""
+        """A waiting flush is done when the daemon stops."""
         self.start()
         self.nodes["node2"].mode = HUNG
         self.scene.commit(self.model.change(0))
@@ -865,6 +866,6 @@ class FlushTests(Case):
 
 
 class LocalFlushTests(FlushTests):
-    """A flush waits for others also where commits don't."""
+    """A flush waits for candidates even if commits don't."""
 
     ack = Ack.LOCAL

@@ -42,7 +42,7 @@ PICK = st.integers(0, 5)
 
 
 class Streaming(RuleBasedStateMachine):
-    """Publishes as the queue does, delivers as it falls, and loses the candidate at times."""
+    """Publishes as the queue does, delivers in any order, and sometimes loses the candidate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Streaming(RuleBasedStateMachine):
         self.stream = Stream(width=3, moves=2)
         self.files: dict[str, bytes] = {FILES.config: b"[]", FILES.serial: b"0\n"}
         self.number = 0
-        #: What each publication made of the files that it touched.
+        #: The content that each publication gave to the files that it changed.
         self.published: dict[int, dict[str, bytes]] = {}
         self.under_way: list[ReplicatedState] | None = None
         self.lost = False
@@ -202,7 +202,7 @@ class Streaming(RuleBasedStateMachine):
             archived = path.replace("/queue/", "/queue/archive/0/")
             held = self.files.get(path, self.files.get(archived))
             if held is None and self.missed:
-                # It was archived before the candidate could be told that there is such a job.
+                # It was archived before the job was sent to the candidate.
                 assert path in {FILES.job(job_id) for job_id in self.model.archive}
                 continue
             assert held is not None
@@ -240,33 +240,33 @@ class StreamTests(SynchronousTestCase):
         run_machine(Streaming, examples(200, 3000), 50)
 
     def test_states_of_one_job_become_one(self) -> None:
-        """A job that is queued, then runs, before anything was sent is sent once."""
+        """A job that is queued and then runs before anything was sent is sent only once."""
         self.offer(job(1), job(1, body=b"running"))
         self.assertEqual(self.all(), [[job(1, body=b"running")]])
         self.assertEqual(self.stream.watermark, 2)
 
     def test_end_waits_for_the_configuration(self) -> None:
-        """The end of a job goes after the configuration that was published before it."""
+        """A job's final state is sent after the configuration published before it."""
         config = ConfigFile(Bytes(b"1"))
         self.offer(job(1), config, job(1, ended=True))
         self.assertEqual(self.all(), [[job(1)], [config], [job(1, ended=True)]])
 
     def test_run_before_the_configuration(self) -> None:
-        """A job runs before a configuration that it changed is sent, and that before its end."""
+        """A job's ``running`` is sent before a configuration that it changed, its end after it."""
         running = job(1, body=b"running")
         config, newer = ConfigFile(Bytes(b"1")), ConfigFile(Bytes(b"2"))
         self.offer(config, running, newer, job(1, ended=True))
         self.assertEqual(self.all(), [[running], [newer], [job(1, ended=True)]])
 
     def test_configurations_become_one(self) -> None:
-        """Of two configurations the older is left out where no job's end stands between."""
+        """Of two configurations the older is dropped if no job's end is between them."""
         first, second, third = (ConfigFile(Bytes(b"%d" % n)) for n in range(3))
         self.offer(first, job(1), second, job(2, ended=True), job(3), third)
         self.assertEqual(len(self.stream), 5)
         self.assertEqual(self.all(), [[job(1)], [second], [job(2, ended=True)], [job(3)], [third]])
 
     def test_configuration_in_the_older_ones_place(self) -> None:
-        """With only ends between, the newer configuration takes the older one's place."""
+        """With only final states between them, the newer configuration takes the older's place."""
         first, second = ConfigFile(Bytes(b"1")), ConfigFile(Bytes(b"2"))
         self.offer(first, job(2, ended=True), second)
         self.assertEqual(self.all(), [[second], [job(2, ended=True)]])
@@ -277,20 +277,20 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.all(), [[SerialFile(9)], [job(1), job(2), job(4)]])
 
     def test_how_many_go_together(self) -> None:
-        """Job files go a few at a time, ended ones by themselves."""
+        """Job files are sent a few at a time, separately from those of ended jobs."""
         stream = self.stream = Stream(width=2)
         self.offer(job(1), job(2), job(3), job(4, ended=True), job(5, ended=True))
         self.assertEqual([len(states) for states in self.all()], [2, 1, 2])
         self.assertEqual(len(stream), 0)
 
     def test_one_call_for_many_moves(self) -> None:
-        """Moves to the archive go together up to a limit."""
+        """Moves to the archive are sent together up to a limit."""
         self.stream = Stream(moves=3)
         self.offer(*map(ArchiveMove, range(1, 6)))
         self.assertEqual([len(states) for states in self.all()], [3, 2])
 
     def test_watermark_of_what_is_on_its_way(self) -> None:
-        """What was taken is not held before it is delivered."""
+        """States in flight don't raise the watermark before they are delivered."""
         self.offer(job(1), job(2, ended=True))
         self.assertEqual(self.stream.watermark, 0)
         self.stream.take()
@@ -299,7 +299,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.stream.watermark, 1)
 
     def test_left_out_state_holds_the_watermark(self) -> None:
-        """A publication whose state gave way counts only when the newer one is there."""
+        """A publication whose state was replaced counts only when the newer state is delivered."""
         first, second = ConfigFile(Bytes(b"1")), ConfigFile(Bytes(b"2"))
         self.offer(first, job(1), second)
         self.assertEqual(self.stream.take(), [job(1)])
@@ -310,7 +310,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.stream.watermark, 3)
 
     def test_all_changes_meanwhile_are_one(self) -> None:
-        """While a configuration is under way jobs run and change it, and the next has it all."""
+        """Changes that jobs make while a configuration is in flight are all in the next one."""
         first, second, third = (ConfigFile(Bytes(b"%d" % n)) for n in range(3))
         self.offer(first)
         self.assertEqual(self.stream.take(), [first])
@@ -325,7 +325,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual((len(self.stream), self.stream.watermark), (0, 7))
 
     def test_no_job_before_its_serial(self) -> None:
-        """A job whose serial waits behind a configuration doesn't go before that."""
+        """A job whose serial waits behind a configuration isn't sent before that."""
         first, second = ConfigFile(Bytes(b"1")), ConfigFile(Bytes(b"2"))
         ended = job(2, ended=True)
         self.offer(first, ended, job(1), second, SerialFile(9))
@@ -336,7 +336,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.all(), order)
 
     def test_never_put_off_for_ever(self) -> None:
-        """What comes once a configuration may go doesn't go before it."""
+        """A state offered once a configuration may be sent doesn't overtake it."""
         first, second = ConfigFile(Bytes(b"1")), ConfigFile(Bytes(b"2"))
         self.offer(first)
         self.stream.take()
@@ -346,7 +346,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.stream.take(), [second])
 
     def test_nothing_for_others(self) -> None:
-        """A publication that has nothing for candidates is held by all."""
+        """A publication without states for candidates raises the watermark at once."""
         self.assertEqual(states_of([LogRow(1, 0, b"[]")], lambda: Bytes(b"")), [])
         self.stream.published(4)
         self.assertEqual(self.stream.watermark, 4)

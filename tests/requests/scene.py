@@ -1,4 +1,4 @@
-"""All that LUXI methods work on, in memory: a queue, a real configuration, nodes that answer."""
+"""Everything that LUXI methods use, in memory: a queue, a real configuration, nodes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class DiskJournal(MemoryJournal):
 
 
 class RequestScene(QueueScene):
-    """Base of tests that ask as a client does."""
+    """Base of tests that make requests as a client does."""
 
     limit = 5
 
@@ -56,7 +56,7 @@ class RequestScene(QueueScene):
         super().setUp()
 
     def make_queue(self) -> None:
-        """Makes the queue, and everything that requests reach."""
+        """Makes the queue and everything that requests use."""
         self.journal = DiskJournal()
         self.folder = QueueFolder(os.path.abspath(self.folder.path))
         self.watch = JobWatch(self.timers, job_values)
@@ -90,7 +90,7 @@ class RequestScene(QueueScene):
         self.peer = Peer(1, uid=1000, pid=77, gid=1000)
 
     def ask(self, method: str, *args: Any, version: int | None = LUXI_VERSION) -> Any:
-        """Returns the answer as it was given: a value, or a Deferred."""
+        """Returns the answer: a value, or a Deferred."""
         return self.answers(LuxiRequest(method, list(args), version), self.peer)
 
     def call(self, method: str, *args: Any, version: int | None = LUXI_VERSION) -> Any:

@@ -1,4 +1,4 @@
-"""What 2.x clients send and get."""
+"""Requests of 2.x clients, and the answers to them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.requests.scene import CLASSIC, DELAY, RequestScene
 
 
 class DialectTests(RequestScene):
-    """The table itself."""
+    """The table of dialects."""
 
     def test_who_speaks_it(self) -> None:
-        """A 2.x version is the classic dialect, any other and none is today's."""
+        """A 2.x version selects the classic dialect, any other and none today's."""
         for version in (CLASSIC_VERSIONS[0], CLASSIC_VERSIONS[-1]):
             self.assertIs(dialect_of(LuxiRequest("x", [], version)), CLASSIC_DIALECT)
         for other in (*VERSIONS, None):
             self.assertIs(dialect_of(LuxiRequest("x", [], other)), MODERN)
 
     def test_methods_exist(self) -> None:
-        """The table names methods that there are, and today's answers are never reshaped."""
+        """The table has only existing methods, and today's answers are never changed."""
         for dialect in (MODERN, CLASSIC_DIALECT):
             self.assertLessEqual(set(dialect.forms), set(METHODS))
         for form in MODERN.forms.values():
@@ -32,10 +32,10 @@ class DialectTests(RequestScene):
 
 
 class ArgumentTests(RequestScene):
-    """Older forms of arguments, which everyone may send."""
+    """Older forms of arguments, which any client may send."""
 
     def test_submit(self) -> None:
-        """The opcodes themselves are one job, lists of opcodes are many."""
+        """A list of opcodes is one job, a list of lists of opcodes is several."""
         for version in (None, 3000000, CLASSIC):
             last = self.queue.last_id
             self.assertEqual(int(self.call("SubmitJob", DELAY, DELAY, version=version)), last + 1)
@@ -47,7 +47,7 @@ class ArgumentTests(RequestScene):
             self.assertEqual([int(job) for _, job in results], [last + 5])
 
     def test_not_understood(self) -> None:
-        """What is neither form is refused as today's."""
+        """Arguments in neither form are refused as in today's dialect."""
         for version in (None, CLASSIC):
             for args in ([DELAY, 5], [], [[DELAY], [DELAY]], [5]):
                 self.refused("SubmitJob", *args, kind=OpPrereqError, version=version)
@@ -58,10 +58,10 @@ class ArgumentTests(RequestScene):
 
 
 class AnswerTests(RequestScene):
-    """Answers that only a 2.x client gets."""
+    """Forms of answers that only 2.x clients get."""
 
     def test_ids(self) -> None:
-        """Ids are strings, for a 2.x client alone."""
+        """Job ids are strings for 2.x clients only."""
         self.assertEqual(self.call("SubmitJob", [DELAY], version=CLASSIC), "1")
         self.assertEqual(self.call("SubmitJobToDrainedQueue", [DELAY], version=CLASSIC), "2")
         results = self.call("SubmitManyJobs", [[DELAY], []], version=CLASSIC)
@@ -72,7 +72,7 @@ class AnswerTests(RequestScene):
         self.assertEqual(self.call("QueryJobs", ["2"], ["id"]), [[2]])
 
     def test_missing_job(self) -> None:
-        """A job that isn't there is null."""
+        """A missing job is null."""
         self.call("SubmitJob", [DELAY])
         self.assertEqual(self.call("QueryJobs", ["9", "1"], ["id"], version=CLASSIC), [None, ["1"]])
         self.assertIsNone(
@@ -80,7 +80,7 @@ class AnswerTests(RequestScene):
         )
 
     def test_waiting(self) -> None:
-        """News has ids as strings; what a client has with such ids is understood."""
+        """Changes have ids as strings, and a client's previous values may have such ids."""
         self.call("SubmitJob", [DELAY])
         fields = ["id", "status"]
         self.assertEqual(
@@ -109,7 +109,7 @@ class AnswerTests(RequestScene):
         )
 
     def test_archived_meanwhile(self) -> None:
-        """A job that is archived while a client waits is null for it, lost for others."""
+        """A job that is archived while a 2.x client waits is null for it, lost for others."""
         self.call("SubmitJob", [DELAY])
         self.start()
         job = model.begin_running(self.queue.jobs[1], 0, 1.0)
@@ -123,7 +123,7 @@ class AnswerTests(RequestScene):
         self.failureResultOf(waiting[1], JobLost)
 
     def test_other_errors(self) -> None:
-        """Errors other than a lost job travel as they are."""
+        """Errors other than a lost job are sent unchanged."""
         waiting = self.ask_while_it_stops()
         self.failureResultOf(waiting, GenericError)
 
@@ -134,7 +134,7 @@ class AnswerTests(RequestScene):
         return waiting
 
     def test_given_up(self) -> None:
-        """A 2.x client that goes away while it waits leaves nothing behind."""
+        """A 2.x client that disconnects while it waits leaves nothing behind."""
         self.call("SubmitJob", [DELAY])
         waiting = self.ask("WaitForJobChange", 1, ["status"], ["queued"], 0, 5, version=CLASSIC)
         waiting.addErrback(lambda _: None)
@@ -142,7 +142,7 @@ class AnswerTests(RequestScene):
         self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
 
     def test_exports(self) -> None:
-        """Exports are an object by node, false for one that can't be asked."""
+        """Exports are an object by node, false for one that can't be reached."""
         self.nodes.answers["node1", "export_list"] = ["a", "b"]
         exports = self.call("QueryExports", ["node1", "node2", "node3"], False, version=CLASSIC)
         self.assertEqual(exports["node1"], ["a", "b"])
@@ -150,7 +150,7 @@ class AnswerTests(RequestScene):
         self.assertIn("node2", exports)
 
     def test_tags(self) -> None:
-        """The cluster's tags may be asked for without a name."""
+        """The cluster's tags may be queried without a name."""
         self.assertEqual(self.call("QueryTags", "cluster", None, version=CLASSIC), [])
         for args in (["cluster"], ["cluster", 5]):
             self.refused("QueryTags", *args, kind=OpPrereqError, version=CLASSIC)

@@ -1,4 +1,4 @@
-"""A connection that is lost stops the work on its answer, and no change."""
+"""A lost connection stops the work on its answer, but not on a change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL_JOB_FIELDS = ["id", "status", "ops", "opresult", "summary", "received_ts"]
 
 
 class SlowJournal(DiskJournal):
-    """A journal whose effects end when the test says so, one after another."""
+    """A journal whose effects end one by one, when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class SlowJournal(DiskJournal):
 
 
 class LostClientTests(RequestScene):
-    """Requests as they come over a connection, down to the slices of their answers."""
+    """Requests over a connection, down to the slices of their answers."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -72,7 +72,7 @@ class LostClientTests(RequestScene):
         self.factory = LuxiFactory(self.answers, self.timers)
 
     def make_queue(self) -> None:
-        """As ever, but with a slow disk and a configuration that is large."""
+        """Makes the queue with a slow disk and a large configuration."""
         super().make_queue()
         self.journal = SlowJournal()
         self.queue.journal = self.journal
@@ -89,7 +89,7 @@ class LostClientTests(RequestScene):
                 file.write(encode_job(new_job(job_id, [DELAY], 1000.0)))
 
     def request(self, method: str, args: Sequence[Any], **keys: Any) -> Any:
-        """Sends a request over a new connection, which is returned."""
+        """Sends a request over a new connection, and returns that."""
         connection = self.factory.buildProtocol(None)
         transport = StringTransport()
         connection.makeConnection(transport)
@@ -98,7 +98,7 @@ class LostClientTests(RequestScene):
         return connection, transport
 
     def turn(self, number: int = 1) -> None:
-        """Runs what is due now, and nothing that becomes due by it, so many times."""
+        """Runs the calls that are due now, but none that they schedule; repeats that."""
         for _ in range(number):
             now = self.clock.seconds()
             for call in [one for one in self.clock.getDelayedCalls() if one.getTime() <= now]:
@@ -107,7 +107,7 @@ class LostClientTests(RequestScene):
                 function(*args)
 
     def is_stopped(self, method: str, *args: Any, **keys: Any) -> None:
-        """A long answer stops with its connection: no slice of it is made any more."""
+        """Checks that no more slices of a long answer are made once its connection is lost."""
         connection, transport = self.request(method, args, **keys)
         self.turn()
         before = self.steps
@@ -117,7 +117,7 @@ class LostClientTests(RequestScene):
         self.turn(100)
         self.assertEqual((self.steps, self.encoded), (before, 0))
         self.steps = 0
-        # The same answer, waited for, takes more: there was something to stop.
+        # The same answer takes more turns if its client waits, so there was work to stop.
         connection, transport = self.request(method, args, **keys)
         self.turn(200)
         self.assertGreater(self.steps, before)
@@ -125,24 +125,24 @@ class LostClientTests(RequestScene):
         self.steps = self.encoded = 0
 
     def test_query_jobs(self) -> None:
-        """QueryJobs of all jobs, in both dialects."""
+        """A QueryJobs of all jobs stops, in both dialects."""
         self.fill()
         self.is_stopped("QueryJobs", None, ALL_JOB_FIELDS)
         self.is_stopped("QueryJobs", None, ALL_JOB_FIELDS, version=CLASSIC)
 
     def test_query(self) -> None:
-        """Query of jobs and of the configuration; also while the filter is applied."""
+        """A Query of jobs or the configuration stops, even while the filter is applied."""
         self.fill()
         self.is_stopped("Query", "job", ALL_JOB_FIELDS, None)
         self.is_stopped("Query", "job", ["id"], ["=~", "status", "NOTHING"])
         self.is_stopped("Query", "instance", ["name", "pnode", "disk.sizes", "be/memory"], None)
 
     def test_classic_queries(self) -> None:
-        """The classic queries of the configuration."""
+        """Classic queries of the configuration stop."""
         self.is_stopped("QueryInstances", [], ["name", "pnode", "disk.sizes"], False)
 
     def test_what_the_nodes_said(self) -> None:
-        """While the nodes are asked, and while that is read and filtered."""
+        """A live query stops while nodes are asked, and while answers are read and filtered."""
         running = {f"inst{n}.example.com": {} for n in range(3000)}
         info = {"memory": 1, "vcpus": 1, "state": "running", "time": 1.0}
         self.nodes.answers["all_instances_info"] = dict.fromkeys(running, info)
@@ -155,7 +155,7 @@ class LostClientTests(RequestScene):
         self.assertEqual((self.steps, self.encoded), (0, 0))
 
     def test_archived_jobs(self) -> None:
-        """Of the archive no more is read than the slice that was begun."""
+        """No more archived jobs are read than the slice in progress."""
         self.fill()
         self.journal.slow = True
         ids = list(range(JOBS + 1, JOBS + 301))
@@ -170,7 +170,7 @@ class LostClientTests(RequestScene):
         self.assertLess(2 * queue_module.READ_SLICE, len(ids))
 
     def test_archive_listing(self) -> None:
-        """Of the archive's folders no more is listed than the one that was begun."""
+        """No more of the archive's folders are listed than the one in progress."""
         for number in range(5):
             os.makedirs(f"{self.folder.path}/archive/{number}", exist_ok=True)
         self.journal.slow = True
@@ -182,7 +182,7 @@ class LostClientTests(RequestScene):
         self.assertEqual(self.journal.effects, [])
 
     def test_waiting(self) -> None:
-        """Who waits for a job is forgotten."""
+        """A client that waits for a job is forgotten."""
         job_id = self.submit_one()
         connection, _ = self.request("WaitForJobChange", [job_id, ["status"], ["queued"], None, 60])
         self.assertEqual(len(self.watch), 1)
@@ -190,7 +190,7 @@ class LostClientTests(RequestScene):
         self.assertEqual(len(self.watch), 0)
 
     def test_changes_go_on(self) -> None:
-        """What was asked to be changed is changed all the same."""
+        """A requested change is still made."""
         self.start()
         for _ in range(3):
             self.finish(self.submit_one())
@@ -210,7 +210,7 @@ class LostClientTests(RequestScene):
         self.assertEqual(sorted(self.queue.jobs), [4, 5, 6])
 
     def test_changes_of_large_queues_go_on(self) -> None:
-        """A long change goes on through all its commits."""
+        """A long change continues through all its commits."""
         self.start()
         for job_id in range(1, 1201):
             job = new_job(job_id, [DELAY], 1.0)

@@ -1,4 +1,4 @@
-"""Every LUXI method: what it answers, what it refuses."""
+"""Every LUXI method: its answers and refusals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.requests.scene import DELAY, RequestScene
 RULE_ID = "01234567-89ab-cdef-0123-456789abcdef"
 RULE: list[Any] = [5, [["jobid", [">", "id", "watermark"]]], "PAUSE", [["gnt:user", "why", 1]]]
 
-#: Arguments that each method takes, and for each a value of the wrong type.
+#: Valid arguments for each method, each with a value of the wrong type.
 ARGUMENTS: dict[str, list[tuple[Any, Any]]] = {
     "SubmitJob": [([DELAY], "OP_TEST_DELAY")],
     "SubmitJobToDrainedQueue": [([DELAY], 5)],
@@ -56,10 +56,10 @@ ARGUMENTS: dict[str, list[tuple[Any, Any]]] = {
 
 
 class TableTests(RequestScene):
-    """Things that hold for all methods."""
+    """Rules for all methods."""
 
     def test_complete(self) -> None:
-        """Every method is tried here; QueryClusterInfo alone takes anything."""
+        """Every method is tested here; only QueryClusterInfo accepts any arguments."""
         self.assertEqual({*ARGUMENTS, "QueryClusterInfo"}, set(METHODS))
 
     def test_wrong_counts(self) -> None:
@@ -90,13 +90,13 @@ class TableTests(RequestScene):
                 self.assertEqual(error.args[1], "wrong_input")
 
     def test_unknown(self) -> None:
-        """An unknown method is refused by its name, however long or odd that is."""
+        """An unknown method is refused by name, however long or odd the name is."""
         self.assertIn('"Reboot"', self.refused("Reboot", kind=OpPrereqError))
         self.assertLess(len(self.refused("x" * 10_000, kind=OpPrereqError)), 100)
         self.refused("\u00e4\n", kind=OpPrereqError)
 
     def test_read_only(self) -> None:
-        """On a socket for monitors nothing can be changed, and everything asked."""
+        """A socket for monitors refuses all changes and answers all queries."""
         answers = LuxiAnswers(self.daemon, read_only=True)
         asked = {"WaitForJobChange"}
         for name, method in METHODS.items():
@@ -115,13 +115,13 @@ class TableTests(RequestScene):
         self.assertEqual((self.queue.last_id, self.queue.drained), (0, False))
 
     def test_no_secret_in_errors(self) -> None:
-        """An argument that is refused isn't repeated where it may hold secrets."""
+        """The error for an argument that may have secrets doesn't quote it."""
         op = {"OP_ID": "OP_TEST_DELAY", "duration": "x", "osparams_secret": {"k": "hidden-value"}}
         for args in ([op], {"a": op}, [[op]]):
             self.assertNotIn("hidden-value", self.refused("SubmitJob", args, kind=OpPrereqError))
 
     def test_who_asked_is_logged(self) -> None:
-        """Changes are logged with the peer, questions are not."""
+        """Changes are logged with the peer, queries are not."""
         seen: list[str] = []
 
         def observe(event: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ class SubmitTests(RequestScene):
     """SubmitJob, SubmitJobToDrainedQueue, SubmitManyJobs."""
 
     def test_submit(self) -> None:
-        """The id is an integer; the daemon's reason entry says who sent the job."""
+        """The id is an integer; the daemon's reason entry names the sender of the job."""
         self.assertEqual(self.call("SubmitJob", [DELAY, DELAY]), 1)
         ((ops,),) = self.call("QueryJobs", [1], ["ops"])
         self.assertEqual(
@@ -148,14 +148,14 @@ class SubmitTests(RequestScene):
         )
 
     def test_without_credentials(self) -> None:
-        """A peer that the kernel doesn't know leaves the entry as luxid has it."""
+        """Without the peer's credentials the entry is the same as luxid's."""
         self.peer = type(self.peer)(1)
         self.call("SubmitJob", [DELAY])
         ((ops,),) = self.call("QueryJobs", [1], ["ops"])
         self.assertEqual(ops[0]["reason"][-1][1], "job=1;index=0")
 
     def test_refused(self) -> None:
-        """Bad opcodes are refused, each with a message that says where."""
+        """Each bad opcode is refused with a message that says where the error is."""
         for bad, place in (
             ([], "A job needs at least one opcode"),
             ([5], "[0]"),
@@ -169,7 +169,7 @@ class SubmitTests(RequestScene):
         self.assertEqual(self.queue.jobs, {})
 
     def test_drained(self) -> None:
-        """A drained queue takes jobs by the method made for it alone."""
+        """A drained queue accepts jobs only by SubmitJobToDrainedQueue."""
         self.assertIs(self.call("SetDrainFlag", True), True)
         self.assertEqual(self.refused("SubmitJob", [DELAY]), "Queue drained")
         self.assertEqual(self.refused("SubmitManyJobs", [[DELAY]]), "Queue drained")
@@ -178,7 +178,7 @@ class SubmitTests(RequestScene):
         self.assertIsInstance(self.call("SubmitJob", [DELAY]), int)
 
     def test_many(self) -> None:
-        """A job that is refused does not fail the others."""
+        """A job that is refused doesn't fail the others."""
         results = self.call(
             "SubmitManyJobs",
             [
@@ -203,7 +203,7 @@ class SubmitTests(RequestScene):
         self.assertEqual(self.call("SubmitManyJobs", []), [])
 
     def test_many_with_one_that_can_not_be_read(self) -> None:
-        """A job that can't be decoded fails the whole call, saying which, and makes no job."""
+        """A job that can't be decoded fails the whole call, which names it and queues no job."""
         for bad, place in (
             ("job", "jobs[1]"),
             (None, "jobs[1]"),
@@ -228,14 +228,14 @@ class SubmitTests(RequestScene):
 
 
 class JobTests(RequestScene):
-    """Methods about jobs that are there."""
+    """Methods about existing jobs."""
 
     def submitted(self) -> int:
         job_id: int = self.call("SubmitJob", [DELAY])
         return job_id
 
     def test_wait(self) -> None:
-        """Answers what is news in a moment, later news later, the same values at the time-out."""
+        """Changes are answered soon after they happen, unchanged values at the time-out."""
         job_id = self.submitted()
         self.assertEqual(
             self.call("WaitForJobChange", str(job_id), ["id", "status"], None, None, 1),
@@ -257,7 +257,7 @@ class JobTests(RequestScene):
         self.assertEqual(self.successResultOf(waiting), (["running"], []))
 
     def test_wait_for_nothing(self) -> None:
-        """A job that isn't there is lost; an unknown field makes all values null."""
+        """A missing job is lost; an unknown field makes all values null."""
         self.refused("WaitForJobChange", 9, ["status"], None, None, 1, kind=JobLost)
         job_id = self.submitted()
         self.assertEqual(
@@ -266,7 +266,7 @@ class JobTests(RequestScene):
         )
 
     def test_wait_hides_secrets(self) -> None:
-        """Private and secret parameters aren't shown to those who wait either."""
+        """Private and secret parameters aren't shown to waiting clients, either."""
         op = {
             "OP_ID": "OP_INSTANCE_REINSTALL",
             "instance_name": "x",
@@ -283,7 +283,7 @@ class JobTests(RequestScene):
             self.assertIn("<redacted>", str(answer))
 
     def test_cancel(self) -> None:
-        """The texts are luxid's."""
+        """The messages are luxid's."""
         job_id = self.submitted()
         self.assertEqual(self.call("CancelJob", job_id), [True, f"Dequeued job {job_id}"])
         self.assertEqual(
@@ -299,7 +299,7 @@ class JobTests(RequestScene):
         self.assertEqual(self.runner.killed, [job_id])
 
     def test_priority(self) -> None:
-        """A priority within the range is set, another refused."""
+        """A priority within the range is set, any other is refused."""
         job_id = self.submitted()
         self.assertEqual(self.call("ChangeJobPriority", job_id, -7)[0], True)
         self.assertEqual(self.call("QueryJobs", [job_id], ["priority"]), [[-7]])
@@ -318,7 +318,7 @@ class JobTests(RequestScene):
         self.assertIs(self.call("ArchiveJob", 99), False)
 
     def test_client_goes(self) -> None:
-        """A change that has begun is carried out, once, though its client went away."""
+        """A change that has begun is made, once, even if its client disconnects."""
         job_id = self.submitted()
         self.start()
         self.finish(job_id)
@@ -334,7 +334,7 @@ class JobTests(RequestScene):
         self.assertNotIn(job_id, self.queue.jobs)
 
     def test_auto_archive(self) -> None:
-        """An age in seconds, whole or not; -1 is every job that has ended."""
+        """The age is in seconds, which may be fractional; -1 means every job that has ended."""
         self.start()
         for _ in range(3):
             self.finish(self.submitted())
@@ -343,7 +343,7 @@ class JobTests(RequestScene):
         self.assertEqual(self.call("AutoArchiveJobs", -1, 5), [3, 0])
 
     def test_query(self) -> None:
-        """Rows in the order asked, each once; a missing job has its id alone."""
+        """Rows are in the order of the request, each once; a missing job has only its id."""
         for _ in range(3):
             self.submitted()
         self.assertEqual(
@@ -355,15 +355,15 @@ class JobTests(RequestScene):
         self.refused("QueryJobs", [1], ["colour"], kind=OpPrereqError)
 
     def test_pickup(self) -> None:
-        """PickupJob is luxid's own."""
+        """PickupJob is refused."""
         self.assertIn("internal use only", self.refused("PickupJob", 1))
 
 
 class ClusterTests(RequestScene):
-    """Questions about the cluster, its flags."""
+    """Queries of the cluster, and its flags."""
 
     def test_queries(self) -> None:
-        """Each classic query answers rows of plain values; names or uuids, unknown left out."""
+        """Classic queries answer rows for names or uuids, without the unknown ones."""
         for names in (["node2", "node1", "nosuch"], ["node2", NODE1]):
             self.assertEqual(
                 self.call("QueryNodes", names, ["name"], False), [["node1"], ["node2"]]
@@ -377,7 +377,7 @@ class ClusterTests(RequestScene):
             self.refused(method, [], ["name"], True, kind=OpPrereqError)
 
     def test_exports(self) -> None:
-        """A node that can't be asked has null; an unknown one is an error."""
+        """A node that can't be reached has null; an unknown one is an error."""
         self.nodes.answers["node1", "export_list"] = ["inst"]
         rows = self.call("QueryExports", [], False)
         self.assertIn(["node1", "inst"], rows)
@@ -386,7 +386,7 @@ class ClusterTests(RequestScene):
         self.refused("QueryExports", [], True, kind=OpPrereqError)
 
     def test_query(self) -> None:
-        """Query and QueryFields tell fields with their kinds."""
+        """Query and QueryFields answer fields with their kinds."""
         answer = self.call("Query", "node", ["name"], ["=", "name", "node1"])
         self.assertEqual(answer["data"], [[[0, "node1"]]])
         self.assertEqual(answer["fields"][0]["kind"], "text")
@@ -399,7 +399,7 @@ class ClusterTests(RequestScene):
         self.refused("QueryFields", "planet", None, kind=OpPrereqError)
 
     def test_cluster(self) -> None:
-        """QueryClusterInfo takes anything; QueryConfigValues has null for what it doesn't know."""
+        """QueryClusterInfo accepts anything; QueryConfigValues has null for unknown names."""
         for args in ([], [1], ["a", None]):
             self.assertIn("software_version", self.call("QueryClusterInfo", *args))
         values = self.call("QueryConfigValues", ["master_node", "drain_flag", "x"])
@@ -407,7 +407,7 @@ class ClusterTests(RequestScene):
         self.assertEqual(self.call("QueryConfigValues", []), [])
 
     def test_tags(self) -> None:
-        """Tags of each kind of object; others don't exist."""
+        """Each kind of object has tags; other kinds are refused."""
         for kind, name in (
             ("cluster", ""),
             ("cluster", "cluster"),
@@ -421,14 +421,14 @@ class ClusterTests(RequestScene):
         self.refused("QueryTags", "node", "", kind=OpPrereqError)
 
     def test_drain_flag(self) -> None:
-        """The flag is a file; setting it twice, or clearing one that isn't set, answers too."""
+        """The flag is a file; setting it twice, or clearing it when unset, succeeds, too."""
         for drained in (True, True, False, False):
             self.assertIs(self.call("SetDrainFlag", drained), True)
             self.assertEqual(self.call("QueryConfigValues", ["drain_flag"]), [drained])
             self.assertEqual(os.path.exists(self.folder.drain), drained)
 
     def test_watcher_pause(self) -> None:
-        """The pause is answered as it was set, shown as whole seconds, and over when it is."""
+        """The pause is answered as set, shown in whole seconds, and gone once it is over."""
         until = self.timers.now() + 100.5
         self.assertEqual(self.call("SetWatcherPause", until), until)
         self.assertEqual(self.call("QueryConfigValues", ["watcher_pause"]), [int(until)])
@@ -447,7 +447,7 @@ class FilterTests(RequestScene):
     fields = ["uuid", "watermark", "priority", "predicates", "action", "reason_trail"]
 
     def test_new(self) -> None:
-        """A new rule gets a uuid, the last job's id as watermark, and an entry of its own."""
+        """A new rule gets a uuid, the last job's id as watermark, and a reason entry."""
         self.call("SubmitJob", [DELAY])
         uuid = self.call("ReplaceFilter", None, *RULE)
         ((found, watermark, priority, predicates, action, trail),) = self.call(
@@ -459,7 +459,7 @@ class FilterTests(RequestScene):
         self.assertEqual((trail[1][:2], type(trail[1][2])), (["luxid", ""], int))
 
     def test_replace(self) -> None:
-        """An unknown uuid makes the rule, a known one renews it and its watermark."""
+        """An unknown uuid creates the rule, a known one replaces it with a new watermark."""
         for _ in range(2):
             self.call("SubmitJob", [DELAY])
             self.assertEqual(self.call("ReplaceFilter", RULE_ID, *RULE), RULE_ID)
@@ -474,7 +474,7 @@ class FilterTests(RequestScene):
         self.assertEqual(self.store.snapshot.cluster.serial_no, serial)
 
     def test_takes_effect(self) -> None:
-        """A rule holds jobs as soon as it is answered, and lets them go when it is removed."""
+        """A rule holds jobs back from when it is answered until it is removed."""
         self.start()
         uuid = self.call("ReplaceFilter", None, *RULE)
         job_id = self.call("SubmitJob", [DELAY])
@@ -483,7 +483,7 @@ class FilterTests(RequestScene):
         self.assertEqual(self.runner.begun, [job_id])
 
     def test_refused(self) -> None:
-        """Rules that make no sense are refused as a whole; uuids as luxid refuses them."""
+        """Invalid rules are refused as a whole; uuids are refused as by luxid."""
         for place, bad in (
             (0, -1),
             (1, [["jobid"]]),
@@ -506,12 +506,12 @@ class FilterTests(RequestScene):
         self.assertEqual(len(self.store.snapshot.filters), 0)
 
     def test_taken(self) -> None:
-        """The uuid of another object can't become a rule's."""
+        """A rule can't have another object's uuid."""
         error = self.assertRaises(GenericError, self.call, "ReplaceFilter", NODE1, *RULE)
         self.assertIn("taken", str(error))
 
     def test_disk_refuses(self) -> None:
-        """A rule that can't be recorded is not in force."""
+        """A rule that can't be made durable isn't in force."""
         self.journal.held = True
         answer = self.ask("ReplaceFilter", None, *RULE)
         self.journal.fail()

@@ -1,4 +1,4 @@
-"""Tests of what is told of requests."""
+"""The events about requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganeti_masterd.requests.registry import METHODS
 
 
 class ObservedAnswersTests(SynchronousTestCase):
-    """Answers pass through unchanged; what became of them is told."""
+    """Answers pass through unchanged, and their results are published."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -28,12 +28,12 @@ class ObservedAnswersTests(SynchronousTestCase):
         self.answers = ObservedAnswers(self.answer, METHODS, self.events, self.clock.seconds)
 
     def unsubscribe_all(self) -> None:
-        """Nobody observes any more."""
+        """Removes all observers."""
         while self.subscriptions:
             self.subscriptions.pop()()
 
     def answer(self, request: LuxiRequest, peer: Peer) -> Any:
-        """Answers what the test says, after half a second."""
+        """Returns the answer that the test sets, after half a second."""
         self.asked = request, peer
         self.clock.advance(0.5)
         if isinstance(self.result, Exception):
@@ -41,7 +41,7 @@ class ObservedAnswersTests(SynchronousTestCase):
         return self.result
 
     def ask(self, method: str = "QueryTags") -> Any:
-        """Asks, and checks that the question arrives as it was."""
+        """Sends a request, and checks that it arrives unchanged."""
         asked = LuxiRequest(method, ["cluster", ""]), Peer(1)
         try:
             return self.answers(*asked)
@@ -49,25 +49,25 @@ class ObservedAnswersTests(SynchronousTestCase):
             self.assertEqual(self.asked, asked)
 
     def test_at_once(self) -> None:
-        """An answer from memory."""
+        """An immediate answer is published."""
         self.result = ["a"]
         self.assertIs(self.ask(), self.result)
         self.assertEqual(self.told, [RequestAnswered("QueryTags", None, 0.5)])
 
     def test_error(self) -> None:
-        """An error goes on to the client and is told by its class."""
+        """An error is passed on to the client, and published with its class."""
         self.result = OpPrereqError("no", "wrong_input")
         self.assertIs(self.assertRaises(OpPrereqError, self.ask), self.result)
         self.assertEqual(self.told, [RequestAnswered("QueryTags", "OpPrereqError", 0.5)])
 
     def test_fault(self) -> None:
-        """So does one that isn't Ganeti's."""
+        """An error that isn't Ganeti's is treated in the same way."""
         self.result = ZeroDivisionError("oops")
         self.assertRaises(ZeroDivisionError, self.ask)
         self.assertEqual(self.told, [RequestAnswered("QueryTags", "ZeroDivisionError", 0.5)])
 
     def test_later(self) -> None:
-        """An answer that takes time is told when it comes, and is the same Deferred."""
+        """A later answer is published when it comes; the Deferred is passed through."""
         self.result = Deferred()
         answer = self.ask("WaitForJobChange")
         self.assertIs(answer, self.result)
@@ -78,7 +78,7 @@ class ObservedAnswersTests(SynchronousTestCase):
         self.assertEqual(self.told, [RequestAnswered("WaitForJobChange", None, 2.5)])
 
     def test_error_later(self) -> None:
-        """A Deferred's error is told and stays."""
+        """A Deferred's error is published and passed on."""
         self.result = Deferred()
         answer = self.ask()
         answer.errback(DaemonStopping("it stops"))
@@ -86,7 +86,7 @@ class ObservedAnswersTests(SynchronousTestCase):
         self.assertEqual([each.error for each in self.told], ["DaemonStopping"])
 
     def test_client_gone(self) -> None:
-        """A client that goes away before its answer cancels it."""
+        """Cancelling a request, as when its client disconnects, is published."""
         cancelled: list[Deferred[None]] = []
         self.result = Deferred(cancelled.append)
         answer = self.ask()
@@ -96,18 +96,18 @@ class ObservedAnswersTests(SynchronousTestCase):
         self.assertEqual([each.error for each in self.told], ["CancelledError"])
 
     def test_unknown_method(self) -> None:
-        """What a client sends as a method's name never becomes one."""
+        """An unknown method's name is not in the event."""
         self.result = OpPrereqError("Unknown LUXI method", "wrong_input")
         self.assertRaises(OpPrereqError, self.ask, "x" * 1000)
         self.assertEqual([each.method for each in self.told], ["unknown"])
 
     def test_nobody_observes(self) -> None:
-        """Without an observer answers pass untouched, Deferreds too."""
+        """Without an observer answers pass through, and no callback is added to Deferreds."""
         self.unsubscribe_all()
         self.result = Deferred()
         self.assertIs(self.ask(), self.result)
         self.subscriptions.append(self.events.subscribe(RequestAnswered, self.told.append))
-        self.result.callback(1)  # nothing was hung on it
+        self.result.callback(1)  # no callback was added
         self.assertEqual(self.told, [])
         self.unsubscribe_all()
         self.result = OpPrereqError("no", "wrong_input")

@@ -1,4 +1,4 @@
-"""How many arguments each method takes, and which values: luxid 3.0.2's, but for a list."""
+"""The number and values of arguments that methods take: as luxid 3.0.2, with listed exceptions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.requests.scene import DELAY, RequestScene
 
 _DATA = Path(__file__).parent.parent / "data"
 
-#: For each method good arguments, the counts that luxid takes, and the values at each place.
+#: For each method: good arguments, the counts that luxid takes, and the values at each place.
 RECORDED: dict[str, dict[str, Any]] = msgspec.json.decode(
     (_DATA / "luxi_methods.json").read_bytes()
 )["methods"]
 
-#: Methods that luxid answers with an error whatever well-formed arguments they have.
+#: Methods that luxid always answers with an error, even for well-formed arguments.
 _ALWAYS_FAIL = {"DeleteFilter", "PickupJob"}
 
 
@@ -29,7 +29,7 @@ def _is_fraction(value: Any) -> bool:
     return isinstance(value, float) and not value.is_integer()
 
 
-#: What only luxid answers, and why it is refused here: method (or any), place, which values, why.
+#: Values that luxid takes and that are refused here: method (or any), place, which values, why.
 REFUSED_HERE: list[tuple[str, int | None, Callable[[Any], bool], str]] = [
     ("*", None, lambda value: value in ([[]], [], ["1"], ["x"]), "a list read as a text"),
     ("*", None, _is_fraction, "a fraction read as an integer"),
@@ -41,18 +41,18 @@ REFUSED_HERE: list[tuple[str, int | None, Callable[[Any], bool], str]] = [
 
 
 class ShapeTests(RequestScene):
-    """What luxid 3.0.2 answered and refused, tried here."""
+    """Requests that luxid 3.0.2 answered and refused, sent to this daemon."""
 
     def setUp(self) -> None:
         super().setUp()
         self.call("SubmitManyJobs", [[DELAY]] * 5)
 
     def answers_to(self, method: str, args: list[Any]) -> bool:
-        """Whether a request is answered, or waits for its answer; a refusal has to be clear."""
+        """Returns whether a request is answered or waits; a refusal must have the right class."""
         failures: list[Failure] = []
         maybeDeferred(self.ask, method, *args).addErrback(failures.append)
         for failure in failures:
-            # One of another class would be a fault in the daemon.
+            # An error of another class would be a bug in the daemon.
             failure.trap(GenericError)
         return not failures
 
@@ -73,10 +73,9 @@ class ShapeTests(RequestScene):
             self.assertEqual(len(METHODS[name].arguments), len(recorded["arguments"]), name)
 
     def test_counts(self) -> None:
-        """A count of arguments is taken or refused as by luxid; a default is only where it has one.
+        """A number of arguments is accepted or refused as by luxid; defaults are the same.
 
-        One is refused here that luxid takes: more than one for SetWatcherPause,
-        which ends the pause there.
+        The exception is more than one for SetWatcherPause: refused here, ends the pause in luxid.
         """
         for name, recorded in RECORDED.items():
             for count in range(8):
@@ -94,7 +93,7 @@ class ShapeTests(RequestScene):
                     self.assertTrue(wanted, f"{name}: {count} arguments")
 
     def test_values(self) -> None:
-        """A value is answered or refused as by luxid; only what is listed is refused here alone."""
+        """A value is accepted or refused as by luxid, except for those listed."""
         used = set()
         for method, place, args, answered in self.cases():
             why = [

@@ -1,4 +1,4 @@
-"""Tests of what is answered in wconfd's place."""
+"""The methods answered on wconfd's socket."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOCK_FILE = "/run/ganeti/ganeti-masterd.pid"
 
 
 class WconfdScene(SynchronousTestCase):
-    """Everything that these methods reach, in memory."""
+    """Everything that these methods use, in memory."""
 
     content = CONTENT
 
@@ -62,16 +62,16 @@ class WconfdScene(SynchronousTestCase):
         self.factory = LuxiFactory(self.answers, timers, max_message_size=1000)
 
     def flush(self) -> Deferred[None]:
-        """Begins a flush, which the test ends."""
+        """Starts a flush, which the test ends."""
         self.flushes.append(Deferred())
         return self.flushes[-1]
 
     def ask(self, method: str, *args: Any) -> Any:
-        """Returns the answer as it was given: a value, or a Deferred."""
+        """Returns the answer: a value, or a Deferred."""
         return self.answers(LuxiRequest(method, list(args)), Peer(1))
 
     def call(self, method: str, *args: Any) -> Any:
-        """Returns the answer as a client reads it, with the turns of the reactor that it takes."""
+        """Returns the answer as a client reads it, running the reactor turns that it takes."""
         result = self.ask(method, *args)
         if isinstance(result, Deferred):
             self.clock.advance(0)
@@ -88,20 +88,20 @@ class WconfdScene(SynchronousTestCase):
 
 
 class MethodsTests(WconfdScene):
-    """What each method answers."""
+    """The answer of each method."""
 
     def test_echo(self) -> None:
-        """The text comes back as it was sent."""
+        """The text comes back unchanged."""
         for text in ("ganeti watcher probe 1795498293", "", "ä\n"):
             self.assertEqual(self.ask("echo", text), text)
 
     def test_read_config(self) -> None:
-        """The configuration is the published one, byte for byte as config.data."""
+        """The answer is the published configuration, byte for byte as in config.data."""
         self.assertEqual(self.ask("readConfig").data, encode(self.store.snapshot))
         self.assertEqual(self.call("readConfig"), json.loads(self.content))
 
     def test_read_config_of_what_is_not_committed(self) -> None:
-        """What is planned only is not answered; once it is published, it is."""
+        """A change is in the answer only once it is published."""
         before = self.call("readConfig")
         self.journal.held = True
         self.store.change(CLUSTER, lambda it: replace(it, tags=("new",)))
@@ -110,30 +110,30 @@ class MethodsTests(WconfdScene):
         self.assertEqual(self.call("readConfig")["cluster"]["tags"], ["new"])
 
     def test_flush_config(self) -> None:
-        """The answer waits for the files, and is empty."""
+        """The answer is empty, and waits until the files are written."""
         done = self.ask("flushConfig")
         self.assertNoResult(done)
         self.flushes[0].callback(None)
         self.assertEqual(self.successResultOf(done), [])
 
     def test_flush_that_fails(self) -> None:
-        """Where the files can't follow, the client is told."""
+        """If the files can't be written, the client gets an error."""
         done = self.ask("flushConfig")
         self.flushes[0].errback(GenericError("no space"))
         self.assertEqual(self.failureResultOf(done, GenericError).getErrorMessage(), "no space")
 
     def test_verify_a_sound_configuration(self) -> None:
-        """There is nothing to tell."""
+        """A sound configuration gives no faults."""
         self.assertEqual(self.call("verifyConfig"), [])
 
     def test_no_locks(self) -> None:
-        """While no job holds any, there are none, and nothing is left of the dead."""
+        """Without jobs there are no locks, and none to clean up."""
         for method in ("listAllLocks", "listAllLocksOwners", "cleanupLocks"):
             self.assertEqual(self.call(method), [])
         self.assertEqual(self.call("listLocks", [1, LOCK_FILE, 77]), [])
 
     def test_locks_of_jobs(self) -> None:
-        """Locks stand in the real daemon's order, each with the jobs that hold it as clients."""
+        """Locks are in the real daemon's order, each with the jobs that hold it as clients."""
         self.locks.populate(Level.NODE, ["b", "a"])
         self.locks.acquire(4, Level.CLUSTER, shared(BGL))
         self.locks.acquire(4, Level.NODE, exclusive(["a", "b"]))
@@ -168,7 +168,7 @@ class FaultyConfigurationTests(WconfdScene):
     content = dump({**document(), "cluster": {**document()["cluster"], "tags": ["not a tag"]}})
 
     def test_verify(self) -> None:
-        """All faults come in one error, in words; the configuration is answered all the same."""
+        """One error has all faults as texts; the configuration can still be read."""
         error = self.assertRaises(ConfigVerifyError, self.ask, "verifyConfig")
         message, faults = error.args
         self.assertEqual(message, "Validation failed")
@@ -189,7 +189,7 @@ class BigConfigurationTests(WconfdScene):
         self.answers = WconfdAnswers(replace(self.parts, slices=slices))
 
     def test_is_read_whole(self) -> None:
-        """The answer is what is published, before a change and after it."""
+        """The answer is the published configuration, before and after a change."""
         before = encode(self.store.snapshot)
         self.assertEqual(self.ask("readConfig").data, before)
         self.store.change(CLUSTER, lambda it: replace(it, tags=("new",)))
@@ -198,7 +198,7 @@ class BigConfigurationTests(WconfdScene):
         self.assertNotEqual(after, before)
 
     def test_is_verified_in_slices(self) -> None:
-        """One check has a turn of its own; faults are found as in a small one."""
+        """Each check has its own reactor turn; faults are found as in a small configuration."""
         self.store.change(CLUSTER, lambda it: replace(it, tcpudp_port_pool=(11005,)))
         done = self.ask("verifyConfig")
         self.assertEqual(self.reactor.turns(), len(CHECKS))
@@ -208,10 +208,10 @@ class BigConfigurationTests(WconfdScene):
 
 
 class RefusalTests(WconfdScene):
-    """What is not answered, and how that is said."""
+    """Refused requests, and their errors."""
 
     def test_wrong_arguments(self) -> None:
-        """The method, and what it takes, are named, in the real daemon's class of error."""
+        """The error is of the real daemon's class, and names the method and its arguments."""
         for args in ((), ("a", "b"), (1,), (None,), (["a"],)):
             self.assertIn("RPC input: echo: ", self.refused("echo", *args))
         for name in ("readConfig", "flushConfig", "verifyConfig", "listAllLocks", "cleanupLocks"):
@@ -219,29 +219,29 @@ class RefusalTests(WconfdScene):
         self.assertEqual(self.flushes, [])
 
     def test_malformed_client(self) -> None:
-        """A client has three parts; two, as the tool of 3.0.2 sends, are no client."""
+        """A client has three parts; two, as the tool of 3.0.2 sends, are refused."""
         for client in ([1, "/x"], [1, "/x", 5, 2], 5, [None, "/x", 5], [1, 1, 1], [1, "/x", "y"]):
             self.assertIn("malformed client id", self.refused("listLocks", client))
 
     def test_methods_of_the_real_one(self) -> None:
-        """A method that isn't served is refused by its name, and the answer says why."""
+        """A method that isn't served is refused by name, with the reason."""
         for name in sorted(NOT_SERVED):
             message = self.refused(name)
             self.assertIn(f"{name} is not answered", message)
             self.assertIn("gnt-masterd runs in the place of ganeti-wconfd", message)
 
     def test_no_such_method(self) -> None:
-        """What the real one doesn't know either is answered as there."""
+        """An unknown method gets the real daemon's error."""
         for name in ("nosuch", "Echo", "", *METHODS):
             self.assertEqual(self.refused(name), f"No such method: {name}")
         self.assertLess(len(self.refused("x" * 10000)), 100)
 
     def test_none_is_in_both_tables(self) -> None:
-        """What is served isn't refused."""
+        """No method is both served and refused."""
         self.assertEqual(NOT_SERVED & set(WCONFD_METHODS), set())
 
     def test_control_characters(self) -> None:
-        """No configuration holds the byte that ends a message: it couldn't be answered."""
+        """No configuration can contain the byte that ends a message."""
         for where in (b'"cluster":', b'"nodes":', b'"serial_no":'):
             at = self.content.rindex(where) + len(where)
             odd = self.content[:at] + b"\3" + self.content[at:]
@@ -251,7 +251,7 @@ class RefusalTests(WconfdScene):
 
 
 class ConnectionTests(WconfdScene):
-    """The bytes of clients, real ones and hostile ones."""
+    """Bytes from real and hostile clients."""
 
     def connect(self) -> tuple[Any, StringTransport]:
         """Returns a connection."""
@@ -260,14 +260,14 @@ class ConnectionTests(WconfdScene):
         return protocol, transport
 
     def test_as_its_client_sends_it(self) -> None:
-        """The bytes of a real client: a newline before the end, and no version."""
+        """Requests of a real client have a newline before the end, and no version."""
         protocol, transport = self.connect()
         protocol.dataReceived(b'{"method": "echo", "args": ["hello"]}\n\3')
         self.assertEqual(transport.value(), b'{"success":true,"result":"hello"}\3')
         self.assertFalse(transport.disconnecting)
 
     def test_errors_travel_as_the_real_ones(self) -> None:
-        """The connection lives on after an error."""
+        """The connection stays open after an error."""
         protocol, transport = self.connect()
         protocol.dataReceived(
             b'{"method":"nosuch","args":[]}\3{"method":"cleanupLocks","args":[]}\3'
@@ -280,7 +280,7 @@ class ConnectionTests(WconfdScene):
         self.assertFalse(transport.disconnecting)
 
     def test_hostile(self) -> None:
-        """Garbage and messages too large end that connection with an error, no other."""
+        """Garbage and oversized messages close only that connection, with an error."""
         for data in (b"garbage\3", b"[]\3", b'{"args":[]}\3', b"\xff\3", b"\3", b"x" * 1001):
             protocol, transport = self.connect()
             protocol.dataReceived(data)
@@ -289,7 +289,7 @@ class ConnectionTests(WconfdScene):
         self.test_as_its_client_sends_it()
 
     def test_client_that_goes_away(self) -> None:
-        """A flush whose client is gone ends without an answer and without an error."""
+        """A flush whose client has disconnected ends without an answer and without an error."""
         protocol, transport = self.connect()
         protocol.dataReceived(b'{"method":"flushConfig","args":[]}\3')
         protocol.connectionLost()

@@ -29,7 +29,7 @@ LOOPBACK = "127.0.0.1"
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
-    """TLS as a node daemon speaks it: a client must show a certificate that is listed."""
+    """A node daemon's TLS settings: clients must show a listed certificate."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Daemon(Protocol):
 
 
 def response(answer: Any) -> bytes:
-    """An answer as noded's bytes."""
+    """Returns an answer in the bytes that noded would send."""
     body = json.dumps(answer).encode("ascii") + b"\n"
     return (
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nDate: Tue, 24 Nov 2026 05:00:00 GMT\r\n"
@@ -120,7 +120,7 @@ def response(answer: Any) -> bytes:
 
 
 class Peer(Factory):
-    """One peer. ``answer`` is a value, bytes as they are, null for silence, or a function."""
+    """One peer. ``answer`` is a value, raw bytes, None for silence, or a function."""
 
     protocol = Daemon
     noisy = False
@@ -135,7 +135,7 @@ class Peer(Factory):
         self.losing: list[Deferred[None]] = []
 
     def asked(self, line: str, headers: dict[str, str], body: bytes) -> None:
-        """Takes a request."""
+        """Records a request."""
         self.requests.append((line, headers, body))
         _fire(self.asking)
 
@@ -146,14 +146,14 @@ class Peer(Factory):
 
     @inlineCallbacks
     def alone(self) -> Any:
-        """Fires when no connection is left."""
+        """Fires when all connections are closed."""
         while self.connections:
             self.losing.append(Deferred())
             yield self.losing[-1]
 
 
 class Deaf(Protocol):
-    """Accepts a connection and never speaks."""
+    """Accepts a connection and never sends anything."""
 
     factory: Peer
 
@@ -174,7 +174,7 @@ def _fire(waiting: list[Deferred[None]]) -> None:
 
 
 class Scene:
-    """Files, peers and clients of one test; ``close`` ends all of them."""
+    """Files, peers and clients of one test; ``close`` stops all of them."""
 
     def __init__(self) -> None:
         self.folder = folder = tempfile.mkdtemp(prefix="gnt-")
@@ -189,7 +189,7 @@ class Scene:
 
     @inlineCallbacks
     def listen(self, peer: Peer, tls: ServerTLS | None, address: str = LOOPBACK) -> Any:
-        """Starts a peer, over TLS if told; fires with its port."""
+        """Starts a peer, with TLS if ``tls`` is given; fires with its port."""
         kind = TCP6ServerEndpoint if ":" in address else TCP4ServerEndpoint
         endpoint: Any = kind(reactor, 0, interface=address)
         if tls is not None:
@@ -200,7 +200,7 @@ class Scene:
         return port.getHost().port
 
     def nodes(self, port: int, **settings: Any) -> HTTPSNodes:
-        """Makes a client of the peers on a port. Its time is the scene's clock."""
+        """Makes a client for the peers on a port, which uses the scene's clock."""
         certificates = Certificates(self.server, self.client)
         settings.setdefault("events", self.events)
         nodes = HTTPSNodes(reactor, self.timers, certificates, port=port, **settings)
@@ -209,7 +209,7 @@ class Scene:
 
     @inlineCallbacks
     def close(self) -> Any:
-        """Ends everything and checks that nothing is left."""
+        """Stops everything and checks that nothing is left."""
         for nodes in self._nodes:
             yield nodes.close()
             assert nodes.pending == 0
@@ -227,6 +227,6 @@ def target(name: str = "node2", address: str = LOOPBACK, **settings: Any) -> Tar
 
 
 def tls(shown: pki.Identity | None = None, **settings: Any) -> ServerTLS:
-    """TLS of a good node, unless told otherwise."""
+    """Returns a node's TLS settings, by default those of a good node."""
     settings.setdefault("listed", [pki.client().digest])
     return ServerTLS(shown or pki.cluster(), **settings)

@@ -1,4 +1,4 @@
-"""Keys and certificates of a cluster, made for tests: good ones and every kind of bad one."""
+"""Keys and certificates of a cluster for tests: good ones and every kind of bad one."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Identity:
 
     @property
     def pem(self) -> bytes:
-        """Key and certificate as in ``server.pem``."""
+        """The key and certificate in the form of ``server.pem``."""
         private = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return private + self.certificate.public_bytes(Encoding.PEM)
 
     @property
     def digest(self) -> str:
-        """As in ``ssconf_master_candidates_certs``."""
+        """The digest in the form of ``ssconf_master_candidates_certs``."""
         digest = hashlib.sha1(self.certificate.public_bytes(Encoding.DER)).hexdigest().upper()
         return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
 
     def write(self, path: str, *issuers: Identity) -> str:
-        """Writes the PEM to a file as renewing does: replaced in one step; returns the path.
+        """Writes the PEM to a file, replacing it in one step as a renewal does; returns the path.
 
-        The certificates of ``issuers`` come after it.
+        The certificates of ``issuers`` follow it in the file.
         """
         with open(path + ".new", "wb") as file:
             file.write(self.pem)
@@ -63,10 +63,10 @@ def identity(
     begins: datetime.datetime = NOW - DAY,
     ends: datetime.datetime = NOW + DAY,
 ) -> Identity:
-    """Makes a certificate, signed by itself unless there is an issuer.
+    """Makes a certificate, self-signed unless there is an issuer.
 
-    ``names`` are those that it carries, host names or addresses; with
-    ``broken_names`` it carries what can't be read as names.
+    ``names`` are its names, host names or addresses; with ``broken_names`` its extension for names
+    can't be parsed.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -86,7 +86,7 @@ def identity(
         unreadable = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"names")
         builder = builder.add_extension(unreadable, critical=False)
     if issuer is None:
-        # Ganeti's own are of version 1, which may sign others without saying so.
+        # Ganeti's own are of version 1, which may sign others without an extension.
         builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
     signer = key if issuer is None else issuer.key
     return Identity(key, builder.sign(signer, hashes.SHA256()))

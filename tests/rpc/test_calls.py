@@ -1,4 +1,4 @@
-"""The table of calls is noded's, complete and looked up strictly."""
+"""The table of calls has all of noded's, and refuses unknown names."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ RECORDED = json.loads((Path(__file__).parent.parent / "data" / "noded_rpc.json")
 
 class TableTests(SynchronousTestCase):
     def test_complete(self) -> None:
-        """All 108 calls are there, under their own names."""
+        """All 108 calls are in the table, under their own names."""
         self.assertEqual(len(CALLS), 108)
         for call in CALLS:
             self.assertIs(CALLS[call.name], call)
             self.assertIn(call.name, CALLS)
 
     def test_unknown(self) -> None:
-        """A name that is no call is a fault of the code."""
+        """An unknown name is a programming error."""
         for name in ("", "no_such_call", "/version", "Version"):
             self.assertRaises(ProgrammerError, CALLS.__getitem__, name)
             self.assertNotIn(name, CALLS)
@@ -50,16 +50,16 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(list(table), [call])
 
     def test_constants(self) -> None:
-        """Each call has a constant of its own name, and no other constant is a call."""
+        """Each call has a constant with its name, and there are no others."""
         constants = {name: one for name, one in vars(calls).items() if isinstance(one, Call)}
         self.assertEqual({name.lower() for name in constants}, {call.name for call in CALLS})
         for name, call in constants.items():
             self.assertIs(call, CALLS[name.lower()])
 
     def test_annotations(self) -> None:
-        """What the type checker is told of a payload is what it is converted to.
+        """The annotated payload type of each constant is the one used for conversion.
 
-        A call whose payload nothing reads says ``Any``.
+        A call whose payload nothing reads is annotated with ``Any``.
         """
         annotations = get_type_hints(calls)
         for call in CALLS:
@@ -88,7 +88,7 @@ class TableTests(SynchronousTestCase):
             self.assertEqual(CALLS[name].timeout, seconds, name)
 
     def test_own_timeout(self) -> None:
-        """A delay gets the time that it takes and five seconds, cut to whole ones."""
+        """The time-out of a delay is its duration plus five seconds, rounded down."""
         self.assertEqual(CALLS["test_delay"].seconds([0.7]), 5.0)
         self.assertEqual(CALLS["test_delay"].seconds([100]), 105.0)
         self.assertEqual(CALLS["version"].seconds([]), 60.0)
@@ -101,16 +101,16 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(names, {"version", "node_powercycle"})
 
     def test_bare(self) -> None:
-        """Only the consoles are asked for with an object as the whole body."""
+        """Only the call for consoles has its argument as the whole body."""
         self.assertEqual([c.name for c in CALLS if c.bare], ["instance_console_info"])
 
     def test_reach(self) -> None:
-        """Calls know whether they are for several nodes."""
+        """Each call declares whether it is for several nodes."""
         self.assertIs(CALLS["node_info"].reach, MANY)
         self.assertIs(CALLS["instance_start"].reach, ONE)
 
     def test_forms(self) -> None:
-        """Paths, contents and secrets are marked where they are."""
+        """Paths, contents and secrets are declared as such."""
 
         def forms(name: str) -> list[ArgumentForm]:
             return [argument.form for argument in CALLS[name].arguments]
@@ -125,7 +125,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(forms("hooks_runner")[2], ArgumentForm.SECRET)
 
     def test_arguments(self) -> None:
-        """A wrong number of arguments is a fault of the code."""
+        """A wrong number of arguments is a programming error."""
         CALLS["node_info"].check([None, None])
         for wrong in ([], [None], [None, None, None]):
             self.assertRaises(ProgrammerError, CALLS["node_info"].check, wrong)

@@ -1,4 +1,4 @@
-"""Callers of nodes get typed payloads, or failures that name the node."""
+"""Calls through the door return typed payloads, or failures that name the node."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class CallNodesTests(SynchronousTestCase):
         return list(self.successResultOf(done).values())
 
     def malformed(self, call: Call[Any], payload: Any, arguments: Sequence[Any]) -> None:
-        """Checks that a node which answers with the payload has failed, and no other one."""
+        """Checks that only the node that answers with this payload has failed."""
         self.nodes.answers["node1", call.name] = payload
         wrong, right = self.called(call, arguments)
         self.assertEqual((wrong.node, wrong.payload, wrong.offline), ("node1", None, False))
@@ -78,7 +78,7 @@ class CallNodesTests(SynchronousTestCase):
         self.assertEqual(list(answers), ["u2", "u3", "u1"])
 
     def test_malformed(self) -> None:
-        """A node that answers in another shape is one more node that failed."""
+        """A node whose payload has the wrong type counts as failed."""
         self.malformed(NODE_INFO, ["boot", [{}], []], [[], []])
         self.malformed(HOOKS_RUNNER, [["S10", "2", ""]], ["x", "pre", {}])
         self.malformed(BLOCKDEV_GETDIMENSIONS, [5], [[]])
@@ -87,7 +87,7 @@ class CallNodesTests(SynchronousTestCase):
         self.malformed(VG_LIST, {"xenvg": "many"}, ())
 
     def test_failures(self) -> None:
-        """Results that are failures already stay what they are."""
+        """Failed results are not changed."""
         self.nodes.answers["node1", "vg_list"] = Failed("no route")
         failed, right, offline = self.called(VG_LIST, (), ONE, TWO, GONE)
         self.assertEqual(failed, NodeResult("node1", "vg_list", None, "no route"))
@@ -96,7 +96,7 @@ class CallNodesTests(SynchronousTestCase):
         self.assertEqual(offline.error, "Node is marked offline")
 
     def test_undeclared(self) -> None:
-        """A payload that nothing reads comes as the node sent it."""
+        """A payload without a declared type is returned as the node sent it."""
         self.assertIsNone(UPLOAD_FILE_SINGLE.result)
         for payload in (None, "text", {"any": ["thing"]}):
             self.nodes.answers["upload_file_single"] = payload
@@ -104,7 +104,7 @@ class CallNodesTests(SynchronousTestCase):
             self.assertEqual(answer, NodeResult("node1", "upload_file_single", payload))
 
     def test_timeout(self) -> None:
-        """A time-out of the caller's own is handed on."""
+        """The caller's time-out is passed on."""
         call_nodes(self.nodes, [ONE], VERSION, timeout=5.0)
         call_nodes(self.nodes, [ONE], VERSION)
         self.assertEqual(
@@ -126,7 +126,7 @@ class CallNodesTests(SynchronousTestCase):
 
 
 class AskOneTests(SynchronousTestCase):
-    """Calls to one node for callers that must hear of the end of each."""
+    """Calls to one node for callers that need a result for each."""
 
     def setUp(self) -> None:
         self.nodes = ScriptedNodes()
@@ -135,7 +135,7 @@ class AskOneTests(SynchronousTestCase):
         return self.successResultOf(ask_one(self.nodes, ONE, call, arguments))
 
     def test_types(self) -> None:
-        """The payload has its type; what is malformed, and a failure, are results."""
+        """The payload has its declared type; malformed payloads and failures are results."""
         self.nodes.answers["hooks_runner"] = [["S10", 2, ""]]
         given = ["x", "pre", {}]
         self.assertEqual(self.asked(HOOKS_RUNNER, given).payload, [HookResult("S10", 2, "")])
@@ -145,7 +145,7 @@ class AskOneTests(SynchronousTestCase):
         self.assertEqual(self.asked(HOOKS_RUNNER, given).error, "no")
 
     def test_faults_on_this_side(self) -> None:
-        """Arguments that can't be made, or are wrong, are logged and fail the call alone."""
+        """Wrong arguments, or ones that can't be built, are logged and fail only this call."""
 
         def broken(target: Target) -> list[Any]:
             raise KeyError(target.name)
@@ -157,7 +157,7 @@ class AskOneTests(SynchronousTestCase):
             self.assertEqual(len(self.flushLoggedErrors(kind)), 1)
 
     def test_cancelled(self) -> None:
-        """A cancelled call has a result as well, and nothing is logged."""
+        """A cancelled call has a result, too, and nothing is logged."""
         self.nodes.held = True
         done = ask_one(self.nodes, ONE, VERSION)
         done.cancel()

@@ -1,4 +1,4 @@
-"""Calls to real peers on loopback: answers good and bad, silence, the end."""
+"""Calls to real peers on loopback: good and bad answers, silence, closing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def answer(self, answer: Any, procedure: str = "version", arguments: Any = ()) -> Any:
-        """The result of one call that a peer answers so."""
+        """Returns the result of one call that a peer answers with ``answer``."""
         self.peer.answer = answer
         nodes = yield self.client()
         found = yield nodes.call([target()], procedure, arguments)
@@ -50,13 +50,13 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_interface(self) -> Any:
-        """It is an INodeRPC."""
+        """The client implements ``INodeRPC``."""
         verifyClass(INodeRPC, HTTPSNodes)
         verifyObject(INodeRPC, (yield self.client()))
 
     @inlineCallbacks
     def test_request(self) -> Any:
-        """A request is what noded wants: POST, a length, ASCII, and nothing about closing."""
+        """A request is as noded expects it: POST, a length, ASCII, no ``Connection`` header."""
         result = yield self.answer((True, {}), "node_verify", [{"é": None}, "c", {}])
         self.assertEqual(result, NodeResult("node2", "node_verify", {}))
         [(line, headers, body)] = self.peer.requests
@@ -75,26 +75,26 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_failure(self) -> Any:
-        """A node's own failure is its text."""
+        """A failure on the node gives the node's message."""
         result = yield self.answer((False, "No exports directory"), "export_list")
         self.assertEqual(result.error, "No exports directory")
         self.assertFalse(result.offline)
 
     @inlineCallbacks
     def test_empty_failure(self) -> Any:
-        """A failure without a text gets one."""
+        """A failure without a message gets one."""
         result = yield self.answer((False, ""))
         self.assertEqual(result.error, "No error information")
 
     @inlineCallbacks
     def test_not_a_pair(self) -> Any:
-        """An answer that is no pair is a fault of the layer."""
+        """An answer that isn't a pair is an RPC layer error."""
         result = yield self.answer({"a": 1})
         self.assertEqual(result.error, "RPC layer error: invalid result type dict, wanted a list")
 
     @inlineCallbacks
     def test_not_json(self) -> Any:
-        """An answer that is no JSON says where, not what."""
+        """The error for an answer that isn't JSON says where, and doesn't quote it."""
         raw = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret"
         result = yield self.answer(raw)
         self.assertTrue(result.error.startswith("RPC layer error: malformed answer: "))
@@ -102,43 +102,43 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_status(self) -> Any:
-        """Any status but 200 is a failure."""
+        """Any status except 200 is a failure."""
         result = yield self.answer(b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\n[true, 1]")
         self.assertEqual(result.error, "Node node2 answered with HTTP status 404")
 
     @inlineCallbacks
     def test_garbage(self) -> Any:
-        """What is no HTTP is no node daemon."""
+        """An answer that isn't HTTP is a failure."""
         result = yield self.answer(b"SSH-2.0-OpenSSH\r\n\r\n")
         self.assertIn("does not answer as a node daemon", result.error)
 
     @inlineCallbacks
     def test_closed(self) -> Any:
-        """A node that closes without a word, as noded does for calls that it doesn't know."""
+        """Closing without an answer, as noded does for unknown calls, is a failure."""
         result = yield self.answer(b"")
         self.assertEqual(result.error, "Node node2 closed the connection without an answer")
 
     @inlineCallbacks
     def test_half_head(self) -> Any:
-        """An answer that ends in its head is none."""
+        """An answer that ends within its header is a failure."""
         result = yield self.answer(b"HTTP/1.1 200 OK\r\nContent-")
         self.assertEqual(result.error, "Node node2 closed the connection without an answer")
 
     @inlineCallbacks
     def test_half_body(self) -> Any:
-        """An answer that ends before its length is none, even if it could be read."""
+        """An answer shorter than its length is a failure, even if it could be decoded."""
         result = yield self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[true, 1]")
         self.assertEqual(result.error, "Node node2 broke off its answer")
 
     @inlineCallbacks
     def test_no_length(self) -> Any:
-        """An answer without a length may be cut short, so it counts for nothing."""
+        """An answer without a length is a failure, as it may be incomplete."""
         result = yield self.answer(b"HTTP/1.1 200 OK\r\n\r\n[true, 1]")
         self.assertEqual(result.error, "Node node2 broke off its answer")
 
     @inlineCallbacks
     def test_too_long(self) -> Any:
-        """An answer beyond the limit ends the call, and the connection."""
+        """An answer beyond the limit ends the call and the connection."""
         self.peer.answer = (True, "x" * 100_000)
         nodes = yield self.client(max_answer=50_000)
         found = yield nodes.call([target()], "version")
@@ -147,7 +147,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_large(self) -> Any:
-        """12 MiB go and come back."""
+        """A request and an answer of 12 MiB are transferred."""
         self.peer.answer = lambda body: (True, body[1])
         nodes = yield self.client()
         content = [0, "0123456789abcdef" * (12 << 16)]
@@ -156,7 +156,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_kept_open(self) -> Any:
-        """A peer that keeps the connection open is hung up on; each call has its own."""
+        """If a peer keeps the connection open, this side closes it; each call has its own."""
         self.peer.closes = False
         self.peer.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[true, 1]"
         nodes = yield self.client()
@@ -168,7 +168,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_virtual_paths(self) -> Any:
-        """In a virtual cluster paths travel without the root, both ways."""
+        """In a virtual cluster paths are sent without the root in both directions."""
         self.peer.answer = lambda body: (
             True,
             {"filelist": dict.fromkeys(body[0]["filelist"], "s")},
@@ -181,7 +181,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_many(self) -> Any:
-        """Each node has its own result, in the order asked; one bad node spoils no other."""
+        """Each node has its own result, in the order given, whatever the others do."""
         nodes = yield self.client()
         targets = [
             target("node4", "127.0.0.9"),
@@ -200,7 +200,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_offline_too(self) -> Any:
-        """Some calls go to nodes that are marked offline."""
+        """Some calls are sent to nodes that are marked offline."""
         nodes = yield self.client()
         found = yield nodes.call([target(offline=True)], "version")
         self.assertEqual(found[target().key].payload, 3000000)
@@ -215,7 +215,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_arguments_of_each(self) -> Any:
-        """Arguments may be made for each node; one by name only is called by name."""
+        """Arguments may be a function of the node; a target without an address is resolved."""
         self.peer.answer = lambda body: (True, body)
         nodes = yield self.client()
         targets = [target("a"), Target("b", "localhost", "")]
@@ -226,7 +226,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_ipv6(self) -> Any:
-        """An IPv6 address is as good."""
+        """IPv6 addresses work."""
         try:
             port = yield self.scene.listen(self.peer, tls(), "::1")
         except CannotListenError:
@@ -252,7 +252,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_events(self) -> Any:
-        """Each call that was sent is told of, with its error and its time."""
+        """Each call that was sent is published with its error and its duration."""
         told: list[NodeCalled] = []
         self.scene.events.subscribe(NodeCalled, told.append)
         self.peer.answer = (False, "full")
@@ -270,7 +270,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_fault_of_ours(self) -> Any:
-        """Even a fault of the client itself is a result, and a line without the body."""
+        """Even an error in the client itself is a result, logged without the body."""
         lines: list[str] = []
 
         def observe(event: Any) -> None:
@@ -293,7 +293,7 @@ class AnswerTests(TestCase):
 
     @inlineCallbacks
     def test_nothing_is_logged(self) -> Any:
-        """No log line, of ours or Twisted's, has anything of a body; a good call has none."""
+        """No log line, even of Twisted, quotes a body; a good call logs nothing."""
         lines: list[str] = []
 
         def observe(event: Any) -> None:
@@ -321,7 +321,7 @@ class SilenceTests(TestCase):
 
     @inlineCallbacks
     def test_no_answer(self) -> Any:
-        """A node that takes a request and says nothing costs the call's time, not more."""
+        """A call to a node that never answers ends at its time-out."""
         nodes = self.scene.nodes((yield self.scene.listen(self.peer, tls())))
         asked = self.peer.next_request()
         called = nodes.call([target()], "version")
@@ -346,7 +346,7 @@ class SilenceTests(TestCase):
 
     @inlineCallbacks
     def test_half_an_answer(self) -> Any:
-        """One timer runs over the whole call, also while an answer trickles."""
+        """One timer covers the whole call, even while an answer trickles in."""
         nodes = self.scene.nodes((yield self.scene.listen(self.peer, tls())))
         asked = self.peer.next_request()
         called = nodes.call([target()], "version")
@@ -359,7 +359,7 @@ class SilenceTests(TestCase):
 
     @inlineCallbacks
     def test_deaf(self) -> Any:
-        """A peer that accepts and never begins TLS is no node after some seconds."""
+        """A peer that accepts but never begins TLS fails the call after some seconds."""
         self.peer.protocol = Deaf
         nodes = self.scene.nodes((yield self.scene.listen(self.peer, None)))
         accepted = self.peer.next_request()
@@ -374,7 +374,7 @@ class SilenceTests(TestCase):
 
     @inlineCallbacks
     def test_patience_ends_with_tls(self) -> Any:
-        """Once TLS stands only the call's own time counts."""
+        """After the TLS handshake only the call's own time-out counts."""
         nodes = self.scene.nodes((yield self.scene.listen(self.peer, tls())))
         asked = self.peer.next_request()
         called = nodes.call([target()], "test_delay", [100])
@@ -387,7 +387,7 @@ class SilenceTests(TestCase):
 
     @inlineCallbacks
     def test_close(self) -> Any:
-        """Closing gives up what is in flight and what waits, and lets no connection stand."""
+        """Closing ends calls in flight and waiting ones, and closes every connection."""
         nodes = self.scene.nodes((yield self.scene.listen(self.peer, tls())), in_flight=1)
         asked = self.peer.next_request()
         calls = [nodes.call([target()], "version") for _ in range(3)]
@@ -406,7 +406,7 @@ class SilenceTests(TestCase):
 
     @inlineCallbacks
     def test_close_while_connecting(self) -> Any:
-        """Closing also ends a connection that isn't one yet."""
+        """Closing also ends connections that are still being made."""
         self.peer.protocol = Deaf
         nodes = self.scene.nodes((yield self.scene.listen(self.peer, None)))
         called = nodes.call([target()], "version")
@@ -415,7 +415,7 @@ class SilenceTests(TestCase):
 
     @inlineCallbacks
     def test_cancel(self) -> Any:
-        """Nobody waits for it any more: the connection goes, what was not sent never is."""
+        """Cancelling closes the connection; calls that were not sent are dropped."""
         nodes = self.scene.nodes((yield self.scene.listen(self.peer, tls())), in_flight=1)
         asked = self.peer.next_request()
         called, second = (nodes.call([target()], "version") for _ in range(2))
@@ -435,7 +435,7 @@ class SilenceTests(TestCase):
 
     @inlineCallbacks
     def test_cancel_one_of_several(self) -> Any:
-        """The calls of others to the same node go on."""
+        """Cancelling one call leaves others to the same node alone."""
         nodes = self.scene.nodes((yield self.scene.listen(self.peer, tls())), in_flight=1)
         first, second, third = (nodes.call([target()], "version") for _ in range(3))
         asked = self.peer.next_request()
@@ -450,7 +450,7 @@ class SilenceTests(TestCase):
 
     @inlineCallbacks
     def test_cancel_while_connecting(self) -> Any:
-        """A node that was not reached does nothing."""
+        """A node that wasn't reached isn't named in the error."""
         self.peer.protocol = Deaf
         nodes = self.scene.nodes((yield self.scene.listen(self.peer, None)))
         called = nodes.call([target()], "version")
@@ -460,10 +460,10 @@ class SilenceTests(TestCase):
 
 
 class BodyTests(SynchronousTestCase):
-    """A request's body goes as fast as the connection takes it, and no faster."""
+    """A request's body is written no faster than the connection accepts it."""
 
     def test_paused(self) -> None:
-        """A connection that is full gets nothing until it asks again."""
+        """Nothing is written to a paused connection until it resumes."""
         data = bytes(range(256)) * 4096
         body = exchange._Body(data)
         verifyObject(IBodyProducer, body)
@@ -485,7 +485,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(len(written), 4)
 
     def test_empty(self) -> None:
-        """Nothing is written at once."""
+        """An empty body is done at once."""
         transport = StringTransport()
         self.successResultOf(exchange._Body(b"").startProducing(transport))
         self.assertEqual(transport.value(), b"")
@@ -511,7 +511,7 @@ class BodyTests(SynchronousTestCase):
 
 
 class LimitTests(SynchronousTestCase):
-    """On a reactor in memory: who is connected to, and when."""
+    """Connections on an in-memory reactor: to which nodes, and when."""
 
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
@@ -522,11 +522,11 @@ class LimitTests(SynchronousTestCase):
         self.refused = 0
 
     def connected(self) -> int:
-        """How many connections were begun and haven't failed."""
+        """Returns the number of connections that were begun and haven't failed."""
         return len(self.reactor.tcpClients) - self.refused
 
     def refuse(self) -> None:
-        """The oldest connection is refused."""
+        """Refuses the oldest connection."""
         host, port, factory, _, _ = self.reactor.tcpClients[self.refused]
         self.assertEqual((host, port), ("192.0.2.2", 1811))
         self.refused += 1
@@ -537,7 +537,7 @@ class LimitTests(SynchronousTestCase):
         return self.nodes.call([target(address="192.0.2.2")], procedure, arguments)
 
     def test_in_flight(self) -> None:
-        """At most 16 calls are in flight to a node; the others are sent as these end."""
+        """At most 16 calls are in flight to a node; others are sent when these end."""
         calls = [self.call("vg_list") for _ in range(40)]
         self.assertEqual((self.connected(), self.nodes.pending), (16, 40))
         for left in range(39, -1, -1):
@@ -547,7 +547,7 @@ class LimitTests(SynchronousTestCase):
             self.assertTrue(self.successResultOf(called)[target().key].failed)
 
     def test_room_for_urgent(self) -> None:
-        """Long calls leave room, and an urgent one goes before all that wait."""
+        """Long calls leave room for others, and an urgent one overtakes all that wait."""
         for _ in range(20):
             self.call("test_delay", 100)
         self.assertEqual(self.connected(), 12)
@@ -564,14 +564,14 @@ class LimitTests(SynchronousTestCase):
             self.successResultOf(called)
 
     def test_others_are_free(self) -> None:
-        """The bound is each node's own."""
+        """The limit applies to each node separately."""
         for _ in range(20):
             self.call("vg_list")
         self.nodes.call([target("node3", "192.0.2.3")], "vg_list")
         self.assertEqual(self.reactor.tcpClients[-1][0], "192.0.2.3")
 
     def test_time_runs_from_sending(self) -> None:
-        """The time of a call that waits has not begun."""
+        """A waiting call's time-out has not started."""
         self.nodes = HTTPSNodes(
             self.reactor, Timers(self.reactor), self.nodes._line.certificates, in_flight=1,
             patience=1000.0,
@@ -589,14 +589,14 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(self.nodes.pending, 0)
 
     def test_no_memory_of_nodes(self) -> None:
-        """Nothing is kept of a node that isn't being called."""
+        """Nothing is kept about nodes without calls."""
         self.call("version")
         self.refuse()
         self.assertEqual(self.nodes._turns, {})
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_that_cannot_be_sent(self) -> None:
-        """A call that can't even be sent has a result, and the next one its turn."""
+        """A call that can't be sent has a result, and the next call is sent."""
         certificates = self.nodes._line.certificates
 
         def broken(exchange: object) -> None:
@@ -610,7 +610,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_called_from_a_result(self) -> None:
-        """A result's receiver may call again at once, also the same node."""
+        """A callback may make another call at once, even to the same node."""
         nodes = HTTPSNodes(
             self.reactor, Timers(self.reactor), Certificates("/nonexistent", "/nonexistent")
         )

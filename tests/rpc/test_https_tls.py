@@ -1,4 +1,4 @@
-"""Whom the HTTPS client trusts and how it is refused: every wrong certificate on either side."""
+"""Which certificates the HTTPS client trusts, and how nodes refuse its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TLSCase(TestCase):
 
     @inlineCallbacks
     def error(self, server: ServerTLS | None, node: Any = None, **settings: Any) -> Any:
-        """The error of a call to a peer with these TLS settings; null if it succeeds.
+        """Returns the error of a call to a peer with these TLS settings; None if it succeeds.
 
         A peer that isn't trusted must not get a byte of the request.
         """
@@ -52,7 +52,7 @@ class TLSCase(TestCase):
 
 
 class ServerTests(TLSCase):
-    """What nodes show."""
+    """Certificates that nodes show."""
 
     @inlineCallbacks
     def test_good(self) -> Any:
@@ -65,7 +65,7 @@ class ServerTests(TLSCase):
 
     @inlineCallbacks
     def test_signed_cluster_certificate(self) -> Any:
-        """The cluster's certificate may be signed by someone: it is trusted as it is, alone."""
+        """The cluster's certificate may be signed by an authority, which isn't trusted itself."""
         authority = pki.identity("authority")
         own = pki.identity("ganeti.example.com", authority)
         own.write(self.scene.server)
@@ -75,27 +75,27 @@ class ServerTests(TLSCase):
 
     @inlineCallbacks
     def test_foreign(self) -> Any:
-        """A self-made certificate, also of the same name, is not the cluster's."""
+        """A self-signed certificate is refused, even with the same name."""
         for version in VERSIONS:
             for shown in (pki.identity("node2"), pki.identity("ganeti.example.com")):
                 self.assertEqual((yield self.error(tls(shown, version=version))), FOREIGN)
 
     @inlineCallbacks
     def test_signed_only(self) -> Any:
-        """What the cluster's key merely signed, as each node's client.pem, is no server."""
+        """A certificate only signed by the cluster's key, like client.pem, is refused."""
         for version in VERSIONS:
             shown = pki.identity("node2", pki.cluster())
             self.assertEqual((yield self.error(tls(shown, version=version))), FOREIGN)
 
     @inlineCallbacks
     def test_signed_by_another(self) -> Any:
-        """Nor is what another authority signed."""
+        """A certificate signed by another authority is refused."""
         authority = pki.identity("ganeti.example.com")
         self.assertEqual((yield self.error(tls(pki.identity("node2", authority)))), FOREIGN)
 
     @inlineCallbacks
     def test_expired(self) -> Any:
-        """A cluster's certificate that has expired is said to have."""
+        """The error says that a cluster's certificate has expired."""
         old = pki.identity("ganeti.example.com", begins=PAST - pki.DAY, ends=PAST)
         old.write(self.scene.server)
         for version in VERSIONS:
@@ -106,7 +106,7 @@ class ServerTests(TLSCase):
 
     @inlineCallbacks
     def test_not_yet(self) -> Any:
-        """So is one that isn't valid yet."""
+        """The error says that a certificate isn't valid yet."""
         early = pki.identity("ganeti.example.com", begins=FUTURE, ends=FUTURE + pki.DAY)
         early.write(self.scene.server)
         error = yield self.error(tls(early))
@@ -122,8 +122,8 @@ class ServerTests(TLSCase):
 
     @inlineCallbacks
     def test_old_tls(self) -> Any:
-        """TLS before 1.2 is not spoken."""
-        # By the daemon's own rule, not only by that of the system's OpenSSL.
+        """TLS before 1.2 is refused."""
+        # By the daemon's own setting, not only by the default of the system's OpenSSL.
         lax = CIPHERS + b":@SECLEVEL=0"
         self.patch(certificates, "CIPHERS", lax)
         for ciphers in (CIPHERS, lax):
@@ -134,7 +134,7 @@ class ServerTests(TLSCase):
 
     @inlineCallbacks
     def test_no_tls(self) -> Any:
-        """A server that speaks plainly is none."""
+        """A server without TLS is refused."""
 
         class Plain(Peer):
             def buildProtocol(self, addr: Any) -> Any:
@@ -151,11 +151,11 @@ class ServerTests(TLSCase):
 
 
 class ClientTests(TLSCase):
-    """What this side shows."""
+    """The certificate that this side shows."""
 
     @inlineCallbacks
     def test_unlisted(self) -> Any:
-        """A certificate that the node doesn't list, or self-made, or expired, is refused."""
+        """A certificate that is unlisted, self-signed or expired is refused by the node."""
         shown = (
             pki.client(),
             pki.identity("node1"),
@@ -169,20 +169,20 @@ class ClientTests(TLSCase):
 
     @inlineCallbacks
     def test_nothing_shown(self) -> Any:
-        """The words in which a node says that it got no certificate are a refusal too."""
+        """A node's alert that it got no certificate counts as a refusal, too."""
         nodes_error = yield self.error(tls(listed=[]))
         self.assertIn("refused our certificate", nodes_error)
 
     @inlineCallbacks
     def test_expired_but_listed(self) -> Any:
-        """Dates of our own certificate are for the node to judge, and it doesn't."""
+        """An expired but listed certificate works, as nodes don't check the dates."""
         old = pki.identity("node1", pki.cluster(), begins=PAST - pki.DAY, ends=PAST)
         old.write(self.scene.client)
         self.assertIsNone((yield self.error(tls(listed=[old.digest]))))
 
     @inlineCallbacks
     def test_bootstrap(self) -> Any:
-        """Without client.pem the cluster's own certificate is shown."""
+        """Without client.pem the cluster's certificate is shown."""
         os.unlink(self.scene.client)
         self.assertIsNone((yield self.error(tls(listed=[pki.cluster().digest]))))
         error = yield self.error(tls())
@@ -190,7 +190,7 @@ class ClientTests(TLSCase):
 
     @inlineCallbacks
     def test_unusable(self) -> Any:
-        """Files that are missing, empty, or don't fit are a result that says so."""
+        """Missing, empty or mismatched files give a result that says so."""
         server, client = self.scene.server, self.scene.client
         other = pki.identity("node1")
         mixed = pki.Identity(other.key, pki.client().certificate)
@@ -234,7 +234,7 @@ class RenewalTests(TLSCase):
         self.assertIsNone(found[target().key].error)
 
     def test_interface(self) -> None:
-        """What Twisted asks for TLS, and for a connection, is there."""
+        """The interfaces that Twisted needs for TLS and connections are implemented."""
         certificates = Certificates(self.scene.server, self.scene.client)
         line = CallLine(None, self.scene.timers, certificates, VirtualPaths(), port=1, patience=1.0)
         call = CallExchange(line, target(), CALLS["version"], b"", 1.0, lambda *_: None)
@@ -243,7 +243,7 @@ class RenewalTests(TLSCase):
         verifyObject(IOpenSSLClientConnectionCreator, certificates.creator(call))
 
     def test_built_once(self) -> None:
-        """The settings are built again only when a file changed."""
+        """The settings are built again only when a file has changed."""
         scene = self.scene
         certificates = Certificates(scene.server, scene.client)
         first = certificates.context()
@@ -267,7 +267,7 @@ class RenewalTests(TLSCase):
 
 
 class NameTests(TLSCase):
-    """Where certificates carry names: the master's own says whether they do."""
+    """Clusters whose certificates have names, as the master's own certificate shows."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -281,14 +281,14 @@ class NameTests(TLSCase):
 
     @inlineCallbacks
     def test_good(self) -> Any:
-        """The node's name, a wildcard for it, or its address will do."""
+        """The node's name, a wildcard for it, or its address is accepted."""
         for name in ("node2.example.com", "*.example.com", "127.0.0.1"):
             shown = pki.identity("any", self.authority, names=("other.example.com", name))
             self.assertIsNone((yield self.named(shown)), name)
 
     @inlineCallbacks
     def test_one_for_all(self) -> Any:
-        """One certificate for all nodes has the names of all, and may be signed by itself."""
+        """One certificate with the names of all nodes is accepted, even if self-signed."""
         names = ("node1.example.com", "node2.example.com")
         one = pki.identity("ganeti.example.com", names=names)
         one.write(self.scene.server)
@@ -313,14 +313,14 @@ class NameTests(TLSCase):
 
     @inlineCallbacks
     def test_no_names(self) -> Any:
-        """One without names is refused: the stock client would let it through."""
+        """A certificate without names is refused, which Twisted's own client would accept."""
         for shown in (self.authority, pki.identity("node2.example.com", self.authority)):
             error = yield self.named(shown)
             self.assertIn("shows a certificate that is for neither", error)
 
     @inlineCallbacks
     def test_another_authority(self) -> Any:
-        """The right name in a certificate that isn't the cluster's is worth nothing."""
+        """A certificate with the right name that isn't the cluster's is refused."""
         names = ("node2.example.com",)
         for issuer in (None, pki.identity("authority"), pki.cluster()):
             shown = pki.identity("node2.example.com", issuer, names=names)
@@ -331,7 +331,7 @@ class NameTests(TLSCase):
 
     @inlineCallbacks
     def test_expired(self) -> Any:
-        """The right name in an expired certificate is refused."""
+        """An expired certificate with the right name is refused."""
         shown = pki.identity(
             "node2", self.authority, names=("127.0.0.1",), begins=PAST - pki.DAY, ends=PAST
         )
@@ -339,7 +339,7 @@ class NameTests(TLSCase):
 
     @inlineCallbacks
     def test_broken_names(self) -> Any:
-        """Names that can't be read are nobody's, in the master's certificate and in a node's."""
+        """Names that can't be parsed match no node, in the master's certificate or a node's."""
         broken = pki.identity("node2.example.com", self.authority, broken_names=True)
         self.assertEqual(
             (yield self.named(broken)),
@@ -350,7 +350,7 @@ class NameTests(TLSCase):
 
     @inlineCallbacks
     def test_pinned(self) -> Any:
-        """While the master's own carries none, names in a node's make it no cluster's one."""
+        """If the master's own certificate has no names, a node's with names is refused."""
         pki.cluster().write(self.scene.server)
         names = ("node2.example.com",)
         shown = pki.identity("node2.example.com", pki.cluster(), names=names)

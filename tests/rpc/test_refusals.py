@@ -1,4 +1,4 @@
-"""Every failure of a connection in words."""
+"""Messages for every failure of a connection."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class WordTests(SynchronousTestCase):
         return result.error
 
     def test_no_connection(self) -> None:
-        """What kept a connection from being made, with the address."""
+        """Errors of connecting give a message with the address."""
         for cause, reason in (
             (error.ConnectionRefusedError(), "connection refused"),
             (error.DNSLookupError("node2"), "its name can't be resolved"),
@@ -48,7 +48,7 @@ class WordTests(SynchronousTestCase):
             self.assertEqual(self.said(cause), f"Can't connect to 192.0.2.2: {reason}")
 
     def test_refusals(self) -> None:
-        """Each alert by which a node refuses our certificate, of TLS 1.2 and 1.3."""
+        """Each TLS 1.2 and 1.3 alert that refuses our certificate is recognized."""
         for text in (
             "tlsv1 alert internal error",
             "tlsv1 alert unknown ca",
@@ -63,7 +63,7 @@ class WordTests(SynchronousTestCase):
                 self.assertEqual(self.said(cause), f"Node node2 refused our certificate ({text})")
 
     def test_other_tls(self) -> None:
-        """Other faults of TLS are told as they are, also those without words."""
+        """Other TLS errors are reported as they are, even those without a message."""
         for cause, text in (
             (alert("wrong version number"), "wrong version number"),
             (SSL.Error([]), "Error"),
@@ -73,13 +73,13 @@ class WordTests(SynchronousTestCase):
             self.assertEqual(self.said(cause), f"No TLS connection with node node2 ({text})")
 
     def test_distrust(self) -> None:
-        """Where this side refused, its own reason goes before OpenSSL's."""
+        """If this side refused, its own reason is given instead of OpenSSL's."""
         cause = never(alert("certificate verify failed"))
         said = self.said(cause, "does not hold the cluster's certificate")
         self.assertEqual(said, "Node node2 does not hold the cluster's certificate")
 
     def test_answers(self) -> None:
-        """A connection that ended before, or within, the answer."""
+        """Connections that end before or within the answer have different messages."""
         for cause in (never(error.ConnectionDone()), never(error.ConnectionLost())):
             self.assertEqual(self.said(cause), "Node node2 closed the connection without an answer")
         for cause in (
@@ -89,7 +89,7 @@ class WordTests(SynchronousTestCase):
             self.assertEqual(self.said(cause), "Node node2 broke off its answer")
 
     def test_anything_else(self) -> None:
-        """Of what nobody thought of only the kind is told, as it may hold a body."""
+        """Of an unknown error only the class is given, as its message may quote a body."""
         for cause in (never(ValueError("secret")), never(), KeyError("secret")):
             said = self.said(cause)
             self.assertTrue(said.startswith("Node node2 does not answer as a node daemon ("), said)

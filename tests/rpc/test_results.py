@@ -37,7 +37,7 @@ JSON = st.recursive(
 
 class ParseTests(SynchronousTestCase):
     def test_node_info(self) -> None:
-        """Boot id, storage and hypervisors come out by name."""
+        """Boot id, storage and hypervisors are read by name."""
         payload = [
             "96a309d8",
             [{"type": "file", "name": "/srv", "storage_size": 10, "storage_free": None}],
@@ -66,7 +66,7 @@ class ParseTests(SynchronousTestCase):
         self.assertRaises(ResultValidationError, parse, [row[:7]], list[OSRow])
 
     def test_instance(self) -> None:
-        """An empty dict is an instance that does not run; half a one is malformed."""
+        """An empty dict is an instance that does not run; a part of the fields is malformed."""
         self.assertFalse(parse({}, InstanceInfo).known)
         payload = {"memory": 128, "vcpus": 1, "state": 0, "time": 0}
         running = parse(payload, InstanceInfo)
@@ -77,7 +77,7 @@ class ParseTests(SynchronousTestCase):
             self.assertRaises(ResultValidationError, parse, rest, InstanceInfo)
 
     def test_mirrors(self) -> None:
-        """Each disk has a status or the text of what is wrong; a row of one is malformed."""
+        """Each disk has a status or an error text; a row of one is malformed."""
         shape = CALLS["blockdev_getmirrorstatus_multi"].result
         payload = [[True, {"dev_path": "/x"}], [False, "no device"]]
         self.assertEqual(parse(payload, shape), [(True, {"dev_path": "/x"}), (False, "no device")])
@@ -108,7 +108,7 @@ class ParseTests(SynchronousTestCase):
             self.assertIsInstance(result.payload, NodeInfo)
 
     def test_typed_failed(self) -> None:
-        """A failed result stays what it is."""
+        """A failed result is not changed."""
         failed: NodeResult[Any] = NodeResult("node1", "version", None, "no")
         self.assertIs(typed(failed, CALLS["version"]), failed)
 
@@ -122,20 +122,20 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(self.read([True, 3]), NodeResult("node1", "version", 3))
 
     def test_failure(self) -> None:
-        """A failure has its text, or says that there is none."""
+        """A failure has its message, or one that says that there is none."""
         self.assertEqual(self.read([False, "broken"]).error, "broken")
         self.assertEqual(self.read([False, ""]).error, "No error information")
         self.assertEqual(self.read([False, None]).error, "No error information")
 
     def test_nonsense(self) -> None:
-        """What isn't a pair is an error of the layer."""
+        """An answer that isn't a pair is an RPC layer error."""
         for answer in (None, {}, "text", 5, [], [True], [True, 1, 2]):
             result = self.read(answer)
             self.assertTrue(result.failed)
             self.assertTrue((result.error or "").startswith("RPC layer error: "))
 
     def test_without_answer(self) -> None:
-        """Calls without an answer fail with words that say why."""
+        """Results of calls without an answer have a message that says why."""
         self.assertEqual(results.offline(NODE, "version").error, "Node is marked offline")
         self.assertTrue(results.offline(NODE, "version").offline)
         late = results.timed_out(NODE, "version", 60.0)
@@ -144,7 +144,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertTrue(results.given_up(NODE, "version").failed)
 
     def test_require(self) -> None:
-        """A result that is required gives its payload or raises."""
+        """``require`` returns the payload or raises."""
         self.assertEqual(self.read([True, 3]).require("asking"), 3)
         failed = self.read([False, "broken"])
         self.assertRaises(OpExecError, failed.require, "asking")

@@ -1,4 +1,4 @@
-"""The scripted nodes keep the contract of the door and answer as told."""
+"""The scripted nodes fulfil the contract of ``INodeRPC`` and answer as scripted."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ganeti_masterd.testing.nodes import Asked, Failed, ScriptedNodes, emptiest
 
 ONE = Target("u1", "node1", "192.0.2.1")
 TWO = Target("u2", "node2", "192.0.2.2")
-#: Calls whose payload has parts that can't be empty.
+#: Calls whose payload has parts that must not be empty.
 TO_BE_SCRIPTED = {"instance_get_migration_status"}
 GONE = Target("u3", "node3", "192.0.2.3", offline=True)
 
 
 class ScriptedTests(SynchronousTestCase):
     def test_interface(self) -> None:
-        """They are an INodeRPC."""
+        """Scripted nodes implement ``INodeRPC``."""
         verifyClass(INodeRPC, ScriptedNodes)
         verifyObject(INodeRPC, ScriptedNodes())
 
     def test_answers(self) -> None:
-        """The answer of a node goes before that of the call; functions are asked."""
+        """A node's answer takes precedence over the call's; functions are called."""
         nodes = ScriptedNodes(
             {
                 "version": 3000000,
@@ -46,13 +46,13 @@ class ScriptedTests(SynchronousTestCase):
         self.assertEqual(nodes.procedures()[0], ("node1", "version"))
 
     def test_arguments_of_each(self) -> None:
-        """Arguments may be made for each node."""
+        """Arguments may be a function of the node."""
         nodes = ScriptedNodes()
         nodes.call([ONE, TWO], "jobqueue_set_drain_flag", lambda target: [target is ONE])
         self.assertEqual([asked.arguments for asked in nodes.asked], [[True], [False]])
 
     def test_held(self) -> None:
-        """Held results come when released, oldest first."""
+        """Held results are returned when released, oldest first."""
         nodes = ScriptedNodes({"version": 1}, held=True)
         first = nodes.call([ONE], "version")
         second = nodes.call([ONE, TWO], "version")
@@ -65,7 +65,7 @@ class ScriptedTests(SynchronousTestCase):
         self.assertEqual(nodes.pending, 0)
 
     def test_cancelled(self) -> None:
-        """A held call that nobody waits for any more is gone; it names the nodes."""
+        """Cancelling a held call removes it; the error names its nodes."""
         nodes = ScriptedNodes({"vg_list": {}}, held=True)
         first, second = (nodes.call([ONE, TWO, GONE], "vg_list") for _ in range(2))
         first.cancel()
@@ -75,12 +75,12 @@ class ScriptedTests(SynchronousTestCase):
         self.successResultOf(second)
 
     def test_unscripted(self) -> None:
-        """What no answer is given for succeeds, with a payload that callers can read."""
+        """A call without a scripted answer succeeds with a payload that callers can read."""
         found = self.successResultOf(call_nodes(ScriptedNodes(), [ONE], DRBD_WAIT_SYNC, [[]]))
         self.assertEqual(found["u1"], NodeResult("node1", "drbd_wait_sync", (False, 0.0)))
 
     def test_emptiest(self) -> None:
-        """Every call has a payload of its declared type, but those that a test has to script."""
+        """Every call has a default payload of its declared type, unless a test must script it."""
         scripted = set()
         for call in CALLS:
             payload = emptiest(call)

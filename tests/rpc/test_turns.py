@@ -1,4 +1,4 @@
-"""The bound on calls in flight to a node, and who goes first."""
+"""The limit on calls in flight to a node, and their order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLES = examples(100, 2000)
 
 class RankTests(SynchronousTestCase):
     def test_ranks(self) -> None:
-        """The rank follows from the call's own time-out class."""
+        """The rank follows from the call's time-out class."""
         expected = {
             "version": Rank.URGENT,
             "jobqueue_update": Rank.URGENT,
@@ -46,7 +46,7 @@ class RankTests(SynchronousTestCase):
 
 class TurnsTests(SynchronousTestCase):
     def test_urgent_first(self) -> None:
-        """An urgent call overtakes all that wait, however long they have waited."""
+        """An urgent call overtakes all other waiting calls."""
         turns: Turns[str] = Turns(1)
         turns.add(Rank.LONG, "long")
         turns.add(Rank.ORDINARY, "ordinary")
@@ -61,7 +61,7 @@ class TurnsTests(SynchronousTestCase):
         self.assertTrue(turns.idle)
 
     def test_room_for_urgent(self) -> None:
-        """Any number of other calls leaves room for urgent ones, and long ones for ordinary."""
+        """Other calls leave room for urgent ones, and long calls leave room for ordinary ones."""
         turns: Turns[Rank] = Turns()
         taken = []
         for rank in (Rank.LONG, Rank.ORDINARY, Rank.URGENT):
@@ -74,14 +74,14 @@ class TurnsTests(SynchronousTestCase):
         self.assertEqual(Counter(taken), expected)
 
     def test_small_limits(self) -> None:
-        """Also where only one may be in flight, each rank has its turn."""
+        """Each rank gets a turn even if only one call may be in flight."""
         for rank in Rank:
             turns: Turns[int] = Turns(1, 1)
             turns.add(rank, 7)
             self.assertEqual(turns.take(), 7)
 
     def test_drop(self) -> None:
-        """What waits can be dropped; what is in flight still counts."""
+        """Waiting calls can be dropped; calls in flight still count."""
         turns: Turns[int] = Turns(1)
         for number in range(3):
             turns.add(Rank.ORDINARY, number)
@@ -94,7 +94,7 @@ class TurnsTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=EXAMPLES)
     @given(st.lists(st.one_of(st.sampled_from(Rank), st.integers(0, 30)), max_size=120))
     def test_any_order(self, steps: list[Rank | int]) -> None:
-        """Whatever comes and ends: bounds hold, none is lost, each rank keeps its order."""
+        """In any sequence the limits hold, no call is lost, and each rank keeps its order."""
         turns: Turns[tuple[Rank, int]] = Turns()
         flying: list[tuple[Rank, int]] = []
         seen: list[tuple[Rank, int]] = []

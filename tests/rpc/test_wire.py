@@ -42,14 +42,14 @@ class EncodeTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=EXAMPLES)
     @given(values)
     def test_ascii(self, value: object) -> None:
-        """Whatever is encoded is ASCII, as many bytes as characters, and means the same."""
+        """Any encoded value is ASCII, and decodes to the same value."""
         encoded = encode(value)
         self.assertTrue(encoded.isascii())
         self.assertEqual(json.loads(encoded), value)
         self.assertEqual(decode(encoded + b"\n"), value)
 
     def test_beyond_the_plane(self) -> None:
-        """A character beyond 16 bits travels as two escapes."""
+        """A character beyond 16 bits is sent as two escapes."""
         self.assertEqual(encode(["é\U0001f600\x7f"]), b'["\\u00e9\\ud83d\\ude00\x7f"]')
 
     def test_read_only_mappings(self) -> None:
@@ -57,7 +57,7 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(encode([MappingProxyType({"a": MappingProxyType({})})]), b'[{"a":{}}]')
 
     def test_no_json(self) -> None:
-        """What is no JSON is the caller's mistake, and its content isn't told."""
+        """A value that can't be encoded as JSON is the caller's error; its content isn't quoted."""
         loop: list[object] = []
         loop.append(loop)
         for value in (object(), {"key": {1j}}, "very secret \ud800", loop):
@@ -65,7 +65,7 @@ class EncodeTests(SynchronousTestCase):
             self.assertNotIn("secret", str(error))
 
     def test_malformed(self) -> None:
-        """An answer that can't be read is told by its fault, never by its content."""
+        """The error for a malformed answer says where it is wrong, and never quotes it."""
         for body in (
             b"[true, NaN]",
             b"[1e400]",
@@ -81,7 +81,7 @@ class EncodeTests(SynchronousTestCase):
             self.assertNotIn("secret", str(error))
 
     def test_odd_names(self) -> None:
-        """Text that was never UTF-8 costs some characters, not the answer."""
+        """Text that isn't UTF-8 loses some characters, but the answer can be read."""
         body = json.dumps([True, {"os-\udc80": ["\ud83d", "a\udcffb", "\U0001f600", 1.5, None]}])
         expected = [True, {"os-\ufffd": ["\ufffd", "a\ufffdb", "\U0001f600", 1.5, None]}]
         self.assertEqual(decode(body.encode("ascii")), expected)
@@ -90,14 +90,14 @@ class EncodeTests(SynchronousTestCase):
 
 class ContentTests(SynchronousTestCase):
     def test_text(self) -> None:
-        """ASCII travels as it is."""
+        """ASCII is sent unchanged."""
         self.assertEqual(file_content(b"7\n"), [0, "7\n"])
         self.assertEqual(file_content(b""), [0, ""])
 
     @settings(deadline=None, max_examples=EXAMPLES)
     @given(st.binary())
     def test_bytes(self, data: bytes) -> None:
-        """Any bytes arrive as they were."""
+        """Any bytes arrive unchanged."""
         form, text = file_content(data)
         arrived = zlib.decompress(base64.b64decode(text)) if form else str(text).encode("ascii")
         self.assertEqual(arrived, data)
@@ -108,7 +108,7 @@ class VirtualTests(SynchronousTestCase):
         return json.loads(request_body(CALLS[name], arguments, paths))
 
     def test_paths(self) -> None:
-        """The paths of exactly the declared arguments travel without the root."""
+        """Paths in exactly the declared arguments are sent without the root."""
         config, queue = "/var/lib/ganeti/config.data", "/var/lib/ganeti/queue"
         there = VIRTUAL + config
         self.assertEqual(
@@ -131,7 +131,7 @@ class VirtualTests(SynchronousTestCase):
         self.assertEqual(self.body("node_verify", {"time": None}, "c", {})[0], {"time": None})
 
     def test_left_alone(self) -> None:
-        """Other paths travel as they are, and so do all in a real cluster."""
+        """Other paths are sent unchanged, as are all paths in a real cluster."""
         self.assertEqual(self.body("file_storage_dir_create", ROOT + "/x"), [ROOT + "/x"])
         self.assertEqual(
             self.body("hooks_runner", "a", "pre", {"D": ROOT}), ["a", "pre", {"D": ROOT}]
@@ -140,17 +140,17 @@ class VirtualTests(SynchronousTestCase):
         self.assertEqual(plain, ["/var/lib/ganeti/queue/serial", [0, ""]])
 
     def test_already_virtual(self) -> None:
-        """A path that is virtual already stays so."""
+        """A path that is virtual already isn't changed."""
         path = VIRTUAL + "/var/lib/ganeti/queue/serial"
         self.assertEqual(self.body("jobqueue_update", path, [0, ""]), [path, [0, ""]])
 
     def test_elsewhere(self) -> None:
-        """A path of another root is the caller's mistake."""
+        """A path below another root is the caller's error."""
         for path in ("/var/lib/ganeti/config.data", ROOT + "0/config.data", ROOT):
             self.assertRaises(ProgrammerError, self.body, "jobqueue_update", path, [0, ""])
 
     def test_payload(self) -> None:
-        """The files that node_verify answers about get this node's root."""
+        """The files in the answer of node_verify get this node's root."""
         call = CALLS["node_verify"]
         payload = {"filelist": {VIRTUAL + "/var/lib/a": "sum", "/etc/hosts": "s"}, "time": [1, 2]}
         self.assertEqual(
@@ -163,7 +163,7 @@ class VirtualTests(SynchronousTestCase):
             self.assertEqual(HERE.payload(call, odd), odd)
 
     def test_wrong_form(self) -> None:
-        """Arguments without the declared form, or too few, are the caller's mistake."""
+        """Arguments without the declared form, or too few, are the caller's error."""
         self.assertRaises(ProgrammerError, self.body, "upload_file", [])
         self.assertRaises(ProgrammerError, self.body, "jobqueue_rename", 5)
         self.assertRaises(ProgrammerError, self.body, "node_verify", None, "c", {})

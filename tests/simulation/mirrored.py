@@ -1,4 +1,4 @@
-"""A mirror of two nodes, for tests: made, asked and broken at both ends."""
+"""A mirror of two nodes, for tests that use and break it at both ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NODES = ("a", "b")
 
 
 class MirroredCase(SimulationCase):
-    """Has a mirror of the nodes a (the primary) and b; with ``pace`` None it fills at once."""
+    """Has a mirror of the nodes a (the primary) and b; with ``pace`` None it syncs at once."""
 
     pace: SyncPace = SyncPace()
 
@@ -26,7 +26,7 @@ class MirroredCase(SimulationCase):
         return self.ask(node, "blockdev_create", *arguments)
 
     def create_mirror(self) -> None:
-        """Makes it as instances are made: the primary first, children before the mirror."""
+        """Creates the mirror as for an instance: the primary first, children before the mirror."""
         for node in NODES:
             for child in self.disks[node]["children"]:
                 self.create(node, child, primary=node == "a")
@@ -49,7 +49,7 @@ class MirroredCase(SimulationCase):
         return [results[f"uuid-{node}"].error for node in NODES]
 
     def state(self, node: str) -> str:
-        """Connection, role and data of one end."""
+        """Returns the connection, role and data of one end."""
         seen = self.nodes.mirrors.status(node, 1)
         return f"{seen.connection} {seen.role} {seen.data}"
 

@@ -1,4 +1,4 @@
-"""What tests of simulated nodes share: a clock, targets, and a way to ask one node."""
+"""What tests of simulated nodes share: a clock, targets, and calls to one node."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ganeti_masterd.timing import Timers
 
 START = 1_700_000_000.0
 
-# Last numbers of the addresses of the two ends of a mirror.
+# The last parts of the addresses of a mirror's two ends.
 FIRST, SECOND = 1, 2
 
 
 def target(name: str, *, offline: bool = False) -> Target:
-    """Returns a node as the configuration would give it."""
+    """Returns the target of a node, as the configuration would give it."""
     return Target(f"uuid-{name}", name, "192.0.2.1", offline)
 
 
@@ -33,7 +33,7 @@ def machine(**hardware: Any) -> Description:
 
 
 class Disk:
-    """A disk thread that runs when told; ``held`` false: at once."""
+    """A disk thread that runs jobs on request, or at once if ``held`` is False."""
 
     def __init__(self) -> None:
         self.held = False
@@ -56,7 +56,7 @@ class Disk:
 
 
 class SimulationCase(SynchronousTestCase):
-    """Has a clock, and simulated nodes that each test asks by name."""
+    """Has a clock, and simulated nodes that tests call by name."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -93,7 +93,7 @@ class SimulationCase(SynchronousTestCase):
 
 
 def instance(name: str = "web", **changes: Any) -> dict[str, Any]:
-    """Returns an instance as it travels to nodes."""
+    """Returns an instance as it is sent to nodes."""
     return {
         "name": name,
         "uuid": f"uuid-{name}",
@@ -109,7 +109,7 @@ def instance(name: str = "web", **changes: Any) -> dict[str, Any]:
 
 
 def file_disk(path: str, size: int = 16) -> dict[str, Any]:
-    """Returns a file disk as it travels to nodes."""
+    """Returns a file disk as it is sent to nodes."""
     return {
         "dev_type": "file",
         "logical_id": ["loop", path],
@@ -123,12 +123,12 @@ def file_disk(path: str, size: int = 16) -> dict[str, Any]:
 
 
 def volume(name: str, size: int = 1024, group: str = "xenvg") -> dict[str, Any]:
-    """Returns a logical volume as it travels to nodes."""
+    """Returns a logical volume as it is sent to nodes."""
     return {**file_disk("/x", size), "dev_type": "plain", "logical_id": [group, name]}
 
 
 def mirror(minor: int, size: int = 1024, node: str = "a") -> dict[str, Any]:
-    """Returns a DRBD disk of the nodes a and b with its children, as it travels to one of them."""
+    """Returns a DRBD disk of the nodes a and b with its children, as it is sent to one of them."""
     return {
         **file_disk("/x", size),
         "dev_type": "drbd",

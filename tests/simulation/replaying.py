@@ -1,8 +1,8 @@
-"""Plays calls recorded from real node daemons to simulated nodes, at the recorded times.
+"""Replays calls recorded from real node daemons on simulated nodes, at the recorded times.
 
-A recording has groups of rows: seconds since the group's beginning, node, call,
-arguments, [success, payload], number of the command. A row without a node throws a
-switch. Objects stand in a table beside the rows; ``{"$": 7}`` is number 7 of them.
+A recording has groups of rows: seconds since the group's beginning, node, call, arguments,
+[success, payload], number of the command. A row without a node runs a switch. Objects are in a
+separate table; ``{"$": 7}`` refers to its entry 7.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ganeti_masterd.simulation.blocks import EXTERNAL_MAJOR
 from ganeti_masterd.simulation.switches import throw
 from tests.simulation.nodes import SimulationCase, target
 
-#: Names that nodes give, by where they are in the answer: they go by the clock or by chance.
+#: Names made by nodes from the clock or at random, by their place in the answer.
 BY_CHANCE = {"import_start", "export_start"}
 
-#: What depends on the machine or on the moment of the recording.
+#: Values that depend on the machine or the time of the recording.
 DROPPED = {
     "ctime",
     "estimated_time",
@@ -34,7 +34,7 @@ DROPPED = {
 
 
 class Row:
-    """One call: what was asked, what the real node said, what the simulated one says."""
+    """One call: the request, the real node's answer, the simulated node's answer."""
 
     def __init__(self, place: str, row: list[Any]) -> None:
         self.place = place
@@ -46,23 +46,23 @@ class Row:
 
 
 class Player:
-    """Plays one recording on the nodes of a test case."""
+    """Replays one recording on the nodes of a test case."""
 
     def __init__(self, case: SimulationCase, document: Mapping[str, Any]) -> None:
         self._case = case
         self._objects = document["objects"]
         self._groups = document["groups"]
-        # Recorded names of daemons, and their ports, with ours.
+        # Recorded names and ports of daemons, mapped to ours.
         self._names: dict[str, str] = {}
         self._ports: dict[int, int] = {}
 
     def play(self, group: str) -> list[Row]:
-        """Plays the rows of a group; returns those that are calls, with their results."""
+        """Replays the rows of a group; returns those that are calls, with their results."""
         rows = [Row(f"{group} {at}", row) for at, row in enumerate(self._groups[group])]
         clock, now = self._case.clock, 0.0
         for row in rows:
             if row.at > now:
-                # In steps, so that what waits looks as often as it would.
+                # In steps, so that polling code polls as often as in real time.
                 self._pass(row.at - now)
                 now = row.at
             if row.node:
@@ -147,7 +147,7 @@ def _dropped(value: Any) -> Any:
         return [_dropped(item) for item in value]
     if isinstance(value, dict):
         if value.get("major") == EXTERNAL_MAJOR:
-            # That recording's provider made minors of the volumes' names.
+            # That recording's provider computed minors from the volumes' names.
             value = {**value, "minor": None}
         return {
             key: None if key in ("sync_percent", "listen_port") else _dropped(item)
@@ -158,7 +158,7 @@ def _dropped(value: Any) -> Any:
 
 
 def _machine(payload: Any) -> Any:
-    """Takes out the boot id, and the size of the file system that the recording was made on."""
+    """Removes the boot id, and the size of the recording machine's file system."""
     _, units, machines = payload
     known = units and [
         {**unit, "storage_free": None, "storage_size": None} if unit["type"] == "file" else unit
@@ -168,7 +168,7 @@ def _machine(payload: Any) -> Any:
 
 
 def _checks(payload: Any) -> Any:
-    """Instances have no order."""
+    """Sorts instances, whose order doesn't matter."""
     return {**payload, "instancelist": sorted(payload.get("instancelist", []))}
 
 
@@ -176,7 +176,7 @@ def _sorted(payload: Any) -> Any:
     return sorted(payload, key=lambda row: (row["vg"], row["name"], row["dev"]))
 
 
-#: What is done to the payload of a call before it is compared.
+#: Functions that normalize a call's payload before it is compared.
 PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "instance_list": sorted,
     "node_info": _machine,

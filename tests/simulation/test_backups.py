@@ -1,4 +1,4 @@
-"""Exports on simulated nodes, and the daemons that carry disks from one to another."""
+"""Exports on simulated nodes, and the daemons that copy disks from one to another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.simulation.nodes import SimulationCase, instance, volume
 
 EXPORTS = "/var/lib/ganeti/export"
 
-#: What a real node daemon wrote for such an instance.
+#: The config.ini that a real node daemon wrote for such an instance.
 CONFIG = """[export]
 version = 0
 timestamp = {time}
@@ -103,7 +103,7 @@ class TransferCase(SimulationCase):
 
 class TransferTests(TransferCase):
     def test_copied(self) -> None:
-        """What is on a disk comes to the other node; both daemons end well."""
+        """A disk's content is copied to the other node; both daemons succeed."""
         taking, port = self.take()
         self.assertNotIn("connected", self.status("b", taking))
         sending = self.send(port)
@@ -128,7 +128,7 @@ class TransferTests(TransferCase):
         self.assertEqual(self.content("b"), ())
 
     def test_nobody_comes(self) -> None:
-        """An import that nobody connects to ends after its time, an export sooner."""
+        """An import without a connection fails at its time-out, an export sooner."""
         taking, port = self.take()
         lonely = self.send(port + 1)
         self.clock.advance(10)
@@ -138,7 +138,7 @@ class TransferTests(TransferCase):
         self.assertEqual(self.status("b", taking)["exit_status"], 1)
 
     def test_abort(self) -> None:
-        """An aborted daemon says by what; one that is unknown is fine."""
+        """An aborted daemon's status has the signal; aborting an unknown one does nothing."""
         taking, _ = self.take()
         self.ask("b", "impexp_abort", taking)
         self.assertEqual(self.status("b", taking)["error_message"], "Exited due to signal 15")
@@ -168,7 +168,7 @@ class SlowTransferTests(TransferCase):
     speed = 8.0
 
     def test_progress(self) -> None:
-        """A copy takes its time; the exporting end knows how much is left."""
+        """A copy takes time; the exporting end reports how much is left."""
         taking, port = self.take()
         sending = self.send(port)
         self.clock.advance(2)
@@ -183,7 +183,7 @@ class SlowTransferTests(TransferCase):
         self.assertEqual(self.status("a", sending)["exit_status"], 0)
 
     def test_one_end_dies(self) -> None:
-        """Where one end is aborted, restarts or can't be reached, the other fails."""
+        """If one end is aborted, restarts or can't be reached, the other fails."""
         for kill in ("abort", "reboot b", "net a b down"):
             taking, port = self.take()
             sending = self.send(port)
@@ -241,7 +241,7 @@ class ExportTests(TransferCase):
         self.assertIn("Error while removing the export", self.fault("b", "export_remove", "web"))
 
     def test_bare(self) -> None:
-        """Exports of which only the names are known are listed, and removed."""
+        """Exports without content are listed, and can be removed."""
         self.nodes.node("b").state.facts["exports"] = ["mail", "web"]
         self.assertEqual(self.ask("b", "export_list"), ["mail", "web"])
         self.ask("b", "export_remove", "mail")
@@ -253,7 +253,7 @@ class ExportTests(TransferCase):
         self.assertIn("[Errno 2] No such file or directory:", error)
 
     def test_no_directory(self) -> None:
-        """A node that never had an export has no directory of them, until it gets one."""
+        """A node has no directory of exports until its first export."""
         self.nodes = self.make()
         self.assertEqual(self.fault("a", "export_list"), "No exports directory")
         dest = ["file", [f"{EXPORTS}/web.new/dump0"]]
@@ -261,7 +261,7 @@ class ExportTests(TransferCase):
         self.assertEqual(self.ask("a", "export_list"), ["web.new"])
 
     def test_script_fails(self) -> None:
-        """An operating system whose export script fails is said to."""
+        """If an operating system's export script fails, the status says so."""
         self.web["osparams"] = {"fs": "bad"}
         source = ["script", [volume("disk", 64), 0]]
         arguments = (self.options(), "192.0.2.2", 1, self.web, "disk0", source)

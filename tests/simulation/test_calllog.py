@@ -1,4 +1,4 @@
-"""What reaches nodes is logged, what nodes hold is kept, and both in time."""
+"""Calls to nodes are logged, and nodes' state is stored, both in time."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class SummaryTests(SynchronousTestCase):
         return summary(CALLS[call], arguments)
 
     def test_small(self) -> None:
-        """Small plain values stand as they are."""
+        """Small plain values are logged unchanged."""
         self.assertEqual(self.shown("test_delay", 1.5), [1.5])
         self.assertEqual(self.shown("instance_list", ["kvm"], {"kvm": {}}), [["kvm"], {"kvm": {}}])
 
     def test_long(self) -> None:
-        """Long values become digests."""
+        """Long values are logged as digests."""
         (found,) = self.shown("write_ssconf_files", {"node_list": ["n" * 200]})
         self.assertTrue(found.startswith("sha256:"))
 
     def test_entities(self) -> None:
-        """Instances and disks are their names."""
+        """Instances and disks are logged as their names."""
         self.assertEqual(self.shown("instance_start", instance(), False, [])[0], "web")
         self.assertEqual(self.shown("blockdev_find", file_disk("/x"))[0], "uuid-/x")
         self.assertEqual(self.shown("blockdev_getmirrorstatus", [mirror(1)])[0], ["uuid-drbd1"])
@@ -57,7 +57,7 @@ class LogCase(SimulationCase):
         self.root = self.mktemp()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Returns what is in the log on the disk."""
+        """Returns the lines of the log on the disk."""
         try:
             with open(os.path.join(self.root, "simulation", "calls.log")) as file:
                 return [json.loads(line) for line in file]
@@ -65,7 +65,7 @@ class LogCase(SimulationCase):
             return []
 
     def kept(self, mode: str = "off") -> Any:
-        """Returns nodes with this root, as they are after a restart."""
+        """Returns nodes that have read this root, as after a restart."""
         return self.make(root=self.root, log=mode)
 
 
@@ -76,7 +76,7 @@ class SyncedTests(LogCase):
         self.disk.held = True
 
     def test_answer_waits(self) -> None:
-        """The answer comes after line and change are on the disk, not before."""
+        """A call is answered only after its line and change are on the disk."""
         done = self.nodes.call([target("a")], "instance_start", [instance(), False, []])
         self.clock.advance(0)
         self.assertNoResult(done)
@@ -93,7 +93,7 @@ class SyncedTests(LogCase):
         self.assertIn("web", after.node("a").state.instances)
 
     def test_grouped(self) -> None:
-        """Calls of one turn share a write; those that come meanwhile share the next."""
+        """Calls of one reactor turn share a write; calls during that share the next."""
         first = [self.nodes.call([target("a")], "version") for _ in range(5)]
         self.clock.advance(0)
         second = [self.nodes.call([target("a")], "version") for _ in range(5)]
@@ -114,7 +114,7 @@ class SyncedTests(LogCase):
         self.assertEqual((self.disk.jobs, len(self.timers)), ([], 0))
 
     def test_disk_fails(self) -> None:
-        """A disk that fails fails the call; what changed is written the next time."""
+        """A disk error fails the call; the changes are written with the next call's."""
         done = self.nodes.call([target("a")], "instance_start", [instance(), False, []])
         self.disk.broken = OSError(28, "No space left on device")
         self.clock.advance(0)
@@ -128,7 +128,7 @@ class SyncedTests(LogCase):
         self.assertIn("web", after.node("a").state.instances)
 
     def test_one_that_raises(self) -> None:
-        """One that is told of a write and raises keeps no other from its answer, nor the close."""
+        """If a callback of a write raises, others are still answered, and closing works."""
         heard: list[str | None] = []
         for told in (heard.append, lambda _: 1 // 0, heard.append):
             self.nodes.log.add("a", CALLS["version"], [], None, told)
@@ -140,7 +140,7 @@ class SyncedTests(LogCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_failures_and_silence(self) -> None:
-        """Failed calls have their text; silent nodes are in the log, unreachable ones not."""
+        """Failed calls are logged with their error, silent nodes too, unreachable ones not."""
         self.disk.held = False
         self.nodes.faults.add(SimulatedFault(kind="silent", node="b"))
         self.nodes.faults.add(SimulatedFault(kind="unreachable", node="c"))
@@ -152,7 +152,7 @@ class SyncedTests(LogCase):
         )
 
     def test_close_waits(self) -> None:
-        """Closing writes what is left, after what is being written."""
+        """Closing writes what is left, after the write in progress."""
         self.nodes.call([target("a")], "version")
         self.clock.advance(0)
         self.nodes.call([target("b")], "version")
@@ -165,7 +165,7 @@ class SyncedTests(LogCase):
         self.assertEqual(len(self.timers), 0)
 
     def test_close_on_a_full_disk(self) -> None:
-        """Closing ends also where nothing can be written."""
+        """Closing ends even if nothing can be written."""
         self.nodes.call([target("a")], "instance_start", [instance(), False, []])
         self.clock.advance(0)
 
@@ -180,7 +180,7 @@ class SyncedTests(LogCase):
         self.assertEqual(len(self.timers), 0)
 
     def test_no_disk_thread(self) -> None:
-        """A disk thread that takes nothing fails the call; later ones are written."""
+        """If the disk thread refuses work, the call fails; later calls are written."""
         self.disk.held = False
         run = self.disk.run
 
@@ -195,7 +195,7 @@ class SyncedTests(LogCase):
         self.ask_later("a")
 
     def test_one_who_cannot_be_told(self) -> None:
-        """Who fails on being told keeps nobody else from it."""
+        """If one callback raises, the others are still called."""
         self.disk.held = False
 
         def fail(error: str | None) -> None:
@@ -207,7 +207,7 @@ class SyncedTests(LogCase):
         self.ask_later("a")
 
     def ask_later(self, name: str) -> None:
-        """Calls a node and lets the line of that be written."""
+        """Calls a node and waits until its line is written."""
         done = self.nodes.call([target(name)], "version")
         self.clock.advance(0)
         self.assertIsNone(self.successResultOf(done)[f"uuid-{name}"].error)
@@ -215,7 +215,7 @@ class SyncedTests(LogCase):
 
 class BufferedTests(LogCase):
     def test_behind(self) -> None:
-        """Answers come at once, lines within half a second."""
+        """Calls are answered at once, and logged within half a second."""
         self.nodes = self.kept("buffered")
         self.ask("a", "version")
         self.assertEqual(self.lines(), [])
@@ -223,7 +223,7 @@ class BufferedTests(LogCase):
         self.assertEqual(len(self.lines()), 1)
 
     def test_turned_over(self) -> None:
-        """A long log makes room for a new one; one old one stays."""
+        """A long log is rotated, and one old log is kept."""
         self.patch(CallLog, "LONG", 100)
         self.nodes = self.kept("buffered")
         for _ in range(4):
@@ -235,7 +235,7 @@ class BufferedTests(LogCase):
 
 class KeptTests(LogCase):
     def test_restart(self) -> None:
-        """Nodes hold after a restart what they held before."""
+        """Nodes have the same state after a restart as before."""
         self.nodes = self.kept()
         self.ask("a", "instance_start", instance(), False, [])
         self.ask("a", "instance_start", instance("mail"), False, [])
@@ -264,7 +264,7 @@ class KeptTests(LogCase):
         self.assertEqual(self.disk.jobs, [])
 
     def test_change_while_writing(self) -> None:
-        """What changes while the disk is busy is written after."""
+        """Changes made while the disk is busy are written afterwards."""
         self.nodes = self.kept()
         self.disk.held = True
         self.ask("a", "instance_start", instance(), False, [])
@@ -278,7 +278,7 @@ class KeptTests(LogCase):
         self.assertEqual(len(self.timers), 0)
 
     def test_archive(self) -> None:
-        """Archived job files leave memory, and purging takes them off the disk."""
+        """Archived job files are removed from memory once written, and from disk by a purge."""
         self.nodes = self.kept()
         queue = "/var/lib/ganeti/queue/"
         self.ask("a", "jobqueue_update", queue + "job-1", [0, "{}"])
@@ -294,7 +294,7 @@ class KeptTests(LogCase):
             self.assertEqual(connection.execute("SELECT count(*) FROM held").fetchone(), (0,))
 
     def test_leaving(self) -> None:
-        """A node that left the cluster is empty after a restart too."""
+        """A node that has left the cluster is empty after a restart, too."""
         self.nodes = self.kept()
         self.ask("a", "instance_start", instance(), False, [])
         self.clock.advance(1)

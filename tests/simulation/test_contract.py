@@ -1,8 +1,7 @@
-"""The same calls to a real node daemon and to a simulated node end alike.
+"""The same calls to a real node daemon and to a simulated node have the same results.
 
-The real one is Debian's ganeti-noded with the fake hypervisor, without SSL, in
-a temporary root. Its answers and the simulated ones must agree: success, shape
-of the payload, text of the failure.
+The real one is Debian's ganeti-noded with the fake hypervisor, without SSL, in a temporary root.
+Its answers must agree with the simulated ones in success, shape of the payload, and error message.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ VIRTUAL = "/###-VIRTUAL-PATH-###,"
 DATA = VIRTUAL + "/var/lib/ganeti"
 QUEUE = DATA + "/queue"
 
-#: What a transfer's daemon is told.
+#: Options of a transfer's daemon.
 OPTIONS = {"magic": "m", "compress": "none", "connect_timeout": 60}
 
 
 class RealNode:
-    """A node daemon of its own in a root of its own."""
+    """A real node daemon in a temporary root."""
 
     def __init__(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="noded-")
@@ -100,7 +99,7 @@ class RealNode:
 
 
 def sequence(storage: str) -> list[tuple[str, list[Any]]]:
-    """Returns the calls; each builds on those before it."""
+    """Returns the calls; each depends on those before it."""
     web = instance("web", primary_node="u1")
     folder = f"{storage}/web"
     disk = file_disk(f"{folder}/disk0")
@@ -317,7 +316,7 @@ def sequence(storage: str) -> list[tuple[str, list[Any]]]:
 
 class ContractTests(SimulationCase):
     def test_alike(self) -> None:
-        """Success, shapes and texts agree over a long sequence of calls."""
+        """Success, shapes and messages agree over a long sequence of calls."""
         if not os.path.exists(NODED):
             raise SkipTest("no real node daemon is installed here")
         if os.geteuid() != 0:
@@ -341,5 +340,5 @@ class ContractTests(SimulationCase):
         self.assertEqual(faults, [])
 
     def plain(self, real: RealNode, text: str | None) -> str:
-        """Returns a failure's text without what only a real root has."""
+        """Returns an error message without the parts that depend on the real root."""
         return (text or "").replace(real.root, "")

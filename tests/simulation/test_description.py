@@ -1,4 +1,4 @@
-"""The description of a simulated cluster: what it makes, and how it says what is wrong."""
+"""The description of a simulated cluster: the cluster it describes, and its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ name = "{name}"
 physical_volume = [{{name = "{disk}", size = 8}}]
 """
 
-#: What is wrong with a file, and what is said after the file's name.
+#: Faulty files, and the error messages after the file's name.
 FAULTS = (
     ("x = 1\n" + NODE, "the top of the file, key 'x': there is no such key (there are: "),
     ("", "the top of the file, key 'node': is missing"),
@@ -94,20 +94,20 @@ FAULTS = (
 
 
 def described(text: str) -> Description:
-    """Returns what a file of that text describes."""
+    """Returns the description in a file with that text."""
     return parse(tomllib.loads(text), "cluster.toml")
 
 
 class DescriptionTests(SynchronousTestCase):
     def test_faults(self) -> None:
-        """An error names the file, the table, the key and the fault."""
+        """An error names the file, the table, the key and what is wrong."""
         for text, fault in FAULTS:
             error = str(self.assertRaises(DescriptionError, described, text))
             self.assertTrue(error.startswith("cluster.toml: "), error)
             self.assertIn(fault, error)
 
     def test_files(self) -> None:
-        """A file that isn't there, or is no TOML, is named."""
+        """A file that doesn't exist, or isn't TOML, is named."""
         error = self.assertRaises(DescriptionError, read, "/no/such/file")
         self.assertEqual(str(error), "/no/such/file can't be read: No such file or directory")
         path = self.mktemp()
@@ -118,7 +118,7 @@ class DescriptionTests(SynchronousTestCase):
             self.assertTrue(str(error).startswith(f"{path} is no TOML: "), error)
 
     def test_recorded(self) -> None:
-        """The cluster of the recordings is described in the package."""
+        """The package includes a description of the recordings' cluster."""
         cluster = read(os.fspath(RECORDED))  # type: ignore[call-overload]
         self.assertEqual(list(cluster.nodes), [f"node{number}" for number in range(1, 6)])
         self.assertEqual(
@@ -130,7 +130,7 @@ class DescriptionTests(SynchronousTestCase):
         self.assertEqual(machine.bridges, ("br0", "br1"))
 
     def test_documented(self) -> None:
-        """The example in the documentation describes a cluster."""
+        """The example in the documentation is valid."""
         page = (Path(__file__).parents[2] / "docs" / "simulate.rst").read_text(encoding="utf-8")
         block = page.partition("A short one::\n")[2].partition("\nSizes are")[0]
         cluster = described(textwrap.dedent(block))
@@ -138,7 +138,7 @@ class DescriptionTests(SynchronousTestCase):
         self.assertEqual(cluster.nodes["beta"].group, "rack2")
 
     def test_inherited(self) -> None:
-        """What a node leaves out it has from every_node, and that from the default."""
+        """A node inherits missing keys from every_node, which inherits from the default."""
         cluster = described(
             '[every_node]\nmemory = 100\nbridges = []\n[[node]]\nname = "a"\ncpus = 2\n'
             '[[node]]\nname = "b"\nmemory = 5\nbridges = ["br"]\n'
@@ -150,7 +150,7 @@ class DescriptionTests(SynchronousTestCase):
 
 
 class DescribedNodesTests(SimulationCase):
-    """What the nodes of a described cluster say."""
+    """The answers of a described cluster's nodes."""
 
     TEXT = """
         [[node]]
@@ -189,7 +189,7 @@ class DescribedNodesTests(SimulationCase):
         self.nodes = self.make(description=described(self.TEXT))
 
     def test_volumes(self) -> None:
-        """Groups, physical volumes and volumes that are there from the beginning."""
+        """Volume groups, physical volumes and volumes exist from the beginning."""
         self.assertEqual(self.ask("a", "vg_list"), {"big": 1500})
         self.assertEqual(self.ask("a", "lv_list", []), {"big/there": ["100.00", False, False]})
         rows = self.ask("a", "storage_list", "lvm-pv", [], None, ["name", "used"])
@@ -198,7 +198,7 @@ class DescribedNodesTests(SimulationCase):
         self.assertEqual(self.ask("a", "lv_list", []), {})
 
     def test_spread(self) -> None:
-        """A volume that no physical volume has room for lies on several."""
+        """A volume too large for any physical volume is spread over several."""
         disk = volume("wide", 1200, "big")
         self.ask("a", "blockdev_create", disk, 1200, "web", True, "i", False)
         self.assertEqual(self.ask("a", "blockdev_getdimensions", [disk]), [[1200 << 20, 2]])
@@ -208,18 +208,18 @@ class DescribedNodesTests(SimulationCase):
         )
 
     def test_barred(self) -> None:
-        """On a physical volume that may not be used nothing new is put."""
+        """A physical volume that isn't allocatable gets no new volumes."""
         self.ask("a", "storage_modify", "lvm-pv", [], "/dev/sda", {"allocatable": False})
         disk = volume("new", 600, "big")
         error = self.fault("a", "blockdev_create", disk, 600, "web", True, "i", False)
         self.assertIn("Not enough free space: required 600, available 500.0", error)
 
     def test_exclusive(self) -> None:
-        """With exclusive storage a volume has its physical volumes for itself."""
+        """With exclusive storage a volume doesn't share its physical volumes."""
         self.ask("a", "blockdev_remove", volume("there", group="big"))
         units = [["lvm-vg", "big", [True]], ["lvm-pv", "big", [True]]]
         rows = self.ask("a", "node_info", units, None)[1]
-        # 485 is what counts of the smaller one, 500 MiB, twice.
+        # Twice the size that counts for the smaller one of 500 MiB, which is 485.
         self.assertEqual([row["storage_free"] for row in rows], [970, 2])
         disk = {**volume("own", 600, "big"), "spindles": 2}
         for fault, wrong in (
@@ -242,14 +242,14 @@ class DescribedNodesTests(SimulationCase):
         self.assertEqual(self.ask("a", "blockdev_getdimensions", [disk]), [[800 << 20, 2]])
 
     def test_bridges(self) -> None:
-        """Bridges that aren't described aren't there."""
+        """Bridges that aren't described don't exist."""
         self.ask("a", "bridges_exist", ["br0"])
         self.assertEqual(self.fault("a", "bridges_exist", ["br0", "br1"]), "Missing bridges br1")
         self.ask("a", "node_configure_ovs", "br1", None)
         self.ask("a", "bridges_exist", ["br1"])
 
     def test_systems(self) -> None:
-        """An operating system writes on disks, and fails when asked."""
+        """An operating system's scripts write on disks, and fail as described."""
         disk = volume("there", 100, "big")
         web = instance(os="demo", osparams={"fs": "xfs"}, disks_info=[disk])
         self.ask("a", "instance_os_add", web, False, 0)
@@ -263,7 +263,7 @@ class DescribedNodesTests(SimulationCase):
         )
 
     def test_providers(self) -> None:
-        """A storage provider has volumes that all nodes see, and fails when asked."""
+        """A storage provider has volumes that all nodes share, and fails as described."""
         self.assertEqual(self.ask("a", "extstorage_diagnose")[0][0], "store")
         disk = {**volume("v", 64, "store"), "dev_type": "ext"}
         self.ask("a", "blockdev_create", disk, 64, "web", True, "i", False)

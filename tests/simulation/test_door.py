@@ -1,4 +1,4 @@
-"""The simulated nodes keep the contract of the one door to the nodes."""
+"""The simulated nodes fulfil the contract of ``INodeRPC``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.simulation.nodes import SimulationCase, instance, target
 
 class DoorTests(SimulationCase):
     def test_interface(self) -> None:
-        """They are an INodeRPC."""
+        """Simulated nodes implement ``INodeRPC``."""
         verifyClass(INodeRPC, SimulatedNodes)
         verifyObject(INodeRPC, self.nodes)
 
     def test_built(self) -> None:
-        """What is built is in the table of calls."""
+        """All implemented calls are in the table of calls."""
         for name in BUILT:
             self.assertIn(name, CALLS)
 
@@ -35,11 +35,11 @@ class DoorTests(SimulationCase):
         self.assertEqual({r.payload for r in found.values()}, {3000000})
 
     def test_none(self) -> None:
-        """No targets, no results."""
+        """Without targets there are no results."""
         self.assertEqual(self.successResultOf(self.nodes.call([], "version")), {})
 
     def test_programmer(self) -> None:
-        """Unknown calls, wrong counts and values that are no JSON raise at once, for no node."""
+        """Unknown calls, wrong counts and values that aren't JSON raise before any node acts."""
         one = [target("a")]
         self.assertRaises(ProgrammerError, self.nodes.call, one, "no_such_call")
         self.assertRaises(ProgrammerError, self.nodes.call, one, "test_delay")
@@ -49,16 +49,16 @@ class DoorTests(SimulationCase):
         self.assertEqual(self.nodes.pending, 0)
 
     def test_every_call(self) -> None:
-        """Every node call that an opcode makes is answered."""
+        """Every node call that an opcode makes is implemented."""
         self.assertEqual({call.name for call in CALLS} - set(BUILT), set())
 
     def test_not_built(self) -> None:
-        """A call that is not built fails by its name."""
+        """A call that isn't implemented fails, naming it."""
         self.patch(self.nodes, "implementation", lambda name: None)
         self.assertEqual(self.fault("a", "version"), "simulated node: version is not built")
 
     def test_offline(self) -> None:
-        """Offline nodes are not called, but for the two calls that are for them."""
+        """Offline nodes are not called, except for the two calls that are for them."""
         targets = [target("a"), target("b", offline=True)]
         found = self.successResultOf(self.nodes.call(targets, "master_node_name"))
         self.assertFalse(found["uuid-a"].offline)
@@ -68,7 +68,7 @@ class DoorTests(SimulationCase):
         self.assertEqual(found["uuid-b"].payload, 3000000)
 
     def test_bug(self) -> None:
-        """An error in the simulation's own code is no node's failure: it is logged as a bug."""
+        """An exception in the simulation's code is logged as a bug."""
 
         def broken(node: SimulatedNode) -> None:
             raise KeyError("oops")
@@ -86,14 +86,14 @@ class DoorTests(SimulationCase):
             self.assertEqual(len(self.flushLoggedErrors(kind)), 1)
 
     def test_unexpected(self) -> None:
-        """What noded doesn't expect comes with its usual words, and is no bug."""
+        """An error that noded doesn't expect has its standard prefix, and isn't logged as a bug."""
         self.assertEqual(
             self.fault("a", "node_info", [["ext", "x", []]], None),
             "Error while executing backend function: ",
         )
 
     def test_arguments_of_each(self) -> None:
-        """Arguments may be made for each node."""
+        """Arguments may be a function of the node."""
         targets = [target("a"), target("b")]
         done = self.nodes.call(targets, "test_delay", lambda t: [1 if t.name == "a" else 2])
         self.clock.advance(1)
@@ -109,7 +109,7 @@ class DoorTests(SimulationCase):
         self.assertEqual(self.ask("a", "instance_info", "web", "fake", {})["memory"], 512)
 
     def test_delay(self) -> None:
-        """A delay takes its time by the clock, and is counted while it lasts."""
+        """A delay takes its time by the clock, and is pending until then."""
         done = self.nodes.call([target("a"), target("b")], "test_delay", [2.5])
         self.assertEqual(self.nodes.pending, 2)
         self.clock.advance(2.4)
@@ -122,7 +122,7 @@ class DoorTests(SimulationCase):
         self.assertEqual(self.fault("a", "test_delay", -1), "Invalid sleep duration")
 
     def test_timeout(self) -> None:
-        """A call that outlives its time fails; the rest has its results."""
+        """A call that times out fails; the others have their results."""
         nodes = self.make(latency={"slow": 70.0})
         done = nodes.call([target("slow"), target("fast")], "version")
         self.clock.advance(59)
@@ -133,7 +133,7 @@ class DoorTests(SimulationCase):
         self.assertEqual(found["uuid-fast"].payload, 3000000)
 
     def test_timeout_is_no_failure(self) -> None:
-        """What a node does after the time-out is done all the same."""
+        """A node still completes a call after the time-out."""
         self.nodes = nodes = self.make(latency=2.0)
         done = nodes.call([target("a")], "instance_start", [instance(), False, []], timeout=1.0)
         self.clock.advance(1)
@@ -150,13 +150,13 @@ class DoorTests(SimulationCase):
         self.successResultOf(done)
 
     def test_unknown_node(self) -> None:
-        """Where the nodes are known, no other answers."""
+        """If the names of nodes are given, no other node answers."""
         self.nodes = self.make(names=["a"])
         self.ask("a", "version")
         self.assertIn("No route to host", self.fault("b", "version"))
 
     def test_close(self) -> None:
-        """Closing ends what is in flight and leaves no timer; later calls fail."""
+        """Closing ends calls in flight and leaves no timer; later calls fail."""
         slow = self.make(latency=5.0)
         first = self.nodes.call([target("a")], "test_delay", [5])
         second = slow.call([target("a")], "version")
@@ -168,7 +168,7 @@ class DoorTests(SimulationCase):
         self.assertEqual((self.nodes.pending, len(self.timers)), (0, 0))
 
     def test_cancelled(self) -> None:
-        """A call that nobody waits for fails with the nodes that go on; late answers do nothing."""
+        """A cancelled call fails with the names of nodes that go on; late answers are ignored."""
         self.nodes.faults.add(SimulatedFault(kind="error", node="b"))
         done = self.nodes.call([target("a"), target("b"), target("c")], "test_delay", [1])
         other = self.nodes.call([target("a")], "test_delay", [1])
@@ -182,7 +182,7 @@ class DoorTests(SimulationCase):
         self.assertFalse(self.successResultOf(other)["uuid-a"].failed)
 
     def test_cancelled_and_lost(self) -> None:
-        """Also one that the node has taken in without a word."""
+        """A cancelled call to a silent node does, too."""
         self.nodes.faults.add(SimulatedFault(kind="silent"))
         done = self.nodes.call([target("a")], "version")
         done.cancel()
@@ -190,7 +190,7 @@ class DoorTests(SimulationCase):
         self.assertEqual((self.nodes.pending, len(self.timers)), (0, 0))
 
     def test_events(self) -> None:
-        """Who observes calls is told how each ended and how long it took."""
+        """Observers get an event for each call with its result and duration."""
         events = Events()
         seen: list[NodeCalled] = []
         events.subscribe(NodeCalled, seen.append)
@@ -202,7 +202,7 @@ class DoorTests(SimulationCase):
         self.assertEqual(seen[1].error, "Invalid sleep duration")
 
     def test_needs_disk(self) -> None:
-        """Nodes that are kept need a disk thread, and a start."""
+        """Nodes with a root need a disk thread and must be started."""
         self.assertRaises(ProgrammerError, SimulatedNodes, self.timers, root="somewhere")
         nodes = SimulatedNodes(self.timers, root=self.mktemp(), in_disk_thread=self.disk.run)
         self.assertRaises(ProgrammerError, nodes.call, [target("a")], "version")

@@ -1,4 +1,4 @@
-"""Faults on demand hit what their rules say, from code and from the file."""
+"""Faults on demand hit the calls that their rules say, set in code or in the file."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.test_decoding import NONSENSE
 
 class RuleTests(SynchronousTestCase):
     def hits(self, faults: Faults, count: int, node: str = "a", call: str = "version") -> str:
-        """Returns a mark for each of so many calls: hit or passed."""
+        """Returns a mark, hit or passed, for each of ``count`` calls."""
         return "".join(
             "x" if faults.disturb(node, call, 0.0) is not None else "." for _ in range(count)
         )
 
     def test_count_and_after(self) -> None:
-        """A rule lets some pass, hits some, and is over."""
+        """A rule lets some calls pass, hits some, and is then used up."""
         faults = Faults()
         faults.add(SimulatedFault(kind="error", after=2, count=3))
         self.assertEqual(self.hits(faults, 8), "..xxx...")
 
     def test_which(self) -> None:
-        """A rule meets only its node and call."""
+        """A rule applies only to its node and call."""
         faults = Faults()
         faults.add(SimulatedFault(kind="error", node="a", call="version"))
         self.assertEqual(self.hits(faults, 1, "b"), ".")
@@ -38,7 +38,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(self.hits(faults, 1), "x")
 
     def test_remove(self) -> None:
-        """A rule can be taken back, twice too; clear takes all."""
+        """A rule can be removed, even twice; ``clear`` removes all."""
         faults = Faults()
         remove = faults.add(SimulatedFault(kind="silent"))
         remove()
@@ -49,7 +49,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(self.hits(faults, 1), ".")
 
     def test_delays_add(self) -> None:
-        """Delays add up and let other rules act."""
+        """Delays add up, and other rules still apply."""
         faults = Faults()
         faults.add(SimulatedFault(kind="delay", seconds=1.0))
         faults.add(SimulatedFault(kind="delay", seconds=2.0))
@@ -65,7 +65,7 @@ class RuleTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=50)
     @given(st.floats(0, 1), st.none() | st.integers(0, 5), st.integers(0, 5), st.integers(0, 30))
     def test_bounds(self, chance: float, count: int | None, after: int, calls: int) -> None:
-        """However often it is met, a rule keeps to its count, and to what it lets pass."""
+        """In any number of calls, a rule never exceeds ``count`` and lets ``after`` pass."""
         faults = Faults(chance=random.Random(1).random)
         faults.add(SimulatedFault(kind="error", probability=chance, count=count, after=after))
         marks = self.hits(faults, calls)
@@ -90,13 +90,13 @@ class FileTests(SynchronousTestCase):
             file.write(value if isinstance(value, bytes) else msgspec.json.encode(value))
 
     def hit(self, wait: float = 1.0) -> str | None:
-        """Returns the text of the fault of a call made after that time."""
+        """Returns the text of the fault that hits a call made after that time."""
         self.now += wait
         found = self.faults.disturb("a", "version", self.now)
         return None if found is None or found.fault is None else found.fault.text
 
     def test_changes(self) -> None:
-        """The file counts from when it comes, when it changes, until it goes."""
+        """The file's rules apply from its creation or change until its removal."""
         self.assertIsNone(self.hit())
         self.write([{"kind": "error", "text": "one"}])
         self.assertEqual(self.hit(), "one")
@@ -107,13 +107,13 @@ class FileTests(SynchronousTestCase):
         self.assertIsNone(self.hit())
 
     def test_counting_goes_on(self) -> None:
-        """An unchanged file does not make a spent rule new."""
+        """An unchanged file doesn't reset a used-up rule."""
         self.write([{"kind": "error", "count": 1}])
         self.assertIsNotNone(self.hit())
         self.assertIsNone(self.hit())
 
     def test_nonsense(self) -> None:
-        """A file that makes no sense leaves the rules as they were."""
+        """An invalid file leaves the rules unchanged."""
         self.write([{"kind": "error", "text": "one"}])
         self.assertEqual(self.hit(), "one")
         wrong = (b"[{", b'[{"kind": "nonsense"}]', b'[{"kind": "error", "nodes": 1}]', b"{}")
@@ -133,14 +133,14 @@ class EffectTests(SimulationCase):
         return self.nodes.call([target("a")], "instance_start", [instance(), False, []], **options)
 
     def test_error(self) -> None:
-        """An error comes back, and nothing is done."""
+        """The call fails with the error, and isn't run."""
         self.hurt(kind="error", text="no such luck")
         result = self.successResultOf(self.start())["uuid-a"]
         self.assertEqual(result.error, "no such luck")
         self.assertFalse(self.running())
 
     def test_unreachable(self) -> None:
-        """No connection: a failure that is not offline."""
+        """An unreachable node is a failure that doesn't count as offline."""
         self.hurt(kind="unreachable")
         result = self.successResultOf(self.start())["uuid-a"]
         self.assertEqual(result.error, "Can't connect to 192.0.2.1: Connection refused")
@@ -148,14 +148,14 @@ class EffectTests(SimulationCase):
         self.assertFalse(self.running())
 
     def test_garbage(self) -> None:
-        """The call is done, the payload is nonsense."""
+        """The call runs, and the payload is garbage."""
         self.hurt(kind="garbage", payload={"not": "null"})
         result = self.successResultOf(self.start())["uuid-a"]
         self.assertEqual((result.payload, result.error), ({"not": "null"}, None))
         self.assertTrue(self.running())
 
     def test_silent(self) -> None:
-        """Nothing is done and nothing answers until the call's time is over."""
+        """The call isn't run, and times out."""
         self.hurt(kind="silent")
         done = self.start()
         self.clock.advance(899)
@@ -165,7 +165,7 @@ class EffectTests(SimulationCase):
         self.assertFalse(self.running())
 
     def test_lost(self) -> None:
-        """The call is done, but its answer never comes."""
+        """The call runs, and times out."""
         self.hurt(kind="lost")
         done = self.start(timeout=5.0)
         self.assertTrue(self.running())
@@ -183,7 +183,7 @@ class EffectTests(SimulationCase):
         self.assertTrue(self.running())
 
     def test_one_of_many(self) -> None:
-        """A node that fails takes nothing from the others."""
+        """A node's failure doesn't affect the others."""
         self.hurt(kind="unreachable", node="b")
         targets = [target("a"), target("b"), target("c")]
         found = self.successResultOf(self.nodes.call(targets, "version"))

@@ -19,7 +19,7 @@ QUEUE = "/var/lib/ganeti/queue"
 
 
 def packed(text: str) -> list[object]:
-    """Returns compressed content as it travels."""
+    """Returns compressed content as it is sent."""
     return [1, base64.b64encode(zlib.compress(text.encode())).decode()]
 
 
@@ -41,7 +41,7 @@ class UploadTests(FileCase):
         )
 
     def test_both_forms(self) -> None:
-        """Plain and compressed content make the same file."""
+        """Plain and compressed content give the same file."""
         sha = hashlib.sha1(b"text").hexdigest()
         for content in ([0, "text"], packed("text")):
             self.assertEqual(self.upload(content=content), "None")
@@ -51,12 +51,12 @@ class UploadTests(FileCase):
         self.assertEqual((held.mode, held.owner, held.mtime), (0o640, "root", 2.0))
 
     def test_as_list(self) -> None:
-        """The other call has all of it as one list; the mode may be left out."""
+        """The other call has everything in one list; the mode may be None."""
         self.ask("b", "upload_file", [CONFIG, [0, "x"], None, "a", "b", None, None])
         self.assertEqual(self.nodes.node("b").state.files[CONFIG].mode, 0o600)
 
     def test_bad_content(self) -> None:
-        """Content that can't be read is refused, and what was there stays."""
+        """Content that can't be decoded is refused, and the old file stays."""
         self.upload(content=[0, "good"])
         before = self.digest(CONFIG)
         for content in ([2, "x"], [1, "no base64!"], [1, "eHh4"], [0], [0, 5], None):
@@ -64,7 +64,7 @@ class UploadTests(FileCase):
         self.assertEqual(self.digest(CONFIG), before)
 
     def test_targets(self) -> None:
-        """Only what may be uploaded is taken; the texts are noded's."""
+        """Only allowed files are accepted; the messages are noded's."""
         for path in ("/etc/passwd", "/var/lib/ganeti/server.pem", QUEUE + "/job-1"):
             self.assertEqual(
                 self.upload(path),
@@ -99,7 +99,7 @@ class QueueTests(FileCase):
         self.assertIsNone(self.nodes.node("b").read(job))
 
     def test_outside(self) -> None:
-        """Nothing outside of the queue is touched."""
+        """Files outside of the queue are refused."""
         for path in ("/etc/passwd", QUEUE, QUEUE + "/../config.data", QUEUE + "er/job-1"):
             self.assertIn(
                 "does not belong to the queue directory",
@@ -109,7 +109,7 @@ class QueueTests(FileCase):
             self.fault("b", "jobqueue_rename", [[QUEUE + "/job-1", path]])
 
     def test_missing(self) -> None:
-        """One missing file fails the call after those before it are moved."""
+        """A missing file fails the call after those before it were moved."""
         self.ask("b", "jobqueue_update", QUEUE + "/job-1", [0, ""])
         pairs = [[f"{QUEUE}/job-{n}", f"{QUEUE}/archive/0/job-{n}"] for n in (1, 2)]
         self.assertEqual(
@@ -120,7 +120,7 @@ class QueueTests(FileCase):
         self.assertNotIn(QUEUE + "/job-1", self.nodes.node("b").state.files)
 
     def test_drain(self) -> None:
-        """The mark comes and goes; twice each is fine."""
+        """The drain flag can be set and removed, each even twice."""
         for flag in (True, True, False, False):
             self.ask("b", "jobqueue_set_drain_flag", flag)
             held = QUEUE + "/drain" in self.nodes.node("b").state.files
@@ -138,7 +138,7 @@ class QueueTests(FileCase):
 
 class LargeUploadTests(FileCase):
     def test_large(self) -> None:
-        """A large file arrives whole; one that begins with rubbish is refused."""
+        """A large file is stored unchanged; one that begins with rubbish is refused."""
         text = "".join(map(str, range(100000)))
         owner = ("gnt-masterd", "root", None, None)
         self.ask("b", "upload_file_single", CONFIG, packed(text), 33184, *owner)
@@ -153,7 +153,7 @@ class LargeUploadTests(FileCase):
 
 class SsconfTests(FileCase):
     def test_values(self) -> None:
-        """Lists become lines; texts get a last newline; empty ones are empty."""
+        """Lists become lines; strings get a final newline; empty ones stay empty."""
         values = {"node_list": ["a", "b"], "cluster_name": "c", "cluster_tags": []}
         self.ask("b", "write_ssconf_files", values)
         node = self.nodes.node("b")
@@ -169,14 +169,14 @@ class SsconfTests(FileCase):
         self.assertEqual(len(self.nodes.node("b").state.files), 0)
 
     def test_unchanged(self) -> None:
-        """The same values again change nothing."""
+        """Writing the same values again changes nothing."""
         self.ask("b", "write_ssconf_files", {"node_list": ["a"]})
         self.nodes.node("b").state.take_changes()
         self.ask("b", "write_ssconf_files", {"node_list": ["a"]})
         self.assertEqual(self.nodes.node("b").state.take_changes(), [])
 
     def test_long_value_is_held_once(self) -> None:
-        """A long file that many nodes have is in memory once, also after a restart."""
+        """A long file that many nodes have is in memory only once, even after a restart."""
         names = [f"instance{number}" for number in range(1000)]
         held = []
         for name in ("b", "c"):
@@ -189,7 +189,7 @@ class SsconfTests(FileCase):
         self.assertEqual(len({id(data) for data in held}), 1)
 
     def test_master(self) -> None:
-        """Who is master is known once it was told."""
+        """The master's name is known once ssconf was written."""
         self.assertIn("Cluster configuration incomplete", self.fault("b", "master_node_name"))
         self.ask("b", "write_ssconf_files", {"master_node": ["a"]})
         self.assertEqual(self.ask("b", "master_node_name"), "a")
@@ -213,7 +213,7 @@ class MasterTests(FileCase):
             file.write(content)
 
     def test_written(self) -> None:
-        """What is sent to the master is on its disk when it answers."""
+        """Files sent to the master are on its disk when it answers."""
         self.disk.held = True
         values = {"master_node": ["a"], "node_list": ["a", "b"]}
         done = self.nodes.call([target("a")], "write_ssconf_files", [values])
@@ -230,7 +230,7 @@ class MasterTests(FileCase):
         self.assertFalse(os.path.exists(self.root + "/var/lib/ganeti/watcher.pause"))
 
     def test_disk_fails(self) -> None:
-        """A disk that fails is noded's unexpected failure."""
+        """A disk error is a failure that noded doesn't expect."""
         self.write("/var/lib/ganeti/ssconf_master_node/in_the_way", b"")
         self.assertIn(
             "Error while executing backend function: ",
@@ -246,7 +246,7 @@ class MasterTests(FileCase):
         self.fault("a", "jobqueue_rename", [pair])
 
     def test_set_up_from_master(self) -> None:
-        """Others have the master's files, but not configuration and queue."""
+        """Other nodes have the master's files except configuration and queue."""
         self.write("/var/lib/ganeti/server.pem", b"key")
         self.write(CONFIG, b"{}")
         self.write(QUEUE + "/serial", b"1\n")

@@ -32,7 +32,7 @@ class InstanceTests(SimulationCase):
         return int(found[2][0]["memory_free"])
 
     def test_life(self) -> None:
-        """An instance starts, shows itself, and stops; twice each is fine."""
+        """An instance starts, is listed, and stops; starting and stopping twice is allowed."""
         self.assertEqual(self.info(), {})
         self.start()
         self.start()
@@ -71,14 +71,14 @@ class InstanceTests(SimulationCase):
         )
 
     def test_parameters_missing(self) -> None:
-        """Each hypervisor asked for needs its parameters sent along."""
+        """Each requested hypervisor needs its parameters in the call."""
         self.assertEqual(
             self.fault("a", "all_instances_info", ["kvm"], {}),
             "Error while executing backend function: 'kvm'",
         )
 
     def test_memory(self) -> None:
-        """Instances take memory: as much as they may, at least what they need."""
+        """Instances get their maximum memory if available, and at least their minimum."""
         self.nodes = self.make(description=machine(memory=2048, memory_dom0=1024))
         self.start("one")
         self.assertEqual(self.free(), 512)
@@ -92,7 +92,7 @@ class InstanceTests(SimulationCase):
         self.ask("a", "instance_balloon_memory", instance("three"), 600)
 
     def test_disks(self) -> None:
-        """An instance doesn't start while a disk is missing, nor without a list of them."""
+        """An instance doesn't start while a disk is missing, nor without a list of disks."""
         with_disk = instance(disks_info=[file_disk("/srv/web/0")])
         self.assertEqual(
             self.fault("a", "instance_start", with_disk, False, []),
@@ -108,7 +108,7 @@ class InstanceTests(SimulationCase):
         self.ask("a", "instance_start", with_disk, False, [])
 
     def test_reboot(self) -> None:
-        """Only what runs is rebooted, and only in the two ways that are the node's."""
+        """Only running instances are rebooted, and only in the node's two ways."""
         self.assertEqual(
             self.fault("a", "instance_reboot", instance(), "hard", 120, []),
             "Cannot reboot instance 'web' that is not running",
@@ -124,7 +124,7 @@ class InstanceTests(SimulationCase):
         )
 
     def test_migration(self) -> None:
-        """A migrated instance runs there and no more here."""
+        """A migrated instance runs on the target and no longer on the source."""
         self.assertEqual(
             self.fault("a", "instance_migratable", instance()), "Instance web is not running"
         )
@@ -147,7 +147,7 @@ class InstanceTests(SimulationCase):
         )
 
     def test_failed_migration(self) -> None:
-        """After a migration that failed the instance runs where it ran."""
+        """After a failed migration the instance runs where it ran before."""
         self.start()
         self.ask("a", "instance_finalize_migration_src", instance(), False, True)
         self.ask("b", "instance_finalize_migration_dst", instance(), "", False)
@@ -174,7 +174,7 @@ class InstanceTests(SimulationCase):
         )
 
     def test_powercycle(self) -> None:
-        """After a power cycle nothing runs and the boot id is another."""
+        """After a power cycle nothing runs and the boot id has changed."""
         self.start()
         before = self.ask("a", "node_info", None, None)
         self.ask("a", "node_powercycle", "fake", {})
@@ -183,7 +183,7 @@ class InstanceTests(SimulationCase):
 
 
 class MemoryMachine(RuleBasedStateMachine):
-    """Whatever starts and stops in whatever order, memory adds up."""
+    """Starts and stops instances in any order; checks that memory adds up."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Instances that go from one simulated node to another: as under fake, and as under kvm."""
+"""Live migrations between simulated nodes, under fake and under kvm."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MigrationTests(SimulationCase):
         self.ask("b", "instance_finalize_migration_dst", self.web, "", success)
 
     def test_live(self) -> None:
-        """The memory goes in time; meanwhile both nodes have the instance."""
+        """Copying memory takes time, during which both nodes list the instance."""
         self.accept()
         self.assertEqual(self.listed("b"), ["web"])
         self.migrate()
@@ -48,7 +48,7 @@ class MigrationTests(SimulationCase):
         self.assertEqual((self.listed("a"), self.listed("b")), ([], ["web"]))
 
     def test_memory(self) -> None:
-        """A node that accepts an instance gives it memory at once, or refuses."""
+        """A node that accepts an instance reserves its memory at once, or refuses."""
         space = self.ask("b", "node_info", None, [["kvm", {}]])[2][0]["memory_free"]
         self.accept()
         left = self.ask("b", "node_info", None, [["kvm", {}]])[2][0]["memory_free"]
@@ -61,7 +61,7 @@ class MigrationTests(SimulationCase):
         )
 
     def test_twice(self) -> None:
-        """An instance that runs there already isn't accepted."""
+        """A node doesn't accept an instance that it runs already."""
         self.accept()
         self.assertEqual(
             self.fault("b", "accept_instance", self.web, "", "192.0.2.2"),
@@ -69,7 +69,7 @@ class MigrationTests(SimulationCase):
         )
 
     def test_not_running(self) -> None:
-        """What doesn't run here can't be sent away, nor what only waits here."""
+        """An instance that doesn't run, or waits for its memory, can't be migrated."""
         mail = instance("mail", hypervisor="kvm")
         refused = "Failed to migrate instance: Instance not running, cannot migrate"
         arguments = ("cluster", mail, "192.0.2.2", True)
@@ -79,12 +79,12 @@ class MigrationTests(SimulationCase):
         self.assertEqual(self.fault("b", "instance_migrate", *arguments), refused)
 
     def test_not_accepted(self) -> None:
-        """A node that doesn't wait for the instance gets nothing: the migration fails."""
+        """A migration to a node that hasn't accepted the instance fails."""
         self.migrate()
         self.assertEqual(self.status(), {"status": "failed"})
 
     def test_fails_on_the_way(self) -> None:
-        """A migration fails at the per cent that was asked for, and is undone."""
+        """A migration fails at the set percentage, and is undone."""
         throw(self.nodes, ["fail-migration", "web", "50"])
         self.accept()
         self.migrate()
@@ -101,7 +101,7 @@ class MigrationTests(SimulationCase):
         self.assertEqual(self.status(), {"status": "completed"})
 
     def test_link_cut(self) -> None:
-        """A migration over a link that is cut fails, also when the link is mended."""
+        """A migration fails if the link is cut, even if it is mended later."""
         self.accept()
         self.migrate()
         throw(self.nodes, ["net", "a", "b", "down"])
@@ -110,7 +110,7 @@ class MigrationTests(SimulationCase):
         self.assertEqual(self.status(), {"status": "failed"})
 
     def test_fake(self) -> None:
-        """Under fake nothing is on the target until the end."""
+        """Under fake the target doesn't list the instance until the end."""
         self.web = instance("other")
         self.ask("a", "instance_start", self.web, False, [])
         self.accept()

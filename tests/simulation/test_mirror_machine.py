@@ -1,8 +1,7 @@
-"""Random calls on the two ends of a simulated mirror, beside a naive model of one.
+"""Random calls on the two ends of a simulated mirror, compared with a naive model.
 
-The model has no generations: the data of an end is the set of all that was ever
-written there. Of two ends the one with the smaller set is behind; where neither
-set is within the other, the mirror is split.
+The model has no generations: the data of an end is the set of everything ever written there. Of two
+ends the one with a subset of the other's is behind; if neither is a subset, the mirror is split.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ nodes = st.sampled_from(NODES)
 
 
 class ModelEnd:
-    """One end: whether it has its disk and its network (None, "single", "dual"), its role.
+    """One end: its disk, its network (None, "single", "dual"), its role and data.
 
-    ``data`` is what is on its volume (None: it was never filled), ``current`` whether
-    that is whole, ``left`` how many seconds of a sync are missing.
+    ``data`` is its volume's content (None: never synced), ``current`` whether that is complete,
+    ``left`` the seconds until a sync is done.
     """
 
     def __init__(self) -> None:
@@ -51,12 +50,12 @@ class ModelEnd:
 
     @property
     def whole(self) -> bool:
-        """Whether it has a disk with data that is up to date."""
+        """Returns whether it has a disk with up-to-date data."""
         return self.disk and self.current
 
 
 class Model:
-    """Two ends, and whether they talk, fill, or can't reach each other."""
+    """Two ends, and whether they are connected, syncing, or can't reach each other."""
 
     def __init__(self) -> None:
         self.ends = {node: ModelEnd() for node in NODES}
@@ -72,7 +71,7 @@ class Model:
         end.data = (end.data or frozenset()) | {next(self._tokens)}
 
     def lose_peer(self, *ends: ModelEnd) -> None:
-        """These ends lose a peer that they talked to; a primary may write alone."""
+        """Disconnects these ends from their peer; a primary may then write alone."""
         if self.talking:
             for end in ends:
                 if end.primary and end.whole:
@@ -204,11 +203,11 @@ class _Case(MirroredCase):
     pace = SyncPace(seconds=LENGTH, quick_seconds=LENGTH)
 
     def runTest(self) -> None:
-        """Nothing: the machine drives it."""
+        """Does nothing: the state machine drives the case."""
 
 
 class MirrorMachine(RuleBasedStateMachine):
-    """Drives simulation and model; both must refuse and show the same."""
+    """Drives simulation and model, which must refuse the same calls and show the same state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -234,7 +233,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     @rule(node=nodes)
     def force(self, node: str) -> None:
-        """What the creation of an instance does on its primary."""
+        """Does what creating an instance does on its primary."""
         if not self.model.ends[node].up:
             return
         good = self.model.promote(node, force=True)
@@ -266,7 +265,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     @rule(node=nodes, dual=st.booleans())
     def connect(self, node: str, dual: bool) -> None:
-        """One end of drbd_attach_net, without its waiting."""
+        """Does drbd_attach_net at one end, without its waiting."""
         end = self.model.ends[node]
         if not end.up or end.net is not None:
             return
@@ -321,7 +320,7 @@ class MirrorMachine(RuleBasedStateMachine):
     @precondition(lambda self: all(end.up for end in self.model.ends.values()))
     @rule()
     def volumes_held(self) -> None:
-        """A volume under an end that has its disk is open, another isn't."""
+        """A volume is held open exactly if an end has it as its disk."""
         for node in NODES:
             held = self.case.ask(node, "lv_list", None)["xenvg/data1"][2]
             assert held == self.model.ends[node].disk

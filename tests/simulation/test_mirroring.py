@@ -1,4 +1,4 @@
-"""Mirrors of two simulated nodes: what one end does, the other end shows, and may refuse."""
+"""Mirrors of two simulated nodes: operations on one end, and their effects on the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.simulation.nodes import instance, mirror, target, volume
 
 class LifeTests(MirroredCase):
     def test_children_first(self) -> None:
-        """A mirror needs its children, a minor that is free, and to know its node."""
+        """A mirror needs its children and a free minor, and its node must be one of its two."""
         arguments = (1024, "web", True, "i", False)
         error = self.fault("a", "blockdev_create", mirror(1), *arguments)
         self.assertTrue(error.startswith("Can't assemble device <LogicalVolume("), error)
@@ -32,7 +32,7 @@ class LifeTests(MirroredCase):
         )
 
     def test_meta_size(self) -> None:
-        """A meta volume has a least size and a largest one."""
+        """A meta volume has a minimum and a maximum size."""
         for size, fault in ((64, "Meta device too small"), (2048, "Meta device too big")):
             disk = mirror(1)
             disk["children"] = [volume(f"data{size}"), volume(f"meta{size}", size)]
@@ -42,7 +42,7 @@ class LifeTests(MirroredCase):
             self.assertIn(fault, error)
 
     def test_exclusive(self) -> None:
-        """A mirror has no place on exclusive storage."""
+        """A mirror can't be created with exclusive storage."""
         for child in self.disks["a"]["children"]:
             self.create("a", child, primary=True)
         arguments = (self.disks["a"], 1024, "web", True, "i", True)
@@ -62,7 +62,7 @@ class LifeTests(MirroredCase):
         self.assertEqual((found["is_degraded"], found["ldisk_status"]), (True, LDS_OKAY))
 
     def test_life(self) -> None:
-        """A mirror is made, in sync, taken down, brought up again, and removed."""
+        """A mirror is created, synced, taken down, brought up again, and removed."""
         self.create_mirror()
         self.assertEqual(self.state("a"), "Connected Primary UpToDate")
         self.assertEqual(self.state("b"), "Connected Secondary UpToDate")
@@ -105,7 +105,7 @@ class LifeTests(MirroredCase):
         self.assertIn("xenvg/data2", held)
 
     def test_fresh(self) -> None:
-        """Two ends that were never filled connect, and neither may become primary."""
+        """Two ends that were never synced connect, and neither can become primary."""
         for node in ("a", "b"):
             for child in self.disks[node]["children"]:
                 self.create(node, child, primary=False)
@@ -124,7 +124,7 @@ class BreakingTests(MirroredCase):
         self.create_mirror()
 
     def test_peer_down(self) -> None:
-        """An end whose peer goes away is degraded, and fills it when it is back."""
+        """An end without its peer is degraded, and syncs it when it is back."""
         self.ask("b", "blockdev_shutdown", self.disks["b"])
         self.assertEqual(self.state("a"), "WFConnection Primary UpToDate")
         self.assertTrue(self.find("a")["is_degraded"])
@@ -132,7 +132,7 @@ class BreakingTests(MirroredCase):
         self.assertEqual(self.state("b"), "Connected Secondary UpToDate")
 
     def test_power(self) -> None:
-        """A node without power is gone for its peer and for callers, until it has power."""
+        """A node without power can't be reached by its peer or callers until power is back."""
         throw(self.nodes, ["power", "b", "off"])
         self.assertEqual(self.state("a"), "WFConnection Primary UpToDate")
         self.assertIn("No route to host", self.fault("b", "version"))
@@ -142,14 +142,14 @@ class BreakingTests(MirroredCase):
         self.assertEqual(self.state("a"), "Connected Primary UpToDate")
 
     def test_link(self) -> None:
-        """Over a link that is cut nothing is told; mended, the ends find each other."""
+        """Ends are disconnected while their link is cut, and connect once it is mended."""
         throw(self.nodes, ["net", "a", "b", "down"])
         self.assertEqual(self.state("b"), "WFConnection Secondary UpToDate")
         throw(self.nodes, ["net", "a", "b", "up"])
         self.assertEqual(self.state("b"), "Connected Secondary UpToDate")
 
     def test_split_brain(self) -> None:
-        """Two ends that both went on alone as primary stand alone from then on."""
+        """Two ends that were both primary while disconnected become StandAlone."""
         throw(self.nodes, ["net", "a", "b", "down"])
         self.assemble("b", primary=True)
         throw(self.nodes, ["net", "a", "b", "up"])
@@ -157,7 +157,7 @@ class BreakingTests(MirroredCase):
         self.assertEqual(self.state("b"), "StandAlone Primary UpToDate")
 
     def test_lost_volume(self) -> None:
-        """An end whose volume is gone has no disk: faulty, and served by its peer."""
+        """An end whose volume is lost has no disk: it is faulty, and served by its peer."""
         throw(self.nodes, ["lose-lv", "b", "web"])
         found = self.find("b")
         self.assertEqual((found["is_degraded"], found["ldisk_status"]), (True, LDS_FAULTY))
@@ -186,7 +186,7 @@ class BreakingTests(MirroredCase):
         )
 
     def test_in_use(self) -> None:
-        """A device that a running instance has is neither shut down, closed nor removed."""
+        """A device that a running instance uses can't be shut down, closed or removed."""
         web = instance(disks_info=[self.disks["a"]])
         self.ask("a", "instance_start", web, False, [])
         held = "1: State change failed: (-12) Device is held open by someone\n"
@@ -204,7 +204,7 @@ class BreakingTests(MirroredCase):
         self.ask("a", "blockdev_shutdown", self.disks["a"])
 
     def test_wrong_peer(self) -> None:
-        """An end that talks to a wrong peer is reconnected; one that fits in nothing is refused."""
+        """An end with a wrong peer is reconnected; if its volumes differ, too, it is refused."""
         moved = {**self.disks["a"]}
         moved["dynamic_params"] = {**moved["dynamic_params"], "remote-ip": "192.0.2.9"}
         self.ask("a", "blockdev_assemble", moved, instance(), True, 0)
@@ -220,7 +220,7 @@ class BreakingTests(MirroredCase):
         )
 
     def test_no_metadata(self) -> None:
-        """A volume without metadata is not attached."""
+        """A volume without metadata isn't attached."""
         for node in ("a", "b"):
             self.ask(node, "blockdev_shutdown", self.disks[node])
         self.ask("a", "blockdev_remove", volume("meta1", 128))
@@ -260,17 +260,17 @@ class ContentTests(MirroredCase):
         self.ask(node, "blockdev_image", self.disks[node], f"/{image}", 1)
 
     def held(self) -> list[tuple[str, ...]]:
-        """What is on the data volume of each node."""
+        """Returns the content of each node's data volume."""
         path = "/dev/xenvg/data1"
         return [self.nodes.node(node).state.devices[path].content for node in ("a", "b")]
 
     def test_both(self) -> None:
-        """What is written at the primary is at once at the other end."""
+        """A write at the primary is at the other end at once."""
         self.write("a", "one")
         self.assertEqual(self.held(), [("image /one",)] * 2)
 
     def test_behind(self) -> None:
-        """What is written while the other end is away comes when it is back."""
+        """Writes made while the other end is away are synced when it is back."""
         self.write("a", "one")
         self.ask("b", "blockdev_shutdown", self.disks["b"])
         self.write("a", "two")
@@ -279,7 +279,7 @@ class ContentTests(MirroredCase):
         self.assertEqual(self.held(), [("image /two",)] * 2)
 
     def test_written_apart(self) -> None:
-        """Ends that were parted on purpose are split once both were written to."""
+        """Ends that were disconnected on purpose are split once both were written to."""
         self.both("drbd_disconnect_net")
         self.write("a", "one")
         self.both("drbd_attach_net", False)
@@ -305,7 +305,7 @@ class NetworkTests(MirroredCase):
         self.create_mirror()
 
     def test_dual(self) -> None:
-        """Both ends may be primary between two reconnections, as a migration has it."""
+        """Both ends may be primary between two reconnections, as during a migration."""
         self.assertEqual(self.both("drbd_disconnect_net"), [None, None])
         self.assertEqual(self.state("a"), "StandAlone Primary UpToDate")
         self.assertEqual(self.both("drbd_disconnect_net"), [None, None])
@@ -319,7 +319,7 @@ class NetworkTests(MirroredCase):
         self.assertEqual(self.state("a"), "Connected Secondary UpToDate")
 
     def test_not_standalone(self) -> None:
-        """Only an end that stands alone is attached."""
+        """Only a StandAlone end can be attached."""
         self.assertEqual(
             self.fault("a", "drbd_attach_net", [self.disks["a"]], False),
             "Can't change network configuration: drbd1: device is not standalone in AttachNet",
@@ -336,7 +336,7 @@ class NetworkTests(MirroredCase):
         self.assertEqual(error, "Timeout in disk reconnecting")
 
     def test_different_modes(self) -> None:
-        """Ends that disagree whether both may be primary never come together."""
+        """Ends with different dual-primary settings never connect."""
         self.both("drbd_disconnect_net")
         targets = [target("a"), target("b")]
         waiting = self.nodes.call(
@@ -347,13 +347,13 @@ class NetworkTests(MirroredCase):
         self.assertEqual(errors, {"Timeout in disk reconnecting"})
 
     def test_different_secrets(self) -> None:
-        """Nor do ends with different secrets."""
+        """Ends with different secrets never connect."""
         self.both("drbd_disconnect_net")
         self.disks["b"]["logical_id"] = [*self.disks["b"]["logical_id"][:5], "other"]
         self.assertEqual(self.both("drbd_attach_net", False), ["Timeout in disk reconnecting"] * 2)
 
     def test_wait_without_peer(self) -> None:
-        """Waiting for a sync that can't come fails after a quarter of a minute."""
+        """Waiting for a sync that never begins fails after 15 seconds."""
         self.ask("b", "blockdev_shutdown", self.disks["b"])
         waiting = self.nodes.call([target("a")], "drbd_wait_sync", [[self.disks["a"]]])
         self.clock.pump([1.0] * 17)
@@ -366,7 +366,7 @@ class ChildrenTests(MirroredCase):
         self.create_mirror()
 
     def test_replace(self) -> None:
-        """A mirror's volumes go, others come, and are filled from its peer."""
+        """A mirror's volumes are replaced by others, which are synced from its peer."""
         disk, old = self.disks["b"], self.disks["b"]["children"]
         new = self.replace_volumes("b")
         self.assertEqual(
@@ -384,7 +384,7 @@ class ChildrenTests(MirroredCase):
         self.assertEqual(self.state("b"), "Connected Secondary UpToDate")
 
     def test_mismatch(self) -> None:
-        """Only the volumes that it has are taken from a mirror."""
+        """Only volumes that a mirror has can be removed from it."""
         new = self.replace_volumes("b")
         error = self.fault("b", "blockdev_removechildren", self.disks["b"], new)
         self.assertIn(
@@ -394,7 +394,7 @@ class ChildrenTests(MirroredCase):
         )
 
     def test_last_data(self) -> None:
-        """The last data that is up to date is not taken from a primary."""
+        """The last up-to-date volume can't be removed from a primary."""
         self.ask("b", "blockdev_shutdown", self.disks["b"])
         children = self.disks["a"]["children"]
         error = self.fault("a", "blockdev_removechildren", self.disks["a"], children)
@@ -425,12 +425,12 @@ class ChildrenTests(MirroredCase):
         self.assertIn("need a connected peer to resize", error)
 
     def test_no_rename(self) -> None:
-        """A mirror itself has no name."""
+        """A mirror can't be renamed, as it has no name."""
         error = self.fault("a", "blockdev_rename", [[self.disks["a"], ["a", "b"]]])
         self.assertIn("Can't rename a drbd device", error)
 
     def test_snapshot(self) -> None:
-        """A snapshot of a mirror is one of its data."""
+        """A snapshot of a mirror is one of its data volume."""
         made = self.ask("a", "blockdev_snapshot", self.disks["a"], None, None)
         self.assertEqual(made, ["xenvg", "data1.snap"])
         bare = {**self.disks["a"], "children": []}
@@ -450,7 +450,7 @@ class FillingTests(MirroredCase):
         self.create_mirror()
 
     def test_filling(self) -> None:
-        """A new mirror fills in time: both ends say how far it is, only the target syncs."""
+        """Syncing a new mirror takes time: both ends show the progress."""
         self.clock.advance(5)
         for node, local in (("a", LDS_OKAY), ("b", LDS_SYNC)):
             found = self.find(node)
@@ -465,7 +465,7 @@ class FillingTests(MirroredCase):
         self.assertEqual(self.ask("a", "drbd_wait_sync", [self.disks["a"]]), [True, 100])
 
     def test_paused(self) -> None:
-        """A sync that is paused at either end stands still."""
+        """A sync makes no progress while it is paused at either end."""
         self.clock.advance(5)
         self.ask("b", "blockdev_pause_resume_sync", [self.disks["b"]], True)
         self.clock.advance(100)
@@ -477,7 +477,7 @@ class FillingTests(MirroredCase):
         self.assertEqual(self.state("b"), "Connected Secondary UpToDate")
 
     def test_position_kept(self) -> None:
-        """A sync that a restart broke off goes on where it was."""
+        """A sync interrupted by a restart continues where it was."""
         self.clock.advance(5)
         throw(self.nodes, ["reboot", "b"])
         self.assertEqual(self.state("a"), "WFConnection Primary UpToDate")

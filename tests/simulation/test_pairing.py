@@ -1,4 +1,4 @@
-"""Two ends of a mirror alone: what their tables say, and what follows when they meet and part."""
+"""Two ends of a mirror alone: their tables, and what happens when they meet and part."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ganeti_masterd.simulation.ends import (
 from ganeti_masterd.simulation.mirrors import Mirrors
 from ganeti_masterd.simulation.shelves import Shelf
 
-#: What follows for the other end.
+#: Maps each outcome of a meeting to that of the other end.
 OTHER = {
     Meeting.REST: Meeting.REST,
     Meeting.SPLIT: Meeting.SPLIT,
@@ -31,7 +31,7 @@ OTHER = {
 
 
 class World:
-    """A ``Ground``: nodes whose volumes, links and time are the test's."""
+    """A ``Ground`` whose volumes, links and time the test sets."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -61,10 +61,10 @@ class World:
 
 
 class TableTests(SynchronousTestCase):
-    """What two ends do is the same seen from either."""
+    """The tables agree, seen from either end."""
 
     def test_meeting(self) -> None:
-        """Every pair is there, and mirrors the pair the other way round."""
+        """Every pair is in the table, and matches the reversed pair."""
         self.assertEqual(
             set(MEETING), {(one, other) for one in EndStanding for other in EndStanding}
         )
@@ -73,13 +73,13 @@ class TableTests(SynchronousTestCase):
             self.assertEqual(turned, None if meeting is None else OTHER[meeting])
 
     def test_sources(self) -> None:
-        """An end fills another only with data that is up to date, over data that isn't."""
+        """An end is a sync's source only if its data is up to date and the other's isn't."""
         for (one, other), meeting in MEETING.items():
             fills = one is EndStanding.CURRENT and other in (EndStanding.FRESH, EndStanding.BEHIND)
             self.assertEqual(meeting is Meeting.SOURCE, fills, (one, other))
 
     def test_generations(self) -> None:
-        """Of two ends up to date the newer fills the older; strangers are split."""
+        """Of two up-to-date ends the older is synced from the newer; unrelated ones are split."""
         self.assertIsNone(MEETING[EndStanding.CURRENT, EndStanding.CURRENT])
         self.assertEqual(
             KINSHIP,
@@ -112,7 +112,7 @@ class PairTests(SynchronousTestCase):
         self.mirrors.attach(node, 1, Backing("/data", "/meta", 1024))
 
     def connect(self, node: str, peer: str) -> None:
-        """Gives an end its network."""
+        """Sets an end's network."""
         self.mirrors.connect(node, 1, Link(f"{node}:1", f"{peer}:1", "secret"))
 
     def state(self, node: str) -> str:
@@ -121,7 +121,7 @@ class PairTests(SynchronousTestCase):
         return f"{status.connection} {status.role} {status.data}"
 
     def seen(self, a: str, b: str) -> None:
-        """Asserts how both ends stand, whichever is looked at first."""
+        """Checks the states of both ends, whichever is looked at first."""
         self.assertEqual((self.state("a"), self.state("b"), self.state("a")), (a, b, a))
 
     def part(self) -> None:
@@ -130,7 +130,7 @@ class PairTests(SynchronousTestCase):
         self.seen("WFConnection Primary UpToDate", "WFConnection Secondary UpToDate")
 
     def test_primary_elsewhere_meanwhile(self) -> None:
-        """A primary that lost its peer may have written: the other end's data is no newer."""
+        """After a primary lost its peer, the other end's data isn't newer than its own."""
         self.part()
         self.mirrors.promote("b", 1, force=False)
         self.mirrors.demote("b", 1, held=False)
@@ -139,7 +139,7 @@ class PairTests(SynchronousTestCase):
         self.assertEqual(len(self.world.copied), 1)
 
     def test_second_primary(self) -> None:
-        """Two primaries don't meet, also where one has nothing that the other lacks."""
+        """Two primaries don't connect, even if one has nothing that the other lacks."""
         for node in "ab":
             self.mirrors.disconnect(node, 1)
         self.mirrors.promote("b", 1, force=False)
@@ -149,7 +149,7 @@ class PairTests(SynchronousTestCase):
         self.assertEqual(len(self.world.copied), 1)
 
     def test_behind(self) -> None:
-        """An end that is behind isn't up to date until it is filled."""
+        """An end that is behind isn't up to date until it is synced."""
         self.part()
         self.world.speed = SyncPace(quick_seconds=10.0, seconds=100.0)
         self.world.cut = False
@@ -158,7 +158,7 @@ class PairTests(SynchronousTestCase):
         self.seen("Connected Primary UpToDate", "Connected Secondary UpToDate")
 
     def test_paused_before(self) -> None:
-        """An end that is paused isn't filled, however soon that would be done."""
+        """A paused end isn't synced, even by a sync that takes no time."""
         self.part()
         self.mirrors.pause("b", 1, True)
         self.world.cut = False
@@ -167,7 +167,7 @@ class PairTests(SynchronousTestCase):
         self.seen("Connected Primary UpToDate", "Connected Secondary UpToDate")
 
     def test_slower_end(self) -> None:
-        """A mirror fills as fast as the slower of both ends lets it."""
+        """A mirror syncs at the rate of the slower end."""
         self.world.speed = SyncPace(speed=1000.0)
         for node in "ab":
             self.mirrors.lose(node, 1)
@@ -179,7 +179,7 @@ class PairTests(SynchronousTestCase):
         self.assertEqual(self.mirrors.status("a", 1).left, 102.0)
 
     def test_volume_that_vanished(self) -> None:
-        """An end whose volume is gone, in whatever way, has no disk."""
+        """An end whose volume was removed in any way has no disk."""
         for path in ("/data", "/meta"):
             self.world.gone = {("b", path)}
             self.seen("Connected Primary UpToDate", "Connected Secondary Diskless")
@@ -188,7 +188,7 @@ class PairTests(SynchronousTestCase):
             self.seen("Connected Primary UpToDate", "Connected Secondary UpToDate")
 
     def test_points_at_one_that_points_elsewhere(self) -> None:
-        """A third end waits for one that has another peer."""
+        """An end whose peer is connected with another end waits."""
         self.make("c")
         self.connect("c", "b")
         self.assertEqual(self.state("c"), "WFConnection Secondary Inconsistent")

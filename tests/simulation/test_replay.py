@@ -12,13 +12,13 @@ from tests.simulation.nodes import SimulationCase, target
 
 RECORDED = json.loads((Path(__file__).parent.parent / "data" / "noded_rpc.json").read_text())
 
-#: Where the recorded cluster had what a simulated one hasn't: text of that machine.
+#: Places in answers with text that depends on the recorded machine.
 KEYS_OF_THE_MACHINE = {"filelist"}
 
 
 class ReplayTests(SimulationCase):
     def test_all(self) -> None:
-        """In the recorded order every call that is built ends as it did."""
+        """Replayed in order, every implemented call ends as recorded."""
         self.maxDiff = None
         for node in ("node1", "node2", "node3"):
             self.take_in(node)
@@ -42,7 +42,7 @@ class ReplayTests(SimulationCase):
         self.assertEqual(faults, [])
 
     def take_in(self, node: str) -> None:
-        """Tells a node what it was told when it came into the recorded cluster."""
+        """Makes the calls that were made when the node was added to the recorded cluster."""
         self.ask(node, "write_ssconf_files", {"master_node": ["node1"]})
 
     def replay(self, node: str, name: str, arguments: list[Any]) -> Any:
@@ -52,7 +52,7 @@ class ReplayTests(SimulationCase):
         return self.successResultOf(done)[f"uuid-{node}"]
 
     def without(self, payload: Any) -> None:
-        """Takes out what depends on the recorded machine."""
+        """Removes values that depend on the recorded machine."""
         if isinstance(payload, dict):
             for key in KEYS_OF_THE_MACHINE & set(payload):
                 payload[key] = {}
@@ -68,7 +68,7 @@ class ShapeTests(SimulationCase):
         self.assertEqual(shape({"web": 1, "mail": 2}, keys=False), {"*": ["number"]})
 
     def test_differences(self) -> None:
-        """Differences say where they are; empty lists agree with all."""
+        """Differences name their place; an empty list matches any list."""
         self.assertEqual(differences([1, "x"], ["y"]), [])
         self.assertEqual(differences([], [1]), [])
         self.assertEqual(

@@ -1,7 +1,7 @@
-"""Recorded calls about disks get the same answers from simulated nodes as from real ones.
+"""Replayed calls about disks get the same answers from simulated nodes as from real ones.
 
-The recording is of five node daemons of Ganeti 3.0.2 with every disk template, on
-faults too; the simulated cluster is the one that ``recorded.toml`` describes.
+The recording is of five node daemons of Ganeti 3.0.2 with every disk template, including faults;
+the simulated cluster is described in ``recorded.toml``.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ CLUSTER = str(files("ganeti_masterd") / "simulation" / "clusters" / "recorded.to
 
 #: How many rows of a group may differ, and why.
 KNOWN: dict[str, int] = {
-    # The mirror's sync ended within the tenths of a second that a call took.
+    # The mirror's sync ended during the few tenths of a second that a call took.
     "batch-create": 2,
     "inst-create": 1,
-    # Three: node2 still ran an instance of the recording before.
+    # Three: node2 still ran an instance from an earlier recording.
     "inst-disks": 6,
     "inst-life": 0,
-    # A copy that was compressed took three seconds longer.
+    # A compressed copy took three seconds longer.
     "inst-move": 4,
 }
 
 
 class DiskReplayTests(SimulationCase):
     def replay(self, group: str) -> None:
-        """Plays a group; all but the known differences must be alike."""
+        """Replays a group; the answers must be the same except for known differences."""
         self.nodes = self.make(description=read(CLUSTER))
         rows = Player(self, RECORDED).play(group)
         found = [fault for fault in map(differs, rows) if fault is not None]
@@ -46,11 +46,11 @@ class DiskReplayTests(SimulationCase):
         self.assertEqual(set(RECORDED["groups"]), set(KNOWN))
 
     def test_batch(self) -> None:
-        """Many instances made at once, and removed."""
+        """Many instances created at once, and removed."""
         self.replay("batch-create")
 
     def test_create(self) -> None:
-        """Instances made of every template, in right ways and wrong ones."""
+        """Instances created with every template, with valid and invalid arguments."""
         self.replay("inst-create")
 
     def test_life(self) -> None:
@@ -58,9 +58,9 @@ class DiskReplayTests(SimulationCase):
         self.replay("inst-life")
 
     def test_disks(self) -> None:
-        """Disks grown, replaced, recreated, activated; mirrors broken and mended."""
+        """Disks grown, replaced, recreated, activated; mirrors broken and repaired."""
         self.replay("inst-disks")
 
     def test_moves(self) -> None:
-        """Instances migrated, failed over, moved; nodes that start anew meanwhile."""
+        """Instances migrated, failed over, moved; nodes restarted meanwhile."""
         self.replay("inst-move")

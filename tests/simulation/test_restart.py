@@ -1,4 +1,4 @@
-"""What joins simulated nodes survives a restart of the daemon, a kill in the middle included."""
+"""The shared state of simulated nodes survives a restart of the daemon, even after a kill."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class RestartTests(MirroredCase):
         return self.make(root=self.root, log="synced", description=description)
 
     def restart(self) -> None:
-        """Ends in the middle, as a kill does, and begins anew with what was written."""
+        """Stops at once, like a kill, and starts again with what was written."""
         self.nodes = self.opened()
 
     def ask(self, name: str, procedure: str, *arguments: Any) -> Any:
-        """Returns the payload of a call; in this mode that is there when the disk has it."""
+        """Returns the payload of a call, which in this mode is answered once it is on disk."""
         done = self.nodes.call([target(name)], procedure, arguments)
         self.clock.advance(0)
         result = self.successResultOf(done)[f"uuid-{name}"]
@@ -37,7 +37,7 @@ class RestartTests(MirroredCase):
         return result.payload
 
     def test_mirror(self) -> None:
-        """A mirror goes on being filled, from where the clock says."""
+        """A mirror's sync continues, with the progress computed from the clock."""
         self.create_mirror()
         self.clock.advance(3)
         self.restart()
@@ -52,7 +52,7 @@ class RestartTests(MirroredCase):
         self.assertEqual(self.state("b"), "WFConnection Secondary UpToDate")
 
     def test_world(self) -> None:
-        """Links that are cut stay cut, nodes without power off, and speeds as they were set."""
+        """Links stay cut, nodes stay off, and speeds stay as they were set."""
         self.create_mirror()
         for command in ("net a b down", "sync 3", "power c off", "fail-migration web 50"):
             throw(self.nodes, command.split())
@@ -64,7 +64,7 @@ class RestartTests(MirroredCase):
         self.assertEqual(self.nodes.world.pace(), SyncPace(seconds=3.0))
 
     def test_migration(self) -> None:
-        """A migration goes on."""
+        """A migration continues."""
         web = instance()
         self.ask("a", "instance_start", web, False, [])
         self.ask("a", "instance_migrate", "cluster", web, "192.0.2.2", True)
@@ -79,7 +79,7 @@ class RestartTests(MirroredCase):
         )
 
     def test_transfer(self) -> None:
-        """Daemons that copy a disk go on."""
+        """Daemons that copy a disk continue."""
         for node in ("a", "b"):
             self.create(node, volume("disk", 64), primary=True)
         options = {"magic": "m", "connect_timeout": 60, "compress": "none"}

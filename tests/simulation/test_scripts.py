@@ -21,13 +21,13 @@ from tests.simulation.nodes import Disk, SimulationCase, target
 
 class EscapeTests(SimulationCase):
     def test_escaped(self) -> None:
-        """Output becomes one printable line of ASCII."""
+        """Output becomes one line of printable ASCII."""
         self.assertEqual(escaped("a\tb\nc\rd\x01é~"), "a\\tb\\nc\\'rd\\x01\\xe9~")
 
 
 class WithoutTests(SimulationCase):
     def test_no_hooks(self) -> None:
-        """Without scripts a hook runs nothing and answers at once, with a root or without."""
+        """Without scripts a hook starts no process, with a root or without."""
         self.assertEqual(self.ask("a", "hooks_runner", "node-add", "pre", {}), [])
         self.nodes = self.make(root=self.mktemp())
         self.assertEqual(self.ask("a", "hooks_runner", "node-add", "post", {}), [])
@@ -36,7 +36,7 @@ class WithoutTests(SimulationCase):
         )
 
     def test_no_allocator(self) -> None:
-        """An allocator that isn't installed is noded's failure."""
+        """An allocator that isn't installed fails with noded's message."""
         for name in ("no-such-allocator", "../../../../bin/true"):
             self.assertEqual(
                 self.fault("a", "iallocator_runner", name, "{}", {}),
@@ -56,7 +56,7 @@ class WithoutTests(SimulationCase):
 
 
 class ProgramsTests(SimulationCase):
-    """Programs on a reactor that does with them what the test says."""
+    """Programs on a reactor whose behaviour the test sets."""
 
     def spawnProcess(self, program: Any, *args: Any, **named: Any) -> Any:
         if self.refusal is not None:
@@ -74,14 +74,14 @@ class ProgramsTests(SimulationCase):
         self.programs = Programs(self)  # type: ignore[arg-type]
 
     def test_cannot_be_started(self) -> None:
-        """Whatever keeps a program from being started is why it failed."""
+        """An error when starting a program is its failure's reason."""
         for self.refusal in (OSError(8, "Exec format error"), TypeError("a NUL"), ValueError("x")):
             ended = self.successResultOf(self.programs.run(["/bin/x"], {}))
             self.assertEqual(ended.reason, str(self.refusal))
         self.assertEqual(len(self.programs), 0)
 
     def test_stop(self) -> None:
-        """One that is gone already keeps none of the others from being killed."""
+        """If a program has ended already, the others are still killed."""
         for _ in range(3):
             self.assertNoResult(self.programs.run(["/bin/x"], {}))
         self.programs.stop()
@@ -118,7 +118,7 @@ class ScriptTests(TestCase):
 
     @inlineCallbacks
     def test_hooks(self) -> Any:
-        """Scripts run in order with just the environment sent; each tells how it ended."""
+        """Scripts run in order with exactly the environment sent; each has its result."""
         self.hook("10-good", "echo out; echo err >&2; env | grep -v ^_= | sort")
         self.hook("20-bad", "echo no; exit 3")
         self.hook("30-killed", "kill -9 $$")
@@ -153,7 +153,7 @@ class ScriptTests(TestCase):
 
     @inlineCallbacks
     def test_master_hooks(self) -> Any:
-        """The master's hooks are those below the root itself; other nodes have none of them."""
+        """The master's hooks are below the daemon's root; other nodes don't run them."""
         self.hook("here", "echo master", node=".")
         result = yield self.call("a", "hooks_runner", "node-add", "pre", {})
         self.assertEqual(result.payload, [["node-add-pre.d/here", 2, "master"]])
@@ -177,7 +177,7 @@ class ScriptTests(TestCase):
 
     @inlineCallbacks
     def test_restricted(self) -> Any:
-        """A command that the node's administrator allowed runs."""
+        """A command that the node's administrator has allowed is run."""
         folder = f"{self.root}/simulation/b/etc/ganeti/restricted-commands"
         self.script(f"{folder}/uptime", "echo long")
         self.script(f"{folder}/bad", "exit 1")
@@ -188,7 +188,7 @@ class ScriptTests(TestCase):
 
     @inlineCallbacks
     def test_closed(self) -> Any:
-        """Closing kills what runs, and the call ends with it."""
+        """Closing kills running programs, which ends their calls."""
         self.hook("slow", "exec sleep 60")
         waiting = self.call("b", "hooks_runner", "node-add", "pre", {"PATH": "/bin:/usr/bin"})
         yield self.nodes.close()

@@ -1,4 +1,4 @@
-"""Block devices and storage units of simulated nodes: made once, found, grown, removed."""
+"""Block devices and storage units of simulated nodes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StorageCase(SimulationCase):
 
 class FileTests(StorageCase):
     def test_life(self) -> None:
-        """A file disk is made, found, measured, and removed; removing twice is fine."""
+        """A file disk is created, found, measured, and removed; removing twice is allowed."""
         disk = file_disk(PATH)
         self.assertIsNone(self.find(disk))
         self.ask("a", "file_storage_dir_create", "/srv/web")
@@ -40,7 +40,7 @@ class FileTests(StorageCase):
         self.assertEqual(self.ask("a", "blockdev_getdimensions", [disk]), [None])
 
     def test_create_fails(self) -> None:
-        """A file that exists, has no directory, no absolute path or no room is refused."""
+        """Creating a file that exists, or lacks a directory, an absolute path or space, fails."""
         disk = file_disk(PATH)
         self.assertEqual(
             self.refused(disk),
@@ -94,7 +94,7 @@ class FileTests(StorageCase):
         )
 
     def test_missing(self) -> None:
-        """What needs devices fails for those that are missing; one of many is told apart."""
+        """Calls fail for missing devices; of several devices only the missing one has an error."""
         disk = file_disk(PATH)
         missing = f"Can't find device {described(disk)}"
         self.assertEqual(self.fault("a", "blockdev_getmirrorstatus", [disk]), missing)
@@ -116,7 +116,7 @@ class FileTests(StorageCase):
             self.fault("a", "blockdev_wipe", disk, offset, size)
 
     def test_directories(self) -> None:
-        """Directories are made with those above, removed when empty, renamed with contents."""
+        """Directories are created with parents, removed if empty, renamed with contents."""
         self.ask("a", "file_storage_dir_create", "/srv/web")
         self.ask("a", "file_storage_dir_create", "/srv/web")
         self.create(file_disk(PATH))
@@ -145,7 +145,7 @@ class FileTests(StorageCase):
 
 class VolumeTests(StorageCase):
     def test_life(self) -> None:
-        """A logical volume is made, listed, renamed and removed."""
+        """A logical volume is created, listed, renamed and removed."""
         disk = volume("data")
         self.assertEqual(self.create(disk), ["xenvg", "data"])
         self.assertEqual(
@@ -179,11 +179,11 @@ class VolumeTests(StorageCase):
         self.assertEqual(self.held(), [])
 
     def held(self) -> list[str]:
-        """The volumes that lv_list calls open."""
+        """Returns the volumes that lv_list shows as open."""
         return sorted(name for name, row in self.ask("a", "lv_list", []).items() if row[2])
 
     def test_in_use(self) -> None:
-        """What is held open isn't removed, though noded tries for half a minute."""
+        """A volume in use isn't removed, though noded tries for half a minute."""
         disk = volume("data")
         self.create(disk)
         web = instance(disks_info=[disk])
@@ -205,7 +205,7 @@ class VolumeTests(StorageCase):
         self.assertIsNone(self.find(disk))
 
     def test_missing(self) -> None:
-        """A volume that is gone can't be activated; its instance can't be started."""
+        """A missing volume can't be activated, and its instance can't be started."""
         disk = volume("gone")
         self.assertEqual(
             self.fault("a", "blockdev_assemble", disk, instance(), True, 0),
@@ -218,7 +218,7 @@ class VolumeTests(StorageCase):
         )
 
     def test_rename_refused(self) -> None:
-        """A name that is taken, and another group, are refused; the rest is done."""
+        """A name in use and another group are refused; other renames are still done."""
         for name in ("one", "two", "three"):
             self.create(volume(name))
         wanted = [[volume("one"), ["xenvg", "two"]], [volume("three"), ["xenvg", "four"]]]
@@ -229,7 +229,7 @@ class VolumeTests(StorageCase):
         self.assertIn("across volume groups", error)
 
     def test_copies(self) -> None:
-        """What is written on a volume goes with copies of it, and away with a wipe."""
+        """A volume's content is copied with it, and removed by a wipe."""
         for name in ("data", "copy"):
             self.create(volume(name))
         self.nodes.node("a").state.files["/image"] = StoredFile(0, "x")
@@ -242,7 +242,7 @@ class VolumeTests(StorageCase):
         self.assertEqual(held["/dev/xenvg/data"].content, ("image /image",))
 
     def test_images_refused(self) -> None:
-        """An image must be there and fit; devices must be there."""
+        """An image must exist and fit; devices must exist."""
         self.create(volume("data"))
         gone = volume("gone")
         self.nodes.node("a").state.files["/image"] = StoredFile(0, "x")
@@ -264,7 +264,7 @@ class VolumeTests(StorageCase):
         )
 
     def test_refused(self) -> None:
-        """Volumes need their group, their own name, and room."""
+        """Volumes need an existing group, an unused name, and space."""
         self.assertIn("vg none", self.refused(volume("data", group="none")))
         self.create(volume("data"))
         self.assertIn("already exists", self.refused(volume("data")))
@@ -303,7 +303,7 @@ class VolumeTests(StorageCase):
 
 class UnitTests(StorageCase):
     def test_space(self) -> None:
-        """Room is told in the order asked, null for a group that isn't there."""
+        """Space is in the order of the request, None for a missing group."""
         self.create(volume("data", 576))
         units = [["lvm-vg", "xenvg", [False]], ["file", "/srv", []], ["lvm-vg", "none", [False]]]
         found = self.ask("a", "node_info", units, None)
@@ -319,7 +319,7 @@ class UnitTests(StorageCase):
         self.assertIn("boolean", self.fault("a", "node_info", [["lvm-vg", "xenvg", []]], None))
 
     def test_list(self) -> None:
-        """Rows have the fields asked, in that order."""
+        """Rows have the requested fields, in that order."""
         self.ask("a", "file_storage_dir_create", "/srv/web")
         self.create(file_disk(PATH))
         fields = ["used", "name", "size", "free", "allocatable"]
@@ -341,7 +341,7 @@ class UnitTests(StorageCase):
         )
 
     def test_modify(self) -> None:
-        """Whether a physical volume may be used can be changed, nothing else."""
+        """Only ``allocatable`` of a physical volume can be changed."""
         pv = self.ask("a", "storage_list", "lvm-pv", [], None, ["name"])[0][0]
         self.ask("a", "storage_modify", "lvm-pv", [], pv, {"allocatable": False})
         self.assertEqual(

@@ -1,4 +1,4 @@
-"""What simulated nodes keep on disk."""
+"""The state of simulated nodes on disk."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class NodeStoreTests(SynchronousTestCase):
         return store
 
     def held(self) -> dict[str, bytes]:
-        """What another process reads, by name."""
+        """Returns what another process would read, by name."""
         self.store.close()
         self.store = NodeStore(self.path, synced=False)
         self.addCleanup(self.store.close)
         return {name: value for _, _, name, value in self.store.load()}
 
     def test_many(self) -> None:
-        """Any number of values is kept, whatever blocks it takes."""
+        """Any number of values is stored, in blocks of any size."""
         for count in (1, *BLOCKS, 2 * BLOCKS[0] + BLOCKS[1] + 3):
             names = [f"{count}-{number}" for number in range(count)]
             self.store.write([("node1", "file", name, name.encode()) for name in names])
@@ -39,7 +39,7 @@ class NodeStoreTests(SynchronousTestCase):
             self.assertEqual({name: held[name] for name in names}, {n: n.encode() for n in names})
 
     def test_values(self) -> None:
-        """Values are kept as JSON, wherever that is made; equal ones are read as one."""
+        """Values are stored as JSON, whoever encodes them; equal ones become one object."""
         files = [StoredFile(0, "x" * SHARED) for _ in range(2 * BLOCKS[0])]
         self.store.write([(f"n{number}", "file", "f", file) for number, file in enumerate(files)])
         self.store.close()
@@ -51,7 +51,7 @@ class NodeStoreTests(SynchronousTestCase):
         self.assertEqual(msgspec.json.decode(rows[0][3], type=StoredFile), files[0])
 
     def test_order(self) -> None:
-        """Of several changes of one name the last one counts, in one write as in several."""
+        """Of several changes of one name the last one counts, in one write or several."""
         changes: list[StoredChange] = [
             ("node1", "file", "a", b"1"),
             ("node1", "file", "a", b"2"),

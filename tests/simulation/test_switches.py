@@ -1,4 +1,4 @@
-"""What befalls a simulated cluster on demand, in code and from outside."""
+"""Switches of a simulated cluster, in code and through the socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SwitchTests(MirroredCase):
         return str(self.assertRaises(SwitchError, self.throw, command))
 
     def test_refused(self) -> None:
-        """A command that makes no sense says why, and does nothing."""
+        """An invalid command gives an error, and does nothing."""
         self.create_mirror()
         for command, fault in (
             ("", "no command"),
@@ -46,14 +46,14 @@ class SwitchTests(MirroredCase):
             self.assertIn(fault, self.refused(command))
 
     def test_help(self) -> None:
-        """All commands are shown, with what they do."""
+        """The help shows all commands, with what they do."""
         said = self.throw("help")
         for name, switch in SWITCHES.items():
             self.assertIn(name, said)
             self.assertIn(switch.does, said)
 
     def test_volumes(self) -> None:
-        """Volumes come, go, break; a group fills up."""
+        """Volumes are created, removed and broken; a group is filled."""
         self.throw("make-lv a xenvg/stray 8")
         self.assertIn("xenvg/stray", self.ask("a", "lv_list", []))
         self.throw("remove-lv a xenvg/stray")
@@ -71,7 +71,7 @@ class SwitchTests(MirroredCase):
         self.assertTrue(found["is_degraded"])
 
     def test_mirrors(self) -> None:
-        """A mirror loses its disk, its network, its configuration, and is mended."""
+        """A mirror loses its disk, its network, its configuration, and is repaired."""
         self.create_mirror()
         self.throw("detach b web")
         self.assertRaises(SwitchError, self.throw, "detach b web")
@@ -88,7 +88,7 @@ class SwitchTests(MirroredCase):
         self.assertEqual(self.ask("a", "lv_list", []), {})
 
     def test_paces(self) -> None:
-        """Syncs take as long as was said last."""
+        """Syncs take the time that was set last."""
         self.throw("sync 8")
         self.create_mirror()
         self.clock.advance(4)
@@ -101,7 +101,7 @@ class SwitchTests(MirroredCase):
         self.assertFalse(self.find("b")["is_degraded"])
 
     def test_reach(self) -> None:
-        """Nodes that can't be reached are told by those that verify the network."""
+        """Verifying the network reports nodes that can't be reached."""
         checks = {
             "nodelist": [["b", "c"], {}, ["a"]],
             "node-net-test": [[[name, "192.0.2.1", "192.0.2.1"] for name in "abc"], ["a"]],
@@ -124,7 +124,7 @@ class SwitchTests(MirroredCase):
 
 class ControlTests(MirroredCase):
     def asked(self, line: bytes) -> Any:
-        """What one request gets from the socket."""
+        """Returns the socket's answer to one request."""
         protocol = SwitchFactory(self.nodes).buildProtocol(None)
         transport = StringTransport()
         protocol.makeConnection(transport)
@@ -144,13 +144,13 @@ class ControlTests(MirroredCase):
             self.assertIn("JSON list of words", text)
 
     def test_too_long(self) -> None:
-        """A request that never ends is refused with words."""
+        """A request that never ends is refused with a message."""
         good, text = self.asked(b"[" * (LONGEST + 1))
         self.assertFalse(good)
         self.assertIn(f"at most {LONGEST} bytes", text)
 
     def test_bug(self) -> None:
-        """A bug in a switch is logged, and the connection lives."""
+        """A bug in a switch is logged, and the connection stays open."""
         self.patch(self.nodes, "node", lambda name: 1 // 0)
         self.assertEqual(
             self.asked(b'["lvs", "a"]'),
@@ -159,7 +159,7 @@ class ControlTests(MirroredCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_client(self) -> None:
-        """The client says how it is used, and when nobody listens."""
+        """The client shows its usage, and an error if nobody listens."""
         said = io.StringIO()
         self.patch(sys, "stderr", said)
         self.patch(os, "environ", {})

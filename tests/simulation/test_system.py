@@ -18,7 +18,7 @@ DEBIAN = OSDefinition(
 
 class MemberTests(SimulationCase):
     def test_master_address(self) -> None:
-        """The master's address goes up and down; twice each is fine."""
+        """The master's address is brought up and taken down, each even twice."""
         check = {"master-ip": ["a", "198.51.100.1", ["a", "b"]]}
         for call, there in (("activate", True), ("deactivate", False)):
             for _ in range(2):
@@ -35,7 +35,7 @@ class MemberTests(SimulationCase):
         )
 
     def test_own_address(self) -> None:
-        """A node knows its own addresses once it was told."""
+        """A node knows its own addresses once ssconf was written."""
         self.assertFalse(self.ask("a", "node_has_ip_address", "192.0.2.1"))
         self.ask("a", "write_ssconf_files", {"node_primary_ips": ["a 192.0.2.1", "b 192.0.2.2"]})
         self.assertTrue(self.ask("a", "node_has_ip_address", "192.0.2.1"))
@@ -43,7 +43,7 @@ class MemberTests(SimulationCase):
         self.assertTrue(self.ask("a", "node_has_ip_address", "127.0.0.1"))
 
     def test_watcher_pause(self) -> None:
-        """The pause is told while it lasts."""
+        """The pause is returned while it lasts."""
         self.assertIsNone(self.ask("a", "get_watcher_pause"))
         until = self.clock.seconds() + 60
         self.ask("a", "set_watcher_pause", until + 0.5)
@@ -58,12 +58,12 @@ class MemberTests(SimulationCase):
             )
 
     def test_daemons(self) -> None:
-        """Only one daemon can be asked for."""
+        """Only one daemon can be controlled."""
         self.assertTrue(self.ask("a", "node_ensure_daemon", "ganeti-kvmd", True))
         self.assertFalse(self.ask("a", "node_ensure_daemon", "sshd", True))
 
     def test_certificate(self) -> None:
-        """The digest of a node's certificate is its own and always the same."""
+        """The digest of a node's certificate is unique and never changes."""
         request = [["ssl", "get", None]]
         ((kind, digest),) = self.ask("a", "node_crypto_tokens", request)
         self.assertEqual(kind, "ssl")
@@ -75,7 +75,7 @@ class MemberTests(SimulationCase):
         self.assertIn("not supported", self.fault("a", "node_crypto_tokens", [["ssl", "x", {}]]))
 
     def test_demote(self) -> None:
-        """A node that is no candidate any more loses the configuration; the master refuses."""
+        """A demoted node removes its configuration; the master refuses."""
         self.ask("a", "upload_file", [CONFIG, [0, "{}"], 33184, "m", "c", None, None])
         self.ask("a", "write_ssconf_files", {"master_node": ["b"]})
         self.ask("a", "node_demote_from_mc")
@@ -88,7 +88,7 @@ class MemberTests(SimulationCase):
         )
 
     def test_nothing_there(self) -> None:
-        """What a fresh node has none of is empty or noded's failure."""
+        """On a new node such calls return nothing, or fail with noded's message."""
         self.assertEqual(self.fault("a", "export_list"), "No exports directory")
         self.assertEqual(self.ask("a", "extstorage_diagnose"), [])
         self.assertIsNone(self.ask("a", "bridges_exist", ["br0"]))
@@ -108,7 +108,7 @@ class SystemTests(SimulationCase):
         return result.error or result.payload
 
     def test_diagnose(self) -> None:
-        """Systems are listed with all that there is to know."""
+        """Operating systems are listed with all their properties."""
         self.assertEqual(
             self.ask("a", "os_diagnose")[0],
             [
@@ -124,7 +124,7 @@ class SystemTests(SimulationCase):
         )
 
     def test_validate(self) -> None:
-        """Variants and parameters are checked; the texts are noded's."""
+        """Variants and parameters are checked; the messages are noded's."""
         self.assertIs(self.validate("debootstrap+small", mirror="x"), True)
         self.assertIs(self.validate("debootstrap", force=True), True)
         self.assertIs(self.validate("noop", any_parameter="x"), True)
@@ -163,7 +163,7 @@ class VerifyTests(SimulationCase):
         return self.ask(node, "node_verify", wanted, "cluster", {})
 
     def test_empty(self) -> None:
-        """Nothing asked, nothing answered; unknown keys are left out."""
+        """An empty request has an empty answer; unknown keys are left out."""
         self.assertEqual(self.verify(), {})
         self.assertEqual(self.verify(no_such_check=1), {})
         self.assertEqual(
@@ -172,7 +172,7 @@ class VerifyTests(SimulationCase):
         )
 
     def test_healthy(self) -> None:
-        """A healthy node has nothing to complain of."""
+        """A healthy node reports no errors."""
         found = self.verify(
             hypervisor=["fake"],
             hvparms=[["cluster", "fake", {}]],
@@ -202,7 +202,7 @@ class VerifyTests(SimulationCase):
         self.assertEqual(self.verify("b", allowed_file_storage_paths="a"), {})
 
     def test_faults(self) -> None:
-        """What is wrong is told, and no other check suffers."""
+        """A failing check is reported, and the others are still made."""
         self.nodes = self.make(names=["a", "b"])
         found = self.verify(
             hypervisor=["vax"],
@@ -223,7 +223,7 @@ class VerifyTests(SimulationCase):
         self.assertEqual(list(found["node-net-test"]), ["a"])
 
     def test_candidates_only(self) -> None:
-        """Only candidates look for the others."""
+        """Only candidates check whether others can be reached."""
         self.nodes = self.make(names=["a"])
         found = self.verify(
             nodelist=[["gone"], {}, ["b"]], node_net_test=[[["gone", "1", "1"]], ["b"]]
@@ -250,12 +250,12 @@ class VerifyTests(SimulationCase):
         self.assertEqual(self.verify(pvlist=["none"]), {"pvlist": []})
 
     def test_spared(self) -> None:
-        """A node that runs no instances is spared the checks of those."""
+        """A node that can't run instances skips their checks."""
         found = self.verify(nonvmnodes=["a"], instancelist=["fake"], vglist=None, version=None)
         self.assertEqual(list(found), ["version"])
 
     def test_more(self) -> None:
-        """Instances, memory, systems and the clock are told."""
+        """Instances, memory, operating systems and the clock are reported."""
         self.ask("a", "instance_start", instance(), False, [])
         self.clock.advance(0.25)
         found = self.verify(instancelist=["fake"], hvinfo="fake", oslist=None, time=None)

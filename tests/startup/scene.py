@@ -1,4 +1,4 @@
-"""A new root for a test, and a machine that is what the test says."""
+"""A new root for a test, and a machine whose properties the test sets."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def recovered(paths: Paths) -> Recovered:
 
 
 class Host:
-    """An ``IMachine``: who runs this, what the host is called, which names and accounts exist."""
+    """An ``IMachine`` with a user id, a host name, and the names and accounts that exist."""
 
     def __init__(self) -> None:
         self.user = 0

@@ -1,4 +1,4 @@
-"""Nodes are asked: they agree, disagree, tie, answer late, rubbish or nothing."""
+"""The vote with nodes that agree, disagree, tie, or answer late, rubbish or nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ADDRESS = "node_activate_master_ip"
 
 
 class Scene:
-    """A cluster whose nodes answer what a test says, and a clock."""
+    """A cluster whose nodes give the answers that a test sets, and a clock."""
 
     def __init__(self, nodes: int = 3, *, held: bool = False, **votes: Any) -> None:
         self.snapshot = new_cluster("cluster", nodes, time.time())
@@ -47,7 +47,7 @@ class Scene:
         return ensureDeferred(hold_vote(self.nodes, timers, self.snapshot, self.said.append))
 
     def ask(self, **wishes: bool) -> Deferred[VoteReport]:
-        """Asks for everything."""
+        """Holds the vote and brings up the master's address."""
         return ensureDeferred(
             ask_nodes(
                 self.nodes,
@@ -75,7 +75,7 @@ class VoteTests(SynchronousTestCase):
     """The vote through the door to the nodes."""
 
     def outcome(self, scene: Scene) -> VoteOutcome:
-        """Holds the vote, which needs no time."""
+        """Returns the outcome of a vote that ends without a wait."""
         return self.successResultOf(scene.vote()).outcome
 
     def test_agree(self) -> None:
@@ -93,18 +93,18 @@ class VoteTests(SynchronousTestCase):
         self.assertEqual(scene.nodes.asked, [])
 
     def test_disagree(self) -> None:
-        """An old master that comes back loses at once."""
+        """A former master that comes back loses the vote at once."""
         scene = Scene(3, node2="node2", node3="node2")
         verdict = self.successResultOf(scene.vote())
         self.assertIs(verdict.outcome, VoteOutcome.LOST)
         self.assertIn("node2 is the master by 2 of 2 votes", verdict.reason)
 
     def test_tie(self) -> None:
-        """One vote each: the higher name is on top, which is not this node."""
+        """With one vote each the greater name wins, which is not this node."""
         self.assertIs(self.outcome(Scene(3, node2="node1", node3="node3")), VoteOutcome.LOST)
 
     def test_rubbish(self) -> None:
-        """Rubbish is a vote for nobody: with one node's vote it is still agreed."""
+        """Rubbish is a vote for nobody: one node's vote is still enough."""
         self.assertIs(self.outcome(Scene(3, node2="node1", node3=[1, 2])), VoteOutcome.AGREED)
 
     def test_offline(self) -> None:
@@ -114,7 +114,7 @@ class VoteTests(SynchronousTestCase):
         self.assertIs(self.outcome(scene), VoteOutcome.AGREED)
 
     def test_no_answer(self) -> None:
-        """Nobody answers: six rounds ten seconds apart, then it is lost, naming the way out."""
+        """Without answers there are six rounds, ten seconds apart; the error names --no-voting."""
         scene = Scene(3, node2=Failed("unreachable"), node3=Failed("unreachable"))
         vote = scene.vote()
         for _ in range(TRIES - 1):
@@ -128,7 +128,7 @@ class VoteTests(SynchronousTestCase):
         self.assertIn("asking again in 10 s, 1 times at most", scene.said[-1])
 
     def test_cold_start(self) -> None:
-        """When the nodes come up meanwhile the start succeeds."""
+        """If the nodes come up between two rounds, the start succeeds."""
         scene = Scene(3, node2=Failed("unreachable"), node3=Failed("unreachable"))
         vote = scene.vote()
         scene.clock.advance(PAUSE)
@@ -139,7 +139,7 @@ class VoteTests(SynchronousTestCase):
         self.assertIs(self.successResultOf(vote).outcome, VoteOutcome.AGREED)
 
     def test_late(self) -> None:
-        """Answers that come late count as any."""
+        """Late answers count like others."""
         scene = Scene(3, held=True, node2="node1", node3="node1")
         vote = scene.vote()
         scene.clock.advance(50.0)
@@ -148,7 +148,7 @@ class VoteTests(SynchronousTestCase):
         self.assertIs(self.successResultOf(vote).outcome, VoteOutcome.AGREED)
 
     def test_silent_simulated_nodes(self) -> None:
-        """Simulated nodes that never answer are given up at the call's time-out."""
+        """Calls to simulated nodes that never answer end at the call's time-out."""
         scene = Scene(3)
         timers = Timers(scene.clock)
         nodes = SimulatedNodes(timers, faults=Faults())
@@ -182,7 +182,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(asked.arguments, [parameters, False])
 
     def test_failure_is_logged(self) -> None:
-        """It is not fatal by default."""
+        """A failure to bring up the address is not fatal by default."""
         scene = Scene(1)
         scene.nodes.answers[ADDRESS] = Failed("no such device")
         report = self.successResultOf(scene.ask())
@@ -191,7 +191,7 @@ class AddressTests(SynchronousTestCase):
         self.assertIn("no such device", report.lines[-1].text)
 
     def test_failure_is_fatal(self) -> None:
-        """With --require-master-ip it is."""
+        """With --require-master-ip the failure is fatal."""
         scene = Scene(1)
         scene.nodes.answers[ADDRESS] = Failed("no such device")
         report = self.successResultOf(scene.ask(require_master_ip=True))

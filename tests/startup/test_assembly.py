@@ -34,7 +34,7 @@ CURRENT = CandidateStanding.CURRENT
 
 
 class Adopting:
-    """A reactor that adopts a socket, and does nothing with it."""
+    """A reactor that adopts a socket and does nothing with it."""
 
     def adoptStreamPort(self, fd: int, family: int, factory: Factory) -> IListeningPort:
         """See ``IReactorSocket.adoptStreamPort``."""
@@ -212,7 +212,7 @@ class WiringTests(RootTestCase):
 
 
 class SocketTests(RootTestCase):
-    """A daemon with all its sockets, none of whose parts is started."""
+    """A daemon with all its sockets and no part started."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -235,20 +235,20 @@ class SocketTests(RootTestCase):
         return answer_in(asked(self.listeners[listener], method, *args))
 
     def test_monitors_change_nothing(self) -> None:
-        """On the socket for monitors every method that changes something is refused as that."""
+        """The socket for monitors refuses every method that changes something."""
         changing = [name for name, method in METHODS.items() if method.changes]
         self.assertIn("SubmitJob", changing)
         for name in changing:
             refusal = f"{name} changes something, which this socket doesn't allow"
             success, (kind, (text, _)) = self.answer("monitor", name, *[None] * 20)
             self.assertEqual((success, kind, text), (False, "OpPrereqError", refusal))
-            # Elsewhere it is for its arguments.
+            # On the other sockets the method is refused for its arguments.
             success, (kind, (text, _)) = self.answer("master", name, *[None] * 20)
             self.assertEqual((success, kind), (False, "OpPrereqError"))
             self.assertNotEqual(text, refusal)
 
     def test_questions(self) -> None:
-        """Both sockets of LUXI answer questions, that of wconfd answers its own methods alone."""
+        """Both LUXI sockets answer queries; wconfd's socket answers only its own methods."""
         for listener in ("master", "monitor"):
             answer = self.answer(listener, "QueryConfigValues", ["cluster_name"])
             self.assertEqual(answer, [True, ["cluster"]])
@@ -258,7 +258,7 @@ class SocketTests(RootTestCase):
         self.assertFalse(self.answer("master", "echo", "text")[0])
 
     def test_rights(self) -> None:
-        """Each has its own path and mode, and the group of the daemon's account."""
+        """Each socket has its own path and mode, and the group of the daemon's account."""
         given: list[Any] = []
         self.patch(os, "chown", lambda path, *owner: given.append((path, *owner)))
         rights = {
@@ -273,6 +273,6 @@ class SocketTests(RootTestCase):
             self.assertEqual(given.pop(), (path + ".d/q", -1, 8))
 
     def listen(self, listener: OpenedListener) -> None:
-        """Gives a socket its name and its rights."""
+        """Binds a socket and sets its permissions."""
         reactor: Any = Adopting()
         listener.socket.listen(reactor, listener.factory)

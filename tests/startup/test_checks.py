@@ -27,7 +27,7 @@ from tests.startup.scene import Host, RootTestCase
 
 
 class CheckTests(RootTestCase):
-    """One thing is wrong at a time, and more: then the first one counts."""
+    """The checks with one fault at a time; with several, the first in order is reported."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -57,7 +57,7 @@ class CheckTests(RootTestCase):
         }
 
     def test_wrong_user(self) -> None:
-        """A user that can't become the daemon's is told both uids, before anything else."""
+        """A user that can't switch to the daemon's is refused first, with both uids."""
         self.host.user = 1000
         os.unlink(self.paths.ssconf("master_node"))
         refused = self.refused()
@@ -66,12 +66,12 @@ class CheckTests(RootTestCase):
         self.assertIn("uid 1000", refused.message)
 
     def test_own_user(self) -> None:
-        """The daemon's own user needs no right to become it."""
+        """The daemon's own user needs no privileges."""
         self.host.user = 7
         self.passed()
 
     def test_living_daemons(self) -> None:
-        """Each file, with each kind of lock, keeps a second daemon from starting."""
+        """Either kind of lock on any of the files keeps a second daemon from starting."""
         self.patch(locks, "TRIES", 0)
         files = (self.paths.pid, self.paths.queue_lock, *self.paths.peers_pids)
         for path in files:
@@ -86,7 +86,7 @@ class CheckTests(RootTestCase):
                 os.unlink(path)
 
     def test_queue_held(self) -> None:
-        """The look at others, which a fail-over takes by itself, sees who holds the queue."""
+        """The check for other daemons, which a fail-over also makes, finds who holds the queue."""
         self.patch(locks, "TRIES", 0)
         refuse_others(self.paths, simulated=False)
         self.hold(self.paths.queue_lock, "flock")
@@ -94,7 +94,7 @@ class CheckTests(RootTestCase):
             self.assertRaises(PidFileLockError, refuse_others, self.paths, simulated=simulated)
 
     def test_noded_at_work(self) -> None:
-        """What noded holds for a call, such as one from the master before, is waited for."""
+        """A lock that noded holds during a call is waited for."""
         held = LockedFile(self.paths.queue_lock)
         tries: list[float] = []
 
@@ -104,7 +104,7 @@ class CheckTests(RootTestCase):
                 held.release()
 
         def take() -> LockedFile:
-            # flock counts for each opening, so this process can't have it twice either
+            # a flock belongs to one open file, so this process can't take it twice either
             return LockedFile(self.paths.queue_lock)
 
         locks.patiently(take, sleep).release()
@@ -114,18 +114,18 @@ class CheckTests(RootTestCase):
         self.assertRaises(PidFileLockError, locks.patiently, take, lambda _: None)
 
     def test_living_luxid_beside_simulation(self) -> None:
-        """A simulation doesn't care for luxid."""
+        """A simulation starts while luxid runs."""
         self.hold(self.paths.peers_pids[0], "lockf")
         check(WantedStart(self.paths, True), self.host)
 
     def test_living_before_not_master(self) -> None:
-        """A living daemon is told of before that this node isn't master."""
+        """A running daemon is reported rather than that this node isn't master."""
         self.hold(self.paths.pid, "flock")
         self.host.name = "node2"
         self.assertEqual(self.refused().code, 1)
 
     def test_no_ssconf(self) -> None:
-        """Incomplete ssconf is exit code 12, whatever is wrong with the file."""
+        """Incomplete ssconf gives exit code 12, whatever is wrong with the file."""
         path = self.paths.ssconf("master_node")
         for content in (b"", b"\n", b"\xff\xfe", None):
             os.unlink(path)
@@ -137,14 +137,14 @@ class CheckTests(RootTestCase):
             Path(path).touch()
 
     def test_unresolvable(self) -> None:
-        """A host name without an address is exit code 12 and named."""
+        """A host name without an address gives exit code 12 and is named."""
         self.host.known = set()
         refused = self.refused()
         self.assertEqual(refused.code, 12)
         self.assertIn("'node1'", refused.message)
 
     def test_not_master(self) -> None:
-        """Another node's name is exit code 11, said on standard output as 3.0 does."""
+        """Another node's name gives exit code 11, with a message on standard output as in 3.0."""
         self.host.name = "node2"
         refused = self.refused()
         self.assertEqual(
@@ -152,13 +152,13 @@ class CheckTests(RootTestCase):
         )
 
     def test_not_master_before_account(self) -> None:
-        """Accounts are looked at only on the master."""
+        """Accounts are checked only on the master."""
         self.host.name = "node2"
         self.host.accounts = {}
         self.assertEqual(self.refused().code, 11)
 
     def test_no_account(self) -> None:
-        """A missing user or group is exit code 1 with both names."""
+        """A missing user or group gives exit code 1 with both names."""
         self.host.accounts = {}
         Path(self.paths.config).write_bytes(b"{")
         refused = self.refused()
@@ -167,7 +167,7 @@ class CheckTests(RootTestCase):
         self.assertIn("'gnt-daemons'", refused.message)
 
     def test_version(self) -> None:
-        """A configuration of another version names both and the upgrade, and stays as it is."""
+        """For a configuration of another version the message has both versions and the upgrade."""
         document = json.decode(Path(self.paths.config).read_bytes())
         Path(self.paths.config).write_bytes(json.encode({**document, "version": 2160000}))
         before = self.content()
@@ -199,13 +199,13 @@ class CheckTests(RootTestCase):
         self.assertIn(self.paths.queue, self.refused().message)
 
     def test_no_journal(self) -> None:
-        """A file that is no journal is named."""
+        """A file that isn't a journal is named."""
         os.makedirs(os.path.dirname(self.paths.journal))
         Path(self.paths.journal).write_bytes(b"rubbish" * 1000)
         self.assertIn(self.paths.journal, self.refused().message)
 
     def test_nothing_stays_open(self) -> None:
-        """Neither a lock nor a file is left to be inherited."""
+        """The checks leave no lock and no open file to be inherited."""
         before = os.listdir("/proc/self/fd")
         self.passed()
         self.assertEqual(len(os.listdir("/proc/self/fd")), len(before))
@@ -213,10 +213,10 @@ class CheckTests(RootTestCase):
 
 
 class MachineTests(RootTestCase):
-    """The machine as it is."""
+    """The real and the simulated machine."""
 
     def test_names(self) -> None:
-        """GANETI_HOSTNAME names the host, and names resolve or not."""
+        """GANETI_HOSTNAME sets the host name; known names resolve, unknown ones don't."""
         machine = Machine({"GANETI_HOSTNAME": "here"})
         self.assertEqual(machine.host_name(), "here")
         self.assertTrue(Machine({}).host_name())
@@ -226,7 +226,7 @@ class MachineTests(RootTestCase):
         self.assertEqual(machine.uid(), os.geteuid())
 
     def test_accounts(self) -> None:
-        """Accounts are the system's."""
+        """Accounts are looked up in the system."""
         machine = Machine({})
         account = machine.account("root", None)
         assert account is not None
@@ -238,7 +238,7 @@ class MachineTests(RootTestCase):
         self.assertEqual(own.uid, os.geteuid())
 
     def test_simulated(self) -> None:
-        """A simulation is the master's machine, unless it is told to be another."""
+        """A simulation has the master's host name, unless GANETI_HOSTNAME is set."""
         self.assertEqual(SimulatedMachine({}, self.paths).host_name(), "node1")
         other = SimulatedMachine({"GANETI_HOSTNAME": "node3"}, self.paths)
         self.assertEqual(other.host_name(), "node3")
@@ -249,7 +249,7 @@ class LockTests(RootTestCase):
     """Locked files."""
 
     def test_both_kinds(self) -> None:
-        """A file that is held is held against both kinds of lock."""
+        """A locked file excludes both kinds of lock."""
         path = self.root + "/lock"
         held = LockedFile(path, 0o600)
         self.addCleanup(held.release)
@@ -259,7 +259,7 @@ class LockTests(RootTestCase):
         self.assertRaises(PidFileLockError, LockedFile, path)
 
     def test_replaced_file(self) -> None:
-        """A lock on a file that lost its name meanwhile doesn't count: the next one is taken."""
+        """If the file is replaced while it is being locked, the new file is locked."""
         path = self.root + "/lock"
         old = LockedFile(path)
         os.unlink(path)

@@ -1,4 +1,4 @@
-"""Which nodes stand behind the door, and its life before and with the reactor."""
+"""Which kind of nodes a door leads to, and its use before and while the reactor runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DoorTests(RootTestCase):
         return open_door(clock, timers, self.paths, "node1", simulate_log=simulate_log)
 
     def test_choice(self) -> None:
-        """Simulated nodes if a mode of their log is given, node daemons if not."""
+        """Simulated nodes are chosen if the mode of their log is given, else node daemons."""
         for mode, kind in (
             ("off", SimulatedNodes),
             ("buffered", SimulatedNodes),
@@ -42,7 +42,7 @@ class DoorTests(RootTestCase):
             self.successResultOf(door.close())
 
     def test_before_the_reactor(self) -> None:
-        """Simulated nodes can be called, and what they did is kept, without any thread."""
+        """Simulated nodes can be called and keep their state without any thread."""
         door = self.open("buffered")
         self.successResultOf(door.start())
         called: Deferred[Any] = door.nodes.call([NODE], "master_node_name")

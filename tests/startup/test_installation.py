@@ -11,13 +11,13 @@ from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.checks import StartRefused
 from ganeti_masterd.startup.installation import check_readable, parts
 
-#: Its name is in no list of groups, its numbers are nobody's.
+#: An account that doesn't exist: its name is in no group, its ids are unused.
 STRANGER = Account("nobody", "nogroup", 54321, 54321)
 ROOT = Account("root", "root", 0, 0)
 
 
 class InstallationTests(SynchronousTestCase):
-    """Files that the user can't read refuse the start."""
+    """The start is refused if the user can't read the installation."""
 
     def setUp(self) -> None:
         self.folder = os.path.abspath(self.mktemp())
@@ -31,7 +31,7 @@ class InstallationTests(SynchronousTestCase):
             raise SkipTest("only root becomes somebody else")
 
     def opened(self, account: Account) -> list[str]:
-        """Returns the files that are tried for an account, of one that isn't there."""
+        """Returns the files that are opened in a check for an account."""
         tried: list[str] = []
         real = os.open
         self.patch(os, "open", lambda path, *rest: tried.append(path) or real(path, *rest))
@@ -39,19 +39,19 @@ class InstallationTests(SynchronousTestCase):
         return tried
 
     def test_parts(self) -> None:
-        """A file of each place is named, and this process can read it."""
+        """One file from each place is returned, and this process can read it."""
         for path in parts():
             self.assertTrue(os.access(path, os.R_OK), path)
         self.assertTrue(any("/ganeti_masterd/" in path for path in parts()))
 
     def test_readable(self) -> None:
-        """What anybody can read is fine, and this process is who it was afterwards."""
+        """World-readable files pass, and this process has its own account again afterwards."""
         before = os.geteuid(), os.getegid(), os.getgroups()
         check_readable(STRANGER, ["/dev/null"])
         self.assertEqual((os.geteuid(), os.getegid(), os.getgroups()), before)
 
     def test_folder_in_the_way(self) -> None:
-        """A folder that only root enters is found, and named with the user."""
+        """A folder that only root can enter is found, and named together with the user."""
         self.as_root()
         os.chmod(self.folder, 0o700)
         before = os.geteuid(), os.getegid(), os.getgroups()
@@ -64,10 +64,10 @@ class InstallationTests(SynchronousTestCase):
         self.assertEqual((os.geteuid(), os.getegid(), os.getgroups()), before)
 
     def test_root_stays_root(self) -> None:
-        """Root reads everything; nothing is tried."""
+        """For root nothing is opened, as root can read everything."""
         self.assertEqual(self.opened(ROOT), [])
 
     def test_an_ordinary_user(self) -> None:
-        """Whoever isn't root stays who it is, and can read what it runs."""
+        """For a process that isn't root nothing is checked, as it keeps its account."""
         self.patch(os, "geteuid", lambda: 1000)
         self.assertEqual(self.opened(STRANGER), [])

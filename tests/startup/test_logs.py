@@ -1,4 +1,4 @@
-"""Where the log goes: files that move away, JSON, levels, syslog."""
+"""The daemon's logs: rotated files, JSON, levels, syslog."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FullOnce(io.StringIO):
 
 
 class LogTests(RootTestCase):
-    """One set of logs each."""
+    """Tests of ``Logs``; each opens one."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -43,17 +43,17 @@ class LogTests(RootTestCase):
         self.patch(syslog, "syslog", lambda priority, text: self.sent.append((priority, text)))
 
     def log_to(self, **how: Any) -> tuple[Logs, Logger]:
-        """Returns logs, and what writes to them."""
+        """Returns logs and a logger that writes to them."""
         logs = Logs(**{"path": str(self.path), **how})
         verifyObject(ILogObserver, logs.observer)
         return logs, Logger("here", observer=logs.observer)
 
     def said(self) -> list[str]:
-        """Returns what the lines in the file say."""
+        """Returns the texts of the lines in the file."""
         return [line.rpartition("] ")[2] for line in self.path.read_text().splitlines()]
 
     def test_text(self) -> None:
-        """The file is for its owner alone, and appended to."""
+        """The file is readable by its owner only, and is appended to."""
         self.path.write_text("old\n")
         self.path.chmod(0o600)
         _, log = self.log_to()
@@ -63,7 +63,7 @@ class LogTests(RootTestCase):
         self.assertTrue(lines[1].endswith("[here#info] Hello w\u00f6rld"))
 
     def test_same_as_twisted(self) -> None:
-        """Every kind of event reads as Twisted's own formatter writes it."""
+        """Every kind of event is formatted as by Twisted's own formatter."""
         events: list[LogEvent] = []
         log = Logger("here", observer=cast(Any, events.append))
         log.info("{peer.connection} of {many!r}: {text}", peer=Peer(7), many=[1], text="a\nb")
@@ -83,7 +83,7 @@ class LogTests(RootTestCase):
         self.assertIn("7 of [1]: a\n\tb\n", lines(events[0]) or "")
 
     def test_gathered(self) -> None:
-        """What is logged in one turn is written together, by its end."""
+        """Lines logged in one reactor turn are written together at its end."""
         logs, log = self.log_to()
         later: list[Callable[[], object]] = []
         logs.gather(later.append)
@@ -96,7 +96,7 @@ class LogTests(RootTestCase):
         self.assertEqual((self.said(), len(later)), (["one", "two"], 1))
 
     def test_what_does_not_wait(self) -> None:
-        """A warning is written at once, after what waits; so is what another thread logs."""
+        """A warning is written at once, after buffered lines; so is a line of another thread."""
         logs, log = self.log_to()
         later: list[Callable[[], object]] = []
         logs.gather(later.append)
@@ -113,7 +113,7 @@ class LogTests(RootTestCase):
         self.assertEqual(self.said(), ["one", "two", "three", "four"])
 
     def test_promptly(self) -> None:
-        """Once that is over, what waited is written, and each line at once."""
+        """``promptly`` writes the buffered lines, and from then on each line at once."""
         logs, log = self.log_to()
         logs.gather(lambda write: None)
         log.info("one")
@@ -138,7 +138,7 @@ class LogTests(RootTestCase):
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
 
     def test_levels(self) -> None:
-        """What is below "info" is for --debug."""
+        """Events below "info" are logged only with --debug."""
         _, log = self.log_to()
         log.debug("small")
         self.assertEqual(self.path.read_text(), "")
@@ -167,12 +167,12 @@ class LogTests(RootTestCase):
         self.assertIn("still here", old.read_text())
 
     def test_link(self) -> None:
-        """A link in the place of the file is not followed."""
+        """A symbolic link in place of the file is not followed."""
         self.path.symlink_to(self.root + "/elsewhere")
         self.assertRaises(OSError, self.log_to)
 
     def test_json(self) -> None:
-        """Each event is one JSON object, whatever is in it."""
+        """Each event is one JSON object, whatever its values are."""
         _, log = self.log_to(json=True)
         log.warn("two\nlines {thing}", thing=object())
         try:
@@ -196,7 +196,7 @@ class LogTests(RootTestCase):
         self.assertIn("hello", stream.getvalue())
 
     def test_syslog(self) -> None:
-        """Besides the file, or in its place, line by line, with its priority."""
+        """Events go to syslog in addition to the file or instead of it, with their priority."""
         for to_syslog in ("yes", "only"):
             _, log = self.log_to(to_syslog=to_syslog)
             log.error("a\nb")
@@ -205,7 +205,7 @@ class LogTests(RootTestCase):
         self.assertEqual(self.path.read_text().count("error"), 1)
 
     def test_one_that_raises(self) -> None:
-        """An observer that raises doesn't keep an event from the others, and is told of."""
+        """If an observer raises, the others still get the event, and the error is logged."""
         heard: list[str] = []
 
         def bad(event: LogEvent) -> None:
@@ -220,7 +220,7 @@ class LogTests(RootTestCase):
         self.assertEqual(heard, ["one", "one", "two", "two"])
 
     def test_observers(self) -> None:
-        """Levels have the priorities that syslog has for them."""
+        """Each level has its syslog priority."""
         observer = SyslogObserver()
         verifyObject(ILogObserver, observer)
         log = Logger("here", observer=observer)

@@ -1,4 +1,4 @@
-"""The command line: what is taken, what is refused and how."""
+"""The command line: which options are accepted, and how others are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganeti_masterd.startup.preflight import confirm
 
 
 class OptionsTests(SynchronousTestCase):
-    """``twistd gnt-masterd`` and what comes after it."""
+    """Options after ``twistd gnt-masterd``."""
 
     def parsed(self, *args: str) -> Options:
         """Returns the options of a command line."""
@@ -25,7 +25,7 @@ class OptionsTests(SynchronousTestCase):
         return options
 
     def refused(self, *args: str) -> str:
-        """Returns what is said of a command line that ends the process with 1."""
+        """Returns the message for a command line that ends the process with exit code 1."""
         said = io.StringIO()
         self.patch(sys, "stderr", said)
         ended = self.assertRaises(SystemExit, self.parsed, *args)
@@ -68,7 +68,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn("--require-master-ip", said)
 
     def test_wrong_values(self) -> None:
-        """So is every value that can't be."""
+        """Values that make no sense are refused in the same way."""
         for args in (
             ("--stop-timeout=-1",),
             ("--stop-timeout=nan",),
@@ -95,7 +95,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(args[0].partition("=")[0].lstrip("-"), said)
 
     def test_shown_defaults(self) -> None:
-        """To type the default that help shows is to type nothing; the same for every option."""
+        """Passing the default that the help shows has no effect, for every option."""
         silent = self.parsed()
         shown = str(silent)
         for name, _, default, *_ in Options.optParameters:
@@ -107,7 +107,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual(self.parsed(f"--{name}", default)[name], silent[name], name)
 
     def test_socket_modes(self) -> None:
-        """Modes are octal as people write them; none lets in everyone, or keeps out the daemon."""
+        """Modes are octal; one that admits everyone or excludes the daemon is refused."""
         for option in ("--socket-mode", "--monitor-socket-mode"):
             for text, mode in (("660", 0o660), ("0600", 0o600), ("0o770", 0o770)):
                 self.assertEqual(self.parsed(option, text)[option.lstrip("-")], mode)
@@ -129,7 +129,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual((ended.code, said.getvalue()), (0, f"gnt-masterd {__version__}\n"))
 
     def test_twistd_pid_file(self) -> None:
-        """No PID file of twistd is written unless it was told to: ours is locked."""
+        """No PID file is written by twistd unless asked for, as the daemon locks its own."""
         for given, kept in (("twistd.pid", ""), ("/run/x.pid", "/run/x.pid"), ("", "")):
             options = Options()
             parent: Any = usage.Options()

@@ -17,15 +17,15 @@ from ganeti_masterd.startup.ownership import (
 )
 from tests.startup.scene import RootTestCase
 
-#: Numbers that no one has: names need not exist.
+#: Unused ids: no user or group with them need exist.
 ACCOUNT = Account("someone", "some", 54321, 54322)
 
 
 class OwnershipTests(RootTestCase):
-    """What a start by root sets right."""
+    """The owners and modes that a start by root corrects."""
 
     def test_table(self) -> None:
-        """Modes are those of the spec."""
+        """The modes are those that protocol/startup.rst lists."""
         modes = {
             os.path.relpath(place.path, self.root): place.mode
             for place in (*folders_of(self.paths, ACCOUNT), *files_of(self.paths, ACCOUNT))
@@ -44,7 +44,7 @@ class OwnershipTests(RootTestCase):
             self.assertEqual(modes[path], mode, path)
 
     def test_set_right(self) -> None:
-        """What luxid left gets the daemon's owner, group and mode; what is missing is made."""
+        """Files of luxid get the daemon's owner, group and mode; missing folders are created."""
         self.as_root()
         job = Path(self.paths.queue) / "job-7"
         job.write_bytes(b"{}")
@@ -61,11 +61,11 @@ class OwnershipTests(RootTestCase):
         found = os.stat(self.paths.sockets)
         self.assertEqual((found.st_uid, stat.S_IMODE(found.st_mode)), (54321, 0o770))
         self.assertEqual(os.stat(self.paths.config).st_uid, 54321)
-        # ssconf is the node daemon's.
+        # ssconf belongs to the node daemon.
         self.assertEqual(os.stat(self.paths.ssconf("master_node")).st_uid, os.geteuid())
 
     def test_links(self) -> None:
-        """No link gives away what it points at, be it symbolic or hard."""
+        """Neither a symbolic nor a hard link lets the owner of another file change."""
         self.as_root()
         secret = Path(self.root) / "secret"
         secret.touch(0o600)
@@ -78,7 +78,7 @@ class OwnershipTests(RootTestCase):
         self.assertEqual(stat.S_IMODE(secret.stat().st_mode), 0o600)
 
     def test_tree(self) -> None:
-        """A simulated root is the daemon's as a whole, what links point at is not."""
+        """The whole simulated root changes its owner, but not the files that links point at."""
         self.as_root()
         outside = Path(self.root + ".outside")
         outside.touch()
@@ -89,7 +89,7 @@ class OwnershipTests(RootTestCase):
         self.assertEqual(outside.stat().st_uid, os.geteuid())
 
     def test_groups(self) -> None:
-        """Groups are given only where they are needed and may be given."""
+        """Groups are set only where they are needed and this process may set them."""
         self.assertEqual(groups_of(self.paths, None), {})
         own = Account("", "", os.geteuid(), os.getegid())
         self.assertEqual(groups_of(self.paths, own)[self.paths.queue], os.getegid())

@@ -1,4 +1,4 @@
-"""The process: signals, its end, systemd, a child that asks, and what is told to whom."""
+"""The process: signals, its end, systemd, child processes, and messages of the start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.startup.scene import RootTestCase
 
 
 class Reactor:
-    """A reactor that only remembers."""
+    """A reactor that only records what it was asked to do."""
 
     def __init__(self) -> None:
         self.when_running: list[Callable[[], object]] = []
@@ -50,7 +50,7 @@ class SignalTests(SynchronousTestCase):
     """The daemon's own handlers."""
 
     def test_handlers(self) -> None:
-        """They are set before the reactor runs and again after it set its own."""
+        """The handlers are installed before the reactor's own, and again after those."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         reactor = Reactor()
@@ -78,25 +78,25 @@ class EndingTests(SynchronousTestCase):
         self.reactor = Reactor()
 
     def arrange(self, ending: Ending) -> None:
-        """Lets it arrange the end, and the process come to it."""
+        """Arranges the end and then runs it; returns what the process did."""
         ending.arrange(self.reactor, self.at_exit.append)
         for function in self.at_exit:
             function()
 
     def test_by_itself(self) -> None:
-        """Without a signal and a fault nothing is arranged."""
+        """Without a signal and a failure nothing is arranged."""
         self.arrange(Ending())
         self.assertEqual((self.ends, self.reactor.triggers), ([], []))
 
     def test_signal(self) -> None:
-        """A daemon that was asked to end ends by what asked it."""
+        """A daemon that was stopped by a signal ends by the same signal."""
         ending = Ending()
         ending.signal = signal.SIGTERM
         self.arrange(ending)
         self.assertEqual(self.ends, [("kill", signal.SIGTERM)])
 
     def test_code(self) -> None:
-        """A fault goes before the signal."""
+        """A failure's exit code takes precedence over the signal."""
         ending = Ending()
         ending.signal = signal.SIGTERM
         ending.failed()
@@ -120,7 +120,7 @@ class EndingTests(SynchronousTestCase):
 
 
 class NotifyTests(RootTestCase):
-    """systemd hears how far the daemon is."""
+    """systemd is notified of the daemon's state."""
 
     def test_tells(self) -> None:
         """A state is one datagram to the socket that systemd named."""
@@ -139,7 +139,7 @@ class NotifyTests(RootTestCase):
             self.assertEqual(systemd.recv(100), b"WATCHDOG=1")
 
     def test_nobody(self) -> None:
-        """Without systemd nothing is sent; when it is gone, nothing is made of that."""
+        """Without systemd nothing is sent; if its socket is gone, that is ignored."""
         sockets: list[Any] = []
         real = socket.socket
 
@@ -156,7 +156,7 @@ class NotifyTests(RootTestCase):
         self.assertFalse(os.path.exists(gone))
 
     def test_watchdog(self) -> None:
-        """Signs of life come twice in the time that systemd allows."""
+        """Keep-alives are due at half the interval that systemd allows."""
         self.assertEqual(
             Notifier({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "3000000"}).watchdog, 1.5
         )
@@ -164,7 +164,7 @@ class NotifyTests(RootTestCase):
             self.assertIsNone(Notifier({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": usec}).watchdog)
 
     def test_environment(self) -> None:
-        """What the daemon starts doesn't speak for it."""
+        """The notification variables are removed from the environment of child processes."""
         environment = {"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "2000000", "PATH": "/bin"}
         self.assertEqual(notifier(environment).watchdog, 1.0)
         self.assertEqual(environment, {"PATH": "/bin"})
@@ -178,10 +178,10 @@ class Answer(Struct, frozen=True):
 
 
 class ChildTests(SynchronousTestCase):
-    """Something that needs a reactor, before there is one."""
+    """Work that needs a reactor, run in a child process before this process's reactor runs."""
 
     def run_child(self, work: Callable[[SelectReactor], Deferred[Any]]) -> Any:
-        """Runs it in a child, with a reactor that has not run."""
+        """Runs the work in a child, with a reactor that has not run."""
         reactor = SelectReactor()
         before = os.listdir("/proc/self/fd")
         try:
@@ -190,14 +190,14 @@ class ChildTests(SynchronousTestCase):
             self.assertEqual(len(os.listdir("/proc/self/fd")), len(before))
 
     def test_result(self) -> None:
-        """The result comes back, and the child did it."""
+        """The result comes back, and the work was done in the child."""
         answer = self.run_child(lambda _: succeed(Answer(os.getpid(), "\u00e4")))
         self.assertEqual(answer.text, "\u00e4")
         self.assertNotEqual(answer.number, os.getpid())
         self.assertRaises(ChildProcessError, os.waitpid, answer.number, os.WNOHANG)
 
     def test_time(self) -> None:
-        """The child's reactor runs."""
+        """The child's reactor runs delayed calls."""
 
         def work(reactor: SelectReactor) -> Deferred[Answer]:
             done: Deferred[Answer] = Deferred()
@@ -207,7 +207,7 @@ class ChildTests(SynchronousTestCase):
         self.assertEqual(len(self.run_child(work).text), 200_000)
 
     def test_failure(self) -> None:
-        """A failure is told, raised or fired."""
+        """A failure is reported, whether ``work`` raised it or its Deferred failed."""
 
         def raises(_: SelectReactor) -> Deferred[Answer]:
             raise ValueError("no luck")
@@ -217,7 +217,7 @@ class ChildTests(SynchronousTestCase):
             self.assertEqual(str(error), "ValueError: no luck")
 
     def test_death(self) -> None:
-        """A child that dies is told of with how it died."""
+        """If the child dies, the error says how."""
         for end, told in (
             (lambda: os.kill(os.getpid(), signal.SIGKILL), "ended by signal 9"),
             (lambda: os._exit(3), "code 3"),
@@ -232,7 +232,7 @@ class ChildTests(SynchronousTestCase):
 
 
 class LaunchTests(RootTestCase):
-    """What whoever starts the daemon is told."""
+    """The messages for whoever starts the daemon."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -241,7 +241,7 @@ class LaunchTests(RootTestCase):
         self.patch(sys, "stderr", self.error)
 
     def test_leave(self) -> None:
-        """Before it has detached: the message on its stream, and the exit code."""
+        """A refusal before the daemon has detached: the message, its stream and the exit code."""
         silent = Notifier({})
         not_master = StartRefused("Not master", 11, on_stdout=True)
         ended = self.assertRaises(SystemExit, leave, not_master, silent)
@@ -250,7 +250,7 @@ class LaunchTests(RootTestCase):
         self.assertEqual((ended.code, self.error.getvalue()), (12, "gnt-masterd: no name\n"))
 
     def test_leave_is_no_failure(self) -> None:
-        """Where this node isn't the master, only there, systemd is told that the start is over."""
+        """If this node isn't the master, and only then, systemd is told READY."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.bind(self.root + "/notify")
             systemd.setblocking(False)
@@ -262,7 +262,7 @@ class LaunchTests(RootTestCase):
             self.assertEqual(systemd.recv(100), b"READY=1")
 
     def test_foreground(self) -> None:
-        """In the foreground nothing is kept."""
+        """In the foreground no duplicate of standard error is kept."""
         for twistd in (
             None,
             {"nodaemon": True, "debug": False, "pidfile": ""},
@@ -274,7 +274,7 @@ class LaunchTests(RootTestCase):
             launch.succeeded()
 
     def test_detached(self) -> None:
-        """The whole message reaches the one who waits, twistd's parent hears that it failed."""
+        """The whole message reaches standard error, and twistd's parent learns of the failure."""
         pid_file = self.root + "/twistd.pid"
         with open(pid_file, "w"):
             pass
@@ -299,13 +299,13 @@ class LaunchTests(RootTestCase):
         self.assertFalse(os.path.exists(pid_file))
         os.close(told)
         launch.succeeded()
-        # Nobody holds the other end any more: whoever reads to the end is not kept waiting.
+        # The other end is closed, so reading to the end doesn't block.
         self.assertEqual(os.read(kept, 1), b"")
         for descriptor in (kept, status, child):
             os.close(descriptor)
 
     def test_dress(self) -> None:
-        """The application logs where it is told, and becomes the account if root started it."""
+        """The application gets its log observer, and the account if root started it."""
         logs = Logs(path=None, stream=self.out)
         application = Application("x")
         dress(application, logs, Account("u", "g", 54321, 54322))

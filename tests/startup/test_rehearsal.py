@@ -25,7 +25,7 @@ Tree = dict[str, tuple[object, ...]]
 
 
 class RehearsalCase(RootTestCase):
-    """Each test sees to it that all below the root is as before."""
+    """Checks after each test that nothing below the root has changed."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -34,7 +34,7 @@ class RehearsalCase(RootTestCase):
         self.wanted = WantedStart(self.paths, False, "gnt-masterd", "gnt-daemons")
 
     def tree(self) -> Tree:
-        """Returns every file and folder: what it is, whose, since when, with what content."""
+        """Returns every file and folder with its type, owner, modification time and content."""
         found: Tree = {}
         for path in (Path(self.root), *Path(self.root).rglob("*")):
             state = path.lstat()
@@ -43,7 +43,7 @@ class RehearsalCase(RootTestCase):
         return found
 
     def rehearsed(self, *, simulated: bool = False) -> Rehearsed:
-        """Returns what is found; it is no obstacle."""
+        """Returns the results of a rehearsal that must pass."""
         before = self.tree()
         found = rehearse(structs.replace(self.wanted, simulated=simulated), self.host)
         self.assertEqual(self.tree(), before)
@@ -61,14 +61,14 @@ class MachineTests(RehearsalCase):
     """Other daemons, accounts, the configuration."""
 
     def test_passes(self) -> None:
-        """On a sound root there is nothing to note."""
+        """A sound root gives no notes."""
         found = self.rehearsed()
         self.assertEqual((found.notes, found.own), ([], False))
         self.assertEqual(found.passed.snapshot, read_config(self.paths))
         self.assertEqual(found.passed.account, self.host.accounts["gnt-masterd", "gnt-daemons"])
 
     def test_own_daemon(self) -> None:
-        """A daemon that runs is named; its journal, which it writes, is left alone."""
+        """A running daemon is named; its journal is not read, as the daemon writes to it."""
         os.makedirs(os.path.dirname(self.paths.journal))
         Path(self.paths.journal).write_bytes(b"half of a page")
         self.hold(self.paths.pid, "flock")
@@ -78,7 +78,7 @@ class MachineTests(RehearsalCase):
         self.assertIn(f"This daemon runs already: {self.paths.pid} is locked", found.notes[0])
 
     def test_luxid_and_wconfd(self) -> None:
-        """They are to be stopped; beside simulated nodes they don't matter."""
+        """Both luxid and wconfd must be stopped first; in a simulation they don't matter."""
         for path in self.paths.peers_pids:
             self.hold(path, "lockf")
         found = self.rehearsed()
@@ -89,7 +89,7 @@ class MachineTests(RehearsalCase):
         self.assertEqual(self.rehearsed(simulated=True).notes, [])
 
     def test_queue_held(self) -> None:
-        """Whoever else holds the queue is named, unless those that hold it are named already."""
+        """A process that locks the queue is named, unless it is a daemon that is named already."""
         self.hold(self.paths.queue_lock, "flock")
         (note,) = self.rehearsed().notes
         self.assertIn(f"The job queue is another daemon's: {self.paths.queue_lock}", note)
@@ -98,7 +98,7 @@ class MachineTests(RehearsalCase):
         self.assertIn("This daemon runs already", note)
 
     def test_refused(self) -> None:
-        """As a start is: another master, no account, no queue, no configuration."""
+        """Another master and a missing account, queue or configuration are refused."""
         self.host.name = "node2"
         self.assertEqual(self.refused(), "Not master")
         self.host = Host()
@@ -115,7 +115,7 @@ class MachineTests(RehearsalCase):
         self.assertIn(f"{self.paths.config} can't be read", self.refused())
 
     def test_faulty_configuration(self) -> None:
-        """Its faults are noted: it would be served all the same."""
+        """Faults in the configuration are noted only, as the daemon would start with them."""
         document = json.decode(Path(self.paths.config).read_bytes())
         document["cluster"]["tags"] = ["not a tag"]
         Path(self.paths.config).write_bytes(json.encode(document))
@@ -124,14 +124,14 @@ class MachineTests(RehearsalCase):
 
 
 class JournalTests(RehearsalCase):
-    """What a daemon left that was killed."""
+    """The journal that a killed daemon left."""
 
     def setUp(self) -> None:
         super().setUp()
         self.aside = os.path.dirname(self.paths.journal)
 
     def leave(self, *, cluster: str | None = None) -> None:
-        """Leaves a journal that has a row and fits the files, unless it is another cluster's."""
+        """Writes a journal with one row that fits the files, or that is another cluster's."""
         os.makedirs(self.aside)
         snapshot = read_config(self.paths)
         files = [Path(self.paths.config).read_bytes(), None]
@@ -152,23 +152,23 @@ class JournalTests(RehearsalCase):
         self.assertEqual(self.rehearsed().notes, [])
 
     def test_would_be_set_aside(self) -> None:
-        """One that doesn't fit is named where it is, and stays there."""
+        """A journal that doesn't fit is named by its path, and stays in place."""
         self.leave(cluster="another")
         reason = self.refused()
         self.assertIn(f"A start would set the journal {self.paths.journal} aside: ", reason)
         self.assertIn("it belongs to cluster another", reason)
-        self.assertNotIn("gnt-masterd-", reason)  # the copy that was looked at
+        self.assertNotIn("gnt-masterd-", reason)  # the copy that was read
         self.assertEqual(self.refused(), reason)
 
     def test_config_was_changed(self) -> None:
-        """So is one whose configuration somebody else has written since."""
+        """So is a journal if another program has written the configuration since."""
         self.leave()
         snapshot = read_config(self.paths)
         Path(self.paths.config).write_bytes(encode(snapshot.with_serial(1.0)))
         self.assertIn(f"{self.paths.config} was changed by another daemon", self.refused())
 
     def test_damaged(self) -> None:
-        """What is no journal is named by its own path."""
+        """A damaged journal is named by its own path."""
         os.makedirs(self.aside)
         Path(self.paths.journal).write_bytes(b"no journal at all" * 500)
         self.assertIn(f"{self.paths.journal}: the journal is corrupt", self.refused())
@@ -183,7 +183,7 @@ class JobTests(RehearsalCase):
         self.livelock = self.root + "/livelock"
 
     def running(self) -> None:
-        """Puts a job into the queue that a process of luxid runs."""
+        """Adds a job to the queue that a process of luxid runs."""
         job = model.new_job(7, [{"OP_ID": "OP_TEST_DELAY", "duration": 1.0}], 1.0)
         op = structs.replace(job.ops[0], status=STATUS_RUNNING)
         job = structs.replace(job, ops=(op,), livelock=self.livelock, process_id=4711)
@@ -200,7 +200,7 @@ class JobTests(RehearsalCase):
         self.assertEqual(self.rehearsed().notes, [])
 
     def test_outlives_luxid(self) -> None:
-        """While a process of luxid lives, a start is refused; luxid still there, it is noted."""
+        """A job process that survived luxid is a refusal; while luxid runs it is only noted."""
         self.running()
         self.hold(self.livelock, "lockf")
         self.assertEqual(
@@ -214,7 +214,7 @@ class JobTests(RehearsalCase):
         )
 
     def test_archived_meanwhile(self) -> None:
-        """A job that is archived while the queue is read is no fault: the queue is read again."""
+        """If a job is archived while the queue is read, the queue is read again."""
         self.running()
         answers = [[7, 8], [7]]
         self.patch(QueueFolder, "live_ids", lambda folder: answers.pop(0))
@@ -226,7 +226,7 @@ class CopyTests(RehearsalCase):
     """The simulated nodes that are asked for their votes."""
 
     def test_copy(self) -> None:
-        """What is written while they answer is written elsewhere, and is gone after."""
+        """The nodes write to the copy while they answer, and the copy is removed afterwards."""
         folder = Path(self.root, "simulation")
         folder.mkdir()
         (folder / "state").write_text("as it was")
@@ -243,6 +243,6 @@ class CopyTests(RehearsalCase):
         self.assertFalse(os.path.exists(copy.root))
 
     def test_nothing_there(self) -> None:
-        """Nodes that were never called have nothing to be copied."""
+        """Nodes that were never called have no files to copy."""
         with copied_simulation(self.paths) as copy:
             self.assertTrue(os.path.isdir(copy.data))

@@ -15,7 +15,7 @@ EXAMPLES = settings(deadline=None, max_examples=examples(200, 5000))
 
 
 def run(happenings: Sequence[Happening]) -> tuple[ShutdownState, list[Act]]:
-    """Returns where it ends and all that was to be done."""
+    """Returns the last state and all actions."""
     state, done = ShutdownState.RUNNING, []
     for happening in happenings:
         state, acts = step(state, happening)
@@ -24,16 +24,16 @@ def run(happenings: Sequence[Happening]) -> tuple[ShutdownState, list[Act]]:
 
 
 class TableTests(SynchronousTestCase):
-    """The spec's cases (masterd 7), and what holds for any."""
+    """The cases in protocol/startup.rst, Stop, and properties of all sequences of events."""
 
     def test_idle(self) -> None:
-        """With no job at the first look it stops at once."""
+        """If no job runs at the first check, the daemon stops at once."""
         state, done = run([Happening.SIGNAL, Happening.IDLE])
         self.assertIs(state, ShutdownState.STOPPING)
         self.assertEqual(done, [Act.REFUSE_JOBS, Act.CHECK, Act.STOP_LISTENING, Act.TEAR_DOWN])
 
     def test_jobs_end(self) -> None:
-        """Jobs that run are waited for, then clients may collect results, still connected."""
+        """Running jobs are waited for, then connected clients may collect results."""
         state, done = run([Happening.SIGNAL, Happening.BUSY, Happening.BUSY, Happening.IDLE])
         self.assertIs(state, ShutdownState.LINGERING)
         self.assertEqual(done[-2:], [Act.STOP_LISTENING, Act.LINGER])
@@ -43,19 +43,19 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_second_signal(self) -> None:
-        """It stops at once; only while jobs run these are given up."""
+        """A second signal stops the daemon at once; jobs that still run are abandoned."""
         _, done = run([Happening.SIGNAL, Happening.BUSY, Happening.SIGNAL])
         self.assertEqual(done[-3:], [Act.STOP_LISTENING, Act.ABANDON_JOBS, Act.TEAR_DOWN])
         _, done = run([Happening.SIGNAL, Happening.BUSY, Happening.IDLE, Happening.SIGNAL])
         self.assertNotIn(Act.ABANDON_JOBS, done)
 
     def test_timeout(self) -> None:
-        """The end of --stop-timeout ends the wait as a second signal does."""
+        """--stop-timeout ends the wait as a second signal does."""
         for state in (ShutdownState.DRAINING, ShutdownState.LINGERING):
             self.assertEqual(step(state, Happening.OUT_OF_TIME), step(state, Happening.SIGNAL))
 
     def test_late_signal(self) -> None:
-        """A signal while every part ends only bounds the time for that."""
+        """A signal while the parts are ending only limits the time for that."""
         self.assertEqual(
             step(ShutdownState.STOPPING, Happening.SIGNAL), (ShutdownState.STOPPING, (Act.BOUND,))
         )
@@ -65,20 +65,20 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_states(self) -> None:
-        """Each state but the last leads on, and each can be reached."""
+        """Each state except the last has a next one, and each can be reached."""
         self.assertEqual({state for state, _ in TABLE}, set(ShutdownState) - {ShutdownState.ENDED})
         self.assertEqual(
             {ShutdownState.RUNNING} | {state for state, _ in TABLE.values()}, set(ShutdownState)
         )
 
     def test_acts(self) -> None:
-        """Each act is done somewhere."""
+        """Each action is in the table."""
         self.assertEqual({act for _, acts in TABLE.values() for act in acts}, set(Act))
 
     @EXAMPLES
     @given(st.lists(st.sampled_from(list(Happening)), max_size=30))
     def test_anything(self, happenings: list[Happening]) -> None:
-        """Whatever happens: begun once, torn down once, listening ends first, and it can end."""
+        """Whatever happens, teardown runs at most once, after listening stopped, and can end."""
         state, done = run(happenings)
         for act in (Act.REFUSE_JOBS, Act.TEAR_DOWN, Act.STOP_LISTENING, Act.LINGER, Act.END):
             self.assertLessEqual(done.count(act), 1)

@@ -15,7 +15,7 @@ class KeyTests(SynchronousTestCase):
         self.made = {name: (content, mode) for name, content, mode in files(1000.0)}
 
     def test_files(self) -> None:
-        """All that a verification looks for is there; secrets are each their own."""
+        """All files that a verification reads exist, and no two secrets are the same."""
         self.assertIn(b"BEGIN RSA PRIVATE KEY", self.made["server.pem"][0])
         self.assertNotIn(b"PRIVATE", self.made["spice-ca.pem"][0])
         self.assertEqual(self.made["hmac.key"][1], 0o440)

@@ -1,4 +1,4 @@
-"""The listening sockets: their rights, at each moment."""
+"""The listening sockets: their permissions at each moment."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MasterSocketTests(TestCase):
 
     @inlineCallbacks
     def test_modes(self) -> Any:
-        """The socket has the mode asked for; nobody else enters the folder of its other name."""
+        """The socket has the given mode, and only the owner can enter its private folder."""
         for mode in (0o600, 0o660, 0o666):
             made = self.listen(mode)
             self.assertEqual(self.mode(self.path), mode)
@@ -50,13 +50,13 @@ class MasterSocketTests(TestCase):
             yield made.close()
 
     def test_folder_that_is_open_to_others(self) -> None:
-        """A folder that someone left with other rights is closed before a socket is in it."""
+        """A private folder left with other permissions is closed before the socket is bound."""
         os.mkdir(self.path + ".d", 0o777)
         self.listen()
         self.assertEqual(self.mode(self.path + ".d"), 0o700)
 
     def test_rights_before_the_name(self) -> None:
-        """Mode and owner are set before the socket has its name, and before it takes anybody."""
+        """Mode and owner are set before the socket gets its name and accepts connections."""
         found: list[tuple[str, Any]] = []
         chmod, chown, rename = os.chmod, os.chown, os.rename
 
@@ -84,7 +84,7 @@ class MasterSocketTests(TestCase):
         )
 
     def test_owner(self) -> None:
-        """The socket belongs to the group given, its owner stays."""
+        """The socket gets the given group and keeps its owner."""
         if os.geteuid() != 0:
             raise SkipTest("only root gives files away")
         self.listen(0o660, (-1, 4321))
@@ -92,7 +92,7 @@ class MasterSocketTests(TestCase):
 
     @inlineCallbacks
     def test_takes_clients(self) -> Any:
-        """Clients connect by its name, also where a stale socket was; closed, nothing is left."""
+        """Clients can connect, even if a stale socket was replaced; closing leaves no file."""
         yield self.listen().close()
         self.assertEqual(os.listdir(self.root), [])
         with open(self.path, "w"):

@@ -1,4 +1,4 @@
-"""The shutdown with its clock: what is told to the daemon's parts, and when."""
+"""The shutdown with a clock: what the daemon's parts are asked to do, and when."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganeti_masterd.timing import Timers
 
 
 class Parts:
-    """The daemon's parts, as far as they are stopped: remembers what it was told."""
+    """The daemon's parts; records what they were asked to do."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -23,7 +23,7 @@ class Parts:
         self.idle: list[Deferred[None]] = []
 
     def refuse_jobs(self) -> None:
-        """Remembers the first time only."""
+        """Records only the first call."""
         if "refuse" not in self.names():
             self._tell("refuse")
 
@@ -54,7 +54,7 @@ class Parts:
             done.callback(None)
 
     def names(self) -> list[str]:
-        """Returns what it was told, in order."""
+        """Returns the recorded calls, in order."""
         return [what for _, what in self.told]
 
     def _tell(self, what: str) -> None:
@@ -62,7 +62,7 @@ class Parts:
 
 
 class StoppingTests(SynchronousTestCase):
-    """One shutdown each."""
+    """Each test runs one shutdown."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -81,7 +81,7 @@ class StoppingTests(SynchronousTestCase):
         self.assertEqual((len(self.timers), self.clock.getDelayedCalls()), (0, []))
 
     def test_idle(self) -> None:
-        """With no job it ends at once, also while clients are connected."""
+        """Without jobs the shutdown ends at once, even while clients are connected."""
         self.parts.connected = 3
         stopping = self.stopping(25.0)
         stopping.signal()
@@ -91,7 +91,7 @@ class StoppingTests(SynchronousTestCase):
         self.ended(stopping)
 
     def test_jobs_run(self) -> None:
-        """It waits without a bound, notices the last job's end at once, then lingers."""
+        """It waits for jobs without a limit, notices the last one's end at once, then lingers."""
         self.parts.jobs, self.parts.connected = 2, 1
         stopping = self.stopping()
         stopping.signal()
@@ -108,7 +108,7 @@ class StoppingTests(SynchronousTestCase):
         self.ended(stopping)
 
     def test_jobs_that_come_to_wait(self) -> None:
-        """A job that came to wait for locks, and so never ends, is seen at the next look."""
+        """A job that now waits for locks, and so never ends, is noticed at the next check."""
         self.parts.jobs, self.parts.connected = 1, 1
         stopping = self.stopping()
         stopping.signal()
@@ -117,7 +117,7 @@ class StoppingTests(SynchronousTestCase):
         self.assertIs(stopping.state, ShutdownState.LINGERING)
 
     def test_no_clients_left(self) -> None:
-        """Nobody is waited for once the last client has gone."""
+        """Lingering ends once the last client has disconnected."""
         self.parts.jobs, self.parts.connected = 1, 1
         stopping = self.stopping()
         stopping.signal()
@@ -129,7 +129,7 @@ class StoppingTests(SynchronousTestCase):
         self.assertIs(stopping.state, ShutdownState.STOPPING)
 
     def test_timeout(self) -> None:
-        """At the end of --stop-timeout running jobs are given up."""
+        """After --stop-timeout, running jobs are abandoned."""
         self.parts.jobs = 1
         stopping = self.stopping(25.0)
         stopping.signal()
@@ -142,7 +142,7 @@ class StoppingTests(SynchronousTestCase):
         self.ended(stopping)
 
     def test_second_signal(self) -> None:
-        """Running jobs are given up at once."""
+        """A second signal abandons running jobs at once."""
         self.parts.jobs = 1
         stopping = self.stopping()
         stopping.signal()
@@ -151,7 +151,7 @@ class StoppingTests(SynchronousTestCase):
         self.assertEqual(self.parts.told[1:], [(2, "deaf"), (2, "abandon")])
 
     def test_hanging_end(self) -> None:
-        """If the last steps hang, more signals end the process after a while, not at once."""
+        """If the last steps hang, another signal ends the process after a while, not at once."""
         stopping = self.stopping()
         stopping.signal()
         self.clock.advance(1000.0)
@@ -164,7 +164,7 @@ class StoppingTests(SynchronousTestCase):
         self.assertEqual(self.parts.names()[-1], "cut")
 
     def test_failing_end(self) -> None:
-        """A part that fails to end is logged, and the process ends all the same."""
+        """A part that fails to end is logged, and the process still ends."""
         stopping = self.stopping()
         stopping.signal()
         self.parts.down.errback(ValueError("a fault of the test"))

@@ -1,4 +1,4 @@
-"""The last steps of a stop: all of them, in order, whatever one of them does."""
+"""The last steps of a stop: all run, in order, even if some fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TeardownTests(SynchronousTestCase):
         self.ended: list[str] = []
 
     def part(self, name: str, end: Callable[[], Any] = lambda: None) -> TearDownStep:
-        """A part that notes when it is asked to end, and then does what the test says."""
+        """A part that records when it is asked to end, and then does what the test sets."""
 
         def noted() -> Any:
             self.ended.append(name)
@@ -26,7 +26,7 @@ class TeardownTests(SynchronousTestCase):
         return name, noted
 
     def test_order(self) -> None:
-        """Each part is ended once the one before has; what they return is of no interest."""
+        """Each part is ended once the one before has ended; results are ignored."""
         waiting: Deferred[None] = Deferred()
         done = end_in_order(
             [
@@ -43,7 +43,7 @@ class TeardownTests(SynchronousTestCase):
         self.assertEqual(self.ended, ["a", "b", "c", "d"])
 
     def test_failures(self) -> None:
-        """A part that raises, fails or is cancelled keeps no other from its end."""
+        """If a part raises, fails or is cancelled, the others are still ended."""
         cancelled: Deferred[None] = Deferred()
 
         def broken() -> None:

@@ -1,4 +1,4 @@
-"""What --debug logs, and that it tells no secrets."""
+"""What --debug logs, and that it logs no secrets."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class TracingTests(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observe)
 
     def ask(self, answer: Any) -> Any:
-        """Sends a request to what answers so."""
+        """Sends a request that ``answer`` answers."""
         return traced(lambda request, peer: answer(), self.clock.seconds)(
             REQUEST, Peer(7, uid=12, pid=34)
         )
 
     def told(self, how: str) -> None:
-        """Checks what was said of the only request."""
+        """Checks what was logged about the only request."""
         (line,) = self.lines
         self.assertEqual(line, f"Request SubmitJob on connection 7 (uid 12, pid 34): {how}")
         self.lines.clear()
@@ -48,14 +48,14 @@ class TracingTests(SynchronousTestCase):
         raise OpPrereqError("secret", "wrong_input")
 
     def test_at_once(self) -> None:
-        """An answer at once passes through."""
+        """An immediate answer passes through."""
         self.assertEqual(self.ask(lambda: 5), 5)
         self.told("answered after 0.0000 s")
         self.assertRaises(OpPrereqError, self.ask, self.raises)
         self.told("OpPrereqError after 0.0000 s")
 
     def test_later(self) -> None:
-        """A later answer is told of with its time."""
+        """A later answer is logged with the time it took."""
         done: Deferred[int] = Deferred()
         result = self.ask(lambda: done)
         self.assertEqual(self.lines, [])
@@ -68,14 +68,14 @@ class TracingTests(SynchronousTestCase):
         self.told("OpPrereqError after 0.0000 s")
 
     def test_client_goes_away(self) -> None:
-        """A request that is given up is told of."""
+        """A cancelled request is logged."""
         result = self.ask(Deferred)
         result.cancel()
         self.failureResultOf(result)
         self.told("the client went away after 0.0000 s")
 
     def test_events(self) -> None:
-        """Jobs' steps and calls to nodes are told of."""
+        """Status changes of jobs and calls to nodes are logged."""
         events = Events()
         trace(events)
         events.publish(JobChanged(3, None, "queued"))

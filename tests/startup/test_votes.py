@@ -1,4 +1,4 @@
-"""Who is master: counting votes, order, ties, nobody (protocol/startup.rst, The vote)."""
+"""Who is the master: counting votes, order, ties, nobody (protocol/startup.rst, The vote)."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ VOTES = st.lists(st.sampled_from(["us", "node2", "zz", "a", None]), max_size=12)
 
 
 def outcome(votes: list[Vote], tries_left: int = 0) -> VoteOutcome:
-    """Returns what follows for the node "us"."""
+    """Returns the outcome for the node "us"."""
     return decide("us", votes, tries_left).outcome
 
 
 class DecisionTests(SynchronousTestCase):
-    """The cases that the spec names, and all others."""
+    """The cases in protocol/startup.rst, and properties of all cases."""
 
     def test_alone(self) -> None:
         """A cluster of one node agrees with itself."""
         self.assertIs(outcome([]), VoteOutcome.AGREED)
 
     def test_cluster_of_two(self) -> None:
-        """It needs its other node."""
+        """In a cluster of two, the other node's vote is needed."""
         self.assertIs(outcome(["us"]), VoteOutcome.AGREED)
         self.assertIs(outcome([None]), VoteOutcome.LOST)
         self.assertIs(outcome(["node2"]), VoteOutcome.LOST)
 
     def test_cluster_of_three(self) -> None:
-        """One of the two others is enough, if the other one doesn't answer."""
+        """One vote of the two other nodes is enough if the other one doesn't answer."""
         self.assertIs(outcome(["us", None]), VoteOutcome.AGREED)
 
     def test_cluster_of_four(self) -> None:
@@ -45,24 +45,24 @@ class DecisionTests(SynchronousTestCase):
         self.assertIs(outcome(["us", "us", None]), VoteOutcome.AGREED)
 
     def test_tie_of_names(self) -> None:
-        """On equal votes the higher name is on top: it decides whether this node can be."""
+        """With equal votes the greater name wins."""
         self.assertIs(decide("b", ["a", "b"], 0).outcome, VoteOutcome.AGREED)
         self.assertIs(decide("a", ["a", "b"], 0).outcome, VoteOutcome.LOST)
 
     def test_tie_with_nobody(self) -> None:
-        """On equal votes nobody is below every name."""
+        """With equal votes nobody ranks below every name."""
         self.assertIs(decide("a", [None, "a"], 0).outcome, VoteOutcome.AGREED)
         self.assertIs(decide("a", [None, None, "z", "z"], 3).outcome, VoteOutcome.LOST)
 
     def test_nobody(self) -> None:
-        """While nobody is on top the nodes are asked again, until there are no tries left."""
+        """While nobody ranks first, the nodes are asked again until no tries are left."""
         self.assertIs(outcome([None, None], 1), VoteOutcome.AGAIN)
         verdict = decide("us", [None, None], 0)
         self.assertIs(verdict.outcome, VoteOutcome.LOST)
         self.assertIn("--no-voting", verdict.reason)
 
     def test_other_master(self) -> None:
-        """The reason names the other node with its votes out of all."""
+        """The reason names the other node, its votes and the total."""
         verdict = decide("us", ["node2", "node2", "us"], TRIES)
         self.assertIs(verdict.outcome, VoteOutcome.LOST)
         self.assertIn("node2 is the master by 2 of 3 votes", verdict.reason)
@@ -82,9 +82,9 @@ class DecisionTests(SynchronousTestCase):
     @EXAMPLES
     @given(VOTES, st.integers(0, 5))
     def test_bound(self, votes: list[Vote], tries_left: int) -> None:
-        """It is agreed only if, with our own vote for us, no less than half of all are for us."""
+        """This node wins only with at least half of all votes, not counting its own."""
         found = outcome(votes, tries_left)
-        # As 3.0 has it, which asks itself as well: 2 x own votes > all.
+        # In 3.0 the node asks itself as well, and the rule is: 2 x own votes > all.
         enough = 2 * (votes.count("us") + 1) > len(votes) + 1
         if found is VoteOutcome.AGREED:
             self.assertTrue(enough)

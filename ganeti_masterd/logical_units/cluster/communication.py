@@ -1,4 +1,4 @@
-"""The network by which instances talk to their node's metadata daemon."""
+"""The network through which instances reach their node's metadata daemon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINK = "communication_rt"
 
 
 def warn_of_odd_network(ctx: Context, network: Network) -> None:
-    """Warns if an existing network isn't as one for this purpose should be."""
+    """Warns if an existing network isn't set up as one for this purpose should be."""
     for what, value, usual in (
         ("has an IPv4 gateway", network.gateway, None),
         ("has a non-standard IPv4 network address", network.network, IPV4_NETWORK),
@@ -34,7 +34,7 @@ def warn_of_odd_network(ctx: Context, network: Network) -> None:
 
 
 def ensuring(snapshot: Snapshot, name: str) -> list[Opcode]:
-    """Returns what is to be done so that the network exists and every group is connected to it."""
+    """Returns the opcodes after which the network exists and every group is connected to it."""
     network = snapshot.lookup("network", name)
     opcodes: list[Opcode] = []
     if network is None:
@@ -57,7 +57,7 @@ def ensuring(snapshot: Snapshot, name: str) -> list[Opcode]:
 
 
 def tell_of_change(ctx: Context, snapshot: Snapshot, name: str) -> bool:
-    """Says in the log what a new name of the network comes to; whether it is new."""
+    """Logs the effect of the network's new name; returns whether the name is new."""
     old = snapshot.cluster.instance_communication_network
     if name == old:
         ctx.feedback(f"Instance communication network already is '{name}', nothing to do.")

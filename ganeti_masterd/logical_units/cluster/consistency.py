@@ -1,4 +1,4 @@
-"""Whether the cluster's new parameters fit what the configuration holds. Pure.
+"""Checks that the cluster's new parameters fit the objects in the configuration. Pure.
 
 Each check gets the configuration before the change and the cluster after it,
 and raises ``OpPrereqError`` naming the object that doesn't fit.
@@ -23,7 +23,7 @@ LVM_TEMPLATES = named_by(lambda template: template.lvm)
 
 
 def check_templates_unused(snapshot: Snapshot, after: Cluster) -> None:
-    """No disk and no instance uses a template that gets disabled."""
+    """Checks that no disk and no instance uses a template that gets disabled."""
     disabled = set(snapshot.cluster.enabled_disk_templates) - set(after.enabled_disk_templates)
     owners = {uuid: inst.name for inst in snapshot.instances.values() for uuid in inst.disks}
     for template in sorted(disabled):
@@ -51,7 +51,7 @@ def check_templates_unused(snapshot: Snapshot, after: Cluster) -> None:
 
 
 def check_hypervisors_unused(snapshot: Snapshot, after: Cluster) -> None:
-    """No instance runs on a hypervisor that gets disabled."""
+    """Checks that no instance uses a hypervisor that gets disabled."""
     disabled = set(snapshot.cluster.enabled_hypervisors) - set(after.enabled_hypervisors)
     users = natural(i.name for i in snapshot.instances.values() if i.hypervisor in disabled)
     if users:
@@ -63,7 +63,7 @@ def check_hypervisors_unused(snapshot: Snapshot, after: Cluster) -> None:
 
 
 def check_volume_group(snapshot: Snapshot, after: Cluster) -> None:
-    """Where templates on LVM are enabled there is a volume group; it stays while disks use it."""
+    """Checks that LVM templates have a volume group, which is kept while disks use it."""
     before = snapshot.cluster
     if after.volume_group_name:
         return
@@ -77,7 +77,7 @@ def check_volume_group(snapshot: Snapshot, after: Cluster) -> None:
 
 
 def check_drbd_helper(snapshot: Snapshot, after: Cluster) -> None:
-    """DRBD has its helper for as long as it is enabled or used."""
+    """Checks that the DRBD helper is kept while DRBD is enabled or used."""
     before = snapshot.cluster
     if after.drbd_usermode_helper:
         return
@@ -93,7 +93,7 @@ def check_drbd_helper(snapshot: Snapshot, after: Cluster) -> None:
 
 
 def check_nics(snapshot: Snapshot, after: Cluster) -> None:
-    """Every NIC that takes the cluster's parameters is sound with the new ones."""
+    """Checks that every NIC that inherits the cluster's parameters is valid with the new ones."""
     faults = []
     for instance in snapshot.instances.values():
         for index, nic in enumerate(instance.nics):
@@ -111,7 +111,7 @@ def check_nics(snapshot: Snapshot, after: Cluster) -> None:
 
 
 def check_disk_access(snapshot: Snapshot, after: Cluster, templates: Iterable[str]) -> None:
-    """Every hypervisor can open its instances' disks in the new way."""
+    """Checks that every hypervisor supports its instances' disks with the new access mode."""
     access = {
         name: after.diskparams.get(name, {}).get("access", "kernelspace") for name in templates
     }
@@ -128,7 +128,7 @@ def check_disk_access(snapshot: Snapshot, after: Cluster, templates: Iterable[st
 def policy_breakers(snapshot: Snapshot, after: Cluster) -> list[str]:
     """Returns the instances, in natural order, that break the new policy but kept the old one.
 
-    Judged in the groups of all of their nodes.
+    An instance is checked with the policies of the groups of all its nodes.
     """
     found = set()
     for instance in snapshot.instances.values():

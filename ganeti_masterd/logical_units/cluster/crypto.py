@@ -1,8 +1,7 @@
 """OP_CLUSTER_RENEW_CRYPTO: digests of new node certificates, and new SSH keys.
 
-The certificates themselves are made by the client (``gnt-cluster
-renew-crypto``), which restarts the node daemons with them; what is left to do
-here is to learn the digests of the candidates' own.
+The certificates themselves are made by the client (``gnt-cluster renew-crypto``), which restarts
+the node daemons with them. This opcode only records the digests of the candidates' certificates.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.cluster import ClusterRenewCrypto
 from ganeti_masterd.rpc import calls
 
-#: How often a node is asked that doesn't tell its digest.
+#: How many times a node is asked for its digest before that counts as failed.
 TRIES = 3
 
-#: Sizes of keys: the usual one, and which may be.
+#: Sizes of keys: the default, and the allowed ones.
 _DEFAULT_BITS = {"dsa": 1024, "ecdsa": 384, "rsa": 2048}
 _ECDSA_BITS = (256, 384, 521)
 _LEAST_RSA = 768
 
 
 def key_bits(kind: str, bits: int | None, cluster: Cluster) -> int:
-    """Returns the size of new keys; raises ``OpPrereqError`` for one that its kind can't have.
+    """Returns the size of new keys; raises ``OpPrereqError`` for one that the kind doesn't allow.
 
-    By default that of the present keys, if these are of the same kind.
+    The default is the size of the present keys, if these are of the same kind.
     """
     if bits is None:
         bits = cluster.ssh_key_bits if kind == cluster.ssh_key_type else _DEFAULT_BITS[kind]
@@ -43,26 +42,26 @@ def key_bits(kind: str, bits: int | None, cluster: Cluster) -> int:
 
 
 class RenewCrypto(LogicalUnit[ClusterRenewCrypto], runs=ClusterRenewCrypto):
-    """Learns the digests of the candidates' certificates, and has SSH keys renewed.
+    """Records the digests of the candidates' certificates, and has SSH keys renewed.
 
-    Holds all nodes alone, so that none changes its role or joins meanwhile.
+    Holds all nodes exclusively, so that none changes its role or is added meanwhile.
     """
 
     key_type: str
     key_bits: int
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds all nodes alone."""
+        """Holds all nodes exclusively."""
         return all_exclusive if level is Level.NODE else super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
-        """Refuses a size that the kind of keys can't have."""
+        """Refuses a key size that the kind of keys doesn't allow."""
         cluster = ctx.snapshot().cluster
         self.key_type = self.op.ssh_key_type or cluster.ssh_key_type
         self.key_bits = key_bits(self.key_type, self.op.ssh_key_bits, cluster)
 
     def exec(self, ctx: Context) -> None:
-        """Does what is asked for; a node that doesn't answer keeps the digest that it had."""
+        """Renews what the opcode asks for; a node that doesn't answer keeps its old digest."""
         if self.op.node_certificates:
             ctx.feedback("Renewing Node SSL certificates")
             self._learn_digests(ctx)
@@ -123,7 +122,7 @@ class RenewCrypto(LogicalUnit[ClusterRenewCrypto], runs=ClusterRenewCrypto):
             self.key_bits,
         )
         ctx.checkpoint()
-        # A kill comes before it or after: the cluster knows of which kind its keys are.
+        # A kill takes effect before or after this, so that the recorded kind of keys is right.
         with (
             ctx.shielded(),
             leaving(

@@ -16,12 +16,12 @@ from ganeti_masterd.rpc.interfaces import Target
 
 
 class PostInit(LogicalUnit[ClusterPostInit], runs=ClusterPostInit):
-    """Sets up the master's virtual switch, if it is to have one; its hooks follow."""
+    """Sets up the master's virtual switch, if configured; post hooks run afterwards."""
 
     alone = True
 
     def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
-        """Afterwards only, on the master."""
+        """Returns the master for post hooks only."""
         return HookNodes((), (snapshot.master.uuid,))
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
@@ -29,7 +29,7 @@ class PostInit(LogicalUnit[ClusterPostInit], runs=ClusterPostInit):
         return {"OP_TARGET": snapshot.cluster.cluster_name}
 
     def exec(self, ctx: Context) -> bool:
-        """Does it; true."""
+        """Sets up the switch; returns True."""
         snapshot = ctx.snapshot()
         params = effective.of_node(snapshot, snapshot.master)
         set_up_switch(ctx, params, snapshot.master)
@@ -37,10 +37,10 @@ class PostInit(LogicalUnit[ClusterPostInit], runs=ClusterPostInit):
 
 
 class DestroyCluster(LogicalUnit[ClusterDestroy], runs=ClusterDestroy):
-    """Ends a cluster that has no other node and no instance.
+    """Destroys a cluster that has no other node and no instance.
 
-    What is left on the master is the client's to remove: it stops the daemons
-    and has the node leave (``gnt-cluster destroy``).
+    The client (``gnt-cluster destroy``) does the rest on the master: it stops the daemons and makes
+    the node leave.
     """
 
     alone = True
@@ -55,7 +55,7 @@ class DestroyCluster(LogicalUnit[ClusterDestroy], runs=ClusterDestroy):
             raise prereq(f"There are still {len(snapshot.instances)} instance(s) in this cluster.")
 
     def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
-        """None: the master's run before the address goes, see :meth:`exec`."""
+        """Returns no nodes: :meth:`exec` runs the master's hooks before taking the address down."""
         return HookNodes((), ())
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:

@@ -30,10 +30,10 @@ def _ask_master(ctx: Context, call: Call[Any], cluster: Cluster) -> NodeResult[A
 
 
 class ActivateMasterIp(LogicalUnit[ClusterActivateMasterIp], runs=ClusterActivateMasterIp):
-    """Brings the master's address up. Twice is fine, so it needs no lock of its own."""
+    """Brings the master's address up. May be repeated, so it needs no lock of its own."""
 
     def exec(self, ctx: Context) -> None:
-        """Brings it up."""
+        """Brings the address up."""
         bring_up(ctx, ctx.snapshot().cluster).require("Could not activate the master IP")
 
 
@@ -41,5 +41,5 @@ class DeactivateMasterIp(LogicalUnit[ClusterDeactivateMasterIp], runs=ClusterDea
     """Takes the master's address down."""
 
     def exec(self, ctx: Context) -> None:
-        """Takes it down."""
+        """Takes the address down."""
         take_down(ctx, ctx.snapshot().cluster).require("Could not deactivate the master IP")

@@ -1,4 +1,4 @@
-"""What nodes say to the cluster's new parameters, asked before they are set."""
+"""Checks of the cluster's new parameters on the nodes, before they are set."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ganeti_masterd.rpc import calls
 
 
 def check_on_nodes(ctx: Context, op: ClusterSetParams, after: Cluster) -> None:
-    """Asks the nodes that run instances about all that changes for them.
+    """Checks on the nodes that run instances everything that changes for them.
 
-    Raises ``OpPrereqError`` with ``environment_error``, for parameters of
-    hypervisors and operating systems ``OpExecError`` (as the real daemon 3.0.2).
+    Raises ``OpPrereqError`` with ``environment_error``; for parameters of hypervisors and operating
+    systems ``OpExecError``, like the real daemon 3.0.2.
     """
     _check_volume_group(ctx, op, after)
     _check_drbd_helper(ctx, op, after)
@@ -35,7 +35,7 @@ def check_on_nodes(ctx: Context, op: ClusterSetParams, after: Cluster) -> None:
 
 
 def volume_group_fault(groups: Mapping[str, float], name: str) -> str | None:
-    """Returns what is wrong with a node's volume group, None if nothing is."""
+    """Returns what is wrong with a node's volume group, or None."""
     size = groups.get(name)
     if size is None:
         return f"volume group '{name}' missing"
@@ -103,7 +103,7 @@ def _check_hypervisor(ctx: Context, name: str, filled: Mapping[str, Any]) -> Non
 
 
 def _check_system(ctx: Context, system: str, after: Cluster) -> None:
-    """Has the master check an operating system's parameters, where it has the system."""
+    """Has the master check an operating system's parameters, if the system is installed there."""
     master = ctx.snapshot().master
     if not master.vm_capable:
         return

@@ -1,9 +1,8 @@
-"""What OP_CLUSTER_SET_PARAMS makes of the cluster. Pure.
+"""The changes that OP_CLUSTER_SET_PARAMS makes to the cluster. Pure.
 
-:func:`changed` is the whole of it: it is tried on the configuration when the
-opcode is checked, and applied to the cluster as it is when the change is made.
-What other objects and nodes have to say is in ``consistency`` and
-``node_checks``.
+:func:`changed` makes the whole change. It is tried when the opcode is checked, and applied to the
+then current cluster when the change is made. Checks against other objects and on nodes are in
+``consistency`` and ``node_checks``.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from ganeti_masterd.opcodes.cluster import ClusterSetParams
 from ganeti_masterd.opcodes.types import OsStatusChange
 from ganeti_masterd.patterns import BadPattern, Pattern
 
-#: Parameters of the opcode that are taken as they are, if they are given.
+#: Parameters of the opcode that are copied unchanged, if they are given.
 _PLAIN = (
     "candidate_pool_size",
     "max_running_jobs",
@@ -48,24 +47,24 @@ _PLAIN = (
     "compression_tools",
 )
 
-#: Paths of storage, which are set in their normal form; an empty one unsets.
+#: Paths of storage, which are set in their normal form; an empty one unsets the path.
 STORAGE_FOLDERS = ("file_storage_dir", "shared_file_storage_dir", "gluster_storage_dir")
 
-#: Those that are taken if they are more than an empty text, an empty list or zero.
+#: Parameters that are copied unless they are an empty string, an empty list or zero.
 _PLAIN_IF_SET = ("enabled_disk_templates", "master_netdev", "master_netmask")
 
 _TOOL = re.compile(r"[-_a-zA-Z0-9]+")
 
 
 class Changed(Struct, frozen=True):
-    """The cluster after the change, and what there is to say of it."""
+    """The cluster after the change, and messages about it."""
 
     cluster: Cluster
     notes: tuple[str, ...] = ()
 
 
 def check_arguments(op: ClusterSetParams, family: int) -> None:
-    """Checks what can be judged without the configuration but for the family of its addresses.
+    """Checks everything that depends on nothing in the configuration except its address family.
 
     Raises ``OpPrereqError``, ``TypeEnforcementError``.
     """
@@ -86,9 +85,9 @@ def check_arguments(op: ClusterSetParams, family: int) -> None:
 def changed(cluster: Cluster, op: ClusterSetParams) -> Changed:
     """Returns the cluster with all of the opcode's parameters.
 
-    The opcode has passed :func:`check_arguments`. Raises the error of the first
-    parameter that the cluster as it is can't have: ``OpPrereqError``,
-    ``TypeEnforcementError``, ``HypervisorError``, ``ConfigurationError``.
+    The opcode must have passed :func:`check_arguments`. Raises the error of the first parameter
+    that this cluster can't have: ``OpPrereqError``, ``TypeEnforcementError``, ``HypervisorError``,
+    ``ConfigurationError``.
     """
     new: dict[str, Any] = {
         name: value for name in _PLAIN if (value := getattr(op, name)) is not None
@@ -130,7 +129,7 @@ def storage_folders(op: ClusterSetParams) -> dict[str, str]:
 
 
 def normal_path(path: str) -> str:
-    """Returns a path without detours, double and trailing slashes; an empty one stays empty."""
+    """Returns a path without ``..``, double and trailing slashes; an empty one stays empty."""
     return path and re.sub("^//", "/", posixpath.normpath(path))
 
 
@@ -175,7 +174,7 @@ def _check_tools(tools: Iterable[str]) -> None:
 
 
 def _defaults(cluster: Cluster, op: ClusterSetParams) -> dict[str, Any]:
-    """Defaults of instances, NICs, nodes and disks, the policy, and stated sizes."""
+    """Returns the defaults of instances, NICs, nodes and disks, the policy, and stated sizes."""
     new: dict[str, Any] = {}
     if op.beparams:
         given = enforce(limits.split_memory(op.beparams), BACKEND)
@@ -192,7 +191,7 @@ def _defaults(cluster: Cluster, op: ClusterSetParams) -> dict[str, Any]:
     if op.ipolicy:
         new["ipolicy"] = updated_policy(cluster.ipolicy, op.ipolicy)
     if op.nicparams:
-        # null is a parameter that isn't given
+        # None means that the parameter isn't given
         given = {name: value for name, value in op.nicparams.items() if value is not None}
         filled = {**cluster.nicparams.get("default", {}), **enforce(given, NIC)}
         check_nic(filled)
@@ -203,7 +202,7 @@ def _defaults(cluster: Cluster, op: ClusterSetParams) -> dict[str, Any]:
 
 
 def _hypervisors(cluster: Cluster, op: ClusterSetParams) -> dict[str, Any]:
-    """Hypervisors and their parameters; each set that changed is checked as a whole."""
+    """Returns hypervisors and their parameters; checks each changed set as a whole."""
     new: dict[str, Any] = {}
     hvparams = {name: dict(values) for name, values in cluster.hvparams.items()}
     for name, given in (op.hvparams or {}).items():
@@ -226,12 +225,12 @@ def _hypervisors(cluster: Cluster, op: ClusterSetParams) -> dict[str, Any]:
 
 
 def checked_hypervisors(op: ClusterSetParams) -> tuple[str, ...]:
-    """Returns the hypervisors whose parameters have to be checked anew."""
+    """Returns the hypervisors whose parameters have to be checked again."""
     return tuple(dict.fromkeys((*(op.hvparams or ()), *(op.enabled_hypervisors or ()))))
 
 
 def _os_hypervisors(cluster: Cluster, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Hypervisor parameters of operating systems; None for a hypervisor takes its set away."""
+    """Returns hypervisor parameters of operating systems; None removes a hypervisor's set."""
     new: dict[str, Any] = {name: dict(sets) for name, sets in cluster.os_hvp.items()}
     for system, sets in given.items():
         own = new.setdefault(system, {})
@@ -245,7 +244,7 @@ def _os_hypervisors(cluster: Cluster, given: Mapping[str, Any]) -> dict[str, Any
 
 
 def _systems(cluster: Cluster, op: ClusterSetParams) -> dict[str, Any]:
-    """Parameters of operating systems, public and private."""
+    """Returns parameters of operating systems, public and private."""
     new: dict[str, Any] = {}
     for name, given in (
         ("osparams", op.osparams),

@@ -1,9 +1,8 @@
-"""A new size of the pool of master candidates: nodes join it, or leave it.
+"""Changes the size of the pool of master candidates: nodes are promoted or demoted.
 
-A pool that is too small is filled up, as everywhere. One that is too large is
-made smaller here and nowhere else: candidates beyond the new size are demoted,
-never the master, those whose names come last first. (The real master daemon
-3.0.2 leaves them as they are, and says that they are too many.)
+A pool that is too small is filled up, as in other opcodes. Only here is one that is too large made
+smaller: candidates beyond the new size are demoted, last names first, but never the master. (The
+real master daemon 3.0.2 doesn't demote any, and only warns that there are too many.)
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from ganeti_masterd.logical_units.steps.half_done import only_warned_of
 
 
 def resize_pool(ctx: Context, size: int, change: Callable[[Cluster], Cluster]) -> None:
-    """Makes ``change``, which sets the pool's size, and with it the roles of nodes.
+    """Makes ``change``, which sets the pool's size, and adjusts the roles of nodes.
 
-    All of that in one transaction; the nodes are told afterwards, and what fails
-    on them is a warning. Of the candidates beyond ``size`` those are demoted whose
-    locks the job holds: where others joined meanwhile it is noted that there are
-    too many. Raises as ``change_pool``; to be used where a kill is put off.
+    All of that is one transaction; the nodes are notified afterwards, and a failure there is a
+    warning. Of the candidates beyond ``size`` only those whose locks the job holds are demoted: if
+    others joined meanwhile, the log says that there are too many. Raises like ``change_pool``; must
+    be called where a kill is deferred.
     """
     demoted: tuple[Node, ...] = ()
 
@@ -48,7 +47,7 @@ def resize_pool(ctx: Context, size: int, change: Callable[[Cluster], Cluster]) -
 
 
 def _tell(ctx: Context, demoted: tuple[Node, ...]) -> None:
-    """Says who was demoted, and lets these nodes and the others know."""
+    """Logs the demoted nodes, and notifies them and the others."""
     names = natural(node.name for node in demoted)
     ctx.info(f"Demoted nodes from master candidate role: {', '.join(names)}")
     tell_demoted(ctx, demoted)

@@ -1,4 +1,4 @@
-"""OP_CLUSTER_REDIST_CONF: nodes get the configuration and the files beside it once more."""
+"""OP_CLUSTER_REDIST_CONF: sends nodes the configuration and ancillary files again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ganeti_masterd.opcodes.cluster import ClusterRedistConf
 
 
 class RedistributeConfig(LogicalUnit[ClusterRedistConf], runs=ClusterRedistConf):
-    """Moves the cluster's serial, so that replication sends all, and copies the files.
+    """Increases the cluster's serial, so that replication sends everything, and copies the files.
 
-    Shares the nodes, so that none is just being added or removed.
+    Shares the nodes' locks, so that none is being added or removed meanwhile.
     """
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
@@ -23,6 +23,6 @@ class RedistributeConfig(LogicalUnit[ClusterRedistConf], runs=ClusterRedistConf)
         return all_shared if level is Level.NODE else super().locks(level, snapshot)
 
     def exec(self, ctx: Context) -> None:
-        """Does it; a node that can't be reached is a warning."""
+        """Sends everything; a node that can't be reached is a warning."""
         ctx.change(ctx.snapshot().cluster.uuid, replace)
         distribute(ctx)

@@ -1,4 +1,4 @@
-"""OP_CLUSTER_RENAME: another name, and the master's address that the name resolves to."""
+"""OP_CLUSTER_RENAME: sets a new name, and as master address the one that it resolves to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KNOWN_HOSTS_MODE = 0o600
 
 
 def known_hosts(cluster: Cluster) -> bytes:
-    """Returns the file by which ssh knows all nodes under the cluster's name."""
+    """Returns the known_hosts file, with which ssh knows all nodes by the cluster's name."""
     keys = (("ssh-rsa", cluster.rsahostkeypub), ("ssh-dss", cluster.dsahostkeypub))
     return "".join(f"{cluster.cluster_name} {kind} {key}\n" for kind, key in keys if key).encode()
 
@@ -45,7 +45,7 @@ def resolve(name: str, family: int) -> tuple[str, str]:
 
 
 def answers(address: str) -> bool:
-    """Whether there is a machine at an address, with a node daemon or without. Blocks."""
+    """Returns whether a machine answers at an address, with or without a node daemon. Blocks."""
     try:
         with socket.create_connection((address, DEFAULT_NODED_PORT), PING_TIMEOUT):
             return True
@@ -58,7 +58,7 @@ def answers(address: str) -> bool:
 class RenameCluster(LogicalUnit[ClusterRename], runs=ClusterRename):
     """Takes the master's address down, renames, and brings up the new address.
 
-    Holds the cluster alone: nodes are reached by its name meanwhile.
+    Holds the cluster exclusively, as its name is used to reach nodes.
     """
 
     alone = True
@@ -67,7 +67,7 @@ class RenameCluster(LogicalUnit[ClusterRename], runs=ClusterRename):
     new_ip: str
 
     def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
-        """Before it on the master, after it everywhere."""
+        """Returns the master for pre hooks, all nodes for post hooks."""
         return HookNodes((snapshot.master.uuid,), tuple(snapshot.nodes))
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
@@ -75,7 +75,7 @@ class RenameCluster(LogicalUnit[ClusterRename], runs=ClusterRename):
         return {"OP_TARGET": snapshot.cluster.cluster_name, "NEW_NAME": self.op.name}
 
     def check(self, ctx: Context) -> None:
-        """Refuses a name that is the present one or whose address is taken."""
+        """Refuses the present name, and one whose address is in use."""
         cluster = ctx.snapshot().cluster
         self.new_name, self.new_ip = resolve(self.op.name, cluster.primary_ip_family)
         if (self.new_name, self.new_ip) == (cluster.cluster_name, cluster.master_ip):
@@ -89,8 +89,8 @@ class RenameCluster(LogicalUnit[ClusterRename], runs=ClusterRename):
     def exec(self, ctx: Context) -> str:
         """Renames the cluster; returns its new name.
 
-        The address is brought up again whatever happens in between, the old one
-        if the configuration wasn't changed. A kill comes before all of it or after.
+        An address is brought up again even after an error, the old one if the configuration wasn't
+        changed. A kill takes effect before all of this or after it.
         """
         ctx.checkpoint()
         with ctx.shielded():
@@ -114,7 +114,7 @@ class RenameCluster(LogicalUnit[ClusterRename], runs=ClusterRename):
                 )
 
     def _write_known_hosts(self, ctx: Context, cluster: Cluster) -> None:
-        """Writes the file on all online nodes, the master among them."""
+        """Writes the file on all online nodes, including the master."""
         nodes = [node.uuid for node in ctx.snapshot().nodes.values() if not node.offline]
         now = time.time()
         path = ctx.root + KNOWN_HOSTS

@@ -28,10 +28,10 @@ from ganeti_masterd.logical_units.steps.followups import with_jobs
 from ganeti_masterd.opcodes.cluster import ClusterSetParams
 from ganeti_masterd.rpc import calls
 
-#: Where allocator scripts lie, the first that has one counts.
+#: Folders with allocator scripts; the first that has a script counts.
 ALLOCATOR_FOLDERS = ("/usr/local/lib/ganeti/iallocators", "/usr/lib/ganeti/iallocators")
 
-#: Parameters that instances may contradict: while these change, none comes, goes or changes.
+#: Parameters that may conflict with instances: while they change, no instance may change.
 _ABOUT_INSTANCES = (
     "enabled_disk_templates",
     "enabled_hypervisors",
@@ -52,17 +52,16 @@ _DRBD_HINTS = (
 class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
     """Checks the parameters against configuration and nodes, then sets them in one change.
 
-    Holds no group, of the nodes only those that a new size of the pool of master
-    candidates demotes, and shares the instances only for parameters that they
-    may contradict.
+    Locks no group, only those nodes that a smaller pool of master candidates demotes, and shares
+    the instances only if a parameter may conflict with them.
     """
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Checks the arguments by themselves."""
+        """Checks the arguments that can be checked without the configuration."""
         check_arguments(self.op, snapshot.cluster.primary_ip_family)
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Shares all instances, if the parameters are about them; holds nodes to be demoted."""
+        """Shares all instances if the parameters concern them; holds nodes to be demoted."""
         size = self.op.candidate_pool_size
         if level is Level.NODE and size is not None:
             return exclusive(node.uuid for node in demotions(snapshot, size=size))
@@ -73,11 +72,11 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
         return super().locks(level, snapshot)
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
-        """Returns the cluster's name and the volume group asked for."""
+        """Returns the cluster's name and the requested volume group."""
         return {"OP_TARGET": snapshot.cluster.cluster_name, "NEW_VG_NAME": self.op.vg_name}
 
     def check(self, ctx: Context) -> None:
-        """Refuses what doesn't fit, naming the object that it doesn't fit."""
+        """Refuses conflicting parameters, naming the object with which they conflict."""
         op, snapshot = self.op, ctx.snapshot()
         after = changed(snapshot.cluster, op).cluster
         consistency.check_templates_unused(snapshot, after)
@@ -103,9 +102,9 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
                 communication.warn_of_odd_network(ctx, network)
 
     def exec(self, ctx: Context) -> dict[str, Any] | None:
-        """Sets them; returns the jobs that a new network for instances needs.
+        """Sets the parameters; returns the jobs that a new communication network needs.
 
-        A kill comes before all of it or after.
+        A kill takes effect before all of this or after it.
         """
         self._tell(ctx, ctx.snapshot().cluster)
         ctx.checkpoint()
@@ -119,7 +118,7 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
             self._take_address_down(ctx, before.cluster)
         try:
             self._change(ctx)
-            if op.master_netmask and not moves:  # one that moves comes up with the new one
+            if op.master_netmask and not moves:  # else bringing it up uses the new one
                 self._change_netmask(ctx, before.cluster)
         finally:
             if moves:
@@ -158,7 +157,7 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
             )
 
     def _tell(self, ctx: Context, cluster: Cluster) -> None:
-        """Says what is as it should be already, and what has no effect."""
+        """Logs which parameters are set already, and which have no effect."""
         op = self.op
         if op.vg_name is not None and (op.vg_name or None) == cluster.volume_group_name:
             ctx.feedback("Cluster LVM configuration already in desired state, not changing")
@@ -181,7 +180,7 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
                 ctx.feedback("Cluster DRBD helper already in desired state, not changing")
 
     def _change(self, ctx: Context) -> None:
-        """Changes the cluster, and with its pool's size the candidates."""
+        """Changes the cluster, and if the pool's size changes, the candidates."""
         op = self.op
 
         def change(cluster: Cluster) -> Cluster:
@@ -221,7 +220,7 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
             ctx.feedback(f"Could not change the master IP netmask: {answer.error}")
 
     def _bring_address_up(self, ctx: Context) -> None:
-        """Brings the address up where it is by now, be it the old place after a failure."""
+        """Brings the address up on the configured device, which after a failure is the old one."""
         cluster = ctx.snapshot().cluster
         ctx.feedback(f"Starting the master ip on the new master netdev ({cluster.master_netdev})")
         answer = bring_up(ctx, cluster)
@@ -240,7 +239,7 @@ class SetClusterParams(LogicalUnit[ClusterSetParams], runs=ClusterSetParams):
 
 
 def _check_allocator(name: str) -> None:
-    """Refuses a name that is no allocator: neither the one built in nor a script on this node."""
+    """Refuses a name that is neither the built-in allocator nor a script on this node."""
     places = (os.path.join(folder, name) for folder in ALLOCATOR_FOLDERS)
     installed = os.path.basename(name) == name and any(map(os.path.isfile, places))
     if not installed and name != builtin.NAME:

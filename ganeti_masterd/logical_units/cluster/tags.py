@@ -28,13 +28,13 @@ C_co = TypeVar("C_co", bound=TagsSet | TagsDel, covariant=True)
 
 
 class _OnOneObject(LogicalUnit[O_co]):
-    """An opcode about one object that carries tags."""
+    """An opcode about one object that has tags."""
 
     target: Any
     level: Level
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Resolves the name; the cluster has none."""
+        """Resolves the name, unless the object is the cluster."""
         self.target = snapshot.find(self.op.kind, self.op.name)
         level = TAGGED[self.op.kind].level
         self.level = Level.CLUSTER if level is None else level
@@ -46,12 +46,12 @@ class _OnOneObject(LogicalUnit[O_co]):
         return name
 
     def current(self, ctx: Context) -> Any:
-        """Returns the object as it is now."""
+        """Returns the current object."""
         return ctx.snapshot().find(self.op.kind, self.target.uuid)
 
 
 class GetTags(_OnOneObject[TagsGet], runs=TagsGet):
-    """Answers the tags of an object; locks it only if asked to."""
+    """Returns the tags of an object; locks it only if asked to."""
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Shares the object, with ``use_locking``."""
@@ -65,10 +65,10 @@ class GetTags(_OnOneObject[TagsGet], runs=TagsGet):
 
 
 class _ChangesTags(_OnOneObject[C_co]):
-    """Holds the one object whose tags change; runs no node."""
+    """Holds the object whose tags change; calls no node."""
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the object alone. The cluster's tags need no more than every opcode has."""
+        """Holds the object exclusively; the cluster's tags need no extra lock."""
         if level is self.level and level is not Level.CLUSTER:
             return exclusive(self.lock)
         return super().locks(level, snapshot)
@@ -80,10 +80,10 @@ class _ChangesTags(_OnOneObject[C_co]):
 
 
 class AddTags(_ChangesTags[TagsSet], runs=TagsSet):
-    """Adds tags to an object; those that it has already are no error."""
+    """Adds tags to an object; tags that it already has are not an error."""
 
     def exec(self, ctx: Context) -> None:
-        """Adds them."""
+        """Adds the tags."""
         ctx.change(self.target.uuid, lambda obj: obj.with_tags(self.op.tags))
 
 
@@ -99,7 +99,7 @@ class RemoveTags(_ChangesTags[TagsDel], runs=TagsDel):
             raise prereq(f"Tag(s) {names} not found", ECODE_NOENT)
 
     def exec(self, ctx: Context) -> None:
-        """Removes them."""
+        """Removes the tags."""
         ctx.change(self.target.uuid, lambda obj: obj.without_tags(self.op.tags))
 
 

@@ -1,1 +1,1 @@
-"""Opcodes of node groups: their making, end and names, their parameters, and their nodes."""
+"""Opcodes of node groups: adding, removing, renaming, their parameters, and their nodes."""

@@ -1,4 +1,4 @@
-"""OP_GROUP_ASSIGN_NODES: nodes change their group."""
+"""OP_GROUP_ASSIGN_NODES: moves nodes to another group."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ganeti_masterd.opcodes.groups import GroupAssignNodes
 
 
 class Splits(Struct, frozen=True):
-    """Instances whose mirror has its two ends in two groups, by name in natural order."""
+    """Names, in natural order, of instances whose mirror has its ends in two groups."""
 
     new: list[str]
     lasting: list[str]
@@ -27,8 +27,8 @@ class Splits(Struct, frozen=True):
 class AssignNodes(LogicalUnit[GroupAssignNodes], runs=GroupAssignNodes):
     """Puts nodes into a group, all at once.
 
-    Holds the nodes, their groups and the new one alone: so no instance changes
-    its nodes while it is judged which ones get split.
+    Holds the nodes, their groups and the new group exclusively, so that no instance changes its
+    nodes while the check for split instances runs.
     """
 
     def expand(self, snapshot: Snapshot) -> None:
@@ -38,7 +38,7 @@ class AssignNodes(LogicalUnit[GroupAssignNodes], runs=GroupAssignNodes):
         self.node_uuids = tuple(dict.fromkeys(snapshot.node(name).uuid for name in named))
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the nodes and all groups that they leave or enter, alone."""
+        """Holds the nodes and all groups that they leave or enter exclusively."""
         if level is Level.NODEGROUP:
             left = [snapshot.node(uuid).group for uuid in self.node_uuids]
             return exclusive((self.group_uuid, *left))
@@ -53,7 +53,7 @@ class AssignNodes(LogicalUnit[GroupAssignNodes], runs=GroupAssignNodes):
             return
         names = ", ".join(splits.new)
         if not self.op.force:
-            # The real daemon's class, though it is a check that fails.
+            # The real daemon's error class, though this is a prerequisite.
             raise OpExecError(
                 "The following instances get split by this change and --force was not given:"
                 f" {names}"
@@ -66,14 +66,14 @@ class AssignNodes(LogicalUnit[GroupAssignNodes], runs=GroupAssignNodes):
             )
 
     def exec(self, ctx: Context) -> None:
-        """Moves them; the groups that they leave and enter count it as a change too."""
+        """Moves the nodes; the serials of the groups that they leave and enter increase, too."""
         changes = assignments(ctx.snapshot(), self.node_uuids, self.group_uuid)
         if changes:
             ctx.change_all(changes)
 
 
 def splits_by(snapshot: Snapshot, nodes: Collection[str], group_uuid: str) -> Splits:
-    """Returns which mirrored instances the move of nodes into a group would split. Pure.
+    """Returns the mirrored instances that moving nodes into a group would split. Pure.
 
     Only disks that the cluster itself mirrors (DRBD) tie two nodes together.
     """
@@ -92,13 +92,13 @@ def splits_by(snapshot: Snapshot, nodes: Collection[str], group_uuid: str) -> Sp
 
 
 def assignments(snapshot: Snapshot, nodes: Collection[str], group_uuid: str) -> list[Change]:
-    """Returns the changes that put nodes into a group; none for a node that is there. Pure."""
+    """Returns the changes that put nodes into a group; none for a node already there. Pure."""
     moving = [uuid for uuid in nodes if snapshot.nodes[uuid].group != group_uuid]
     if not moving:
         return []
     touched = dict.fromkeys((*(snapshot.nodes[uuid].group for uuid in moving), group_uuid))
     return [
         *(Update(uuid, lambda node: replace(node, group=group_uuid)) for uuid in moving),
-        # A copy: nothing differs but the serial, which moves.
+        # A copy, so that only the serial changes.
         *(Update(uuid, replace) for uuid in touched),
     ]

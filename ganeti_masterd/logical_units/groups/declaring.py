@@ -1,4 +1,4 @@
-"""OP_GROUP_ADD, OP_GROUP_REMOVE and OP_GROUP_RENAME: a node group comes, goes, is called."""
+"""OP_GROUP_ADD, OP_GROUP_REMOVE and OP_GROUP_RENAME: add, remove and rename a node group."""
 
 from __future__ import annotations
 
@@ -24,30 +24,29 @@ from ganeti_masterd.opcodes.networks import NetworkConnect
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
-#: How a group is connected to the network of the metadata daemon (real daemon 3.0.2).
+#: NIC parameters that connect a group to the metadata daemon's network (real daemon 3.0.2).
 COMMUNICATION_MODE: Final = "routed"
 COMMUNICATION_LINK = "communication_rt"
 
 
 class AddGroup(LogicalUnit[GroupAdd], runs=GroupAdd):
-    """Makes a node group without nodes.
+    """Adds a node group without nodes.
 
-    Where the cluster has a network for instances to talk to the metadata
-    daemon, a job follows that connects the group to it.
+    If the cluster has a network for the metadata daemon, a further job connects the group to it.
     """
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Gives the group its uuid."""
+        """Chooses the group's uuid."""
         self.uuid = str(uuid4())
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the group that is to be."""
+        """Holds the new group."""
         if level is Level.NODEGROUP:
             return exclusive((), creating=self.uuid)
         return super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
-        """Refuses a name that can't be, and parameters that make no sense."""
+        """Refuses invalid names and parameters."""
         snapshot = ctx.snapshot()
         check_new_name(
             snapshot,
@@ -59,11 +58,11 @@ class AddGroup(LogicalUnit[GroupAdd], runs=GroupAdd):
         self.group = changed_group(plain, self.op, snapshot.cluster)
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
-        """Names the group."""
+        """Returns the group's name."""
         return {"GROUP_NAME": self.op.group_name}
 
     def exec(self, ctx: Context) -> dict[str, Any] | None:
-        """Adds it; returns the job that connects it, None if there is none."""
+        """Adds the group; returns the job that connects it, None if there is none."""
         ctx.checkpoint()
         # A kill comes before all of it or after.
         with ctx.shielded():
@@ -104,7 +103,7 @@ class RemoveGroup(OnOneGroup[GroupRemove], runs=GroupRemove):
             )
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
-        """Names the group."""
+        """Returns the group's name."""
         return {"GROUP_NAME": self.op.group_name}
 
     def exec(self, ctx: Context) -> None:

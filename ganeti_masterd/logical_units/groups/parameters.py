@@ -1,4 +1,4 @@
-"""OP_GROUP_SET_PARAMS, and what parameters a group gets: those that differ from the cluster's."""
+"""OP_GROUP_SET_PARAMS: a group's own parameters, which override the cluster's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.groups.one_group import OnOneGroup
 from ganeti_masterd.opcodes.groups import GroupAdd, GroupSetParams
 
-#: Parameters of a group that an opcode may change.
+#: Parameters of a group that the opcode may change.
 CHANGEABLE = ("ndparams", "diskparams", "alloc_policy", "hv_state", "disk_state", "ipolicy")
 
 
@@ -39,13 +39,13 @@ class SetGroupParameters(OnOneGroup[GroupSetParams], runs=GroupSetParams):
     """Changes a group's parameters. Instances that break a new policy are named, and stay."""
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Finds the group; there must be something to change."""
+        """Finds the group; refuses an opcode that changes nothing."""
         if all(getattr(self.op, name) is None for name in CHANGEABLE):
             raise prereq("Please pass at least one modification")
         super().expand(snapshot)
 
     def check(self, ctx: Context) -> None:
-        """Refuses parameters that make no sense, or don't go with the group's instances."""
+        """Refuses parameters that are invalid, or conflict with the group's instances."""
         snapshot = ctx.snapshot()
         group = snapshot.groups[self.uuid]
         self.changed = changed_group(group, self.op, snapshot.cluster)
@@ -63,11 +63,11 @@ class SetGroupParameters(OnOneGroup[GroupSetParams], runs=GroupSetParams):
                 )
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
-        """Names the group, and tells the allocation policy that was asked for."""
+        """Returns the group's name and the requested allocation policy."""
         return {"GROUP_NAME": self.op.group_name, "NEW_ALLOC_POLICY": self.op.alloc_policy}
 
     def exec(self, ctx: Context) -> list[tuple[str, str]]:
-        """Changes it; returns node and disk parameters as they became, where they were given."""
+        """Changes the group; returns the new node and disk parameters, if any were given."""
         op, cluster = self.op, ctx.snapshot().cluster
         changed: NodeGroup = ctx.change(self.uuid, lambda group: changed_group(group, op, cluster))
         return [
@@ -80,11 +80,10 @@ class SetGroupParameters(OnOneGroup[GroupSetParams], runs=GroupSetParams):
 def changed_group(
     group: NodeGroup, change: GroupAdd | GroupSetParams, cluster: Cluster
 ) -> NodeGroup:
-    """Returns a group with its parameters as an opcode wants them. Pure.
+    """Returns a group with the changes of an opcode. Pure.
 
-    The value "default" takes a parameter away. Raises ``OpPrereqError`` and
-    ``TypeEnforcementError`` for what a parameter can't be, and for a policy that
-    allows disk templates which the cluster doesn't.
+    The value "default" removes a parameter. Raises ``OpPrereqError`` and ``TypeEnforcementError``
+    for invalid values, and for a policy with disk templates that the cluster doesn't allow.
     """
     if change.ndparams:
         given = enforce(change.ndparams, NODE, special=(DEFAULT,))
@@ -111,7 +110,7 @@ def changed_group(
 def check_access(
     snapshot: Snapshot, instances: Iterable[Instance], params: Mapping[str, Params]
 ) -> None:
-    """Refuses a way of access that the hypervisor of an instance hasn't for its disks."""
+    """Refuses an access mode that an instance's hypervisor doesn't support for its disks."""
     for instance in instances:
         for disk in snapshot.disks_of(instance):
             access = params.get(disk.dev_type, {}).get("access", "kernelspace")
@@ -126,7 +125,7 @@ def check_access(
 def newly_violating(
     snapshot: Snapshot, instances: Iterable[Instance], before: NodeGroup, after: NodeGroup
 ) -> list[str]:
-    """Returns the names of those that keep a group's policy as it was, and not as it will be."""
+    """Returns the names of instances that satisfy a group's old policy but not the new one."""
     old, new = (effective.instance_policy(snapshot.cluster, each) for each in (before, after))
     found = []
     for instance in instances:
@@ -137,7 +136,7 @@ def newly_violating(
 
 
 def demand_of(snapshot: Snapshot, instance: Instance) -> PolicyDemand:
-    """Returns what an instance takes of what policies limit."""
+    """Returns an instance's use of the resources that policies limit."""
     backend = effective.backend(snapshot.cluster, instance)
     disks = snapshot.disks_of(instance)
     return PolicyDemand(
@@ -151,7 +150,7 @@ def demand_of(snapshot: Snapshot, instance: Instance) -> PolicyDemand:
 
 
 def _spindles(snapshot: Snapshot, instance: Instance, backend: Params) -> Any:
-    """Those of its disks where nodes give whole spindles; None, not judged, if they are unknown."""
+    """Returns its disks' spindles if nodes assign those; None, which isn't checked, if unknown."""
     nodes = [snapshot.nodes[uuid] for uuid in snapshot.nodes_of(instance) if uuid in snapshot.nodes]
     if not any(effective.of_node(snapshot, node).get("exclusive_storage") for node in nodes):
         return backend["spindle_use"]
@@ -160,7 +159,7 @@ def _spindles(snapshot: Snapshot, instance: Instance, backend: Params) -> Any:
 
 
 def _disk_parameters(group: NodeGroup, change: Mapping[Any, Params]) -> dict[str, dict[str, Any]]:
-    """A group's disk parameters, with those of the templates given laid over its own."""
+    """Returns a group's disk parameters, with those of the given templates updated."""
     given = disk_parameters(change, resets=True)
     return {
         **{template: dict(params) for template, params in group.diskparams.items()},

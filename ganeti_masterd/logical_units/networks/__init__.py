@@ -1,1 +1,1 @@
-"""Opcodes of networks: their making and end, their changes, and which groups they reach."""
+"""Opcodes of networks: adding, removing, changing, and connecting them to groups."""

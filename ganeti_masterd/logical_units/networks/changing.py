@@ -1,4 +1,4 @@
-"""OP_NETWORK_SET_PARAMS: another gateway, other reserved addresses, other names of things."""
+"""OP_NETWORK_SET_PARAMS: changes a network's gateways, reserved addresses and MAC prefix."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from ganeti_masterd.logical_units.networks.declaring import (
 )
 from ganeti_masterd.opcodes.networks import NetworkSetParams
 
-#: As a prefix of MAC addresses: back to the cluster's.
+#: As a MAC prefix: use the cluster's again.
 NONE = "none"
 
 
 class SetNetworkParameters(LogicalUnit[NetworkSetParams], runs=NetworkSetParams):
-    """Changes a network; holds it alone, so that no instance draws an address meanwhile.
+    """Changes a network; holds it exclusively, so that no instance gets an address meanwhile.
 
-    An address that can't be reserved or given back is a warning, the others
-    are (real daemon 3.0.2).
+    An address that can't be reserved or released is a warning; the other addresses still are, as
+    with the real daemon 3.0.2.
     """
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Finds the network; a gateway and reserved addresses don't change at once."""
+        """Finds the network; refuses to change a gateway and reserved addresses together."""
         if self.op.gateway and (self.op.add_reserved_ips or self.op.remove_reserved_ips):
             raise prereq("Cannot modify gateway and reserved ips at once", ECODE_INVAL)
         self.uuid = snapshot.network(self.op.network_name).uuid
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the network alone."""
+        """Holds the network exclusively."""
         if level is Level.NETWORK:
             return exclusive(self.uuid)
         return super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
-        """Refuses gateways and a prefix that can't be."""
+        """Refuses invalid gateways and prefixes."""
         self.network = ctx.snapshot().networks[self.uuid]
         gateway = self.op.gateway
         if gateway and gateway != self.network.gateway:
@@ -54,7 +54,7 @@ class SetNetworkParameters(LogicalUnit[NetworkSetParams], runs=NetworkSetParams)
             check_gateway6(self.changed.gateway6, self.changed.network6)
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
-        """Describes the network as it is to be."""
+        """Returns the network as it will be."""
         return network_variables(
             name=self.op.network_name,
             subnet=self.changed.network,
@@ -66,7 +66,7 @@ class SetNetworkParameters(LogicalUnit[NetworkSetParams], runs=NetworkSetParams)
         )
 
     def exec(self, ctx: Context) -> None:
-        """Says what of the addresses can't be done, and does the rest."""
+        """Changes the network; logs the addresses that can't be reserved or released."""
         if self.op.gateway and self.op.gateway == self.network.gateway:
             ctx.warning(f"Gateway is already {self.op.gateway}")
         pool, faults = changed_reservations(
@@ -78,15 +78,15 @@ class SetNetworkParameters(LogicalUnit[NetworkSetParams], runs=NetworkSetParams)
         for fault in faults:
             ctx.warning(fault)
         changed = pool.applied_to(self.changed)
-        # The lock keeps all others from it; the serial would show who didn't ask for it.
+        # The lock excludes all other changes; the serial would reveal one made without it.
         ctx.change(self.uuid, lambda _: changed, self.network.serial_no)
 
 
 def check_gateway(pool: AddressPool, gateway: str) -> None:
-    """Refuses a new gateway that isn't in the network, or that is taken; raises ``OpPrereqError``.
+    """Refuses a new gateway that isn't in the network or is in use; raises ``OpPrereqError``.
 
-    (The real daemon looks at addresses of instances alone, and fails half-way
-    with an ``AddressPoolError`` for the others.)
+    (The real daemon checks only addresses of instances, and for others fails half-way with an
+    ``AddressPoolError``.)
     """
     if not pool.contains(gateway):
         raise prereq(f"Gateway IP address '{gateway}' is not in the network {pool.subnet}")
@@ -95,9 +95,9 @@ def check_gateway(pool: AddressPool, gateway: str) -> None:
 
 
 def changed_network(network: Network, op: NetworkSetParams) -> Network:
-    """Returns the network with all but the reserved addresses as asked. Pure.
+    """Returns the network with all changes except those of reserved addresses. Pure.
 
-    A new gateway, which must be free, is kept from instances in place of the old one.
+    A new gateway, which must be free, is reserved instead of the old one.
     """
     changed = network
     if op.gateway and op.gateway != network.gateway:
@@ -118,9 +118,9 @@ def changed_network(network: Network, op: NetworkSetParams) -> Network:
 def changed_reservations(
     pool: AddressPool, more: Iterable[str], fewer: Iterable[str], gateway: str | None
 ) -> tuple[AddressPool, list[str]]:
-    """Returns the pool with ``more`` kept from instances and ``fewer`` not any longer. Pure.
+    """Returns the pool with ``more`` reserved and ``fewer`` released. Pure.
 
-    And in words what of it could not be done.
+    Also returns a message for each address for which that wasn't possible.
     """
     faults = []
     for address in more:

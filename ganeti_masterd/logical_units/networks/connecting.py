@@ -1,4 +1,4 @@
-"""OP_NETWORK_CONNECT and OP_NETWORK_DISCONNECT: which groups' instances may be in a network."""
+"""OP_NETWORK_CONNECT and OP_NETWORK_DISCONNECT: let groups' instances use a network, or not."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ O_co = TypeVar("O_co", bound=NetworkConnect | NetworkDisconnect, covariant=True)
 
 
 class _Connection(LogicalUnit[O_co]):
-    """A group's connection to a network: holds the group alone, and shares the network.
+    """A group's connection to a network: holds the group exclusively, and shares the network.
 
-    With the group held, no instance comes into it or changes its NICs. Hooks run
-    on the master and on all nodes of the group.
+    While the group is held, no instance enters it or changes its NICs. Hooks run on the master and
+    on all nodes of the group.
     """
 
     group: NodeGroup
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Finds both."""
+        """Finds the group and the network."""
         self.network_uuid = snapshot.network(self.op.network_name).uuid
         self.group_uuid = snapshot.group(self.op.group_name).uuid
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the group alone, and the network together with others."""
+        """Holds the group exclusively, and shares the network."""
         if level is Level.NODEGROUP:
             return exclusive(self.group_uuid)
         if level is Level.NETWORK:
@@ -44,13 +44,13 @@ class _Connection(LogicalUnit[O_co]):
         return super().locks(level, snapshot)
 
     def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
-        """The master and the nodes of the group."""
+        """Returns the master and the nodes of the group."""
         members = [node.uuid for node in snapshot.members(self.group_uuid)]
         nodes = tuple(dict.fromkeys((snapshot.master.uuid, *members)))
         return HookNodes(nodes, nodes)
 
     def refuse_conflicts(self, ctx: Context, action: str, conflicts: Callable[[Nic], bool]) -> None:
-        """Raises ``OpPrereqError`` if any NIC in the group conflicts; the log says which."""
+        """Raises ``OpPrereqError`` if any NIC in the group conflicts; logs each of these."""
         found = conflicting_nics(instances_in(ctx.snapshot(), self.group_uuid), conflicts)
         if found:
             listed = ", ".join(
@@ -69,10 +69,10 @@ class _Connection(LogicalUnit[O_co]):
 
 
 class ConnectNetwork(_Connection[NetworkConnect], runs=NetworkConnect):
-    """Connects a network to a group; one that is connected already is left as it is."""
+    """Connects a network to a group; only warns if it is connected already."""
 
     def check(self, ctx: Context) -> None:
-        """Refuses NIC parameters that make no sense, and addresses that are in use."""
+        """Refuses invalid NIC parameters, and addresses that are in use."""
         check_nic(self.parameters)
         snapshot = ctx.snapshot()
         self.group = snapshot.groups[self.group_uuid]
@@ -87,7 +87,7 @@ class ConnectNetwork(_Connection[NetworkConnect], runs=NetworkConnect):
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What NICs in the network get in this group."""
+        """Returns the parameters of NICs in this network and group."""
         return {
             "mode": self.op.network_mode,
             "link": self.op.network_link,
@@ -95,11 +95,11 @@ class ConnectNetwork(_Connection[NetworkConnect], runs=NetworkConnect):
         }
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
-        """Names the group, and tells the parameters."""
+        """Returns the group's name and the NIC parameters."""
         return group_variables(self.op.group_name, self.parameters)
 
     def exec(self, ctx: Context) -> None:
-        """Connects it."""
+        """Connects the network."""
         if not self.connected:
             uuid, parameters = self.network_uuid, self.parameters
             ctx.change(
@@ -109,7 +109,7 @@ class ConnectNetwork(_Connection[NetworkConnect], runs=NetworkConnect):
 
 
 class DisconnectNetwork(_Connection[NetworkDisconnect], runs=NetworkDisconnect):
-    """Ends a group's connection to a network; where there is none that is only said."""
+    """Removes a group's connection to a network; only warns if there is none."""
 
     def check(self, ctx: Context) -> None:
         """Refuses a network in which an instance of the group has a NIC."""
@@ -124,11 +124,11 @@ class DisconnectNetwork(_Connection[NetworkDisconnect], runs=NetworkDisconnect):
             self.refuse_conflicts(ctx, "disconnect from", lambda nic: nic.network == uuid)
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
-        """Names the group, and tells the parameters that the connection had."""
+        """Returns the group's name and the connection's NIC parameters."""
         return group_variables(self.op.group_name, self.parameters)
 
     def exec(self, ctx: Context) -> None:
-        """Disconnects it."""
+        """Disconnects the network."""
         if self.parameters is not None:
             uuid = self.network_uuid
             ctx.change(self.group_uuid, lambda group: without_network(group, uuid))
@@ -146,7 +146,7 @@ def instances_in(snapshot: Snapshot, group_uuid: str) -> list[Instance]:
 def conflicting_nics(
     instances: Sequence[Instance], conflicts: Callable[[Nic], bool]
 ) -> dict[str, list[tuple[int, str | None]]]:
-    """Returns the place and the address of each NIC that conflicts, by instance name. Pure."""
+    """Returns the index and address of each conflicting NIC, by instance name. Pure."""
     found = {
         instance.name: [
             (place, nic.ip) for place, nic in enumerate(instance.nics) if conflicts(nic)
@@ -157,7 +157,7 @@ def conflicting_nics(
 
 
 def group_variables(name: str, parameters: Params | None) -> dict[str, object]:
-    """Returns what hooks are told of a connection; without parameters there is none."""
+    """Returns the hook variables of a connection, which has no parameters if it doesn't exist."""
     variables: dict[str, object] = {"GROUP_NAME": name}
     for key in ("mode", "link", "vlan") if parameters is not None else ():
         variables[f"GROUP_NETWORK_{key.upper()}"] = (parameters or {}).get(key, "")

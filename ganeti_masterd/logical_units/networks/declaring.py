@@ -1,8 +1,7 @@
-"""OP_NETWORK_ADD and OP_NETWORK_REMOVE: a network with its pool comes and goes.
+"""OP_NETWORK_ADD and OP_NETWORK_REMOVE: add and remove a network with its address pool.
 
-Neither runs on nodes. The lock of a network is held alone by what makes,
-changes or removes it, and shared by what uses it (connections, instances), so
-that is all that these hold.
+Neither calls nodes. Opcodes that add, change or remove a network hold its lock exclusively; those
+that use it (connections, instances) share it. So these two need no other lock.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _MAC_PREFIX = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){2}")
 
 
 class Kept(Struct, frozen=True):
-    """An address that was to be kept from instances: of whom, and why it could not be."""
+    """An address to be reserved: whose it is, and why it couldn't be reserved, if so."""
 
     owner: str
     address: str
@@ -37,26 +36,26 @@ class Kept(Struct, frozen=True):
 
 
 class AddNetwork(LogicalUnit[NetworkAdd], runs=NetworkAdd):
-    """Makes a network.
+    """Adds a network.
 
-    Its first and last address, its gateway and those named are kept from
-    instances; with ``conflicts_check`` those of nodes and of the master too.
+    Its first and last address, its gateway and the given ones are reserved, so that no instance
+    gets them; with ``conflicts_check`` also those of nodes and of the master.
     """
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Reads the prefix of MAC addresses, and gives the network its uuid."""
+        """Parses the MAC prefix, and chooses the network's uuid."""
         prefix = self.op.mac_prefix
         self.mac_prefix = None if prefix is None else checked_mac_prefix(prefix)
         self.uuid = str(uuid4())
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the network that is to be."""
+        """Holds the new network."""
         if level is Level.NETWORK:
             return exclusive((), creating=self.uuid)
         return super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
-        """Refuses a name that is taken, a tag that is none, gateways that can't be."""
+        """Refuses a name in use, and invalid tags and gateways."""
         existing = ctx.snapshot().lookup("network", self.op.network_name)
         if existing is not None:
             raise prereq(
@@ -70,7 +69,7 @@ class AddNetwork(LogicalUnit[NetworkAdd], runs=NetworkAdd):
         check_gateway6(self.op.gateway6, self.op.network6)
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
-        """Describes the network as it was asked for."""
+        """Returns the network as requested."""
         op = self.op
         return network_variables(
             name=op.network_name,
@@ -83,7 +82,7 @@ class AddNetwork(LogicalUnit[NetworkAdd], runs=NetworkAdd):
         )
 
     def exec(self, ctx: Context) -> None:
-        """Makes the pool, then adds the network."""
+        """Creates the pool, then adds the network."""
         pool = self._pool(ctx)
         network = Network(
             name=self.op.network_name,
@@ -116,10 +115,10 @@ class AddNetwork(LogicalUnit[NetworkAdd], runs=NetworkAdd):
 
 
 class RemoveNetwork(LogicalUnit[NetworkRemove], runs=NetworkRemove):
-    """Removes a network that no group is connected to and no instance is in.
+    """Removes a network to which no group is connected and in which no instance is.
 
-    ``force`` is the client's: that it shall not ask. It changes nothing here, as in the real
-    daemon.
+    ``force`` only tells the client not to ask for confirmation; it has no effect here, as in the
+    real daemon.
     """
 
     def expand(self, snapshot: Snapshot) -> None:
@@ -127,7 +126,7 @@ class RemoveNetwork(LogicalUnit[NetworkRemove], runs=NetworkRemove):
         self.uuid = snapshot.network(self.op.network_name).uuid
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the network alone: whoever connects or uses it shares it."""
+        """Holds the network exclusively: opcodes that connect or use it share it."""
         if level is Level.NETWORK:
             return exclusive(self.uuid)
         return super().locks(level, snapshot)
@@ -144,7 +143,7 @@ class RemoveNetwork(LogicalUnit[NetworkRemove], runs=NetworkRemove):
                 f" {', '.join(groups)}"
             )
             raise prereq("Network still connected", ECODE_STATE)
-        # The real daemon doesn't look, and leaves NICs on a network that is gone.
+        # The real daemon doesn't check that, and leaves NICs in a removed network.
         instances = natural(
             instance.name
             for instance in snapshot.instances.values()
@@ -158,18 +157,18 @@ class RemoveNetwork(LogicalUnit[NetworkRemove], runs=NetworkRemove):
             )
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
-        """Names the network."""
+        """Returns the network's name."""
         return {"NETWORK_NAME": self.op.network_name}
 
     def exec(self, ctx: Context) -> None:
-        """Removes it and its lock."""
+        """Removes the network and its lock."""
         remove_object(ctx, "networks", self.uuid)
 
 
 def keep_cluster_addresses(pool: AddressPool, snapshot: Snapshot) -> tuple[AddressPool, list[Kept]]:
-    """Returns the pool with the addresses of nodes and of the master kept from instances.
+    """Returns the pool with the addresses of nodes and of the master reserved.
 
-    With each address that is of the subnet, a second time if it was met twice. Pure.
+    Also returns each of them that is in the subnet, twice if two of them are the same. Pure.
     """
     owners = [
         (f"node '{node.name}'", address)
@@ -191,14 +190,14 @@ def keep_cluster_addresses(pool: AddressPool, snapshot: Snapshot) -> tuple[Addre
 
 
 def checked_mac_prefix(prefix: str) -> str:
-    """Returns a prefix of MAC addresses (three bytes) in lower case; raises ``OpPrereqError``."""
+    """Returns a MAC prefix (three bytes) in lower case; raises ``OpPrereqError`` for a bad one."""
     if not _MAC_PREFIX.fullmatch(prefix.lower()):
         raise prereq(f"Invalid MAC address prefix '{prefix}'")
     return prefix.lower()
 
 
 def check_gateway6(gateway: str | None, subnet: str | None) -> None:
-    """Refuses an IPv6 gateway that can't serve the subnet."""
+    """Refuses an IPv6 gateway that isn't in the subnet."""
     if not gateway6_fits(gateway, subnet):
         raise prereq(f"IPv6 gateway '{gateway}' is not in the network {subnet}")
 
@@ -213,7 +212,7 @@ def network_variables(
     mac_prefix: str | None,
     tags: Iterable[str],
 ) -> dict[str, object]:
-    """Returns what hooks are told of a network; what it hasn't is left out."""
+    """Returns the hook variables of a network, without those that are unset."""
     variables = {
         "NETWORK_NAME": name,
         "NETWORK_SUBNET": subnet,
@@ -227,7 +226,7 @@ def network_variables(
 
 
 def _tell(ctx: Context, kept: Iterable[Kept]) -> None:
-    """Says what was kept from instances, and what could not be, in the real daemon's words."""
+    """Logs the addresses that were reserved or couldn't be, with the real daemon's messages."""
     for one in kept:
         say: Callable[[str], None] = ctx.info if one.fault is None else ctx.warning
         if one.fault is None and one.owner:

@@ -1,1 +1,1 @@
-"""Opcodes of nodes: who is in the cluster, in which role, and what a node is told to do."""
+"""Opcodes of nodes: adding, removing and changing them, their storage, and commands to them."""

@@ -1,10 +1,9 @@
-"""OP_NODE_ADD: a node joins the cluster, or is taken back into it.
+"""OP_NODE_ADD: adds a node to the cluster, or adds it again.
 
-The node runs its daemon with the cluster's keys already (its client sees to
-that). The order of calls is the real master daemon's
-(3.0.2, protocol/rpc.rst, Order of calls) but for
-the certificate's digest, which is asked for before the node is added: so it is
-there as a whole or not at all.
+The node already runs its daemon with the cluster's keys (the client sets that up). The order of
+calls is the real master daemon's (3.0.2, protocol/rpc.rst, Order of calls), except that the
+certificate's digest is asked for before the node is added. So the node is added completely or not
+at all.
 """
 
 from __future__ import annotations
@@ -49,10 +48,10 @@ from ganeti_masterd.rpc.interfaces import Target
 
 
 class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
-    """Adds a node; holds its group, and of a node that is there already the node.
+    """Adds a node; shares its group, and holds the node if it is added again.
 
-    The lock of a new node is made with it. The host's address is looked up,
-    unless the opcode gives it (``primary_ip``; the real daemon always looks).
+    The lock of a new node is created with it. The host's address is looked up unless the opcode has
+    it (``primary_ip``; the real daemon always looks it up).
     """
 
     known: Node | None
@@ -60,7 +59,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
     node: Node
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Finds the group, and the node that is to be added again."""
+        """Finds the group, and the existing node if it is added again."""
         op = self.op
         self.known = snapshot.lookup("node", op.node_name) if op.readd else None
         if not op.readd:
@@ -77,7 +76,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
         self.group = snapshot.group_of(self.known)
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Shares the group; holds a node alone that is added again."""
+        """Shares the group; holds a node that is added again exclusively."""
         if level is Level.NODEGROUP:
             return shared(self.group.uuid)
         if level in (Level.NODE, Level.NODE_RES) and self.known is not None:
@@ -87,7 +86,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
     # Checks
 
     def check(self, ctx: Context) -> None:
-        """Refuses names and addresses that are taken, and nodes that don't answer or fit."""
+        """Refuses names and addresses in use, and nodes that don't answer or don't fit."""
         snapshot = ctx.snapshot()
         host = self._host(snapshot)
         self.known = self._known(snapshot, host.name)
@@ -140,7 +139,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
         return secondary
 
     def _node(self, snapshot: Snapshot, host: addresses.ResolvedHost, secondary: str) -> Node:
-        """Returns the node as it will be, but for its being a candidate."""
+        """Returns the node as it will be, not yet as a candidate."""
         op, known = self.op, self.known
         ndparams = enforce(op.ndparams or {}, NODE)
         refuse_globals(ndparams, NODE_GLOBALS, "node", "node", "cluster or group")
@@ -202,7 +201,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
     # Hooks
 
     def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
-        """Returns all nodes but this one before, and this one, too, after it."""
+        """Returns all other nodes for pre hooks, and for post hooks also this one."""
         others = tuple(uuid for uuid in snapshot.nodes if uuid != self.uuid)
         return HookNodes(others, (*others, self.uuid))
 
@@ -218,7 +217,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
             "VM_CAPABLE": node.vm_capable,
         }
 
-    # Doing it
+    # Execution
 
     def exec(self, ctx: Context) -> None:
         """Adds the node, then sets it up."""
@@ -243,7 +242,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
             self._set_up(ctx)
 
     def _verify(self, ctx: Context, snapshot: Snapshot) -> None:
-        """Lets the master look whether it can log in to the node."""
+        """Has the master check that it can log in to the node."""
         name = self.node.name
         checks: dict[str, object] = {"nodelist": [[name], {}, []]}
         failures = addresses.verify_on_master(ctx, snapshot, checks).get("nodelist") or {}
@@ -255,7 +254,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
             raise OpExecError("ssh/hostname verification failed")
 
     def _join(self, ctx: Context) -> None:
-        """Puts the node into the configuration, with its locks before and its role at once."""
+        """Creates the node's locks, then adds it to the configuration together with its role."""
         levels = () if self.known is not None else (Level.NODE, Level.NODE_RES)
         for level in levels:
             ctx.add_lock(level, self.uuid)
@@ -270,7 +269,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
             ctx.info("Node will be a master candidate")
 
     def _change(self, snapshot: Snapshot) -> PoolChange:
-        """Returns how the node joins the configuration of the moment."""
+        """Returns the change that adds the node to the current configuration."""
         candidate = self.node.master_capable and has_room(snapshot, without={self.uuid})
         node = replace(self.node, master_candidate=candidate)
         if self.known is None:
@@ -286,7 +285,7 @@ class AddNode(LogicalUnit[NodeAdd], runs=NodeAdd):
         )
 
     def _set_up(self, ctx: Context) -> None:
-        """Gives the node what it needs; it is in the configuration whatever comes of that."""
+        """Sets the node up; it stays in the configuration even if that fails."""
         node = self.node
         if self.known is None:
             ancillary.distribute(ctx)
@@ -341,5 +340,5 @@ def _chosen(wanted: bool | None, otherwise: bool) -> bool:
 
 
 def _rejoined(current: Node, node: Node) -> Node:
-    """Returns a node that is added again, with what others may have changed meanwhile."""
+    """Returns a node that is added again, keeping what other jobs may have changed."""
     return replace(node, group=current.group, tags=current.tags)

@@ -1,8 +1,8 @@
-"""Names and addresses of nodes: looking them up, and what makes them unusable.
+"""Names and addresses of nodes: look-ups and checks.
 
-The checks are the real master daemon's (3.0.2) but one: whether an address
-answers is asked of the master's node daemon (``node_verify``), as everything
-that goes to nodes goes through one door; there the real one connects by itself.
+The checks are the real master daemon's (3.0.2) with one difference: whether an address answers is
+checked by the master's node daemon (``node_verify``), as all traffic to nodes is RPC here. The real
+daemon connects to the address itself.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def normal_name(name: str) -> str:
 def look_up(name: str, family: int) -> ResolvedHost:
     """Returns the full name and first address of a host, of a family (2: IPv4, 10: IPv6).
 
-    Blocks as long as the system's resolver does. Raises ``OpPrereqError`` with
-    ``resolver_error`` where there is none.
+    Blocks as long as the system's resolver does. Raises ``OpPrereqError`` with ``resolver_error``
+    if the name doesn't resolve.
     """
     full = normal_name(socket.getfqdn(name))
     try:
@@ -64,7 +64,7 @@ def look_up(name: str, family: int) -> ResolvedHost:
 
 
 def given(name: str, address: str, family: int) -> ResolvedHost:
-    """Returns a host whose address needn't be looked up; raises ``OpPrereqError`` for a bad one."""
+    """Returns a host with a given address; raises ``OpPrereqError`` if that is invalid."""
     valid = is_ipv4_address if family == socket.AF_INET else is_ipv6_address
     if not valid(address):
         version = 4 if family == socket.AF_INET else 6
@@ -73,7 +73,7 @@ def given(name: str, address: str, family: int) -> ResolvedHost:
 
 
 def check_secondary(address: str) -> None:
-    """Refuses a secondary address that is no IPv4 address."""
+    """Refuses a secondary address that isn't an IPv4 address."""
     if not is_ipv4_address(address):
         raise prereq(f"Secondary IP ({address}) needs to be a valid IPv4 address")
 
@@ -88,7 +88,7 @@ def check_unused(others: Iterable[Node], primary: str, secondary: str) -> None:
 
 
 def check_homing(master: Node, primary: str, secondary: str) -> None:
-    """Refuses a node with a secondary address of its own unless the master has one, too."""
+    """Refuses a node unless it and the master both have, or both lack, a secondary address."""
     master_single = master.primary_ip == master.secondary_ip
     if master_single == (primary == secondary):
         return
@@ -112,7 +112,7 @@ def check_reachable(ctx: Context, snapshot: Snapshot, node: Node) -> None:
 
 
 def check_holds(ctx: Context, node: Node, address: str, *, prerequisite: bool) -> None:
-    """Makes sure that a node has an address.
+    """Checks that a node has an address.
 
     Raises ``OpPrereqError`` with ``environment_error`` if ``prerequisite``, else
     ``OpExecError``.
@@ -132,7 +132,7 @@ def check_holds(ctx: Context, node: Node, address: str, *, prerequisite: bool) -
 def verify_on_master(
     ctx: Context, snapshot: Snapshot, checks: Mapping[str, object]
 ) -> dict[str, dict[str, str]]:
-    """Returns what the master's node daemon says to some checks; raises ``OpExecError``."""
+    """Returns the master's node daemon's results of some checks; raises ``OpExecError``."""
     cluster = snapshot.cluster
     arguments = (checks, cluster.cluster_name, cluster.hvparams)
     answer = ctx.call_one(snapshot.master.uuid, calls.NODE_VERIFY, arguments)

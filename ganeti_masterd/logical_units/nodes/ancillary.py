@@ -1,8 +1,7 @@
-"""Files that belong to the cluster beside its configuration, and copying them to nodes.
+"""Ancillary files, which belong to the cluster in addition to its configuration, and their copies.
 
-They lie on the master; every online node gets those for all, nodes that run
-instances also those of the enabled hypervisors (real master daemon 3.0.2). Node
-daemons take no other files.
+They are on the master. Every online node gets those for all nodes; nodes that run instances also
+get those of the enabled hypervisors (real master daemon 3.0.2). Node daemons accept no other files.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ FOR_ALL = (
     "/var/lib/ganeti/cluster-domain-secret",
 )
 
-#: The one file that is the same for all nodes of a virtual cluster, whatever their root.
+#: The one file that all nodes of a virtual cluster share, whatever their root.
 HOSTS_FILE = "/etc/hosts"
 
 _XEN = ("/etc/xen/xend-config.sxp", "/etc/xen/xen/xl.conf", "/etc/xen/scripts/vif-bridge")
@@ -45,7 +44,7 @@ OF_HYPERVISORS: Mapping[str, tuple[str, ...]] = {
 
 
 def read_file(path: str) -> list[Any]:
-    """Returns a file as ``upload_file`` takes it: path, content, mode, owners, times.
+    """Returns a file as the argument of ``upload_file``: path, content, mode, owners, times.
 
     See protocol/rpc.rst, Objects as arguments.
 
@@ -66,10 +65,10 @@ def read_file(path: str) -> list[Any]:
 
 
 def distribute(ctx: Context, more: Iterable[Node] = ()) -> None:
-    """Copies the files to all online nodes but the master, one file after the other.
+    """Copies the files to all online nodes except the master, one file after the other.
 
-    ``more`` are nodes that the configuration doesn't hold, or not as online.
-    Files that the master hasn't got are left out; what fails is only a warning.
+    ``more`` are further nodes that the configuration doesn't contain or has as offline. Files
+    missing on the master are left out; failures are only warnings.
     """
     snapshot = ctx.snapshot()
     nodes = {node.uuid: node for node in snapshot.nodes.values() if not node.offline}
@@ -110,7 +109,7 @@ def _upload(ctx: Context, path: str, nodes: Sequence[Target]) -> None:
 
 
 def _name_of(number: int, look_up: Callable[[int], Sequence[Any]]) -> str:
-    """Returns the name of an owner; one that has none the node refuses by its number."""
+    """Returns the name of an owner, or its number as text, which the node will refuse."""
     try:
         return str(look_up(number)[0])
     except KeyError:

@@ -14,7 +14,7 @@ from ganeti_masterd.rpc import calls
 
 
 class PowercycleNode(LogicalUnit[NodePowercycle], runs=NodePowercycle):
-    """Has a node reboot itself; locks nothing, as it is the last resort. Offline nodes, too."""
+    """Has a node, even an offline one, reboot; locks nothing, as it is a last resort."""
 
     node: Node
 
@@ -25,9 +25,9 @@ class PowercycleNode(LogicalUnit[NodePowercycle], runs=NodePowercycle):
             raise prereq("The node is the master and the force parameter was not set")
 
     def exec(self, ctx: Context) -> str | None:
-        """Returns what the node's hypervisor says."""
+        """Reboots the node; returns the message of its hypervisor."""
         cluster = ctx.snapshot().cluster
-        # The first one that is enabled is the default.
+        # The first enabled hypervisor is the default.
         name = cluster.enabled_hypervisors[0]
         arguments = (name, cluster.hvparams.get(name, {}))
         answer = ctx.call_one(self.node.uuid, calls.NODE_POWERCYCLE, arguments)
@@ -36,23 +36,23 @@ class PowercycleNode(LogicalUnit[NodePowercycle], runs=NodePowercycle):
 
 
 class RunRestrictedCommand(LogicalUnit[RestrictedCommand], runs=RestrictedCommand):
-    """Runs a command that the nodes' administrators allow, on all nodes at once."""
+    """Runs a command that the nodes' administrators allow, on all given nodes at once."""
 
     nodes: tuple[str, ...]
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Finds the nodes: those named (a node named twice answers twice), else by uuid."""
+        """Finds the nodes by name, where one named twice answers twice, or else by uuid."""
         names = self.op.nodes or self.op.node_uuids or ()
         self.nodes = tuple(snapshot.node(name).uuid for name in names)
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Shares the nodes; with ``use_locking`` holds them alone."""
+        """Shares the nodes; with ``use_locking`` holds them exclusively."""
         if level is Level.NODE:
             return exclusive(self.nodes) if self.op.use_locking else shared(self.nodes)
         return super().locks(level, snapshot)
 
     def exec(self, ctx: Context) -> list[tuple[bool, str]]:
-        """Returns for each node whether it succeeded, with its output or why not."""
+        """Returns for each node whether it succeeded, and its output or error."""
         answers = ctx.call(self.nodes, calls.RESTRICTED_COMMAND, (self.op.command,))
         result: list[tuple[bool, str]] = []
         for uuid in self.nodes:

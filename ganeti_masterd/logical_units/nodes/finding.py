@@ -1,4 +1,4 @@
-"""The nodes that an opcode means, by name and uuid."""
+"""Finds the nodes of an opcode, by name and uuid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def node_of(snapshot: Snapshot, op: NodeOpcode) -> Node:
 
 
 def nodes_of(snapshot: Snapshot, names: Iterable[str]) -> tuple[Node, ...]:
-    """Returns the nodes named, each once; raises as :meth:`Snapshot.node`."""
+    """Returns the named nodes, each once; raises like :meth:`Snapshot.node`."""
     found = {node.uuid: node for node in map(snapshot.node, names)}
     return tuple(found.values())
 

@@ -1,9 +1,8 @@
 """OP_NODE_SET_PARAMS: a node's parameters, addresses and role.
 
-All that changes in the configuration changes in one transaction, also other
-nodes that are promoted in its place and the certificates of those who may call
-node daemons. The node is told afterwards. (The real master daemon 3.0.2 makes
-several changes, and asks for every node's lock where it promotes.)
+The configuration changes in one transaction, including other nodes that are promoted instead and
+the list of candidates' certificates. The node is notified afterwards. (The real master daemon 3.0.2
+makes several changes, and takes every node's lock if it promotes.)
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from ganeti_masterd.logical_units.steps.half_done import leaving
 from ganeti_masterd.opcodes.nodes import NodeSetParams
 from ganeti_masterd.rpc import calls
 
-#: Parameters of the opcode that ask for a change, as the real daemon counts them.
+#: Parameters of the opcode that count as a requested change, as in the real daemon.
 REQUESTS = (
     "offline",
     "master_candidate",
@@ -57,13 +56,13 @@ CAPABILITIES = ("master_capable", "vm_capable")
 
 
 class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
-    """Changes a node; holds it alone, and shares the instances whose mirrors it moves."""
+    """Changes a node; holds it exclusively, and shares instances whose mirrors are affected."""
 
     node: Node
     decision: RoleDecision
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Finds the node; refuses a request for nothing, or for several states at once."""
+        """Finds the node; refuses a request without changes, or for several states at once."""
         self.node = node_of(snapshot, self.op)
         requests = [getattr(self.op, name) for name in REQUESTS]
         if all(request is None for request in requests):
@@ -82,7 +81,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         return super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
-        """Refuses what the node's role, its instances or its machine forbid."""
+        """Refuses changes that the node's role, its instances or its hardware forbid."""
         snapshot, op = ctx.snapshot(), self.op
         node = self._current(snapshot)
         roles.check_request(snapshot, node, op)
@@ -101,7 +100,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         self._with_parameters(node)
 
     def _current(self, snapshot: Snapshot) -> Node:
-        """Returns the node as it is now; the lock keeps it from being removed."""
+        """Returns the current node; its lock keeps it from being removed."""
         return snapshot.node(self.node.uuid)
 
     def _check_alive(self, ctx: Context, node: Node) -> None:
@@ -118,9 +117,9 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         )
 
     def _with_parameters(self, node: Node) -> Node:
-        """Returns the node with the new parameters, in the role that it has.
+        """Returns the node with the new parameters and its present role.
 
-        Pure. Raises ``TypeEnforcementError`` or ``OpPrereqError`` for bad ones.
+        Pure. Raises ``TypeEnforcementError`` or ``OpPrereqError`` for bad parameters.
         """
         op = self.op
         changed: dict[str, Any] = {}
@@ -143,7 +142,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         return HookNodes(nodes, nodes)
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
-        """Returns what is asked for, with what comes of it by itself."""
+        """Returns the requested changes, and those that follow from them."""
         candidate, drained, offline = self.decision.asked
         return {
             "OP_TARGET": self.node.name,
@@ -154,7 +153,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
             "VM_CAPABLE": self.op.vm_capable,
         }
 
-    # Doing it
+    # Execution
 
     def exec(self, ctx: Context) -> list[tuple[str, Any]]:
         """Changes the node; returns what changed, as ``(name, text)``."""
@@ -167,7 +166,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         return self._listing()
 
     def _change(self, snapshot: Snapshot) -> PoolChange:
-        """Decides again, and returns what is to change in the configuration of the moment."""
+        """Decides again, and returns the change for the current configuration."""
         node = self._current(snapshot)
         decision = self.decision = roles.decide(snapshot, node, self.op)
         moves = decision.before is not decision.after
@@ -188,7 +187,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         )
 
     def _tell_node(self, ctx: Context) -> None:
-        """Lets the node and the others know; what fails can be made good later."""
+        """Notifies the node and the others; a failure is a warning and can be repaired later."""
         snapshot = ctx.snapshot()
         node = self._current(snapshot)
         before, after = self.decision.before, self.decision.after
@@ -226,7 +225,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         return changed
 
     def _say_if_short(self, ctx: Context) -> None:
-        """Says it if there are too few candidates, in the real daemon's words."""
+        """Logs the real daemon's message if there are too few candidates."""
         found = pool(ctx.snapshot())
         if found.missing:
             ctx.feedback(

@@ -1,8 +1,7 @@
-"""OP_OOB_COMMAND: switching nodes on and off, and asking how they are, past their own system.
+"""OP_OOB_COMMAND: out-of-band power control and health checks of nodes.
 
-The program that does it is a node parameter (``oob_program``) and runs on the
-master. Result rows are ``[[status, name], [status, value]]``; statuses are those
-of queries.
+The program is a node parameter (``oob_program``) and runs on the master. Result rows are
+``[[status, name], [status, value]]``; statuses are those of queries.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ from ganeti_masterd.opcodes.nodes import OobCommand
 from ganeti_masterd.rpc import calls
 
 HEALTH = frozenset({"CRITICAL", "OK", "UNKNOWN", "WARNING"})
-#: Those that people should see.
+#: Health states that are logged as warnings.
 ALARMING = frozenset({"CRITICAL", "WARNING"})
 
-#: Commands that would take the master down, and its daemon with it.
+#: Commands that would take down the master, and with it this daemon.
 NOT_FOR_MASTER = frozenset({"power-cycle", "power-off"})
 
-#: Whether a node is on after a command.
+#: Whether a node is powered after each command.
 POWER_AFTER: Mapping[str, bool] = {"power-off": False, "power-on": True}
 
 Cell = tuple[int, Any]
 
 
 def fault_of(command: str, payload: Any) -> str | None:
-    """Returns what is wrong with what a program said to a command, None for nothing. Pure."""
+    """Returns what is wrong with a program's answer to a command, or None. Pure."""
     if command == "health":
         if not isinstance(payload, Sequence) or isinstance(payload, str):
             return f"command 'health' is expected to return a list but got {_kind(payload)}"
@@ -64,7 +63,7 @@ def _kind(payload: Any) -> str:
 
 
 class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
-    """Runs one command for nodes, one after the other; holds them alone."""
+    """Runs one command for nodes, one after the other; holds them exclusively."""
 
     nodes: tuple[str, ...] | None
 
@@ -80,7 +79,7 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
         return super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
-        """Refuses to take down the master, or a node that may be at work."""
+        """Refuses to take down the master, or a node that isn't marked offline."""
         snapshot, op = ctx.snapshot(), self.op
         master = snapshot.master
         spared = op.command in NOT_FOR_MASTER
@@ -104,12 +103,12 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
         """Returns a row for each node, in natural order of names."""
         rows = []
         for place, node in enumerate(self.chosen):
-            with ctx.shielded():  # what a node was switched to is written down
+            with ctx.shielded():  # the configuration records the power state of each node
                 value = self._run(ctx, node)
             rows.append([(RS_NORMAL, node.name), value])
             more = place < len(self.chosen) - 1
             if self.op.command == "power-on" and value[0] == RS_NORMAL and more:
-                # Not all of them at once: the current at the start is high.
+                # Not all at once, as starting machines draw a high current.
                 ctx.sleep(self.op.power_delay)
         return rows
 
@@ -134,7 +133,7 @@ class RunOutOfBand(LogicalUnit[OobCommand], runs=OobCommand):
         return RS_NORMAL, answer.payload
 
     def _take_note(self, ctx: Context, node: Node, payload: Any) -> None:
-        """Shows what is alarming, and writes down whether the node is on."""
+        """Logs alarming states, and records whether the node is powered."""
         command = self.op.command
         if command == "health":
             for item, status in payload:

@@ -1,4 +1,4 @@
-"""The physical volumes of a new node: whether the cluster's volume group can be used there."""
+"""Checks the physical volumes of the cluster's volume group on a new node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
 
-#: How far the sizes of volumes on a node with exclusive storage may be apart.
+#: The largest allowed relative difference of volume sizes on a node with exclusive storage.
 MARGIN = 0.01
 
 
@@ -38,7 +38,7 @@ def check_physical_volumes(ctx: Context, snapshot: Snapshot, node: Node) -> None
 
 
 def faults(verified: Mapping[str, Any], *, exclusive: bool) -> list[str]:
-    """Returns what is wrong with a node's physical volumes, by its answer to ``pvlist``. Pure."""
+    """Returns what is wrong with a node's physical volumes, given its ``pvlist`` answer. Pure."""
     volumes: Sequence[Mapping[str, Any]] | None = verified.get("pvlist")
     if volumes is None:
         return ["Can't get PV list from node"]

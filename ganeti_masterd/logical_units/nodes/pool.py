@@ -1,9 +1,9 @@
-"""Nodes that become master candidates or stop being such, and their certificates.
+"""Promotes and demotes master candidates, with their certificates.
 
-A candidate may call node daemons, so its certificate's digest is in the
-configuration. Digests are asked for first; then the roles, the digests and
-whatever belongs to it change in one transaction. So a node that doesn't answer
-leaves nothing half done. (The real master daemon 3.0.2 changes the role first.)
+A candidate may call node daemons, so its certificate's digest is in the configuration. Digests are
+asked for first; then the roles, the digests and any related changes are made in one transaction. So
+a node that doesn't answer leaves nothing half done. (The real master daemon 3.0.2 changes the role
+first.)
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from ganeti_masterd.logical_units.steps.half_done import only_warned_of
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
-#: How often a transaction is planned anew because the pool moved in between.
+#: How many times a transaction is planned if the pool changes meanwhile.
 TRIES = 20
 
-#: How a node is asked for the digest of its certificate.
+#: The argument of the call that asks a node for its certificate's digest.
 DIGEST_REQUEST = [["ssl", "get", None]]
 
 
 class PoolMoved(ConfigurationError):
-    """The pool is not any more what a change was planned on."""
+    """The pool has changed since a change was planned."""
 
 
 class PoolChange(Struct, frozen=True):
     """A transaction that touches the pool.
 
-    ``changes`` are its own. By them the nodes in ``joining`` become candidates
-    and those in ``leaving`` (uuids) are none afterwards, whatever they were; see
-    :func:`demotion`. ``refill``: other nodes are promoted so that the pool is full
-    without those leaving. ``size`` is a pool size that comes with it.
+    ``changes`` make the nodes in ``joining`` candidates; the nodes in ``leaving`` (uuids) aren't
+    candidates afterwards, whether or not they were before, see :func:`demotion`. With ``refill``
+    other nodes are promoted until the pool is full without those leaving. ``size`` is the new pool
+    size if that changes, too.
     """
 
     changes: tuple[Change, ...]
@@ -57,13 +57,12 @@ PoolPlan = Callable[[Snapshot], PoolChange]
 
 
 def change_pool(ctx: Context, plan: PoolPlan) -> tuple[Node, ...]:
-    """Makes what ``plan`` says of the configuration of the moment; returns who was promoted.
+    """Makes the change that ``plan`` returns; returns the promoted nodes.
 
-    ``plan`` is asked again whenever another job changed the pool meanwhile; it
-    may raise. Raises ``OpExecError``, with nothing changed, if a node that joins
-    doesn't tell its certificate's digest, or if the pool became shorter because
-    those that could be promoted don't. What fails once the change is made is a
-    warning. To be used where a kill is put off.
+    ``plan`` is called with the current configuration, and again if another job has changed the pool
+    meanwhile; it may raise. Raises ``OpExecError``, with nothing changed, if a joining node doesn't
+    return its certificate's digest, or if the pool would shrink because no node that could be
+    promoted does. A failure after the change is a warning. Must be called where a kill is deferred.
     """
     digests: dict[str, str] = {}
     silent: dict[str, NodeResult[Any]] = {}
@@ -101,7 +100,7 @@ def ask_digests(ctx: Context, nodes: Iterable[Node]) -> Mapping[str, NodeResult[
 
 
 def digest_of(answer: NodeResult[Any]) -> str | None:
-    """Returns the digest that a node told, or None if it told none."""
+    """Returns the digest in a node's answer, or None if there is none."""
     if not answer.failed:
         for kind, digest in answer.payload:
             if kind == "ssl":
@@ -112,10 +111,10 @@ def digest_of(answer: NodeResult[Any]) -> str | None:
 def certified(
     planned: Cluster, joined: Mapping[str, str], left: Collection[str]
 ) -> Callable[[Cluster], Cluster]:
-    """Returns the change of the cluster's certificates, for a transaction on the pool.
+    """Returns a function that updates the cluster's certificates, for a transaction on the pool.
 
-    It raises :class:`PoolMoved` if the candidates aren't those of ``planned`` any
-    more, or there should be another number of them.
+    It raises :class:`PoolMoved` if the candidates, or the number that there should be, have changed
+    since ``planned``.
     """
 
     def change(cluster: Cluster) -> Cluster:
@@ -149,7 +148,7 @@ def _transaction(
 
 
 def demotion(node: Node) -> Update:
-    """Returns the change that takes a node out of the pool, for a transaction on it."""
+    """Returns the change that demotes a node, for a transaction on the pool."""
     return Update(node.uuid, _demote)
 
 
@@ -178,7 +177,7 @@ def _check_full(
     promoted: Sequence[Node],
     silent: Mapping[str, NodeResult[Any]],
 ) -> None:
-    """Refuses to make the pool shorter because nodes that could be promoted don't answer."""
+    """Refuses to let the pool shrink because nodes that could be promoted don't answer."""
     short = pool(snapshot, size=change.size, without=change.leaving).missing - len(promoted)
     if short <= 0:
         return
@@ -200,7 +199,7 @@ def _no_digest(answer: NodeResult[Any]) -> OpExecError:
 
 
 def _tell(ctx: Context, change: PoolChange, promoted: Sequence[Node]) -> None:
-    """Says who was promoted, and lets them log in to the others."""
+    """Logs the promoted nodes, and lets them log in to the others."""
     snapshot = ctx.snapshot()
     if promoted:
         names = names_of(snapshot, [node.uuid for node in promoted])

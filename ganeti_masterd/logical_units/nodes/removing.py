@@ -1,6 +1,6 @@
-"""OP_NODE_REMOVE: a node leaves the cluster.
+"""OP_NODE_REMOVE: removes a node from the cluster.
 
-Jobs on other nodes go on; the real master daemon (3.0.2) stops all of them.
+Jobs on other nodes can run meanwhile; the real master daemon (3.0.2) lets none run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ganeti_masterd.rpc.interfaces import Target
 
 
 class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
-    """Removes a node that has no instances; holds it alone, so that it gets none."""
+    """Removes a node that has no instances; holds it exclusively, so that it gets none."""
 
     node: Node
 
@@ -45,7 +45,7 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
         _check_removable(snapshot, self.node)
 
     def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
-        """Returns all nodes but this one, which may be dead; it gets its hooks when it leaves."""
+        """Returns all nodes except this one, which may be dead; its hooks run when it leaves."""
         others = tuple(uuid for uuid in snapshot.nodes if uuid != self.node.uuid)
         return HookNodes(others, others)
 
@@ -54,10 +54,10 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
         return {"OP_TARGET": self.node.name, "NODE_NAME": self.node.name}
 
     def exec(self, ctx: Context) -> None:
-        """Takes the node out of the configuration, then lets it go."""
+        """Removes the node from the configuration, then makes it leave the cluster."""
         node, cluster = self.node, ctx.snapshot().cluster
         ctx.checkpoint()
-        # A kill comes before all of it or after.
+        # A kill takes effect before all of this or after it.
         with ctx.shielded():
             if cluster.modify_ssh_setup:
                 self._leave_without_key(ctx)
@@ -70,7 +70,7 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
                 self._forget_host(ctx)
 
     def _leave_without_key(self, ctx: Context) -> None:
-        """Takes the node's key from all, while they know it, then the node out of the cluster."""
+        """Removes the node's key on all nodes, then the node from the configuration."""
         node = self.node
         with leaving(
             ctx,
@@ -88,7 +88,7 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
             change_pool(ctx, self._change)
 
     def _forget_host(self, ctx: Context) -> None:
-        """Has the hosts file name the node no more, on all nodes."""
+        """Removes the node from the hosts file on all nodes."""
         name = self.node.name
         with leaving(
             ctx,
@@ -104,7 +104,7 @@ class RemoveNode(LogicalUnit[NodeRemove], runs=NodeRemove):
         return PoolChange((Remove("nodes", uuid),), leaving=frozenset((uuid,)), refill=True)
 
     def _let_go(self, ctx: Context, *, modify_ssh: bool) -> None:
-        """Runs hooks on the node, and has it forget the cluster; it may be dead already."""
+        """Runs hooks on the node, which may be dead, and makes it forget the cluster."""
         node = self.node
         leaving = Target.of(node)
         ctx.run_hooks_early(leaving)

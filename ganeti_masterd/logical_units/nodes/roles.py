@@ -1,7 +1,7 @@
-"""The role of a node, and what a request to change it comes to. Pure.
+"""The role of a node, and the effect of a request to change it. Pure.
 
-A node is master candidate, drained, offline, or none of these (real master
-daemon 3.0.2, of which the refusals and their order are).
+A node is master candidate, drained, offline, or none of these. The refusals and their order are
+those of the real master daemon 3.0.2.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_STATE, prereq
 from ganeti_masterd.opcodes.nodes import NodeSetParams
 
-#: A node's flags that make its role, in the order in which results list them.
+#: The flags that determine a node's role, in the order in which results list them.
 FLAGS = ("master_candidate", "drained", "offline")
 
 MASTER_ROLE = "The master role can be changed only via master-failover"
 
 
 class Role(Enum):
-    """What a node is; the value is its :data:`FLAGS`."""
+    """A node's role; the value has its :data:`FLAGS`."""
 
     CANDIDATE = (True, False, False)
     DRAINED = (False, True, False)
@@ -33,10 +33,10 @@ class Role(Enum):
 
 
 class RoleDecision(Struct, frozen=True):
-    """What a request comes to: the role before and after, and lines for the job's log.
+    """The effect of a request: the role before and after, and lines for the job's log.
 
-    ``asked`` are :data:`FLAGS` as asked for in the end: None for those that were
-    unset already, and with what comes of the request by itself.
+    ``asked`` has the requested :data:`FLAGS`: None for a flag to be unset that isn't set, and
+    including those that follow from the request.
     """
 
     before: Role
@@ -62,14 +62,14 @@ def with_role(node: Node, role: Role) -> Node:
 
 
 def may_demote(op: NodeSetParams) -> bool:
-    """Whether the request may take a master candidate out of the pool."""
+    """Returns whether the request may demote a master candidate."""
     return bool(
         op.master_candidate is False or op.offline or op.drained or op.master_capable is False
     )
 
 
 def check_request(snapshot: Snapshot, node: Node, op: NodeSetParams) -> None:
-    """Refuses what the node's place in the cluster forbids; raises ``OpPrereqError``."""
+    """Refuses what the node's present role forbids; raises ``OpPrereqError``."""
     flags = (op.master_candidate, op.drained, op.offline)
     if flags != (None, None, None) and node.uuid == snapshot.cluster.master_node:
         raise prereq(MASTER_ROLE)
@@ -85,7 +85,7 @@ def check_request(snapshot: Snapshot, node: Node, op: NodeSetParams) -> None:
 
 
 def check_pool(snapshot: Snapshot, node: Node, op: NodeSetParams) -> None:
-    """Refuses to take a candidate away that another could replace, unless that is asked for."""
+    """Refuses to demote a candidate that another could replace, unless that is requested."""
     demoted = node.master_candidate and may_demote(op) and not op.auto_promote
     if demoted and pool(snapshot, without={node.uuid}).missing:
         raise prereq(
@@ -96,7 +96,7 @@ def check_pool(snapshot: Snapshot, node: Node, op: NodeSetParams) -> None:
 
 
 def check_power(node: Node, op: NodeSetParams, oob_program: str) -> None:
-    """Refuses what needs a node to be switched on, or to be switchable at all."""
+    """Refuses changes that require the node to be powered, or to have power control."""
     if oob_program:
         if op.offline is False and not (node.powered or op.powered):
             raise prereq(
@@ -112,15 +112,15 @@ def check_power(node: Node, op: NodeSetParams, oob_program: str) -> None:
 
 
 def ineffective(node: Node, op: NodeSetParams) -> list[str]:
-    """Returns the flags that are to be unset and aren't set."""
+    """Returns the flags to be unset that aren't set."""
     return [name for name in FLAGS if getattr(op, name) is False and not getattr(node, name)]
 
 
 def decide(snapshot: Snapshot, node: Node, op: NodeSetParams) -> RoleDecision:
-    """Returns the role that a node gets by a request.
+    """Returns the role that a node gets from a request.
 
-    A node that comes back, or becomes master capable, is promoted if the pool
-    has room. Raises ``OpPrereqError`` for what can't be.
+    A node that comes back, or becomes master capable, is promoted if the pool has room. Raises
+    ``OpPrereqError`` for impossible requests.
     """
     check_pool(snapshot, node, op)
     before = role_of(node)
@@ -149,7 +149,7 @@ def decide(snapshot: Snapshot, node: Node, op: NodeSetParams) -> RoleDecision:
 
 
 def _comes_back(node: Node, before: Role, op: NodeSetParams) -> bool:
-    """Whether a node can be a master candidate by this request, and could not before."""
+    """Returns whether this request makes a node eligible as master candidate."""
     capable = node.master_capable if op.master_capable is None else op.master_capable
     if before is Role.DRAINED:
         return capable and op.drained is False and not op.offline

@@ -1,4 +1,4 @@
-"""Another secondary address of a node: whether it may be had, as mirrors run over it."""
+"""Checks of a node's new secondary address, which its mirrors use."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def affected_instances(snapshot: Snapshot, node: str) -> tuple[Instance, ...]:
 def check_change(
     ctx: Context, snapshot: Snapshot, node: Node, address: str, *, force: bool
 ) -> None:
-    """Refuses another secondary address unless node and cluster are ready for it.
+    """Refuses a new secondary address unless node and cluster are ready for it.
 
-    Raises ``OpPrereqError``; says it if the whole cluster is about to change.
+    Raises ``OpPrereqError``; logs it if the whole cluster is to change.
     """
     _check_homing(ctx, snapshot, node, address, force=force)
     _check_unused(snapshot, node, address)
@@ -58,7 +58,7 @@ def check_change(
 def _check_homing(
     ctx: Context, snapshot: Snapshot, node: Node, address: str, *, force: bool
 ) -> None:
-    """Lets the master alone go from one address to two, or back, and only by force."""
+    """Lets only the master change from one address to two, or back, and only by force."""
     master = snapshot.master
     single = master.primary_ip == master.secondary_ip
     alone = address == node.primary_ip
@@ -88,7 +88,7 @@ def _check_homing(
 
 
 def _check_unused(snapshot: Snapshot, node: Node, address: str) -> None:
-    """Refuses an address that another node has; the real daemon finds it out in a verification."""
+    """Refuses an address that another node has; the real daemon checks that only in verify."""
     others: Sequence[Node] = [one for one in snapshot.nodes.values() if one.uuid != node.uuid]
     for one in others:
         if address in (one.primary_ip, one.secondary_ip):

@@ -1,7 +1,6 @@
-"""What nodes are given and told beside the configuration: SSH keys, host names, daemons.
+"""Sets up nodes in addition to their configuration: SSH keys, host names, daemons.
 
-All of it goes through node calls, most of them to the master, which holds the
-keys and the hosts file.
+All of it is done by node calls, most of them to the master, which has the keys and the hosts file.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from ganeti_masterd.rpc.results import SSHFailures
 
 P = TypeVar("P")
 
-#: The daemon that notices instances which were shut down from within.
+#: The daemon that notices instances that were shut down from within.
 KVM_DAEMON = "ganeti-kvmd"
 
 
 def add_ssh_key(ctx: Context, node: Node, *, candidate: bool, fetch: bool, failing: str) -> None:
-    """Gives a node's SSH key to the others.
+    """Distributes a node's SSH key to the other nodes.
 
-    ``candidate``: the node may log in everywhere. ``fetch``: the node gets the
-    others' public keys. Raises ``OpExecError`` that begins with ``failing``.
+    With ``candidate`` the node may log in everywhere; with ``fetch`` it gets the others' public
+    keys. Raises ``OpExecError`` with a message that begins with ``failing``.
     """
     snapshot = ctx.snapshot()
     arguments = (node.uuid, node.name, _names(snapshot), candidate, True, fetch)
@@ -35,7 +34,7 @@ def add_ssh_key(ctx: Context, node: Node, *, candidate: bool, fetch: bool, faili
 
 
 def add_candidate_key(ctx: Context, node: Node) -> None:
-    """Lets a node that became a master candidate log in everywhere; raises ``OpExecError``."""
+    """Lets a new master candidate log in everywhere; raises ``OpExecError``."""
     add_ssh_key(
         ctx,
         node,
@@ -47,9 +46,9 @@ def add_candidate_key(ctx: Context, node: Node) -> None:
 
 
 def tell_demoted(ctx: Context, nodes: Iterable[Node]) -> None:
-    """Has nodes set aside what they held as master candidates; a failure is a warning.
+    """Makes demoted nodes set aside their candidates' files; a failure is a warning.
 
-    Called once the configuration has them in another role. Offline ones are left alone.
+    Called once the configuration has their new role. Offline nodes are skipped.
     """
     online = [node.uuid for node in nodes if not node.offline]
     if not online:
@@ -60,7 +59,7 @@ def tell_demoted(ctx: Context, nodes: Iterable[Node]) -> None:
 
 
 def remove_candidate_key(ctx: Context, node: Node) -> None:
-    """Ends that a node which was a master candidate may log in everywhere.
+    """Stops a former master candidate from logging in everywhere.
 
     Raises ``OpExecError``.
     """
@@ -84,11 +83,11 @@ def remove_ssh_key(
     readd: bool = False,
     failing: str,
 ) -> None:
-    """Takes a node's SSH key from the others.
+    """Removes a node's SSH key from the other nodes.
 
-    ``authorized``: it may not log in any more. ``public``: it isn't known any
-    more. ``clear``: the node's own files of authorized and of public keys are
-    emptied. Raises ``OpExecError`` that begins with ``failing``.
+    ``authorized``: the node may no longer log in. ``public``: its public key is forgotten.
+    ``clear``: the node's own files of authorized and public keys are emptied. Raises
+    ``OpExecError`` with a message that begins with ``failing``.
     """
     snapshot = ctx.snapshot()
     candidates = [one.uuid for one in snapshot.candidates()]
@@ -106,7 +105,7 @@ def remove_ssh_key(
 
 
 def change_hosts(ctx: Context, mode: str, name: str, address: str | None) -> None:
-    """Has the master's hosts file name a node (mode "add") or not any more ("remove").
+    """Adds a node to the master's hosts file (mode "add") or removes it ("remove").
 
     Raises ``OpExecError``.
     """
@@ -115,11 +114,10 @@ def change_hosts(ctx: Context, mode: str, name: str, address: str | None) -> Non
 
 
 def ensure_kvm_daemon(ctx: Context, nodes: Iterable[str], *, silent: bool) -> None:
-    """Starts or stops the KVM daemon on nodes (uuids), as the cluster and they want it.
+    """Starts or stops the KVM daemon on nodes (uuids), as the configuration requires.
 
-    It runs where instances may be shut down from within and the node can hold
-    instances. What fails becomes a line in the log, with ``silent`` only where
-    it was to be started.
+    It must run if instances may be shut down from within and the node can have instances. Failures
+    are logged; with ``silent`` only failures to start it.
     """
     snapshot = ctx.snapshot()
     cluster = snapshot.cluster
@@ -160,14 +158,14 @@ def _on_master(ctx: Context, call: Call[P], arguments: Sequence[object]) -> Node
 
 
 def _names(snapshot: Snapshot) -> list[str]:
-    """Every node may become a candidate one day (real master daemon 3.0.2)."""
+    """Returns the names of all nodes, as each may become a candidate (real daemon 3.0.2)."""
     return [node.name for node in snapshot.nodes.values()]
 
 
 def _exchange(
     ctx: Context, call: Call[SSHFailures], arguments: Sequence[object], failing: str
 ) -> None:
-    """Has the master change keys everywhere; names the nodes where that failed."""
+    """Has the master change keys everywhere; logs the nodes where that failed."""
     failures = _on_master(ctx, call, arguments).require(failing)
     if failures:
         ctx.feedback("Some nodes' SSH key files could not be updated:")

@@ -24,12 +24,12 @@ from ganeti_masterd.opcodes.os_storage import (
 )
 from ganeti_masterd.rpc import calls
 
-#: Kinds that nodes can tell about, in the order in which the real daemon lists them.
+#: Kinds of storage that nodes can list, in the real daemon's order.
 REPORTED = ("sharedfile", "lvm-vg", "lvm-pv", "file", "gluster")
 
 FIELDS = frozenset({"allocatable", "free", "name", "node", "size", "type", "used"})
 
-#: What can be changed of a unit, and which units can be repaired, by kind.
+#: The fields of a unit that can be changed, and whether it can be repaired, by kind.
 MODIFIABLE: Mapping[str, frozenset[str]] = {"lvm-pv": frozenset({"allocatable"})}
 REPAIRABLE = frozenset({"lvm-vg"})
 
@@ -37,7 +37,7 @@ REPAIRABLE = frozenset({"lvm-vg"})
 def check_enabled(cluster: Cluster, kind: str) -> None:
     """Refuses a kind of storage that no enabled disk template uses.
 
-    Physical volumes go with their group. The real daemon gives no error code here.
+    Physical volumes are enabled with their group. The real daemon gives no error code here.
     """
     used = {template_named(name).storage for name in cluster.enabled_disk_templates}
     wanted = "lvm-vg" if kind == "lvm-pv" else kind
@@ -49,7 +49,7 @@ def check_enabled(cluster: Cluster, kind: str) -> None:
 
 
 def arguments_of(cluster: Cluster, kind: str) -> list[Any]:
-    """Returns what a node has to know of the cluster to find units of a kind."""
+    """Returns the arguments that a node needs to find units of a kind."""
     directories = {
         template.storage: getattr(cluster, template.directory)
         for template in TEMPLATES.values()
@@ -63,7 +63,7 @@ def units_of(
 ) -> dict[str, dict[str, Any]] | None:
     """Returns a node's storage units by name, from its rows; None if these don't fit. Pure.
 
-    The name is the first of ``fields``.
+    The first of ``fields`` must be the name.
     """
     if any(len(row) != len(fields) or not isinstance(row[0], str) for row in rows):
         return None
@@ -77,7 +77,7 @@ class ListStorage(NodesListing[NodeQueryStorage], runs=NodeQueryStorage):
     kind: str
 
     def check(self, ctx: Context) -> None:
-        """Finds the kind: the one asked for, or that of the first enabled template."""
+        """Finds the kind: the requested one, or that of the first enabled template."""
         cluster = ctx.snapshot().cluster
         if self.op.storage_type is not None:
             check_enabled(cluster, self.op.storage_type)
@@ -116,12 +116,12 @@ class ListStorage(NodesListing[NodeQueryStorage], runs=NodeQueryStorage):
 
 
 class ModifyStorage(LogicalUnit[NodeModifyStorage], runs=NodeModifyStorage):
-    """Changes a storage unit of a node, such as whether a volume may be allocated from."""
+    """Changes a storage unit of a node, such as whether a volume is allocatable."""
 
     node: Node
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Finds the node; refuses what can't be changed."""
+        """Finds the node; refuses fields that can't be changed."""
         self.node = node_of(snapshot, self.op)
         kind = self.op.storage_type
         if kind not in MODIFIABLE:
@@ -142,7 +142,7 @@ class ModifyStorage(LogicalUnit[NodeModifyStorage], runs=NodeModifyStorage):
         check_enabled(ctx.snapshot().cluster, self.op.storage_type)
 
     def exec(self, ctx: Context) -> None:
-        """Has the node do it."""
+        """Makes the call to the node."""
         op = self.op
         kind_arguments = arguments_of(ctx.snapshot().cluster, op.storage_type)
         arguments = (op.storage_type, kind_arguments, op.name, op.changes)
@@ -156,7 +156,7 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
     node: Node
 
     def expand(self, snapshot: Snapshot) -> None:
-        """Finds the node; refuses what can't be repaired."""
+        """Finds the node; refuses kinds that can't be repaired."""
         self.node = node_of(snapshot, self.op)
         if self.op.storage_type not in REPAIRABLE:
             raise prereq(f"Storage units of type '{self.op.storage_type}' can not be repaired")
@@ -166,7 +166,7 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
         return exclusive(self.node.uuid) if level is Level.NODE else super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
-        """Refuses to go on if the other half of an active disk here is faulty."""
+        """Refuses to repair if the other half of an active disk on this node is faulty."""
         snapshot = ctx.snapshot()
         check_enabled(snapshot.cluster, self.op.storage_type)
         here = (*snapshot.instances_on(self.node), *snapshot.secondaries_on(self.node))
@@ -198,7 +198,7 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
         ctx.warning(text)
 
     def exec(self, ctx: Context) -> None:
-        """Has the node do it."""
+        """Makes the call to the node."""
         op = self.op
         ctx.feedback(f"Repairing storage unit '{op.name}' on {self.node.name} ...")
         kind_arguments = arguments_of(ctx.snapshot().cluster, op.storage_type)

@@ -1,4 +1,4 @@
-"""OP_NODE_QUERYVOLS: the logical volumes on nodes, and whose they are."""
+"""OP_NODE_QUERYVOLS: lists the logical volumes on nodes, and the instances that own them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganeti_masterd.rpc import calls
 
 Volume = Mapping[str, str]
 
-#: Each field, from the node's name, the volume as the node tells it, and its owner.
+#: The value of each field, from the node's name, the volume in the node's answer, and its owner.
 FIELDS: Mapping[str, Callable[[str, Volume, str], str]] = {
     "node": lambda node, volume, owner: node,
     "phys": lambda node, volume, owner: volume["dev"],
@@ -28,7 +28,7 @@ FIELDS: Mapping[str, Callable[[str, Volume, str], str]] = {
 
 
 def is_volume(volume: Volume) -> bool:
-    """Whether a node told all that there is to a volume. Pure."""
+    """Returns whether a volume in a node's answer is complete. Pure."""
     try:
         float(volume["size"])
     except (KeyError, ValueError):
@@ -37,7 +37,7 @@ def is_volume(volume: Volume) -> bool:
 
 
 def volume_owners(snapshot: Snapshot) -> dict[tuple[str, str], str]:
-    """Returns which instance has which volume: by node uuid and ``group/volume``. Pure."""
+    """Returns the instance that owns each volume, by node uuid and ``group/volume``. Pure."""
     owners: dict[tuple[str, str], str] = {}
 
     def collect(disk: Disk, nodes: tuple[str, ...], name: str) -> None:

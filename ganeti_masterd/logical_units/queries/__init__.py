@@ -1,1 +1,1 @@
-"""Opcodes that answer what the LUXI queries do, in a job."""
+"""Opcodes that answer LUXI queries in a job."""

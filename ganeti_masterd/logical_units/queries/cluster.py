@@ -1,4 +1,4 @@
-"""Opcodes that ask about the cluster: OP_CLUSTER_QUERY and OP_CLUSTER_CONFIG_QUERY."""
+"""Opcodes that query the cluster: OP_CLUSTER_QUERY and OP_CLUSTER_CONFIG_QUERY."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ganeti_masterd.query.cluster import cluster_info
 
 
 class QueryCluster(LogicalUnit[ClusterQuery], runs=ClusterQuery):
-    """Answers what the LUXI method QueryClusterInfo does."""
+    """Answers the same as the LUXI method QueryClusterInfo."""
 
     def exec(self, ctx: Context) -> dict[str, Any]:
         """Returns the cluster's parameters and versions."""
@@ -19,9 +19,9 @@ class QueryCluster(LogicalUnit[ClusterQuery], runs=ClusterQuery):
 
 
 class QueryClusterConfig(LogicalUnit[ClusterConfigQuery], runs=ClusterConfigQuery):
-    """Answers what the LUXI method QueryConfigValues does."""
+    """Answers the same as the LUXI method QueryConfigValues."""
 
     def exec(self, ctx: Context) -> list[Any]:
-        """Returns the values of the fields asked for."""
+        """Returns the values of the requested fields."""
         values: list[Any] = ctx.ask(lambda engine: engine.config_values(self.op.output_fields))
         return values

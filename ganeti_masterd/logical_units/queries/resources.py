@@ -1,9 +1,8 @@
 """Queries in a job: OP_QUERY, OP_QUERY_FIELDS, OP_OS_DIAGNOSE and OP_EXT_STORAGE_DIAGNOSE.
 
-The first two answer what the LUXI methods Query and QueryFields do; the real
-daemon runs them for operating systems, storage providers and the cluster
-alone, here they serve every resource (protocol/luxi.rst, Filters). The others are their
-classic form: rows of bare values.
+The first two answer the same as the LUXI methods Query and QueryFields. The real daemon runs them
+only for operating systems, storage providers and the cluster; here they serve every resource
+(protocol/luxi.rst, Filters). The others are the classic form: rows of bare values.
 """
 
 from __future__ import annotations
@@ -25,38 +24,38 @@ from ganeti_masterd.query.resources import resource_named, select
 
 
 class QueryInJob(LogicalUnit[Query], runs=Query):
-    """Answers a query. One snapshot makes the answer, so that it needs no locks.
+    """Answers a query. It uses one snapshot, so it needs no locks.
 
-    With ``use_locking`` it waits until no other job works on what it shows, by
-    sharing all locks of these objects: only live data can tell the difference.
+    With ``use_locking`` it shares all locks of the queried objects, and so waits for other jobs
+    that hold them; this makes a difference only for live data.
     """
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds nothing besides the cluster unless ``use_locking`` says so."""
+        """Holds only the cluster's lock, unless ``use_locking`` is set."""
         if self.op.use_locking and resource_named(self.op.what).level is level:
             return all_shared
         return super().locks(level, snapshot)
 
     def exec(self, ctx: Context) -> dict[str, Any]:
-        """Returns ``{"fields", "data"}``; raises what ``QueryEngine.answer`` does."""
+        """Returns ``{"fields", "data"}``; raises like ``QueryEngine.answer``."""
         return _answer(ctx, self.op.what, self.op.fields, self.op.qfilter)
 
 
 class QueryResourceFields(LogicalUnit[QueryFields], runs=QueryFields):
-    """Tells the fields of a resource."""
+    """Answers the fields of a resource."""
 
     def exec(self, ctx: Context) -> dict[str, Any]:
-        """Returns ``{"fields"}``, all of them where none are named."""
+        """Returns ``{"fields"}``; all fields if none are named."""
         what, fields = self.op.what, self.op.fields
         answer: dict[str, Any] = ctx.ask(lambda engine: engine.query_fields(what, fields))
         return answer
 
 
 class DiagnoseSystems(LogicalUnit[OsDiagnose], runs=OsDiagnose):
-    """Tells of operating systems, all or those named, in natural order of their names.
+    """Lists operating systems, all or those named, in natural order of their names.
 
-    Those that are hidden, blacklisted or not valid only if the field that says
-    so is asked for, too (real master daemon 3.0.2).
+    Hidden, blacklisted or invalid ones are listed only if the field of that name is requested, too
+    (real master daemon 3.0.2).
     """
 
     def expand(self, snapshot: Snapshot) -> None:
@@ -64,7 +63,7 @@ class DiagnoseSystems(LogicalUnit[OsDiagnose], runs=OsDiagnose):
         _refuse_unknown("os", self.op.output_fields)
 
     def exec(self, ctx: Context) -> list[list[Any]]:
-        """Returns a row of values for each, None for what isn't there."""
+        """Returns a row of values for each, with None for missing ones."""
         fields = self.op.output_fields
         shown = [["!", ["?", name]] for name in ("hidden", "blacklisted") if name not in fields]
         if "valid" not in fields:
@@ -73,21 +72,21 @@ class DiagnoseSystems(LogicalUnit[OsDiagnose], runs=OsDiagnose):
 
 
 class DiagnoseProviders(LogicalUnit[ExtStorageDiagnose], runs=ExtStorageDiagnose):
-    """Tells of external storage providers, all or those named, in natural order of names."""
+    """Lists external storage providers, all or those named, in natural order of names."""
 
     def expand(self, snapshot: Snapshot) -> None:
         """Refuses fields that don't exist."""
         _refuse_unknown("extstorage", self.op.output_fields)
 
     def exec(self, ctx: Context) -> list[list[Any]]:
-        """Returns a row of values for each, None for what isn't there."""
+        """Returns a row of values for each, with None for missing ones."""
         wanted = ["&", *_named(self.op.names)]
         return _values(ctx, "extstorage", self.op.output_fields, wanted)
 
 
 def _answer(ctx: Context, what: str, fields: Sequence[str], wanted: Any) -> dict[str, Any]:
     encoded: Encoded = ctx.ask(lambda engine: engine.answer(what, fields, wanted))
-    # Read here in the thread, so that the job holds what its file will say.
+    # Decoded here in the thread, so that the job's result equals the one in its file.
     answer: dict[str, Any] = msgspec.json.decode(encoded.data)
     return answer
 

@@ -1,1 +1,1 @@
-"""Opcodes that try out the queue, the locks and allocators: OP_TEST_*."""
+"""Opcodes that test the queue, the locks and allocators: OP_TEST_*."""

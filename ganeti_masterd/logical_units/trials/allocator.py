@@ -1,4 +1,4 @@
-"""OP_TEST_ALLOCATOR: shows what an allocator would be told, or what it says."""
+"""OP_TEST_ALLOCATOR: shows the request for an allocator, or the allocator's answer."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.steps.allocating import ask, describe
 from ganeti_masterd.opcodes.tests import TestAllocator
 
-#: How an instance may use a disk.
+#: Access modes of a disk.
 _ACCESS = ("ro", "rw")
 
-#: What a new instance must be described by.
+#: Parameters that a new instance must have.
 _NEEDED = ("memory", "vcpus", "os", "disk_template", "disks", "nics")
 
 
 class TryAllocator(LogicalUnit[TestAllocator], runs=TestAllocator):
-    """Takes no locks, and nothing that it asks for is done."""
+    """Makes an allocation request without locks; the result is not carried out."""
 
     def check(self, ctx: Context) -> None:
-        """Refuses what makes no request, and to ask an allocator without a name."""
+        """Refuses an invalid request, and one to an allocator without a name."""
         self.request = request_of(ctx.snapshot(), self.op)
         if self.op.direction == "out" and self.op.iallocator is None:
             raise prereq("Missing allocator name")
 
     def exec(self, ctx: Context) -> str:
-        """Returns the document, or the allocator's answer as it wrote it."""
+        """Returns the request's document, or the allocator's unchanged answer."""
         told = describe(ctx, self.request)
         if self.op.direction == "in":
             return document_text(told)
@@ -48,7 +48,7 @@ class TryAllocator(LogicalUnit[TestAllocator], runs=TestAllocator):
 
 
 def request_of(snapshot: Snapshot, op: TestAllocator) -> AllocationRequest:
-    """Returns the request that an opcode describes; raises ``OpPrereqError`` if it is none."""
+    """Returns the request that an opcode describes; raises ``OpPrereqError`` if invalid."""
     if op.mode == "allocate":
         _check_new(snapshot, op)
         return _new_instance(snapshot, op, op.name)
@@ -62,7 +62,7 @@ def request_of(snapshot: Snapshot, op: TestAllocator) -> AllocationRequest:
     if op.mode == "relocate":
         instance = snapshot.instance(op.name)
         nodes = snapshot.nodes_of(instance)
-        # One without a secondary leaves its primary, as its data can be reached from others.
+        # Without a secondary node it leaves its primary, as other nodes can reach its data.
         return Relocate(name=instance.name, leaving=nodes[1:] or nodes)
     if op.mode == "allocate-secondary":
         return AllocateSecondary(name=snapshot.instance(op.name).name)

@@ -1,4 +1,4 @@
-"""OP_TEST_DELAY: takes time, on the master or on nodes, and holds their locks."""
+"""OP_TEST_DELAY: waits, on the master or on nodes, and holds their locks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ganeti_masterd.rpc import calls
 class Delay(LogicalUnit[TestDelay], runs=TestDelay):
     """Waits for ``duration`` seconds, ``repeat`` times (0: once).
 
-    On nodes by ``test_delay``; with neither nodes nor master it waits here. An
-    interruptible one waits here too, and ends when a client connects to the
-    socket that it names in its log and then sends something or hangs up.
+    Nodes wait by the call ``test_delay``; with neither nodes nor master the daemon waits. An
+    interruptible delay is in the daemon, too: it ends when a client connects to the socket named in
+    the job's log and then sends something or disconnects.
     """
 
     nodes: tuple[str, ...]
@@ -35,7 +35,7 @@ class Delay(LogicalUnit[TestDelay], runs=TestDelay):
         self.nodes = tuple(dict.fromkeys(nodes))
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the nodes alone, unless ``no_locks``."""
+        """Holds the nodes exclusively, unless ``no_locks`` is set."""
         if level is Level.NODE:
             return exclusive(self.nodes) if self.nodes and not self.op.no_locks else nothing
         return super().locks(level, snapshot)

@@ -1,7 +1,7 @@
-"""A socket on which an opcode under test meets its client.
+"""A socket that synchronizes an opcode under test with its client.
 
-The tests of ``gnt-debug`` let an opcode stop at agreed points: it names a
-socket in its log, the client connects, looks around, and hangs up.
+``gnt-debug`` has tests in which an opcode stops at agreed points: it names a socket in its log; the
+client connects, makes its checks, and disconnects.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from types import TracebackType
 
 from ganeti_masterd.logical_units.context import Context
 
-#: How long a wait goes without looking whether the job was killed, in seconds.
+#: Seconds between two checks, during a wait, whether the job was killed.
 STEP = 0.25
 
 
 class Notification:
-    """One socket for one client; the folder around it is private and goes with it."""
+    """One socket for one client, in a private folder that is removed with it."""
 
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="gnt-masterd-test-")
@@ -46,14 +46,14 @@ class Notification:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def wait_connected(self, ctx: Context, seconds: float) -> float | None:
-        """Waits for the client; returns the seconds that are left, None if it didn't come."""
+        """Waits for the client; returns the seconds left, or None if it didn't connect."""
         left = _wait_readable(ctx, self._listener, seconds)
         if left is not None:
             self._client, _ = self._listener.accept()
         return left
 
     def wait_confirmed(self, ctx: Context, seconds: float) -> bool:
-        """Waits until the client sends something or hangs up; false if it does neither."""
+        """Waits until the client sends something or disconnects; False if it does neither."""
         assert self._client is not None
         return _wait_readable(ctx, self._client, seconds) is not None
 

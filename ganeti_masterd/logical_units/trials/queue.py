@@ -1,4 +1,4 @@
-"""Opcodes that try out the queue: OP_TEST_JQUEUE, OP_TEST_DUMMY and OP_TEST_OS_PARAMS."""
+"""Opcodes that test the queue: OP_TEST_JQUEUE, OP_TEST_DUMMY and OP_TEST_OS_PARAMS."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from ganeti_masterd.logical_units.trials.notification import Notification
 from ganeti_masterd.opcodes import decode_opcode
 from ganeti_masterd.opcodes.tests import TestDummy, TestJqueue, TestOsParams
 
-#: How long a test's client has to connect, and then to hang up, in seconds.
+#: Seconds for a test's client to connect, and then to disconnect.
 CONNECT_TIMEOUT = 20.0
 CONFIRM_TIMEOUT = 60.0
 
-#: What test messages begin with.
+#: The prefix of test messages.
 MESSAGE_PREFIX = "TESTMSG="
 
 
 class TryQueue(LogicalUnit[TestJqueue], runs=TestJqueue):
-    """Stops at agreed points until the test's client has looked, then succeeds or fails."""
+    """Stops at agreed points until the test's client has made its checks; then ends."""
 
     prepares = True
 
     def prepare(self, ctx: Context) -> None:
-        """Meets the client while the job waits."""
+        """Waits for the client while the job is waiting for locks."""
         if self.op.notify_waitlock:
             self._meet(ctx, "expandnames", None, waiting=True)
         ctx.info("Expanding names")
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the master node, to hold something."""
+        """Holds the master node, so that the job has a lock."""
         if level is Level.NODE:
             return exclusive(snapshot.master.uuid)
         return super().locks(level, snapshot)
 
     def exec(self, ctx: Context) -> bool:
-        """Meets the client while the job runs, and after each message."""
+        """Waits for the client when the job starts to run, and after each message."""
         if self.op.notify_exec:
             self._meet(ctx, "exec", None)
         ctx.info("Executing")
@@ -68,15 +68,15 @@ class TryQueue(LogicalUnit[TestJqueue], runs=TestJqueue):
 
 
 class Dummy(LogicalUnit[TestDummy], runs=TestDummy):
-    """Says, submits, raises and returns what its parameters hold.
+    """Logs, submits, raises and returns what its parameters say.
 
-    ``messages`` is a text or a list of texts for the log; ``submit_jobs`` a list
-    of jobs; ``fail`` true or a text to fail with. A ``result`` other than null is
-    not what the opcode declares, and so an error of its own.
+    ``messages`` is a string or a list of strings for the log; ``submit_jobs`` a list of jobs;
+    ``fail`` True or an error message. A ``result`` other than None isn't of the type that the
+    opcode declares, and so makes it fail.
     """
 
     def exec(self, ctx: Context) -> Any:
-        """Does it, in this order."""
+        """Does all of that, in this order."""
         for message in _texts(self.op.messages):
             ctx.feedback(message)
         if self.op.submit_jobs:
@@ -90,10 +90,10 @@ class Dummy(LogicalUnit[TestDummy], runs=TestDummy):
 
 
 class TrySecrets(LogicalUnit[TestOsParams], runs=TestOsParams):
-    """Shows that secret OS parameters arrived: the one opcode that says them, in its log."""
+    """Shows that secret OS parameters arrived: the only opcode that logs them."""
 
     def exec(self, ctx: Context) -> None:
-        """Says them; without any the opcode fails, as nothing was tried."""
+        """Logs the parameters; fails if there are none, as nothing was tested."""
         if not self.op.osparams_secret:
             raise OpExecError("Opcode needs secret parameters")
         ctx.feedback(f"Secret OS parameters: {dict(self.op.osparams_secret)}")

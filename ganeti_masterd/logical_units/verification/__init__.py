@@ -1,5 +1,5 @@
-"""Opcodes that look for faults: in the configuration, on nodes, and of disks.
+"""Opcodes that verify the configuration, nodes and disks.
 
-What judges is pure: functions that get the configuration and the nodes'
-answers and yield findings (``report``). The logical units only ask and report.
+The checks are pure functions that take the configuration and the nodes' answers and yield findings
+(``report``). The logical units only call nodes and report.
 """

@@ -1,4 +1,4 @@
-"""What a node is asked in a verification: the request of ``node_verify``. Pure.
+"""The request of ``node_verify`` that a verification sends to nodes. Pure.
 
 See protocol/rpc.rst, Payloads.
 """
@@ -25,9 +25,9 @@ def request(
     *,
     clutter: bool = False,
 ) -> dict[str, Any]:
-    """Returns what to ask the nodes of a group, whose primary instances ``instances`` are.
+    """Returns the request for the nodes of a group; ``instances`` are their primary ones.
 
-    ``root`` is the master's; ``clutter``: also look for SSH keys that nobody needs.
+    ``root`` is the master's. With ``clutter`` nodes also look for superfluous SSH keys.
     """
     cluster = snapshot.cluster
     online = [node for node in nodes if not node.offline]
@@ -65,22 +65,22 @@ def request(
 
 
 def bridges_of(snapshot: Snapshot, instances: Collection[Instance]) -> list[str]:
-    """Returns the bridges that NICs need: the cluster's, and those of the instances."""
+    """Returns the bridges that NICs need: the cluster's default, and those of the instances."""
     used = [dict(snapshot.cluster.nicparams.get("default", {}))]
     used += [effective.of_nic(snapshot.cluster, nic) for one in instances for nic in one.nics]
     return sorted({filled["link"] for filled in used if filled.get("mode") == "bridged"})
 
 
 def exclusive_storage(snapshot: Snapshot, nodes: Collection[Node]) -> bool:
-    """Whether a group has exclusive storage, which it has as soon as one node has."""
+    """Returns whether any node of a group has exclusive storage."""
     return any(effective.of_node(snapshot, node).get("exclusive_storage") for node in nodes)
 
 
 def ssh_partners(snapshot: Snapshot, online: Sequence[Node]) -> list[Any]:
-    """Returns who tries to reach whom by ssh: all of the group, and one node of each other group.
+    """Returns which nodes try to reach which others by SSH.
 
-    That is: the group's nodes, by node the others that it tries, and the
-    candidates, which alone try.
+    That is: the group's nodes; for each node further ones, one of each other group; and the
+    candidates, which are the only ones that try.
     """
     own = {node.group for node in online}
     groups: dict[str, list[str]] = {}
@@ -97,7 +97,7 @@ def ssh_partners(snapshot: Snapshot, online: Sequence[Node]) -> list[Any]:
 
 
 def _ssh_states(snapshot: Snapshot) -> list[list[Any]]:
-    """Of every node: uuid, name, whether candidate, whether it could be, whether online."""
+    """Returns for every node: uuid, name, and whether candidate, potential one, and online."""
     return [
         [node.uuid, node.name, node.master_candidate, True, not node.offline]
         for node in snapshot.nodes.values()
@@ -130,6 +130,6 @@ def _storage(snapshot: Snapshot, nodes: Sequence[Node]) -> dict[str, Any]:
 
 
 def _programs(snapshot: Snapshot) -> list[str]:
-    """Out-of-band programs of all nodes, as the master runs them for any."""
+    """Returns the out-of-band programs of all nodes, which the master runs for them."""
     found = (effective.of_node(snapshot, n).get("oob_program") for n in snapshot.nodes.values())
     return sorted({path for path in found if path})

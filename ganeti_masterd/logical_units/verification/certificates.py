@@ -1,4 +1,4 @@
-"""Certificates: the cluster's own files, and which node shows which."""
+"""Checks of certificates: the cluster's files, and those that nodes show."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ganeti_masterd.config.objects import Node
 from ganeti_masterd.constants import NODE_MAX_CLOCK_SKEW
 from ganeti_masterd.logical_units.verification.report import ERROR, WARNING, Finding
 
-#: From so many days before a certificate's end on it is a warning, then an error.
+#: Days before a certificate's expiry from which on there is a warning, then an error.
 WARN_DAYS = 30
 ERROR_DAYS = 7
 
-#: The least size of RSA keys.
+#: The minimum size of RSA keys.
 LEAST_BITS = 2048
 WEAK_HASHES = ("md5", "sha1")
 
@@ -49,11 +49,11 @@ def check_file(path: str, now: float) -> Iterator[Finding]:
 def client_faults(
     nodes: Mapping[str, Node], shown: Mapping[str, Any], listed: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Yields how the certificates that nodes show differ from those of the candidates.
+    """Yields differences between the certificates that nodes show and the listed ones.
 
-    ``nodes`` by uuid; ``shown`` is what ``node_verify`` said under
-    ``client-cert``, by uuid, for those that answered; ``listed`` are the digests
-    of the candidates' certificates in the configuration.
+    ``nodes`` are by uuid. ``shown`` has, by uuid, the answers of ``node_verify`` under
+    ``client-cert``, of those that answered. ``listed`` are the digests of the candidates'
+    certificates in the configuration.
     """
     if not listed:
         yield _fault(

@@ -1,4 +1,4 @@
-"""OP_CLUSTER_VERIFY_CONFIG: faults of the configuration, and of the cluster's certificates."""
+"""OP_CLUSTER_VERIFY_CONFIG: verifies the configuration and the cluster's certificates."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ SIMULATED = frozenset(
 def hypervisor_parameters(
     snapshot: Snapshot, instances: Any
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yields every set of hypervisor parameters in effect: whose it is, hypervisor, parameters.
+    """Yields every effective set of hypervisor parameters: owner, hypervisor, parameters.
 
-    Those of the cluster, of operating systems, and of ``instances`` that have some of their own.
+    These are the cluster's, those of operating systems, and those of ``instances`` with parameters
+    of their own.
     """
     cluster = snapshot.cluster
     for name in cluster.enabled_hypervisors:
@@ -46,7 +47,7 @@ def hypervisor_parameters(
 
 
 def parameter_faults(snapshot: Snapshot) -> Iterator[Finding]:
-    """Yields the sets of hypervisor parameters that can't be."""
+    """Yields a finding for each invalid set of hypervisor parameters."""
     for source, name, values in hypervisor_parameters(snapshot, snapshot.instances.values()):
         try:
             check_hypervisor(name, enforce(values, HYPERVISOR))
@@ -59,7 +60,7 @@ def parameter_faults(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def dangling(snapshot: Snapshot) -> Iterator[Finding]:
-    """Yields nodes without a group and instances without a node: no group's job sees them."""
+    """Yields nodes without a group and instances without a node, which no group's job checks."""
     lost = [node for node in snapshot.nodes.values() if node.group not in snapshot.groups]
     if lost:
         shown = ", ".join(
@@ -85,10 +86,10 @@ def dangling(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 class VerifyConfig(LogicalUnit[ClusterVerifyConfig], runs=ClusterVerifyConfig):
-    """Judges one state of the configuration, so it needs no lock."""
+    """Verifies one snapshot of the configuration, so it needs no lock."""
 
     def exec(self, ctx: Context) -> bool:
-        """Reports all faults; true if there is none."""
+        """Reports all faults; returns True if there are none."""
         snapshot = ctx.snapshot()
         report = VerifyReport(ctx, self.op)
         report.say("* Verifying cluster config")

@@ -1,4 +1,4 @@
-"""OP_GROUP_VERIFY_DISKS: which disks of a group's instances are missing or not active."""
+"""OP_GROUP_VERIFY_DISKS: finds missing and inactive disks of a group's instances."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def instances_of(snapshot: Snapshot, group: str) -> dict[str, Instance]:
 
 
 class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
-    """Looks at volumes and mirrors of instances whose disks should be active.
+    """Checks the volumes and mirrors of instances whose disks should be active.
 
-    Shares the group's nodes and instances, and the other nodes and groups that these have.
+    Shares the group's nodes and instances, and the instances' nodes in other groups with these
+    groups.
     """
 
     uuid: str
@@ -44,7 +45,7 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
         self.uuid = snapshot.group(self.op.group_name).uuid
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Shares what is looked at."""
+        """Shares everything that is checked."""
         instances = instances_of(snapshot, self.uuid).values()
         nodes = {node.uuid for node in snapshot.members(self.uuid)}
         nodes.update(uuid for one in instances for uuid in snapshot.nodes_of(one))
@@ -58,7 +59,7 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
         return super().locks(level, snapshot)
 
     def exec(self, ctx: Context) -> list[Any]:
-        """Returns errors by node, instances to be activated, and missing volumes by instance.
+        """Returns errors by node, instances to activate, and missing volumes by instance.
 
         Nodes are named by uuid, instances by name; a missing volume is ``[node, volume]``.
         """
@@ -102,7 +103,7 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
                 if name is not None and not state.online:
                     inactive.add(name)
         for (uuid, volume), name in owners.items():
-            # What a node could not tell of is not missing.
+            # A volume of which a node couldn't tell the state doesn't count as missing.
             if uuid in told and uuid not in silent:
                 missing.setdefault(name, []).append([uuid, volume])
 

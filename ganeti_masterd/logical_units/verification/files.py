@@ -1,4 +1,4 @@
-"""Files that have to be alike on nodes: which ones, and whether they are."""
+"""Checks that files are the same on all nodes."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ CERTIFICATES = (
     f"{DATA}/spice-ca.pem",
 )
 
-#: Files that may be missing, if everywhere.
+#: Files that may be missing, but then on all nodes.
 _OPTIONAL = frozenset({f"{DATA}/rapi/users", STORAGE_PATHS})
 
-#: Of a hypervisor's files those that every node with the hypervisor must have.
+#: A hypervisor's files that every node with the hypervisor must have.
 _REQUIRED = frozenset({"/etc/xen/scripts/vif-bridge"})
 
 
 class VerifiedFiles(Struct, frozen=True):
-    """Paths, without a root, by the nodes that hold them."""
+    """Paths, without a root, grouped by the nodes that should have them."""
 
     everywhere: tuple[str, ...]
     on_candidates: tuple[str, ...]
     on_instance_nodes: tuple[str, ...]
 
     def paths(self, root: str) -> list[str]:
-        """Returns all paths as nodes are asked about them."""
+        """Returns all paths in the form in which they are sent to nodes."""
         named = (*self.everywhere, *self.on_candidates, *self.on_instance_nodes)
         return [rooted(root, path) for path in named]
 
 
 def rooted(root: str, path: str) -> str:
-    """Returns a path below the master's root, as it is named to nodes."""
+    """Returns a path below the master's root, in the form in which it is sent to nodes."""
     return path if path == HOSTS_FILE else root + path
 
 
 def verified_files(snapshot: Snapshot) -> VerifiedFiles:
-    """Returns the files that are to be compared."""
+    """Returns the files to compare."""
     cluster = snapshot.cluster
     everywhere = [*FOR_ALL, *CERTIFICATES, *_by_setting(cluster)]
     everywhere += [SSCONF + key for key in ssconf_values(snapshot)]
@@ -73,7 +73,7 @@ def _by_setting(cluster: Cluster) -> Iterator[str]:
 
 
 class FileComparison(Struct, frozen=True):
-    """What is wrong with the files, and which of these this daemon itself replicates."""
+    """The findings about files, and which of the differing files this daemon replicates."""
 
     findings: tuple[Finding, ...]
     replicated: tuple[str, ...]
@@ -86,10 +86,10 @@ def compare(
     master: str,
     root: str,
 ) -> FileComparison:
-    """Compares what nodes hold.
+    """Compares the nodes' files.
 
-    ``digests`` is, by uuid, what ``node_verify`` said under ``filelist`` (None: no answer);
-    ``nodes`` are those that were asked, ``master`` is the master's uuid.
+    ``digests`` has, by uuid, the answers of ``node_verify`` under ``filelist`` (None: no answer).
+    ``nodes`` are those that were called; ``master`` is the master's uuid.
     """
     findings: list[Finding] = []
     replicated: list[str] = []
@@ -116,7 +116,7 @@ def compare(
 def _expectations(
     files: VerifiedFiles, nodes: Collection[Node], master: str
 ) -> Iterator[tuple[str, set[str]]]:
-    """Yields each path with the uuids of the nodes that should hold it."""
+    """Yields each path with the uuids of the nodes that should have it."""
     everyone = {node.uuid for node in nodes}
     candidates = {n.uuid for n in nodes if n.master_candidate or n.uuid == master}
     hosts = {node.uuid for node in nodes if node.vm_capable}

@@ -1,4 +1,4 @@
-"""Asking the nodes of a group, and others, all that its verification looks at."""
+"""Makes the calls for a group's verification, to its nodes and others."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ganeti_masterd.logical_units.verification.shape import well_formed
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
-#: How long replicated files may take to arrive: tries, and the pause between them in seconds.
+#: How long to wait for replicated files: number of tries, and seconds between two.
 TRIES = 3
 PAUSE = 1.0
 
-#: For each instance (uuid) and node (uuid): for each disk whether its state was told, and that.
+#: For each instance (uuid) and node (uuid), for each disk: ``(known, state)``.
 DiskStates = dict[str, dict[str, list[Sequence[Any]]]]
 
 
 class VerifiedGroup(Struct, frozen=True):
-    """A group as it is verified: its nodes, and the instances whose primaries these are."""
+    """A group to verify: its nodes, and the instances that have one of them as primary."""
 
     snapshot: Snapshot
     group: NodeGroup
@@ -39,7 +39,7 @@ class VerifiedGroup(Struct, frozen=True):
 
 
 class GroupAnswers(Struct, frozen=True):
-    """What nodes answered to ``node_verify``, by uuid, asked between ``begin`` and ``end``."""
+    """The nodes' answers to ``node_verify``, by uuid, called between ``begin`` and ``end``."""
 
     nodes: Mapping[str, NodeResult[Any]]
     begin: float
@@ -55,7 +55,7 @@ def group_of(snapshot: Snapshot, uuid: str) -> VerifiedGroup:
 
 
 def outside_nodes(group: VerifiedGroup) -> list[str]:
-    """Returns the nodes (uuids) of other groups that hold a mirror of the group's instances."""
+    """Returns the nodes (uuids) in other groups that have a mirror of the group's instances."""
     snapshot = group.snapshot
     found = {
         uuid: None
@@ -70,7 +70,7 @@ def outside_nodes(group: VerifiedGroup) -> list[str]:
 def ask_nodes(
     ctx: Context, group: VerifiedGroup, files: VerifiedFiles, *, clutter: bool
 ) -> GroupAnswers:
-    """Asks the nodes of a group everything."""
+    """Makes the full verification call to the nodes of a group."""
     wanted = asking.request(
         group.snapshot, group.nodes, group.instances, files, ctx.root, clutter=clutter
     )
@@ -82,15 +82,15 @@ def ask_nodes(
 def ask_volumes(
     ctx: Context, group: VerifiedGroup, uuids: Sequence[str]
 ) -> Mapping[str, NodeResult[Any]]:
-    """Asks nodes of other groups for their volumes only."""
+    """Asks nodes in other groups only for their volumes."""
     wanted = {"lvlist": group.snapshot.cluster.volume_group_name}
     return _verify(ctx, group.snapshot, uuids, wanted)
 
 
 def other_witnesses(group: VerifiedGroup) -> list[Node]:
-    """Returns nodes to compare files with beside the group's own: the master, and one more.
+    """Returns further nodes to compare files with: the master, and one more.
 
-    None where the group is all there is.
+    Returns none if there is no other group.
     """
     snapshot = group.snapshot
     own = {node.uuid for node in group.nodes}
@@ -105,7 +105,7 @@ def other_witnesses(group: VerifiedGroup) -> list[Node]:
 def ask_files(
     ctx: Context, group: VerifiedGroup, nodes: Sequence[Node], files: VerifiedFiles
 ) -> Mapping[str, NodeResult[Any]]:
-    """Asks nodes for the digests of files only."""
+    """Asks nodes only for the digests of files."""
     wanted = {"filelist": files.paths(ctx.root)}
     return _verify(ctx, group.snapshot, [node.uuid for node in nodes], wanted)
 
@@ -113,7 +113,7 @@ def ask_files(
 def ask_disks(
     ctx: Context, report: VerifyReport, group: VerifiedGroup, pictures: Mapping[str, Picture]
 ) -> DiskStates:
-    """Asks the group's nodes for the state of all disks of its instances that are there."""
+    """Asks the group's nodes for the states of its instances' existing disks."""
     snapshot = group.snapshot
     on_node: dict[str, list[tuple[Instance, Disk]]] = {}
     for node in group.nodes:

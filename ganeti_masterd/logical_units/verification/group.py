@@ -1,4 +1,4 @@
-"""OP_CLUSTER_VERIFY_GROUP: all that can be wrong with the nodes and instances of a group."""
+"""OP_CLUSTER_VERIFY_GROUP: verifies the nodes and instances of a group."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ganeti_masterd.rpc.results import HookResult
 
 _LINE = re.compile("^", re.MULTILINE)
 
-#: What a group's verification can find.
+#: The codes of findings about a group.
 FOUND_HERE = frozenset(CODES) - {
     "ECLUSTERCERT",
     "ECLUSTERCFG",
@@ -31,10 +31,10 @@ FOUND_HERE = frozenset(CODES) - {
 
 
 class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
-    """Asks the nodes of one group, judges what they say, and lets hooks have their say.
+    """Asks the nodes of one group, checks their answers, and runs hooks.
 
-    Shares the group, its nodes and its instances while the nodes are asked, so
-    that nothing changes under way; judging needs no lock.
+    Shares the group, its nodes and its instances while the nodes are called, so that nothing
+    changes meanwhile; checking the answers needs no lock.
     """
 
     uuid: str
@@ -45,7 +45,7 @@ class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
         self.uuid = snapshot.group(self.op.group_name).uuid
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Shares the group and all that is in it, with nodes elsewhere that mirror its disks."""
+        """Shares the group with everything in it, and other groups' nodes that mirror its disks."""
         if self.uuid in snapshot.groups:
             group = gathering.group_of(snapshot, self.uuid)
             if level is Level.INSTANCE:
@@ -58,7 +58,7 @@ class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
         return super().locks(level, snapshot)
 
     def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
-        """Afterwards only, on the group's nodes."""
+        """Returns the group's nodes, for post hooks only."""
         return HookNodes((), tuple(node.uuid for node in snapshot.members(self.uuid)))
 
     def hook_environment(self, snapshot: Snapshot) -> Mapping[str, object]:
@@ -89,7 +89,7 @@ class VerifyGroup(LogicalUnit[ClusterVerifyGroup], runs=ClusterVerifyGroup):
     def after_hooks(
         self, ctx: Context, answers: Mapping[str, NodeResult[list[HookResult]]], result: Any
     ) -> bool:
-        """Reports scripts that failed; false if one did."""
+        """Reports failed scripts; returns False if there are any."""
         good = bool(result)
         if self.report is None:
             return good

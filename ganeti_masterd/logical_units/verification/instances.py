@@ -1,4 +1,4 @@
-"""What is wrong with instances, as the nodes see them. Pure."""
+"""Checks of instances, from the nodes' answers. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ganeti_masterd.logical_units.groups.parameters import demand_of
 from ganeti_masterd.logical_units.verification.pictures import Picture, volumes_by_node
 from ganeti_masterd.logical_units.verification.report import ERROR, WARNING, Finding, warning
 
-#: States of a local disk as nodes number them.
+#: The numbers of local disk states in the nodes' answers.
 DISK_STATES = {1: "ok", 2: "syncing", 3: "unknown", 4: "faulty"}
 _ACCEPTED = (1, 2)
 
-#: Tags of the cluster that make tags of instances exclusive on a node.
+#: The prefix of cluster tags that make instances' tags exclusive on a node.
 EXCLUSION = "htools:iextags:"
 
 Pictures = Mapping[str, Picture]
-#: Per node, for each disk of an instance: whether its state could be told, and the state or a text.
+#: For each node, for each disk of an instance: ``(known, state or error text)``.
 StatesByNode = Mapping[str, Sequence[Sequence[Any]]]
 
 
@@ -55,7 +55,7 @@ def instance_faults(
 
 
 def stray_instances(snapshot: Snapshot, picture: Picture) -> Iterator[Finding]:
-    """Yields instances that run on a node and should not."""
+    """Yields instances that run on a node where they should not."""
     own = {instance.name for instance in picture.primaries}
     for name in sorted((picture.running or set()) - own):
         if snapshot.instances.named(name) is not None:
@@ -67,7 +67,7 @@ def stray_instances(snapshot: Snapshot, picture: Picture) -> Iterator[Finding]:
 
 
 def exclusion_faults(cluster_tags: Collection[str], picture: Picture) -> Iterator[Finding]:
-    """Yields tags that only one instance on a node may have, and several have."""
+    """Yields exclusive tags that several instances on a node have."""
     prefixes = tuple(tag[len(EXCLUSION) :] for tag in cluster_tags if tag.startswith(EXCLUSION))
     seen: set[str] = set()
     twice: set[str] = set()
@@ -81,10 +81,10 @@ def exclusion_faults(cluster_tags: Collection[str], picture: Picture) -> Iterato
 
 
 def memory_faults(snapshot: Snapshot, pictures: Pictures, group: NodeGroup) -> Iterator[Finding]:
-    """Yields nodes that could not take the instances of another that fails.
+    """Yields nodes without enough memory for the instances of another node that fails.
 
-    Each secondary is looked at, for each primary that it stands in for. Instances that
-    are down count too: one may want to start them.
+    Each secondary is checked for each of its primaries. Instances that are down count, too, as they
+    may be started.
     """
     for picture in pictures.values():
         if picture.node is None or picture.offline or picture.node.group != group.uuid:
@@ -106,7 +106,7 @@ def memory_faults(snapshot: Snapshot, pictures: Pictures, group: NodeGroup) -> I
 
 
 def is_redundant(disks: Collection[Disk]) -> bool:
-    """Whether an instance can go on after the loss of a node."""
+    """Returns whether an instance's data survives the loss of a node."""
     return all(disk.template.mirrored for disk in disks)
 
 
@@ -209,7 +209,7 @@ def _split_faults(
         if node is not None:
             groups.setdefault(node.group, []).append(node.name)
     if len(groups) > 1:
-        # The primary node is the first, and so is its group.
+        # The primary node is the first, and so its group is, too.
         listed = ", ".join(
             f"{', '.join(names)} (group"
             f" {snapshot.groups[uuid].name if uuid in snapshot.groups else uuid})"

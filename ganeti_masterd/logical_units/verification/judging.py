@@ -1,7 +1,7 @@
-"""The course of a group's verification: what is asked, and what is judged, in which order.
+"""The steps of a group's verification: calls and checks, in their order.
 
-The lines in the job's log are those of the real daemon 3.0.2, as scripts and
-people look for them.
+The lines in the job's log are those of the real daemon 3.0.2, as scripts and people may look for
+them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Judgement:
         self._digests: dict[str, Any] = {}
 
     def gather(self) -> None:
-        """Asks all nodes concerned."""
+        """Makes the calls to all nodes concerned."""
         ctx, group, say = self._ctx, self._group, self._report.say
         count = len(group.nodes)
         say(f"* Gathering data ({count} nodes)")
@@ -81,7 +81,7 @@ class Judgement:
         self._disks = gathering.ask_disks(ctx, self._report, group, self._pictures)
 
     def judge(self) -> None:
-        """Reports what is wrong."""
+        """Reports all findings."""
         report = self._report
         report.say("* Verifying configuration file consistency")
         self._judge_certificates()
@@ -102,7 +102,7 @@ class Judgement:
             report.say(f"  - NOTICE: {note} found.")
 
     def _answer(self, node: Node) -> Any:
-        """Returns what a node said, None if it was not asked or didn't answer."""
+        """Returns a node's answer, None if it was not called or didn't answer."""
         answer = self._answers.nodes.get(node.uuid)
         return None if answer is None or answer.failed else answer.payload
 
@@ -133,7 +133,7 @@ class Judgement:
                 self._report.add(nodes.ssh_faults(node, self._answer(node)))
 
     def _judge_files(self) -> None:
-        """Compares files; those that this daemon replicates may just be on their way."""
+        """Compares files; ones that this daemon replicates are checked again after a pause."""
         asked = [*self._group.nodes, *self._witnesses]
         for attempt in range(gathering.TRIES):
             found = files.compare(
@@ -182,7 +182,7 @@ class Judgement:
             self._judge_host(node, picture, answer)
 
     def _judge_host(self, node: Node, picture: Picture, answer: Mapping[str, Any]) -> None:
-        """Judges what only a node that runs instances has."""
+        """Makes the checks that only concern nodes that can run instances."""
         report, cluster = self._report, self._cluster
         report.add(storage.volume_group_faults(cluster, picture, answer, exclusive=self._exclusive))
         if "drbd" in cluster.enabled_disk_templates:
@@ -231,7 +231,7 @@ class Judgement:
             )
 
     def _judge_orphans(self) -> None:
-        """Volumes may also belong to instances of other groups, or be their mirrors."""
+        """Reports orphan volumes, which also no instance of another group may own."""
         own = [self._pictures[node.uuid] for node in self._group.nodes]
         expected: dict[str, set[str]] = {}
         for instance in self._snapshot.instances.values():

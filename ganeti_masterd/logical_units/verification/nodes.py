@@ -1,4 +1,4 @@
-"""What a node's answer says of the node itself: version, time, network, set-up. Pure."""
+"""Checks of a node itself, from its answer: version, time, network, set-up. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VerifyAnswer = Mapping[str, Any]
 
 
 def unusable(node: Node, answer: Any) -> Finding | None:
-    """Returns why nothing in an answer can be relied on, None if it can."""
+    """Returns a finding if an answer can't be used at all, else None."""
     if not answer or not isinstance(answer, Mapping):
         return Finding("ENODERPC", node.name, "unable to verify node: no data returned")
     version = answer.get("version")
@@ -47,7 +47,7 @@ def setup_faults(node: Node, answer: VerifyAnswer) -> Iterator[Finding]:
 
 
 def time_faults(node: Node, answer: VerifyAnswer, begin: float, end: float) -> Iterator[Finding]:
-    """Yields how far the node's clock is off; it was asked between ``begin`` and ``end``."""
+    """Yields how far the node's clock is off; it was called between ``begin`` and ``end``."""
     try:
         seconds, micro = answer["time"]
         told = seconds + micro / 1000000
@@ -68,7 +68,7 @@ def time_faults(node: Node, answer: VerifyAnswer, begin: float, end: float) -> I
 
 
 def network_faults(node: Node, answer: VerifyAnswer, *, is_master: bool) -> Iterator[Finding]:
-    """Yields whom the node can't reach."""
+    """Yields the nodes that this one can't reach."""
     by_ssh = answer.get("nodelist")
     if by_ssh is None:
         yield Finding("ENODESSH", node.name, "node hasn't returned node ssh connectivity data")
@@ -93,7 +93,7 @@ def network_faults(node: Node, answer: VerifyAnswer, *, is_master: bool) -> Iter
 
 
 def script_faults(node: Node, answer: VerifyAnswer) -> Iterator[Finding]:
-    """Yields scripts of the administrators that are missing, and out-of-band programs."""
+    """Yields missing user scripts and out-of-band programs."""
     broken = answer.get("user-scripts")
     if broken is None:
         yield Finding("ENODEUSERSCRIPTS", node.name, "did not return user scripts information")
@@ -112,7 +112,7 @@ def script_faults(node: Node, answer: VerifyAnswer) -> Iterator[Finding]:
 def storage_path_faults(
     cluster: Cluster, node: Node, answer: VerifyAnswer, *, is_master: bool
 ) -> Iterator[Finding]:
-    """Yields folders of file storage that can't be used, or must not be."""
+    """Yields folders of file storage that can't be used, or aren't allowed."""
     enabled = set(cluster.enabled_disk_templates)
     told = "allowed-file-storage-paths" in answer
     if is_master and enabled & {"file", "sharedfile"}:
@@ -136,7 +136,7 @@ def storage_path_faults(
 
 
 def read_hypervisor(picture: Picture, answer: VerifyAnswer) -> Iterator[Finding]:
-    """Paints what runs on a node and its free memory; yields what of it can't be told."""
+    """Fills in a node's running instances and free memory; yields what isn't known."""
     running = answer.get("instancelist")
     if isinstance(running, list):
         picture.running = set(running)
@@ -155,7 +155,7 @@ def read_hypervisor(picture: Picture, answer: VerifyAnswer) -> Iterator[Finding]
 
 
 def bridge_faults(node: Node, answer: VerifyAnswer, wanted: list[str]) -> Iterator[Finding]:
-    """Yields bridges that the node hasn't got."""
+    """Yields bridges that the node lacks."""
     if not wanted:
         return
     missing = answer.get("bridges")

@@ -20,13 +20,13 @@ from ganeti_masterd.opcodes.verification import (
 
 
 class VerifyCluster(LogicalUnit[ClusterVerify], runs=ClusterVerify):
-    """Submits jobs that verify the configuration and then, side by side, each group.
+    """Submits jobs that verify the configuration and then all groups in parallel.
 
-    With a group named: only that group.
+    If a group is named, only that one is verified.
     """
 
     def exec(self, ctx: Context) -> dict[str, Any]:
-        """Submits them. A group waits for the configuration's job, however that ends."""
+        """Submits the jobs. A group's waits for the configuration's, however that ends."""
         op = self.op
         if op.group_name:
             return with_jobs(ctx, [[self._of_group(op.group_name)]])
@@ -62,10 +62,10 @@ class VerifyCluster(LogicalUnit[ClusterVerify], runs=ClusterVerify):
 
 
 class VerifyClusterDisks(LogicalUnit[ClusterVerifyDisks], runs=ClusterVerifyDisks):
-    """Submits a job that verifies the disks of each group, or of the one named.
+    """Submits a job for each group, or for the named one, that verifies its disks.
 
-    None at all where no instance has a disk that could be looked at: providers
-    of external storage have no call for that.
+    Submits none if no instance has a disk that can be checked: there is no call for disks of
+    external storage providers.
     """
 
     def expand(self, snapshot: Snapshot) -> None:
@@ -74,7 +74,7 @@ class VerifyClusterDisks(LogicalUnit[ClusterVerifyDisks], runs=ClusterVerifyDisk
             snapshot.group(self.op.group_name)
 
     def exec(self, ctx: Context) -> dict[str, Any]:
-        """Submits them."""
+        """Submits the jobs."""
         snapshot = ctx.snapshot()
         if all(
             disks and all(disk.dev_type == "ext" for disk in disks)

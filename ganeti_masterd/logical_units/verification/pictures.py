@@ -1,4 +1,4 @@
-"""What is known of a node after it was asked: what the judges of instances and storage look at."""
+"""What is known about a node from its answer, for the checks of instances and storage."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from ganeti_masterd.config.snapshot import Snapshot
 
 
 class Picture(Struct):
-    """One node. ``node`` is None for one that the configuration names but doesn't hold.
+    """One node. ``node`` is None if the configuration refers to a node that it lacks.
 
-    Null: not known, for whatever reason, of ``volumes`` (by name), ``running``
-    (names of instances), ``systems`` (rows of ``os_diagnose`` by name) and
-    ``memory_free`` (MiB). ``primaries`` and ``secondaries`` are instances of the
-    group; ``physical`` is the size of the smallest and the largest physical
-    volume (MiB).
+    ``volumes`` (by name), ``running`` (names of instances), ``systems`` (rows of ``os_diagnose`` by
+    name) and ``memory_free`` (MiB) are None if unknown for any reason. ``primaries`` and
+    ``secondaries`` are instances of the group. ``physical`` has the sizes of the smallest and the
+    largest physical volume (MiB).
     """
 
     uuid: str
@@ -33,12 +32,12 @@ class Picture(Struct):
 
     @property
     def name(self) -> str:
-        """The node's name, its uuid if it is nowhere."""
+        """The node's name, or its uuid if the configuration lacks it."""
         return self.uuid if self.node is None else self.node.name
 
     @property
     def ghost(self) -> bool:
-        """Whether the configuration doesn't hold the node."""
+        """Whether the configuration lacks the node."""
         return self.node is None
 
     @property
@@ -48,7 +47,7 @@ class Picture(Struct):
 
 
 def paint(snapshot: Snapshot, nodes: list[Node], instances: list[Instance]) -> dict[str, Picture]:
-    """Returns pictures, by uuid, of a group's nodes and of whatever node its instances name."""
+    """Returns pictures, by uuid, of a group's nodes and of all nodes of its instances."""
     pictures = {node.uuid: Picture(node.uuid, node) for node in nodes}
     for instance in instances:
         primary, *others = snapshot.nodes_of(instance)

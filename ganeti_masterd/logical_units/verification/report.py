@@ -1,7 +1,6 @@
-"""Findings of a verification, and how they are told in a job's log.
+"""Findings of a verification, and how they are written to a job's log.
 
-The codes are Ganeti's (3.0.2): scripts tell faults by them, and
-``ignore_errors`` names them.
+The codes are Ganeti's (3.0.2): scripts recognize faults by them, and ``ignore_errors`` names them.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ WARNING = "WARNING"
 
 
 class Finding(Struct, frozen=True):
-    """One fault: its code, the object's name (empty for the cluster) and what is wrong."""
+    """One fault: its code, the object's name (empty for the cluster), and a description."""
 
     code: str
     name: str
@@ -40,19 +39,19 @@ class Finding(Struct, frozen=True):
 
 
 class Verifying(Protocol):
-    """An opcode that looks for faults, as far as a report goes by it."""
+    """The parameters of a verification opcode that a report uses."""
 
     @property
     def debug_simulate_errors(self) -> bool:
-        """Whether faults are reported though there are none."""
+        """Whether to report faults even if there are none."""
 
     @property
     def error_codes(self) -> bool:
-        """Whether lines are to be read by programs."""
+        """Whether to write lines for programs, with error codes."""
 
     @property
     def ignore_errors(self) -> tuple[str, ...]:
-        """Codes of faults that are only warnings."""
+        """The codes of faults that count as warnings only."""
 
 
 def warning(code: str, name: str, text: str) -> Finding:
@@ -66,7 +65,7 @@ class VerifyReport:
     def __init__(self, ctx: Context, op: Verifying) -> None:
         self._ctx = ctx
         self._op = op
-        #: Whether an error was found that isn't ignored.
+        #: Whether any error that isn't ignored was found so far.
         self.bad = False
         self._codes: set[str] = set()
 
@@ -79,11 +78,11 @@ class VerifyReport:
         return found
 
     def say(self, line: str) -> None:
-        """Writes a line that is no finding."""
+        """Writes a line that isn't a finding."""
         self._ctx.feedback(line)
 
     def simulate(self, codes: frozenset[str]) -> None:
-        """Reports each of ``codes`` that wasn't found, if the opcode wants faults simulated."""
+        """Reports each of ``codes`` that wasn't found, if the opcode asks to simulate faults."""
         if self._op.debug_simulate_errors:
             missing = sorted(codes - self._codes)
             self.add(Finding(code, "", "simulated error") for code in missing)
@@ -93,7 +92,7 @@ class VerifyReport:
         severity = WARNING if finding.code in self._op.ignore_errors else finding.severity
         kind = CODES[finding.code]
         if self._op.error_codes:
-            # The real daemon writes a missing name as Python does.
+            # The real daemon writes a missing name as "None".
             name = finding.name or None
             self.say(f"  - {severity}:{finding.code}:{kind}:{name}:{finding.text}")
         else:

@@ -1,7 +1,7 @@
-"""What an answer of ``node_verify`` may look like, so that judges can rely on its types.
+"""The types of ``node_verify``'s answers, on which the checks can rely.
 
-Anything may be missing, None, or a text that says what failed. What is typed
-``Any`` is read with care by who judges it.
+Any key may be missing, None, or an error message. Values typed as ``Any`` must be validated by the
+checks that read them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ReportedVolume(Struct):
 
 
 class Shape(Struct, rename=lambda name: name.replace("_", "-")):
-    """The keys that judges read."""
+    """The keys that the checks read."""
 
     hypervisor: dict[str, str | None] | _Text = UNSET
     hvparms: list[tuple[str, str, str]] | _Text = UNSET
@@ -51,9 +51,9 @@ class Shape(Struct, rename=lambda name: name.replace("_", "-")):
 
 
 def well_formed(result: NodeResult[Any]) -> NodeResult[Any]:
-    """Returns a result as it is, or a failed one if its payload can't be of ``node_verify``.
+    """Returns the result, or a failed one if its payload has the wrong types.
 
-    The payload of one that succeeded is a dictionary then, of which :class:`Shape` holds.
+    So the payload of a successful result is a dictionary that conforms to :class:`Shape`.
     """
     if result.failed:
         return result

@@ -1,4 +1,4 @@
-"""OP_CLUSTER_REPAIR_DISK_SIZES: the configuration learns the sizes that disks really have."""
+"""OP_CLUSTER_REPAIR_DISK_SIZES: corrects the sizes of disks in the configuration."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DiskPlace(Struct, frozen=True):
 
 
 def with_child_sizes(disk: Disk) -> Disk:
-    """Returns a disk whose data volume is not smaller than itself (DRBD's)."""
+    """Returns a DRBD disk whose data volume is not smaller than the disk itself."""
     if not disk.template.children or not disk.children:
         return disk
     first, *others = disk.children
@@ -52,7 +52,7 @@ def with_child_sizes(disk: Disk) -> Disk:
 
 
 def corrected(disk: Disk, size: int, spindles: int | None) -> Disk:
-    """Returns a disk with the size (MiB) and the spindles (None: as they are) that it has."""
+    """Returns a disk with its real size (MiB) and spindles (None: unchanged)."""
     new = disk if disk.size == size else replace(disk, size=size)
     if spindles is not None and spindles != disk.spindles:
         new = replace(new, spindles=spindles)
@@ -60,7 +60,7 @@ def corrected(disk: Disk, size: int, spindles: int | None) -> Disk:
 
 
 class RepairDiskSizes(LogicalUnit[ClusterRepairDiskSizes], runs=ClusterRepairDiskSizes):
-    """Asks primary nodes for the sizes of disks; holds the instances alone meanwhile."""
+    """Asks primary nodes for the sizes of disks; holds the instances exclusively."""
 
     names: tuple[str, ...]
 
@@ -69,7 +69,7 @@ class RepairDiskSizes(LogicalUnit[ClusterRepairDiskSizes], runs=ClusterRepairDis
         self.names = tuple(snapshot.instance(name).name for name in self.op.instances)
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the instances, shares what is stored on their primary nodes."""
+        """Holds the instances, and shares the node resources of their primary nodes."""
         if level is Level.INSTANCE:
             return exclusive(self.names) if self.names else all_exclusive
         if level is Level.NODE_RES:
@@ -85,7 +85,7 @@ class RepairDiskSizes(LogicalUnit[ClusterRepairDiskSizes], runs=ClusterRepairDis
         return [instance for instance in found if instance is not None]
 
     def exec(self, ctx: Context) -> list[list[Any]]:
-        """Corrects them; returns ``[instance, disk index, "size" or "spindles", value]`` each."""
+        """Corrects the sizes; returns rows ``[instance, index, "size" or "spindles", value]``."""
         snapshot = ctx.snapshot()
         places: dict[str, list[DiskPlace]] = {}
         for instance in self._instances(snapshot):
@@ -123,7 +123,7 @@ class RepairDiskSizes(LogicalUnit[ClusterRepairDiskSizes], runs=ClusterRepairDis
     def _correct(
         self, ctx: Context, place: DiskPlace, told: Dimensions | None, *, counts: bool
     ) -> Iterator[list[Any]]:
-        """Corrects one disk; ``counts``: its node gives whole spindles to disks."""
+        """Corrects one disk; ``counts`` is whether its node assigns spindles to disks."""
         what = f"Disk {place.index} of instance {place.instance.name}"
         if told is None:
             ctx.warning(f"{what} did not return size information, ignoring")

@@ -1,4 +1,4 @@
-"""What nodes' answers say of volumes and mirrors: LVM and DRBD. Pure."""
+"""Checks of volumes and mirrors (LVM and DRBD) from the nodes' answers. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ganeti_masterd.logical_units.verification.pictures import Picture
 from ganeti_masterd.logical_units.verification.report import Finding, warning
 from ganeti_masterd.patterns import BadPattern, Pattern
 
-#: How far sizes of physical volumes may differ with exclusive storage.
+#: The largest allowed relative difference of physical volumes' sizes with exclusive storage.
 MARGIN = 0.01
 
 
 def volume_group_faults(
     cluster: Cluster, picture: Picture, answer: VerifyAnswer, *, exclusive: bool
 ) -> Iterator[Finding]:
-    """Yields what is wrong with a node's volume group; paints its physical volumes."""
+    """Yields what is wrong with a node's volume group; fills in its physical volumes."""
     group, name = cluster.volume_group_name, picture.name
     if group is None:
         return
@@ -42,7 +42,7 @@ def volume_group_faults(
 
 
 def volume_faults(cluster: Cluster, picture: Picture, answer: VerifyAnswer) -> Iterator[Finding]:
-    """Paints a node's logical volumes; yields why that can't be done."""
+    """Fills in a node's logical volumes; yields a finding if they aren't known."""
     if cluster.volume_group_name is None:
         return
     volumes = answer.get("lvlist", "Missing LV data")
@@ -55,7 +55,7 @@ def volume_faults(cluster: Cluster, picture: Picture, answer: VerifyAnswer) -> I
 
 
 def group_space_faults(cluster: Cluster, node: Node, answer: VerifyAnswer) -> Iterator[Finding]:
-    """Yields why the room in a node's volume group can't be told."""
+    """Yields a finding if the free space in a node's volume group isn't known."""
     group = cluster.volume_group_name
     groups = answer.get("vglist")
     if group is not None and not (isinstance(groups, Mapping) and group in groups):
@@ -68,7 +68,7 @@ def group_space_faults(cluster: Cluster, node: Node, answer: VerifyAnswer) -> It
 
 
 def physical_size_faults(group: str, pictures: Collection[Picture]) -> Iterator[Finding]:
-    """Yields that physical volumes of a group with exclusive storage differ too much."""
+    """Yields a finding if physical volumes of a group with exclusive storage differ too much."""
     known = [(picture.physical, picture.name) for picture in pictures if picture.physical]
     if not known:
         return
@@ -88,8 +88,8 @@ def orphan_volumes(
 ) -> Iterator[Finding]:
     """Yields volumes that belong to no instance; ``expected`` are those that do, by node.
 
-    Volumes that match one of ``reserved_lvs`` are let be. One of these that is
-    no regular expression (as another daemon may have taken it) is warned of.
+    Volumes that match one of ``reserved_lvs`` are ignored. If one of those isn't a valid regular
+    expression (another daemon may have accepted it), there is a warning.
     """
     reserved = []
     for text in cluster.reserved_lvs:
@@ -139,7 +139,7 @@ def drbd_faults(snapshot: Snapshot, node: Node, answer: VerifyAnswer) -> Iterato
 
 
 def drbd_version_faults(versions: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yields that a group's nodes (by name) have not the same version of DRBD."""
+    """Yields a finding if a group's nodes (by name) have different versions of DRBD."""
     if len(set(versions.values())) > 1:
         for name, version in sorted(versions.items()):
             yield warning("ENODEDRBDHELPER", name, f"DRBD version mismatch: {version}")

@@ -1,4 +1,4 @@
-"""Whether the nodes of a group have the same operating systems to install. Pure."""
+"""Checks that the nodes of a group have the same operating systems to install. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganeti_masterd.rpc.results import OSRow
 
 
 def read_systems(picture: Picture, rows: Any) -> Iterator[Finding]:
-    """Paints a node's operating systems; yields that what it told makes no sense."""
+    """Fills in a node's operating systems; yields a finding if its answer is malformed."""
     try:
         told = msgspec.convert(rows, list[OSRow])
     except msgspec.ValidationError:
@@ -27,7 +27,7 @@ def read_systems(picture: Picture, rows: Any) -> Iterator[Finding]:
 def system_faults(picture: Picture, reference: Picture) -> Iterator[Finding]:
     """Yields invalid systems, and how they differ from those of the reference node.
 
-    Both pictures have systems painted.
+    Both pictures must have ``systems``.
     """
     own, others = picture.systems or {}, reference.systems or {}
     for name, rows in own.items():

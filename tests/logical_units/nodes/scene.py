@@ -44,20 +44,20 @@ class NodeScene(UnitScene):
         self.ctx = SynchronousContext(snapshot, self.nodes)
 
     def node(self, name: str) -> Node:
-        """Returns a node as it is now."""
+        """Returns the current node."""
         return self.ctx.snapshot().node(name)
 
     def alter(self, name: str, **values: Any) -> None:
-        """Changes a node of the configuration, as it was before the test's opcode."""
+        """Changes a node of the configuration, before the test's opcode."""
         self.ctx.change(self.node(name).uuid, lambda node: replace(node, **values))
 
     def alter_cluster(self, **values: Any) -> None:
-        """Changes the cluster, as it was before the test's opcode."""
+        """Changes the cluster, before the test's opcode."""
         cluster = self.ctx.snapshot().cluster
         self.ctx.change(cluster.uuid, lambda now: replace(now, **values))
 
     def add_instance(self, *nodes: str, **about: Any) -> None:
-        """Puts an instance "web.example.com" on nodes, with mirrors if they are two."""
+        """Adds an instance "web.example.com" on nodes, with mirrors if there are two."""
         template = "drbd" if len(nodes) > 1 else "diskless"
         snapshot = with_instance(
             self.ctx.snapshot(), "web.example.com", nodes, template=template, **about
@@ -67,7 +67,7 @@ class NodeScene(UnitScene):
         self.ctx = SynchronousContext(snapshot, self.nodes, root=self.ctx.root)
 
     def run_unit(self, op_id: str, **parameters: Any) -> Any:
-        """Expands, checks and runs an opcode; what came before it is forgotten."""
+        """Expands, checks and runs an opcode; forgets earlier calls first."""
         self.nodes.asked.clear()
         self.ctx.lines.clear()
         unit = self.unit(op_id, **parameters)
@@ -79,7 +79,7 @@ class NodeScene(UnitScene):
         return unit.exec(self.ctx)
 
     def refusal(self, op_id: str, **parameters: Any) -> tuple[Any, ...]:
-        """Runs an opcode that is refused, and changes nothing; returns the error's arguments."""
+        """Runs an opcode that must be refused and change nothing; returns the error's arguments."""
         before = self.ctx.snapshot()
         error = self.assertRaises(GenericError, self.run_unit, op_id, **parameters)
         self.assertIs(self.ctx.snapshot(), before)
@@ -90,7 +90,7 @@ class NodeScene(UnitScene):
         return self.nodes.procedures()
 
     def assertSound(self, *, missing: int = 0) -> None:
-        """The configuration has no fault, but for so many missing candidates."""
+        """Checks that the configuration has no faults except this many missing candidates."""
         snapshot = self.ctx.snapshot()
         faults = [text for text in verify(snapshot) if not text.startswith("Not enough master")]
         self.assertEqual(faults, [])

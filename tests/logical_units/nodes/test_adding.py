@@ -1,4 +1,4 @@
-"""OP_NODE_ADD: each refusal, adding, adding again, what goes wrong half-way."""
+"""OP_NODE_ADD: each refusal, adding, adding again, and failures half-way."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class AddScene(NodeScene):
 
 
 class RefusalTests(AddScene):
-    """Who can't be added."""
+    """Nodes that can't be added."""
 
     def test_name(self) -> None:
-        """A name that doesn't resolve, or is none."""
+        """A name that doesn't resolve, or is invalid, is refused."""
         self.assertEqual(self.refused("nosuch")[1], "resolver_error")
         for name in ("no such", ".a", "a..b", "x" * 256):
             self.assertEqual(
@@ -57,7 +57,7 @@ class RefusalTests(AddScene):
             )
 
     def test_known(self) -> None:
-        """A node that is there already, by its full name."""
+        """A node that exists already is refused by its full name."""
         self.hosts["n2"] = ResolvedHost("node2", "203.0.113.9")
         for name in ("node2", "n2"):
             self.hosts["node2"] = ResolvedHost("node2", "203.0.113.9")
@@ -86,7 +86,7 @@ class RefusalTests(AddScene):
         )
 
     def test_group(self) -> None:
-        """The group must be there, and be named if there are several."""
+        """The group must exist, and must be named if there are several."""
         self.assertEqual(self.refused(group="nosuch")[1], "unknown_entity")
         self.ctx.change_all([Add("nodegroups", NodeGroup(name="other", uuid="g-2"))])
         self.assertEqual(
@@ -95,7 +95,7 @@ class RefusalTests(AddScene):
         )
 
     def test_addresses(self) -> None:
-        """Addresses that are none, or belong to another node, or to the cluster."""
+        """Invalid addresses, and those of another node or the cluster, are refused."""
         self.assertIn("valid IPv4", self.refused(primary_ip="2001:db8::1")[0])
         self.assertIn("valid IPv4", self.refused(secondary_ip="2001:db8::1")[0])
         taken = self.node("node2").primary_ip
@@ -109,7 +109,7 @@ class RefusalTests(AddScene):
         self.assertEqual(self.refused(primary_ip=master_ip)[1], "resource_not_unique")
 
     def test_ipv6(self) -> None:
-        """In a cluster of IPv6 addresses an IPv4 address has to be given beside."""
+        """In an IPv6 cluster a secondary IPv4 address must be given."""
         self.alter_cluster(primary_ip_family=socket.AF_INET6)
         self.assertIn("valid IPv6", self.refused(primary_ip=ADDRESS)[0])
         text, code = self.refused(primary_ip="2001:db8::5")
@@ -151,7 +151,7 @@ class RefusalTests(AddScene):
         self.assertEqual(self.refused()[1], "environment_error")
 
     def test_physical_volumes(self) -> None:
-        """Volumes that can't be used."""
+        """A node with unusable physical volumes is refused."""
         self.nodes.answers["node_verify_light"] = {
             "pvlist": [{"name": "/dev/a:b", "vg_name": "xenvg", "size": 1.0}]
         }
@@ -168,7 +168,7 @@ class RefusalTests(AddScene):
         self.assertEqual(self.refused()[1], "environment_error")
 
     def test_parameters(self) -> None:
-        """Parameters of the wrong kind or place."""
+        """Parameters of the wrong type, or in the wrong place, are refused."""
         self.assertEqual(
             self.refused(ndparams={"ssh_port": "x"}),
             ("'ssh_port' (value x) is not a valid integer",),
@@ -178,14 +178,14 @@ class RefusalTests(AddScene):
         self.assertIn("nosuch", self.refused(disk_state={"nosuch": {}})[0])
 
     def test_reserved(self) -> None:
-        """A name or address that another job is about to use."""
+        """A name or address that another job is about to use is refused."""
         for kind, value in (("node", "node5"), ("address", ADDRESS)):
             self.ctx.reservations.reserve(99, kind, value, self.ctx.snapshot())
             self.assertRaises(ReservationError, self.add)
             self.ctx.reservations.drop(99)
 
     def test_readd_without_instances(self) -> None:
-        """A node that has instances stays able to have some."""
+        """A node with instances can't be made unable to have instances."""
         self.add_instance("node3", "node4")
         self.hosts["node4"] = ResolvedHost("node4", self.node("node4").primary_ip)
         text, code = self.refused("node4", readd=True, vm_capable=False)
@@ -235,7 +235,7 @@ class AddTests(AddScene):
         self.assertSound()
 
     def test_candidate(self) -> None:
-        """While the pool has room it is a candidate from the first moment."""
+        """While the pool has room, it is added as a candidate."""
         self.alter_cluster(candidate_pool_size=10)
         before = self.ctx.snapshot().cluster.serial_no
         self.add()
@@ -246,7 +246,7 @@ class AddTests(AddScene):
         self.assertSound(missing=1)  # node4
 
     def test_incapable(self) -> None:
-        """One that must not be a candidate isn't, and capabilities are as told."""
+        """A node that isn't master capable isn't made a candidate; capabilities are as given."""
         self.alter_cluster(candidate_pool_size=10)
         self.add(master_capable=False, vm_capable=False)
         node = self.node("node5")
@@ -254,7 +254,7 @@ class AddTests(AddScene):
         self.assertNotIn(("node5", "node_crypto_tokens"), self.calls())
 
     def test_group(self) -> None:
-        """The group that is named gets it."""
+        """It is added to the named group."""
         self.ctx.change_all([Add("nodegroups", NodeGroup(name="other", uuid="g-2"))])
         self.add(group="other")
         self.assertEqual(self.node("node5").group, "g-2")
@@ -268,7 +268,7 @@ class AddTests(AddScene):
         self.assertEqual(self.node("node6").primary_ip, "203.0.113.6")
 
     def test_two_addresses(self) -> None:
-        """The node is asked whether it has the second address, once it is about to join."""
+        """The node is asked whether it has the secondary address, just before it is added."""
         self.alter("node1", secondary_ip="203.0.113.101")
         self.add(secondary_ip="203.0.113.105")
         self.assertIn(("node5", "node_has_ip_address"), self.calls())
@@ -279,14 +279,14 @@ class AddTests(AddScene):
         self.assertIn("doesn't have the secondary ip", error.args[0])
 
     def test_hosts_file(self) -> None:
-        """The master's hosts file names it, where the cluster looks after that."""
+        """It is added to the master's hosts file, if the cluster manages that."""
         self.alter_cluster(modify_etc_hosts=True)
         self.add()
         change = next(one for one in self.nodes.asked if one.procedure == "etc_hosts_modify")
         self.assertEqual((change.node, change.arguments), ("node1", ["add", "node5", ADDRESS]))
 
     def test_switch(self) -> None:
-        """A virtual switch is set up where the parameters ask for it."""
+        """A virtual switch is set up if the parameters ask for it."""
         self.alter_cluster(ndparams={"ovs": True, "ovs_name": "switch1", "ovs_link": ""})
         self.add()
         self.assertIn("No physical interface for OpenvSwitch", self.ctx.lines[0])
@@ -294,7 +294,7 @@ class AddTests(AddScene):
         self.assertEqual((call.node, call.arguments), ("node5", ["switch1", ""]))
 
     def test_ssh_keys(self) -> None:
-        """With node_setup its key is given to all."""
+        """With node_setup its key is distributed to all nodes."""
         self.add(node_setup=True)
         call = self.nodes.asked[-1]
         self.assertEqual((call.node, call.procedure), ("node1", "node_ssh_key_add"))
@@ -303,7 +303,7 @@ class AddTests(AddScene):
         self.assertEqual(call.arguments[3:], [False, True, True])
 
     def test_ssh_keys_fail(self) -> None:
-        """A node whose key can't be spread is there all the same, with an error."""
+        """If its key can't be distributed, the opcode fails, but the node stays added."""
         self.nodes.answers["node_ssh_key_add"] = Failed("no key")
         error = self.assertRaises(OpExecError, self.add, node_setup=True)
         self.assertIn("Could not update the node's SSH setup.", error.args[0])
@@ -319,7 +319,7 @@ class AddTests(AddScene):
         self.assertEqual(len(self.ctx.snapshot().nodes), 4)
 
     def test_no_certificate(self) -> None:
-        """A node that would be a candidate but has no certificate isn't added, nor are locks."""
+        """A future candidate without a certificate isn't added, and no locks are created."""
         self.alter_cluster(candidate_pool_size=10)
         self.nodes.answers["node_crypto_tokens"] = []
         error = self.assertRaises(OpExecError, self.add)
@@ -328,7 +328,7 @@ class AddTests(AddScene):
         self.assertEqual(len(self.ctx.locks[Level.NODE] | self.ctx.locks[Level.NODE_RES]), 0)
 
     def test_group_gone(self) -> None:
-        """A group that went since isn't missed by the lock, but the change says so."""
+        """A group that was removed meanwhile makes the change fail."""
         unit = self.unit(OP, node_name="node5")
         unit.check(self.ctx)
         unit.node = replace(unit.node, group="gone")
@@ -336,7 +336,7 @@ class AddTests(AddScene):
         self.assertEqual(error.args[1], "unknown_entity")
 
     def test_killed(self) -> None:
-        """A kill comes before the node joins, or after all is done."""
+        """A kill takes effect before the node is added, or after everything is done."""
         outcomes = set()
         for checkpoints in range(12):
             self.ctx = SynchronousContext(self.ctx.snapshot(), self.nodes)
@@ -355,7 +355,7 @@ class AddTests(AddScene):
         self.assertEqual(outcomes, {"killed", "added"})
 
     def test_hooks(self) -> None:
-        """Hooks run on the others before, and on it, too, after it joined."""
+        """Pre hooks run on the other nodes, post hooks also on the new one."""
         unit = self.unit(OP, node_name="node5")
         unit.check(self.ctx)
         snapshot = self.ctx.snapshot()
@@ -387,7 +387,7 @@ class ReaddTests(AddScene):
         return self.add("node4", readd=True, **parameters)
 
     def test_locks(self) -> None:
-        """The node is held alone."""
+        """The node is held exclusively."""
         unit = self.unit(OP, node_name="node4", readd=True)
         node = self.node("node4")
         self.assertEqual(
@@ -401,7 +401,7 @@ class ReaddTests(AddScene):
         )
 
     def test_comes_back(self) -> None:
-        """It is neither offline nor drained any more, and keeps what it had but parameters."""
+        """It is no longer offline or drained, and keeps everything except its parameters."""
         self.alter("node4", offline=True, powered=False, tags=("x",), ndparams={"spindle_count": 3})
         before = self.node("node4")
         self.readd()
@@ -422,7 +422,7 @@ class ReaddTests(AddScene):
         self.assertSound()
 
     def test_candidate(self) -> None:
-        """It becomes a candidate if there is room, with its new certificate."""
+        """It becomes a candidate if the pool has room, with its new certificate."""
         self.alter_cluster(candidate_pool_size=4)
         self.readd()
         self.assertIn(" - INFO: Node will be a master candidate", self.ctx.lines)
@@ -430,7 +430,7 @@ class ReaddTests(AddScene):
         self.assertSound()
 
     def test_stays_candidate(self) -> None:
-        """One that is a candidate now counts as if it weren't there, and stays one."""
+        """A present candidate isn't counted in the pool, and so stays a candidate."""
         self.hosts["node3"] = ResolvedHost("node3", self.node("node3").primary_ip)
         self.add("node3", readd=True)
         certs = self.ctx.snapshot().cluster.candidate_certs
@@ -438,7 +438,7 @@ class ReaddTests(AddScene):
         self.assertSound()
 
     def test_demoted(self) -> None:
-        """A candidate that must not be one any more loses its certificate."""
+        """A candidate that is no longer master capable loses its certificate."""
         self.hosts["node3"] = ResolvedHost("node3", self.node("node3").primary_ip)
         self.nodes.answers["node_demote_from_mc"] = Failed("busy")
         self.add("node3", readd=True, master_capable=False)
@@ -464,7 +464,7 @@ class ReaddTests(AddScene):
         )
 
     def test_ssh_keys(self) -> None:
-        """Its old key is taken away before the new one is given."""
+        """Its old key is removed before the new one is distributed."""
         self.readd(node_setup=True)
         removed, added = self.nodes.asked[-2:]
         self.assertEqual(removed.procedure, "node_ssh_key_remove")
@@ -472,7 +472,7 @@ class ReaddTests(AddScene):
         self.assertEqual(added.procedure, "node_ssh_key_add")
 
     def test_no_certificate(self) -> None:
-        """One that has no certificate stays as it was, and so does its lock."""
+        """Without a certificate the node and its lock stay unchanged."""
         self.alter_cluster(candidate_pool_size=4)
         self.alter("node4", offline=True)
         self.nodes.answers["node_crypto_tokens"] = Failed("no")
@@ -482,7 +482,7 @@ class ReaddTests(AddScene):
         self.assertIn(self.node("node4").uuid, self.ctx.locks[Level.NODE])
 
     def test_offline_node_is_called(self) -> None:
-        """It is called though the configuration still says that it is offline."""
+        """It is called even though the configuration still has it as offline."""
         self.alter_cluster(candidate_pool_size=4)
         self.alter("node4", offline=True)
         self.nodes.answers["node_crypto_tokens"] = token
@@ -495,13 +495,13 @@ class ResolverTests(NodeScene):
     """Looking up a name."""
 
     def test_found(self) -> None:
-        """The full name and the first address."""
+        """The full name and the first address are returned."""
         self.patch(socket, "getfqdn", lambda name: f"{name}.Example.com")
         self.patch(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", ("203.0.113.5", 0))])
         self.assertEqual(addresses.look_up("n5", 2), ResolvedHost("n5.example.com", "203.0.113.5"))
 
     def test_missing(self) -> None:
-        """What the resolver says is passed on."""
+        """The resolver's error is passed on."""
 
         def fail(*_: object) -> Any:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -519,7 +519,7 @@ class ResolverTests(NodeScene):
 
 
 class PhysicalVolumeTests(NodeScene):
-    """What is wrong with volumes."""
+    """Checks of physical volumes."""
 
     def test_exclusive(self) -> None:
         """Exclusive storage needs volumes of one size, each of one disk."""

@@ -39,7 +39,7 @@ class AncillaryTests(NodeScene):
         ]
 
     def test_for_all(self) -> None:
-        """Files for all go to every online node but the master; missing ones are left out."""
+        """Files for all are copied to every online node except the master; missing ones aren't."""
         self.alter("node4", offline=True)
         distribute(self.ctx)
         key = "/var/lib/ganeti/hmac.key"
@@ -56,13 +56,13 @@ class AncillaryTests(NodeScene):
         self.assertEqual(nodes, ["node2", "node4"])
 
     def test_more(self) -> None:
-        """A node that comes back gets them though it is still offline."""
+        """A node that comes back gets them although it is still offline."""
         self.alter("node4", offline=True)
         distribute(self.ctx, [self.node("node4")])
         self.assertIn(("node4", "/var/lib/ganeti/hmac.key"), self.uploads())
 
     def test_file(self) -> None:
-        """A file travels with its path, content, mode, owners and times."""
+        """A file is sent with its path, content, mode, owners and times."""
         path = str(self.root / "var/lib/ganeti/hmac.key")
         os.chmod(path, 0o440)
         os.utime(path, (1000.5, 2000.5))
@@ -82,7 +82,7 @@ class AncillaryTests(NodeScene):
         self.assertIn("hmac.key to node node3 failed: disk full", self.ctx.lines[1])
 
     def test_one_node(self) -> None:
-        """A master that is alone has nobody to send to."""
+        """In a cluster of one node nothing is sent."""
         for name in ("node2", "node3", "node4"):
             self.alter(name, master_candidate=False, offline=True)
         distribute(self.ctx)

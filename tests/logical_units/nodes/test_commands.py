@@ -16,7 +16,7 @@ class PowercycleTests(NodeScene):
     """OP_NODE_POWERCYCLE."""
 
     def test_refusals(self) -> None:
-        """The master only by force; nodes that aren't there not at all."""
+        """The master needs force; unknown nodes are refused."""
         self.assertEqual(
             self.refusal("OP_NODE_POWERCYCLE", node_name="node1"),
             ("The node is the master and the force parameter was not set", "wrong_input"),
@@ -24,7 +24,7 @@ class PowercycleTests(NodeScene):
         self.assertEqual(self.refusal("OP_NODE_POWERCYCLE", node_name="x")[1], "unknown_entity")
 
     def test_success(self) -> None:
-        """The node is told by its default hypervisor, also if it is offline; nothing is locked."""
+        """The call has the default hypervisor, is made even if offline, and takes no lock."""
         self.alter("node4", offline=True)
         self.nodes.answers["node_powercycle"] = "Reboot scheduled in 5 seconds"
         unit = self.unit("OP_NODE_POWERCYCLE", node_name="node4")
@@ -58,14 +58,14 @@ class RestrictedCommandTests(NodeScene):
         self.assertEqual(self.nodes.asked[0].arguments, ["c"])
 
     def test_uuids(self) -> None:
-        """Without names it is the nodes given by uuid."""
+        """Without names the nodes are found by uuid."""
         self.nodes.answers["restricted_command"] = ""
         uuids = [self.node("node2").uuid]
         result = self.run_unit("OP_RESTRICTED_COMMAND", nodes=[], node_uuids=uuids, command="c")
         self.assertEqual(result, [(True, "")])
 
     def test_locks(self) -> None:
-        """Nodes are shared, unless the command is to be alone."""
+        """Nodes are shared, or held exclusively with ``use_locking``."""
         uuid = self.node("node2").uuid
         for alone, wanted in ((False, shared(uuid)), (True, exclusive(uuid))):
             unit = self.unit(
@@ -95,7 +95,7 @@ class OutOfBandTests(NodeScene):
         return self.refusal("OP_OOB_COMMAND", command=command, node_names=names)
 
     def test_refusals(self) -> None:
-        """The master isn't switched off or over, nor is a node that may be at work."""
+        """The master can't be switched off or power-cycled, nor a node that isn't offline."""
         self.assertEqual(
             self.refused("power-cycle", "node1", "node2"),
             (
@@ -145,7 +145,7 @@ class OutOfBandTests(NodeScene):
         self.assertEqual([row[0][1] for row in rows], ["node1", "node2", "node3", "node4"])
 
     def test_power(self) -> None:
-        """Whether a node is on is written down; they are switched on one after the other."""
+        """The power state is recorded; nodes are switched on one after the other."""
         self.run_oob("power-off", "node2", ignore_status=True)
         self.assertFalse(self.node("node2").powered)
         self.alter("node3", master_candidate=False, offline=True)
@@ -156,7 +156,7 @@ class OutOfBandTests(NodeScene):
         self.assertEqual(self.ctx.slept, [3.5])
 
     def test_health(self) -> None:
-        """What is alarming shows in the log."""
+        """Alarming states are logged."""
         rows = [["disk", "OK"], ["fan", "WARNING"], ["psu", "CRITICAL"], ["x", "UNKNOWN"]]
         self.nodes.answers["run_oob"] = rows
         self.assertEqual(self.run_oob("health", "node2"), [[(0, "node2"), (0, rows)]])
@@ -169,14 +169,14 @@ class OutOfBandTests(NodeScene):
         )
 
     def test_power_differs(self) -> None:
-        """A node that isn't as it was left is mentioned, not changed."""
+        """A node whose power state differs from the recorded one is logged, not changed."""
         self.nodes.answers["run_oob"] = {"powered": False}
         self.run_oob("power-status", "node2")
         self.assertIn("does not match actual power state (False)", self.ctx.lines[0])
         self.assertTrue(self.node("node2").powered)
 
     def test_failures(self) -> None:
-        """A program that fails, or says nonsense, has no data; the power stays as noted."""
+        """A failing program or an invalid answer gives no data; the recorded state stays."""
         self.nodes.answers["run_oob"] = Failed("exit code 1")
         self.assertEqual(self.run_oob("power-on", "node2"), [[(0, "node2"), (2, None)]])
         self.assertIn("Out-of-band RPC failed on node 'node2': exit code 1", self.ctx.lines[0])
@@ -187,7 +187,7 @@ class OutOfBandTests(NodeScene):
         self.assertFalse(self.node("node2").powered)
 
     def test_payloads(self) -> None:
-        """What each command may say."""
+        """The valid answers of each command."""
         for command, payload in (
             ("health", [["fan", "OK"]]),
             ("health", []),
@@ -209,7 +209,7 @@ class OutOfBandTests(NodeScene):
             self.assertIsNotNone(fault_of(command, payload), (command, payload))
 
     def test_killed(self) -> None:
-        """A kill comes between nodes: what was switched is written down."""
+        """A kill takes effect between two nodes, with the power state of the first recorded."""
         self.alter("node2", powered=False)
         self.ctx.kill_after = 0
         self.assertRaises(JobKilled, self.run_oob, "power-on", "node2", "node3")

@@ -13,13 +13,13 @@ OP = "OP_NODE_SET_PARAMS"
 
 
 class RefusalTests(NodeScene):
-    """What can't be asked for."""
+    """Requests that are refused."""
 
     def refused(self, name: str, **parameters: Any) -> tuple[Any, ...]:
         return self.refusal(OP, node_name=name, **parameters)
 
     def test_unknown(self) -> None:
-        """A node that isn't there, or isn't the one that was meant."""
+        """An unknown node, or one with another uuid than expected, is refused."""
         self.assertEqual(
             self.refused("nosuch", drained=True), ("Node 'nosuch' not known", "unknown_entity")
         )
@@ -28,7 +28,7 @@ class RefusalTests(NodeScene):
         self.assertEqual(code, "resource_not_unique")
 
     def test_requests(self) -> None:
-        """Nothing at all, and two states at once."""
+        """A request without changes, or for two states at once, is refused."""
         self.assertEqual(
             self.refused("node2"), ("Please pass at least one modification", "wrong_input")
         )
@@ -50,7 +50,7 @@ class RefusalTests(NodeScene):
         )
 
     def test_incapable(self) -> None:
-        """What can't be a candidate isn't made one."""
+        """A node that isn't eligible isn't made a candidate."""
         self.alter("node4", master_capable=False)
         self.assertEqual(
             self.refused("node4", master_candidate=True),
@@ -86,7 +86,7 @@ class RefusalTests(NodeScene):
             self.assertEqual(code, "wrong_state")
 
     def test_power(self) -> None:
-        """Power is of nodes that can be switched; one that is off doesn't go online."""
+        """Only nodes with power control have a power state; one that is off can't go online."""
         text, code = self.refused("node4", powered=False, ndparams={"spindle_count": 2})
         self.assertIn("node4 as it does not support out-of-band", text)
         self.assertEqual(code, "wrong_state")
@@ -107,7 +107,7 @@ class RefusalTests(NodeScene):
         )
 
     def test_parameters(self) -> None:
-        """Parameters of the wrong kind or place."""
+        """Parameters of the wrong type, or in the wrong place, are refused."""
         self.assertEqual(
             self.refused("node4", ndparams={"nosuch": 1}), ("Unknown parameter 'nosuch'",)
         )
@@ -118,7 +118,7 @@ class RefusalTests(NodeScene):
         self.assertIn("nosuch", self.refused("node4", disk_state={"nosuch": {}})[0])
 
     def test_no_certificate(self) -> None:
-        """A node that doesn't tell its certificate isn't promoted, and nothing changes."""
+        """A node that doesn't return its digest isn't promoted, and nothing changes."""
         self.alter("node4", drained=True)
         self.alter_cluster(candidate_pool_size=10)
         self.nodes.answers["node_crypto_tokens"] = Failed("no key")
@@ -126,7 +126,7 @@ class RefusalTests(NodeScene):
         self.assertEqual(text, "Could not retrieve the SSL digest of node node4: no key")
 
     def test_no_one_to_promote(self) -> None:
-        """A candidate stays if those who could take its place don't answer."""
+        """A candidate isn't demoted if the nodes that could replace it don't answer."""
         self.nodes.answers["node4", "node_crypto_tokens"] = Failed("dead")
         (text,) = self.refused("node3", offline=True, auto_promote=True)
         self.assertIn("1 more would have to be promoted", text)
@@ -135,7 +135,7 @@ class RefusalTests(NodeScene):
 
 
 class SecondaryTests(NodeScene):
-    """Another secondary address."""
+    """Changes of the secondary address."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -146,21 +146,21 @@ class SecondaryTests(NodeScene):
         return self.refusal(OP, node_name=name, secondary_ip=address, **parameters)
 
     def test_no_address(self) -> None:
-        """Only IPv4 will do."""
+        """Only an IPv4 address is accepted."""
         self.assertEqual(
             self.refused("node2", "2001:db8::1"),
             ("Secondary IP (2001:db8::1) needs to be a valid IPv4 address", "wrong_input"),
         )
 
     def test_in_use(self) -> None:
-        """An address of another node."""
+        """Another node's address is refused."""
         self.assertEqual(
             self.refused("node2", "203.0.113.3"),
             ("IP address 203.0.113.3 is in use by node node3", "resource_not_unique"),
         )
 
     def test_homing(self) -> None:
-        """Only the master, and by force, gives its second address up."""
+        """Only the master can give up its secondary address, by force."""
         primary = self.node("node2").primary_ip
         self.assertIn("multi-homed cluster", self.refused("node2", primary)[0])
         self.assertIn("multi-homed cluster", self.refused("node2", primary, force=True)[0])
@@ -169,7 +169,7 @@ class SecondaryTests(NodeScene):
         self.assertIn("multi-homed to single-homed", self.ctx.lines[0])
 
     def test_single_homed(self) -> None:
-        """A cluster with one address each: the master goes first, by force."""
+        """With one address per node, the master must get a second one first, by force."""
         self.alter("node1", secondary_ip=self.node("node1").primary_ip)
         self.assertIn("single-homed cluster", self.refused("node2", "203.0.113.9")[0])
         self.assertIn("single-homed cluster", self.refused("node1", "203.0.113.9")[0])
@@ -205,7 +205,7 @@ class SecondaryTests(NodeScene):
         self.assertIn("offline node has instances", self.refused("node3", "203.0.113.9")[0])
 
     def test_running_instance(self) -> None:
-        """One that is marked down but runs is found; a dead primary node can't tell."""
+        """An instance marked down that runs is found; a dead primary node is a refusal."""
         self.add_instance("node2", "node3", admin_state="down")
         self.nodes.answers["instance_info"] = {"state": 0, "memory": 1, "vcpus": 1, "time": 1}
         self.assertEqual(
@@ -241,7 +241,7 @@ class SecondaryTests(NodeScene):
 
 
 class ChangeTests(NodeScene):
-    """What comes of it."""
+    """Changes that are made."""
 
     def modify(self, name: str, **parameters: Any) -> Any:
         return self.run_unit(OP, node_name=name, **parameters)
@@ -260,7 +260,7 @@ class ChangeTests(NodeScene):
         )
 
     def test_parameters(self) -> None:
-        """Parameters are laid over the node's own; "default" takes one away."""
+        """Parameters update the node's own; "default" removes one."""
         self.modify("node4", ndparams={"spindle_count": "4", "ssh_port": 23})
         self.assertEqual(self.node("node4").ndparams, {"spindle_count": 4, "ssh_port": 23})
         before = self.ctx.snapshot()
@@ -309,7 +309,7 @@ class ChangeTests(NodeScene):
         self.assertSound()
 
     def test_demote_and_replace(self) -> None:
-        """The one who goes is told so, the one who takes its place is named."""
+        """The demoted node is notified, and the one promoted instead is logged."""
         result = self.modify("node3", master_candidate=False, auto_promote=True)
         self.assertEqual(result, [("master_candidate", "False")])
         self.assertEqual(
@@ -327,7 +327,7 @@ class ChangeTests(NodeScene):
         self.assertSound()
 
     def test_next_one_is_promoted(self) -> None:
-        """A node that could be promoted but doesn't answer is passed over."""
+        """A node that could be promoted but doesn't answer is skipped."""
         self.alter("node2", master_candidate=False)
         self.alter_cluster(
             candidate_pool_size=2,
@@ -339,7 +339,7 @@ class ChangeTests(NodeScene):
         self.assertSound()
 
     def test_role_moves(self) -> None:
-        """A role that changes between the decision and the transaction is decided on anew."""
+        """If the role changes between decision and transaction, it is decided again."""
         change_all = self.ctx.change_all
 
         def late(changes: Any) -> Any:
@@ -354,7 +354,7 @@ class ChangeTests(NodeScene):
         self.assertSound()
 
     def test_promoted_key(self) -> None:
-        """A node that is promoted may log in everywhere; if that fails that is said."""
+        """A promoted node may log in everywhere; a failure to set that up is logged."""
         self.alter_cluster(modify_ssh_setup=True)
         self.modify("node4", master_candidate=True)
         (added,) = (asked for asked in self.nodes.asked if asked.procedure == "node_ssh_key_add")
@@ -368,14 +368,14 @@ class ChangeTests(NodeScene):
         self.assertSound()
 
     def test_offline(self) -> None:
-        """A node that goes offline is not told, and loses its certificate."""
+        """A node marked offline isn't notified, and loses its certificate."""
         self.modify("node3", offline=True, auto_promote=True)
         self.assertEqual(self.calls(), [("node4", "node_crypto_tokens")])
         self.assertNotIn(self.node("node3").uuid, self.ctx.snapshot().cluster.candidate_certs)
         self.assertSound()
 
     def test_online(self) -> None:
-        """A node that comes back is asked first, and then promoted if there is room."""
+        """A node that comes back is called first, and then promoted if the pool has room."""
         self.modify("node3", offline=True, auto_promote=True)
         self.alter_cluster(candidate_pool_size=4)
         result = self.modify("node3", offline=False)
@@ -393,7 +393,7 @@ class ChangeTests(NodeScene):
         self.assertSound()
 
     def test_short_pool_is_said(self) -> None:
-        """Too few candidates are mentioned before and after, as the real daemon does."""
+        """Too few candidates are logged before and after, as by the real daemon."""
         self.alter_cluster(candidate_pool_size=4)
         text = "Configuration data is not consistent: Not enough master candidates: actual {}, "
         self.modify("node4", master_candidate=True)
@@ -403,14 +403,14 @@ class ChangeTests(NodeScene):
         self.assertSound(missing=1)
 
     def test_demotion_fails_on_the_node(self) -> None:
-        """A node that can't be told is named; it is demoted all the same."""
+        """A node that can't be notified is named, but still demoted."""
         self.nodes.answers["node_demote_from_mc"] = Failed("busy")
         self.modify("node3", drained=True, auto_promote=True)
         self.assertIn(" - WARNING: Node node3 failed to demote itself: busy", self.ctx.lines)
         self.assertSound()
 
     def test_ssh_keys(self) -> None:
-        """Keys follow the role where the cluster looks after them."""
+        """Keys follow the role if the cluster manages them."""
         self.alter_cluster(modify_ssh_setup=True)
         self.nodes.answers["node_ssh_key_remove"] = [["node2", "disk full"]]
         self.modify("node3", drained=True, auto_promote=True)
@@ -436,7 +436,7 @@ class ChangeTests(NodeScene):
         )
 
     def test_hooks(self) -> None:
-        """Hooks run on the master and the node, and are told what is asked for in the end."""
+        """Hooks run on the master and the node, with the resulting request."""
         self.modify("node3", offline=True, auto_promote=True)
         self.alter_cluster(candidate_pool_size=4)
         unit = self.unit(OP, node_name="node3", offline=False, drained=False)

@@ -31,10 +31,10 @@ class PoolTests(NodeScene):
         return PoolChange((change,), leaving=frozenset((uuid,)), refill=True)
 
     def test_pool_moves_meanwhile(self) -> None:
-        """A transaction is planned anew on what another job made of the pool."""
+        """A transaction is planned again if another job changes the pool."""
 
         def answer(target: Target, arguments: list[Any]) -> Any:
-            # Another job promotes the one whom this one is about to promote.
+            # Another job promotes the node that this one is about to promote.
             if not self.node("node4").master_candidate:
                 self.alter("node4", master_candidate=True)
                 certs = self.ctx.snapshot().cluster.candidate_certs
@@ -47,7 +47,7 @@ class PoolTests(NodeScene):
         self.assertSound()
 
     def test_pool_never_rests(self) -> None:
-        """A pool that moves at each try ends in an error, with nothing done."""
+        """If the pool changes at each try, the opcode fails with nothing changed."""
 
         def plan(snapshot: Snapshot) -> PoolChange:
             change = self.drain(snapshot)
@@ -60,7 +60,7 @@ class PoolTests(NodeScene):
         self.assertFalse(self.node("node3").drained)
 
     def test_promoted_node_changes_meanwhile(self) -> None:
-        """One who can't be a candidate any more isn't made one."""
+        """A node that is no longer eligible isn't promoted."""
 
         def answer(target: Target, arguments: list[Any]) -> Any:
             if not self.node("node4").offline:
@@ -73,7 +73,7 @@ class PoolTests(NodeScene):
         self.assertSound()
 
     def test_promotion_outdated(self) -> None:
-        """One who goes offline just before the transaction is no candidate after it."""
+        """A node that goes offline just before the transaction isn't a candidate after it."""
 
         def plan(snapshot: Snapshot) -> PoolChange:
             change = self.drain(snapshot)
@@ -87,7 +87,7 @@ class PoolTests(NodeScene):
         self.assertSound()
 
     def test_demotion_outdated(self) -> None:
-        """One who leaves the pool just before the transaction isn't demoted by it."""
+        """A node demoted by another job just before isn't demoted by this transaction."""
         planned: list[int] = []
 
         def plan(snapshot: Snapshot) -> PoolChange:
@@ -105,12 +105,12 @@ class PoolTests(NodeScene):
         self.assertTrue(self.node("node3").drained)
 
     def test_digest_asked_once(self) -> None:
-        """A digest that is known is not asked for at each try."""
+        """A known digest is not asked for again at each try."""
         change_pool(self.ctx, self.drain)
         self.assertEqual(self.calls(), [("node4", "node_crypto_tokens")])
 
     def test_no_worse(self) -> None:
-        """A pool that is short already doesn't keep a regular node from leaving; it is said."""
+        """A pool that is short already is only logged when a regular node is removed."""
         self.alter_cluster(candidate_pool_size=4)
         self.alter("node2", master_capable=True)
         self.nodes.answers["node_crypto_tokens"] = Failed("dead")
@@ -137,7 +137,7 @@ class PoolTests(NodeScene):
         self.assertSound()
 
     def test_surplus_is_said(self) -> None:
-        """More candidates than there should be are mentioned, not demoted."""
+        """More candidates than there should be are logged, not demoted."""
         cluster = self.ctx.snapshot().cluster.uuid
 
         def plan(snapshot: Snapshot) -> PoolChange:
@@ -151,7 +151,7 @@ class PoolTests(NodeScene):
         )
 
     def test_certificates(self) -> None:
-        """Certificates come and go with their nodes, on the pool that was planned on only."""
+        """Certificates are added and removed with roles, if the pool is still the planned one."""
         planned = replace(self.ctx.snapshot().cluster, candidate_certs={"a": "1", "b": "2"})
         change = certified(planned, {"c": "3"}, {"a"})
         self.assertEqual(change(planned).candidate_certs, {"b": "2", "c": "3"})

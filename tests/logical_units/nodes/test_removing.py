@@ -1,4 +1,4 @@
-"""OP_NODE_REMOVE: refusals, the order of things, who takes the node's place."""
+"""OP_NODE_REMOVE: refusals, the order of steps, and the node promoted instead."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ OP = "OP_NODE_REMOVE"
 
 
 class RemoveTests(NodeScene):
-    """A node leaves."""
+    """Removing a node."""
 
     def remove(self, name: str) -> None:
         self.run_unit(OP, node_name=name)
 
     def test_refusals(self) -> None:
-        """The master, nodes with instances, and who isn't there."""
+        """The master, nodes with instances, and unknown nodes are refused."""
         self.assertEqual(
             self.refusal(OP, node_name="node1"),
             ("Node is the master node, failover to another node is required", "wrong_input"),
@@ -47,7 +47,7 @@ class RemoveTests(NodeScene):
         )
 
     def test_regular(self) -> None:
-        """A regular node goes by itself: out of the configuration, hooks, then it is let go."""
+        """A node is removed from the configuration, its hooks run, then it leaves."""
         uuid = self.node("node4").uuid
         self.remove("node4")
         self.assertNotIn(uuid, self.ctx.snapshot().nodes)
@@ -58,7 +58,7 @@ class RemoveTests(NodeScene):
         self.assertSound()
 
     def test_candidate(self) -> None:
-        """Another node takes a candidate's place."""
+        """Another node is promoted instead of a candidate."""
         self.remove("node3")
         self.assertTrue(self.node("node4").master_candidate)
         self.assertEqual(
@@ -70,7 +70,7 @@ class RemoveTests(NodeScene):
         self.assertSound()
 
     def test_nobody_takes_its_place(self) -> None:
-        """A candidate stays while the one that could follow it doesn't answer."""
+        """A candidate isn't removed while the only node to promote doesn't answer."""
         self.nodes.answers["node_crypto_tokens"] = Failed("dead")
         (text,) = self.refusal(OP, node_name="node3")
         self.assertIn("(node4: dead)", text)
@@ -79,7 +79,7 @@ class RemoveTests(NodeScene):
         self.assertSound()
 
     def test_dead_node(self) -> None:
-        """A node that can't be told is gone all the same; one that is offline isn't called."""
+        """A node that doesn't answer is still removed; an offline one isn't called."""
         self.nodes.answers["node_leave_cluster"] = Failed("no route")
         self.remove("node3")
         self.assertIn("while leaving the cluster: no route", self.ctx.lines[-1])
@@ -89,7 +89,7 @@ class RemoveTests(NodeScene):
         self.assertNotIn(("node4", "node_leave_cluster"), self.calls())
 
     def test_ssh_keys(self) -> None:
-        """Its key is taken from all first; without that it stays."""
+        """Its key is removed from all nodes first; if that fails, the node stays."""
         self.alter_cluster(modify_ssh_setup=True)
         self.remove("node4")
         removed = self.nodes.asked[0]
@@ -102,7 +102,7 @@ class RemoveTests(NodeScene):
         self.assertTrue(self.node("node3").master_candidate)
 
     def test_hosts_file(self) -> None:
-        """The hosts file forgets it."""
+        """It is removed from the hosts file."""
         self.alter_cluster(modify_etc_hosts=True)
         self.remove("node4")
         change = next(one for one in self.nodes.asked if one.procedure == "etc_hosts_modify")

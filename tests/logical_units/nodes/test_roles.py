@@ -1,4 +1,4 @@
-"""Roles: what a request comes to."""
+"""Roles, and the effects of requests on them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def request(**parameters: Any) -> NodeSetParams:
 
 
 class RoleTests(SynchronousTestCase):
-    """:func:`decide` and the checks beside it, on node3 of three."""
+    """Tests of :func:`decide` and the checks, on node3 of three."""
 
     def cluster(self, role: Role, *, size: int = 10, **values: Any) -> Snapshot:
         snapshot = new_cluster("cluster", 3, 1000.0, candidate_pool_size=size)
@@ -54,7 +54,7 @@ class RoleTests(SynchronousTestCase):
                 self.assertEqual((unset.before, unset.after), (after, Role.REGULAR))
 
     def test_other_parameters(self) -> None:
-        """Who asks for no role keeps it."""
+        """Without a requested role the node keeps its role."""
         for role in Role:
             self.assertIs(self.decide(role, size=2, vm_capable=False).after, role)
 
@@ -67,7 +67,7 @@ class RoleTests(SynchronousTestCase):
             self.assertIs(found.asked[0], True)
 
     def test_incapable_is_not_promoted(self) -> None:
-        """One that isn't master capable comes back as a regular node."""
+        """A node that isn't master capable comes back as a regular node."""
         snapshot = self.cluster(Role.OFFLINE, master_capable=False)
         node = snapshot.node("node3")
         self.assertIs(decide(snapshot, node, request(offline=False)).after, Role.REGULAR)
@@ -85,7 +85,7 @@ class RoleTests(SynchronousTestCase):
         self.assertIs(self.decide(Role.DRAINED, master_capable=False).after, Role.DRAINED)
 
     def test_ineffective(self) -> None:
-        """Flags that are unset already are said to be, and count as not asked for."""
+        """Flags that are unset already are logged, and count as not requested."""
         found = self.decide(Role.DRAINED, offline=False, master_candidate=False)
         self.assertEqual(found.after, Role.DRAINED)
         self.assertEqual(
@@ -107,7 +107,7 @@ class RoleTests(SynchronousTestCase):
         )
 
     def test_power(self) -> None:
-        """A node that is switched off doesn't go online, one that can't be has no such state."""
+        """A node that is off can't go online; one without power control has no power state."""
         node = replace(self.cluster(Role.OFFLINE).node("node3"), powered=False)
         error = self.assertRaises(OpPrereqError, check_power, node, request(offline=False), "/oob")
         self.assertIn("needs to be turned on", error.args[0])
