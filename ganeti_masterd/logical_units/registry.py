@@ -14,6 +14,13 @@ from ganeti_masterd.logical_units.cluster import (
     tags,
 )
 from ganeti_masterd.logical_units.groups import assigning, declaring, parameters
+from ganeti_masterd.logical_units.instances import (
+    console,
+    data,
+    rebooting,
+    starting,
+    stopping,
+)
 from ganeti_masterd.logical_units.networks import changing, connecting
 from ganeti_masterd.logical_units.networks import declaring as declaring_networks
 from ganeti_masterd.logical_units.nodes import (
