@@ -14,7 +14,15 @@ from ganeti_masterd.logical_units.cluster import (
     tags,
 )
 from ganeti_masterd.logical_units.groups import assigning, declaring, parameters
-from ganeti_masterd.logical_units.instances import creating, creating_many
+from ganeti_masterd.logical_units.instances import (
+    console,
+    creating,
+    creating_many,
+    data,
+    rebooting,
+    starting,
+    stopping,
+)
 from ganeti_masterd.logical_units.networks import changing, connecting
 from ganeti_masterd.logical_units.networks import declaring as declaring_networks
 from ganeti_masterd.logical_units.nodes import (

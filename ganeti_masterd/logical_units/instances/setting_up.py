@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
-from msgspec.structs import replace
-
 from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.objects import Disk, Instance
-from ganeti_masterd.errors import ECODE_STATE, GenericError, OpExecError, prereq
+from ganeti_masterd.errors import ECODE_STATE, OpExecError, prereq
 from ganeti_masterd.logical_units.context import Context, JobKilled
-from ganeti_masterd.logical_units.disks.activating import current, shut_disks
+from ganeti_masterd.logical_units.disks.activating import shut_disks
 from ganeti_masterd.logical_units.disks.syncing import pause_sync, sync_paused
-from ganeti_masterd.logical_units.instances.base import runs
+from ganeti_masterd.logical_units.instances.power import (
+    mark_up,
+    settled_if_start_killed,
+    turn_on,
+)
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.half_done import only_warned_of
 from ganeti_masterd.opcodes.types import Reason
@@ -104,46 +106,17 @@ def tell_metadata(ctx: Context, instance: Instance, secret: Params) -> None:
 def start_first(ctx: Context, instance: Instance, reason: Sequence[Reason]) -> None:
     """Marks an instance whose disks are ready as running, and starts it.
 
-    If it can't be started it stays marked, so that it is tried again. After a kill it is
-    marked as it is found. Raises ``OpExecError``.
+    If it can't be started it stays marked, so that the watcher tries again. After a kill it
+    is marked as it is found. Raises ``OpExecError``.
     """
-    primary = instance.primary_node
-    try:
-        up: Instance = ctx.change(
-            instance.uuid, lambda now: replace(now, admin_state="up", disks_active=True)
-        )
+    with settled_if_start_killed(ctx, instance):
+        up = mark_up(ctx, instance)
         ctx.feedback("* starting instance...")
-        snapshot = ctx.snapshot()
-        sent = node_objects.instance(snapshot, up, primary)
-        answer = ctx.call_one(
-            primary, calls.INSTANCE_START, (sent, False, [list(each) for each in reason])
-        )
-    except JobKilled:
-        with ctx.shielded():
-            _mark_as_found(ctx, current(ctx, instance))
-        raise
+        answer = turn_on(ctx, up, reason)
     answer.or_fail(
-        f"Could not start instance {instance.name} on node {snapshot.nodes[primary].name} (it is "
-        "there, and marked to be up)"
+        f"Could not start instance {instance.name} on node {answer.node} (it is there, and "
+        "marked to be up)"
     )
-
-
-def _mark_as_found(ctx: Context, instance: Instance) -> None:
-    """Marks an instance as down, with its disks shut, unless it runs or may run."""
-    try:
-        running = runs(ctx, instance)
-    except GenericError as error:
-        ctx.warning(f"Instance {instance.name} stays marked to be up: {error.args[0]}")
-        return
-    if running:
-        ctx.warning(f"Instance {instance.name} runs, it stays marked to be up")
-        return
-    down: Instance = ctx.change(
-        instance.uuid,
-        lambda now: now if now.admin_state == "down" else replace(now, admin_state="down"),
-    )
-    shut_disks(ctx, down)
-    ctx.warning(f"Instance {instance.name} was not started, it is marked to be down")
 
 
 @contextmanager
