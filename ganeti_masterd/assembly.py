@@ -30,7 +30,6 @@ from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.jobs.watch import JobWatch
 from ganeti_masterd.journal.clerk import Clerk
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.thread import DiskThread
@@ -138,7 +137,7 @@ class Assembly:
         )
         self.replication = Replication(
             self.door.nodes,
-            QueueFiles(queue=paths.queue, config=paths.config),
+            paths.queue_files,
             self.timers,
             PublishedState(
                 lambda: self.queue, lambda: self.store.snapshot, lambda: self.store.image()

@@ -33,7 +33,6 @@ from ganeti_masterd.jobs.model import merge_log
 from ganeti_masterd.jobs.restart import STOPPED_UNCLEANLY, after_restart, restore
 from ganeti_masterd.jobs.takeover import is_locked, living
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.ending import Ending
@@ -176,7 +175,7 @@ class MasterService(Service):
         recovered = recover(
             paths.journal,
             identity=Identity(before.cluster.uuid, before.master.name),
-            files=QueueFiles(queue=paths.queue, config=paths.config),
+            files=paths.queue_files,
             disk=RealDisk(groups_of(paths, self._settings.account)),
             merge_log=merge_log,
             merge_config=apply_rows,

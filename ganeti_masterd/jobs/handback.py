@@ -51,8 +51,8 @@ def hand_back(
             continue
         job = after_restart(found, now)
         if job is not found:
-            replace_file(disk, folder.live(job_id), encode_job(job))
+            replace_file(disk, folder.job(job_id), encode_job(job))
             changed.append((job_id, found.status, job.status))
     if changed:
-        disk.sync_directory(folder.path)
+        disk.sync_directory(folder.queue)
     return HandedBack(changed, sorted(loaded.corrupt), alive)

@@ -18,6 +18,7 @@ from ganeti_masterd.journal.files import (
     ARCHIVE_DIRECTORY_PERMS,
     File,
     QueueFiles,
+    encode_serial,
     in_groups,
     replace_file,
 )
@@ -94,7 +95,7 @@ class FileFollower:
         then, and a later round that includes this one's makes all good.
         """
         disk, files = self._disk, self._files
-        serial = None if round_.serial is None else b"%d\n" % round_.serial
+        serial = None if round_.serial is None else encode_serial(round_.serial)
         config = None if round_.config is None else round_.config.encode()
         serial_digest = None if serial is None else digest_of(serial)
         config_digest = None if config is None else digest_of(config)

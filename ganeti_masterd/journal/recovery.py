@@ -100,7 +100,7 @@ def recover(
         files=files,
         chain=Chain(disk, files, present),
         merge_log=merge_log,
-        reserved=parse_serial(serial),
+        reserved=parse_serial(serial) or 0,
         replayed=len(held),
     )
 

@@ -83,7 +83,7 @@ def replay(
         image = EncodedImage(merge_config(disk.read(files.config) or b"", rows))
     serial = None
     if held.serials:
-        on_disk = parse_serial(disk.read(files.serial))
+        on_disk = parse_serial(disk.read(files.serial)) or 0
         serial = max(on_disk, *(entry.reserved for entry in held.serials))
     last = last_rows(held)
     jobs = {

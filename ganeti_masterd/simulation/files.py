@@ -14,6 +14,7 @@ from ganeti_masterd.simulation.devices import FILE_TYPES
 from ganeti_masterd.simulation.node import (
     CONFIG_FILE,
     DATA_DIR,
+    QUEUE,
     QUEUE_DIR,
     SSCONF_PREFIX,
     Implementations,
@@ -24,9 +25,6 @@ from ganeti_masterd.simulation.node import (
 from ganeti_masterd.simulation.state import StoredFile
 
 calls = Implementations()
-
-ARCHIVE_DIR = QUEUE_DIR + "/archive"
-DRAIN_FILE = QUEUE_DIR + "/drain"
 
 #: What noded lets itself be sent, by local path (protocol/rpc.rst, Objects as arguments).
 UPLOADS = frozenset(
@@ -204,7 +202,7 @@ def jobqueue_rename(
         if file is None:
             error = FileNotFoundError(2, "No such file or directory", source, None, target)
             raise Unexpected(str(error))
-        archived = target.startswith(ARCHIVE_DIR + "/")
+        archived = target.startswith(QUEUE.archive + "/")
         (node.state.archive if archived else node.state.files)[target] = file
         done.append(None)
     return done
@@ -223,8 +221,8 @@ def jobqueue_purge(node: SimulatedNode) -> None:
 def jobqueue_set_drain_flag(node: SimulatedNode, flag: bool) -> Deferred[None] | None:
     """Sets or takes away the mark that no jobs are taken."""
     if flag:
-        return node.keep({DRAIN_FILE: StoredFile(0, "")})
-    return node.discard(DRAIN_FILE)
+        return node.keep({QUEUE.drain: StoredFile(0, "")})
+    return node.discard(QUEUE.drain)
 
 
 @calls("get_file_info")

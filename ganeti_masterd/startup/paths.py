@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.journal.files import QueueFiles
 
 #: The longest path that a UNIX socket can have on Linux.
 SOCKET_PATH_MAX = 107
@@ -38,7 +39,12 @@ class Paths:
     @property
     def queue_lock(self) -> str:
         """The file that is locked while a daemon owns the queue."""
-        return self.queue + "/lock"
+        return self.queue_files.lock
+
+    @property
+    def queue_files(self) -> QueueFiles:
+        """The files that follow the journal."""
+        return QueueFiles(queue=self.queue, config=self.config)
 
     @property
     def journal(self) -> str:

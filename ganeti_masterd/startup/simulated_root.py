@@ -14,7 +14,9 @@ from ganeti_masterd.config.document import encode
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import file_content, ssconf_values
+from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS
 from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.journal.files import ARCHIVE_DIRECTORY_PERMS
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.startup import simulated_keys
 from ganeti_masterd.startup.paths import Paths
@@ -27,7 +29,7 @@ def make_folders(paths: Paths) -> None:
     for folder, mode in (
         (paths.data, 0o755),
         (paths.queue, 0o750),
-        (paths.queue + "/archive", 0o750),
+        (paths.queue_files.archive, ARCHIVE_DIRECTORY_PERMS),
         (paths.run, 0o775),
         (paths.sockets, 0o770),
         (paths.live_locks, 0o750),
@@ -49,7 +51,7 @@ def prepare(paths: Paths, simulated: int | Description) -> None:
     try:
         make_folders(paths)
         if not os.path.exists(paths.config):
-            _write(paths.queue + "/version", b"1\n", 0o640)
+            _write(paths.queue_files.version, b"1\n", JOB_QUEUE_FILES_PERMS)
             snapshot = _new(paths, simulated)
             write_ssconf(paths, snapshot)
             for name, content, mode in simulated_keys.files(time.time()):

@@ -51,7 +51,7 @@ class RecoverTests(SynchronousTestCase):
 
     def put(self, *jobs: Job) -> None:
         for job in jobs:
-            with open(self.folder.live(job.id), "wb") as file:
+            with open(self.folder.job(job.id), "wb") as file:
                 file.write(model.encode_job(job))
 
     def in_journal(self, *jobs: Job) -> None:
@@ -73,7 +73,7 @@ class RecoverTests(SynchronousTestCase):
         writing.close()
 
     def status(self, job_id: int) -> str:
-        with open(self.folder.live(job_id), "rb") as file:
+        with open(self.folder.job(job_id), "rb") as file:
             return decode_job(file.read()).status
 
     def test_in_order(self) -> None:
@@ -102,7 +102,7 @@ class RecoverTests(SynchronousTestCase):
     def test_json(self) -> None:
         """With --json all that was done is one document."""
         self.put(self.job(1, "running"))
-        with open(self.folder.live(2), "wb") as file:
+        with open(self.folder.job(2), "wb") as file:
             file.write(b"{")
         document = json.loads(self.run_it("--json").output)
         self.assertEqual(

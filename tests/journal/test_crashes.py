@@ -266,7 +266,7 @@ class Crashes(RuleBasedStateMachine):
         config = disk.read(FILES.config)
         assert config is not None
         version = msgspec.json.decode(config).get("v", 0)
-        serial = parse_serial(disk.read(FILES.serial))
+        serial = parse_serial(disk.read(FILES.serial)) or 0
         lawful = set(self.lawful)
         state = self.published
         for rows in self.pending:
@@ -321,7 +321,7 @@ class Crashes(RuleBasedStateMachine):
                     jobs[job_id] = archived, body
         config = disk.read(FILES.config)
         assert config is not None
-        return State(jobs, config, parse_serial(disk.read(FILES.serial)))
+        return State(jobs, config, parse_serial(disk.read(FILES.serial)) or 0)
 
     @invariant()
     def backlog_counts_the_rows_of_the_store(self) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import re
 import stat
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+import ganeti_masterd
 from ganeti_masterd.journal.disk import MOST_OPEN, RealDisk
 from ganeti_masterd.journal.files import (
     QueueFiles,
+    QueuePaths,
+    archive_number,
+    encode_serial,
     job_number,
     parse_serial,
     replace_file,
@@ -20,6 +27,8 @@ from ganeti_masterd.journal.files import (
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.testing.disk import ForgetfulDisk, Power, PowerCut
 from tests.journal.scene import put
+
+PACKAGE = Path(ganeti_masterd.__file__).parent
 
 
 class FilesTests(SynchronousTestCase):
@@ -41,8 +50,39 @@ class FilesTests(SynchronousTestCase):
     def test_serial(self) -> None:
         """A serial that is missing or damaged counts as none."""
         self.assertEqual(parse_serial(b"12\n"), 12)
-        for content in (None, b"", b"twelve\n", b"-3\n", b"1 2"):
-            self.assertEqual(parse_serial(content), 0, content)
+        for content in (None, b"", b"twelve\n", b"-3\n", b"1 2", b"\xb2", b"1" * 5000):
+            self.assertIsNone(parse_serial(content), content)
+        self.assertEqual(parse_serial(encode_serial(7)), 7)
+
+    def test_queue(self) -> None:
+        """Flags and locks stand in the queue's folder, a corrupt file beside its archived job."""
+        files = QueuePaths("/lib/queue")
+        self.assertEqual(files.drain, "/lib/queue/drain")
+        self.assertEqual(files.lock, "/lib/queue/lock")
+        self.assertEqual(files.version, "/lib/queue/version")
+        self.assertEqual(files.corrupt_job(10_000), "/lib/queue/archive/1/job-10000.corrupt")
+        self.assertIsNone(job_number("job-10000.corrupt"))
+
+    def test_archive_number(self) -> None:
+        """Only a directory that is called by a number belongs to the archive."""
+        self.assertEqual(archive_number("12"), 12)
+        for name in ("", "x", "²", "1.old", "-1", "1" * 100):
+            self.assertIsNone(archive_number(name), name)
+
+    def test_one_place(self) -> None:
+        """No other module spells the names of the queue's files."""
+        spelt = re.compile(r"(^|/)job-(\d|\\d|$)|/(archive|serial|drain|queue/.*)(/|$)|\.corrupt$")
+        found = [
+            f"{path.relative_to(PACKAGE)}:{node.lineno}: {node.value}"
+            for path in sorted(PACKAGE.rglob("*.py"))
+            if path != PACKAGE / "journal" / "files.py"
+            for node in ast.walk(ast.parse(path.read_bytes()))
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and " " not in node.value
+            and spelt.search(node.value)
+        ]
+        self.assertEqual(found, [])
 
 
 class ReplaceTests(SynchronousTestCase):
