@@ -8,7 +8,7 @@ file that can't be understood is set aside.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 from twisted.logger import Logger
@@ -19,8 +19,11 @@ from ganeti_masterd.journal.files import (
     QueuePaths,
     archive_number,
     job_number,
+    make_archive_directory,
     parse_serial,
+    replace_file,
 )
+from ganeti_masterd.journal.interfaces import IDisk
 
 log = Logger()
 
@@ -139,18 +142,28 @@ def load(folder: QueueFolder) -> LoadedJobs:
     return LoadedJobs(jobs, corrupt)
 
 
-def set_aside(folder: QueueFolder, corrupt: dict[int, str]) -> None:
+def set_aside(folder: QueueFolder, disk: IDisk, corrupt: Mapping[int, str]) -> None:
     """Moves job files that can't be understood into the archive, each with a log line.
 
-    The name ends in ``.corrupt``, so that no one takes it for a job.
+    The name ends in ``.corrupt``, so that no one takes it for a job. A crash leaves
+    each where it was, or there, or in both places: no disk promises that the two
+    names of a move become durable together. Raises ``OSError``; it can then be called again.
     """
     for job_id, fault in corrupt.items():
+        body = disk.read(folder.job(job_id))
+        if body is None:
+            continue
         target = folder.corrupt_job(job_id)
-        os.makedirs(os.path.dirname(target), mode=0o750, exist_ok=True)
-        os.replace(folder.job(job_id), target)
+        make_archive_directory(disk, folder, job_id)
+        disk.sync_directory(folder.queue)
+        replace_file(disk, target, body)
+        disk.sync_directory(folder.archive_directory(job_id))
+        disk.unlink(folder.job(job_id))
         log.error(
             "Job file {job_id} can't be understood ({fault}); it is kept as {target}",
             job_id=job_id,
             fault=fault,
             target=target,
         )
+    if corrupt:
+        disk.sync_directory(folder.queue)

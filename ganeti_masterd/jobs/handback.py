@@ -42,7 +42,7 @@ def hand_back(
     called again.
     """
     loaded = files.load(folder)
-    files.set_aside(folder, loaded.corrupt)
+    files.set_aside(folder, disk, loaded.corrupt)
     alive = living(loaded.jobs.values(), is_locked)
     left_alone = {one.job_id for one in alive}
     changed = []

@@ -139,6 +139,16 @@ def in_groups(disk: IDisk, files: Sequence[File]) -> Iterator[None]:
         yield from replace_files(disk, files[start : start + GROUP])
 
 
+def make_archive_directory(disk: IDisk, files: QueuePaths, job_id: int) -> None:
+    """Makes the directory of an archived job, durably once the queue's is synced.
+
+    That, which names the archive itself, is the caller's.
+    """
+    disk.make_directory(files.archive, ARCHIVE_DIRECTORY_PERMS)
+    disk.make_directory(files.archive_directory(job_id), ARCHIVE_DIRECTORY_PERMS)
+    disk.sync_directory(files.archive)
+
+
 def job_number(name: str) -> int | None:
     """Returns the id of the job whose file has this name; None for other names."""
     digits = name.removeprefix(JOB_PREFIX)

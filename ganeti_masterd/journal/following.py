@@ -15,11 +15,11 @@ from msgspec import Struct
 
 from ganeti_masterd.journal.digests import digest_of
 from ganeti_masterd.journal.files import (
-    ARCHIVE_DIRECTORY_PERMS,
     File,
     QueueFiles,
     encode_serial,
     in_groups,
+    make_archive_directory,
     replace_file,
 )
 from ganeti_masterd.journal.interfaces import IDisk
@@ -117,7 +117,7 @@ class FileFollower:
         for row in archived:
             directory = files.archive_directory(row.job_id)
             directories.add(directory)
-            self._make_durable(directory)
+            self._make_durable(directory, row.job_id)
             self._archive(row)
             yield None
         for directory in sorted(directories):
@@ -141,13 +141,11 @@ class FileFollower:
             replace_file(disk, new, row.body)
             disk.unlink(old)
 
-    def _make_durable(self, directory: str) -> None:
+    def _make_durable(self, directory: str, job_id: int) -> None:
         if directory in self._durable_directories:
             return
-        # the queue's directory, which names the archive, is synced as the round ends
-        self._disk.make_directory(self._files.archive, ARCHIVE_DIRECTORY_PERMS)
-        self._disk.make_directory(directory, ARCHIVE_DIRECTORY_PERMS)
-        self._disk.sync_directory(self._files.archive)
+        # The queue's directory is synced as the round ends.
+        make_archive_directory(self._disk, self._files, job_id)
         if len(self._durable_directories) >= KNOWN_DIRECTORIES:
             self._durable_directories.clear()
         self._durable_directories.add(directory)

@@ -10,6 +10,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.files import ARCHIVE_DIRECTORY_PERMS
+from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.simulation.devices import FILE_TYPES
 from ganeti_masterd.simulation.node import (
     CONFIG_FILE,
@@ -247,8 +250,20 @@ def _queue_file(node: SimulatedNode, name: str) -> str:
 
 
 def _rename_real(moves: list[tuple[str, str]]) -> list[None]:
-    """Renames real files of the master's queue. Blocks; raises ``OSError``."""
+    """Renames real files of the master's queue, durably. Blocks; raises ``OSError``."""
+    disk = RealDisk()
     for source, target in moves:
-        os.makedirs(os.path.dirname(target), mode=0o750, exist_ok=True)
-        os.rename(source, target)
+        before, after = os.path.dirname(source), os.path.dirname(target)
+        _make_folders(disk, after)
+        disk.rename(source, target)
+        for folder in sorted({before, after}):
+            disk.sync_directory(folder)
     return [None] * len(moves)
+
+
+def _make_folders(disk: IDisk, path: str) -> None:
+    above = os.path.dirname(path)
+    if not os.path.isdir(path):
+        _make_folders(disk, above)
+        disk.make_directory(path, ARCHIVE_DIRECTORY_PERMS)
+        disk.sync_directory(above)

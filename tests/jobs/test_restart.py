@@ -11,6 +11,7 @@ from ganeti_masterd.jobs import files, model
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, OpState
 from ganeti_masterd.jobs.restart import restore
+from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.rows import JobRow
 from tests.jobs.scene import QueueScene
 from tests.test_decoding import NONSENSE
@@ -36,7 +37,7 @@ class RestartScene(QueueScene):
         """Loads what is there into a fresh queue."""
         self.make_queue()
         loaded = files.load(self.folder)
-        files.set_aside(self.folder, loaded.corrupt)
+        files.set_aside(self.folder, RealDisk(), loaded.corrupt)
         self.successResultOf(restore(self.queue, loaded))
 
 

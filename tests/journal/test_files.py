@@ -85,6 +85,40 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(found, [])
 
 
+class EffectsTests(SynchronousTestCase):
+    """All disk effects go through one interface (architecture.rst, journal rule 7)."""
+
+    #: The two that touch real files: the disk itself, and the store below the journal.
+    SHELLS = ("journal/disk.py", "journal/sqlite.py")
+    EFFECTS = re.compile(
+        "replace|renames?|unlink|remove|rmdir|mkdir|makedirs|link|symlink|f?truncate|write|fsync"
+        "|O_CREAT|O_WRONLY|O_RDWR|O_TRUNC|O_APPEND"
+    )
+
+    def test_no_way_past_the_disk(self) -> None:
+        """What holds acknowledged state writes, renames and removes no file by itself."""
+        found = []
+        for package in ("journal", "jobs", "config", "replication", "failover"):
+            for path in sorted((PACKAGE / package).rglob("*.py")):
+                place = path.relative_to(PACKAGE)
+                if str(place) not in self.SHELLS:
+                    tree = ast.parse(path.read_bytes())
+                    found += [f"{place}:{n.lineno}" for n in ast.walk(tree) if self.effect(n)]
+        self.assertEqual(found, [])
+
+    def effect(self, node: ast.AST) -> bool:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            return node.value.id == "shutil" or (
+                node.value.id == "os" and self.EFFECTS.fullmatch(node.attr) is not None
+            )
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            modes = [*node.args[1:2], *(each.value for each in node.keywords)]
+            return node.func.id == "open" and any(
+                isinstance(mode, ast.Constant) and str(mode.value).strip("rbt") for mode in modes
+            )
+        return False
+
+
 class ReplaceTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.disk = ForgetfulDisk(["/queue"])
