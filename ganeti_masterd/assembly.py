@@ -40,6 +40,7 @@ from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 from ganeti_masterd.mailbox import Mailbox
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.query.jobs import job_values
+from ganeti_masterd.query.resources import CONFIGURED
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
@@ -262,11 +263,11 @@ class Assembly:
         return Monitoring(self._reactor, parts, server, endpoint)
 
     def _add_locks(self, snapshot: Snapshot) -> None:
-        self.locks.populate(Level.INSTANCE, [i.name for i in snapshot.instances.values()])
-        self.locks.populate(Level.NODEGROUP, snapshot.groups)
-        self.locks.populate(Level.NODE, snapshot.nodes)
+        for resource in CONFIGURED:
+            if resource.level is not None:
+                objects = snapshot.section(resource.objects.section).values()
+                self.locks.populate(resource.level, map(resource.objects.lock_of, objects))
         self.locks.populate(Level.NODE_RES, snapshot.nodes)
-        self.locks.populate(Level.NETWORK, snapshot.networks)
 
     def _configuration_changed(self, before: Snapshot, after: Snapshot) -> None:
         if before.cluster.max_running_jobs != after.cluster.max_running_jobs:

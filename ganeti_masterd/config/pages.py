@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ganeti_masterd.config.base import ConfigObject
+from ganeti_masterd.config.kinds import SECTIONS
 from ganeti_masterd.config.section import Section
-from ganeti_masterd.config.snapshot import SECTIONS, Snapshot
+from ganeti_masterd.config.snapshot import Snapshot
 
 #: How many objects a page has, on average: fewer compress worse, more cost more to change.
 PAGE = 64

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.config.addresspool import pool_of
 from ganeti_masterd.config.indexes import names
+from ganeti_masterd.config.kinds import SECTIONS
 from ganeti_masterd.config.objects import Cluster, Disk, Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import LAST_DRBD_PORT
@@ -96,11 +97,12 @@ def _names(key: str) -> Callable[[Snapshot], Used]:
 
 
 #: What can be reserved: how it is called, and what the configuration has of it.
-KINDS: dict[str, tuple[str, Callable[[Snapshot], Used]]] = {
-    "node": ("node name", _names("nodes")),
-    "nodegroup": ("node group name", _names("nodegroups")),
-    "instance": ("instance name", _names("instances")),
-    "network": ("network name", _names("networks")),
+RESERVED: dict[str, tuple[str, Callable[[Snapshot], Used]]] = {
+    **{
+        kind.kind: (f"{kind.noun} name", _names(kind.section))
+        for kind in SECTIONS.values()
+        if kind.unique_names
+    },
     "address": ("IP address", _addresses),
     "mac": ("MAC address", _macs),
     "volume": ("logical volume", _volumes),
@@ -121,7 +123,7 @@ class Reservations:
     def reserve(self, job_id: int, kind: str, value: Hashable, snapshot: Snapshot) -> None:
         """Sets ``value`` aside for a job, which may do so again.
 
-        ``kind`` is a key of :data:`KINDS`; an address on a network is ``(network
+        ``kind`` is a key of :data:`RESERVED`; an address on a network is ``(network
         uuid, address)``, a volume ``group/volume``, a minor ``(node uuid,
         minor)``. Raises ``OpPrereqError`` (``already_exists``, for what isn't a
         name ``resource_not_unique``) if the configuration has it, and
@@ -239,7 +241,7 @@ def without_ports(cluster: Cluster, ports: Sequence[int]) -> Cluster:
 
 def _kind(kind: str) -> tuple[str, Callable[[Snapshot], Used]]:
     try:
-        return KINDS[kind]
+        return RESERVED[kind]
     except KeyError:
         raise ProgrammerError(f"nothing of the kind '{kind}' can be reserved")
 
