@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS
-from ganeti_masterd.journal.files import ARCHIVE_DIRECTORY_PERMS, FLAG_MODE, job_number
+from ganeti_masterd.journal.files import FLAG_MODE, job_number
 from ganeti_masterd.startup.accounts import (
     OWN_GROUP,
     READERS_GROUP,
@@ -40,14 +40,9 @@ class OwnedPlace(Struct, frozen=True):
 def folders_of(paths: Paths, account: Account) -> list[OwnedPlace]:
     """Returns the folders that the daemon needs, those above before those below."""
     own = _group(OWN_GROUP, account)
+    ours = (paths.data, os.path.dirname(paths.log))
     return [
-        OwnedPlace(paths.data, 0o755, own),
-        OwnedPlace(paths.queue, 0o750, account.gid),
-        OwnedPlace(paths.queue_files.archive, ARCHIVE_DIRECTORY_PERMS, account.gid),
-        OwnedPlace(paths.run, 0o775, account.gid),
-        OwnedPlace(paths.sockets, 0o770, account.gid),
-        OwnedPlace(paths.live_locks, 0o750, account.gid),
-        OwnedPlace(os.path.dirname(paths.log), 0o770, account.gid),
+        OwnedPlace(path, mode, own if path in ours else account.gid) for path, mode in paths.folders
     ]
 
 

@@ -16,7 +16,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import file_content, ssconf_values
 from ganeti_masterd.errors import ConfigurationError
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import ARCHIVE_DIRECTORY_PERMS, replace_file, replace_files
+from ganeti_masterd.journal.files import replace_file, replace_files
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.startup import simulated_keys
 from ganeti_masterd.startup.paths import Paths
@@ -29,16 +29,7 @@ SS_FILE_PERMS = 0o444
 
 def make_folders(paths: Paths) -> None:
     """Makes the folders that the daemon writes to, with Ganeti's modes."""
-    for folder, mode in (
-        (paths.data, 0o755),
-        (paths.queue, 0o750),
-        (paths.queue_files.archive, ARCHIVE_DIRECTORY_PERMS),
-        (paths.run, 0o775),
-        (paths.sockets, 0o770),
-        (paths.live_locks, 0o750),
-        (os.path.dirname(paths.log), 0o770),
-        (paths.hooks, 0o755),
-    ):
+    for folder, mode in (*paths.folders, (paths.hooks, 0o755)):
         if not os.path.isdir(folder):
             os.makedirs(folder, exist_ok=True)
             os.chmod(folder, mode)

@@ -22,7 +22,7 @@ class KindTests(SynchronousTestCase):
     def test_sections(self) -> None:
         """A snapshot has each section under its attribute, with objects of its class, no other."""
         hints = typing.get_type_hints(Snapshot)
-        expected = {kind.attribute: Section[kind.objects] for kind in SECTIONS.values()}  # type: ignore[name-defined]
+        expected = {kind.attribute: Section[kind.objects] for kind in SECTIONS.values()}
         self.assertEqual(hints, expected)
         snapshot = rich_snapshot()
         for key, kind in SECTIONS.items():
