@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.clusters import Prepare
-from ganeti_masterd.journal.files import encode_serial
+from ganeti_masterd.journal.layout import encode_serial
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import prepare
 

@@ -29,7 +29,7 @@ from ganeti_masterd.cli.output import Output
 from ganeti_masterd.cli.rows import JobOutcome, ShownJob, fetch
 from ganeti_masterd.cli.words import STYLES, counted, duration, exception_text
 from ganeti_masterd.errors import GenericError
-from ganeti_masterd.journal.files import job_number
+from ganeti_masterd.journal.layout import job_number
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.luxi.blocking import BlockingClient
 

@@ -18,12 +18,8 @@ from ganeti_masterd.failover.newest import Newest
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import merge_log
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import (
-    ARCHIVE_DIRECTORY_PERMS,
-    encode_serial,
-    parse_serial,
-    replace_file,
-)
+from ganeti_masterd.journal.files import replace_file
+from ganeti_masterd.journal.layout import ARCHIVE_DIRECTORY_PERMS, encode_serial, parse_serial
 from ganeti_masterd.journal.setaside import resolve, set_aside, standing
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.startup.checks import StartRefused

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ganeti_masterd.jobs.model import Job, decode_job
-from ganeti_masterd.journal.files import QueueFiles, encode_serial
+from ganeti_masterd.journal.layout import QueueFiles, encode_serial
 from ganeti_masterd.replication.comparison import sha1
 
 #: How far above this node's own number another one's ``serial`` is looked for.

@@ -1,8 +1,7 @@
 """What is in the queue's folder when the daemon starts, and in its archive later.
 
-The journal knows where the files are, and writes them
-(:mod:`ganeti_masterd.journal.files`); here they are only found and read, and a
-file that can't be understood is set aside.
+The journal knows where the files are (:mod:`ganeti_masterd.journal.layout`), and writes
+them; here they are only found and read, and a file that can't be understood is set aside.
 """
 
 from __future__ import annotations
@@ -14,16 +13,15 @@ import msgspec
 from twisted.logger import Logger
 
 from ganeti_masterd.jobs.model import Job, decode_job
-from ganeti_masterd.journal.files import (
+from ganeti_masterd.journal.files import make_archive_directory, replace_file
+from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import (
     MAX_DIGITS,
     QueuePaths,
     archive_number,
     job_number,
-    make_archive_directory,
     parse_serial,
-    replace_file,
 )
-from ganeti_masterd.journal.interfaces import IDisk
 
 log = Logger()
 

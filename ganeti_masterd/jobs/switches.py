@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ganeti_masterd.jobs.queue import JobQueue
-from ganeti_masterd.journal.files import FLAG_MODE, replace_file
+from ganeti_masterd.journal.files import replace_file
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import FLAG_MODE
 
 log = Logger()
 

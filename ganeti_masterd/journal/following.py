@@ -14,15 +14,9 @@ from typing import Protocol
 from msgspec import Struct
 
 from ganeti_masterd.journal.digests import digest_of
-from ganeti_masterd.journal.files import (
-    File,
-    QueueFiles,
-    encode_serial,
-    in_groups,
-    make_archive_directory,
-    replace_file,
-)
+from ganeti_masterd.journal.files import File, in_groups, make_archive_directory, replace_file
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import QueueFiles, encode_serial
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.store import IStore
 

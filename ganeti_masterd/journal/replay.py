@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from twisted.logger import Logger
 
 from ganeti_masterd.journal.digests import digest_of
-from ganeti_masterd.journal.files import QueueFiles, parse_serial
 from ganeti_masterd.journal.following import EncodedImage, FileFollower, Round
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import QueueFiles, parse_serial
 from ganeti_masterd.journal.rows import ConfigRow, JobRow
 from ganeti_masterd.journal.store import Entries, IStore, JobEntry, StoredLogEntry
 

@@ -16,8 +16,8 @@ import msgspec
 
 from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.journal.faults import JournalError, JournalSetAside
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.replay import MergeConfig, MergeLog, last_rows, replay
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.journal.store import Entries, IStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ganeti_masterd.journal.files import QueueFiles, encode_serial
+from ganeti_masterd.journal.layout import QueueFiles, encode_serial
 from ganeti_masterd.replication.states import (
     ArchiveMove,
     ConfigFile,

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ganeti_masterd.journal.files import QueueFiles, encode_serial
+from ganeti_masterd.journal.layout import QueueFiles, encode_serial
 from ganeti_masterd.replication.states import (
     ArchiveMove,
     ConfigFile,

@@ -11,8 +11,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import ARCHIVE_DIRECTORY_PERMS
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import ARCHIVE_DIRECTORY_PERMS
 from ganeti_masterd.simulation.devices import FILE_TYPES
 from ganeti_masterd.simulation.node import (
     CONFIG_FILE,

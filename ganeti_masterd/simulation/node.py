@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
-from ganeti_masterd.journal.files import QueuePaths
+from ganeti_masterd.journal.layout import QueuePaths
 from ganeti_masterd.simulation.mirrors import Mirrors
 from ganeti_masterd.simulation.shelves import Shelf
 from ganeti_masterd.simulation.state import Hardware, NodeState, SharedState, StoredFile

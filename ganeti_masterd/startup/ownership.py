@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS
-from ganeti_masterd.journal.files import FLAG_MODE, job_number
+from ganeti_masterd.journal.layout import FLAG_MODE, job_number
 from ganeti_masterd.startup.accounts import (
     OWN_GROUP,
     READERS_GROUP,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from ganeti_masterd.errors import ConfigurationError
-from ganeti_masterd.journal.files import ARCHIVE_DIRECTORY_PERMS, QueueFiles
+from ganeti_masterd.journal.layout import ARCHIVE_DIRECTORY_PERMS, QueueFiles
 
 #: The longest path that a UNIX socket can have on Linux.
 SOCKET_PATH_MAX = 107

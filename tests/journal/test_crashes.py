@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from msgspec import Struct
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.journal.files import TEMPORARY_SUFFIX, job_number, parse_serial
+from ganeti_masterd.journal.files import TEMPORARY_SUFFIX
+from ganeti_masterd.journal.layout import job_number, parse_serial
 from ganeti_masterd.journal.rounds import FollowingPace
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
 from ganeti_masterd.testing.disk import PowerCut

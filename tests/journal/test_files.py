@@ -14,17 +14,16 @@ from zope.interface.verify import verifyObject
 
 import ganeti_masterd
 from ganeti_masterd.journal.disk import MOST_OPEN, RealDisk
-from ganeti_masterd.journal.files import (
+from ganeti_masterd.journal.files import replace_file, replace_files
+from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import (
     QueueFiles,
     QueuePaths,
     archive_number,
     encode_serial,
     job_number,
     parse_serial,
-    replace_file,
-    replace_files,
 )
-from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.testing.disk import ForgetfulDisk, Power, PowerCut
 from tests.journal.scene import put
 
@@ -75,7 +74,7 @@ class FilesTests(SynchronousTestCase):
         found = [
             f"{path.relative_to(PACKAGE)}:{node.lineno}: {node.value}"
             for path in sorted(PACKAGE.rglob("*.py"))
-            if path != PACKAGE / "journal" / "files.py"
+            if path != PACKAGE / "journal" / "layout.py"
             for node in ast.walk(ast.parse(path.read_bytes()))
             if isinstance(node, ast.Constant)
             and isinstance(node.value, str)

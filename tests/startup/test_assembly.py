@@ -16,7 +16,7 @@ from twisted.internet.testing import StringTransport
 
 from ganeti_masterd.assembly import Assembly, OpenedListener, Settings
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.startup.accounts import Account
