@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.clusters import Prepare
-from ganeti_masterd.constants import JOBS_PER_ARCHIVE_DIRECTORY
+from ganeti_masterd.journal.layout import encode_serial
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import prepare
 
@@ -28,12 +28,10 @@ def full_queue(archived: int, live: int) -> Prepare:
     def make(root: Path) -> None:
         paths = Paths(str(root))
         prepare(paths, 3)
-        queue = Path(paths.queue)
+        files = paths.queue_files
         for number in range(1, archived + 1):
-            folder = queue / "archive" / str(number // JOBS_PER_ARCHIVE_DIRECTORY)
-            if number == 1 or number % JOBS_PER_ARCHIVE_DIRECTORY == 0:
-                folder.mkdir()
-            (folder / f"job-{number}").write_bytes(_job(number, _ended()))
+            Path(files.archive_directory(number)).mkdir(exist_ok=True)
+            Path(files.archived_job(number)).write_bytes(_job(number, _ended()))
         holder = archived + live // 2 + 1
         for number in range(archived + 1, archived + live + 1):
             if number < holder:
@@ -42,8 +40,8 @@ def full_queue(archived: int, live: int) -> Prepare:
                 body = _job(number, _queued(duration=_HOLDS))
             else:
                 body = _job(number, _queued(depends=[[holder, ["success"]]]))
-            (queue / f"job-{number}").write_bytes(body)
-        (queue / "serial").write_bytes(b"%d\n" % (archived + live))
+            Path(files.job(number)).write_bytes(body)
+        Path(files.serial).write_bytes(encode_serial(archived + live))
 
     return make
 

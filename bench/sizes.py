@@ -13,7 +13,7 @@ from bench.process import Daemon
 from bench.site import Site
 from ganeti_masterd.config.document import ConfigImage, parse
 from ganeti_masterd.config.pages import Pages
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.replication.calls import calls_for
 from ganeti_masterd.replication.states import ConfigFile
 from ganeti_masterd.rpc.wire import encode

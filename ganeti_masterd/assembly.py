@@ -30,7 +30,6 @@ from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.jobs.watch import JobWatch
 from ganeti_masterd.journal.clerk import Clerk
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.thread import DiskThread
@@ -41,6 +40,7 @@ from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 from ganeti_masterd.mailbox import Mailbox
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.query.jobs import job_values
+from ganeti_masterd.query.resources import CONFIGURED
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
@@ -153,7 +153,7 @@ class Assembly:
         )
         self.replication = Replication(
             self.door.nodes,
-            QueueFiles(queue=paths.queue, config=paths.config),
+            paths.queue_files,
             self.timers,
             PublishedState(self.queue, self.store),
             settings.ack,
@@ -309,3 +309,16 @@ class Assembly:
         )
         server = serverFromString(self._reactor, local(endpoint))
         return Monitoring(self._reactor, parts, server, endpoint)
+
+    def _add_locks(self, snapshot: Snapshot) -> None:
+        for resource in CONFIGURED:
+            if resource.level is not None:
+                objects = snapshot.section(resource.objects.section).values()
+                self.locks.populate(resource.level, map(resource.objects.lock_of, objects))
+        self.locks.populate(Level.NODE_RES, snapshot.nodes)
+
+    def _configuration_changed(self, before: Snapshot, after: Snapshot) -> None:
+        if before.cluster.max_running_jobs != after.cluster.max_running_jobs:
+            self.executor.set_limit(after.cluster.max_running_jobs)
+        if before.filters is not after.filters:
+            self.queue.admission.set_rules(after.filters.values())

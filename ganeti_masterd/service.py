@@ -33,7 +33,7 @@ from ganeti_masterd.jobs.model import merge_log
 from ganeti_masterd.jobs.restart import STOPPED_UNCLEANLY, after_restart, restore
 from ganeti_masterd.jobs.takeover import is_locked, living
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.ending import Ending
@@ -109,7 +109,7 @@ class MasterService(Service):
             )
             listening = self._parts.listeners
             self._monitoring = self._parts.monitoring()
-            restored = self._prepare()
+            restored = self._prepare(recovered.disk)
         except BaseException as error:
             self._undo(recovered, listening)
             if isinstance(error, GenericError):
@@ -176,7 +176,7 @@ class MasterService(Service):
         recovered = recover(
             paths.journal,
             identity=Identity(before.cluster.uuid, before.master.name),
-            files=QueueFiles(queue=paths.queue, config=paths.config),
+            files=paths.queue_files,
             disk=RealDisk(groups_of(paths, self._settings.account)),
             merge_log=merge_log,
             merge_config=apply_rows,
@@ -191,8 +191,8 @@ class MasterService(Service):
             log.warn("The configuration has a fault: {fault}", fault=fault)
         return recovered, snapshot
 
-    def _prepare(self) -> Deferred[Any]:
-        """Does everything that can fail; fires once the recovered jobs are durable again."""
+    def _prepare(self, disk: IDisk) -> Deferred[Any]:
+        """Does all that can fail; returns what fires once the jobs found are durable again."""
         parts = self._parts
         _raise_descriptor_limit(self._settings.max_connections + SPARE_DESCRIPTORS)
         loaded = job_files.load(parts.queue.folder)
@@ -202,7 +202,7 @@ class MasterService(Service):
                 f"Processes of luxid still run jobs: {', '.join(map(str, alive))}; start"
                 " ganeti-wconfd, which they need for their end, and this daemon after it"
             )
-        job_files.set_aside(parts.queue.folder, loaded.corrupt)
+        job_files.set_aside(parts.queue.folder, disk, loaded.corrupt)
         _raise_if_failed(parts.door.start())
         restored = restore(parts.queue, loaded)
         for listener in parts.listeners:

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.interface import InterfaceClass
 
 from ganeti_masterd.cli.main import program
-from ganeti_masterd.config.reservations import KINDS
-from ganeti_masterd.config.snapshot import SECTIONS
+from ganeti_masterd.config.kinds import SECTIONS
+from ganeti_masterd.config.reservations import RESERVED
 from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.execution.phases import TABLE as PHASES
 from ganeti_masterd.jobs.model import STEPS
@@ -225,7 +225,7 @@ class ArchitectureTests(SynchronousTestCase):
         for name in re.findall(r"ctx\.(\w+)", walk):
             self.assertTrue(hasattr(Context, name), f"ctx.{name}")
         for name in re.findall(r'"([a-z_]+)"', walk):
-            self.assertIn(name, set(SECTIONS) | set(KINDS))
+            self.assertIn(name, set(SECTIONS) | set(RESERVED))
         calls = re.findall(r"ctx\.call\((?:\[[^]]*\]|\w+),\s+(\w+)", walk)
         self.assertEqual(len(calls), walk.count("ctx.call("))
         for name in [*calls, *re.findall(r"``((?!OP_|BGL)[A-Z0-9_]+)``", walk)]:

@@ -29,6 +29,7 @@ from ganeti_masterd.cli.output import Output
 from ganeti_masterd.cli.rows import JobOutcome, ShownJob, fetch
 from ganeti_masterd.cli.words import STYLES, counted, duration, exception_text
 from ganeti_masterd.errors import GenericError
+from ganeti_masterd.journal.layout import job_number
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.luxi.blocking import BlockingClient
 
@@ -161,7 +162,7 @@ class Demo:
         self._daemon.stop()
         took = time.monotonic() - began
         queue = self._daemon.paths.queue
-        files = sum(name.startswith("job-") for name in os.listdir(queue))
+        files = sum(job_number(name) is not None for name in os.listdir(queue))
         if files != jobs:
             raise GenericError(f"{queue} holds {files} job files, not {jobs}")
         left = _journal_entries(self._daemon.paths.journal)

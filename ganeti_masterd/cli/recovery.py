@@ -14,7 +14,6 @@ from ganeti_masterd.jobs.model import merge_log
 from ganeti_masterd.jobs.takeover import is_locked
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.faults import JournalSetAside
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.setaside import SetAsideDecision, resolve
 from ganeti_masterd.startup.configuration import read_config
@@ -58,8 +57,8 @@ def _become_owner(paths: Paths) -> None:
 
 
 def _journal_into_files(paths: Paths, keep: SetAsideDecision | None) -> tuple[int, str | None]:
-    """Writes the journal to the files; returns its row count, and a discarded one's path."""
-    disk, files = RealDisk(), QueueFiles(queue=paths.queue, config=paths.config)
+    """Empties the journal; returns how many rows it had, and where a dropped one is."""
+    disk, files = RealDisk(), paths.queue_files
     dropped = None
     while True:
         before = read_config(paths)

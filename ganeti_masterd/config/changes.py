@@ -19,7 +19,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ganeti_masterd.config.base import ConfigObject
-from ganeti_masterd.config.snapshot import SECTIONS, Snapshot
+from ganeti_masterd.config.kinds import SECTIONS
+from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import (
     ConfigurationError,
     GenericError,
@@ -117,7 +118,7 @@ class _Work:
         if section != "cluster" and _name(changed) != _name(current):
             self._check_name(section, changed)
             self.cluster_serial = True
-        if section in ("cluster", "nodes"):
+        if section == "cluster" or SECTIONS[section].counts_for_cluster:
             self.cluster_serial = self.cluster_time = True
         self._put(section, changed)
 
@@ -125,7 +126,7 @@ class _Work:
         """Adds one object."""
         expected = SECTIONS.get(change.section)
         added = change.object
-        if expected is None or type(added) is not expected[0]:
+        if expected is None or type(added) is not expected.objects:
             raise ProgrammerError(
                 f"a {type(added).__name__} does not belong in the section '{change.section}'"
             )
@@ -201,27 +202,17 @@ class _Work:
 
     def _check_name(self, section: str, obj: ConfigObject) -> None:
         name = _name(obj)
-        if name is None or section == "disks":
+        if name is None or not SECTIONS[section].unique_names:
             return
         other = self.after.section(section).named(name)
         if other is not None and other.uuid != _uuid(obj):
             raise ConfigurationError(f"{describe(section, obj)}: the name is taken")
 
 
-_NOUNS = {
-    "cluster": "cluster",
-    "nodes": "node",
-    "nodegroups": "node group",
-    "instances": "instance",
-    "networks": "network",
-    "disks": "disk",
-    "filters": "filter rule",
-}
-
-
 def describe(section: str, obj: ConfigObject) -> str:
     """Returns what people call an object: its kind, and its name or uuid."""
-    return f"{_NOUNS.get(section, section)} '{_name(obj) or _uuid(obj)}'"
+    noun = SECTIONS[section].noun if section in SECTIONS else section
+    return f"{noun} '{_name(obj) or _uuid(obj)}'"
 
 
 def _name(obj: ConfigObject) -> str | None:

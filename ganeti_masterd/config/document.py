@@ -14,10 +14,11 @@ import msgspec
 from msgspec import DecodeError, Raw, ValidationError
 
 from ganeti_masterd.config.base import ConfigObject, load
+from ganeti_masterd.config.kinds import SECTIONS
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.pages import USUAL_ORDER, Pages
 from ganeti_masterd.config.section import Section
-from ganeti_masterd.config.snapshot import SECTIONS, DocumentHeader, Snapshot
+from ganeti_masterd.config.snapshot import DocumentHeader, Snapshot
 from ganeti_masterd.constants import CONFIG_VERSION, CONFIG_VERSION_NEXT
 from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.errors import ConfigurationError, ConfigVersionMismatch
@@ -61,12 +62,12 @@ def parse(content: bytes, source: str = "config.data") -> Snapshot:
         raise ConfigurationError(f"{source}: the key 'cluster' is missing")
     cluster = _object(Cluster, bytes(document["cluster"]), f"{source}: cluster")
     sections: dict[str, Section[Any]] = {}
-    for key, (cls, _) in SECTIONS.items():
+    for key, kind in SECTIONS.items():
         if key in document:
             where = f"{source}: {key}"
             sections[key] = Section(
                 {
-                    uuid: _object(cls, bytes(raw), where, uuid)
+                    uuid: _object(kind.objects, bytes(raw), where, uuid)
                     for uuid, raw in _split(document[key], where).items()
                 }
             )

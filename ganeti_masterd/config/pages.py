@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ganeti_masterd.config.base import ConfigObject
+from ganeti_masterd.config.kinds import SECTIONS
 from ganeti_masterd.config.section import Section
-from ganeti_masterd.config.snapshot import SECTIONS, Snapshot
+from ganeti_masterd.config.snapshot import Snapshot
 
 #: The average number of objects in a page: with fewer, pages compress worse; with more,
 #: a change costs more.

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.config.addresspool import pool_of
 from ganeti_masterd.config.indexes import names
+from ganeti_masterd.config.kinds import SECTIONS
 from ganeti_masterd.config.objects import Cluster, Disk, Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import LAST_DRBD_PORT
@@ -103,13 +104,13 @@ def _names(key: str) -> Callable[[Snapshot], Used]:
     return lambda snapshot: snapshot.section(key).grouped(names)
 
 
-#: The kinds of values that can be reserved: what each is called in messages, and a function
-#: that returns those in use.
-KINDS: dict[str, tuple[str, Callable[[Snapshot], Used]]] = {
-    "node": ("node name", _names("nodes")),
-    "nodegroup": ("node group name", _names("nodegroups")),
-    "instance": ("instance name", _names("instances")),
-    "network": ("network name", _names("networks")),
+#: What can be reserved: how it is called, and what the configuration has of it.
+RESERVED: dict[str, tuple[str, Callable[[Snapshot], Used]]] = {
+    **{
+        kind.kind: (f"{kind.noun} name", _names(kind.section))
+        for kind in SECTIONS.values()
+        if kind.unique_names
+    },
     "address": ("IP address", _addresses),
     "mac": ("MAC address", _macs),
     "volume": ("logical volume", _volumes),
@@ -130,7 +131,7 @@ class Reservations:
     def reserve(self, job_id: int, kind: str, value: Hashable, snapshot: Snapshot) -> None:
         """Reserves ``value`` for a job; does nothing if the job already has it.
 
-        ``kind`` is a key of :data:`KINDS`; an address on a network is ``(network
+        ``kind`` is a key of :data:`RESERVED`; an address on a network is ``(network
         uuid, address)``, a volume ``group/volume``, a minor ``(node uuid,
         minor)``. Raises ``OpPrereqError`` if the configuration uses it
         (``already_exists`` for a name, else ``resource_not_unique``), and
@@ -253,7 +254,7 @@ def without_ports(cluster: Cluster, ports: Sequence[int]) -> Cluster:
 
 def _kind(kind: str) -> tuple[str, Callable[[Snapshot], Used]]:
     try:
-        return KINDS[kind]
+        return RESERVED[kind]
     except KeyError:
         raise ProgrammerError(f"there are no reservations of the kind '{kind}'")
 

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ganeti_masterd.config.base import EMPTY, ConfigObject, Number
+from ganeti_masterd.config.kinds import KINDS, SECTIONS
 from ganeti_masterd.config.objects import (
     Cluster,
     Disk,
@@ -41,42 +42,17 @@ class DocumentHeader(ConfigObject, frozen=True, kw_only=True, dict=True):
     serial_no: int = 1
 
 
-#: Sections of the file by key, in the real file's order: the class of their
-#: objects, and what a snapshot calls them.
-SECTIONS: dict[str, tuple[type[ConfigObject], str]] = {
-    "nodes": (Node, "nodes"),
-    "nodegroups": (NodeGroup, "groups"),
-    "instances": (Instance, "instances"),
-    "networks": (Network, "networks"),
-    "disks": (Disk, "disks"),
-    "filters": (FilterRule, "filters"),
-}
-
-#: What people call objects by kind: the section, and what is said when there is
-#: no such object (real daemon 3.0.2).
-KINDS: dict[str, tuple[str, str]] = {
-    "node": ("nodes", "Node '{}' not known"),
-    "nodegroup": ("nodegroups", "Node group '{}' not found"),
-    "instance": ("instances", "Instance '{}' not known"),
-    "network": ("networks", "Network '{}' not found"),
-    "disk": ("disks", "Disk '{}' not known"),
-}
-
-
 class Snapshot:
     """The configuration at one moment."""
 
-    __slots__ = (
-        "cluster",
-        "disks",
-        "filters",
-        "groups",
-        "header",
-        "instances",
-        "networks",
-        "nodes",
-        "order",
-    )
+    __slots__ = ("cluster", "header", "order", *(kind.attribute for kind in SECTIONS.values()))
+
+    nodes: Section[Node]
+    groups: Section[NodeGroup]
+    instances: Section[Instance]
+    networks: Section[Network]
+    disks: Section[Disk]
+    filters: Section[FilterRule]
 
     def __init__(
         self,
@@ -92,12 +68,8 @@ class Snapshot:
         self.header = header
         self.cluster = cluster
         self.order = order
-        self.nodes: Section[Node] = sections.get("nodes") or Section(EMPTY)
-        self.groups: Section[NodeGroup] = sections.get("nodegroups") or Section(EMPTY)
-        self.instances: Section[Instance] = sections.get("instances") or Section(EMPTY)
-        self.networks: Section[Network] = sections.get("networks") or Section(EMPTY)
-        self.disks: Section[Disk] = sections.get("disks") or Section(EMPTY)
-        self.filters: Section[FilterRule] = sections.get("filters") or Section(EMPTY)
+        for key, kind in SECTIONS.items():
+            setattr(self, kind.attribute, sections.get(key) or Section(EMPTY))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Snapshot):
@@ -123,7 +95,7 @@ class Snapshot:
     def section(self, key: str) -> Section[Any]:
         """Returns a section by its key in the file."""
         try:
-            section: Section[Any] = getattr(self, SECTIONS[key][1])
+            section: Section[Any] = getattr(self, SECTIONS[key].attribute)
         except KeyError:
             raise ProgrammerError(f"the configuration has no section '{key}'")
         return section
@@ -141,23 +113,22 @@ class Snapshot:
     def lookup(self, kind: str, name: str | None) -> Any | None:
         """Returns the object of ``kind`` with a name or uuid, or None.
 
-        ``kind`` is a tag kind ("cluster", "node", "nodegroup", "instance",
-        "network") or "disk". Names of nodes and instances may be shortened to the
-        part before a dot. The cluster needs no name.
+        ``kind`` is "cluster", which needs no name, or one of :data:`KINDS
+        <ganeti_masterd.config.kinds.KINDS>`. Names of hosts may be shortened up to a dot.
         """
         if kind == "cluster":
             return self.cluster
         try:
-            key, _ = KINDS[kind]
+            about = KINDS[kind]
         except KeyError:
             raise OpPrereqError(f"Unhandled object kind '{kind}'", ECODE_INVAL)
         if name is None:
             return None
-        section = self.section(key)
+        section = self.section(about.section)
         found = section.get(name)
         if found is not None:
             return found
-        return section.expanded(name) if kind in ("node", "instance") else section.named(name)
+        return section.expanded(name) if about.host_names else section.named(name)
 
     def find(self, kind: str, name: str | None) -> Any:
         """Returns what :meth:`lookup` returns, but never None.
@@ -167,7 +138,7 @@ class Snapshot:
         """
         found = self.lookup(kind, name)
         if found is None:
-            raise OpPrereqError(KINDS[kind][1].format(name), ECODE_NOENT)
+            raise OpPrereqError(KINDS[kind].missing.format(name), ECODE_NOENT)
         return found
 
     def node(self, name: str) -> Node:
@@ -263,13 +234,13 @@ class Snapshot:
         changed.header = self.header
         changed.cluster = self.cluster
         changed.order = self.order
-        for _, name in SECTIONS.values():
-            setattr(changed, name, getattr(self, name))
+        for kind in SECTIONS.values():
+            setattr(changed, kind.attribute, getattr(self, kind.attribute))
         return changed
 
     def _with_section(self, key: str, section: Section[Any]) -> Snapshot:
         changed = self._copy()
-        setattr(changed, SECTIONS[key][1], section)
+        setattr(changed, SECTIONS[key].attribute, section)
         return changed
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ganeti_masterd.config.changes import describe
-from ganeti_masterd.config.snapshot import SECTIONS, Snapshot
+from ganeti_masterd.config.kinds import SECTIONS
+from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.tags import check_tag
 from ganeti_masterd.constants import MAX_TAGS_PER_OBJ
 from ganeti_masterd.errors import TagError
@@ -76,7 +77,7 @@ def _objects(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _names(snapshot: Snapshot) -> Iterator[str]:
-    for key in ("nodes", "nodegroups", "instances", "networks"):
+    for key in (key for key, kind in SECTIONS.items() if kind.unique_names):
         counts = Counter(obj.name for obj in snapshot.section(key).values())
         for name, count in counts.items():
             if count > 1:

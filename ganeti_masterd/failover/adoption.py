@@ -18,12 +18,8 @@ from ganeti_masterd.failover.newest import Newest
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import merge_log
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import (
-    ARCHIVE_DIRECTORY_PERMS,
-    QueueFiles,
-    parse_serial,
-    replace_file,
-)
+from ganeti_masterd.journal.files import replace_file
+from ganeti_masterd.journal.layout import ARCHIVE_DIRECTORY_PERMS, encode_serial, parse_serial
 from ganeti_masterd.journal.setaside import resolve, set_aside, standing
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.startup.checks import StartRefused
@@ -54,16 +50,16 @@ def read_own(paths: Paths) -> OwnFiles:
     folder = QueueFolder(paths.queue)
     jobs = {}
     for job_id in folder.live_ids():
-        body = disk.read(folder.live(job_id))
+        body = disk.read(folder.job(job_id))
         if body is not None:
             jobs[job_id] = body
-    return OwnFiles(config, parse_serial(disk.read(folder.serial)), jobs)
+    return OwnFiles(config, parse_serial(disk.read(folder.serial)) or 0, jobs)
 
 
 def archived_here(paths: Paths) -> Callable[[int], bool]:
-    """Returns a function that says whether a job is in this node's archive."""
-    folder = QueueFolder(paths.queue)
-    return lambda job_id: os.path.exists(folder.archived(job_id))
+    """Returns what says whether a job is in this node's archive."""
+    files = paths.queue_files
+    return lambda job_id: os.path.exists(files.archived_job(job_id))
 
 
 def forget_journal(paths: Paths, old: str, now: float) -> list[str]:
@@ -72,7 +68,7 @@ def forget_journal(paths: Paths, old: str, now: float) -> list[str]:
     What it holds never reached the later master, whose files this node now has. Returns the new
     names of such journals. An empty journal stays in place.
     """
-    disk, files = RealDisk(), QueueFiles(queue=paths.queue, config=paths.config)
+    disk, files = RealDisk(), paths.queue_files
     directory, name = os.path.split(paths.journal)
     kept = []
 
@@ -104,7 +100,7 @@ def adopt(paths: Paths, own: OwnFiles, newest: Newest, snapshot: Snapshot) -> No
 
     ``snapshot`` is the configuration with this node as master.
     """
-    disk, files = RealDisk(), QueueFiles(queue=paths.queue, config=paths.config)
+    disk, files = RealDisk(), paths.queue_files
     queue = os.stat(paths.queue)
     config = os.stat(paths.config)
 
@@ -113,7 +109,7 @@ def adopt(paths: Paths, own: OwnFiles, newest: Newest, snapshot: Snapshot) -> No
         _give(path, like)
 
     if newest.serial > own.serial:
-        put(files.serial, b"%d\n" % newest.serial, queue)
+        put(files.serial, encode_serial(newest.serial), queue)
     for job_id, body in newest.jobs.items():
         put(files.job(job_id), body, queue)
     for job_id, body in newest.archived.items():

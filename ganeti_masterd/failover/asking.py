@@ -12,7 +12,7 @@ from typing import Any
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import ssconf_values
 from ganeti_masterd.failover.holdings import Held, OwnFiles, ids_to_ask
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.replication.calls import calls_for
 from ganeti_masterd.replication.comparison import SLICE, CandidateComparison, digests_told
 from ganeti_masterd.replication.states import ConfigFile, SentImage

@@ -28,7 +28,6 @@ from ganeti_masterd.failover.fetching import Fetch, FetchFailed
 from ganeti_masterd.failover.holdings import Held, Lacking, OwnFiles, lacking, serial_of
 from ganeti_masterd.failover.newest import Copy, Newest, check_candidate, choose, promoted
 from ganeti_masterd.jobs.files import QueueFolder
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.replication.comparison import sha1
 from ganeti_masterd.rpc.interfaces import INodeRPC, Target
 from ganeti_masterd.startup.agreement import Say
@@ -119,7 +118,7 @@ class FailOver:
     ) -> None:
         self._nodes = nodes
         self._paths = paths
-        self._files = QueueFiles(queue=paths.queue, config=paths.config)
+        self._files = paths.queue_files
         self._machine = machine
         self._wishes = wishes
         self._fetch = fetch

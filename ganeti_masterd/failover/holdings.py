@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ganeti_masterd.jobs.model import Job, decode_job
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles, encode_serial
 from ganeti_masterd.replication.comparison import sha1
 
 #: How far above this node's own number another one's ``serial`` is looked for.
@@ -111,7 +111,7 @@ def serial_of(digest: str | None, own: int) -> int | None:
     if digest is None:
         return None
     for number in chain(range(own, own + SEARCH), range(own)):
-        if sha1(b"%d\n" % number) == digest:
+        if sha1(encode_serial(number)) == digest:
             return number
     return None
 

@@ -1,7 +1,7 @@
-"""Boolean expressions of filter rules: from nested lists to a test of named values.
+"""What expressions of filter rules mean: a test of named values.
 
-Pure. The operators are those of queries (protocol/luxi.rst, Filters), but nothing is assumed
-about data that isn't there: an expression that meets a missing field, or a
+Pure. They are filters as queries have them (:mod:`ganeti_masterd.filtertree`), but nothing
+is assumed about data that isn't there: an expression that meets a missing field, or a
 value that the operator can't be used on, has no answer, and what has no answer
 doesn't match, also under ``!`` (real luxid 3.0.2). Parts of ``&`` and ``|``
 are looked at from left to right, only as far as needed.
@@ -9,28 +9,27 @@ are looked at from left to right, only as far as needed.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ganeti_masterd.errors import OpPrereqError, prereq
-from ganeti_masterd.patterns import BadPattern, Pattern
+from ganeti_masterd.errors import prereq
+from ganeti_masterd.filtertree import (
+    COMPARISONS,
+    Comparison,
+    Condition,
+    Containment,
+    MalformedFilter,
+    Search,
+    Truth,
+    judge,
+    read_filter,
+)
 
-#: How deep operators may stand in each other.
-MAX_DEPTH = 50
+#: Says whether a value matches; raises :class:`Unanswerable`.
+ValueTest = Callable[[Any], bool]
 
 #: Says whether named values match; raises :class:`Unanswerable`.
 ExpressionTest = Callable[[Mapping[str, Any]], bool]
-
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    ">": operator.gt,
-    "<=": operator.le,
-    ">=": operator.ge,
-}
 
 
 class Unanswerable(Exception):
@@ -51,7 +50,18 @@ def compile_expression(
     Raises ``OpPrereqError`` with ``wrong_input`` for a malformed expression; the
     message begins with ``where``.
     """
-    test = _Reader(comparisons_only, substitutes or {}).read(document, where, 1)
+    try:
+        tree = read_filter(document, where)
+    except MalformedFilter as error:
+        raise prereq(str(error)) from None
+    values_for = substitutes or {}
+
+    def meaning(condition: Condition) -> ExpressionTest:
+        if isinstance(condition, Comparison):
+            return _of(condition.field, _comparison(condition, values_for))
+        return _never if comparisons_only else _of(condition.field, _other(condition))
+
+    test = judge(tree, meaning)
 
     def matches(values: Mapping[str, Any]) -> bool:
         try:
@@ -62,127 +72,48 @@ def compile_expression(
     return matches
 
 
-class _Reader:
-    """Reads one expression."""
+def _of(field: str, test: ValueTest) -> ExpressionTest:
+    def tested(values: Mapping[str, Any]) -> bool:
+        try:
+            value = values[field]
+        except KeyError:
+            raise Unanswerable from None
+        return test(value)
 
-    def __init__(self, comparisons_only: bool, substitutes: Mapping[str, int]) -> None:
-        self._comparisons_only = comparisons_only
-        self._substitutes = substitutes
-
-    def read(self, document: Any, where: str, depth: int) -> ExpressionTest:
-        if depth > MAX_DEPTH:
-            raise prereq(f"{where}: nested deeper than {MAX_DEPTH} levels")
-        if not isinstance(document, (list, tuple)) or not document:
-            raise _malformed(where, "a list that begins with an operator", document)
-        name, *args = document
-        if name in ("&", "|"):
-            parts = [self.read(arg, f"{where}[{n}]", depth + 1) for n, arg in enumerate(args, 1)]
-            return _all(parts) if name == "&" else _any(parts)
-        if name == "!":
-            if len(args) != 1:
-                raise _malformed(where, "one expression after '!'", document)
-            inner = self.read(args[0], f"{where}[1]", depth + 1)
-            return lambda values: not inner(values)
-        if name == "?":
-            if len(args) != 1:
-                raise _malformed(where, "one field after '?'", document)
-            return self._other(_truth(_field(args[0], where)))
-        if not isinstance(name, str) or (name not in _COMPARISONS and name not in ("=~", "=[]")):
-            raise _malformed(f"{where}[0]", "an operator", name)
-        if len(args) != 2:
-            raise _malformed(where, f"a field and a value after '{name}'", document)
-        field, value = _field(args[0], where), args[1]
-        if isinstance(value, bool) or not isinstance(value, (str, int)):
-            raise _malformed(f"{where}[2]", "a text or an integer", value)
-        if name == "=~":
-            return self._other(_search(field, value, f"{where}[2]"))
-        if name == "=[]":
-            return self._other(_contains(field, value))
-        wanted = self._substitutes.get(value, value) if isinstance(value, str) else value
-        return _comparison(_COMPARISONS[name], field, wanted)
-
-    def _other(self, test: ExpressionTest) -> ExpressionTest:
-        return _never if self._comparisons_only else test
-
-
-def _malformed(where: str, expected: str, found: Any) -> OpPrereqError:
-    shown = repr(found)
-    return prereq(
-        f"{where}: expected {expected}, not {shown if len(shown) <= 80 else shown[:77] + '...'}"
-    )
-
-
-def _field(name: Any, where: str) -> str:
-    if not isinstance(name, str):
-        raise _malformed(f"{where}[1]", "the name of a field", name)
-    return name
-
-
-def _all(parts: list[ExpressionTest]) -> ExpressionTest:
-    return lambda values: all(part(values) for part in parts)
-
-
-def _any(parts: list[ExpressionTest]) -> ExpressionTest:
-    return lambda values: any(part(values) for part in parts)
+    return tested
 
 
 def _never(values: Mapping[str, Any]) -> bool:
     raise Unanswerable
 
 
-def _value(values: Mapping[str, Any], field: str) -> Any:
-    try:
-        return values[field]
-    except KeyError:
-        raise Unanswerable from None
-
-
-def _truth(field: str) -> ExpressionTest:
-    def test(values: Mapping[str, Any]) -> bool:
-        value = _value(values, field)
-        if type(value) is not bool:
-            raise Unanswerable
-        return value
-
-    return test
-
-
-def _comparison(
-    compare: Callable[[Any, Any], bool], field: str, wanted: str | int
-) -> ExpressionTest:
+def _comparison(condition: Comparison, substitutes: Mapping[str, int]) -> ValueTest:
+    compare, wanted = COMPARISONS[condition.operator], condition.value
+    if isinstance(wanted, str):
+        wanted = substitutes.get(wanted, wanted)
     kinds = (str,) if isinstance(wanted, str) else (int, float)
 
-    def test(values: Mapping[str, Any]) -> bool:
-        value = _value(values, field)
-        if type(value) not in kinds:
-            raise Unanswerable
-        return compare(value, wanted)
+    def test(value: Any) -> bool:
+        return compare(_value_of(kinds, value), wanted)
 
     return test
 
 
-def _search(field: str, pattern: str | int, where: str) -> ExpressionTest:
-    if not isinstance(pattern, str):
-        raise _malformed(where, "a regular expression", pattern)
-    try:
-        found_in = Pattern(pattern).search
-    except BadPattern as error:
-        raise prereq(f"{where}: bad regular expression: {error}") from None
-
-    def test(values: Mapping[str, Any]) -> bool:
-        value = _value(values, field)
-        if type(value) is not str:
-            raise Unanswerable
-        return found_in(value)
-
-    return test
+def _other(condition: Truth | Search | Containment) -> ValueTest:
+    match condition:
+        case Truth():
+            return lambda value: _value_of((bool,), value)
+        case Search(_, pattern):
+            return lambda value: pattern.search(_value_of((str,), value))
+        case Containment(_, wanted):
+            return lambda value: any(
+                type(item) is type(wanted) and item == wanted
+                for item in _value_of((list, tuple), value)
+            )
 
 
-def _contains(field: str, wanted: str | int) -> ExpressionTest:
-    def test(values: Mapping[str, Any]) -> bool:
-        value = _value(values, field)
-        if type(value) not in (list, tuple):
-            raise Unanswerable
-        return any(type(item) is type(wanted) and item == wanted for item in value)
-
-    return test
+def _value_of(kinds: tuple[type, ...], value: Any) -> Any:
+    """Returns the value; raises :class:`Unanswerable` if it is of no such kind."""
+    if type(value) not in kinds:
+        raise Unanswerable
+    return value

@@ -1,56 +1,37 @@
-"""Where job files are, and what is in them when the daemon starts.
+"""What is in the queue's folder when the daemon starts, and in its archive later.
 
-Ganeti's own layout (protocol/queue.rst, Files of the queue): ``job-N`` in the queue's folder,
-``archive/<N div 10000>/job-N`` once archived, ``serial`` with the last id
-given. The journal writes these files; here they are only found and read, and a
-file that can't be understood is set aside.
+The journal knows where the files are (:mod:`ganeti_masterd.journal.layout`), and writes
+them; here they are only found and read, and a file that can't be understood is set aside.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 from twisted.logger import Logger
 
-from ganeti_masterd.constants import JOBS_PER_ARCHIVE_DIRECTORY
 from ganeti_masterd.jobs.model import Job, decode_job
+from ganeti_masterd.journal.files import make_archive_directory, replace_file
+from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import (
+    MAX_DIGITS,
+    QueuePaths,
+    archive_number,
+    job_number,
+    parse_serial,
+)
 
 log = Logger()
 
-_JOB_FILE = re.compile(r"job-(\d+)")
 
-
-class QueueFolder:
-    """The queue's folder of one cluster, by path."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def live(self, job_id: int) -> str:
-        """Returns the path of a job that isn't archived."""
-        return os.path.join(self.path, f"job-{job_id}")
-
-    def archived(self, job_id: int) -> str:
-        """Returns the path of an archived job."""
-        folder = str(job_id // JOBS_PER_ARCHIVE_DIRECTORY)
-        return os.path.join(self.path, "archive", folder, f"job-{job_id}")
-
-    @property
-    def serial(self) -> str:
-        """The path of the file with the last job id given."""
-        return os.path.join(self.path, "serial")
-
-    @property
-    def drain(self) -> str:
-        """The path of the file that exists while the queue is drained."""
-        return os.path.join(self.path, "drain")
+class QueueFolder(QueuePaths, frozen=True):
+    """The queue's folder of one cluster, on this machine; what it reads, it blocks for."""
 
     def live_ids(self) -> list[int]:
         """Returns the ids of all jobs that have a file here, in order."""
-        return sorted(_ids_in(self.path))
+        return sorted(_ids_in(self.queue))
 
     def highest_archived(self) -> int:
         """Returns the highest archived id, 0 without any; reads one folder only."""
@@ -69,7 +50,7 @@ class QueueFolder:
 
         Raises ``msgspec.DecodeError`` if the file can't be understood.
         """
-        for path in (self.live(job_id), self.archived(job_id)):
+        for path in (self.job(job_id), self.archived_job(job_id)):
             try:
                 with open(path, "rb") as file:
                     return decode_job(file.read())
@@ -94,17 +75,17 @@ class QueueFolder:
         """Returns the last job id given, 0 where the file is missing or makes no sense."""
         try:
             with open(self.serial, "rb") as file:
-                text = file.read(64).strip()
+                content = file.read(2 * MAX_DIGITS)
         except FileNotFoundError:
             return 0
-        if not text.isdigit():
+        serial = parse_serial(content)
+        if serial is None:
             log.error(
                 "{path} holds {text!r}, not a number; it is not relied upon",
                 path=self.serial,
-                text=text,
+                text=content,
             )
-            return 0
-        return int(text)
+        return serial or 0
 
     def drained(self) -> bool:
         """Whether the drain flag is set."""
@@ -112,13 +93,12 @@ class QueueFolder:
 
     def archive_folders(self) -> list[str]:
         """Returns the paths of the archive's folders, that of the highest ids first."""
-        base = os.path.join(self.path, "archive")
         try:
-            names = os.listdir(base)
+            names = os.listdir(self.archive)
         except FileNotFoundError:
             return []
-        numbers = sorted((int(name) for name in names if name.isdigit()), reverse=True)
-        return [os.path.join(base, str(number)) for number in numbers]
+        numbers = {number for name in names if (number := archive_number(name)) is not None}
+        return [f"{self.archive}/{number}" for number in sorted(numbers, reverse=True)]
 
 
 def _ids_in(folder: str) -> Iterator[int]:
@@ -127,9 +107,9 @@ def _ids_in(folder: str) -> Iterator[int]:
     except FileNotFoundError:
         return
     for name in names:
-        match = _JOB_FILE.fullmatch(name)
-        if match:
-            yield int(match[1])
+        number = job_number(name)
+        if number is not None:
+            yield number
 
 
 class LoadedJobs(msgspec.Struct, frozen=True):
@@ -147,7 +127,7 @@ def load(folder: QueueFolder) -> LoadedJobs:
     jobs: dict[int, Job] = {}
     corrupt: dict[int, str] = {}
     for job_id in folder.live_ids():
-        with open(folder.live(job_id), "rb") as file:
+        with open(folder.job(job_id), "rb") as file:
             body = file.read()
         try:
             job = decode_job(body)
@@ -160,18 +140,28 @@ def load(folder: QueueFolder) -> LoadedJobs:
     return LoadedJobs(jobs, corrupt)
 
 
-def set_aside(folder: QueueFolder, corrupt: dict[int, str]) -> None:
+def set_aside(folder: QueueFolder, disk: IDisk, corrupt: Mapping[int, str]) -> None:
     """Moves job files that can't be understood into the archive, each with a log line.
 
-    The name ends in ``.corrupt``, so that no one takes it for a job.
+    The name ends in ``.corrupt``, so that no one takes it for a job. A crash leaves
+    each where it was, or there, or in both places: no disk promises that the two
+    names of a move become durable together. Raises ``OSError``; it can then be called again.
     """
     for job_id, fault in corrupt.items():
-        target = folder.archived(job_id) + ".corrupt"
-        os.makedirs(os.path.dirname(target), mode=0o750, exist_ok=True)
-        os.replace(folder.live(job_id), target)
+        body = disk.read(folder.job(job_id))
+        if body is None:
+            continue
+        target = folder.corrupt_job(job_id)
+        make_archive_directory(disk, folder, job_id)
+        disk.sync_directory(folder.queue)
+        replace_file(disk, target, body)
+        disk.sync_directory(folder.archive_directory(job_id))
+        disk.unlink(folder.job(job_id))
         log.error(
             "Job file {job_id} can't be understood ({fault}); it is kept as {target}",
             job_id=job_id,
             fault=fault,
             target=target,
         )
+    if corrupt:
+        disk.sync_directory(folder.queue)

@@ -42,7 +42,7 @@ def hand_back(
     called again.
     """
     loaded = files.load(folder)
-    files.set_aside(folder, loaded.corrupt)
+    files.set_aside(folder, disk, loaded.corrupt)
     alive = living(loaded.jobs.values(), is_locked)
     left_alone = {one.job_id for one in alive}
     changed = []
@@ -51,8 +51,8 @@ def hand_back(
             continue
         job = after_restart(found, now)
         if job is not found:
-            replace_file(disk, folder.live(job_id), encode_job(job))
+            replace_file(disk, folder.job(job_id), encode_job(job))
             changed.append((job_id, found.status, job.status))
     if changed:
-        disk.sync_directory(folder.path)
+        disk.sync_directory(folder.queue)
     return HandedBack(changed, sorted(loaded.corrupt), alive)

@@ -8,7 +8,7 @@ Ganeti's job files are (protocol/queue.rst, Files of the queue), so encoding a j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ from ganeti_masterd.constants import (
 )
 from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.errors import OpExecError, ProgrammerError, encode_error
+from ganeti_masterd.statuses import job_status
 
 #: ``(seconds, microseconds)`` since the epoch.
 Timestamp = tuple[int, int]
@@ -108,8 +109,8 @@ class Job(Struct, frozen=True, gc=False):
 
     @property
     def status(self) -> str:
-        """The status of the whole job (protocol/queue.rst, States of jobs)."""
-        return status_of([op.status for op in self.ops])
+        """The status of the whole job, as :func:`~ganeti_masterd.statuses.job_status` has it."""
+        return job_status([op.status for op in self.ops])
 
     @property
     def finished(self) -> bool:
@@ -133,20 +134,6 @@ class Job(Struct, frozen=True, gc=False):
             if op.status not in STATUSES_FINALIZED:
                 return index
         return len(self.ops)
-
-
-def status_of(statuses: Sequence[str]) -> str:
-    """Returns a job's status from those of its opcodes (protocol/queue.rst, States of jobs)."""
-    last = STATUS_QUEUED
-    success = True
-    for status in statuses:
-        if status in (STATUS_ERROR, STATUS_CANCELING, STATUS_CANCELED):
-            return status
-        if status != STATUS_SUCCESS:
-            success = False
-            if status in (STATUS_WAITING, STATUS_RUNNING):
-                last = status
-    return STATUS_SUCCESS if success else last
 
 
 _encoder = msgspec.json.Encoder()

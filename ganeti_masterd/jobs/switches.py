@@ -14,11 +14,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.journal.files import replace_file
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import FLAG_MODE
 
 log = Logger()
-
-FLAG_MODE = 0o644
 
 
 class OtherNodes(Protocol):
@@ -82,15 +82,11 @@ class Switches:
 
 def _replace(disk: IDisk, path: str, content: bytes | None) -> None:
     """Writes a whole file (None: removes it), durably."""
-    folder = os.path.dirname(path)
     if content is None:
         disk.unlink(path)
     else:
-        temporary = path + ".new"
-        disk.write(temporary, content, FLAG_MODE)
-        disk.sync(temporary)
-        disk.rename(temporary, path)
-    disk.sync_directory(folder)
+        replace_file(disk, path, content, FLAG_MODE)
+    disk.sync_directory(os.path.dirname(path))
 
 
 def _read_pause(path: str) -> int | None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row
 from ganeti_masterd.journal.store import ConfigEntry, Entries, JobEntry, SerialEntry, StoredLogEntry
 

@@ -1,6 +1,6 @@
-"""Where Ganeti's own files stand, and how one of them is replaced.
+"""How files that follow the journal are replaced, through the disk's interface.
 
-See protocol/queue.rst, Files of the queue.
+Where they stand, :mod:`ganeti_masterd.journal.layout` says.
 """
 
 from __future__ import annotations
@@ -8,17 +8,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
-
-from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS, JOBS_PER_ARCHIVE_DIRECTORY
+from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS
 from ganeti_masterd.journal.interfaces import IDisk
-
-ARCHIVE_DIRECTORY_PERMS = 0o750
+from ganeti_masterd.journal.layout import ARCHIVE_DIRECTORY_PERMS, QueuePaths
 
 #: What a file is called until it is whole; no reader of the queue takes it for a job.
 TEMPORARY_SUFFIX = ".following"
-
-JOB_PREFIX = "job-"
 
 #: How many job files are written, synced and named together: more would gain little,
 #: and each is open until it is synced.
@@ -28,55 +23,20 @@ GROUP = 32
 File = tuple[str, bytes]
 
 
-class QueueFiles(Struct, frozen=True):
-    """The files that follow the journal, by absolute paths.
-
-    ``queue`` is the directory of the job queue, ``config`` the file config.data.
-    """
-
-    queue: str
-    config: str
-
-    @property
-    def serial(self) -> str:
-        """The file that holds the last job id given."""
-        return f"{self.queue}/serial"
-
-    @property
-    def archive(self) -> str:
-        """The directory above all archived jobs."""
-        return f"{self.queue}/archive"
-
-    @property
-    def config_directory(self) -> str:
-        """The directory of config.data."""
-        return self.config.rpartition("/")[0]
-
-    def job(self, job_id: int) -> str:
-        """The file of a job that is not archived."""
-        return f"{self.queue}/{JOB_PREFIX}{job_id}"
-
-    def archive_directory(self, job_id: int) -> str:
-        """The directory that holds the job's file once it is archived."""
-        return f"{self.archive}/{job_id // JOBS_PER_ARCHIVE_DIRECTORY}"
-
-    def archived_job(self, job_id: int) -> str:
-        """The file of an archived job."""
-        return f"{self.archive_directory(job_id)}/{JOB_PREFIX}{job_id}"
-
-
-def replace_file(disk: IDisk, path: str, content: bytes) -> None:
-    """Puts a whole, synced file in the place of ``path``, mode 0640.
+def replace_file(disk: IDisk, path: str, content: bytes, mode: int = JOB_QUEUE_FILES_PERMS) -> None:
+    """Puts a whole, synced file in the place of ``path``.
 
     The new name is durable once the directory is synced, which is the
     caller's: one sync serves many files. Where it fails with ``OSError`` the
     old file stands and no temporary one is left, as far as the disk lets.
     """
-    for _ in replace_files(disk, [(path, content)]):
+    for _ in replace_files(disk, [(path, content)], mode):
         pass
 
 
-def replace_files(disk: IDisk, files: Sequence[File]) -> Iterator[None]:
+def replace_files(
+    disk: IDisk, files: Sequence[File], mode: int = JOB_QUEUE_FILES_PERMS
+) -> Iterator[None]:
     """Replaces several files as :func:`replace_file` does, in short steps.
 
     All are written, then synced, then given their names, in the order given:
@@ -87,7 +47,7 @@ def replace_files(disk: IDisk, files: Sequence[File]) -> Iterator[None]:
     temporaries = [(path + TEMPORARY_SUFFIX, path) for path, _ in files]
     try:
         for (temporary, _), (_, content) in zip(temporaries, files, strict=True):
-            disk.write(temporary, content, JOB_QUEUE_FILES_PERMS)
+            disk.write(temporary, content, mode)
             yield
         for temporary, _ in temporaries:
             disk.sync(temporary)
@@ -108,15 +68,11 @@ def in_groups(disk: IDisk, files: Sequence[File]) -> Iterator[None]:
         yield from replace_files(disk, files[start : start + GROUP])
 
 
-def job_number(name: str) -> int | None:
-    """Returns the id of the job whose file has this name; None for other names."""
-    digits = name.removeprefix(JOB_PREFIX)
-    if digits == name or not digits.isascii() or not digits.isdigit():
-        return None
-    return int(digits)
+def make_archive_directory(disk: IDisk, files: QueuePaths, job_id: int) -> None:
+    """Makes the directory of an archived job, durably once the queue's is synced.
 
-
-def parse_serial(content: bytes | None) -> int:
-    """Returns the number in the file ``serial``; 0 where it is missing or no number."""
-    text = (content or b"").strip()
-    return int(text) if text.isdigit() else 0
+    That, which names the archive itself, is the caller's.
+    """
+    disk.make_directory(files.archive, ARCHIVE_DIRECTORY_PERMS)
+    disk.make_directory(files.archive_directory(job_id), ARCHIVE_DIRECTORY_PERMS)
+    disk.sync_directory(files.archive)

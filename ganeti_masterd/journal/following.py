@@ -14,14 +14,9 @@ from typing import Protocol
 from msgspec import Struct
 
 from ganeti_masterd.journal.digests import digest_of
-from ganeti_masterd.journal.files import (
-    ARCHIVE_DIRECTORY_PERMS,
-    File,
-    QueueFiles,
-    in_groups,
-    replace_file,
-)
+from ganeti_masterd.journal.files import File, in_groups, make_archive_directory, replace_file
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import QueueFiles, encode_serial
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.store import IStore
 
@@ -94,7 +89,7 @@ class FileFollower:
         then, and a later round that includes this one's makes all good.
         """
         disk, files = self._disk, self._files
-        serial = None if round_.serial is None else b"%d\n" % round_.serial
+        serial = None if round_.serial is None else encode_serial(round_.serial)
         config = None if round_.config is None else round_.config.encode()
         serial_digest = None if serial is None else digest_of(serial)
         config_digest = None if config is None else digest_of(config)
@@ -116,7 +111,7 @@ class FileFollower:
         for row in archived:
             directory = files.archive_directory(row.job_id)
             directories.add(directory)
-            self._make_durable(directory)
+            self._make_durable(directory, row.job_id)
             self._archive(row)
             yield None
         for directory in sorted(directories):
@@ -140,13 +135,11 @@ class FileFollower:
             replace_file(disk, new, row.body)
             disk.unlink(old)
 
-    def _make_durable(self, directory: str) -> None:
+    def _make_durable(self, directory: str, job_id: int) -> None:
         if directory in self._durable_directories:
             return
-        # the queue's directory, which names the archive, is synced as the round ends
-        self._disk.make_directory(self._files.archive, ARCHIVE_DIRECTORY_PERMS)
-        self._disk.make_directory(directory, ARCHIVE_DIRECTORY_PERMS)
-        self._disk.sync_directory(self._files.archive)
+        # The queue's directory is synced as the round ends.
+        make_archive_directory(self._disk, self._files, job_id)
         if len(self._durable_directories) >= KNOWN_DIRECTORIES:
             self._durable_directories.clear()
         self._durable_directories.add(directory)

@@ -10,13 +10,9 @@ from twisted.logger import Logger
 
 from ganeti_masterd.journal.digests import NOTHING, Chain, digest_of
 from ganeti_masterd.journal.faults import JournalCorrupt
-from ganeti_masterd.journal.files import (
-    TEMPORARY_SUFFIX,
-    QueueFiles,
-    job_number,
-    parse_serial,
-)
+from ganeti_masterd.journal.files import TEMPORARY_SUFFIX
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import QueueFiles, job_number, parse_serial
 from ganeti_masterd.journal.replay import MergeConfig, MergeLog, replay
 from ganeti_masterd.journal.setaside import set_aside, standing
 from ganeti_masterd.journal.sqlite import SQLiteStore
@@ -100,7 +96,7 @@ def recover(
         files=files,
         chain=Chain(disk, files, present),
         merge_log=merge_log,
-        reserved=parse_serial(serial),
+        reserved=parse_serial(serial) or 0,
         replayed=len(held),
     )
 

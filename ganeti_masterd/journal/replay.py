@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from twisted.logger import Logger
 
 from ganeti_masterd.journal.digests import digest_of
-from ganeti_masterd.journal.files import QueueFiles, parse_serial
 from ganeti_masterd.journal.following import EncodedImage, FileFollower, Round
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import QueueFiles, parse_serial
 from ganeti_masterd.journal.rows import ConfigRow, JobRow
 from ganeti_masterd.journal.store import Entries, IStore, JobEntry, StoredLogEntry
 
@@ -83,7 +83,7 @@ def replay(
         image = EncodedImage(merge_config(disk.read(files.config) or b"", rows))
     serial = None
     if held.serials:
-        on_disk = parse_serial(disk.read(files.serial))
+        on_disk = parse_serial(disk.read(files.serial)) or 0
         serial = max(on_disk, *(entry.reserved for entry in held.serials))
     last = last_rows(held)
     jobs = {

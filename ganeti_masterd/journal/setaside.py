@@ -14,22 +14,14 @@ from typing import Literal
 
 import msgspec
 
-from ganeti_masterd.constants import (
-    STATUS_CANCELED,
-    STATUS_CANCELING,
-    STATUS_ERROR,
-    STATUS_QUEUED,
-    STATUS_RUNNING,
-    STATUS_SUCCESS,
-    STATUS_WAITING,
-)
 from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.journal.faults import JournalError, JournalSetAside
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.replay import MergeConfig, MergeLog, last_rows, replay
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.journal.store import Entries, IStore
+from ganeti_masterd.statuses import job_status
 
 #: "files": the journal is forgotten; "journal": its rows win over the files.
 SetAsideDecision = Literal["files", "journal"]
@@ -126,18 +118,8 @@ def _statuses(held: Entries) -> list[tuple[int, str]]:
 
 
 def _status(body: bytes) -> str:
-    """Returns a job's state by its document, "unknown" for no document.
-
-    See protocol/queue.rst, States of jobs.
-    """
+    """Returns a job's status by its document, "unknown" for no document."""
     try:
-        statuses = [opcode.status for opcode in decode_json(body, _Document).ops]
+        return job_status(opcode.status for opcode in decode_json(body, _Document).ops)
     except msgspec.DecodeError:
         return "unknown"
-    for status in statuses:
-        if status in (STATUS_ERROR, STATUS_CANCELING, STATUS_CANCELED):
-            return status
-    if all(status == STATUS_SUCCESS for status in statuses):
-        return STATUS_SUCCESS
-    active = [status for status in statuses if status in (STATUS_WAITING, STATUS_RUNNING)]
-    return active[-1] if active else STATUS_QUEUED

@@ -8,11 +8,11 @@ luxid's text, because users see it.
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Callable
 from typing import Any
 
 from ganeti_masterd.errors import GenericError, ParameterError
+from ganeti_masterd.filtertree import COMPARISONS
 from ganeti_masterd.patterns import Pattern
 from ganeti_masterd.query.fields import Matching
 from ganeti_masterd.query.names import means
@@ -20,27 +20,16 @@ from ganeti_masterd.query.names import means
 #: A function that returns whether a value passes.
 ComparisonTest = Callable[[Any], bool]
 
-#: Operators that compare with a string or a number.
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    ">": operator.gt,
-    "<=": operator.le,
-    ">=": operator.ge,
-}
-
 
 def comparison(name: str, wanted: str | int, matching: Matching) -> ComparisonTest:
-    """Returns the test for ``value NAME wanted``, where ``NAME`` is one of the comparisons.
+    """Returns the test of ``value NAME wanted``, ``NAME`` being one of :data:`COMPARISONS`.
 
     Strings are compared by code points, numbers by value; a string can't be compared with
     a number. Host names equal their prefixes that end before a dot, job ids may be
     given as strings, and split times are compared by whole seconds.
     """
     compare = COMPARISONS[name]
-    if matching is Matching.HOST_NAME and isinstance(wanted, str) and name in ("=", "==", "!="):
+    if matching is Matching.HOST_NAME and isinstance(wanted, str) and name in ("==", "!="):
         return _host_name(wanted, name != "!=")
     if matching is Matching.SPLIT_TIME:
         inner = _plain(compare, wanted)

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from ganeti_masterd.config.objects import FilterRule
+from ganeti_masterd.filtertree import MalformedFilter, read_filter, written
 from ganeti_masterd.query.entries import NO_DATA, NULL, Entry
 from ganeti_masterd.query.fields import Matching, fields, number, other, text
 
@@ -19,17 +20,20 @@ class ListedExport(Struct, frozen=True):
 
 
 def _spelled(expression: Any) -> Any:
-    """Returns a rule's expression with luxid's spelling ``==`` instead of the equivalent ``=``."""
-    if not isinstance(expression, (list, tuple)) or not expression:
+    """A rule's expression with ``==`` for ``=``, which mean the same, as luxid spells it."""
+    try:
+        return written(read_filter(expression, "expression"))
+    except MalformedFilter:
         return expression
-    operator, *rest = expression
-    if operator in ("&", "|", "!"):
-        return [operator, *(_spelled(part) for part in rest)]
-    return ["==" if operator == "=" else operator, *rest]
 
 
 def _predicates(rule: FilterRule) -> list[Any]:
-    return [[what, *(_spelled(part) for part in rest)] for what, *rest in rule.predicates]
+    return [
+        [predicate[0], *map(_spelled, predicate[1:])]
+        if isinstance(predicate, (list, tuple)) and predicate
+        else predicate
+        for predicate in rule.predicates
+    ]
 
 
 LOCK_FIELDS = fields(

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from ganeti_masterd.config.kinds import KINDS, ObjectKind
 from ganeti_masterd.constants import (
     RS_NORMAL,
     TAG_CLUSTER,
@@ -58,9 +59,8 @@ class Resource(Struct, frozen=True, kw_only=True):
     rows can't be asked for by name. ``level`` is the level at which the rows' objects
     are locked, None if they aren't.
 
-    ``kind`` is the tag kind of the cluster or of a section's objects, also used by
-    :meth:`Snapshot.find <ganeti_masterd.config.snapshot.Snapshot.find>`; ``title`` is the
-    word for them in error messages. Both are empty for other resources.
+    ``kind`` is what tags, and :data:`ganeti_masterd.config.kinds.KINDS`, call objects of
+    a section, and the cluster; empty for others.
     """
 
     name: str
@@ -69,7 +69,11 @@ class Resource(Struct, frozen=True, kw_only=True):
     key: str | None = None
     level: Level | None = None
     kind: str = ""
-    title: str = ""
+
+    @property
+    def objects(self) -> ObjectKind:
+        """What the configuration says of the objects of a section."""
+        return KINDS[self.kind]
 
     @property
     def configured(self) -> bool:
@@ -88,7 +92,6 @@ RESOURCES: dict[str, Resource] = {
             key="name",
             level=Level.NODE,
             kind=TAG_NODE,
-            title="Node",
         ),
         Resource(
             name="instance",
@@ -97,7 +100,6 @@ RESOURCES: dict[str, Resource] = {
             key="name",
             level=Level.INSTANCE,
             kind=TAG_INSTANCE,
-            title="Instance",
         ),
         Resource(
             name="group",
@@ -106,7 +108,6 @@ RESOURCES: dict[str, Resource] = {
             key="name",
             level=Level.NODEGROUP,
             kind=TAG_NODEGROUP,
-            title="NodeGroup",
         ),
         Resource(
             name="network",
@@ -115,7 +116,6 @@ RESOURCES: dict[str, Resource] = {
             key="name",
             level=Level.NETWORK,
             kind=TAG_NETWORK,
-            title="Network",
         ),
         Resource(name="os", fields=OS_FIELDS, source=Source.SYSTEMS, key="name", level=Level.NODE),
         Resource(
@@ -143,6 +143,11 @@ RESOURCES: dict[str, Resource] = {
 TAGGED: dict[str, Resource] = {
     resource.kind: resource for resource in RESOURCES.values() if resource.kind
 }
+
+#: Those whose rows are sections of the configuration.
+CONFIGURED: tuple[Resource, ...] = tuple(
+    resource for resource in RESOURCES.values() if resource.source is Source.SECTION
+)
 
 
 def resource_named(name: str) -> Resource:

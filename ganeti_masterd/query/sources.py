@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.section import Section
-from ganeti_masterd.config.snapshot import KINDS, Snapshot
+from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_NOENT, ProgrammerError, prereq
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.locking.listing import LockRow
@@ -165,8 +165,8 @@ class Sources:
 
 
 def section_of(snapshot: Snapshot, resource: Resource) -> Section[Any]:
-    """Returns the section of the configuration that has a resource's objects."""
-    return snapshot.section(KINDS[resource.kind][0])
+    """Returns the configuration's objects of a resource that is a section of it."""
+    return snapshot.section(resource.objects.section)
 
 
 def look_up(snapshot: Snapshot, resource: Resource, name: Any) -> Any | None:
@@ -181,7 +181,7 @@ def named(snapshot: Snapshot, resource: Resource, name: Any) -> Any:
     """
     found = look_up(snapshot, resource, name)
     if found is None:
-        raise prereq(f"{resource.title} name {name} not found", ECODE_NOENT)
+        raise prereq(f"{resource.objects.title} name {name} not found", ECODE_NOENT)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles, encode_serial
 from ganeti_masterd.replication.states import (
     ArchiveMove,
     ConfigFile,
@@ -37,7 +37,7 @@ def calls_for(states: Sequence[ReplicatedState], files: QueueFiles) -> list[tupl
                 content = file_content(state.body)
                 calls.append(("jobqueue_update", [files.job(state.job_id), content]))
             case SerialFile():
-                content = file_content(b"%d\n" % state.reserved)
+                content = file_content(encode_serial(state.reserved))
                 calls.append(("jobqueue_update", [files.serial, content]))
             case DrainFlag():
                 calls.append(("jobqueue_set_drain_flag", [state.drained]))

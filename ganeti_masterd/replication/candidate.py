@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.replication.acknowledgement import Mark
 from ganeti_masterd.replication.calls import calls_for
 from ganeti_masterd.replication.comparison import CandidateComparison, difference, digests_told

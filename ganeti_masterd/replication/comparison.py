@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles, encode_serial
 from ganeti_masterd.replication.states import (
     ArchiveMove,
     ConfigFile,
@@ -86,7 +86,7 @@ def difference(
     noded has no call to read the drain flag, so it is always sent.
     """
     states: list[ReplicatedState] = []
-    if held.serial != sha1(b"%d\n" % serial):
+    if held.serial != sha1(encode_serial(serial)):
         states.append(SerialFile(serial))
     states.append(DrainFlag(drained))
     if held.config != sha1(config.content):

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import same_ssconf, ssconf_values
 from ganeti_masterd.errors import JobQueueError
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.rows import Row
 from ganeti_masterd.replication.acknowledgement import (
     Ack,

@@ -11,7 +11,7 @@ from ganeti_masterd.query.sources import named
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import method
 
-_TAG_KINDS = "cluster, node, nodegroup, instance or network"
+_TAG_KINDS = ", ".join(TAGGED)
 
 
 @method("Query")
@@ -83,5 +83,5 @@ def query_tags(daemon: Daemon, peer: Peer, kind: str, name: str) -> Any:
     if kind == "cluster":
         return sorted(snapshot.cluster.tags)
     if kind not in TAGGED:
-        raise prereq(f"QueryTags: argument kind: expected {_TAG_KINDS}, not {kind!r}")
+        raise prereq(f"QueryTags: argument kind: expected one of {_TAG_KINDS}, not {kind!r}")
     return sorted(named(snapshot, TAGGED[kind], name).tags)

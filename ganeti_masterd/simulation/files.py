@@ -10,10 +10,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import ARCHIVE_DIRECTORY_PERMS
 from ganeti_masterd.simulation.devices import FILE_TYPES
 from ganeti_masterd.simulation.node import (
     CONFIG_FILE,
     DATA_DIR,
+    QUEUE,
     QUEUE_DIR,
     SSCONF_PREFIX,
     Implementations,
@@ -25,10 +29,7 @@ from ganeti_masterd.simulation.state import StoredFile
 
 calls = Implementations()
 
-ARCHIVE_DIR = QUEUE_DIR + "/archive"
-DRAIN_FILE = QUEUE_DIR + "/drain"
-
-#: Local paths of the files that noded accepts (protocol/rpc.rst, Objects as arguments).
+#: What noded lets itself be sent, by local path (protocol/rpc.rst, Objects as arguments).
 UPLOADS = frozenset(
     {
         CONFIG_FILE,
@@ -204,7 +205,7 @@ def jobqueue_rename(
         if file is None:
             error = FileNotFoundError(2, "No such file or directory", source, None, target)
             raise Unexpected(str(error))
-        archived = target.startswith(ARCHIVE_DIR + "/")
+        archived = target.startswith(QUEUE.archive + "/")
         (node.state.archive if archived else node.state.files)[target] = file
         done.append(None)
     return done
@@ -223,8 +224,8 @@ def jobqueue_purge(node: SimulatedNode) -> None:
 def jobqueue_set_drain_flag(node: SimulatedNode, flag: bool) -> Deferred[None] | None:
     """Sets or removes the drain flag."""
     if flag:
-        return node.keep({DRAIN_FILE: StoredFile(0, "")})
-    return node.discard(DRAIN_FILE)
+        return node.keep({QUEUE.drain: StoredFile(0, "")})
+    return node.discard(QUEUE.drain)
 
 
 @calls("get_file_info")
@@ -249,8 +250,20 @@ def _queue_file(node: SimulatedNode, name: str) -> str:
 
 
 def _rename_real(moves: list[tuple[str, str]]) -> list[None]:
-    """Renames real files of the master's queue. Blocks; raises ``OSError``."""
+    """Renames real files of the master's queue, durably. Blocks; raises ``OSError``."""
+    disk = RealDisk()
     for source, target in moves:
-        os.makedirs(os.path.dirname(target), mode=0o750, exist_ok=True)
-        os.rename(source, target)
+        before, after = os.path.dirname(source), os.path.dirname(target)
+        _make_folders(disk, after)
+        disk.rename(source, target)
+        for folder in sorted({before, after}):
+            disk.sync_directory(folder)
     return [None] * len(moves)
+
+
+def _make_folders(disk: IDisk, path: str) -> None:
+    above = os.path.dirname(path)
+    if not os.path.isdir(path):
+        _make_folders(disk, above)
+        disk.make_directory(path, ARCHIVE_DIRECTORY_PERMS)
+        disk.sync_directory(above)

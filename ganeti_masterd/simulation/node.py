@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
+from ganeti_masterd.journal.layout import QueuePaths
 from ganeti_masterd.simulation.mirrors import Mirrors
 from ganeti_masterd.simulation.shelves import Shelf
 from ganeti_masterd.simulation.state import Hardware, NodeState, SharedState, StoredFile
@@ -33,7 +34,8 @@ VIRTUAL = "/###-VIRTUAL-PATH-###,"
 DATA_DIR = "/var/lib/ganeti"
 RUN_DIR = "/var/run/ganeti"
 CONFIG_FILE = DATA_DIR + "/config.data"
-QUEUE_DIR = DATA_DIR + "/queue"
+QUEUE = QueuePaths(DATA_DIR + "/queue")
+QUEUE_DIR = QUEUE.queue
 SSCONF_PREFIX = DATA_DIR + "/ssconf_"
 
 

@@ -22,7 +22,6 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import EXIT_FAILURE, EXIT_NODESETUP_ERROR, EXIT_NOTMASTER
 from ganeti_masterd.errors import ConfigurationError, GenericError
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, check_journal
 from ganeti_masterd.startup.accounts import Account, find_account
 from ganeti_masterd.startup.configuration import read_config
@@ -213,7 +212,7 @@ def _check_files(paths: Paths) -> Snapshot:
         check_journal(
             paths.journal,
             identity=Identity(configuration.cluster.uuid, configuration.master.name),
-            files=QueueFiles(queue=paths.queue, config=paths.config),
+            files=paths.queue_files,
             disk=RealDisk(),
             now=time.time,
         )

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Iterator
 
 from msgspec import Struct
 
 from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS
+from ganeti_masterd.journal.layout import FLAG_MODE, job_number
 from ganeti_masterd.startup.accounts import (
     OWN_GROUP,
     READERS_GROUP,
@@ -27,8 +27,6 @@ from ganeti_masterd.startup.accounts import (
     may_give_to,
 )
 from ganeti_masterd.startup.paths import Paths
-
-_JOB_FILE = re.compile(r"job-\d+")
 
 
 class OwnedPlace(Struct, frozen=True):
@@ -42,14 +40,9 @@ class OwnedPlace(Struct, frozen=True):
 def folders_of(paths: Paths, account: Account) -> list[OwnedPlace]:
     """Returns the folders that the daemon needs, parents before children."""
     own = _group(OWN_GROUP, account)
+    ours = (paths.data, os.path.dirname(paths.log))
     return [
-        OwnedPlace(paths.data, 0o755, own),
-        OwnedPlace(paths.queue, 0o750, account.gid),
-        OwnedPlace(paths.queue + "/archive", 0o750, account.gid),
-        OwnedPlace(paths.run, 0o775, account.gid),
-        OwnedPlace(paths.sockets, 0o770, account.gid),
-        OwnedPlace(paths.live_locks, 0o750, account.gid),
-        OwnedPlace(os.path.dirname(paths.log), 0o770, account.gid),
+        OwnedPlace(path, mode, own if path in ours else account.gid) for path, mode in paths.folders
     ]
 
 
@@ -62,12 +55,13 @@ def files_of(paths: Paths, account: Account) -> Iterator[OwnedPlace]:
     yield OwnedPlace(paths.watcher_pause, 0o644, own)
     yield OwnedPlace(paths.pid, 0o644, account.gid)
     yield OwnedPlace(paths.log, 0o600, own)
-    for name in ("lock", "serial", "version"):
-        yield OwnedPlace(f"{paths.queue}/{name}", JOB_QUEUE_FILES_PERMS, account.gid)
-    yield OwnedPlace(paths.queue + "/drain", 0o644, account.gid)
+    files = paths.queue_files
+    for path in (files.lock, files.serial, files.version):
+        yield OwnedPlace(path, JOB_QUEUE_FILES_PERMS, account.gid)
+    yield OwnedPlace(files.drain, FLAG_MODE, account.gid)
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(paths.queue):
-            if _JOB_FILE.fullmatch(name):
+            if job_number(name) is not None:
                 yield OwnedPlace(f"{paths.queue}/{name}", JOB_QUEUE_FILES_PERMS, account.gid)
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.journal.layout import ARCHIVE_DIRECTORY_PERMS, QueueFiles
 
 #: The longest path that a UNIX socket can have on Linux.
 SOCKET_PATH_MAX = 107
@@ -38,7 +39,12 @@ class Paths:
     @property
     def queue_lock(self) -> str:
         """The file that is locked while a daemon owns the queue."""
-        return self.queue + "/lock"
+        return self.queue_files.lock
+
+    @property
+    def queue_files(self) -> QueueFiles:
+        """The files that follow the journal."""
+        return QueueFiles(queue=self.queue, config=self.config)
 
     @property
     def journal(self) -> str:
@@ -112,6 +118,19 @@ class Paths:
     def log(self) -> str:
         """This daemon's log file."""
         return self._below("/var/log/ganeti") + "/master-daemon.log"
+
+    @property
+    def folders(self) -> tuple[tuple[str, int], ...]:
+        """The folders that the daemon writes to and their modes, those above first."""
+        return (
+            (self.data, 0o755),
+            (self.queue, 0o750),
+            (self.queue_files.archive, ARCHIVE_DIRECTORY_PERMS),
+            (self.run, 0o775),
+            (self.sockets, 0o770),
+            (self.live_locks, 0o750),
+            (os.path.dirname(self.log), 0o770),
+        )
 
     @property
     def hooks(self) -> str:

@@ -24,7 +24,6 @@ from ganeti_masterd.jobs import files as job_files
 from ganeti_masterd.jobs.takeover import is_locked, living
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.faults import JournalError, JournalSetAside
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, check_journal
 from ganeti_masterd.startup.checks import (
     IMachine,
@@ -130,7 +129,7 @@ def _check_journal_copy(paths: Paths, snapshot: Snapshot) -> None:
             check_journal(
                 f"{copy}/{name}",
                 identity=Identity(snapshot.cluster.uuid, snapshot.master.name),
-                files=QueueFiles(queue=paths.queue, config=paths.config),
+                files=paths.queue_files,
                 disk=RealDisk(),
                 now=time.time,
             )

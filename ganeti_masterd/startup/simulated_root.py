@@ -15,25 +15,21 @@ from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import file_content, ssconf_values
 from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.files import replace_file, replace_files
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.startup import simulated_keys
 from ganeti_masterd.startup.paths import Paths
 
 CLUSTER_NAME = "cluster"
 
+#: The mode of ssconf files: any user may read them, and only noded makes new ones.
+SS_FILE_PERMS = 0o444
+
 
 def make_folders(paths: Paths) -> None:
-    """Creates the folders that the daemon writes to, with Ganeti's modes."""
-    for folder, mode in (
-        (paths.data, 0o755),
-        (paths.queue, 0o750),
-        (paths.queue + "/archive", 0o750),
-        (paths.run, 0o775),
-        (paths.sockets, 0o770),
-        (paths.live_locks, 0o750),
-        (os.path.dirname(paths.log), 0o770),
-        (paths.hooks, 0o755),
-    ):
+    """Makes the folders that the daemon writes to, with Ganeti's modes."""
+    for folder, mode in (*paths.folders, (paths.hooks, 0o755)):
         if not os.path.isdir(folder):
             os.makedirs(folder, exist_ok=True)
             os.chmod(folder, mode)
@@ -49,13 +45,17 @@ def prepare(paths: Paths, simulated: int | Description) -> None:
     try:
         make_folders(paths)
         if not os.path.exists(paths.config):
-            _write(paths.queue + "/version", b"1\n", 0o640)
+            files, disk = paths.queue_files, RealDisk()
+            replace_file(disk, files.version, b"1\n")
+            disk.sync_directory(paths.queue)
             snapshot = _new(paths, simulated)
             write_ssconf(paths, snapshot)
             for name, content, mode in simulated_keys.files(time.time()):
-                _write(f"{paths.data}/{name}", content, mode)
+                replace_file(disk, f"{paths.data}/{name}", content, mode)
+            disk.sync_directory(paths.data)
             # Last, as its presence says that the root is complete.
-            _write(paths.config, encode(snapshot), 0o640)
+            replace_file(disk, files.config, encode(snapshot))
+            disk.sync_directory(files.config_directory)
     except OSError as error:
         raise ConfigurationError(
             f"The simulated root {paths.root} can't be made ready: {error}"
@@ -79,17 +79,7 @@ def _new(paths: Paths, simulated: int | Description) -> Snapshot:
 
 def write_ssconf(paths: Paths, snapshot: Snapshot) -> None:
     """Writes all ssconf files; noded does it on real nodes."""
-    for key, lines in ssconf_values(snapshot).items():
-        _write(paths.ssconf(key), file_content(lines), 0o444)
-
-
-def _write(path: str, content: bytes, mode: int) -> None:
-    temporary = path + ".new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        os.fchmod(fd, mode)
-        os.write(fd, content)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(temporary, path)
+    values = ssconf_values(snapshot)
+    files = [(paths.ssconf(key), file_content(lines)) for key, lines in values.items()]
+    for _ in replace_files(RealDisk(), files, SS_FILE_PERMS):
+        pass

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from ganeti_masterd.cli.filterlang import FilterSyntaxError, parse_filter
 from ganeti_masterd.cli.patterns import name_filter, pattern
+from ganeti_masterd.filtertree import read_filter, written
 
 #: Texts and what they mean, here and in Ganeti 3.0.2.
 CORPUS: dict[str, Any] = {
@@ -277,10 +278,11 @@ class PropertyTests(SynchronousTestCase):
 
     @settings(deadline=None, max_examples=100)
     @given(filters)
-    def test_what_is_written_is_read(self, written: tuple[str, Any]) -> None:
-        """Any filter that is written as text is parsed to the same filter."""
-        text, lists = written
+    def test_what_is_written_is_read(self, filter_: tuple[str, Any]) -> None:
+        """Any filter written out is read back as it was, here and by the daemon."""
+        text, lists = filter_
         self.assertEqual(parse_filter(text), lists)
+        self.assertEqual(written(read_filter(lists, "filter")), lists)
 
     @settings(deadline=None, max_examples=200)
     @given(st.one_of(st.text(), st.text("ab =~!*<>()'\"/\\m1-\n", max_size=20)))

@@ -15,7 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.cli.main import program
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.files import QueueFolder
-from ganeti_masterd.jobs.model import Job, OpState, decode_job
+from ganeti_masterd.jobs.model import Job, OpState, decode_job, merge_log
+from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.layout import QueueFiles
+from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.writing import JournalWriting
 from ganeti_masterd.startup import locks, simulated_root
@@ -46,7 +49,7 @@ class RecoverTests(SynchronousTestCase):
 
     def put(self, *jobs: Job) -> None:
         for job in jobs:
-            with open(self.folder.live(job.id), "wb") as file:
+            with open(self.folder.job(job.id), "wb") as file:
                 file.write(model.encode_job(job))
 
     def in_journal(self, *jobs: Job) -> None:
@@ -58,7 +61,7 @@ class RecoverTests(SynchronousTestCase):
         writing.close()
 
     def status(self, job_id: int) -> str:
-        with open(self.folder.live(job_id), "rb") as file:
+        with open(self.folder.job(job_id), "rb") as file:
             return decode_job(file.read()).status
 
     def test_in_order(self) -> None:
@@ -87,7 +90,7 @@ class RecoverTests(SynchronousTestCase):
     def test_json(self) -> None:
         """With --json the output is one document with everything that was done."""
         self.put(self.job(1, "running"))
-        with open(self.folder.live(2), "wb") as file:
+        with open(self.folder.job(2), "wb") as file:
             file.write(b"{")
         document = json.loads(self.run_it("--json").output)
         self.assertEqual(

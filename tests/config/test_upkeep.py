@@ -17,10 +17,11 @@ from ganeti_masterd.config.base import ConfigObject
 from ganeti_masterd.config.changes import Add, Change, Remove, Update, draft
 from ganeti_masterd.config.document import parse
 from ganeti_masterd.config.indexes import Groups, Order
+from ganeti_masterd.config.kinds import SECTIONS
 from ganeti_masterd.config.objects import Disk, Instance, Network, Nic
 from ganeti_masterd.config.pages import Pages
-from ganeti_masterd.config.reservations import KINDS
-from ganeti_masterd.config.snapshot import SECTIONS, Snapshot
+from ganeti_masterd.config.reservations import RESERVED
+from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import same_ssconf, ssconf_values
 from ganeti_masterd.errors import ConfigurationError
 from ganeti_masterd.journal.digests import digest_of
@@ -118,7 +119,7 @@ def use(snapshot: Snapshot) -> list[Any]:
         [snapshot.lookup("instance", name) for name in ("web2", "WEB2", "web2.Example", "b", "x")],
         list(in_order(snapshot.nodes)),
         list(in_order(snapshot.instances)),
-        [sorted(map(str, used(snapshot))) for _, used in KINDS.values()],
+        [sorted(map(str, used(snapshot))) for _, used in RESERVED.values()],
         snapshot.networks.named("n3"),
     ]
 

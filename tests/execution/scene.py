@@ -60,7 +60,7 @@ class ExecutionScene(TestCase):
         self.nodes = SimulatedNodes(self.timers, master="node1")
         self.watch = JobWatch(self.timers, job_values)
         folder = QueueFolder(self.mktemp())
-        os.makedirs(folder.path)
+        os.makedirs(folder.queue)
         self.queue = JobQueue(
             folder, self.journal, self.timers, self.events, Scheduler(self.limit), self.watch
         )
@@ -68,7 +68,7 @@ class ExecutionScene(TestCase):
         snapshot = self.store.snapshot
         self.locks.populate(Level.NODE, snapshot.nodes)
         self.locks.populate(Level.NODEGROUP, snapshot.groups)
-        self.switches = Switches(self.queue, folder.path + "/pause")
+        self.switches = Switches(self.queue, folder.queue + "/pause")
         self.engine = QueryEngine(
             self.timers,
             lambda: self.store.snapshot,

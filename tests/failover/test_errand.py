@@ -12,7 +12,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.failover.newest import SERIAL_STEP
 from ganeti_masterd.jobs.model import encode_job, merge_log
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.writing import JournalWriting

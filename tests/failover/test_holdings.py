@@ -13,7 +13,7 @@ from ganeti_masterd.failover.holdings import (
     serial_of,
 )
 from ganeti_masterd.jobs.model import encode_job
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.replication.comparison import sha1
 from tests.failover.scene import ended, queued, running
 

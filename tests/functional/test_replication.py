@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from ganeti_masterd.config.document import ConfigImage, encode, parse
 from ganeti_masterd.config.pages import Pages
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.replication import candidate
 from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication

@@ -77,7 +77,7 @@ class QueueScene(SynchronousTestCase):
         self.timers = Timers(self.clock)
         self.journal = MemoryJournal()
         self.folder = QueueFolder(self.mktemp())
-        os.makedirs(self.folder.path + "/archive/0")
+        os.makedirs(self.folder.queue + "/archive/0")
         self.events = Events()
         self.make_queue()
         self.runner = FakeRunner()

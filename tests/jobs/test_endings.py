@@ -59,8 +59,8 @@ class QueueEndingsTests(QueueScene):
         for job_id in job_ids:
             job = model.new_job(job_id, [{"OP_ID": "OP_TEST_DELAY"}], 1.0)
             job = model.succeed(model.begin_running(job, 0, 1.0), 0, None, 2.0)
-            os.makedirs(os.path.dirname(self.folder.archived(job_id)), exist_ok=True)
-            with open(self.folder.archived(job_id), "wb") as file:
+            os.makedirs(os.path.dirname(self.folder.archived_job(job_id)), exist_ok=True)
+            with open(self.folder.archived_job(job_id), "wb") as file:
                 file.write(model.encode_job(job))
 
     def test_many_jobs(self) -> None:
@@ -135,7 +135,7 @@ class QueueEndingsTests(QueueScene):
         submitted = self.submission.submit([[delay(depends=[[5, []], [live, []]])]])
         job = self.queue.jobs[live]
         self.successResultOf(self.control.archive(live))
-        with open(self.folder.archived(live), "wb") as file:
+        with open(self.folder.archived_job(live), "wb") as file:
             file.write(model.encode_job(job))
         for _ in range(2):
             work, done = waiting.pop(0)

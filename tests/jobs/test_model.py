@@ -20,7 +20,8 @@ from ganeti_masterd.constants import (
 )
 from ganeti_masterd.errors import ProgrammerError
 from ganeti_masterd.jobs import model
-from ganeti_masterd.jobs.model import STEPS, Job, LogEntry, OpState, new_job, status_of
+from ganeti_masterd.jobs.model import STEPS, Job, LogEntry, OpState, new_job
+from ganeti_masterd.statuses import job_status
 
 NOOP = {"OP_ID": "OP_TEST_DELAY", "duration": 1}
 STATUSES = sorted(STEPS)
@@ -59,7 +60,7 @@ class StatusTests(SynchronousTestCase):
             ("error canceled", "error"),
             ("canceled error", "canceled"),
         ]:
-            self.assertEqual(status_of(statuses.split()), expected, statuses)
+            self.assertEqual(job_status(statuses.split()), expected, statuses)
 
     @given(st.lists(st.sampled_from(STATUSES), min_size=1, max_size=5))
     def test_against_the_text(self, statuses: list[str]) -> None:
@@ -72,7 +73,7 @@ class StatusTests(SynchronousTestCase):
             expected = STATUS_SUCCESS
         else:
             expected = under_way[-1] if under_way else STATUS_QUEUED
-        self.assertEqual(status_of(statuses), expected)
+        self.assertEqual(job_status(statuses), expected)
 
 
 class StepTests(SynchronousTestCase):

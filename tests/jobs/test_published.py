@@ -57,7 +57,7 @@ class PublishedTests(QueueScene):
         self.finish(job_id)
         body = encode_job(self.queue.jobs[job_id])
         self.successResultOf(self.control.archive(job_id))
-        with open(self.folder.archived(job_id), "wb") as file:
+        with open(self.folder.archived_job(job_id), "wb") as file:
             file.write(body)
         self.assertEqual(self.successResultOf(self.state.archived([job_id, 99])), {job_id: body})
 
@@ -78,7 +78,7 @@ class OthersTests(QueueScene):
     def test_flags_go_to_others(self) -> None:
         """Flags are set here first, and answered when the others have them."""
         others = OtherNodes()
-        switches = Switches(self.queue, self.folder.path + "/pause", others)
+        switches = Switches(self.queue, self.folder.queue + "/pause", others)
         self.journal.effect = lambda function, *args: succeed(None)  # type: ignore[method-assign]
         drained, paused = switches.set_drained(True), switches.set_watcher_pause(2000)
         self.assertEqual(others.told, [True, 2000])

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import JobChanged
 from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.journal.rows import JobRow, LogRow, SerialRow
 from ganeti_masterd.query.fields import View
 from ganeti_masterd.query.jobs import ARCHIVED
@@ -386,7 +387,7 @@ class ArchiveTests(QueueScene):
     """Reading the archive."""
 
     def archived_file(self, job_id: int, body: bytes) -> None:
-        path = self.folder.archived(job_id)
+        path = self.folder.archived_job(job_id)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(body)
@@ -458,12 +459,12 @@ class LeavingTests(QueueScene):
         """Returns the ids of the archive; each of its folders is empty, then something happens."""
         steps = dict(zip("ab", meanwhile, strict=False))
 
-        def ids_in(folder: str) -> list[int]:
+        def ids_in(_: QueueFolder, folder: str) -> list[int]:
             steps[folder]()
             return []
 
-        self.patch(self.folder, "archive_folders", lambda: list(steps))
-        self.patch(self.folder, "ids_in", ids_in)
+        self.patch(QueueFolder, "archive_folders", lambda folder: list(steps))
+        self.patch(QueueFolder, "ids_in", ids_in)
         ids: list[int] = self.successResultOf(self.queue.archived_ids())
         return ids
 

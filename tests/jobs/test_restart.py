@@ -11,6 +11,7 @@ from ganeti_masterd.jobs import files, model
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, OpState
 from ganeti_masterd.jobs.restart import restore
+from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.rows import JobRow
 from tests.jobs.scene import QueueScene
 from tests.test_decoding import NONSENSE
@@ -27,7 +28,7 @@ class RestartScene(QueueScene):
         self.put(job_id, model.encode_job(Job(id=job_id, ops=ops)))
 
     def put(self, job_id: int, body: bytes, archived: bool = False) -> None:
-        path = self.folder.archived(job_id) if archived else self.folder.live(job_id)
+        path = self.folder.archived_job(job_id) if archived else self.folder.job(job_id)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(body)
@@ -36,7 +37,7 @@ class RestartScene(QueueScene):
         """Loads what is there into a fresh queue."""
         self.make_queue()
         loaded = files.load(self.folder)
-        files.set_aside(self.folder, loaded.corrupt)
+        files.set_aside(self.folder, RealDisk(), loaded.corrupt)
         self.successResultOf(restore(self.queue, loaded))
 
 
@@ -82,7 +83,7 @@ class RestartTests(RestartScene):
     def test_secrets(self) -> None:
         """A job whose secrets are gone can't go on, and says to submit again."""
         self.found(1, "queued", OP_ID="OP_TEST_OS_PARAMS", osparams_secret={"a": "<redacted>"})
-        body = self.folder.live(1)
+        body = self.folder.job(1)
         with open(body, "rb") as file:
             content = file.read().replace(b'"duration":1.0,', b"")
         self.put(1, content)
@@ -164,10 +165,10 @@ class CorruptFileTests(RestartScene):
         self.put(3, model.encode_job(Job(id=9, ops=(OpState(input=NOOP),))))
         self.restart()
         self.assertEqual(sorted(self.queue.jobs), [2])
-        self.assertFalse(os.path.exists(self.folder.live(1)))
-        with open(self.folder.archived(1) + ".corrupt", "rb") as file:
+        self.assertFalse(os.path.exists(self.folder.job(1)))
+        with open(self.folder.corrupt_job(1), "rb") as file:
             self.assertEqual(file.read(), b"{")
-        self.assertTrue(os.path.exists(self.folder.archived(3) + ".corrupt"))
+        self.assertTrue(os.path.exists(self.folder.corrupt_job(3)))
 
     def test_nonsense(self) -> None:
         """Whatever a file holds, it is set aside, and in the archive passed over."""
@@ -178,7 +179,7 @@ class CorruptFileTests(RestartScene):
         self.restart()
         self.assertEqual(sorted(self.queue.jobs), [50])
         for job_id in range(1, len(NONSENSE) + 1):
-            self.assertTrue(os.path.exists(self.folder.archived(job_id) + ".corrupt"))
+            self.assertTrue(os.path.exists(self.folder.corrupt_job(job_id)))
         self.assertEqual(self.folder.read_archived(range(101, 101 + len(NONSENSE))), {})
 
 
@@ -196,15 +197,18 @@ class FolderTests(SynchronousTestCase):
     def test_layout(self) -> None:
         """Archived jobs lie in folders of ten thousand."""
         folder = QueueFolder("/q")
-        self.assertEqual(folder.live(12), "/q/job-12")
-        self.assertEqual(folder.archived(9_999), "/q/archive/0/job-9999")
-        self.assertEqual(folder.archived(123_456), "/q/archive/12/job-123456")
+        self.assertEqual(folder.job(12), "/q/job-12")
+        self.assertEqual(folder.archived_job(9_999), "/q/archive/0/job-9999")
+        self.assertEqual(folder.archived_job(123_456), "/q/archive/12/job-123456")
 
     def test_other_names(self) -> None:
         """Names that are no job files are left alone."""
         path = self.mktemp()
-        os.makedirs(path + "/archive/x")
+        for number in ("x", "²", "3", "12"):
+            os.makedirs(f"{path}/archive/{number}")
         for name in ("job-1", "job-", "job-2.new", "serial", "job-003"):
             with open(os.path.join(path, name), "wb"):
                 pass
-        self.assertEqual(QueueFolder(path).live_ids(), [1, 3])
+        folder = QueueFolder(path)
+        self.assertEqual(folder.live_ids(), [1, 3])
+        self.assertEqual(folder.archive_folders(), [f"{path}/archive/12", f"{path}/archive/3"])

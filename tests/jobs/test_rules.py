@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.config.objects import FilterRule
 from ganeti_masterd.errors import OpPrereqError
-from ganeti_masterd.jobs.expressions import MAX_DEPTH, compile_expression
+from ganeti_masterd.filtertree import MAX_DEPTH
+from ganeti_masterd.jobs.expressions import compile_expression
 from ganeti_masterd.jobs.model import Job, OpState
 from ganeti_masterd.jobs.rules import Action, compile_rule, in_order, reason_limits, weigh
 from ganeti_masterd.jobs.scheduler import Limit

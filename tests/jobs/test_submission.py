@@ -74,8 +74,8 @@ class SubmissionTests(QueueScene):
     def test_depends_on_archived(self) -> None:
         """An archived job counts with its final state; its file is looked up."""
         job = model.cancel(model.new_job(5, [{"OP_ID": "OP_TEST_DELAY"}], 1.0), 2.0)
-        os.makedirs(os.path.dirname(self.folder.archived(5)), exist_ok=True)
-        with open(self.folder.archived(5), "wb") as file:
+        os.makedirs(os.path.dirname(self.folder.archived_job(5)), exist_ok=True)
+        with open(self.folder.archived_job(5), "wb") as file:
             file.write(model.encode_job(job))
         self.queue.last_id = 10
         self.start()

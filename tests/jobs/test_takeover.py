@@ -78,10 +78,10 @@ class HandBackTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.folder = QueueFolder(os.path.abspath(self.mktemp()))
-        os.makedirs(self.folder.path + "/archive")
+        os.makedirs(self.folder.queue + "/archive")
 
     def put(self, found: Job) -> None:
-        with open(self.folder.live(found.id), "wb") as file:
+        with open(self.folder.job(found.id), "wb") as file:
             file.write(model.encode_job(found))
 
     def run_it(self) -> HandedBack:
@@ -90,7 +90,7 @@ class HandBackTests(SynchronousTestCase):
     def states(self) -> dict[int, str]:
         found = {}
         for job_id in self.folder.live_ids():
-            with open(self.folder.live(job_id), "rb") as file:
+            with open(self.folder.job(job_id), "rb") as file:
                 found[job_id] = decode_job(file.read()).status
         return found
 
@@ -106,7 +106,7 @@ class HandBackTests(SynchronousTestCase):
             job(7, "running", livelock="/free", process_id=8),
         ):
             self.put(found)
-        with open(self.folder.live(8), "wb") as file:
+        with open(self.folder.job(8), "wb") as file:
             file.write(b"{")
         done = self.run_it()
         self.assertEqual(
@@ -131,7 +131,7 @@ class HandBackTests(SynchronousTestCase):
             ],
         )
         self.assertEqual((done.corrupt, [one.job_id for one in done.living]), ([8], [6]))
-        self.assertTrue(os.path.exists(self.folder.archived(8) + ".corrupt"))
+        self.assertTrue(os.path.exists(self.folder.corrupt_job(8)))
 
     def test_twice(self) -> None:
         """A second run has nothing to do."""

@@ -17,9 +17,9 @@ from twisted.internet.task import react
 
 from ganeti_masterd.journal.clerk import Clerk
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.following import EncodedImage
 from ganeti_masterd.journal.journal import Journal
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Recovered, recover
 from ganeti_masterd.journal.rounds import FollowingPace
 from ganeti_masterd.journal.rows import ConfigRow, LogRow, SerialRow

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 from twisted.internet.task import Clock
 
-from ganeti_masterd.journal.files import QueueFiles
 from ganeti_masterd.journal.following import EncodedImage
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.journal import Journal
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow
 from ganeti_masterd.testing.disk import ForgetfulDisk, MemoryStore, Power, SteppedThread

@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import Struct
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.journal.files import TEMPORARY_SUFFIX, job_number, parse_serial
+from ganeti_masterd.journal.files import TEMPORARY_SUFFIX
+from ganeti_masterd.journal.layout import job_number, parse_serial
 from ganeti_masterd.journal.rounds import FollowingPace
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
 from ganeti_masterd.testing.disk import PowerCut
@@ -266,7 +267,7 @@ class Crashes(RuleBasedStateMachine):
         config = disk.read(FILES.config)
         assert config is not None
         version = msgspec.json.decode(config).get("v", 0)
-        serial = parse_serial(disk.read(FILES.serial))
+        serial = parse_serial(disk.read(FILES.serial)) or 0
         lawful = set(self.lawful)
         state = self.published
         for rows in self.pending:
@@ -321,7 +322,7 @@ class Crashes(RuleBasedStateMachine):
                     jobs[job_id] = archived, body
         config = disk.read(FILES.config)
         assert config is not None
-        return State(jobs, config, parse_serial(disk.read(FILES.serial)))
+        return State(jobs, config, parse_serial(disk.read(FILES.serial)) or 0)
 
     @invariant()
     def backlog_counts_the_rows_of_the_store(self) -> None:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import re
 import stat
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+import ganeti_masterd
 from ganeti_masterd.journal.disk import MOST_OPEN, RealDisk
-from ganeti_masterd.journal.files import (
+from ganeti_masterd.journal.files import replace_file, replace_files
+from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.layout import (
     QueueFiles,
+    QueuePaths,
+    archive_number,
+    encode_serial,
     job_number,
     parse_serial,
-    replace_file,
-    replace_files,
 )
-from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.testing.disk import ForgetfulDisk, Power, PowerCut
 from tests.journal.scene import put
+
+PACKAGE = Path(ganeti_masterd.__file__).parent
 
 
 class FilesTests(SynchronousTestCase):
@@ -41,8 +49,73 @@ class FilesTests(SynchronousTestCase):
     def test_serial(self) -> None:
         """A serial that is missing or damaged counts as none."""
         self.assertEqual(parse_serial(b"12\n"), 12)
-        for content in (None, b"", b"twelve\n", b"-3\n", b"1 2"):
-            self.assertEqual(parse_serial(content), 0, content)
+        for content in (None, b"", b"twelve\n", b"-3\n", b"1 2", b"\xb2", b"1" * 5000):
+            self.assertIsNone(parse_serial(content), content)
+        self.assertEqual(parse_serial(encode_serial(7)), 7)
+
+    def test_queue(self) -> None:
+        """Flags and locks stand in the queue's folder, a corrupt file beside its archived job."""
+        files = QueuePaths("/lib/queue")
+        self.assertEqual(files.drain, "/lib/queue/drain")
+        self.assertEqual(files.lock, "/lib/queue/lock")
+        self.assertEqual(files.version, "/lib/queue/version")
+        self.assertEqual(files.corrupt_job(10_000), "/lib/queue/archive/1/job-10000.corrupt")
+        self.assertIsNone(job_number("job-10000.corrupt"))
+
+    def test_archive_number(self) -> None:
+        """Only a directory that is called by a number belongs to the archive."""
+        self.assertEqual(archive_number("12"), 12)
+        for name in ("", "x", "²", "1.old", "-1", "1" * 100):
+            self.assertIsNone(archive_number(name), name)
+
+    def test_one_place(self) -> None:
+        """No other module spells the names of the queue's files."""
+        spelt = re.compile(r"(^|/)job-(\d|\\d|$)|/(archive|serial|drain|queue/.*)(/|$)|\.corrupt$")
+        found = [
+            f"{path.relative_to(PACKAGE)}:{node.lineno}: {node.value}"
+            for path in sorted(PACKAGE.rglob("*.py"))
+            if path != PACKAGE / "journal" / "layout.py"
+            for node in ast.walk(ast.parse(path.read_bytes()))
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and " " not in node.value
+            and spelt.search(node.value)
+        ]
+        self.assertEqual(found, [])
+
+
+class EffectsTests(SynchronousTestCase):
+    """All disk effects go through one interface (architecture.rst, journal rule 7)."""
+
+    #: The two that touch real files: the disk itself, and the store below the journal.
+    SHELLS = ("journal/disk.py", "journal/sqlite.py")
+    EFFECTS = re.compile(
+        "replace|renames?|unlink|remove|rmdir|mkdir|makedirs|link|symlink|f?truncate|write|fsync"
+        "|O_CREAT|O_WRONLY|O_RDWR|O_TRUNC|O_APPEND"
+    )
+
+    def test_no_way_past_the_disk(self) -> None:
+        """What holds acknowledged state writes, renames and removes no file by itself."""
+        found = []
+        for package in ("journal", "jobs", "config", "replication", "failover"):
+            for path in sorted((PACKAGE / package).rglob("*.py")):
+                place = path.relative_to(PACKAGE)
+                if str(place) not in self.SHELLS:
+                    tree = ast.parse(path.read_bytes())
+                    found += [f"{place}:{n.lineno}" for n in ast.walk(tree) if self.effect(n)]
+        self.assertEqual(found, [])
+
+    def effect(self, node: ast.AST) -> bool:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            return node.value.id == "shutil" or (
+                node.value.id == "os" and self.EFFECTS.fullmatch(node.attr) is not None
+            )
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            modes = [*node.args[1:2], *(each.value for each in node.keywords)]
+            return node.func.id == "open" and any(
+                isinstance(mode, ast.Constant) and str(mode.value).strip("rbt") for mode in modes
+            )
+        return False
 
 
 class ReplaceTests(SynchronousTestCase):

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.journal.digests import NOTHING, Chain, digest_of
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.faults import JournalCorrupt
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, misfit, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
 from ganeti_masterd.journal.store import JournalHeader

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.errors import encode_error
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.faults import JournalError, JournalSetAside
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
 from ganeti_masterd.journal.setaside import SetAsideDecision, resolve, standing

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import GenericError, OpPrereqError, ParameterError
+from ganeti_masterd.filtertree import MAX_DEPTH
 from ganeti_masterd.query.comparisons import shown
 from ganeti_masterd.query.entries import NO_DATA, NULL
 from ganeti_masterd.query.fields import Matching, Need, View, fields, flag, number, other, text
-from ganeti_masterd.query.filters import MAX_DEPTH, compile_filter
-from tests.examples import examples
+from ganeti_masterd.query.filters import compile_filter
 from tests.query.scene import rich_snapshot
 
 EXAMPLES = examples(120, 2000)

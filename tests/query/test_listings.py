@@ -8,13 +8,33 @@ from typing import Any
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti_masterd.config.objects import FilterRule
 from ganeti_masterd.locking.listing import LockRow
+from ganeti_masterd.query.fields import View
+from ganeti_masterd.query.listings import FILTER_FIELDS
 from ganeti_masterd.testing.nodes import ScriptedNodes
 from tests.query.scene import Scene, big_snapshot
 
 
 class ListingTests(SynchronousTestCase):
     """Rows that don't come from the configuration."""
+
+    def test_predicates(self) -> None:
+        """A rule's expressions have one spelling; what makes no sense is shown as it is."""
+        cell = FILTER_FIELDS["predicates"].bound(View(big_snapshot(1, 1)))
+        good = ["jobid", ["&", ["=", "id", 1], ["!", ["=~", "id", "="]]]]
+        for predicate, shown in (
+            (good, ["jobid", ["&", ["==", "id", 1], ["!", ["=~", "id", "="]]]]),
+            (("opcode", ("=[]", "nodes", "n")), ["opcode", ["=[]", "nodes", "n"]]),
+            (["jobid", ["=", "id"]], ["jobid", ["=", "id"]]),
+            (["jobid", "=", None], ["jobid", "=", None]),
+            (["jobid"], ["jobid"]),
+            ([], []),
+            (5, 5),
+            ("jobid", "jobid"),
+        ):
+            rule = FilterRule(uuid="u", watermark=1, priority=2, predicates=(predicate,))
+            self.assertEqual(cell(rule), [shown])
 
     def test_locks(self) -> None:
         """Lock rows show holders, waiting jobs and the mode, which may be None."""

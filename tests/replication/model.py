@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, Row, SerialRow
 from ganeti_masterd.replication.states import (
     ArchiveMove,

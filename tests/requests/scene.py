@@ -58,7 +58,7 @@ class RequestScene(QueueScene):
     def make_queue(self) -> None:
         """Makes the queue and everything that requests use."""
         self.journal = DiskJournal()
-        self.folder = QueueFolder(os.path.abspath(self.folder.path))
+        self.folder = QueueFolder(os.path.abspath(self.folder.queue))
         self.watch = JobWatch(self.timers, job_values)
         self.queue = JobQueue(
             self.folder, self.journal, self.timers, self.events, Scheduler(self.limit), self.watch
@@ -69,7 +69,7 @@ class RequestScene(QueueScene):
         self.store.on_change(
             lambda before, after: self.queue.admission.set_rules(after.filters.values())
         )
-        self.switches = Switches(self.queue, self.folder.path + "/watcher.pause")
+        self.switches = Switches(self.queue, self.folder.queue + "/watcher.pause")
         engine = QueryEngine(
             self.timers,
             lambda: self.store.snapshot,

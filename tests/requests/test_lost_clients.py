@@ -85,7 +85,7 @@ class LostClientTests(RequestScene):
             self.queue.jobs[job_id] = new_job(job_id, [DELAY], 1000.0)
         self.queue.last_id = JOBS + 300
         for job_id in range(JOBS + 1, JOBS + 301):
-            with open(self.folder.archived(job_id), "wb") as file:
+            with open(self.folder.archived_job(job_id), "wb") as file:
                 file.write(encode_job(new_job(job_id, [DELAY], 1000.0)))
 
     def request(self, method: str, args: Sequence[Any], **keys: Any) -> Any:
@@ -172,7 +172,7 @@ class LostClientTests(RequestScene):
     def test_archive_listing(self) -> None:
         """No more of the archive's folders are listed than the one in progress."""
         for number in range(5):
-            os.makedirs(f"{self.folder.path}/archive/{number}", exist_ok=True)
+            os.makedirs(f"{self.folder.queue}/archive/{number}", exist_ok=True)
         self.journal.slow = True
         connection, _ = self.request("Query", ["job", ["id", "archived"], None])
         self.journal.finish_one()

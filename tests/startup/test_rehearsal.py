@@ -187,11 +187,11 @@ class JobTests(RehearsalCase):
         job = model.new_job(7, [{"OP_ID": "OP_TEST_DELAY", "duration": 1.0}], 1.0)
         op = structs.replace(job.ops[0], status=STATUS_RUNNING)
         job = structs.replace(job, ops=(op,), livelock=self.livelock, process_id=4711)
-        Path(self.folder.live(7)).write_bytes(model.encode_job(job))
+        Path(self.folder.job(7)).write_bytes(model.encode_job(job))
 
     def test_unreadable(self) -> None:
         """A job that can't be read is noted, and stays where it is."""
-        Path(self.folder.live(3)).write_bytes(b"{")
+        Path(self.folder.job(3)).write_bytes(b"{")
         self.assertEqual(self.rehearsed().notes, ["Job 3 can't be read, and would be set aside"])
 
     def test_left_by_luxid(self) -> None:

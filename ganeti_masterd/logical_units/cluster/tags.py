@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from ganeti_masterd.config.kinds import KINDS
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.tags import check_tag
-from ganeti_masterd.constants import TAG_CLUSTER
+from ganeti_masterd.constants import TAG_CLUSTER, TAG_INSTANCE, TAG_NETWORK, TAG_NODE, TAG_NODEGROUP
 from ganeti_masterd.errors import ECODE_NOENT, prereq
 from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, nothing, shared
 from ganeti_masterd.logical_units.base import LogicalUnit
@@ -15,12 +16,12 @@ from ganeti_masterd.opcodes.tags import TagsDel, TagsGet, TagsSearch, TagsSet
 from ganeti_masterd.patterns import BadPattern, Pattern
 from ganeti_masterd.query.resources import TAGGED
 
-#: Path prefixes in the answer of a search, with the sections searched, in order.
+#: Path prefixes in the answer of a search, with the kinds of objects searched, in order.
 SEARCHED: tuple[tuple[str, str], ...] = (
-    ("/instances", "instances"),
-    ("/nodes", "nodes"),
-    ("/nodegroup", "groups"),
-    ("/network", "networks"),
+    ("/instances", TAG_INSTANCE),
+    ("/nodes", TAG_NODE),
+    ("/nodegroup", TAG_NODEGROUP),
+    ("/network", TAG_NETWORK),
 )
 
 O_co = TypeVar("O_co", bound=TagsGet | TagsSet | TagsDel, covariant=True)
@@ -42,8 +43,7 @@ class _OnOneObject(LogicalUnit[O_co]):
     @property
     def lock(self) -> str:
         """The name under which the object is locked."""
-        name: str = self.target.name if self.level is Level.INSTANCE else self.target.uuid
-        return name
+        return TAGGED[self.op.kind].objects.lock_of(self.target)
 
     def current(self, ctx: Context) -> Any:
         """Returns the current object."""
@@ -117,8 +117,8 @@ class SearchTags(LogicalUnit[TagsSearch], runs=TagsSearch):
         """Returns ``(path of the object, tag)`` for each match."""
         snapshot = ctx.snapshot()
         found = [(f"/{TAG_CLUSTER}", tag) for tag in self._matching(snapshot.cluster.tags)]
-        for prefix, section in SEARCHED:
-            for obj in getattr(snapshot, section).values():
+        for prefix, kind in SEARCHED:
+            for obj in snapshot.section(KINDS[kind].section).values():
                 found += [(f"{prefix}/{obj.name}", tag) for tag in self._matching(obj.tags)]
         return found
 

@@ -13,9 +13,14 @@ from ganeti_masterd.config.changes import Add, Remove
 from ganeti_masterd.config.objects import Network, NodeGroup
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.query.resources import CONFIGURED
 
 #: Sections whose objects are locked by uuid, each at one level.
-LEVELS: Mapping[str, Level] = {"networks": Level.NETWORK, "nodegroups": Level.NODEGROUP}
+LEVELS: Mapping[str, Level] = {
+    resource.objects.section: resource.level
+    for resource in CONFIGURED
+    if resource.level is not None and not resource.objects.locked_by_name
+}
 
 
 def add_object(ctx: Context, section: str, obj: Network | NodeGroup) -> None:
