@@ -15,10 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.cli.main import program
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.files import QueueFolder
-from ganeti_masterd.jobs.model import Job, OpState, decode_job, merge_log
-from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.layout import QueueFiles
-from ganeti_masterd.journal.recovery import Identity, recover
+from ganeti_masterd.jobs.model import Job, OpState, decode_job
 from ganeti_masterd.journal.rows import JobRow
 from ganeti_masterd.journal.writing import JournalWriting
 from ganeti_masterd.startup import locks, simulated_root

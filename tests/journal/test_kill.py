@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.layout import job_number
+from tests.examples import examples
 from tests.journal.committing import locked, opened
 from tests.journal.scene import put
 

@@ -15,6 +15,7 @@ from ganeti_masterd.query.comparisons import shown
 from ganeti_masterd.query.entries import NO_DATA, NULL
 from ganeti_masterd.query.fields import Matching, Need, View, fields, flag, number, other, text
 from ganeti_masterd.query.filters import compile_filter
+from tests.examples import examples
 from tests.query.scene import rich_snapshot
 
 EXAMPLES = examples(120, 2000)

@@ -17,9 +17,12 @@ from twisted.internet.testing import StringTransport
 
 from ganeti_masterd import assembly
 from ganeti_masterd.assembly import Assembly, OpenedListener, Settings
-from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.layout import QueueFiles
-from ganeti_masterd.journal.recovery import Identity, recover
+from ganeti_masterd.config.objects import FilterRule
+from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.locking.ageing import STEP
+from ganeti_masterd.locking.keeper import AGEING_INTERVAL
+from ganeti_masterd.locking.levels import BGL, Level, exclusive, shared
+from ganeti_masterd.replication.standing import CandidateStanding
 from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.simulation.faults import SimulatedFault
 from ganeti_masterd.startup.accounts import Account
