@@ -186,11 +186,8 @@ class SubmitTests(RequestScene):
                 [],
                 [
                     {
-                        "OP_ID": "OP_INSTANCE_CREATE",
+                        "OP_ID": "OP_INSTANCE_MIGRATE",
                         "instance_name": "x",
-                        "mode": "create",
-                        "disks": [],
-                        "nics": [],
                     }
                 ],
                 [{**DELAY, "depends": [[-1, []]]}],

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.config.document import apply_rows
 from ganeti_masterd.jobs.model import merge_log
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.files import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.startup import simulated_root
 from ganeti_masterd.startup.accounts import Account
