@@ -71,6 +71,9 @@ class RunningJob(Protocol):
     def log(self, index: int, kind: str, message: Any, /) -> None:
         """Adds an entry to the log of the opcode with that index."""
 
+    def progress(self, index: int, text: str, /) -> None:
+        """Shows how far the opcode with that index is."""
+
     def submit_with_result(self, index: int, jobs: Sequence[Sequence[Opcode]], /) -> list[int]:
         """Gives ids to jobs that come to be with the success of the opcode with that index."""
 
@@ -240,6 +243,11 @@ class OpcodeContext(Context):
         """See ``Context.feedback``."""
         message = text if kind == ELOG_MESSAGE else value
         self._services.hops.tell(self._run.log, self._index, kind, message)
+        self.checkpoint()
+
+    def progress(self, text: str) -> None:
+        """See ``Context.progress``."""
+        self._services.hops.tell(self._run.progress, self._index, text)
         self.checkpoint()
 
     def ask(self, question: Callable[[QueryEngine], Any]) -> Any:

@@ -458,6 +458,10 @@ class JobRun:
             )
         )
 
+    def progress(self, index: int, text: str) -> None:
+        """Shows how far an opcode is."""
+        self._services.queue.show_progress(self.job_id, index, text)
+
     def submit_with_result(self, index: int, jobs: Sequence[Sequence[Opcode]]) -> list[int]:
         """Gives ids to jobs that come to be with the opcode's success."""
         return self._sub_jobs.add(index, jobs)

@@ -270,6 +270,13 @@ def add_log(job: Job, index: int, entry: LogEntry) -> Job:
     return replace(job, ops=_with_op(job, index, replace(op, log=(*op.log, entry))))
 
 
+def show_progress(job: Job, index: int, entry: LogEntry) -> Job:
+    """Appends a log entry to the opcode in place of the last one of the same kind."""
+    op = job.ops[index]
+    kept = tuple(each for each in op.log if each.kind != entry.kind)
+    return replace(job, ops=_with_op(job, index, replace(op, log=(*kept, entry))))
+
+
 def merge_log(body: bytes, entries: Iterable[tuple[int, bytes]]) -> bytes:
     """Returns a job file with log entries added that it does not hold yet.
 

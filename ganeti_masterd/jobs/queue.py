@@ -40,6 +40,9 @@ log = Logger()
 #: No final states at all.
 NONE_ENDED: Mapping[int, str] = MappingProxyType({})
 
+#: The kind of log entries that say how far an opcode is; an opcode's log holds the last only.
+PROGRESS = "progress"
+
 #: How many job files are read from the archive in one go of the disk thread.
 READ_SLICE = 50
 
@@ -288,6 +291,18 @@ class JobQueue:
         entry = LogEntry(job.log_serial + 1, timestamp(self.timers.now()), kind, message)
         row = LogRow(job_id, index, msgspec.json.encode(entry))
         return self._commit_rows(model.add_log(job, index, entry), [row])
+
+    def show_progress(self, job_id: int, index: int, text: str) -> None:
+        """Shows how far an opcode is, in place of what was shown before; a crash may forget it.
+
+        Clients that wait for a change of the job see it as a log entry of its own kind.
+        """
+        job = self.tip(job_id)
+        if job is None or job.ops[index].finished:
+            return
+        now = timestamp(self.timers.now())
+        entry = LogEntry(job.log_serial + 1, now, PROGRESS, text)
+        self.show(model.show_progress(job, index, entry))
 
     def _commit_rows(self, job: Job, rows: Sequence[Row]) -> Deferred[None]:
         """Makes rows durable that are not a job's whole new state, then publishes that."""

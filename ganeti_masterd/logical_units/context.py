@@ -186,6 +186,14 @@ class Context(Protocol):
         """
         ...
 
+    def progress(self, text: str) -> None:
+        """Shows how far the opcode is, in place of what this said before.
+
+        Clients that follow the job see each; the log keeps the last, and a crash may
+        forget it. So it costs no disk, and may be called every second. A checkpoint.
+        """
+        ...
+
     def info(self, text: str) -> None:
         """Adds a line that begins with INFO."""
         self.feedback(f" - INFO: {text}")

@@ -59,6 +59,7 @@ class SynchronousContext(Context):
         self.locks: dict[Level, set[str]] = {}
         self.lines: list[Any] = []
         self.submitted: list[list[Opcode]] = []
+        self.progressed: list[str] = []
         self.slept: list[float] = []
         self.off_slot: list[float] = []
         self._has_slot = True
@@ -161,6 +162,11 @@ class SynchronousContext(Context):
     def seconds(self) -> float:
         """Returns the clock's time."""
         return self.clock.seconds()
+
+    def progress(self, text: str) -> None:
+        """Writes down how far the opcode is, in ``progressed``."""
+        self.progressed.append(text)
+        self.checkpoint()
 
     def sleep(self, seconds: float) -> None:
         """Writes down how long it would have slept."""

@@ -359,6 +359,41 @@ class RunningTests(QueueScene):
         self.finish(job_id)
         self.assertNotIn(job_id, self.queue.opcodes)
 
+    def test_progress(self) -> None:
+        """Only the last is kept; it makes no row, and later lines have higher serials."""
+        self.start()
+        job_id = self.submit_one()
+        self.queue.commit([model.begin_running(self.queue.jobs[job_id], 0, 2.0)])
+        self.queue.add_log(job_id, 0, "message", "begins")
+        rows = len(self.journal.rows)
+        for text in ("10%", "20%", "30%"):
+            self.queue.show_progress(job_id, 0, text)
+        self.assertEqual(len(self.journal.rows), rows)
+        log = self.queue.jobs[job_id].ops[0].log
+        self.assertEqual([(line.serial, line.message) for line in log], [(1, "begins"), (4, "30%")])
+        self.queue.add_log(job_id, 0, "message", "ends")
+        log = self.queue.jobs[job_id].ops[0].log
+        self.assertEqual([line.serial for line in log], [1, 4, 5])
+        self.assertEqual([line.kind for line in log], ["message", "progress", "message"])
+
+    def test_progress_beside_a_commit(self) -> None:
+        """It is shown after what is being committed, and not at all once the opcode has ended."""
+        self.start()
+        job_id = self.submit_one()
+        self.queue.commit([model.begin_running(self.queue.jobs[job_id], 0, 2.0)])
+        self.journal.held = True
+        self.queue.add_log(job_id, 0, "message", "one")
+        self.queue.show_progress(job_id, 0, "50%")
+        self.assertEqual(self.queue.jobs[job_id].ops[0].log, ())
+        self.journal.release()
+        self.journal.held = False
+        log = self.queue.jobs[job_id].ops[0].log
+        self.assertEqual([line.message for line in log], ["one", "50%"])
+        self.queue.commit([model.succeed(self.queue.jobs[job_id], 0, None, 3.0)])
+        self.queue.show_progress(job_id, 0, "late")
+        self.queue.show_progress(99, 0, "no such job")
+        self.assertEqual(self.queue.jobs[job_id].ops[0].log, log)
+
     def test_log_lines(self) -> None:
         """Log lines are rows of their own, numbered through the job, none after the end."""
         job_id = self.submit_one(delay(), delay())

@@ -278,6 +278,8 @@ class SyncTests(StepsCase):
         self.assertIn("remaining (estimated)", self.ctx.lines[1])
         self.assertIn("Instance db.example.com's disks are in sync", self.ctx.lines[-1])
         self.assertLess(len(self.ctx.lines), 8)
+        self.assertGreater(len(self.ctx.progressed), 10)
+        self.assertIn("% done, ", self.ctx.progressed[-1])
 
     def test_degraded(self) -> None:
         """A mirror that stays degraded is looked at ten times more, and that is said."""

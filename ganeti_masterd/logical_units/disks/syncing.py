@@ -9,7 +9,7 @@ from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.errors import OpExecError, RemoteError
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.steps import node_objects
-from ganeti_masterd.logical_units.steps.polling import Pace, poll, time_left
+from ganeti_masterd.logical_units.steps.polling import Progress, poll, time_left
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.results import DeviceStatus
 
@@ -60,7 +60,7 @@ class _SyncWatch:
         self._once = once
         self._unanswered = 0
         self._degraded_looks = 0
-        self._pace = Pace(ctx)
+        self._progress = Progress(ctx)
         #: Whether a mirror was degraded and not synchronizing at the last look.
         self.degraded = False
 
@@ -82,8 +82,8 @@ class _SyncWatch:
         self.degraded = any(
             status.is_degraded and status.sync_percent is None for status in answer.payload
         )
-        if syncing and self._pace.due():
-            self._tell(answer.payload)
+        if syncing:
+            self._progress.tell(*self._lines(answer.payload))
         if syncing and not self._once:
             return max((status.estimated_time or UNKNOWN_PAUSE) for status in syncing)
         if self.degraded and self._degraded_looks < DEGRADED_TRIES:
@@ -91,7 +91,7 @@ class _SyncWatch:
             return 1.0
         return None
 
-    def _tell(self, statuses: Sequence[DeviceStatus]) -> None:
+    def _lines(self, statuses: Sequence[DeviceStatus]) -> Iterator[str]:
         for disk, status in zip(self._mirrors, statuses, strict=True):
             if status.sync_percent is None:
                 continue
@@ -100,7 +100,7 @@ class _SyncWatch:
                 if status.estimated_time is None
                 else f"{time_left(status.estimated_time)} remaining (estimated)"
             )
-            self._ctx.info(f"- device {disk.iv_name}: {status.sync_percent:5.2f}% done, {left}")
+            yield f"- device {disk.iv_name}: {status.sync_percent:5.2f}% done, {left}"
 
 
 @contextmanager
@@ -147,8 +147,8 @@ def _wipe(ctx: Context, instance: Instance, index: int, disk: Disk, start: int) 
     snapshot, primary = ctx.snapshot(), instance.primary_node
     sent = node_objects.disk(snapshot, disk, instance, primary)
     piece = max(1, min(LARGEST_PIECE, disk.size // 10))
-    began, pace = ctx.seconds(), Pace(ctx)
-    pace.due()
+    began, progress = ctx.seconds(), Progress(ctx)
+    progress.wait()
     offset = start
     while offset < disk.size:
         size = min(piece, disk.size - offset)
@@ -156,9 +156,9 @@ def _wipe(ctx: Context, instance: Instance, index: int, disk: Disk, start: int) 
             f"Could not wipe disk {index} at offset {offset} for size {size}"
         )
         offset += size
-        if offset < disk.size and pace.due():
+        if offset < disk.size:
             done = (offset - start) / (disk.size - start)
             left = (ctx.seconds() - began) * (1 - done) / done
-            ctx.info(f" - done: {done * 100:.1f}% ETA: {time_left(left)}")
+            progress.tell(f" - done: {done * 100:.1f}% ETA: {time_left(left)}")
     if offset > start:
         ctx.info(f" - disk {index} is wiped")

@@ -29,20 +29,26 @@ def poll(ctx: Context, look: Callable[[], float | None]) -> None:
             pause = look()
 
 
-class Pace:
-    """Says when it is time for the next line about progress: at once, then each minute."""
+class Progress:
+    """Says how far something is: to those who follow the job each time, to its log each minute."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._next = ctx.seconds()
 
-    def due(self) -> bool:
-        """Whether a line is due now; if so, the next is due a minute later."""
+    def tell(self, *texts: str) -> None:
+        """Shows lines that begin with INFO; the first are logged, then those of each minute."""
         now = self._ctx.seconds()
-        if now < self._next:
-            return False
-        self._next = now + PACE
-        return True
+        if now >= self._next:
+            self._next = now + PACE
+            for text in texts:
+                self._ctx.info(text)
+        else:
+            self._ctx.progress("\n".join(f" - INFO: {text}" for text in texts))
+
+    def wait(self) -> None:
+        """Keeps the log quiet for the next minute, as something was said in another way."""
+        self._next = self._ctx.seconds() + PACE
 
 
 def time_left(seconds: float) -> str:
