@@ -233,12 +233,20 @@ def _payloads(results: Mapping[str, NodeResult[P]]) -> dict[str, P]:
 
 
 def console_request(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
-    """What a node must know to say where an instance's console is."""
+    """Returns what a node must know to say where an instance's console is.
+
+    The group's node parameters are filled in from the cluster: a node reads the port of SSH
+    there.
+    """
     node = snapshot.nodes[instance.primary_node]
+    group = snapshot.group_of(node)
     return {
         "instance": msgspec.json.decode(instance.encoded),
         "node": msgspec.json.decode(node.encoded),
-        "group": msgspec.json.decode(snapshot.group_of(node).encoded),
+        "group": {
+            **msgspec.json.decode(group.encoded),
+            "ndparams": effective.node_group(snapshot.cluster, group),
+        },
         "hvParams": effective.hypervisor(snapshot.cluster, instance),
         "beParams": effective.backend(snapshot.cluster, instance),
     }

@@ -92,6 +92,8 @@ class InstanceScene(SynchronousTestCase):
             create_disks(ctx, undo, instance, disks)
             undo.keep()
         ports = [port for disk in disks for port in disk.ports()]
+        if instance.network_port is not None:
+            ports.append(instance.network_port)
         ctx.change_all(
             [
                 *(Add("disks", disk) for disk in disks),
