@@ -160,6 +160,8 @@ class RecreateDisks(InstanceUnit[InstanceRecreateDisks], runs=InstanceRecreateDi
         ]
         with UndoStack(ctx) as undo:
             create_disks(ctx, undo, after, [disk for _, disk in chosen], fresh=False)
+            # Nobody has to wait until the disks are wiped.
+            ctx.release(Level.NODE_RES)
             if ctx.snapshot().cluster.prealloc_wipe_disks:
                 wipe_disks(ctx, after, [(index, disk, 0) for index, disk in chosen])
             ctx.change_all(_written(before, after, [disk for _, disk in chosen]))
