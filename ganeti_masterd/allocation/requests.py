@@ -114,12 +114,12 @@ class Allocate(_Asking, frozen=True, kw_only=True):
             "nics": [dict(nic) for nic in self.nics],
             "required_nodes": self.required_nodes,
             "hypervisor": self.hypervisor,
+            **({} if self.nodes is None else {"restrict-to-nodes": list(self.nodes)}),
         }
 
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
         """See :meth:`AllocationRequest.plain`."""
-        restricted = {} if self.nodes is None else {"restrict-to-nodes": list(self.nodes)}
-        return {**self.described(), "type": self.MODE, **restricted}
+        return {**self.described(), "type": self.MODE}
 
     def template_for(self, snapshot: Snapshot) -> str | None:
         """The new instance's."""

@@ -27,7 +27,7 @@ def run_unit(unit: LogicalUnit[Any], ctx: OpcodeContext, data_dir: str) -> Any:
         hooks.before()
         if unit.op.dry_run:
             ctx.info("dry-run mode requested, not actually executing the operation")
-            return None
+            return unit.dry_result(ctx)
         result = unit.exec(ctx)
         check_result(unit.op, result)
         with ctx.shielded():

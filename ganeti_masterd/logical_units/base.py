@@ -106,6 +106,10 @@ class LogicalUnit(Generic[O_co]):
         """Does it; returns the opcode's result."""
         raise NotImplementedError
 
+    def dry_result(self, ctx: Context) -> Any:
+        """Returns the result of a dry run, which ends after the hooks that come before."""
+        return None
+
     def after_hooks(
         self, ctx: Context, answers: Mapping[str, NodeResult[list[HookResult]]], result: Any
     ) -> Any:

@@ -14,7 +14,18 @@ from ganeti_masterd.logical_units.cluster import (
     tags,
 )
 from ganeti_masterd.logical_units.groups import assigning, declaring, parameters
-from ganeti_masterd.logical_units.instances import disk_activation, growing, recreating
+from ganeti_masterd.logical_units.instances import (
+    console,
+    creating,
+    creating_many,
+    data,
+    disk_activation,
+    growing,
+    rebooting,
+    recreating,
+    starting,
+    stopping,
+)
 from ganeti_masterd.logical_units.instances import removing as removing_instances
 from ganeti_masterd.logical_units.networks import changing, connecting
 from ganeti_masterd.logical_units.networks import declaring as declaring_networks

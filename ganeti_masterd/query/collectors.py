@@ -162,7 +162,7 @@ class Collectors:
             on_node.setdefault(instance.primary_node, []).append(instance)
 
         def arguments(to: Target) -> list[Any]:
-            return [{one.name: _console_request(snapshot, one) for one in on_node[to.key]}]
+            return [{one.name: console_request(snapshot, one) for one in on_node[to.key]}]
 
         def read(results: Mapping[str, NodeResult[dict[str, Console]]]) -> dict[Need, Any]:
             consoles: dict[str, Any] = {}
@@ -232,7 +232,7 @@ def _payloads(results: Mapping[str, NodeResult[P]]) -> dict[str, P]:
     return {uuid: result.payload for uuid, result in results.items() if not result.failed}
 
 
-def _console_request(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
+def console_request(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
     """Returns what a node must be sent to determine how to reach an instance's console."""
     node = snapshot.nodes[instance.primary_node]
     return {

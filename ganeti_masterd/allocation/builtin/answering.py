@@ -78,7 +78,8 @@ def _multi_allocate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     for described in request["instances"]:
         demand = _demand(described)
         try:
-            found = place(rooms, demand, _groups(rooms, described))
+            only = described.get("restrict-to-nodes")
+            found = place(rooms, demand, _groups(rooms, described), only=only)
         except NoPlace as error:
             failed.append(demand.name)
             why.append(f"{demand.name}: {error}")

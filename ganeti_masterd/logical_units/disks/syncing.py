@@ -110,23 +110,22 @@ def sync_paused(ctx: Context, instance: Instance, disks: Sequence[Disk]) -> Iter
     Raises ``OpExecError`` if it can't be paused; that it can't be resumed is a warning.
     """
     name = ctx.snapshot().nodes[instance.primary_node].name
-    _pause_resume(
-        ctx, instance, disks, True, f"Failed to pause disk synchronization on node '{name}'"
-    )
+    pause_sync(ctx, instance, disks, True, f"Failed to pause disk synchronization on node '{name}'")
     try:
         yield
     finally:
         with ctx.shielded():
             try:
                 text = f"Failed to resume disk synchronization on node '{name}'"
-                _pause_resume(ctx, instance, disks, False, text)
+                pause_sync(ctx, instance, disks, False, text)
             except OpExecError as error:
                 ctx.warning(str(error.args[0]))
 
 
-def _pause_resume(
+def pause_sync(
     ctx: Context, instance: Instance, disks: Sequence[Disk], pause: bool, text: str
 ) -> None:
+    """Pauses or resumes the synchronization of mirrors; raises ``OpExecError`` with ``text``."""
     snapshot, primary = ctx.snapshot(), instance.primary_node
     sent = [node_objects.disk(snapshot, disk, instance, primary) for disk in disks]
     ctx.call_one(primary, calls.BLOCKDEV_PAUSE_RESUME_SYNC, (sent, pause)).or_fail(text)

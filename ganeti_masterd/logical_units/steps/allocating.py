@@ -23,6 +23,16 @@ from ganeti_masterd.rpc import calls
 def find_nodes(ctx: Context, request: AllocationRequest, name: str | None = None) -> Any:
     """Returns what ``request`` reads of the answer of an allocator, None for the default one.
 
+    Raises as :func:`find_nodes_by`.
+    """
+    return find_nodes_by(ctx, request, name)[1]
+
+
+def find_nodes_by(
+    ctx: Context, request: AllocationRequest, name: str | None = None
+) -> tuple[str, Any]:
+    """Returns the name of the allocator that was asked, and what :func:`find_nodes` returns.
+
     Raises ``OpPrereqError`` with ``insufficient_resources`` if it finds nothing,
     ``OpExecError`` if a node or the allocator can't be asked, and
     ``ResultValidationError`` if its answer isn't one.
@@ -39,7 +49,7 @@ def find_nodes(ctx: Context, request: AllocationRequest, name: str | None = None
     answer = read_answer(text)
     if not answer.success:
         raise prereq(f"Can't compute nodes using iallocator '{chosen}': {answer.info}", ECODE_NORES)
-    return request.read(answer.result, told)
+    return chosen, request.read(answer.result, told)
 
 
 def describe(ctx: Context, request: AllocationRequest) -> dict[str, Any]:
