@@ -281,7 +281,7 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
                 ctx,
                 nodes,
                 wanted.os,
-                {**filled.public, **filled.private, **filled.secret},
+                filled.together(),
                 force_variant=op.force_variant,
             )
         if self.installs:

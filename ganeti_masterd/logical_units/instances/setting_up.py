@@ -77,6 +77,24 @@ def run_create_scripts(
         )
 
 
+def run_scripts_again(ctx: Context, instance: Instance, parameters: Params, *, debug: int) -> None:
+    """Installs an operating system over what is on an instance's disks; raises ``OpExecError``.
+
+    ``parameters`` are the OS parameters of all visibilities, filled; they all travel in the
+    plain ``osparams`` then.
+    """
+    primary = instance.primary_node
+    snapshot = ctx.snapshot()
+    name = snapshot.nodes[primary].name
+    sent = node_objects.instance(snapshot, instance, primary, osparams=parameters)
+    ctx.info("Running instance OS create scripts...")
+    began = ctx.seconds()
+    ctx.call_one(primary, calls.INSTANCE_OS_ADD, (sent, True, debug)).or_fail(
+        f"Could not install OS for instance '{instance.name}' on node '{name}'"
+    )
+    ctx.info(f"Instance OS create scripts have finished after {ctx.seconds() - began:.0f} s")
+
+
 @contextmanager
 def _paused(ctx: Context, instance: Instance, disks: Sequence[Disk]) -> Iterator[None]:
     """As ``sync_paused``, with lines in the log, and what fails is only a warning."""

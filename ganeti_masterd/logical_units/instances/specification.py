@@ -66,6 +66,10 @@ class OsParameters(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return "OsParameters(...)"
 
+    def together(self) -> dict[str, Any]:
+        """Returns all of them in one dictionary, in which ``os_validate`` takes them."""
+        return {**self.public, **self.private, **self.secret}
+
 
 # Backend parameters
 
