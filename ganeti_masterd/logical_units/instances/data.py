@@ -30,7 +30,7 @@ from ganeti_masterd.rpc.results import DeviceStatus, InstanceInfo, RunningInstan
 PATIENCE = 60.0
 
 
-class Device(NamedTuple):
+class ShownDevice(NamedTuple):
     """A disk of an instance, or one of the volumes below it (``child`` is its index)."""
 
     instance: Instance
@@ -93,7 +93,7 @@ def observe(ctx: Context, snapshot: Snapshot, instances: Sequence[Instance]) -> 
                 f"only for instance {instance.name}"
             )
     observed = Observed(running=_running(ctx, snapshot, made))
-    wanted: dict[str, list[Device]] = {node: [] for node in observed.running}
+    wanted: dict[str, list[ShownDevice]] = {node: [] for node in observed.running}
     for instance in made:
         for device in _devices(snapshot, instance):
             for node in _nodes_of(instance, device.disk):
@@ -136,9 +136,9 @@ def _running(
     return found
 
 
-def _devices(snapshot: Snapshot, instance: Instance) -> list[Device]:
+def _devices(snapshot: Snapshot, instance: Instance) -> list[ShownDevice]:
     return [
-        Device(instance, disk, child)
+        ShownDevice(instance, disk, child)
         for disk in snapshot.disks_of(instance)
         for child in (None, *range(len(disk.children)))
     ]
@@ -156,7 +156,7 @@ def _secondary(instance: Instance, disk: Disk) -> str | None:
 
 
 def _find(
-    ctx: Context, snapshot: Snapshot, wanted: Mapping[str, Device], observed: Observed
+    ctx: Context, snapshot: Snapshot, wanted: Mapping[str, ShownDevice], observed: Observed
 ) -> None:
     """Asks each node for one device."""
 
