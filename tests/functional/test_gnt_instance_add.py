@@ -184,7 +184,7 @@ def test_story(daemon: DaemonProcess) -> None:
 
 
 def test_allocators(daemon: DaemonProcess) -> None:
-    """hail decides, among all nodes or among those that are free."""
+    """An allocator decides: hail, among all nodes or among those that are free."""
     require("/usr/lib/ganeti/iallocators/hail", "ganeti-htools-3.0")
     for more in ("-I hail", "--opportunistic-locking -I hail", ""):
         name = f"hailed{len(more)}"
