@@ -1,10 +1,10 @@
 """Hypervisor calls of simulated nodes: instances that run, start, stop and move.
 
-All hypervisors behave like noded's ``fake`` one, with three differences. An instance gets its maximum
-memory if the node has that much, otherwise what is left if that is at least its minimum, otherwise
-it doesn't start. Under ``kvm`` a node that accepts a migrating instance lists it from then on,
-waiting for its memory; a migration to a node that didn't accept it fails. And under ``kvm`` devices
-can be plugged into instances that run.
+All hypervisors behave like noded's ``fake`` one, with three differences. An instance gets its
+maximum memory if the node has that much, otherwise what is left if that is at least its minimum,
+otherwise it doesn't start. Under ``kvm`` a node that accepts a migrating instance lists it from
+then on, waiting for its memory; a migration to a node that didn't accept it fails. And under
+``kvm`` devices can be plugged into instances that run.
 """
 
 from __future__ import annotations

@@ -56,6 +56,9 @@ from ganeti_masterd.logical_units.nodes.addresses import normal_name
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.opcodes.instances import InstanceCreate
 
+#: As a tool of compression: none.
+NO_COMPRESSION = "none"
+
 #: What hooks are told of a disk before the opcode (and never after it: then all is told).
 _BEFORE = re.compile(r"INSTANCE_DISK\d+_(NAME|SIZE|MODE)")
 _OF_DISK = re.compile(r"INSTANCE_DISK\d+_")
@@ -107,8 +110,15 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
     def _find(self, snapshot: Snapshot) -> None:
         """Finds the forthcoming instance, or makes sure that there is none; finds the nodes."""
         op = self.op
+        tools = snapshot.cluster.compression_tools
+        if op.compress not in (NO_COMPRESSION, *tools):
+            raise prereq(
+                f"Compression tool not allowed, tools allowed are [{', '.join(tools)}]",
+                ECODE_INVAL,
+            )
         existing = snapshot.instances.named(self.name)
         if not op.commit:
+            specification.enabled_template(snapshot.cluster, op.disk_template)
             if existing is not None:
                 raise prereq(f"Instance '{self.name}' is already in the cluster", ECODE_EXISTS)
             wanted = read_instance(op, self.name, snapshot.cluster, address=self.address)
