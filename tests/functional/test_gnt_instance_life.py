@@ -7,11 +7,14 @@ docs/differences.rst names.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -269,6 +272,33 @@ def test_lost_disk(daemon: DaemonProcess) -> None:
         "WARNING: Could not prepare block device disk/0 on node node2 (is_primary=True" in done.out
     )
     assert gnt(daemon, f"{LIST} instance2") == Said(0, "instance2 ERROR_down\n")
+
+
+def test_killed_start(daemon: DaemonProcess) -> None:
+    """A start that is killed while its node takes its time leaves the instance as it was."""
+    slow = [{"kind": "delay", "call": "instance_start", "seconds": 60}]
+    Path(daemon.root, "simulation/faults.json").write_text(json.dumps(slow))
+    submitted = daemon.tool(["gnt-instance", "startup", "--submit", "instance1"])
+    assert submitted.returncode == 0, submitted.stderr
+    job = re.findall(r"\d+", submitted.stdout)[-1]
+    log = Path(daemon.root, "simulation/calls.log")
+    _until(lambda: log.read_text().count("blockdev_assemble") >= 3)
+    assert gnt(daemon, f"{LIST} instance1") == Said(0, "instance1 ERROR_down\n")
+    began = time.monotonic()
+    assert gnt(daemon, f"gnt-job cancel --kill --yes-do-it {job}").code == 0
+    client = daemon.client()
+    _until(lambda: client.query_jobs([int(job)], ["status"])[0][0] == "error")
+    assert time.monotonic() - began < 20
+    assert gnt(daemon, f"{LIST},disks_active instance1") == Said(0, "instance1 ADMIN_down N\n")
+
+
+def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Waits until a condition holds."""
+    pause = threading.Event()
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to be"
+        pause.wait(0.02)
 
 
 def watch(daemon: DaemonProcess, *options: str) -> None:
