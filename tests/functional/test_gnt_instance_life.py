@@ -24,6 +24,7 @@ from twisted.internet.task import Clock
 
 from ganeti_masterd.config.document import encode
 from ganeti_masterd.config.objects import Nic
+from ganeti_masterd.logical_units.registry import is_built
 from ganeti_masterd.simulation.cluster import SimulatedNodes
 from ganeti_masterd.startup import simulated_root
 from ganeti_masterd.startup.configuration import read_config
@@ -344,3 +345,31 @@ def test_watcher(daemon: DaemonProcess) -> None:
     assert not [job for job in jobs(daemon) if "STARTUP" in job]
     status = Path(daemon.root, "var/run/ganeti/instance-status").read_text()
     assert status.splitlines()[:2] == ["instance1 running", "instance2 running"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a mount of one's own needs root")
+@pytest.mark.skipif(
+    not is_built("OP_INSTANCE_ACTIVATE_DISKS"), reason="the daemon can't activate disks yet"
+)
+def test_watcher_after_a_reboot(daemon: DaemonProcess) -> None:
+    """When a node has rebooted, what ran there is started, and mirrors to it are made ready."""
+    require("ganeti-watcher", "ganeti-3.0")
+    for number in (1, 2):
+        assert gnt(daemon, f"gnt-instance startup instance{number}").code == 0
+    watch(daemon)
+    # The first run knows no node's boot id, so that each counts as having rebooted.
+    before = activating_and_starting(daemon)
+    assert before == ["INSTANCE_ACTIVATE_DISKS(instance1)"]
+    throw(daemon, "reboot", "node2")
+    assert gnt(daemon, f"{LIST} instance1 instance2") == states("running", "ERROR_down")
+    watch(daemon)
+    assert gnt(daemon, f"{LIST} instance1 instance2") == states("running", "running")
+    after = ["INSTANCE_STARTUP(instance2)", "INSTANCE_ACTIVATE_DISKS(instance1)"]
+    assert activating_and_starting(daemon) == before + after
+    info = gnt(daemon, "gnt-instance info instance1").out
+    assert "      on secondary: /dev/drbd0 (147:0) in sync, status ok\n" in info
+
+
+def activating_and_starting(daemon: DaemonProcess) -> list[str]:
+    """Returns the summaries of the watcher's jobs, those that only verify left out."""
+    return [job for job in jobs(daemon) if "VERIFY_DISKS" not in job]
