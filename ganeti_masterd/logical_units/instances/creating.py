@@ -26,10 +26,10 @@ from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.logical_units.disks.activating import (
-    activate_disks,
     current,
     mark_disks,
     shut_disks,
+    start_disks,
 )
 from ganeti_masterd.logical_units.disks.making import create_disks
 from ganeti_masterd.logical_units.disks.naming import ReservedNaming
@@ -515,7 +515,7 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
         if self.starts:
             if self.adopts:
                 with setting_up.staying(ctx, instance, "is in the cluster, marked to be down"):
-                    activate_disks(ctx, instance, self.whole.disks)
+                    start_disks(ctx, instance)
             setting_up.start_first(ctx, instance, self.op.reason)
         elif not self.whole.disks:
             return

@@ -263,6 +263,7 @@ class AdoptionTests(HalfWayCase):
         for never in ("blockdev_create", "blockdev_wipe", "instance_os_add"):
             self.assertNotIn(never, calls)
         self.assertEqual(calls[:2], ["vg_list", "lv_list"])
+        self.assertLess(calls.index("blockdev_assemble"), calls.index("instance_start"))
         self.assertNotIn("* creating instance disks...", self.world.lines)
 
     def test_each_failure_and_kill(self) -> None:
@@ -287,7 +288,7 @@ class AdoptionTests(HalfWayCase):
                     self.assertEqual(self.standing(), before)
                 elif (
                     not self.world.try_run("OP_INSTANCE_CREATE", **self.parameters(**more))
-                    and procedure != "instance_start"
+                    and procedure not in ("blockdev_assemble", "instance_start")
                 ):
                     self.assertEqual(self.standing(), before, procedure)
                     self.assertUndone(procedure)
@@ -297,6 +298,16 @@ class AdoptionTests(HalfWayCase):
             if NAME not in names:
                 self.assertEqual(self.standing(), before, f"checkpoint {moment}")
                 self.assertUndone(f"checkpoint {moment}")
+
+    def test_not_assembled(self) -> None:
+        """A volume that can't be used is the instance's; that isn't started, and it is said."""
+        self.break_call("blockdev_assemble")
+        error = self.fails("plain", disks=list(self.ADOPTED))
+        self.assertEqual(
+            error.args[0],
+            f"Disk consistency error; instance {NAME} is in the cluster, marked to be down",
+        )
+        self.assertStays("after the adoption")
 
     def break_lost_rename(self) -> None:
         """Has volumes renamed without the node saying so."""
