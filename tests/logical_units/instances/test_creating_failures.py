@@ -286,10 +286,9 @@ class AdoptionTests(HalfWayCase):
                         self.world.try_run("OP_INSTANCE_CREATE", **self.parameters(**more))
                     )
                     self.assertEqual(self.standing(), before)
-                elif (
-                    not self.world.try_run("OP_INSTANCE_CREATE", **self.parameters(**more))
-                    and procedure not in ("blockdev_assemble", "instance_start")
-                ):
+                elif not self.world.try_run(
+                    "OP_INSTANCE_CREATE", **self.parameters(**more)
+                ) and procedure not in ("blockdev_assemble", "instance_start"):
                     self.assertEqual(self.standing(), before, procedure)
                     self.assertUndone(procedure)
                 self.assertEqual(self.world.faults(), [])
