@@ -478,3 +478,6 @@ class PlaceTests(CreationCase):
         self.assertIn(result[0], ("node2", "node3"))
         self.assertEqual(attempts, [1])
         self.assertIn("* falling back to full lock allocation", self.world.lines)
+        self.assertTrue(
+            any("failed on opportunistically acquired nodes: " in line for line in self.world.lines)
+        )

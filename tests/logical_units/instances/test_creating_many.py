@@ -53,6 +53,14 @@ class ManyTests(CreationCase):
         self.assertFalse(one.opportunistic_locking)
         self.assertNotIn(None, (two.pnode, two.snode))
 
+    def test_names(self) -> None:
+        """Names are not looked up; the jobs do that."""
+        nics = [{"ip": "auto", "mode": "routed"}]
+        result = self.many(self.inner("one.example.com", name_check=True, nics=nics))
+        self.assertEqual(result["allocatable"], ["one.example.com"])
+        ((op,),) = self.world.submitted
+        self.assertEqual((op.name_check, op.nics[0]["ip"]), (True, "auto"))
+
     def test_jobs_run(self) -> None:
         """The jobs that are submitted can be run."""
         self.many(self.inner("one"), self.inner("two", "drbd"))
