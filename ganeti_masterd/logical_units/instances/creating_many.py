@@ -69,8 +69,10 @@ class CreateManyInstances(LogicalUnit[InstanceMultiAlloc], runs=InstanceMultiAll
         if twice:
             raise prereq(f"There are duplicate instance names: {', '.join(twice)}", ECODE_INVAL)
         self.wanted = dict(zip(names, inner, strict=True))
+        # The jobs look names up; to an allocator addresses don't matter.
         self.reads = {
-            name: read_instance(op, name, snapshot.cluster) for name, op in self.wanted.items()
+            name: read_instance(op, name, snapshot.cluster, address=AUTO if op.name_check else None)
+            for name, op in self.wanted.items()
         }
         named = {name: named_nodes(snapshot, op) for name, op in self.wanted.items()}
         if len({bool(nodes) for nodes in named.values()}) > 1:
