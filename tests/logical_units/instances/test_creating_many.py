@@ -156,6 +156,23 @@ class ManyTests(CreationCase):
         self.assertIn("* falling back to full lock allocation", self.world.lines)
         self.assertIn(self.world.submitted[0][0].pnode, ("node2", "node3", "node4"))
 
+    def test_only_free_nodes(self) -> None:
+        """Where the free nodes are enough, all are placed on these."""
+        held = [self.world.now.node(name).uuid for name in ("node1", "node2", "node3")]
+        self.world.locks.acquire(900, Level.CLUSTER, shared(BGL))
+        self.world.locks.acquire(900, Level.NODE, exclusive(held))
+        self.world.submitted.clear()
+        try:
+            self.world.run(
+                "OP_INSTANCE_MULTI_ALLOC",
+                instances=[self.inner("one"), self.inner("two")],
+                opportunistic_locking=True,
+            )
+        finally:
+            self.world.locks.release_all(900)
+        self.assertEqual([op.pnode for (op,) in self.world.submitted], ["node4", "node4"])
+        self.assertEqual(self.world.faults(), [])
+
     def test_kill(self) -> None:
         """A kill submits nothing."""
         for moment in range(100):
