@@ -47,6 +47,7 @@ from ganeti_masterd.logical_units.instances.device_changes import (
     DETACH,
     MODIFY,
     REMOVE,
+    ModifiedEntries,
 )
 from ganeti_masterd.logical_units.instances.hotplugging import (
     NOT_PLUGGED,
@@ -71,9 +72,6 @@ from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.logical_units.steps.wording import size_text
 from ganeti_masterd.opcodes.instances import InstanceSetParams
 from ganeti_masterd.rpc import calls
-
-#: What an opcode's result lists: what changed, and its new value.
-Entries = list[tuple[str, Any]]
 
 #: What can't be done with a disk of an instance that runs, unless it is unplugged.
 _WHILE_RUNNING = {
@@ -111,7 +109,7 @@ def check_disk_changes(
         require_room(ctx, nodes, groups)
 
 
-class DiskChanges:
+class DiskModification:
     """Does the changes of one opcode to the disks of one instance."""
 
     def __init__(
@@ -119,7 +117,7 @@ class DiskChanges:
         ctx: Context,
         instance: Instance,
         op: InstanceSetParams,
-        entries: Entries,
+        entries: ModifiedEntries,
         *,
         hotplug: bool,
     ) -> None:
