@@ -21,8 +21,8 @@ def rename_devices(
     """Renames devices on an instance's primary node, in one call.
 
     Each pair is a disk with its old logical id and the same with the new one. Pushes what
-    gives those that were renamed their old names back. Raises ``OpExecError``, beginning
-    with ``failure``.
+    gives those that were renamed their old names back. Raises ``OpExecError`` whose text
+    begins with ``failure``, which names what can't be renamed.
     """
     node = instance.primary_node
     name = ctx.snapshot().nodes[node].name
@@ -39,7 +39,9 @@ def rename_devices(
         rename_back,
     )
     sent = [_sent(old, new) for old, new in pairs]
-    ctx.call_one(node, calls.BLOCKDEV_RENAME, (sent,)).or_fail(failure)
+    ctx.call_one(node, calls.BLOCKDEV_RENAME, (sent,)).or_fail(
+        f"{failure} of instance {instance.name} on node {name}"
+    )
 
 
 def _sent(disk: Disk, renamed: Disk) -> list[object]:

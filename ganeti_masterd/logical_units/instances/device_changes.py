@@ -24,6 +24,9 @@ DETACH = "detach"
 MODIFY = "modify"
 REMOVE = "remove"
 
+#: What the result of the opcode lists, in the order in which it was done: what, and its value.
+ModifiedEntries = list[tuple[str, Any]]
+
 #: Actions after which there is a device more.
 _ADDING = (ADD, ATTACH)
 #: Actions after which there is a device less; they have no parameters.

@@ -42,16 +42,16 @@ from ganeti_masterd.logical_units.instances.device_changes import (
     MODIFY,
     REMOVE,
     DeviceChange,
+    ModifiedEntries,
     read_changes,
 )
 from ganeti_masterd.logical_units.instances.environment import instance_environment
 from ganeti_masterd.logical_units.instances.hotplugging import can_hotplug
 from ganeti_masterd.logical_units.instances.modifying_disks import (
-    DiskChanges,
+    DiskModification,
     check_disk_changes,
 )
 from ganeti_masterd.logical_units.instances.modifying_nics import (
-    Entries,
     NicPlan,
     do_nics,
     plan_nics,
@@ -295,17 +295,17 @@ class ModifyInstance(InstanceUnit[InstanceSetParams], runs=InstanceSetParams):
 
     # Work
 
-    def exec(self, ctx: Context) -> Entries:
+    def exec(self, ctx: Context) -> ModifiedEntries:
         """Changes memory, then disks, then all that is only in the configuration."""
         op = self.op
         instance = self.instance(ctx.snapshot())
-        result: Entries = []
+        result: ModifiedEntries = []
         with _telling_what_stays(ctx, instance, result):
             if op.runtime_mem is not None:
                 self._balloon(ctx, instance, op.runtime_mem)
                 result.append(("runtime_memory", op.runtime_mem))
             if self._disks.steps:
-                work = DiskChanges(ctx, instance, op, result, hotplug=self._hotplug)
+                work = DiskModification(ctx, instance, op, result, hotplug=self._hotplug)
                 work.run(self._disks.steps)
             if self._conversion is not None:
                 convert_disks(ctx, instance, self._conversion, op)
@@ -357,7 +357,7 @@ class ModifyInstance(InstanceUnit[InstanceSetParams], runs=InstanceSetParams):
 
 
 @contextmanager
-def _telling_what_stays(ctx: Context, instance: Instance, done: Entries) -> Iterator[None]:
+def _telling_what_stays(ctx: Context, instance: Instance, done: ModifiedEntries) -> Iterator[None]:
     """If the body fails after some changes, logs which of them stay, then re-raises."""
     try:
         yield

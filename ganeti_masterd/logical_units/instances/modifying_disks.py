@@ -47,6 +47,7 @@ from ganeti_masterd.logical_units.instances.device_changes import (
     DETACH,
     MODIFY,
     REMOVE,
+    ModifiedEntries,
 )
 from ganeti_masterd.logical_units.instances.hotplugging import (
     NOT_PLUGGED,
@@ -71,9 +72,6 @@ from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.logical_units.steps.wording import size_text
 from ganeti_masterd.opcodes.instances import InstanceSetParams
 from ganeti_masterd.rpc import calls
-
-#: What an opcode's result lists: what changed, and its new value.
-Entries = list[tuple[str, Any]]
 
 #: What can't be done with a disk of an instance that runs, unless it is unplugged.
 _WHILE_RUNNING = {
@@ -111,7 +109,7 @@ def check_disk_changes(
         require_room(ctx, nodes, groups)
 
 
-class DiskChanges:
+class DiskModification:
     """Does the changes of one opcode to the disks of one instance."""
 
     def __init__(
@@ -119,7 +117,7 @@ class DiskChanges:
         ctx: Context,
         instance: Instance,
         op: InstanceSetParams,
-        entries: Entries,
+        entries: ModifiedEntries,
         *,
         hotplug: bool,
     ) -> None:
@@ -251,17 +249,14 @@ class DiskChanges:
             create_directory(ctx, undo, instance, directory)
         ctx.feedback(f"* disk {index}, size {size_text(disk.size)}")
         path = f"{directory}/{uuid4()}.{disk.dev_type}.disk{index}"
-        return self._renamed(undo, instance, disk, path)
+        return self._renamed(undo, instance, disk, index, path)
 
-    def _renamed(self, undo: UndoStack, instance: Instance, disk: Disk, path: str) -> Disk:
+    def _renamed(
+        self, undo: UndoStack, instance: Instance, disk: Disk, index: int, path: str
+    ) -> Disk:
         new = replace(disk, logical_id=((disk.logical_id or ("loop",))[0], path))
-        rename_devices(
-            self._ctx,
-            undo,
-            instance,
-            [(disk, new)],
-            f"Failed to rename the file of disk {disk.uuid}",
-        )
+        failure = f"Failed to rename the file of disk {index}"
+        rename_devices(self._ctx, undo, instance, [(disk, new)], failure)
         return new
 
     def _plug(self, uuid: str, index: int) -> None:
@@ -315,6 +310,11 @@ class DiskChanges:
         # It is short, and half of it would leave a disk that nobody can use.
         with ctx.shielded(), UndoStack(ctx) as undo:
             self._unplug(instance, disk, index)
+            if instance.disks_active:
+                undo.push(
+                    f"make disk {index} of instance {instance.name} ready again",
+                    lambda: activate_disks(ctx, instance, [disk]),
+                )
             if not shut_disks(ctx, instance, [disk], ignore_primary=offline):
                 raise OpExecError(
                     f"Can't shut down disk {index} of instance {instance.name}; it stays attached"
@@ -323,7 +323,7 @@ class DiskChanges:
             moved = disk
             if above:
                 name = str((disk.logical_id or ("", ""))[1]).rpartition("/")[2]
-                moved = self._renamed(undo, instance, disk, f"{above}/{name}")
+                moved = self._renamed(undo, instance, disk, index, f"{above}/{name}")
             self._published(instance, others, others, apart=[(disk, moved)])
             undo.keep()
         self.entries.append((f"disk/{index}", DETACH))

@@ -25,6 +25,7 @@ from ganeti_masterd.logical_units.instances.device_changes import (
     DETACH,
     REMOVE,
     DeviceChange,
+    ModifiedEntries,
     check_room_for,
     place_of,
 )
@@ -47,9 +48,6 @@ from ganeti_masterd.logical_units.instances.nics import (
 )
 from ganeti_masterd.opcodes.instances import InstanceSetParams
 from ganeti_masterd.rpc import calls
-
-#: What an opcode's result lists: what changed, and its new value.
-Entries = list[tuple[str, Any]]
 
 #: The refusal of a routed NIC without an address at a change.
 _NO_ADDRESS = "Cannot set the NIC IP address to None on a routed NIC if not attached to a network"
@@ -90,12 +88,12 @@ def plan_nics(
     return NicPlan(tuple(planning.nics), steps)
 
 
-def do_nics(ctx: Context, instance: Instance, plan: NicPlan, *, hotplug: bool) -> Entries:
+def do_nics(ctx: Context, instance: Instance, plan: NicPlan, *, hotplug: bool) -> ModifiedEntries:
     """Plugs NICs in and out where that is wanted; returns what the result says of all changes.
 
     The configuration is the caller's to change.
     """
-    entries: Entries = []
+    entries: ModifiedEntries = []
     for step in plan.steps:
         entries += step.entries
         if hotplug:
@@ -218,8 +216,8 @@ def _check_modification(old: Nic, params: Mapping[Any, str | None]) -> None:
         )
 
 
-def _entries_of(index: int, old: Nic, nic: Nic, given: Mapping[Any, str | None]) -> Entries:
-    entries: Entries = []
+def _entries_of(index: int, old: Nic, nic: Nic, given: Mapping[Any, str | None]) -> ModifiedEntries:
+    entries: ModifiedEntries = []
     if "mac" in given or nic.mac != old.mac:
         entries.append((f"nic.mac/{index}", nic.mac))
     if "ip" in given:

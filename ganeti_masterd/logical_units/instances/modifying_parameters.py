@@ -6,6 +6,7 @@ of real daemon 3.0.2; where the rules differ, docs/differences.rst says so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -62,7 +63,7 @@ class ParameterPlan(Struct, frozen=True, kw_only=True):
 
 
 def plan_parameters(ctx: Context, instance: Instance, op: InstanceSetParams) -> ParameterPlan:
-    """Returns what changes of parameters come to, checked on all nodes of the instance.
+    """Returns what changes of parameters come to, checked on the nodes that are online.
 
     Raises ``OpPrereqError``, ``TypeEnforcementError``, ``HypervisorError``.
     """
@@ -92,7 +93,7 @@ def plan_parameters(ctx: Context, instance: Instance, op: InstanceSetParams) -> 
         backend=own_backend,
         filled_backend=filled_backend,
         os=os,
-        os_parameters=_os_parameters(ctx, instance, os, op),
+        os_parameters=_os_parameters(ctx, instance, os, op, online),
     )
 
 
@@ -194,7 +195,7 @@ def _cluster_hypervisor(ctx: Context, instance: Instance) -> Params:
 
 
 def _os_parameters(
-    ctx: Context, instance: Instance, os: str, op: InstanceSetParams
+    ctx: Context, instance: Instance, os: str, op: InstanceSetParams, nodes: Sequence[str]
 ) -> specification.OsParameters:
     own = specification.OsParameters(public=instance.osparams, private=instance.osparams_private)
     snapshot = ctx.snapshot()
@@ -210,7 +211,7 @@ def _os_parameters(
         filled = specification.filled_os(snapshot.cluster, os, own)
         check_system_on_nodes(
             ctx,
-            snapshot.nodes_of(instance),
+            nodes,
             os,
             {**filled.public, **filled.private},
             force_variant=op.force_variant,

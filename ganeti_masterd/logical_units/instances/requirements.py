@@ -48,14 +48,11 @@ def check_system_on_nodes(
 ) -> None:
     """Asks nodes (uuids) whether they have an operating system that takes these parameters.
 
-    ``filled`` are the public, private and secret ones in one dictionary. Nodes that are marked
-    offline, or run no instances, are not asked. Raises ``OpPrereqError`` with
-    ``environment_error``.
+    ``filled`` are the public, private and secret ones in one dictionary. Nodes that run no
+    instances are not asked. Raises ``OpPrereqError`` with ``environment_error``.
     """
-    known = ctx.snapshot().nodes
-    asked = [node for node in _hosts(ctx, nodes) if not known[node].offline]
     arguments = (True, system, ["parameters"], dict(filled), force_variant)
-    for answer in ctx.call(asked, calls.OS_VALIDATE, arguments).values():
+    for answer in ctx.call(_hosts(ctx, nodes), calls.OS_VALIDATE, arguments).values():
         if not answer.or_refuse(f"OS Parameters validation failed on node {answer.node}"):
             ctx.info(f"OS {system} not found on node {answer.node}, validation skipped")
 
