@@ -20,6 +20,7 @@ from ganeti_masterd.errors import (
     ECODE_INVAL,
     ECODE_STATE,
     OpExecError,
+    RemoteError,
     prereq,
 )
 from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
@@ -48,7 +49,7 @@ from ganeti_masterd.logical_units.instances import (
     specification,
 )
 from ganeti_masterd.logical_units.instances.environment import instance_environment
-from ganeti_masterd.logical_units.instances.nics import settle_nic
+from ganeti_masterd.logical_units.instances.nics import require_distinct, settle_nic
 from ganeti_masterd.logical_units.instances.planning import WantedInstance, read_instance
 from ganeti_masterd.logical_units.instances.publishing import WholeInstance, changes_between
 from ganeti_masterd.logical_units.instances.resolving import check_address_unused, resolved_name
@@ -222,7 +223,7 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
 
     def _settle_nics(self, ctx: Context) -> tuple[Any, ...]:
         kept = self.wanted.kept_nics
-        return tuple(
+        nics = tuple(
             settle_nic(
                 ctx,
                 wish,
@@ -233,6 +234,8 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
             )
             for index, wish in enumerate(self.wanted.nics)
         )
+        require_distinct(nics)
+        return nics
 
     def _complete_disks(self, ctx: Context) -> None:
         """Checks the disks against the storage of their nodes, and what is adopted."""
@@ -462,7 +465,11 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
         wait = self.op.wait_for_sync
         if not wait and self.wanted.template.internal:
             ctx.feedback("* checking mirrors status")
-        if not wait_for_sync(ctx, instance, once=not wait):
+        try:
+            good = wait_for_sync(ctx, instance, once=not wait)
+        except RemoteError as error:
+            raise OpExecError(f"Instance {self.name} is not made: {error.args[0]}")
+        if not good:
             raise OpExecError(f"Instance {self.name} is not made: some of its disks are degraded")
         return wait or not self.wanted.template.internal
 

@@ -32,9 +32,11 @@ def check_trusted(ctx: Context, node: str, os: str) -> None:
     Its definition says that they are to be run in a virtual machine, which this daemon
     can't do. Raises ``OpPrereqError``.
     """
-    found = ctx.call_one(node, calls.OS_DIAGNOSE).or_refuse(f"Failed to get OS '{os}'")
-    base = os.partition("+")[0]
     name = ctx.snapshot().nodes[node].name
+    found = ctx.call_one(node, calls.OS_DIAGNOSE).or_refuse(
+        f"Failed to get OS '{os}' from node {name}"
+    )
+    base = os.partition("+")[0]
     system = next((one for one in found if one.name == base), None)
     if system is None:
         raise prereq(f"OS '{os}' is not available in node '{name}'")
