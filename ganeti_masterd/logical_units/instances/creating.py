@@ -279,13 +279,10 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
             filled = specification.filled_os(
                 ctx.snapshot().cluster, wanted.os, wanted.os_parameters
             )
-            requirements.check_system_on_nodes(
-                ctx,
-                nodes,
-                wanted.os,
-                filled.together(),
-                force_variant=op.force_variant,
-            )
+            with filled.kept_from_errors():
+                requirements.check_system_on_nodes(
+                    ctx, nodes, wanted.os, filled.together(), force_variant=op.force_variant
+                )
         if self.installs:
             setting_up.check_trusted(ctx, nodes[0], wanted.os)
         requirements.check_bridges(ctx, nics, nodes[:1])
@@ -490,9 +487,10 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
     def _set_up(self, ctx: Context) -> None:
         """Installs the operating system, and tells the metadata daemon."""
         instance = current(ctx, self.whole.instance)
-        secret = self.wanted.os_parameters.secret
+        parameters = self.wanted.os_parameters
+        secret = parameters.secret
         state = "is in the cluster, marked to be down, and its operating system is not installed"
-        with setting_up.staying(ctx, instance, state):
+        with setting_up.staying(ctx, instance, state), parameters.kept_from_errors():
             if self.installs:
                 mirrors = self.whole.disks if self.wanted.template.internal else ()
                 setting_up.run_create_scripts(

@@ -110,6 +110,21 @@ class ArgumentTests(HostileCase):
             **adopting,
         )
 
+    def test_values_that_scripts_tell(self) -> None:
+        """Private and secret values are masked in what nodes say, before and half-way."""
+        fault = SimulatedFault(kind="error", call="os_validate", text="no hush-hush")
+        self.world.nodes.faults.add(fault)
+        text = "OS Parameters validation failed on node node2: no <redacted>"
+        for visibility in ("osparams_private", "osparams_secret"):
+            self.refuses(text, "environment_error", **{visibility: {"a": "hush-hush"}})
+
+    def test_values_that_scripts_tell_half_way(self) -> None:
+        """The same when the installation fails."""
+        fault = SimulatedFault(kind="error", call="instance_os_add", text="set -x: hush-hush")
+        self.world.nodes.faults.add(fault)
+        error = self.fails(CREATE, **self.op(osparams_private={"a": "hush-hush"}))
+        self.assertIn("set -x: <redacted>; instance", str(error.args[0]))
+
 
 class AllocatorTests(HostileCase):
     """Answers that are none."""
