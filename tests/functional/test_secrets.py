@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ganeti_masterd.logical_units.registry import is_built
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.waiting import equal_to, until
 
@@ -188,6 +189,14 @@ def test_values_are_nowhere(daemon: DaemonProcess, folder: Path) -> None:
         ("error", again | values.given(fs="boom")),
         ("success", again | values.given(fs="xfs")),
     ]
+    if is_built("OP_INSTANCE_SET_PARAMS"):
+        modify = {"OP_ID": "OP_INSTANCE_SET_PARAMS", "instance_name": NAME}
+        for status, public in (("error", {"nosuch": "x"}), ("success", {"fs": "ext4"})):
+            given = values.given(**public)
+            # What isn't stored can't be modified.
+            values.secret.pop()
+            del given["osparams_secret"]
+            ends.append((status, modify | given))
     said = []
     for status, op in ends:
         end = run(daemon, op)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.errors import OpExecError, RemoteError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.logical_units.disks.activating import (
@@ -116,7 +116,11 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
         wait = self.op.wait_for_sync
         if not wait and self.wanted.template.internal:
             ctx.feedback("* checking mirrors status")
-        if not wait_for_sync(ctx, instance, once=not wait):
+        try:
+            good = wait_for_sync(ctx, instance, once=not wait)
+        except RemoteError as error:
+            raise OpExecError(f"Instance {self.name} is not made: {error.args[0]}")
+        if not good:
             raise OpExecError(f"Instance {self.name} is not made: some of its disks are degraded")
         return wait or not self.wanted.template.internal
 
@@ -137,9 +141,10 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
     def _set_up(self, ctx: Context) -> None:
         """Installs the operating system, and tells the metadata daemon."""
         instance = current(ctx, self.whole.instance)
-        secret = self.wanted.os_parameters.secret
+        parameters = self.wanted.os_parameters
+        secret = parameters.secret
         state = "is in the cluster, marked to be down, and its operating system is not installed"
-        with setting_up.staying(ctx, instance, state):
+        with setting_up.staying(ctx, instance, state), parameters.kept_from_errors():
             if self.installs:
                 mirrors = self.whole.disks if self.wanted.template.internal else ()
                 setting_up.run_create_scripts(

@@ -56,10 +56,10 @@ def ask_nodes(
     if not wanted.os:
         return
     filled = specification.filled_os(ctx.snapshot().cluster, wanted.os, wanted.os_parameters)
-    parameters = {**filled.public, **filled.private, **filled.secret}
-    requirements.check_system_on_nodes(
-        ctx, nodes, wanted.os, parameters, force_variant=force_variant
-    )
+    with filled.kept_from_errors():
+        requirements.check_system_on_nodes(
+            ctx, nodes, wanted.os, filled.together(), force_variant=force_variant
+        )
 
 
 def ask_primary(

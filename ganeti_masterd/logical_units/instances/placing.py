@@ -150,6 +150,12 @@ def choose_nodes(
         if some and error.args[1:] == (ECODE_NORES,):
             raise fall_back(ctx, name, str(error.args[0]))
         raise
+    unknown = [each for each in found if snapshot.lookup("node", each) is None]
+    if unknown:
+        raise OpExecError(
+            f"The allocator {allocator} chose nodes for instance {new.name} that don't exist: "
+            f"{', '.join(unknown)}"
+        )
     nodes = tuple(snapshot.node(each).uuid for each in found)
     if not set(nodes) <= set(held):
         raise OpExecError(

@@ -38,7 +38,7 @@ from ganeti_masterd.logical_units.instances import (
     specification,
 )
 from ganeti_masterd.logical_units.instances.environment import instance_environment
-from ganeti_masterd.logical_units.instances.nics import settle_nic
+from ganeti_masterd.logical_units.instances.nics import require_distinct, settle_nic
 from ganeti_masterd.logical_units.instances.planning import WantedInstance, read_instance
 from ganeti_masterd.logical_units.instances.publishing import WholeInstance
 from ganeti_masterd.logical_units.instances.resolving import check_address_unused, resolved_name
@@ -226,7 +226,7 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
 
     def _settle_nics(self, ctx: Context) -> tuple[Any, ...]:
         kept = self.wanted.kept_nics
-        return tuple(
+        nics = tuple(
             settle_nic(
                 ctx,
                 wish,
@@ -237,6 +237,8 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
             )
             for index, wish in enumerate(self.wanted.nics)
         )
+        require_distinct(nics)
+        return nics
 
     @property
     def starts(self) -> bool:

@@ -63,13 +63,14 @@ class ReinstallInstance(InstanceUnit[InstanceReinstall], runs=InstanceReinstall)
         )
         self.filled = specification.filled_os(snapshot.cluster, self.os, self.own)
         if self.os:
-            check_system_on_nodes(
-                ctx,
-                _online(snapshot, instance),
-                self.os,
-                self.filled.together(),
-                force_variant=op.force_variant,
-            )
+            with self.filled.kept_from_errors():
+                check_system_on_nodes(
+                    ctx,
+                    _online(snapshot, instance),
+                    self.os,
+                    self.filled.together(),
+                    force_variant=op.force_variant,
+                )
             setting_up.check_trusted(ctx, instance.primary_node, self.os)
 
     def exec(self, ctx: Context) -> None:
@@ -90,7 +91,7 @@ class ReinstallInstance(InstanceUnit[InstanceReinstall], runs=InstanceReinstall)
             "is down, and what is on its disks may be neither the old operating system nor the "
             "new one: reinstall it again"
         )
-        with setting_up.staying(ctx, instance, half_way):
+        with setting_up.staying(ctx, instance, half_way), self.filled.kept_from_errors():
             disks = ctx.snapshot().disks_of(instance)
             self._install(ctx, instance, disks)
         with ctx.shielded():

@@ -216,9 +216,11 @@ class RenameInstance(InstanceUnit[InstanceRename], runs=InstanceRename):
             primary, calls.INSTANCE_RUN_RENAME, (sent, old, self.op.debug_level or 0)
         )
         if answer.failed:
+            private = specification.OsParameters(private=instance.osparams_private)
             ctx.warning(
                 f"Could not run OS rename script for instance {instance.name} on node "
-                f"{answer.node} (but the instance has been renamed in Ganeti): {answer.error}"
+                f"{answer.node} (but the instance has been renamed in Ganeti): "
+                f"{private.masked(str(answer.error))}"
             )
 
 

@@ -18,7 +18,11 @@ DEMO = OSDefinition(
     "demo",
     variants=("plain", "fancy"),
     parameters=(("fs", ""), ("pw", ""), ("token", "")),
-    fails=(Failing("create", "fs", ("boom",), exit_code=3, output="told to fail"),),
+    fails=(
+        Failing("create", "fs", ("boom",), exit_code=3, output="told to fail"),
+        Failing("create", "pw", ("hush",), output="set -x: pw=hush"),
+        Failing("verify", "token", ("hush", "no"), output="no such token: {value}, nothing"),
+    ),
     writes="{instance} {variant} {fs} {pw} {token}",
 )
 
@@ -96,7 +100,7 @@ class ReinstallTests(ReinstallCase):
             self.world.lines,
             [
                 " - INFO: Running instance OS create scripts...",
-                " - INFO: Instance OS create scripts have finished after 0 s",
+                " - INFO: Instance OS create scripts have finished after 0s",
             ],
         )
 
@@ -176,7 +180,15 @@ class ReinstallTests(ReinstallCase):
                 "blockdev_shutdown",
             ],
         )
-        self.assertEqual(self.world.lines[0], "Using OS image '/image'")
+        self.assertEqual(
+            self.world.lines,
+            [
+                "Using OS image '/image'",
+                "* imaging instance disks...",
+                f" - INFO: Imaging disk '0' for instance '{NAME}' on node 'node2'",
+                " - INFO: The image was written in 0s",
+            ],
+        )
         self.assertEqual(self.now().osparams, {"os-image": "/image"})
 
     def test_nothing_to_install(self) -> None:
@@ -333,6 +345,24 @@ class ReinstallFailureTests(ReinstallCase):
             osparams={"fs": "boom"},
         )
         self.assertEqual(self.now().osparams, {"fs": "boom"})
+
+    def test_scripts_that_tell(self) -> None:
+        """What a script prints of private and secret values is masked."""
+        self.fails_with(
+            f"Could not install OS for instance '{NAME}' on node 'node2': OS create script failed "
+            "(exited with exit code 1), last lines in the log file:\nset -x: pw=<redacted>; "
+            f"{HALF_WAY}",
+            osparams_private={"pw": "hush"},
+        )
+        text = (
+            "OS Parameters validation failed on node node2: OS validation script failed (exited "
+            "with exit code 1), output: {}"
+        )
+        for value, said in (
+            ("hush", "no such token: <redacted>, nothing"),
+            ("no", "<redacted> such token: <redacted>, nothing"),
+        ):
+            self.refuses(text.format(said), "environment_error", osparams_secret={"token": value})
 
     def test_image(self) -> None:
         """An image that isn't there."""
