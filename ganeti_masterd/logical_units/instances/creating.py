@@ -510,7 +510,8 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
         if self.starts:
             if self.adopts:
                 with setting_up.staying(ctx, instance, "is in the cluster, marked to be down"):
-                    activate_disks(ctx, instance, self.whole.disks)
+                    if not activate_disks(ctx, instance, self.whole.disks).good:
+                        raise OpExecError("Disk consistency error")
             setting_up.start_first(ctx, instance, self.op.reason)
         elif not self.whole.disks:
             return
