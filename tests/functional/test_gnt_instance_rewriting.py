@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional.conftest import require
+from tests.functional.conftest import need_peer, require
 from tests.functional.gnt import Gnt, Said, on
+from tests.functional.realcluster import real_cluster
 
 RECORDED = str(files("ganeti_masterd") / "simulation" / "clusters" / "recorded.toml")
 
@@ -102,3 +103,21 @@ def test_rename(gnt: Gnt) -> None:
     verified = gnt("gnt-cluster verify").out
     assert "* Verifying orphan volumes" in verified
     assert "instance1" not in verified
+
+
+def test_real_nodes() -> None:
+    """Real node daemons take the calls, and have the files where the configuration says."""
+    need_peer()
+    with real_cluster() as cluster:
+        cluster.take_over()
+        options = "--no-ip-check --no-name-check --no-start -o noop --no-nics"
+        cluster.run(f"gnt-instance add {options} -t file -s 16M -n node2 instance1").checked()
+        cluster.run("gnt-instance reinstall -f -O a=b instance1").checked()
+        cluster.run(RENAME + "instance1 instance11").checked()
+        info = cluster.run("gnt-instance info instance11").checked().out
+        (path,) = set(re.findall(r"'(/\S*/instance11/\S*disk0)'", info))
+        assert Path(path).exists()
+        assert not Path(path.replace("/instance11/", "/instance1/")).parent.exists()
+        cluster.run("gnt-instance startup instance11").checked()
+        said = cluster.run("gnt-instance reinstall -f instance11")
+        assert "Instance 'instance11' is marked to be up, cannot reinstall" in said.err
