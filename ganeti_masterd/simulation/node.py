@@ -73,9 +73,13 @@ class Implementations:
 
 
 class Finished(Struct, frozen=True):
-    """A program that has ended; ``reason`` is None if it succeeded, else why it failed."""
+    """A program that has ended; ``reason`` is None if it succeeded, else why it failed.
+
+    ``output`` is all that it printed, in order; ``stdout`` leaves out what went to standard error.
+    """
 
     output: bytes
+    stdout: bytes
     reason: str | None
 
 

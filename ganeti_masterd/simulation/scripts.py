@@ -115,7 +115,7 @@ def _run_allocator(
     output = ended.output.decode("utf-8", "replace")
     if ended.reason is not None:
         raise NodeFailure(f"iallocator module '{name}' failed: {ended.reason}, output '{output}'")
-    return output
+    return ended.stdout.decode("utf-8", "replace")
 
 
 @calls("restricted_command")
@@ -159,4 +159,4 @@ def _run_oob(node: SimulatedNode, where: str, program: str, command: str, remote
         raise NodeFailure(
             f"'{program} {command} {remote}' failed with reason '{ended.reason}'; output: {output}"
         )
-    return output
+    return ended.stdout.decode("utf-8", "replace")
