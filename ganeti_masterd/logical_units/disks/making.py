@@ -37,27 +37,32 @@ def create_disks(
 
     ``fresh``: the disks have names that nobody ever had, so whatever is found under them can
     be taken back, even if the call that made it failed. Otherwise only what a call has
-    made for certain is taken back: what was there before is somebody's data.
+    made for certain is taken back: what was there before is somebody's data. A mirror is
+    taken back as soon as its volumes were made: no data can be below it.
     """
     if not disks:
         return
     if _in_directory(disks[0].template):
-        _create_directory(ctx, undo, instance, dirname(str((disks[0].logical_id or ("", ""))[1])))
-    for index, disk in enumerate(disks):
+        _create_directory(ctx, undo, instance, disks, fresh)
+    for disk in disks:
         where = nodes_of_new(instance, disk) if nodes is None else tuple(nodes)
         if fresh:
             for node in where:
                 _push_removal(ctx, undo, instance, disk, None, node)
         for child in (*range(len(disk.children)), None):
+            mirror = child is None and bool(disk.children)
+            if mirror and not fresh:
+                for node in where:
+                    _push_removal(ctx, undo, instance, disk, None, node)
             failures = []
             for node, answer in _create(ctx, instance, disk, where, child).items():
                 if answer.failed:
                     failures.append(answer)
-                elif not fresh:
+                elif not (fresh or mirror):
                     _push_removal(ctx, undo, instance, disk, child, node)
             for answer in failures:
                 answer.or_fail(
-                    f"Can't create block device {_called(disk)} ({disk.dev_type}, index {index}) "
+                    f"Can't create block device {_called(disk)} ({disk.dev_type}) "
                     f"on node {answer.node} for instance {instance.name}"
                 )
 
@@ -79,14 +84,22 @@ def _in_directory(template: DiskTemplate) -> bool:
     return template.name in ("file", "sharedfile")
 
 
-def _create_directory(ctx: Context, undo: UndoStack, instance: Instance, directory: str) -> None:
+def _create_directory(
+    ctx: Context, undo: UndoStack, instance: Instance, disks: Sequence[Disk], fresh: bool
+) -> None:
+    """Makes the directory of files; it is taken back if nothing but these new disks was in it."""
+    directory = dirname(str((disks[0].logical_id or ("", ""))[1]))
     node = instance.primary_node
-    name = ctx.snapshot().nodes[node].name
+    snapshot = ctx.snapshot()
+    name = snapshot.nodes[node].name
 
     def remove() -> None:
         ctx.call_one(node, calls.FILE_STORAGE_DIR_REMOVE, (directory,)).or_fail("the node refuses")
 
-    undo.push(f"remove directory '{directory}' from node {name}", remove)
+    made = {disk.uuid for disk in disks}
+    known = snapshot.instances.get(instance.uuid)
+    if fresh and (known is None or made.issuperset(known.disks)):
+        undo.push(f"remove directory '{directory}' from node {name}", remove)
     ctx.call_one(node, calls.FILE_STORAGE_DIR_CREATE, (directory,)).or_fail(
         f"Failed to create directory '{directory}' on node {name}"
     )
