@@ -7,11 +7,14 @@ docs/differences.rst names.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +24,7 @@ from twisted.internet.task import Clock
 
 from ganeti_masterd.config.document import encode
 from ganeti_masterd.config.objects import Nic
+from ganeti_masterd.logical_units.registry import is_built
 from ganeti_masterd.simulation.cluster import SimulatedNodes
 from ganeti_masterd.startup import simulated_root
 from ganeti_masterd.startup.configuration import read_config
@@ -271,6 +275,33 @@ def test_lost_disk(daemon: DaemonProcess) -> None:
     assert gnt(daemon, f"{LIST} instance2") == Said(0, "instance2 ERROR_down\n")
 
 
+def test_killed_start(daemon: DaemonProcess) -> None:
+    """A start that is killed while its node takes its time leaves the instance as it was."""
+    slow = [{"kind": "delay", "call": "instance_start", "seconds": 60}]
+    Path(daemon.root, "simulation/faults.json").write_text(json.dumps(slow))
+    submitted = daemon.tool(["gnt-instance", "startup", "--submit", "instance1"])
+    assert submitted.returncode == 0, submitted.stderr
+    job = re.findall(r"\d+", submitted.stdout)[-1]
+    log = Path(daemon.root, "simulation/calls.log")
+    _until(lambda: log.read_text().count("blockdev_assemble") >= 3)
+    assert gnt(daemon, f"{LIST} instance1") == Said(0, "instance1 ERROR_down\n")
+    began = time.monotonic()
+    assert gnt(daemon, f"gnt-job cancel --kill --yes-do-it {job}").code == 0
+    client = daemon.client()
+    _until(lambda: client.query_jobs([int(job)], ["status"])[0][0] == "error")
+    assert time.monotonic() - began < 20
+    assert gnt(daemon, f"{LIST},disks_active instance1") == Said(0, "instance1 ADMIN_down N\n")
+
+
+def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Waits until a condition holds."""
+    pause = threading.Event()
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to be"
+        pause.wait(0.02)
+
+
 def watch(daemon: DaemonProcess, *options: str) -> None:
     """Runs Debian's watcher as a whole, with nothing to start or stop other daemons."""
     Path(daemon.root, "var/lock").mkdir(exist_ok=True)
@@ -314,3 +345,31 @@ def test_watcher(daemon: DaemonProcess) -> None:
     assert not [job for job in jobs(daemon) if "STARTUP" in job]
     status = Path(daemon.root, "var/run/ganeti/instance-status").read_text()
     assert status.splitlines()[:2] == ["instance1 running", "instance2 running"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a mount of one's own needs root")
+@pytest.mark.skipif(
+    not is_built("OP_INSTANCE_ACTIVATE_DISKS"), reason="the daemon can't activate disks yet"
+)
+def test_watcher_after_a_reboot(daemon: DaemonProcess) -> None:
+    """When a node has rebooted, what ran there is started, and mirrors to it are made ready."""
+    require("ganeti-watcher", "ganeti-3.0")
+    for number in (1, 2):
+        assert gnt(daemon, f"gnt-instance startup instance{number}").code == 0
+    watch(daemon)
+    # The first run knows no node's boot id, so that each counts as having rebooted.
+    before = activating_and_starting(daemon)
+    assert before == ["INSTANCE_ACTIVATE_DISKS(instance1)"]
+    throw(daemon, "reboot", "node2")
+    assert gnt(daemon, f"{LIST} instance1 instance2") == states("running", "ERROR_down")
+    watch(daemon)
+    assert gnt(daemon, f"{LIST} instance1 instance2") == states("running", "running")
+    after = ["INSTANCE_STARTUP(instance2)", "INSTANCE_ACTIVATE_DISKS(instance1)"]
+    assert activating_and_starting(daemon) == before + after
+    info = gnt(daemon, "gnt-instance info instance1").out
+    assert "      on secondary: /dev/drbd0 (147:0) in sync, status ok\n" in info
+
+
+def activating_and_starting(daemon: DaemonProcess) -> list[str]:
+    """Returns the summaries of the watcher's jobs, those that only verify left out."""
+    return [job for job in jobs(daemon) if "VERIFY_DISKS" not in job]

@@ -220,6 +220,7 @@ class CreationCase(SynchronousTestCase):
             self.prepare()
             self.world.kill_after = moment
             self.world.lines.clear()
+            self.calls.clear()
             try:
                 self.world.run("OP_INSTANCE_CREATE", **self.parameters(template, **more))
             except Refused as refused:

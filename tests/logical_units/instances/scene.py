@@ -80,7 +80,10 @@ def make_instance(
 
 
 class InstanceScene(SynchronousTestCase):
-    """Base: a world whose calls to nodes are written down (``calls``)."""
+    """Base: a world whose calls to nodes are written down.
+
+    ``calls`` are (node, procedure); ``arguments`` and ``timeouts`` are theirs.
+    """
 
     def setUp(self) -> None:
         self.renew()
@@ -90,6 +93,7 @@ class InstanceScene(SynchronousTestCase):
         self.world = World(**settings)
         self.calls: list[tuple[str, str]] = []
         self.arguments: list[Any] = []
+        self.timeouts: list[float | None] = []
         inner = self.world.nodes.call
 
         def call(targets: Any, procedure: str, arguments: Any = (), **options: Any) -> Any:
@@ -97,6 +101,7 @@ class InstanceScene(SynchronousTestCase):
                 if not target.offline and procedure != "write_ssconf_files":
                     self.calls.append((target.name, procedure))
                     self.arguments.append(arguments(target) if callable(arguments) else arguments)
+                    self.timeouts.append(options.get("timeout"))
             return inner(targets, procedure, arguments, **options)
 
         self.world.nodes.call = call  # type: ignore[method-assign]
@@ -128,6 +133,7 @@ class InstanceScene(SynchronousTestCase):
         """Forgets the calls and the log lines so far."""
         self.calls.clear()
         self.arguments.clear()
+        self.timeouts.clear()
         self.world.lines.clear()
 
     def now(self, name: str = NAME) -> Instance:

@@ -381,6 +381,23 @@ class PlaceTests(CreationCase):
             self.world.lines,
         )
 
+    def test_released(self) -> None:
+        """Nodes are free once the disks are configured, resources once these are ready."""
+        held: dict[str, set[str]] = {}
+        inner = self.world.nodes.call
+
+        def calling(targets: Any, procedure: str, *rest: Any, **options: Any) -> Any:
+            levels = {row.name.partition("/")[0] for row in self.world.locks.rows() if row.owner}
+            held.setdefault(procedure, levels)
+            return inner(targets, procedure, *rest, **options)
+
+        self.world.nodes.call = calling  # type: ignore[method-assign]
+        self.create("drbd")
+        always = {"cluster", "instance", "nodegroup"}
+        self.assertEqual(held["blockdev_create"], always | {"node", "node-res"})
+        self.assertEqual(held["blockdev_getmirrorstatus"], always | {"node-res"})
+        self.assertEqual(held["instance_os_add"], always)
+
     def nested(self, call: str, first: dict[str, Any], second: dict[str, Any]) -> Any:
         """Runs a second creation while the first makes a call; returns what came of the second."""
         found: list[Any] = []

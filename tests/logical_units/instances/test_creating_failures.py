@@ -18,8 +18,26 @@ class HalfWayCase(CreationCase):
         """Returns all that there is, on nodes and in the configuration."""
         return self.holdings(), self.accounts()
 
+    def assertUndone(self, where: str) -> None:
+        """Nothing is said to be left, as everything could be taken back."""
+        left = [line for line in self.world.lines if "WARNING: Could not" in line]
+        self.assertEqual(left, [], where)
+
+    def assertShut(self, where: str) -> None:
+        """All disks of the instance were shut down on all their nodes."""
+        shut = {
+            (node, arguments[0]["uuid"])
+            for procedure, node, arguments in self.calls
+            if procedure == "blockdev_shutdown"
+        }
+        nodes = self.world.now.nodes
+        for disk in self.world.now.disks_of(self.now()):
+            for node in disk.all_nodes() or (self.now().primary_node,):
+                self.assertIn((nodes[node].name, disk.uuid), shut, where)
+
     def assertStays(self, where: str) -> None:
         """The instance is there whole, down, and none of its disks is in use."""
+        self.assertShut(where)
         made = self.now()
         self.assertEqual((made.admin_state, made.disks_active), ("down", False), where)
         self.assertEqual(len(self.world.now.disks_of(made)), len(made.disks), where)
@@ -61,6 +79,7 @@ class FailureTests(HalfWayCase):
                 self.assertEqual((made.admin_state, made.disks_active), ("up", True))
             else:
                 self.assertEqual(self.standing(), before, where)
+                self.assertUndone(where)
             self.assertEqual(self.world.faults(), [], where)
             tried.add(procedure)
         return tried
@@ -184,8 +203,11 @@ class KillTests(HalfWayCase):
                 runs = NAME in self.world.nodes.node("node1").state.instances
                 state = ("up", True) if runs else ("down", False)
                 self.assertEqual((made.admin_state, made.disks_active), state, where)
+                if not runs:
+                    self.assertShut(where)
             else:
                 self.assertEqual(self.standing(), self.before, where)
+                self.assertUndone(where)
 
     def prepare(self) -> None:
         """Notes what there is."""
@@ -241,6 +263,7 @@ class AdoptionTests(HalfWayCase):
         for never in ("blockdev_create", "blockdev_wipe", "instance_os_add"):
             self.assertNotIn(never, calls)
         self.assertEqual(calls[:2], ["vg_list", "lv_list"])
+        self.assertLess(calls.index("blockdev_assemble"), calls.index("instance_start"))
         self.assertNotIn("* creating instance disks...", self.world.lines)
 
     def test_each_failure_and_kill(self) -> None:
@@ -263,16 +286,27 @@ class AdoptionTests(HalfWayCase):
                         self.world.try_run("OP_INSTANCE_CREATE", **self.parameters(**more))
                     )
                     self.assertEqual(self.standing(), before)
-                elif (
-                    not self.world.try_run("OP_INSTANCE_CREATE", **self.parameters(**more))
-                    and procedure != "instance_start"
-                ):
+                elif not self.world.try_run(
+                    "OP_INSTANCE_CREATE", **self.parameters(**more)
+                ) and procedure not in ("blockdev_assemble", "instance_start"):
                     self.assertEqual(self.standing(), before, procedure)
+                    self.assertUndone(procedure)
                 self.assertEqual(self.world.faults(), [])
         for moment in self.each_kill("plain", **more):
             names = [one.name for one in self.world.now.instances.values()]
             if NAME not in names:
                 self.assertEqual(self.standing(), before, f"checkpoint {moment}")
+                self.assertUndone(f"checkpoint {moment}")
+
+    def test_not_assembled(self) -> None:
+        """A volume that can't be used is the instance's; that isn't started, and it is said."""
+        self.break_call("blockdev_assemble")
+        error = self.fails("plain", disks=list(self.ADOPTED))
+        self.assertEqual(
+            error.args[0],
+            f"Disk consistency error; instance {NAME} is in the cluster, marked to be down",
+        )
+        self.assertStays("after the adoption")
 
     def break_lost_rename(self) -> None:
         """Has volumes renamed without the node saying so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from ganeti_masterd.errors import (
@@ -155,6 +156,19 @@ class RefusalTests(CreationCase):
                 {"disks": [{"size": 64, "spindles": 2}]},
             ),
             (f"Instance {NAME} unknown", ECODE_INVAL, {"commit": True}),
+            (
+                "Compression tool not allowed, tools allowed are [gzip, gzip-fast, gzip-slow]",
+                ECODE_INVAL,
+                {"compress": "zip"},
+            ),
+            *(
+                (
+                    f"File storage directory '{path}' must be a relative path without detours",
+                    ECODE_INVAL,
+                    {"template": "file", "file_storage_dir": path},
+                )
+                for path in ("/tmp", "../x", "a/../../x", "..", "a//b", "/")
+            ),
         ]
         for text, code, more in refused:
             with self.subTest(text):
@@ -181,6 +195,7 @@ class RefusalTests(CreationCase):
             "diskless,file"
         )
         self.assertRefused(text, ECODE_INVAL)
+        self.assertRefused(text, ECODE_INVAL, instance_name="web.example.com")
         self.assertRefused(
             "Guest OS 'demo+plain' is not allowed for installation",
             ECODE_STATE,
@@ -305,8 +320,17 @@ class RefusalTests(CreationCase):
 
     def test_unresolvable(self) -> None:
         """The resolver's words are told."""
-        error = self.fails(instance_name="no-such-host.invalid", name_check=True)
-        self.assertEqual(error.args[1], ECODE_RESOLVER)
+
+        def getaddrinfo(*_: Any) -> Any:
+            raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+        self.patch(socket, "getaddrinfo", getaddrinfo)
+        self.assertRefused(
+            "The given name (x.example) does not resolve: Temporary failure in name resolution",
+            ECODE_RESOLVER,
+            instance_name="x.example",
+            name_check=True,
+        )
 
     def test_allocator(self) -> None:
         """No place, and an allocator that isn't there."""

@@ -293,6 +293,23 @@ class AskingTests(QueryCase):
             ],
         )
 
+    def test_elsewhere(self) -> None:
+        """One that runs on the other end of its mirror is warned of, unless it is migrating."""
+        self.make()
+        self.run_on("node3")
+        self.assertEqual(self.one()["run_state"], "down")
+        self.assertEqual(
+            self.world.lines,
+            [
+                f" - WARNING: Instance {NAME} runs on node node3, which is not its primary node "
+                "node2"
+            ],
+        )
+        self.forget()
+        self.run_on("node2")
+        self.assertEqual(self.one()["run_state"], "up")
+        self.assertEqual(self.world.lines, [])
+
     def test_no_locks(self) -> None:
         """It tells of an instance while another job holds it."""
         self.make()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE
+from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, OpPrereqError
+from ganeti_masterd.logical_units.registry import unit_for
+from ganeti_masterd.opcodes import decode_opcode
+from ganeti_masterd.testing.context import SynchronousContext
 from tests.logical_units.instances.creation import NAME, CreationCase
 
 NICS = [{"network": "net1", "ip": "pool", "name": "front"}, {"mode": "bridged", "link": "br0"}]
@@ -121,6 +124,21 @@ class ForthcomingTests(CreationCase):
             "drbd",
             commit=True,
         )
+
+    def test_planned_anew(self) -> None:
+        """A plan that has other nodes by the time that it is locked is refused."""
+        self.plan("plain")
+        op = {"OP_ID": "OP_INSTANCE_CREATE", **self.parameters("plain", commit=True, pnode=...)}
+        unit = unit_for(decode_opcode(op))
+        assert unit is not None
+        unit.expand(self.world.now)
+        self.modify(self.now().uuid, primary_node=self.world.now.node("node2").uuid)
+        for disk in self.now().disks:
+            self.modify(disk, nodes=(self.world.now.node("node2").uuid,))
+        ctx = SynchronousContext(self.world.now, self.world.nodes)
+        error = self.assertRaises(OpPrereqError, unit.check, ctx)
+        text = f"Nodes of instance {NAME} changed since locks were acquired; retry the operation"
+        self.assertEqual(error.args, (text, ECODE_STATE))
 
     def test_half_way(self) -> None:
         """A commit that fails or is killed leaves the plan as it was."""
