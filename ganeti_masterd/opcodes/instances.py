@@ -201,7 +201,14 @@ class InstanceSetParams(InstanceOpcode, tag="OP_INSTANCE_SET_PARAMS", frozen=Tru
 
 
 class InstanceQueryData(Opcode, tag="OP_INSTANCE_QUERY_DATA", frozen=True, kw_only=True):
+<<<<<<< HEAD
     """Returns all about instances (all if none are given), with live data unless static is set."""
+=======
+    """Tells all about instances (none: all), with live data unless static.
+
+    No locks are needed, so use_locking changes nothing.
+    """
+>>>>>>> icreate
 
     RESULT = dict[str, ParamValues]
 

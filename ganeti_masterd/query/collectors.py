@@ -1,12 +1,12 @@
-"""Collecting live data from nodes: each collector asks its nodes in parallel and never fails.
+"""What the nodes say: each collector asks all that matter at once, and never fails.
 
-A node that is offline, doesn't answer or sends a malformed answer becomes a status in the
-query's answer. No node can delay an answer for longer than ``patience``.
+A node that is offline, silent or makes no sense is a status in the answer. No
+node can hold an answer for longer than the time-out given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,7 +27,7 @@ from ganeti_masterd.query.oses import (
     operating_systems,
     providers,
 )
-from ganeti_masterd.query.slices import Slices, then
+from ganeti_masterd.query.slices import Slices
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.door import call_nodes
@@ -36,15 +36,15 @@ from ganeti_masterd.rpc.results import Console, NodeInfo, RunningInstance
 
 P = TypeVar("P")
 
-#: One node's answer to ``all_instances_info``: its instances by name.
+#: What one node answers to ``all_instances_info``.
 _Instances = dict[str, RunningInstance]
 
-#: How long one node may delay an answer, in seconds.
+#: How long one node may hold an answer, in seconds.
 PATIENCE = 20.0
 
 
 def failure(result: NodeResult[Any]) -> Entry:
-    """Returns the cell shown for data of a node whose call failed (luxid 3.0.2)."""
+    """Returns the status that stands for a failed call (luxid 3.0.2)."""
     return OFFLINE if result.offline else NO_DATA
 
 
@@ -59,7 +59,7 @@ class Collectors:
     def collect(
         self, needs: Iterable[Need], snapshot: Snapshot, objects: Sequence[Any]
     ) -> Deferred[dict[Need, Any]]:
-        """Fires with all data needed for the rows of ``objects``, collected in parallel."""
+        """Brings all that is needed for the rows of ``objects``, at the same time."""
         wanted = set(needs)
         parts: list[Deferred[dict[Need, Any]]] = []
         if wanted & {Need.NODE_INFO, Need.NODE_STORAGE}:
@@ -74,7 +74,7 @@ class Collectors:
         )
 
     def exports(self, nodes: Sequence[Node]) -> Deferred[list[ListedExport]]:
-        """Fires with the exports of ``nodes``, in their order; one row for a node that failed."""
+        """Brings the exports of ``nodes``, in their order; one row for a node that can't say."""
 
         def listed(results: Mapping[str, NodeResult[list[str]]]) -> list[ListedExport]:
             rows = []
@@ -89,12 +89,12 @@ class Collectors:
         return self._call(nodes, calls.EXPORT_LIST).addCallback(listed)
 
     def operating_systems(self, snapshot: Snapshot) -> Deferred[list[OperatingSystem]]:
-        """Fires with the operating systems of all nodes that may run instances."""
+        """Brings the operating systems of all nodes that may run instances."""
         called = self._call(_hosts(snapshot), calls.OS_DIAGNOSE)
         return called.addCallback(lambda results: operating_systems(snapshot, _payloads(results)))
 
     def providers(self, snapshot: Snapshot) -> Deferred[list[Provider]]:
-        """Fires with the external storage providers of all nodes that may run instances."""
+        """Brings the external storage providers of all nodes that may run instances."""
         called = self._call(_hosts(snapshot), calls.EXTSTORAGE_DIAGNOSE)
         return called.addCallback(lambda results: providers(snapshot, _payloads(results)))
 
@@ -142,16 +142,28 @@ class Collectors:
                     failed[uuid] = failure(result)
                     continue
                 for name, info in result.payload.items():
-                    # Its primary node takes precedence over other nodes where it also runs.
+                    # Where it belongs goes before wherever else it is.
                     if name not in found or primary_of.get(name) == uuid:
                         found[name] = Sighting(uuid, info.memory, info.vcpus, info.state)
 
         def read(results: Mapping[str, NodeResult[_Instances]]) -> Any:
             each = 1 + len(instances) // (len(results) or 1)
-            done = self._slices.run(list(results.items()), each, read_part)
-            return then(done, lambda _: {Need.INSTANCE_INFO: Running(found, failed)})
+            return self._slices.run(list(results.items()), each, read_part)
 
-        return self._call(primaries, calls.ALL_INSTANCES_INFO, arguments).addCallback(read)
+        def look_elsewhere(_: Any) -> Any:
+            missing = [
+                instance
+                for instance in instances
+                if instance.name not in found and instance.primary_node not in failed
+            ]
+            others = _other_ends(snapshot, missing, {node.uuid for node in primaries})
+            if not others:
+                return None
+            return self._call(others, calls.ALL_INSTANCES_INFO, arguments).addCallback(read)
+
+        asked = self._call(primaries, calls.ALL_INSTANCES_INFO, arguments).addCallback(read)
+        asked.addCallback(look_elsewhere)
+        return asked.addCallback(lambda _: {Need.INSTANCE_INFO: Running(found, failed)})
 
     def _consoles(
         self, snapshot: Snapshot, instances: Sequence[Instance]
@@ -181,10 +193,10 @@ class Collectors:
 
 
 def storage_units(snapshot: Snapshot, node: Node) -> list[list[Any]]:
-    """Returns the storage units to ask a node about: [type, name, parameters] each.
+    """Returns the storage units that a node is asked for: [type, name, parameters].
 
-    One for each storage type that the enabled disk templates use, in their order, and
-    one for the volume group's physical volumes, from which spindles are counted.
+    One for each kind that the enabled disk templates use, in their order, and
+    the volume group's physical volumes, which count spindles.
     """
     cluster = snapshot.cluster
     group = cluster.volume_group_name
@@ -223,22 +235,46 @@ def _primaries(snapshot: Snapshot, instances: Iterable[Instance]) -> list[Node]:
     return [snapshot.nodes[uuid] for uuid in uuids if uuid in snapshot.nodes]
 
 
+def _other_ends(
+    snapshot: Snapshot, instances: Iterable[Instance], asked: Collection[str]
+) -> list[Node]:
+    """Returns the secondary nodes of instances, without those that were asked (uuids)."""
+    if len(asked) >= len(snapshot.nodes):
+        return []
+    ends = dict.fromkeys(
+        uuid
+        for instance in instances
+        for disk in snapshot.disks_of(instance)
+        if disk.template.internal
+        for uuid in disk.all_nodes()
+    )
+    return [snapshot.nodes[uuid] for uuid in ends if uuid not in asked and uuid in snapshot.nodes]
+
+
 def _hosts(snapshot: Snapshot) -> list[Node]:
     return [node for node in snapshot.nodes.values() if node.vm_capable and not node.offline]
 
 
 def _payloads(results: Mapping[str, NodeResult[P]]) -> dict[str, P]:
-    """Returns the payloads of the nodes whose calls succeeded."""
+    """Returns the payloads of the nodes that gave one."""
     return {uuid: result.payload for uuid, result in results.items() if not result.failed}
 
 
 def console_request(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
-    """Returns what a node must be sent to determine how to reach an instance's console."""
+    """Returns what a node must know to say where an instance's console is.
+
+    The group's node parameters are filled in from the cluster: a node reads the port of SSH
+    there.
+    """
     node = snapshot.nodes[instance.primary_node]
+    group = snapshot.group_of(node)
     return {
         "instance": msgspec.json.decode(instance.encoded),
         "node": msgspec.json.decode(node.encoded),
-        "group": msgspec.json.decode(snapshot.group_of(node).encoded),
+        "group": {
+            **msgspec.json.decode(group.encoded),
+            "ndparams": effective.node_group(snapshot.cluster, group),
+        },
         "hvParams": effective.hypervisor(snapshot.cluster, instance),
         "beParams": effective.backend(snapshot.cluster, instance),
     }

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.constants import HV_MIGRATION_COMPLETED
 from ganeti_masterd.simulation.blocks import DeviceError
+from ganeti_masterd.simulation.consoles import console
 from ganeti_masterd.simulation.devices import device_path, open_devices
 from ganeti_masterd.simulation.migrations import Migration
 from ganeti_masterd.simulation.node import (
@@ -329,16 +330,10 @@ def hotplug_device(
 def instance_console_info(
     node: SimulatedNode, instances: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Says that there is no console."""
-    consoles: dict[str, Any] = {}
-    for name, about in instances.items():
-        hypervisor = _expected(about["instance"]["hypervisor"])
-        consoles[name] = {
-            "instance": about["instance"]["name"],
-            "kind": "msg",
-            "message": f"Console not available for {hypervisor} hypervisor",
-        }
-    return consoles
+    """How to reach the consoles; nothing listens there."""
+    for about in instances.values():
+        _expected(about["instance"]["hypervisor"])
+    return {name: console(about) for name, about in instances.items()}
 
 
 @calls("instance_metadata_modify")

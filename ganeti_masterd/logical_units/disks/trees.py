@@ -91,8 +91,12 @@ def file_directory(base: str, below: str | None, instance: str, template: str) -
     """Returns the directory of disks that are files.
 
     ``base`` is the cluster's for the template (:func:`base_directory`), ``below`` the
-    opcode's directory in it. Gluster has no directory for each instance.
+    opcode's directory in it. Gluster has no directory for each instance. Raises
+    ``OpPrereqError`` for a directory that would lead out of the base, as node daemons don't
+    look at that.
     """
+    if below is not None and {"", ".", ".."} & set(below.rstrip("/").split("/")):
+        raise prereq(f"File storage directory '{below}' must be a relative path without detours")
     parts = [base, below or "", "" if template == "gluster" else instance]
     return "/".join(
         part.strip("/") if at else part.rstrip("/") for at, part in enumerate(parts) if part

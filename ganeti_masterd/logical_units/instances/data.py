@@ -30,7 +30,7 @@ from ganeti_masterd.rpc.results import DeviceStatus, InstanceInfo, RunningInstan
 PATIENCE = 60.0
 
 
-class Device(NamedTuple):
+class ShownDevice(NamedTuple):
     """A disk of an instance, or one of the volumes below it (``child`` is its index)."""
 
     instance: Instance
@@ -93,7 +93,9 @@ def observe(ctx: Context, snapshot: Snapshot, instances: Sequence[Instance]) -> 
                 f"only for instance {instance.name}"
             )
     observed = Observed(running=_running(ctx, snapshot, made))
-    wanted: dict[str, list[Device]] = {node: [] for node in observed.running}
+    for instance in made:
+        _warn_if_elsewhere(ctx, snapshot, instance, observed)
+    wanted: dict[str, list[ShownDevice]] = {node: [] for node in observed.running}
     for instance in made:
         for device in _devices(snapshot, instance):
             for node in _nodes_of(instance, device.disk):
@@ -136,9 +138,23 @@ def _running(
     return found
 
 
-def _devices(snapshot: Snapshot, instance: Instance) -> list[Device]:
+def _warn_if_elsewhere(
+    ctx: Context, snapshot: Snapshot, instance: Instance, observed: Observed
+) -> None:
+    """Warns of an instance that another node runs, and its primary node doesn't know."""
+    if instance.name in observed.running.get(instance.primary_node, {instance.name: None}):
+        return
+    for node in snapshot.nodes_of(instance)[1:]:
+        if instance.name in observed.running.get(node, ()):
+            ctx.warning(
+                f"Instance {instance.name} runs on node {snapshot.nodes[node].name}, which is not "
+                f"its primary node {snapshot.nodes[instance.primary_node].name}"
+            )
+
+
+def _devices(snapshot: Snapshot, instance: Instance) -> list[ShownDevice]:
     return [
-        Device(instance, disk, child)
+        ShownDevice(instance, disk, child)
         for disk in snapshot.disks_of(instance)
         for child in (None, *range(len(disk.children)))
     ]
@@ -156,7 +172,7 @@ def _secondary(instance: Instance, disk: Disk) -> str | None:
 
 
 def _find(
-    ctx: Context, snapshot: Snapshot, wanted: Mapping[str, Device], observed: Observed
+    ctx: Context, snapshot: Snapshot, wanted: Mapping[str, ShownDevice], observed: Observed
 ) -> None:
     """Asks each node for one device."""
 
