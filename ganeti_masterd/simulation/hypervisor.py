@@ -1,9 +1,10 @@
 """Hypervisor calls of simulated nodes: instances that run, start, stop and move.
 
-All hypervisors behave like noded's ``fake`` one, with two differences. An instance gets its maximum
-memory if the node has that much, otherwise what is left if that is at least its minimum, otherwise
-it doesn't start. And under ``kvm`` a node that accepts a migrating instance lists it from then on,
-waiting for its memory; a migration to a node that didn't accept it fails.
+All hypervisors behave like noded's ``fake`` one, with three differences. An instance gets its
+maximum memory if the node has that much, otherwise what is left if that is at least its minimum,
+otherwise it doesn't start. Under ``kvm`` a node that accepts a migrating instance lists it from then on,
+waiting for its memory; a migration to a node that didn't accept it fails. And under ``kvm`` devices
+can be plugged into running instances.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ calls = Implementations()
 
 HYPERVISORS = frozenset({"chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm"})
 RUNNING = 0
+
+#: Hypervisors under which devices can be plugged into running instances.
+PLUGGING = frozenset({"kvm"})
 
 #: Hypervisors under which a node lists an instance from when it accepts it.
 WAITING = frozenset({"kvm"})
@@ -289,10 +293,37 @@ def instance_finalize_migration_dst(
         raise NodeFailure(f"Failed to finalize migration on the target node: {error}")
 
 
-@calls("hotplug_supported", "hotplug_device")
-def hotplug(node: SimulatedNode, instance: Mapping[str, Any], *_: Any) -> None:
-    """Fails, as devices can't be plugged into running instances."""
-    raise NodeFailure("Hotplug is not supported: Hotplug is not supported by this hypervisor")
+@calls("hotplug_supported")
+def hotplug_supported(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
+    """Devices can be plugged into running instances, under some hypervisors."""
+    if _expected(instance["hypervisor"]) not in PLUGGING:
+        raise NodeFailure("Hotplug is not supported: Hotplug is not supported by this hypervisor")
+    if instance["name"] not in names(node, instance["hypervisor"]):
+        raise NodeFailure("Hotplug is not supported: Instance is probably down")
+
+
+@calls("hotplug_device")
+def hotplug_device(
+    node: SimulatedNode,
+    instance: Mapping[str, Any],
+    action: str,
+    kind: str,
+    device: Mapping[str, Any],
+    extra: Sequence[Any] | None,
+    index: int,
+) -> None:
+    """Plugs in, unplugs or changes a device: a running instance holds its disks open."""
+    hotplug_supported(node, instance)
+    if kind != "disk":
+        return
+    running = node.state.instances[instance["name"]]
+    try:
+        paths = open_devices(node, [device])
+    except DeviceError as error:
+        raise NodeFailure(f"Hotplug is not supported: {error}")
+    others = tuple(path for path in running.disks if path not in paths)
+    held = (*others, *paths) if action == "hotadd" else others
+    node.state.instances[instance["name"]] = replace(running, disks=held)
 
 
 @calls("instance_console_info")

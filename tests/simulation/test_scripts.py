@@ -165,7 +165,8 @@ class ScriptTests(TestCase):
         """An allocator gets the request in a file and its parameters as options."""
         folder = f"{self.root}/allocators"
         self.patch(scripts, "ALLOCATOR_DIRS", (folder,))
-        self.script(f"{folder}/echo", 'for last; do :; done; cat "$last"; echo "$1 $2"; echo odd >&2')
+        script = 'echo odd >&2; for last; do :; done; cat "$last"; echo "$1 $2"'
+        self.script(f"{folder}/echo", script)
         result = yield self.call("a", "iallocator_runner", "echo", "{}", {"flag": None, "n": "5"})
         self.assertEqual(result.payload, "{}--flag --n=5\n")
         self.script(f"{folder}/bad", "echo sorry >&2; exit 2")
