@@ -16,6 +16,7 @@ from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.execution.phases import TABLE as PHASES
 from ganeti_masterd.jobs.model import STEPS
 from ganeti_masterd.logical_units.registry import UNITS
+from ganeti_masterd.logical_units.steps.procedure import Procedure
 from ganeti_masterd.luxi.clientstates import TABLE as CLIENT
 from ganeti_masterd.luxi.serverstates import TABLE as CONNECTION
 from ganeti_masterd.monitoring.declarations import METRICS
@@ -181,6 +182,23 @@ def connection() -> str:
 def client() -> str:
     """Returns what a LUXI client does about its connection, and what may follow."""
     return _machine(("State", "The client", "Then"), CLIENT)
+
+
+def procedure_table(procedure: Procedure[Any]) -> str:
+    """Returns the steps of a procedure: what each does, how it ends half-way, what helps then."""
+    return table(
+        ("", "Step", "If it ends there", "What goes on from there"),
+        (4, 34, 36, 26),
+        (
+            (
+                f"{number}" + (" (final)" if step.final else ""),
+                step.does + ("" if step.undo is None else " (taken back on failure)"),
+                step.leaves,
+                f"``{step.finish}``",
+            )
+            for number, step in enumerate(procedure.steps, 1)
+        ),
+    )
 
 
 def shutdown() -> str:

@@ -2,9 +2,9 @@
 
 All hypervisors behave like noded's ``fake`` one, with three differences. An instance gets its
 maximum memory if the node has that much, otherwise what is left if that is at least its minimum,
-otherwise it doesn't start. Under ``kvm`` a node that accepts a migrating instance lists it from then on,
-waiting for its memory; a migration to a node that didn't accept it fails. And under ``kvm`` devices
-can be plugged into running instances.
+otherwise it doesn't start. Under ``kvm`` a node that accepts a migrating instance lists it from
+then on, waiting for its memory; a migration to a node that didn't accept it fails. And under
+``kvm`` devices can be plugged into instances that run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ calls = Implementations()
 HYPERVISORS = frozenset({"chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm"})
 RUNNING = 0
 
-#: Hypervisors under which devices can be plugged into running instances.
+#: Hypervisors under which devices can be plugged into instances that run.
 PLUGGING = frozenset({"kvm"})
 
 #: Hypervisors under which a node lists an instance from when it accepts it.

@@ -75,12 +75,12 @@ class Implementations:
 class Finished(Struct, frozen=True):
     """A program that has ended; ``reason`` is None if it succeeded, else why it failed.
 
-    ``output`` is all that it printed, in order; ``stdout`` leaves out what went to standard error.
+    ``output`` is all that it wrote, in order; ``stdout`` only its standard output.
     """
 
     output: bytes
-    stdout: bytes
     reason: str | None
+    stdout: bytes = b""
 
 
 class Failing(Struct, frozen=True, forbid_unknown_fields=True):

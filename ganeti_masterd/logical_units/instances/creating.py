@@ -68,8 +68,9 @@ _OF_DISK = re.compile(r"INSTANCE_DISK\d+_")
 class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
     """Makes an instance; until its operating system is installed, all of it or nothing.
 
-    The nodes are held alone until the disks are in the configuration, and shared as
-    resources until these are ready. Hooks run on the master and on its nodes.
+    The nodes are held exclusively, and shared as resources, until the disks are in the
+    configuration: nobody waits for these to be wiped or synchronized. Hooks run on the
+    master and on its nodes.
     """
 
     waits_for_resources = True
@@ -403,9 +404,9 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
                 ctx.feedback("Instance is forthcoming; not creating the actual instance")
                 return self._names(ctx)
             ctx.release(Level.NODE)
+            ctx.release(Level.NODE_RES)
             in_sync = self._fill(ctx)
             undo.keep()
-        ctx.release(Level.NODE_RES)
         self._set_up(ctx)
         self._start(ctx, in_sync)
         return self._names(ctx)

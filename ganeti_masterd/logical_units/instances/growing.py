@@ -112,7 +112,9 @@ class GrowDisk(InstanceUnit[InstanceGrowDisk], runs=InstanceGrowDisk):
         wiped_from = self._size_before(ctx, before, disk)
         self._grow(ctx, before, disk)
         disk = self._record(ctx)
+        # Nobody has to wait until the disk is wiped or in sync.
         ctx.release(Level.NODE)
+        ctx.release(Level.NODE_RES)
         ctx.downgrade(Level.INSTANCE)
         if wiped_from is not None and wiped_from < disk.size:
             wipe_disks(ctx, before, [(self.op.disk, disk, wiped_from)])

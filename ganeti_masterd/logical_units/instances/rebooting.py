@@ -91,7 +91,8 @@ class RebootInstance(InstanceUnit[InstanceReboot], runs=InstanceReboot):
         shut_disks(ctx, current(ctx, instance))
 
     def _start(self, ctx: Context, instance: Instance) -> None:
-        start_disks(ctx, instance, force=self.op.ignore_secondaries)
+        # None rather than False: the hint at an option --force, which a reboot hasn't got.
+        start_disks(ctx, instance, force=self.op.ignore_secondaries or None)
         answer = turn_on(ctx, instance, self.op.reason)
         if answer.failed:
             with ctx.shielded():

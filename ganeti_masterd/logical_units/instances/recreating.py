@@ -162,6 +162,8 @@ class RecreateDisks(InstanceUnit[InstanceRecreateDisks], runs=InstanceRecreateDi
             made = [disk for _, disk in chosen]
             kept = [disk for _, disk in held]
             create_disks(ctx, undo, after, made, fresh=False, kept=kept)
+            # Nobody has to wait until the disks are wiped.
+            ctx.release(Level.NODE_RES)
             if ctx.snapshot().cluster.prealloc_wipe_disks:
                 wipe_disks(ctx, after, [(index, disk, 0) for index, disk in chosen])
             ctx.change_all(_written(before, after, made))

@@ -340,6 +340,7 @@ class RebootTests(RebootCase):
         self.assertEqual(self.where(), ["node2"])
         self.assertFails("Disk consistency error", REBOOT, instance_name=NAME, reboot_type="full")
         self.assertEqual(self.where(), [])
+        self.assertNotIn("--force", "".join(self.world.lines))
 
     def test_locks_and_hooks(self) -> None:
         """The instance alone; hooks get how it is rebooted."""

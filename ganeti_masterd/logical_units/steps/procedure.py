@@ -1,0 +1,110 @@
+"""Procedures of several steps, as data: what each does, how it is undone, what ends it.
+
+An opcode that changes several nodes one after the other is a :class:`Procedure`. Its steps are
+a table that a reader follows, that the documentation shows, and that tests break off at each
+place. :func:`carry_out` runs it; a kill acts between steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.steps.undo import UndoStack
+
+
+class Undertaking(Protocol):
+    """What the steps of a procedure work on: the context, and what they have found so far."""
+
+    ctx: Context
+
+    def names(self) -> dict[str, str]:
+        """Returns the names that texts of steps have in braces, such as ``instance``."""
+
+
+S = TypeVar("S", bound=Undertaking)
+
+
+class Step(Struct, Generic[S], frozen=True, kw_only=True):
+    """One step. Texts may hold names in braces (:meth:`Undertaking.names`).
+
+    - ``does``: what it does, as a sentence without an end.
+    - ``leaves``: the state that it leaves if the daemon ends while it runs, or if it fails
+      and nothing is undone.
+    - ``finish``: the command that finishes the procedure from there, or takes it back.
+    - ``undo``: takes the step back, also if it was not or only half done; None if there is
+      nothing to take back.
+    - ``skip``: whether there is nothing to do.
+    - ``final``: from its end on nothing is taken back any more.
+    """
+
+    does: str
+    leaves: str
+    finish: str
+    run: Callable[[S], object]
+    undo: Callable[[S], object] | None = None
+    skip: Callable[[S], bool] = lambda state: False
+    final: bool = False
+
+
+class Procedure(Struct, Generic[S], frozen=True):
+    """Steps in order; ``title`` says what they do together, such as "Failover"."""
+
+    title: str
+    steps: tuple[Step[S], ...]
+
+
+def carry_out(procedure: Procedure[S], state: S) -> None:
+    """Runs the steps in order.
+
+    If one fails, or the job is killed, those before it are taken back, last first, unless a
+    ``final`` step has ended. The job's log then says how things stand, and its last line
+    names the command that goes on from there; the error is raised on. A step that was
+    killed is the same as one that failed.
+    """
+    ctx = state.ctx
+    undo = UndoStack(ctx)
+    final = False
+    for step in procedure.steps:
+        try:
+            ctx.checkpoint()
+            if step.skip(state):
+                continue
+            if step.undo is not None and not final:
+                undo.push(_told("undo: " + step.does, state), _call(step.undo, state))
+            step.run(state)
+        except OpExecError:
+            with ctx.shielded():
+                taken_back = undo.run() and not final
+                _tell_failure(procedure, step, state, taken_back=taken_back)
+            raise
+        except BaseException:
+            undo.run()
+            raise
+        if step.final:
+            final = True
+            undo.keep()
+    undo.keep()
+
+
+def _tell_failure(procedure: Procedure[S], step: Step[S], state: S, *, taken_back: bool) -> None:
+    where = f"{procedure.title} failed at the step: {_told(step.does, state)}"
+    if taken_back:
+        state.ctx.warning(f"{where}. What it had done before was taken back")
+        return
+    state.ctx.warning(
+        f"{where}. {_told(step.leaves, state)}",
+        f"To go on: {_told(step.finish, state)}",
+    )
+
+
+def _call(function: Callable[[S], object], state: S) -> Callable[[], object]:
+    return lambda: function(state)
+
+
+def _told(text: str, state: Any) -> str:
+    return text.format_map(state.names())
