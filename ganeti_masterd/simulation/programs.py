@@ -30,8 +30,8 @@ class Programs:
     ) -> Deferred[Finished]:
         """Runs a program with exactly that environment and nothing on its standard input.
 
-        Fires with its output and the reason if it failed. A program that can't be started
-        counts as failed; the Deferred never fails.
+        Fires with its output (stdout and stderr in order) and the reason if it failed. A program
+        that can't be started counts as failed; the Deferred never fails.
         """
         program = _Program(self._running)
         try:
@@ -39,7 +39,7 @@ class Programs:
                 program, argv[0], list(argv), env=dict(environment), path=directory
             )
         except (OSError, TypeError, ValueError) as error:  # the latter: bad arguments
-            program.ended.callback(Finished(b"", b"", str(error)))
+            program.ended.callback(Finished(b"", str(error)))
             return program.ended
         program.started(transport)
         return program.ended
@@ -85,7 +85,7 @@ class _Program(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         self._running.discard(self)
         output, stdout = b"".join(self._output), b"".join(self._stdout)
-        self.ended.callback(Finished(output, stdout, _why(reason)))
+        self.ended.callback(Finished(output, _why(reason), stdout))
 
 
 def _why(reason: Failure) -> str | None:

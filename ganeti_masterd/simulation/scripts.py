@@ -112,9 +112,10 @@ def _run_allocator(
         file.write(request)
         file.flush()
         ended: Finished = yield node.world.run([program, *options, file.name], MINIMAL)
-    output = ended.output.decode("utf-8", "replace")
     if ended.reason is not None:
+        output = ended.output.decode("utf-8", "replace")
         raise NodeFailure(f"iallocator module '{name}' failed: {ended.reason}, output '{output}'")
+    # What it has to say besides, it says on its standard error.
     return ended.stdout.decode("utf-8", "replace")
 
 
@@ -159,4 +160,4 @@ def _run_oob(node: SimulatedNode, where: str, program: str, command: str, remote
         raise NodeFailure(
             f"'{program} {command} {remote}' failed with reason '{ended.reason}'; output: {output}"
         )
-    return ended.stdout.decode("utf-8", "replace")
+    return output

@@ -102,8 +102,7 @@ def create_directory(
     With ``kept``, it holds disks already and isn't taken back. Raises ``OpExecError``.
     """
     node = instance.primary_node
-    snapshot = ctx.snapshot()
-    name = snapshot.nodes[node].name
+    name = ctx.snapshot().nodes[node].name
 
     def remove() -> None:
         ctx.call_one(node, calls.FILE_STORAGE_DIR_REMOVE, (directory,)).or_fail("the node refuses")
