@@ -87,6 +87,7 @@ AFTERWARDS: dict[tuple[str, int], str] = {
     ("inst-create", 105): _FORTHCOMING,
     ("batch-create", 4): "gnt-instance remove -f instance44; gnt-instance remove -f instance45",
     ("inst-disks", 57): _MENDED,
+    ("inst-disks", 70): "$BLK lose-lv node2 instance2; gnt-instance startup instance2",
     ("inst-disks", 62): "gnt-instance activate-disks --wait-for-sync instance1",
 }
 

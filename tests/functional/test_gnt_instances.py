@@ -67,7 +67,8 @@ class Player:
 
     def __init__(self, group: str, folder: Path) -> None:
         self.group = group
-        self.commands = [each for each in recorded_on_instances(group) if not each.left_out]
+        self._all = recorded_on_instances(group)
+        self.commands = [each for each in self._all if not each.left_out]
         self.said: dict[int, Said] = {}
         self._files = folder / "files"
         nodes = FIVE_NODES
@@ -83,8 +84,9 @@ class Player:
         """Runs them all; what they did is in ``said``."""
         with self._daemon:
             assert self._run(SET_UP).code == 0
-            for each in self.commands:
-                self.said[each.number] = self._run(each.command)
+            for each in self._all:
+                if not each.left_out:
+                    self.said[each.number] = self._run(each.command)
                 if each.place in AFTERWARDS:
                     self._run(AFTERWARDS[each.place])
 
