@@ -1,7 +1,7 @@
-"""Collecting live data from nodes: each collector asks its nodes in parallel and never fails.
+"""What the nodes say: each collector asks all that matter at once, and never fails.
 
-A node that is offline, doesn't answer or sends a malformed answer becomes a status in the
-query's answer. No node can delay an answer for longer than ``patience``.
+A node that is offline, silent or makes no sense is a status in the answer. No
+node can hold an answer for longer than the time-out given.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from ganeti_masterd.rpc.results import Console, NodeInfo, RunningInstance
 
 P = TypeVar("P")
 
-#: One node's answer to ``all_instances_info``: its instances by name.
+#: What one node answers to ``all_instances_info``.
 _Instances = dict[str, RunningInstance]
 
-#: How long one node may delay an answer, in seconds.
+#: How long one node may hold an answer, in seconds.
 PATIENCE = 20.0
 
 
 def failure(result: NodeResult[Any]) -> Entry:
-    """Returns the cell shown for data of a node whose call failed (luxid 3.0.2)."""
+    """Returns the status that stands for a failed call (luxid 3.0.2)."""
     return OFFLINE if result.offline else NO_DATA
 
 
@@ -59,7 +59,7 @@ class Collectors:
     def collect(
         self, needs: Iterable[Need], snapshot: Snapshot, objects: Sequence[Any]
     ) -> Deferred[dict[Need, Any]]:
-        """Fires with all data needed for the rows of ``objects``, collected in parallel."""
+        """Brings all that is needed for the rows of ``objects``, at the same time."""
         wanted = set(needs)
         parts: list[Deferred[dict[Need, Any]]] = []
         if wanted & {Need.NODE_INFO, Need.NODE_STORAGE}:
@@ -74,7 +74,7 @@ class Collectors:
         )
 
     def exports(self, nodes: Sequence[Node]) -> Deferred[list[ListedExport]]:
-        """Fires with the exports of ``nodes``, in their order; one row for a node that failed."""
+        """Brings the exports of ``nodes``, in their order; one row for a node that can't say."""
 
         def listed(results: Mapping[str, NodeResult[list[str]]]) -> list[ListedExport]:
             rows = []
@@ -89,12 +89,12 @@ class Collectors:
         return self._call(nodes, calls.EXPORT_LIST).addCallback(listed)
 
     def operating_systems(self, snapshot: Snapshot) -> Deferred[list[OperatingSystem]]:
-        """Fires with the operating systems of all nodes that may run instances."""
+        """Brings the operating systems of all nodes that may run instances."""
         called = self._call(_hosts(snapshot), calls.OS_DIAGNOSE)
         return called.addCallback(lambda results: operating_systems(snapshot, _payloads(results)))
 
     def providers(self, snapshot: Snapshot) -> Deferred[list[Provider]]:
-        """Fires with the external storage providers of all nodes that may run instances."""
+        """Brings the external storage providers of all nodes that may run instances."""
         called = self._call(_hosts(snapshot), calls.EXTSTORAGE_DIAGNOSE)
         return called.addCallback(lambda results: providers(snapshot, _payloads(results)))
 
@@ -142,7 +142,7 @@ class Collectors:
                     failed[uuid] = failure(result)
                     continue
                 for name, info in result.payload.items():
-                    # Its primary node takes precedence over other nodes where it also runs.
+                    # Where it belongs goes before wherever else it is.
                     if name not in found or primary_of.get(name) == uuid:
                         found[name] = Sighting(uuid, info.memory, info.vcpus, info.state)
 
@@ -193,10 +193,10 @@ class Collectors:
 
 
 def storage_units(snapshot: Snapshot, node: Node) -> list[list[Any]]:
-    """Returns the storage units to ask a node about: [type, name, parameters] each.
+    """Returns the storage units that a node is asked for: [type, name, parameters].
 
-    One for each storage type that the enabled disk templates use, in their order, and
-    one for the volume group's physical volumes, from which spindles are counted.
+    One for each kind that the enabled disk templates use, in their order, and
+    the volume group's physical volumes, which count spindles.
     """
     cluster = snapshot.cluster
     group = cluster.volume_group_name
@@ -256,7 +256,7 @@ def _hosts(snapshot: Snapshot) -> list[Node]:
 
 
 def _payloads(results: Mapping[str, NodeResult[P]]) -> dict[str, P]:
-    """Returns the payloads of the nodes whose calls succeeded."""
+    """Returns the payloads of the nodes that gave one."""
     return {uuid: result.payload for uuid, result in results.items() if not result.failed}
 
 

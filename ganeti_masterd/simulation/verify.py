@@ -174,10 +174,9 @@ def _physical_volumes(node: SimulatedNode, groups: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _logical_volumes(node: SimulatedNode, group: Any) -> dict[str, list[Any]]:
-    """The logical volumes of a group."""
-    found = volumes(node)
-    return {name: row for name, row in found.items() if name.startswith(f"{group}/")}
+def _logical_volumes(node: SimulatedNode, _: Any) -> dict[str, list[Any]]:
+    """The logical volumes of all groups, whichever is asked for (noded 3.0.2)."""
+    return volumes(node)
 
 
 def _mirrors(node: SimulatedNode, _: Any) -> list[int]:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import pwd
 import re
 import shlex
-import shutil
-import socket
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,11 +16,8 @@ import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional import recorded
-from tests.functional.conftest import do_without, require
-from tests.functional.waiting import until
-
-#: How long the remote API may take to start, seconds.
-START_LIMIT = 20.0
+from tests.functional.conftest import require
+from tests.functional.remoteapi import may_connect, remote_api
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +36,12 @@ def daemon(module_folder: Path) -> Iterator[DaemonProcess]:
         uuid: one for uuid, one in document["instances"].items() if not one.get("forthcoming")
     }
     recorded.prepare(root, document, running=recorded.FIRST_RUNNING)
-    with DaemonProcess(root, *_group()) as daemon:
+    with DaemonProcess(root, *may_connect()) as daemon:
         client = daemon.client()
         for duration in (0.001, 0.0):
             job = client.submit_job([{"OP_ID": "OP_TEST_DELAY", "duration": duration}])
             client.wait_for_job_change(job, ["end_ts"], [None])
         yield daemon
-
-
-def _group() -> list[str]:
-    """Lets the remote API's user connect, by a group that it is in; only root can do that."""
-    return ["--user=root", "--group=gnt-daemons"] if os.geteuid() == 0 else []
 
 
 def tool(daemon: DaemonProcess, command: str) -> str:
@@ -132,47 +119,10 @@ def test_gnt_cluster_info(daemon: DaemonProcess) -> None:
 Get = Callable[..., Any]
 
 
-def rapi_user() -> pwd.struct_passwd:
-    """The user that the remote API insists on; the test is skipped, or fails in CI, without."""
-    try:
-        user = pwd.getpwnam("gnt-rapi")
-    except KeyError:
-        user = None
-    if user is None or os.geteuid() != 0:
-        do_without("the remote API needs its user gnt-rapi, and root to become it")
-    return user
-
-
 @pytest.fixture(scope="module")
 def rapi(daemon: DaemonProcess) -> Iterator[Get]:
-    """Runs ganeti-rapi as its own user beside the daemon; gives what a path answers."""
-    program = require("ganeti-rapi", "ganeti-3.0")
-    setpriv = require("setpriv", "util-linux")
-    user = rapi_user()
-    root = daemon.root
-    for name in ("var/lib/ganeti/rapi", "var/log/ganeti", "var/run/ganeti"):
-        folder = root / name
-        folder.mkdir(exist_ok=True)
-        shutil.chown(folder, user.pw_uid)
-    (root / "var/run/ganeti/socket").chmod(0o755)
-    # Some resources are only for those who name themselves.
-    (root / "var/lib/ganeti/rapi/users").write_text("tester password read\n")
+    """Runs ganeti-rapi beside the daemon; gives what a path answers."""
     login = base64.b64encode(b"tester:password").decode()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = root.parent / "rapi.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                *(setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups"),
-                *(program, "-f", "--no-ssl", "-b", "127.0.0.1", "-p", str(port)),
-            ],
-            env=daemon.environment,
-            stdout=output,
-            stderr=output,
-            stdin=subprocess.DEVNULL,
-        )
 
     def get(path: str, code: int = 200) -> Any:
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
@@ -186,19 +136,9 @@ def rapi(daemon: DaemonProcess) -> Iterator[Get]:
         assert status == code, body
         return json.loads(body)
 
-    def answers() -> bool:
-        try:
-            return get("/version") is not None
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            return False
-
-    try:
-        until("the remote API answers", answers, limit=START_LIMIT)
+    # Some resources are only for those who name themselves.
+    with remote_api(daemon, "tester password read\n", "--no-ssl") as port:
         yield get
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def names(rows: list[dict[str, Any]], key: str = "id") -> list[str]:

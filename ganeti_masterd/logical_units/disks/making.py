@@ -38,7 +38,8 @@ def create_disks(
 
     ``fresh``: the disks have names that nobody ever had, so whatever is found under them can
     be taken back, even if the call that made it failed. Otherwise only what a call has
-    made for certain is taken back: what was there before is somebody's data. A directory in
+    made for certain is taken back: what was there before is somebody's data. A mirror is
+    taken back as soon as its volumes were made: no data can be below it. A directory in
     which one of ``kept`` is, disks that exist already, is never taken back.
     """
     if not disks:
@@ -46,22 +47,25 @@ def create_disks(
     if _in_directory(disks[0].template):
         directory = directory_of(disks[0])
         create_directory(ctx, undo, instance, directory, kept=directory in map(directory_of, kept))
-    for place, disk in enumerate(disks):
-        index = disk.iv_name.rpartition("/")[2] or place
+    for disk in disks:
         where = nodes_of_new(instance, disk) if nodes is None else tuple(nodes)
         if fresh:
             for node in where:
                 _push_removal(ctx, undo, instance, disk, None, node)
         for child in (*range(len(disk.children)), None):
+            mirror = child is None and bool(disk.children)
+            if mirror and not fresh:
+                for node in where:
+                    _push_removal(ctx, undo, instance, disk, None, node)
             failures = []
             for node, answer in _create(ctx, instance, disk, where, child).items():
                 if answer.failed:
                     failures.append(answer)
-                elif not fresh:
+                elif not (fresh or mirror):
                     _push_removal(ctx, undo, instance, disk, child, node)
             for answer in failures:
                 answer.or_fail(
-                    f"Can't create block device {_called(disk)} ({disk.dev_type}, index {index}) "
+                    f"Can't create block device {_called(disk)} ({disk.dev_type}) "
                     f"on node {answer.node} for instance {instance.name}"
                 )
 

@@ -159,12 +159,14 @@ class RecreateDisks(InstanceUnit[InstanceRecreateDisks], runs=InstanceRecreateDi
             if not self._changes or index in self._changes
         ]
         with UndoStack(ctx) as undo:
-            create_disks(ctx, undo, after, [disk for _, disk in chosen], fresh=False)
+            made = [disk for _, disk in chosen]
+            kept = [disk for _, disk in held]
+            create_disks(ctx, undo, after, made, fresh=False, kept=kept)
             # Nobody has to wait until the disks are wiped.
             ctx.release(Level.NODE_RES)
             if ctx.snapshot().cluster.prealloc_wipe_disks:
                 wipe_disks(ctx, after, [(index, disk, 0) for index, disk in chosen])
-            ctx.change_all(_written(before, after, [disk for _, disk in chosen]))
+            ctx.change_all(_written(before, after, made))
             undo.keep()
 
     def _changed(self, ctx: Context, index: int, disk: Disk) -> Disk:

@@ -1,0 +1,198 @@
+"""Commands on instances that Ganeti 3.0.2 ran once, on clusters of its own, and how they ended.
+
+The group ``instance`` is of three nodes with files and instances without disks; the others are of
+the five nodes that ``simulation/clusters/recorded.toml`` describes. Each group begins on a
+cluster without instances. ``rename`` looks no names up, as there may be nothing to ask.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from tests.functional.gnt import Said
+
+GROUPS = ("instance", "inst-create", "batch-create", "inst-life", "inst-disks")
+
+_FILE = Path(__file__).parents[1] / "data" / "gnt_instances.json"
+
+#: Commands whose opcodes this daemon can't run yet.
+_NOT_BUILT = re.compile(
+    r"gnt-instance (failover|migrate|move|replace-disks|change-group)"
+    r"|gnt-node (migrate|failover|evacuate)"
+)
+
+_CHANGED = "follows a command that can't be run yet"
+_OURS = "docs/differences.rst"
+_TIMING = "how far a removal or a sync is by then"
+
+#: Commands that aren't run, and why.
+LEFT_OUT: dict[str, dict[int, str]] = {
+    "instance": dict.fromkeys((100, 111, 112), _CHANGED),
+    "inst-disks": dict.fromkeys((40, 66, 68, 70, 75, 79, 81, 82, 85, 88, 89, 90, 91, 93), _CHANGED),
+}
+
+#: Commands of which only the exit code is compared, and why.
+ONLY_CODE: dict[str, dict[int, str]] = {
+    "instance": {
+        1: "descriptions of the fields are our own",
+        19: "memory and processors of the machine",
+        51: "prints the job's id",
+        **dict.fromkeys((54, 66, 78), _OURS),
+        110: _TIMING,
+    },
+    "inst-create": dict.fromkeys((33, 45, 52, 71, 75, 102, 112), _OURS),
+    "batch-create": {13: _OURS},
+    "inst-life": dict.fromkeys((26, 47, 50, 70, 71, 74, 85, 88), _OURS),
+    "inst-disks": {74: _OURS, 78: _OURS, 77: _TIMING},
+}
+
+#: Refusals whose type is better here: nothing was begun, so it isn't an execution that failed
+#: (docs/differences.rst). All else that they say is the same.
+OTHER_TYPE: dict[str, tuple[int, ...]] = {
+    "instance": (11, 12, 79, 101, 102),
+    "inst-create": (27, 28, 30, 31, 32, 61, 62, 103, 104),
+    "inst-life": (52, 53, 56),
+}
+
+#: Where hail chooses between two nodes that are equal, by their uuids.
+TIES: dict[str, tuple[int, ...]] = {"inst-create": (19, 20, 21, 23, 24)}
+
+#: Commands that end otherwise here, as docs/differences.rst says.
+OTHER_CODE: dict[tuple[str, int], int] = {
+    ("inst-create", 66): 1,
+    ("inst-create", 79): 1,
+    ("inst-create", 105): 0,
+    ("batch-create", 4): 0,
+    ("inst-disks", 21): 0,
+}
+
+_FORTHCOMING = (
+    "gnt-instance remove -f instance31; gnt-instance add --no-ip-check --no-name-check -t drbd "
+    "-n node1:node2 -o demo+plain -s 64M --forthcoming --no-nics instance31"
+)
+_MENDED = (
+    "gnt-instance shutdown instance1; $BLK lose-lv node1 instance1; $BLK lose-lv node2 instance1; "
+    "gnt-instance recreate-disks instance1; gnt-instance startup instance1; "
+    "gnt-instance activate-disks --wait-for-sync instance1"
+)
+
+#: What is run after a command that ended otherwise or was left out, so that the next ones find
+#: what they should.
+AFTERWARDS: dict[tuple[str, int], str] = {
+    ("inst-create", 105): _FORTHCOMING,
+    ("batch-create", 4): "gnt-instance remove -f instance44; gnt-instance remove -f instance45",
+    ("inst-disks", 57): _MENDED,
+    ("inst-disks", 70): "$BLK lose-lv node2 instance2; gnt-instance startup instance2",
+    ("inst-disks", 62): "gnt-instance activate-disks --wait-for-sync instance1",
+}
+
+#: What differs from one run or machine to the next, and what is said in its place.
+_MOMENTARY = [
+    (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
+    (r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", "MAC"),
+    (r"\b\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4}\b", "TIME"),
+    (r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d([.,]\d+)?", "TIME"),
+    (r"\b1[67]\d{8}\d*(\.\d+)?\b", "TIME"),
+    (r"(?i)\b(jobs?(?: ?id)?:?) \d+(, \d+)*", r"\1 ID"),
+    (r"(?i)\b(pid|port)[ =:]+\d+", r"\1 N"),
+    (r"(?i)(serial[ _]n\w*'?): \d+", r"\1: N"),
+    (r"(\*RECOVERING\*)[ \d.%]+, ETA [\w.]+", r"\1"),
+    (r"\(choose from [^)]*\)", "(choose from SET)"),
+    # The minors of volumes: which were free on the machine.
+    (r"\((251|253):\d+\)", r"(\1:N)"),
+    (r"(does not resolve): .*", r"\1"),
+    # How far a sync is at the moment.
+    (r"(?m)^.* - device disk/\d+: .*% done.*\n", ""),
+    # The rest is in docs/differences.rst.
+    (r"(?m)^.* - INFO: Waiting for instance .* to sync disks\n", ""),
+    (r"(?m)^.* - INFO: Instance .*'s disks are in sync\n", ""),
+    (r"(?m)^.* \* checking mirrors status\n", ""),
+    (r"(?m)^.* - INFO: Instance OS create scripts have finished after .*\n", ""),
+    (r"(?m)^.* - INFO: Running instance OS rename script...\n", ""),
+    (r"(?m)^.*ghost disk .* in temporary DRBD map\n", ""),
+    (r"\((instance \w+|instace) has (no disks|disks [-\d]+ to [-\d]+)\)?", "(NUMBER OF DISKS)"),
+    (r"block device (<.*>|disk/\d+ \(\w+\)) on node", "block device DISK on node"),
+    (r"[ \t]+", " "),
+    (r"-{3,}", "---"),
+]
+
+#: The sizes of another machine, in the group that ran on one.
+_SIZES = [(r"\b\d+(\.\d+)?[MGT]\b", "SIZE")]
+
+#: What a refusal says before its text.
+_TYPES = [
+    (r"Failure: (command execution error|prerequisites not met for this operation):", "Failure:"),
+    (r"(?m)^error type: \w+, error details:\n", ""),
+    (r"(?m)^Instance '\w+': (?=forthcoming)", ""),
+]
+
+#: Which of the two nodes it is.
+_EITHER = [(r"\bnode[45]\b", "NODE")]
+
+
+class RecordedOnInstances(Struct, frozen=True):
+    """A command and what it did."""
+
+    group: str
+    number: int
+    command: str
+    code: int
+    out: str
+    err: str
+
+    @property
+    def name(self) -> str:
+        """Which one it is, for people."""
+        return f"{self.group} {self.number}: {self.command[:100]}"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The group and the number in it."""
+        return self.group, self.number
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it isn't run."""
+        return bool(_NOT_BUILT.search(self.command)) or self.number in LEFT_OUT.get(self.group, {})
+
+    @property
+    def expected_code(self) -> int:
+        """How it is to end here."""
+        return OTHER_CODE.get(self.place, self.code)
+
+    @property
+    def only_code(self) -> bool:
+        """Whether only the exit code is compared."""
+        return self.place in OTHER_CODE or self.number in ONLY_CODE.get(self.group, {})
+
+    def same_output(self, said: Said, folders: Mapping[str, str]) -> bool:
+        """Whether both outputs are what was recorded, but for what is of the moment."""
+        return self._lines(self.out, {}) == self._lines(said.out, folders) and self._lines(
+            self.err, {}
+        ) == self._lines(said.err, folders)
+
+    def _lines(self, text: str, folders: Mapping[str, str]) -> list[str]:
+        """Returns the lines; the real daemons have no certain order."""
+        for folder, instead in folders.items():
+            text = text.replace(folder, instead)
+        patterns = list(_MOMENTARY)
+        if self.group == "instance":
+            patterns += _SIZES
+        if self.number in OTHER_TYPE.get(self.group, ()):
+            patterns += _TYPES
+        if self.number in TIES.get(self.group, ()):
+            patterns += _EITHER
+        for pattern, instead in patterns:
+            text = re.sub(pattern, instead, text)
+        return sorted(line.strip() for line in text.splitlines() if line.strip())
+
+
+def recorded_on_instances(group: str) -> list[RecordedOnInstances]:
+    """Returns the recorded commands of a group, in their order."""
+    rows = json.loads(_FILE.read_bytes())
+    return [RecordedOnInstances(**row) for row in rows if row["group"] == group]
