@@ -239,7 +239,7 @@ class DiskTests(DiskCase):
 
     def test_remains(self) -> None:
         """A device that can't be removed is named in the log."""
-        self.fail("blockdev_remove")
+        self.break_call("blockdev_remove")
         path = "/dev/" + "/".join(map(str, self.disks[1].logical_id or ()))
         self.modify(disks=[["remove", 1, {}]])
         self.assertEqual(
@@ -263,7 +263,7 @@ class DiskTests(DiskCase):
         self.make("file")
         for directory in (None, "deep"):
             self.world.lines.clear()
-            self.fail("blockdev_create")
+            self.break_call("blockdev_create")
             error = self.refusal(
                 disks=[["add", -1, {"size": 16}]],
                 **({} if directory is None else {"file_storage_dir": directory}),
@@ -302,7 +302,7 @@ class DiskTests(DiskCase):
     def test_wipes(self) -> None:
         """A new disk is wiped before it belongs to the instance, where the cluster wants that."""
         self.world.run("OP_CLUSTER_SET_PARAMS", prealloc_wipe_disks=True)
-        self.fail("blockdev_wipe")
+        self.break_call("blockdev_wipe")
         error = self.refusal(disks=[["add", -1, {"size": 16}]])
         self.assertIn("Could not wipe disk 2", error[0])
         self.assertEqual(self.sizes(), [64, 32])
@@ -503,18 +503,18 @@ class RunningTests(DiskCase):
 
     def test_not_plugged_in(self) -> None:
         """The instance has the disk from its next start."""
-        self.fail("hotplug_device")
+        self.break_call("hotplug_device")
         result = self.modify(disks=[["add", -1, {"size": 16}]], hotplug=True)
         self.assertEqual(result, [("disk/2", "add:size=16,mode=rw"), ("disk/2", "hotplug:failed")])
         self.world.nodes.faults.clear()
-        self.fail("blockdev_assemble")
+        self.break_call("blockdev_assemble")
         result = self.modify(disks=[["add", -1, {"size": 16}]], hotplug=True)
         self.assertEqual(result, [("disk/3", "add:size=16,mode=rw"), ("disk/3", "assemble:failed")])
         self.assertIn(" - WARNING: Can't assemble newly created disk 3: broken", self.world.lines)
 
     def test_not_unplugged(self) -> None:
         """A disk that is in use stays, whole."""
-        self.fail("hotplug_device")
+        self.break_call("hotplug_device")
         for action in ("remove", "detach"):
             error = self.refused(MODIFY, disks=[[action, 0, {}]], hotplug=True)
             self.assertIsInstance(error, OpExecError)
