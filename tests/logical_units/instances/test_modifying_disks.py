@@ -8,11 +8,18 @@ from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.simulation.description import DescribedNode, Description
 from ganeti_masterd.simulation.faults import SimulatedFault
 from ganeti_masterd.simulation.node import StorageProvider
 from ganeti_masterd.simulation.state import Hardware, PhysicalVolume, VolumeGroup
-from tests.logical_units.instances.modifying import MODIFY, TEMPLATES, ModifyCase, plain
+from tests.logical_units.instances.modifying import (
+    MODIFY,
+    TEMPLATES,
+    ModifyCase,
+    plain,
+    strays,
+)
 from tests.logical_units.made import made_instance
 from tests.logical_units.test_instance_disks_life import NAME
 from tests.logical_units.world import Refused, World
@@ -259,24 +266,24 @@ class DiskTests(DiskCase):
         self.assertNotIn(f"/srv/files/{NAME}", directories)
 
     def test_directory_stays(self) -> None:
-        """A disk that can't be made leaves the directory of the others alone."""
+        """A disk that can't be made leaves the directory of the others alone, but no new one."""
         self.make("file")
-        for directory in (None, "deep"):
+        self.modify(disks=[["add", -1, {"size": 8}]])
+        directories = self.world.nodes.node("node2").state.directories
+        for below in ("", "/deep"):
             self.world.lines.clear()
             self.break_call("blockdev_create")
-            error = self.refusal(
-                disks=[["add", -1, {"size": 16}]],
-                **({} if directory is None else {"file_storage_dir": directory}),
-            )
-            self.assertIn(
-                "Can't create block device disk/2 (file, index 2) on node node2", error[0]
-            )
+            change: dict[str, Any] = {"disks": [["add", -1, {"size": 16}]]}
+            if below:
+                change["file_storage_dir"] = "deep"
+            (text,) = self.refusal(**change)
+            self.assertIn("Can't create block device disk/3 (file, index 3) on node node2", text)
             self.assertEqual([line for line in self.world.lines if "Could not" in line], [])
+            place = f"/srv/ganeti/file-storage{below}/{NAME}"
+            self.assertEqual(place in directories, not below)
             self.world.nodes.faults.clear()
-        place = "/srv/ganeti/file-storage/deep/" + NAME
-        self.assertNotIn(place, self.world.nodes.node("node2").state.directories)
         self.modify(disks=[["add", -1, {"size": 16}]], file_storage_dir="deep")
-        self.assertTrue(str((self.disks[2].logical_id or ())[1]).startswith(place))
+        self.assertTrue(str((self.disks[3].logical_id or ())[1]).startswith(place))
 
     def test_detach_and_attach(self) -> None:
         """Files move out of the directory and into that of the instance that gets them."""
@@ -500,6 +507,30 @@ class RunningTests(DiskCase):
             self.assertEqual(result, [("disk/0", "remove"), ("disk/0", "hotplug:done")])
             self.assertEqual((self.sizes(), self.held()), ([64, 32], 2))
             self.assertEqual([line for line in self.world.lines if "WARNING" in line], [])
+
+    def test_killed(self) -> None:
+        """A kill leaves disks that are the instance's and open, or neither."""
+        first: dict[str, Any] = {"name": "x", "size": 16}
+        for change, sizes in (
+            (["add", -1, first], ([64, 32], [64, 32, 16])),
+            (["remove", 0, {}], ([64, 32], [32])),
+            (["detach", 0, {}], ([64, 32], [32])),
+        ):
+            for moment in range(100):
+                self.make("drbd")
+                self.world.kill_after = moment
+                try:
+                    self.modify(disks=[change], hotplug=True)
+                except Refused as refused:
+                    self.assertIsInstance(refused.error, JobKilled)
+                    self.assertIn(self.sizes(), sizes, moment)
+                    # A disk that came but wasn't plugged in yet is there at the next start.
+                    self.assertIn(self.held(), (len(self.disks), 2), moment)
+                    self.assertEqual(self.world.faults(), [], moment)
+                    self.assertEqual(strays(self.world), [], moment)
+                else:
+                    break
+            self.assertGreater(moment, 3)
 
     def test_not_plugged_in(self) -> None:
         """The instance has the disk from its next start."""
