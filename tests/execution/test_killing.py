@@ -342,7 +342,7 @@ class RunningTests(KillScene):
         await self.others_go_on()
 
     async def test_whole(self) -> None:
-        """A call that must not be broken off is waited for; the kill acts at the next checkpoint."""
+        """A call that must not be broken off is waited for; the kill acts after it."""
         entered, told = threading.Event(), []
 
         def execute(unit: Any, ctx: Context) -> None:
