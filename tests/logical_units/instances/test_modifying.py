@@ -87,6 +87,12 @@ class ArgumentTests(ParameterCase):
             ("Do not specify both, iallocator and node", "wrong_input"),
         )
 
+    def test_provider_alone(self) -> None:
+        """Parameters of a provider without a conversion would do nothing."""
+        text, code = self.refusal(ext_params={"provider": "x"}, beparams={"vcpus": 2})
+        self.assertIn("Parameters of an external storage provider are given by the disks", text)
+        self.assertEqual(code, "wrong_input")
+
     def test_forthcoming(self) -> None:
         """A planned instance isn't changed."""
         self.world.store.change(

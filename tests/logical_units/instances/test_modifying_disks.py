@@ -205,6 +205,16 @@ class DiskTests(DiskCase):
             [(disk.dev_type, disk.size) for disk in self.disks], [("file", 8), ("file", 16)]
         )
 
+    def test_numbered(self) -> None:
+        """Gluster's disks have no name but their number: no two get the same."""
+        self.world = World(disk_templates=("diskless", "gluster"))
+        made_instance(self.world, "gluster", sizes=(64, 32))
+        self.modify(disks=[["remove", 0, {}], ["add", -1, {"size": 16}]])
+        ids = [str((disk.logical_id or ())[1]) for disk in self.disks]
+        self.assertEqual([path.rpartition(".")[2] for path in ids], ["1", "2"])
+        self.assertEqual([disk.iv_name for disk in self.disks], ["disk/0", "disk/1"])
+        self.modify(disks=[["remove", 0, {}]] * 2)
+
     def test_external(self) -> None:
         """A provider's own parameters are kept, and can be changed."""
         self.make("diskless")
