@@ -152,6 +152,8 @@ class RecreateDisks(InstanceUnit[InstanceRecreateDisks], runs=InstanceRecreateDi
                 "Changing the instance's nodes, you will have to remove any disks left on the "
                 "older nodes manually"
             )
+            for text in _left_behind(ctx.snapshot(), before, self._nodes):
+                ctx.warning(text)
         held = list(enumerate(ctx.snapshot().disks_of(before)))
         chosen = [
             (index, self._changed(ctx, index, disk))
@@ -179,6 +181,22 @@ class RecreateDisks(InstanceUnit[InstanceRecreateDisks], runs=InstanceRecreateDi
         if children and "size" in changes:
             children = (replace(children[0], size=changes["size"]), *children[1:])
         return replace(disk, **changes, children=children)
+
+
+def _left_behind(snapshot: Snapshot, before: Instance, nodes: list[str]) -> list[str]:
+    """Returns what may be left of an instance's disks on nodes that it leaves, one text each."""
+    parts = [
+        part
+        for disk in snapshot.disks_of(before)
+        if not disk.template.external
+        for part in disk.children or (disk,)
+    ]
+    names = [part.volume or str((part.logical_id or ("", ""))[1]) for part in parts]
+    return [
+        f"On node {snapshot.nodes[uuid].name} may be left: {', '.join(names)}"
+        for uuid in snapshot.nodes_of(before)
+        if names and uuid not in nodes
+    ]
 
 
 def _changes(disks: tuple[Any, ...]) -> dict[int, Mapping[str, Any]]:

@@ -1,0 +1,193 @@
+"""An opcode on an instance that is interrupted anywhere leaves nodes as configured, or says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.logical_units.half_way import BreakingNodes, Mode
+from tests.logical_units.test_instance_machine import InstanceMachine
+from tests.logical_units.world import Refused, World
+
+NAME = "one.example.com"
+
+#: No opcode here has so many checkpoints or calls.
+MOST = 200
+
+#: How an instance is, and what makes it so of one that runs.
+STATES: Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]] = {
+    "running": (),
+    "ready": (("OP_INSTANCE_SHUTDOWN", {}), ("OP_INSTANCE_ACTIVATE_DISKS", {})),
+    "down": (("OP_INSTANCE_SHUTDOWN", {}),),
+}
+
+#: Opcodes, and in which states of the instance they are interrupted.
+DEEDS: tuple[tuple[str, Mapping[str, Any], tuple[str, ...]], ...] = (
+    ("OP_INSTANCE_STARTUP", {}, ("down", "ready", "running")),
+    ("OP_INSTANCE_SHUTDOWN", {}, ("running", "ready")),
+    ("OP_INSTANCE_REBOOT", {"reboot_type": "hard"}, ("running",)),
+    ("OP_INSTANCE_REBOOT", {"reboot_type": "full"}, ("running", "down")),
+    ("OP_INSTANCE_ACTIVATE_DISKS", {"wait_for_sync": True}, ("down", "ready", "running")),
+    ("OP_INSTANCE_DEACTIVATE_DISKS", {}, ("ready",)),
+    ("OP_INSTANCE_GROW_DISK", {"disk": 0, "amount": 16}, ("down", "ready", "running")),
+    ("OP_INSTANCE_RECREATE_DISKS", {"nodes": ["node3", "node4"]}, ("down", "ready")),
+    ("OP_INSTANCE_REMOVE", {}, ("down", "ready", "running")),
+)
+
+NODES: Mapping[str, Mapping[str, str]] = {
+    "drbd": {"pnode": "node1", "snode": "node2"},
+    "plain": {"pnode": "node1"},
+    "file": {"pnode": "node1"},
+    "sharedfile": {"pnode": "node1"},
+    "rbd": {"pnode": "node1"},
+    "diskless": {"pnode": "node1"},
+}
+
+
+def creation(template: str, **more: Any) -> dict[str, Any]:
+    """Returns the parameters of a creation."""
+    return {
+        "instance_name": NAME,
+        "mode": "create",
+        "disk_template": template,
+        "disks": [] if template == "diskless" else [{"size": 64}, {"size": 32}],
+        "nics": [{"ip": "pool", "network": "lan"}],
+        "os_type": "noop",
+        "name_check": False,
+        "ip_check": False,
+        **NODES[template],
+        **more,
+    }
+
+
+class HalfWayCase(SynchronousTestCase):
+    """Base: interrupts an opcode at each of its checkpoints and calls; checks what it leaves."""
+
+    def scene(self, prepare: Callable[[InstanceMachine], object]) -> InstanceMachine:
+        """Returns a cluster on which something was prepared."""
+        machine = InstanceMachine()
+        machine.disks_are_wiped(True)
+        prepare(machine)
+        return machine
+
+    def setUp(self) -> None:
+        #: What was found to be wrong, with the interruption that it came after.
+        self.wrong: list[str] = []
+
+    def ends(self, machine: InstanceMachine, where: str, run: Callable[[], object]) -> bool:
+        """Runs an opcode with all checks; returns whether it succeeded."""
+        succeeded = []
+        try:
+            machine.attempt(lambda: succeeded.append(run()))
+            assert machine.world.faults() == [], machine.world.faults()
+        except AssertionError as error:
+            self.wrong.append(f"{where}: {error}")
+        return bool(succeeded)
+
+    def interrupted(
+        self, prepare: Callable[[InstanceMachine], object], op: Mapping[str, Any]
+    ) -> Iterator[InstanceMachine]:
+        """Yields the cluster after each interruption of an opcode."""
+        for moment in range(MOST):
+            machine = self.scene(prepare)
+            machine.world.kill_after = moment
+            where = f"{op['op_id']} killed at checkpoint {moment}"
+            if self.ends(machine, where, partial(machine.world.run, **op)):
+                break
+            yield machine
+        else:
+            self.fail(f"{op['op_id']} never ends")
+        yield from self.broken("refused", prepare, op)
+        yield from self.broken("lost", prepare, op)
+
+    def broken(
+        self, mode: Mode, prepare: Callable[[InstanceMachine], object], op: Mapping[str, Any]
+    ) -> Iterator[InstanceMachine]:
+        """Yields the cluster after each failure of one call to a node."""
+        for at in range(MOST):
+            machine = self.scene(prepare)
+            world = machine.world
+            nodes = BreakingNodes(world.nodes, at, mode)
+
+            def run(world: World = world, nodes: BreakingNodes = nodes) -> None:
+                inner, world.nodes = world.nodes, nodes  # type: ignore[assignment]
+                try:
+                    world.run(**op)
+                finally:
+                    world.nodes = inner
+
+            self.ends(machine, f"{op['op_id']}, call {at} {mode}", run)
+            if nodes.broken is None:
+                return
+            yield machine
+        self.fail(f"{op['op_id']} never ends")
+
+    def clean(self, machine: InstanceMachine) -> None:
+        """Checks that what is left can be removed."""
+        try:
+            machine.teardown()
+        except (AssertionError, Refused) as error:
+            self.wrong.append(f"afterwards: {error!r}")
+
+
+class CreationHalfWayTests(HalfWayCase):
+    """OP_INSTANCE_CREATE, interrupted."""
+
+    def check(self, template: str, **more: Any) -> None:
+        """Interrupts a creation everywhere; what is left can be removed or made again."""
+        parameters = creation(template, **more)
+        op = {"op_id": "OP_INSTANCE_CREATE", **parameters}
+        for machine in self.interrupted(lambda machine: None, op):
+            self.clean(machine)
+            machine.world.run(**op)
+            self.clean(machine)
+        self.assertFalse(self.wrong, "\n".join(self.wrong))
+
+    def test_mirrored(self) -> None:
+        """With a mirror."""
+        self.check("drbd")
+
+    def test_not_waited_for(self) -> None:
+        """With a mirror that isn't waited for, and the instance not started."""
+        self.check("drbd", wait_for_sync=False, start=False)
+
+    def test_others(self) -> None:
+        """With volumes, files, storage that all share, and no disks."""
+        for template in NODES:
+            if template != "drbd":
+                self.check(template)
+
+
+class UseHalfWayTests(HalfWayCase):
+    """Opcodes on an instance that is there, interrupted."""
+
+    def check(self, template: str) -> None:
+        """Interrupts all opcodes everywhere; afterwards the instance can be removed."""
+        for op_id, parameters, states in DEEDS:
+            if "disk" in parameters and template == "diskless":
+                continue
+            if "nodes" in parameters and template != "drbd":
+                parameters = {"nodes": ["node3"]}
+            for state in states:
+
+                def prepare(machine: InstanceMachine, state: str = state) -> None:
+                    machine.world.run("OP_INSTANCE_CREATE", **creation(template))
+                    for op_id, parameters in STATES[state]:
+                        machine.world.run(op_id, instance_name=NAME, **parameters)
+
+                op = {"op_id": op_id, "instance_name": NAME, **parameters}
+                for machine in self.interrupted(prepare, op):
+                    self.clean(machine)
+        self.assertFalse(self.wrong, "\n".join(self.wrong))
+
+    def test_mirrored(self) -> None:
+        """With mirrors."""
+        self.check("drbd")
+
+    def test_others(self) -> None:
+        """With volumes, and with files."""
+        self.check("plain")
+        self.check("file")
