@@ -28,6 +28,7 @@ from ganeti_masterd.constants import (
 )
 from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.errors import OpExecError, ProgrammerError, encode_error
+from ganeti_masterd.opcodes import redact
 from ganeti_masterd.statuses import job_status
 
 #: ``(seconds, microseconds)`` since the epoch.
@@ -76,7 +77,11 @@ class LogEntry(Struct, frozen=True, array_like=True, gc=False):
 
 
 class OpState(Struct, frozen=True, gc=False):
-    """One opcode of a job: its parameters as on disk, and how far it is."""
+    """One opcode of a job: its parameters as on disk, and how far it is.
+
+    Private parameters are on disk until the opcode has ended, as it may have to be started
+    again after a restart.
+    """
 
     input: dict[str, Any]
     status: str = STATUS_QUEUED
@@ -174,6 +179,11 @@ def _step(op: OpState, status: str) -> None:
         raise ProgrammerError(f"an opcode can't go from {op.status} to {status}")
 
 
+def _ended(op: OpState, status: str, **about: Any) -> OpState:
+    """Returns an opcode that has ended, without its private parameters."""
+    return replace(op, status=status, input=redact(op.input), **about)
+
+
 def begin_waiting(job: Job, index: int, now: float) -> Job:
     """The opcode asks for its locks; the first time counts as its and its job's start."""
     op = job.ops[index]
@@ -202,7 +212,7 @@ def succeed(job: Job, index: int, result: Any, now: float) -> Job:
     op = job.ops[index]
     _step(op, STATUS_SUCCESS)
     stamp = timestamp(now)
-    op = replace(op, status=STATUS_SUCCESS, result=result, end_timestamp=stamp)
+    op = _ended(op, STATUS_SUCCESS, result=result, end_timestamp=stamp)
     last = index == len(job.ops) - 1
     return replace(
         job,
@@ -216,11 +226,9 @@ def fail(job: Job, index: int, error: Any, now: float) -> Job:
     stamp = timestamp(now)
     ops = list(job.ops)
     _step(ops[index], STATUS_ERROR)
-    ops[index] = replace(ops[index], status=STATUS_ERROR, result=error, end_timestamp=stamp)
+    ops[index] = _ended(ops[index], STATUS_ERROR, result=error, end_timestamp=stamp)
     for later in range(index + 1, len(ops)):
-        ops[later] = replace(
-            ops[later], status=STATUS_ERROR, result=PRECEDING_FAILED, end_timestamp=stamp
-        )
+        ops[later] = _ended(ops[later], STATUS_ERROR, result=PRECEDING_FAILED, end_timestamp=stamp)
     return replace(job, ops=tuple(ops), end_timestamp=stamp)
 
 
@@ -242,7 +250,7 @@ def cancel(job: Job, now: float, result: Any = None) -> Job:
 
     def canceled(op: OpState) -> OpState:
         _step(op, STATUS_CANCELED)
-        return replace(op, status=STATUS_CANCELED, result=result)
+        return _ended(op, STATUS_CANCELED, result=result)
 
     return replace(job, ops=_unfinished(job, canceled), end_timestamp=timestamp(now))
 

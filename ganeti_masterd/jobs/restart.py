@@ -9,8 +9,6 @@ known, and nothing runs twice.
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
@@ -24,7 +22,7 @@ from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.files import LoadedJobs
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.jobs.queue import JobQueue
-from ganeti_masterd.opcodes import OPCODES, REDACTED, Opcode, load_opcode, secret_fields
+from ganeti_masterd.opcodes import Opcode, lacks_secrets, load_opcode
 
 log = Logger()
 
@@ -43,7 +41,7 @@ def after_restart(job: Job, now: float) -> Job:
     for index, op in enumerate(job.ops):
         if op.status in (STATUS_RUNNING, STATUS_CANCELING):
             return model.fail(job, index, encode_error(OpExecError(STOPPED_UNCLEANLY)), now)
-    if any(_lost_secrets(op.input) for op in job.ops[job.current :] if not op.finished):
+    if any(lacks_secrets(op.input) for op in job.ops[job.current :] if not op.finished):
         error = encode_error(prereq(SECRETS_GONE, "wrong_state"))
         return model.fail(job, job.current, error, now)
     if any(op.status == STATUS_WAITING for op in job.ops):
@@ -53,18 +51,6 @@ def after_restart(job: Job, now: float) -> Job:
 
 def _opcodes_of(job: Job) -> tuple[Opcode, ...]:
     return tuple(load_opcode(op.input) for op in job.ops)
-
-
-def _lost_secrets(values: dict[str, Any]) -> bool:
-    cls = OPCODES.get(values["OP_ID"])
-    fields = secret_fields(cls) if cls is not None else ()
-    return any(_redacted(values.get(name)) for name in fields)
-
-
-def _redacted(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_redacted, value.values()))
-    return bool(value == REDACTED)
 
 
 def restore(queue: JobQueue, loaded: LoadedJobs) -> Deferred[None]:

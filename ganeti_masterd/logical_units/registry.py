@@ -23,10 +23,12 @@ from ganeti_masterd.logical_units.instances import (
     growing,
     rebooting,
     recreating,
+    reinstalling,
     starting,
     stopping,
 )
 from ganeti_masterd.logical_units.instances import removing as removing_instances
+from ganeti_masterd.logical_units.instances import renaming as renaming_instances
 from ganeti_masterd.logical_units.networks import changing, connecting
 from ganeti_masterd.logical_units.networks import declaring as declaring_networks
 from ganeti_masterd.logical_units.nodes import (

@@ -9,6 +9,7 @@ from ganeti_masterd.opcodes.base import Hooks, Opcode
 from ganeti_masterd.opcodes.registry import OPCODES
 from ganeti_masterd.opcodes.secrecy import (
     REDACTED,
+    lacks_secrets,
     private_fields,
     redact,
     secret_fields,
@@ -32,6 +33,7 @@ __all__ = [
     "check_result",
     "decode_opcode",
     "encode_opcode",
+    "lacks_secrets",
     "load_opcode",
     "private_fields",
     "redact",

@@ -1,14 +1,15 @@
 """Hiding parameters that must not be shown, or not be written to disk.
 
-Private OS parameters are written to disk but never sent in an answer; secret ones are
-neither (protocol/luxi.rst, Opcodes). :func:`redact` and :func:`strip_secrets` take an
-``input`` as returned by ``encode_opcode`` or read from a job file, and also look into
-opcodes nested in it. If there is nothing to hide they return their argument, else a new
-object; they never modify it.
+Private OS parameters are written to disk until their opcode has ended, but never sent in an
+answer; secret ones are neither (protocol/luxi.rst, Opcodes). The functions here take an
+``input`` as returned by ``encode_opcode`` or read from a job file, and also look into opcodes
+nested in it. If there is nothing to hide, :func:`redact` and :func:`strip_secrets` return their
+argument, else a new object; they never modify it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
@@ -41,6 +42,33 @@ def redact(values: dict[str, Any]) -> dict[str, Any]:
 def strip_secrets(values: dict[str, Any]) -> dict[str, Any]:
     """Returns an opcode's ``input`` as it may be written to disk."""
     return _without(values, _SECRET)
+
+
+def lacks_secrets(values: dict[str, Any]) -> bool:
+    """Whether secret values are missing from an ``input`` that was read from disk."""
+    for parameter in _sensitive(values.get("OP_ID")):
+        value = values.get(parameter.name)
+        if parameter.opcodes:
+            if any(map(lacks_secrets, _opcodes_in(value))):
+                return True
+        elif parameter.secrecy in _SECRET and _is_redacted(value):
+            return True
+    return False
+
+
+def _opcodes_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Returns the opcodes in lists, however nested."""
+    if isinstance(value, dict):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _opcodes_in(item)
+
+
+def _is_redacted(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_is_redacted, value.values()))
+    return bool(value == REDACTED)
 
 
 def _names_of(opcode: Opcode | type[Opcode], secrecy: str) -> tuple[str, ...]:

@@ -122,6 +122,17 @@ class StepTests(SynchronousTestCase):
         self.assertEqual([op.status for op in job.ops], [STATUS_SUCCESS, STATUS_CANCELED])
         self.assertEqual((job.ops[1].result, job.end_timestamp), ("why", (9, 0)))
 
+    def test_private_parameters_go_at_the_end(self) -> None:
+        """However an opcode ends, its private parameters are gone; those of later ones stay."""
+        op = {"OP_ID": "OP_INSTANCE_REINSTALL", "osparams_private": {"p": "hush"}}
+        job = model.begin_running(new_job(1, [op, op], 1.0), 0, 2.0)
+        self.assertEqual([each.input for each in job.ops], [op, op])
+        done = model.succeed(job, 0, None, 3.0)
+        self.assertEqual([("hush" in repr(each.input)) for each in done.ops], [False, True])
+        for end in (model.fail(job, 0, "why", 3.0), model.cancel(done, 3.0)):
+            self.assertTrue(end.finished)
+            self.assertNotIn(b"hush", model.encode_job(end))
+
     def test_priority(self) -> None:
         """A job is as urgent as its most urgent unfinished opcode."""
         job = new_job(1, [NOOP | {"priority": 10}, NOOP | {"priority": -10}], 1.0)

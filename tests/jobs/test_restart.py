@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.jobs import files, model
 from ganeti_masterd.jobs.files import QueueFolder
-from ganeti_masterd.jobs.model import Job, OpState
-from ganeti_masterd.jobs.restart import restore
+from ganeti_masterd.jobs.model import Job, OpState, new_job
+from ganeti_masterd.jobs.restart import after_restart, restore
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.rows import JobRow
 from tests.jobs.scene import QueueScene
@@ -90,6 +90,14 @@ class RestartTests(RestartScene):
         self.restart()
         self.assertEqual(self.status(1), "error")
         self.assertIn("submit it again", self.queue.jobs[1].ops[0].result[1][0])
+
+    def test_secrets_of_opcodes_within(self) -> None:
+        """The same holds where the secrets are in an opcode that another one contains."""
+        inner = {"OP_ID": "OP_INSTANCE_CREATE", "osparams_secret": {"a": "<redacted>"}}
+        op = {"OP_ID": "OP_INSTANCE_MULTI_ALLOC", "instances": [inner]}
+        for values, lost in ((op, True), ({**op, "instances": [{"OP_ID": inner["OP_ID"]}]}, False)):
+            job = after_restart(new_job(1, [values], 1.0), 2.0)
+            self.assertEqual(job.status, "error" if lost else "queued")
 
     def test_opcode_that_makes_no_sense(self) -> None:
         """A job with an opcode that can't be understood ends in error; the start goes on."""

@@ -16,7 +16,7 @@ from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.objects import Disk
 from ganeti_masterd.config.templates import TEMPLATES
 from ganeti_masterd.constants import DRBD_META_SIZE
-from ganeti_masterd.errors import ECODE_STATE, prereq
+from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, prereq
 
 #: Where a disk that isn't made by Ganeti has its driver's name.
 MANUAL = "manual"
@@ -91,12 +91,25 @@ def file_directory(base: str, below: str | None, instance: str, template: str) -
     """Returns the directory of disks that are files.
 
     ``base`` is the cluster's for the template (:func:`base_directory`), ``below`` the
-    opcode's directory in it. Gluster has no directory for each instance.
+    opcode's directory in it. Gluster has no directory for each instance. Raises
+    ``OpPrereqError`` with ``wrong_input`` if ``below`` leads out of ``base``.
     """
-    parts = [base, below or "", "" if template == "gluster" else instance]
-    return "/".join(
-        part.strip("/") if at else part.rstrip("/") for at, part in enumerate(parts) if part
-    )
+    parts = [base.rstrip("/"), _below(below), "" if template == "gluster" else instance]
+    return "/".join(part for part in parts if part)
+
+
+def _below(given: str | None) -> str:
+    """Returns a directory relative to the cluster's in its normal form; empty for that itself."""
+    if not given:
+        return ""
+    parts = [part for part in given.split("/") if part not in ("", ".")]
+    if given.startswith("/") or ".." in parts:
+        raise prereq(
+            f"Invalid file storage directory '{given}': it must be below the cluster's, and given "
+            "relative to that",
+            ECODE_INVAL,
+        )
+    return "/".join(parts)
 
 
 def base_directory(cluster: Any, template: str) -> str:

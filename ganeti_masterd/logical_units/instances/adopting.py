@@ -6,6 +6,7 @@ They are never wiped, imaged or installed (docs/differences.rst, Instances).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from posixpath import normpath
 
 from msgspec.structs import replace
 
@@ -144,7 +145,7 @@ def _devices(
 ) -> list[DiskSpecification]:
     paths = [str(disk.adopt) for disk in disks]
     _refuse_twice(paths, "disk names")
-    outside = [path for path in paths if not path.startswith(DEVICES) or "/../" in path]
+    outside = [path for path in paths if not path.startswith(DEVICES) or normpath(path) != path]
     if outside:
         raise prereq(
             f"Device node(s) {', '.join(outside)} lie outside {DEVICES} and cannot be adopted",
@@ -153,7 +154,7 @@ def _devices(
     for path in paths:
         owner = _owner(ctx, path)
         if owner is not None:
-            raise prereq(f"Device {path} is used by instance {owner}", ECODE_NOTUNIQUE)
+            raise prereq(f"Device {path} is used by {owner}", ECODE_NOTUNIQUE)
     name = ctx.snapshot().nodes[node].name
     sizes = ctx.call_one(node, calls.BDEV_SIZES, (paths,)).or_refuse(
         f"Cannot get block device information from node {name}", ECODE_ENVIRON
@@ -167,12 +168,14 @@ def _devices(
 
 
 def _owner(ctx: Context, path: str) -> str | None:
-    """Returns the name of the instance that has a device, None if there is none."""
+    """Returns what has a device, in words: an instance or a detached disk; None if nothing has."""
     snapshot = ctx.snapshot()
-    for instance in snapshot.instances.values():
-        for disk in snapshot.disks_of(instance):
-            if disk.template.only_adopts and disk.logical_id and disk.logical_id[1] == path:
-                return instance.name
+    for disk in snapshot.disks.values():
+        if disk.template.only_adopts and disk.logical_id and disk.logical_id[1] == path:
+            for instance in snapshot.instances.values():
+                if disk.uuid in instance.disks:
+                    return f"instance {instance.name}"
+            return f"disk {disk.uuid}, which is in no instance"
     return None
 
 

@@ -20,6 +20,7 @@ from ganeti_masterd.errors import (
     ECODE_INVAL,
     ECODE_STATE,
     OpExecError,
+    RemoteError,
     prereq,
 )
 from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
@@ -48,7 +49,7 @@ from ganeti_masterd.logical_units.instances import (
     specification,
 )
 from ganeti_masterd.logical_units.instances.environment import instance_environment
-from ganeti_masterd.logical_units.instances.nics import settle_nic
+from ganeti_masterd.logical_units.instances.nics import require_distinct, settle_nic
 from ganeti_masterd.logical_units.instances.planning import WantedInstance, read_instance
 from ganeti_masterd.logical_units.instances.publishing import WholeInstance, changes_between
 from ganeti_masterd.logical_units.instances.resolving import check_address_unused, resolved_name
@@ -222,7 +223,7 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
 
     def _settle_nics(self, ctx: Context) -> tuple[Any, ...]:
         kept = self.wanted.kept_nics
-        return tuple(
+        nics = tuple(
             settle_nic(
                 ctx,
                 wish,
@@ -233,6 +234,8 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
             )
             for index, wish in enumerate(self.wanted.nics)
         )
+        require_distinct(nics)
+        return nics
 
     def _complete_disks(self, ctx: Context) -> None:
         """Checks the disks against the storage of their nodes, and what is adopted."""
@@ -276,13 +279,10 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
             filled = specification.filled_os(
                 ctx.snapshot().cluster, wanted.os, wanted.os_parameters
             )
-            requirements.check_system_on_nodes(
-                ctx,
-                nodes,
-                wanted.os,
-                {**filled.public, **filled.private, **filled.secret},
-                force_variant=op.force_variant,
-            )
+            with filled.kept_from_errors():
+                requirements.check_system_on_nodes(
+                    ctx, nodes, wanted.os, filled.together(), force_variant=op.force_variant
+                )
         if self.installs:
             setting_up.check_trusted(ctx, nodes[0], wanted.os)
         requirements.check_bridges(ctx, nics, nodes[:1])
@@ -462,7 +462,11 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
         wait = self.op.wait_for_sync
         if not wait and self.wanted.template.internal:
             ctx.feedback("* checking mirrors status")
-        if not wait_for_sync(ctx, instance, once=not wait):
+        try:
+            good = wait_for_sync(ctx, instance, once=not wait)
+        except RemoteError as error:
+            raise OpExecError(f"Instance {self.name} is not made: {error.args[0]}")
+        if not good:
             raise OpExecError(f"Instance {self.name} is not made: some of its disks are degraded")
         return wait or not self.wanted.template.internal
 
@@ -483,9 +487,10 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
     def _set_up(self, ctx: Context) -> None:
         """Installs the operating system, and tells the metadata daemon."""
         instance = current(ctx, self.whole.instance)
-        secret = self.wanted.os_parameters.secret
+        parameters = self.wanted.os_parameters
+        secret = parameters.secret
         state = "is in the cluster, marked to be down, and its operating system is not installed"
-        with setting_up.staying(ctx, instance, state):
+        with setting_up.staying(ctx, instance, state), parameters.kept_from_errors():
             if self.installs:
                 mirrors = self.whole.disks if self.wanted.template.internal else ()
                 setting_up.run_create_scripts(

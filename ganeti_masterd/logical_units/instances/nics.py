@@ -216,6 +216,23 @@ def settle_nic(
     return nic
 
 
+def require_distinct(nics: Sequence[Nic]) -> None:
+    """Refuses NICs of one instance that have a MAC address, or a network's address, in common.
+
+    What one job has reserved once it may reserve again, so :func:`settle_nic` doesn't see that.
+    Raises ``OpPrereqError`` with ``resource_not_unique``.
+    """
+    seen: set[tuple[str | None, str]] = set()
+    for nic in nics:
+        held = [(None, nic.mac.lower(), f"MAC address {nic.mac}")]
+        if nic.network and nic.ip:
+            held.append((nic.network, nic.ip, f"IP address {nic.ip}"))
+        for network, value, shown in held:
+            if (network, value) in seen:
+                raise prereq(f"{shown} is given to two NICs of one instance", ECODE_NOTUNIQUE)
+            seen.add((network, value))
+
+
 def network_parameters(snapshot: Snapshot, network: Network, primary: str) -> Params:
     """Returns what NICs of instances on a node (its uuid) get from a network.
 

@@ -151,6 +151,12 @@ def choose_nodes(
             ctx.feedback("* falling back to full lock allocation")
             raise prereq(str(error.args[0]), ECODE_TEMP_NORES)
         raise
+    unknown = [each for each in found if snapshot.lookup("node", each) is None]
+    if unknown:
+        raise OpExecError(
+            f"The allocator {allocator} chose nodes for instance {new.name} that don't exist: "
+            f"{', '.join(unknown)}"
+        )
     nodes = tuple(snapshot.node(each).uuid for each in found)
     if not set(nodes) <= set(held):
         raise OpExecError(

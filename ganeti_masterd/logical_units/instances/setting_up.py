@@ -32,9 +32,11 @@ def check_trusted(ctx: Context, node: str, os: str) -> None:
     Its definition says that they are to be run in a virtual machine, which this daemon
     can't do. Raises ``OpPrereqError``.
     """
-    found = ctx.call_one(node, calls.OS_DIAGNOSE).or_refuse(f"Failed to get OS '{os}'")
-    base = os.partition("+")[0]
     name = ctx.snapshot().nodes[node].name
+    found = ctx.call_one(node, calls.OS_DIAGNOSE).or_refuse(
+        f"Failed to get OS '{os}' from node {name}"
+    )
+    base = os.partition("+")[0]
     system = next((one for one in found if one.name == base), None)
     if system is None:
         raise prereq(f"OS '{os}' is not available in node '{name}'")
@@ -75,6 +77,24 @@ def run_create_scripts(
         ctx.call_one(primary, calls.INSTANCE_OS_ADD, (sent, False, debug)).or_fail(
             f"Could not add os for instance {instance.name} on node {snapshot.nodes[primary].name}"
         )
+
+
+def run_scripts_again(ctx: Context, instance: Instance, parameters: Params, *, debug: int) -> None:
+    """Installs an operating system over what is on an instance's disks; raises ``OpExecError``.
+
+    ``parameters`` are the OS parameters of all visibilities, filled; they all travel in the
+    plain ``osparams`` then.
+    """
+    primary = instance.primary_node
+    snapshot = ctx.snapshot()
+    name = snapshot.nodes[primary].name
+    sent = node_objects.instance(snapshot, instance, primary, osparams=parameters)
+    ctx.info("Running instance OS create scripts...")
+    began = ctx.seconds()
+    ctx.call_one(primary, calls.INSTANCE_OS_ADD, (sent, True, debug)).or_fail(
+        f"Could not install OS for instance '{instance.name}' on node '{name}'"
+    )
+    ctx.info(f"Instance OS create scripts have finished after {ctx.seconds() - began:.0f} s")
 
 
 @contextmanager

@@ -5,7 +5,9 @@ What only nodes can tell is asked in ``requirements``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct
@@ -27,11 +29,14 @@ from ganeti_masterd.config.templates import TEMPLATES, DiskTemplate
 from ganeti_masterd.errors import (
     ECODE_INVAL,
     ECODE_STATE,
+    OpExecError,
+    OpPrereqError,
     TypeEnforcementError,
     prereq,
 )
 from ganeti_masterd.logical_units.disks.trees import DiskSpecification
 from ganeti_masterd.logical_units.instances.naming import check_device_names, device_name
+from ganeti_masterd.opcodes import REDACTED
 
 #: The most disks that an instance can have.
 MOST_DISKS = 16
@@ -55,6 +60,10 @@ DISK_KEYS = (
 _MODES = ("ro", "rw")
 
 
+#: From so many characters on, a value is no common part of words.
+TELLING = 4
+
+
 class OsParameters(Struct, frozen=True, kw_only=True):
     """The OS parameters of an instance in their three visibilities. Never in a log."""
 
@@ -64,6 +73,35 @@ class OsParameters(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return "OsParameters(...)"
+
+    def masked(self, text: str) -> str:
+        """Returns what a node said, without private and secret values that its scripts printed.
+
+        Short values (below :data:`TELLING` characters) are only masked as whole words.
+        """
+        values = [str(each) for kind in (self.private, self.secret) for each in kind.values()]
+        for value in sorted(filter(None, values), key=len, reverse=True):
+            pattern = re.escape(value)
+            if len(value) < TELLING:
+                pattern = rf"(?<!\w){pattern}(?!\w)"
+            text = re.sub(pattern, REDACTED, text)
+        return text
+
+    @contextmanager
+    def kept_from_errors(self) -> Iterator[None]:
+        """Masks (:meth:`masked`) the text of an error that is raised within."""
+        try:
+            yield
+        except (OpExecError, OpPrereqError) as error:
+            text, *others = error.args
+            masked = self.masked(str(text))
+            if masked == text:
+                raise
+            raise type(error)(masked, *others) from None
+
+    def together(self) -> dict[str, Any]:
+        """Returns all of them in one dictionary, in which ``os_validate`` takes them."""
+        return {**self.public, **self.private, **self.secret}
 
 
 # Backend parameters
