@@ -27,6 +27,7 @@ from ganeti_masterd.logical_units.instances import (
     starting,
     stopping,
 )
+from ganeti_masterd.logical_units.instances import modifying as modifying_instances
 from ganeti_masterd.logical_units.instances import removing as removing_instances
 from ganeti_masterd.logical_units.instances import renaming as renaming_instances
 from ganeti_masterd.logical_units.networks import changing, connecting

@@ -201,7 +201,10 @@ class InstanceSetParams(InstanceOpcode, tag="OP_INSTANCE_SET_PARAMS", frozen=Tru
 
 
 class InstanceQueryData(Opcode, tag="OP_INSTANCE_QUERY_DATA", frozen=True, kw_only=True):
-    """Returns all about instances (all if none are given), with live data unless static is set."""
+    """Returns all about instances (all if none are given), with live data unless static is set.
+
+    No locks are needed, so use_locking changes nothing.
+    """
 
     RESULT = dict[str, ParamValues]
 

@@ -6,7 +6,7 @@ query's answer. No node can delay an answer for longer than ``patience``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,7 +27,7 @@ from ganeti_masterd.query.oses import (
     operating_systems,
     providers,
 )
-from ganeti_masterd.query.slices import Slices, then
+from ganeti_masterd.query.slices import Slices
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.door import call_nodes
@@ -148,10 +148,22 @@ class Collectors:
 
         def read(results: Mapping[str, NodeResult[_Instances]]) -> Any:
             each = 1 + len(instances) // (len(results) or 1)
-            done = self._slices.run(list(results.items()), each, read_part)
-            return then(done, lambda _: {Need.INSTANCE_INFO: Running(found, failed)})
+            return self._slices.run(list(results.items()), each, read_part)
 
-        return self._call(primaries, calls.ALL_INSTANCES_INFO, arguments).addCallback(read)
+        def look_elsewhere(_: Any) -> Any:
+            missing = [
+                instance
+                for instance in instances
+                if instance.name not in found and instance.primary_node not in failed
+            ]
+            others = _other_ends(snapshot, missing, {node.uuid for node in primaries})
+            if not others:
+                return None
+            return self._call(others, calls.ALL_INSTANCES_INFO, arguments).addCallback(read)
+
+        asked = self._call(primaries, calls.ALL_INSTANCES_INFO, arguments).addCallback(read)
+        asked.addCallback(look_elsewhere)
+        return asked.addCallback(lambda _: {Need.INSTANCE_INFO: Running(found, failed)})
 
     def _consoles(
         self, snapshot: Snapshot, instances: Sequence[Instance]
@@ -223,6 +235,22 @@ def _primaries(snapshot: Snapshot, instances: Iterable[Instance]) -> list[Node]:
     return [snapshot.nodes[uuid] for uuid in uuids if uuid in snapshot.nodes]
 
 
+def _other_ends(
+    snapshot: Snapshot, instances: Iterable[Instance], asked: Collection[str]
+) -> list[Node]:
+    """Returns the secondary nodes of instances, without those that were asked (uuids)."""
+    if len(asked) >= len(snapshot.nodes):
+        return []
+    ends = dict.fromkeys(
+        uuid
+        for instance in instances
+        for disk in snapshot.disks_of(instance)
+        if disk.template.internal
+        for uuid in disk.all_nodes()
+    )
+    return [snapshot.nodes[uuid] for uuid in ends if uuid not in asked and uuid in snapshot.nodes]
+
+
 def _hosts(snapshot: Snapshot) -> list[Node]:
     return [node for node in snapshot.nodes.values() if node.vm_capable and not node.offline]
 
@@ -233,12 +261,20 @@ def _payloads(results: Mapping[str, NodeResult[P]]) -> dict[str, P]:
 
 
 def console_request(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
-    """Returns what a node must be sent to determine how to reach an instance's console."""
+    """Returns what a node must know to say where an instance's console is.
+
+    The group's node parameters are filled in from the cluster: a node reads the port of SSH
+    there.
+    """
     node = snapshot.nodes[instance.primary_node]
+    group = snapshot.group_of(node)
     return {
         "instance": msgspec.json.decode(instance.encoded),
         "node": msgspec.json.decode(node.encoded),
-        "group": msgspec.json.decode(snapshot.group_of(node).encoded),
+        "group": {
+            **msgspec.json.decode(group.encoded),
+            "ndparams": effective.node_group(snapshot.cluster, group),
+        },
         "hvParams": effective.hypervisor(snapshot.cluster, instance),
         "beParams": effective.backend(snapshot.cluster, instance),
     }

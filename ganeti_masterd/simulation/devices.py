@@ -32,6 +32,10 @@ from ganeti_masterd.simulation.drbd import Mirror
 from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode, Unexpected
 from ganeti_masterd.simulation.state import Device
 
+#: Where nodes have the Gluster volume, in which paths of disks are relative.
+GLUSTER = "gluster"
+GLUSTER_MOUNT = "/var/run/ganeti/gluster"
+
 FILE_TYPES = named_by(lambda template: template.directory is not None)
 
 KINDS: dict[str, type[Block]] = {
@@ -49,6 +53,8 @@ def device_path(node: SimulatedNode, disk: DescribedDisk) -> str:
     if kind == DRBD:
         return Mirror(node, disk).path
     first, second = disk["logical_id"]
+    if kind == GLUSTER:
+        return os.path.join(GLUSTER_MOUNT, str(second))
     if kind in FILE_TYPES or kind == "blockdev":
         return str(second)
     if kind == PLAIN:
@@ -267,7 +273,7 @@ def _check_file(node: SimulatedNode, kind: str, path: str, size: int) -> None:
         raise Unexpected(f"File storage path must be absolute, got '{path}'")
     if path in file_shelf(node, kind):
         raise not_creatable(EXISTS, path)
-    if not node.has_directory(os.path.dirname(path)):
+    if kind != GLUSTER and not node.has_directory(os.path.dirname(path)):
         raise not_creatable(NOT_THERE, path)
     if kind == "file" and size > file_room(node):
         raise not_creatable(NO_ROOM, path)

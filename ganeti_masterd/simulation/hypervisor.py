@@ -1,9 +1,10 @@
 """Hypervisor calls of simulated nodes: instances that run, start, stop and move.
 
-All hypervisors behave like noded's ``fake`` one, with two differences. An instance gets its maximum
-memory if the node has that much, otherwise what is left if that is at least its minimum, otherwise
-it doesn't start. And under ``kvm`` a node that accepts a migrating instance lists it from then on,
-waiting for its memory; a migration to a node that didn't accept it fails.
+All hypervisors behave as noded's ``fake`` one, but for three things. An instance
+gets its maximum of memory if the node has it, else what is left down to its
+minimum, else it does not start. And under ``kvm`` a node that accepts an instance
+has it from then on, waiting for its memory; one that doesn't gets nothing; and devices
+can be plugged into instances that run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.constants import HV_MIGRATION_COMPLETED
 from ganeti_masterd.simulation.blocks import DeviceError
+from ganeti_masterd.simulation.consoles import console
 from ganeti_masterd.simulation.devices import device_path, open_devices
 from ganeti_masterd.simulation.migrations import Migration
 from ganeti_masterd.simulation.node import (
@@ -31,7 +33,10 @@ calls = Implementations()
 HYPERVISORS = frozenset({"chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm"})
 RUNNING = 0
 
-#: Hypervisors under which a node lists an instance from when it accepts it.
+#: Under these devices can be plugged into instances that run.
+PLUGGING = frozenset({"kvm"})
+
+#: Under these a node holds an instance from when it accepts it.
 WAITING = frozenset({"kvm"})
 
 
@@ -288,26 +293,47 @@ def instance_finalize_migration_dst(
         raise NodeFailure(f"Failed to finalize migration on the target node: {error}")
 
 
-@calls("hotplug_supported", "hotplug_device")
-def hotplug(node: SimulatedNode, instance: Mapping[str, Any], *_: Any) -> None:
-    """Fails, as devices can't be plugged into running instances."""
-    raise NodeFailure("Hotplug is not supported: Hotplug is not supported by this hypervisor")
+@calls("hotplug_supported")
+def hotplug_supported(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
+    """Devices can be plugged into running instances, under some hypervisors."""
+    if _expected(instance["hypervisor"]) not in PLUGGING:
+        raise NodeFailure("Hotplug is not supported: Hotplug is not supported by this hypervisor")
+    if instance["name"] not in names(node, instance["hypervisor"]):
+        raise NodeFailure("Hotplug is not supported: Instance is probably down")
+
+
+@calls("hotplug_device")
+def hotplug_device(
+    node: SimulatedNode,
+    instance: Mapping[str, Any],
+    action: str,
+    kind: str,
+    device: Mapping[str, Any],
+    extra: Sequence[Any] | None,
+    index: int,
+) -> None:
+    """Plugs in, unplugs or changes a device: a running instance holds its disks open."""
+    hotplug_supported(node, instance)
+    if kind != "disk":
+        return
+    running = node.state.instances[instance["name"]]
+    try:
+        paths = open_devices(node, [device])
+    except DeviceError as error:
+        raise NodeFailure(f"Hotplug is not supported: {error}")
+    others = tuple(path for path in running.disks if path not in paths)
+    held = (*others, *paths) if action == "hotadd" else others
+    node.state.instances[instance["name"]] = replace(running, disks=held)
 
 
 @calls("instance_console_info")
 def instance_console_info(
     node: SimulatedNode, instances: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Says that there is no console."""
-    consoles: dict[str, Any] = {}
-    for name, about in instances.items():
-        hypervisor = _expected(about["instance"]["hypervisor"])
-        consoles[name] = {
-            "instance": about["instance"]["name"],
-            "kind": "msg",
-            "message": f"Console not available for {hypervisor} hypervisor",
-        }
-    return consoles
+    """How to reach the consoles; nothing listens there."""
+    for about in instances.values():
+        _expected(about["instance"]["hypervisor"])
+    return {name: console(about) for name, about in instances.items()}
 
 
 @calls("instance_metadata_modify")

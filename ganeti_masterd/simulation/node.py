@@ -73,10 +73,14 @@ class Implementations:
 
 
 class Finished(Struct, frozen=True):
-    """A program that has ended; ``reason`` is None if it succeeded, else why it failed."""
+    """A program that ended; ``reason`` is None if it succeeded, else why it didn't.
+
+    ``output`` is all that it wrote, as it came; ``stdout`` only its standard output.
+    """
 
     output: bytes
     reason: str | None
+    stdout: bytes = b""
 
 
 class Failing(Struct, frozen=True, forbid_unknown_fields=True):

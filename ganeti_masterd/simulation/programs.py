@@ -57,6 +57,7 @@ class _Program(ProcessProtocol):
         self.ended: Deferred[Finished] = Deferred()
         self._running = running
         self._output: list[bytes] = []
+        self._stdout: list[bytes] = []
         self._process: IProcessTransport | None = None
 
     def started(self, transport: IProcessTransport) -> None:
@@ -76,13 +77,15 @@ class _Program(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         self._output.append(data)
+        self._stdout.append(data)
 
     def errReceived(self, data: bytes) -> None:
         self._output.append(data)
 
     def processEnded(self, reason: Failure) -> None:
         self._running.discard(self)
-        self.ended.callback(Finished(b"".join(self._output), _why(reason)))
+        output, stdout = b"".join(self._output), b"".join(self._stdout)
+        self.ended.callback(Finished(output, _why(reason), stdout))
 
 
 def _why(reason: Failure) -> str | None:

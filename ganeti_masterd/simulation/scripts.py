@@ -112,10 +112,11 @@ def _run_allocator(
         file.write(request)
         file.flush()
         ended: Finished = yield node.world.run([program, *options, file.name], MINIMAL)
-    output = ended.output.decode("utf-8", "replace")
     if ended.reason is not None:
+        output = ended.output.decode("utf-8", "replace")
         raise NodeFailure(f"iallocator module '{name}' failed: {ended.reason}, output '{output}'")
-    return output
+    # What it has to say besides, it says on its standard error.
+    return ended.stdout.decode("utf-8", "replace")
 
 
 @calls("restricted_command")

@@ -332,9 +332,7 @@ class InstanceRules:
     @rule(place=places, shape=shapes, where=st.tuples(nodes, nodes))
     def make(self, place: int, shape: dict[str, Any], where: tuple[str, str]) -> None:
         name, parameters = self.new(place), self.placed(shape, where)
-        self.attempt(
-            lambda: self.world.run("OP_INSTANCE_CREATE", instance_name=name, **parameters)
-        )
+        self.attempt(lambda: self.world.run("OP_INSTANCE_CREATE", instance_name=name, **parameters))
 
     @rule(place=places, shape=shapes, opportunistic=flags)
     def make_somewhere(self, place: int, shape: dict[str, Any], opportunistic: bool) -> None:
@@ -408,9 +406,7 @@ class InstanceRules:
     def plan(self, place: int, shape: dict[str, Any], where: tuple[str, str]) -> None:
         name = self.new(place)
         parameters = self.placed({**shape, "forthcoming": True}, where)
-        self.attempt(
-            lambda: self.world.run("OP_INSTANCE_CREATE", instance_name=name, **parameters)
-        )
+        self.attempt(lambda: self.world.run("OP_INSTANCE_CREATE", instance_name=name, **parameters))
 
     @rule(place=places, shape=shapes)
     def make_as_planned(self, place: int, shape: dict[str, Any]) -> None:
@@ -465,9 +461,7 @@ class InstanceRules:
         others=st.lists(st.tuples(places, deeds), min_size=1, max_size=3),
         gap=st.integers(0, 5),
     )
-    def use_at_once(
-        self, one: tuple[int, Deed], others: list[tuple[int, Deed]], gap: int
-    ) -> None:
+    def use_at_once(self, one: tuple[int, Deed], others: list[tuple[int, Deed]], gap: int) -> None:
         self.world.meanwhile = [lambda: None] * gap
         for place, (op_id, parameters) in others:
             self.world.meanwhile.append(
@@ -478,9 +472,7 @@ class InstanceRules:
         self.attempt(
             lambda: self.world.run(op_id, instance_name=name, **parameters),
             alone=False,
-            unremembered=any(
-                about.get("no_remember") for _, (_, about) in (one, *others)
-            ),
+            unremembered=any(about.get("no_remember") for _, (_, about) in (one, *others)),
         )
 
     @rule(
@@ -511,7 +503,10 @@ class InstanceRules:
         before = self.world.now
         self.attempt(
             lambda: self.world.run(
-                "OP_INSTANCE_QUERY_DATA", instances=[self.there(place) for place in some], static=static, use_locking=True
+                "OP_INSTANCE_QUERY_DATA",
+                instances=[self.there(place) for place in some],
+                static=static,
+                use_locking=True,
             )
         )
         assert self.world.now is before

@@ -166,10 +166,9 @@ class UseHalfWayTests(HalfWayCase):
 
     def check(self, template: str) -> None:
         """Interrupts all opcodes everywhere; afterwards the instance can be removed."""
-        for op_id, parameters, states in DEEDS:
-            if "disk" in parameters and template == "diskless":
-                continue
-            if "nodes" in parameters and template != "drbd":
+        for op_id, given, states in DEEDS:
+            parameters = given
+            if "nodes" in given and template != "drbd":
                 parameters = {"nodes": ["node3"]}
             for state in states:
 

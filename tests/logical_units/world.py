@@ -19,7 +19,7 @@ from ganeti_masterd.config.reservations import Reservations, with_ports
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.config.verify import verify
-from ganeti_masterd.errors import GenericError
+from ganeti_masterd.errors import ECODE_TEMP_NORES, GenericError
 from ganeti_masterd.events import Events
 from ganeti_masterd.execution.acquiring import Acquisition
 from ganeti_masterd.execution.unit import run_unit
@@ -39,6 +39,9 @@ from ganeti_masterd.timing import Timers
 from tests.logical_units.cluster import with_instance
 
 P = TypeVar("P")
+
+#: How often an opcode that waits for resources is tried.
+MOST_TRIES = 3
 
 #: Where each kind of object is locked, and what its locks are called.
 LOCKED: Mapping[Level, Callable[[Snapshot], Iterable[str]]] = {
@@ -66,7 +69,8 @@ class World:
     """The cluster, with one mirrored instance on node2 and node3.
 
     ``meanwhile`` are functions that run at the next calls to nodes, one each;
-    ``kill_after`` kills the next job after so many checkpoints.
+    ``kill_after`` kills the next job after so many checkpoints; ``before_second_try``
+    runs each time that an opcode lacked resources.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class World:
         self.reservations = Reservations()
         self.meanwhile: list[Callable[[], object]] = []
         self.at_hooks: list[Callable[[], object]] = []
+        self.before_second_try: Callable[[], object] = lambda: None
         self.kill_after: int | None = None
         self.lines: list[str] = []
         self.submitted: list[Any] = []
@@ -104,13 +109,20 @@ class World:
         where it runs within another one that holds its locks.
         """
         self._jobs += 1
-        try:
+        attempt = 0
+        while True:
             unit = unit_for(decode_opcode({"OP_ID": op_id, **parameters}))
             assert unit is not None
-            unit.expand(self.now)
-            return _Job(self, self._jobs, unit).run()
-        except GenericError as error:
-            raise Refused(error)
+            unit.attempt = attempt
+            try:
+                unit.expand(self.now)
+                return _Job(self, self._jobs, unit).run()
+            except GenericError as error:
+                lacks = error.args[1:] == (ECODE_TEMP_NORES,)
+                if not (lacks and unit.waits_for_resources) or attempt == MOST_TRIES:
+                    raise Refused(error)
+            self.before_second_try()
+            attempt += 1
 
     def try_run(self, op_id: str, **parameters: Any) -> Any:
         """Runs an opcode; returns its result, None if it was refused or would have to wait."""

@@ -162,13 +162,15 @@ class ScriptTests(TestCase):
 
     @inlineCallbacks
     def test_allocator(self) -> Any:
-        """An allocator gets the request in a file and its parameters as options."""
+        """An allocator gets the request in a file, parameters as options; stdout is its answer."""
         folder = f"{self.root}/allocators"
         self.patch(scripts, "ALLOCATOR_DIRS", (folder,))
-        self.script(f"{folder}/echo", 'for last; do :; done; cat "$last"; echo "$1 $2"')
+        self.script(
+            f"{folder}/echo", 'for last; do :; done; cat "$last"; echo "$1 $2"; echo hm >&2'
+        )
         result = yield self.call("a", "iallocator_runner", "echo", "{}", {"flag": None, "n": "5"})
         self.assertEqual(result.payload, "{}--flag --n=5\n")
-        self.script(f"{folder}/bad", "echo sorry; exit 2")
+        self.script(f"{folder}/bad", "echo sorry >&2; exit 2")
         result = yield self.call("a", "iallocator_runner", "bad", "{}", {})
         self.assertEqual(
             result.error,

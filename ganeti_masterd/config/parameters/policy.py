@@ -27,12 +27,15 @@ DISK_TEMPLATES = frozenset(IPOLICY["disk-templates"])
 
 
 class PolicyDemand(Struct, frozen=True):
-    """The resources of an instance; sizes in MiB. Values of None or "auto" aren't checked."""
+    """The resources of an instance; sizes in MiB. Values of None or "auto" aren't checked.
+
+    ``disk_types`` None: the disks' templates aren't checked; empty: an instance without disks.
+    """
 
     memory: Any
     cpus: Any
     disk_sizes: Sequence[Any]
-    disk_types: Sequence[str]
+    disk_types: Sequence[str] | None
     nics: Any
     spindles: Any
 
@@ -105,11 +108,12 @@ def violations(policy: Policy, demand: PolicyDemand) -> list[str]:
     """
     allowed = policy["disk-templates"]
     found = []
-    if not demand.disk_types and (none := summary_name(())) not in allowed:
+    types = demand.disk_types
+    if types is not None and not types and (none := summary_name(())) not in allowed:
         found.append(
             f"Disk template {none} is not allowed (allowed templates {', '.join(allowed)})"
         )
-    if forbidden := sorted(set(demand.disk_types) - set(allowed)):
+    if forbidden := sorted(set(types or ()) - set(allowed)):
         found.append(
             f"Disk template {', '.join(forbidden)} is not allowed"
             f" (allowed templates: {', '.join(allowed)})"

@@ -40,7 +40,8 @@ def resolve(name: str, family: int) -> tuple[str, str]:
     try:
         found = socket.getaddrinfo(name, None, kind, 0, 0, socket.AI_CANONNAME)
     except (OSError, UnicodeError) as error:
-        raise OpPrereqError(f"The given name ({name}) does not resolve: {error}", ECODE_RESOLVER)
+        why = getattr(error, "strerror", None) or error
+        raise OpPrereqError(f"The given name ({name}) does not resolve: {why}", ECODE_RESOLVER)
     return found[0][3] or name, str(found[0][4][0])
 
 

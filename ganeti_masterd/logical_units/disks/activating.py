@@ -146,7 +146,8 @@ def remove_disks(
     snapshot = ctx.snapshot()
     removed = tuple(disks)
     good = True
-    for index, disk in enumerate(removed):
+    for place, disk in enumerate(removed):
+        index = disk.iv_name.rpartition("/")[2] or place
         answers = ctx.call(
             disk_nodes(instance, disk) if nodes is None else nodes,
             calls.BLOCKDEV_REMOVE,

@@ -28,6 +28,7 @@ def create_disks(
     *,
     nodes: Sequence[str] | None = None,
     fresh: bool = True,
+    kept: Sequence[Disk] = (),
 ) -> None:
     """Makes disks on their nodes (or on ``nodes``, uuids); they are assembled then.
 
@@ -37,13 +38,16 @@ def create_disks(
 
     ``fresh``: the disks have names that nobody ever had, so whatever is found under them can
     be taken back, even if the call that made it failed. Otherwise only what a call has
-    made for certain is taken back: what was there before is somebody's data.
+    made for certain is taken back: what was there before is somebody's data. A directory in
+    which one of ``kept`` is, disks that exist already, is never taken back.
     """
     if not disks:
         return
     if _in_directory(disks[0].template):
-        _create_directory(ctx, undo, instance, dirname(str((disks[0].logical_id or ("", ""))[1])))
-    for index, disk in enumerate(disks):
+        directory = directory_of(disks[0])
+        create_directory(ctx, undo, instance, directory, kept=directory in map(directory_of, kept))
+    for place, disk in enumerate(disks):
+        index = disk.iv_name.rpartition("/")[2] or place
         where = nodes_of_new(instance, disk) if nodes is None else tuple(nodes)
         if fresh:
             for node in where:
@@ -79,14 +83,28 @@ def _in_directory(template: DiskTemplate) -> bool:
     return template.name in ("file", "sharedfile")
 
 
-def _create_directory(ctx: Context, undo: UndoStack, instance: Instance, directory: str) -> None:
+def directory_of(disk: Disk) -> str:
+    """Returns the directory that holds a disk; empty if the disk isn't a file."""
+    if not _in_directory(disk.template) or disk.logical_id is None:
+        return ""
+    return dirname(str(disk.logical_id[1]))
+
+
+def create_directory(
+    ctx: Context, undo: UndoStack, instance: Instance, directory: str, *, kept: bool = False
+) -> None:
+    """Makes a directory for disks on an instance's primary node; it may exist already.
+
+    With ``kept``, it holds disks already and isn't taken back. Raises ``OpExecError``.
+    """
     node = instance.primary_node
     name = ctx.snapshot().nodes[node].name
 
     def remove() -> None:
         ctx.call_one(node, calls.FILE_STORAGE_DIR_REMOVE, (directory,)).or_fail("the node refuses")
 
-    undo.push(f"remove directory '{directory}' from node {name}", remove)
+    if not kept:
+        undo.push(f"remove directory '{directory}' from node {name}", remove)
     ctx.call_one(node, calls.FILE_STORAGE_DIR_CREATE, (directory,)).or_fail(
         f"Failed to create directory '{directory}' on node {name}"
     )

@@ -107,6 +107,16 @@ def require_online(snapshot: Snapshot, node: str, text: str = "Can't use offline
         raise prereq(f"{text}: {snapshot.nodes[node].name}", ECODE_STATE)
 
 
+def require_usable(snapshot: Snapshot, node: str) -> None:
+    """Raises ``OpPrereqError`` with ``wrong_state`` if a node (its uuid) can't get instances."""
+    found = snapshot.nodes[node]
+    require_online(snapshot, node)
+    if found.drained:
+        raise prereq(f"Can't use drained node {found.name}", ECODE_STATE)
+    if not found.vm_capable:
+        raise prereq(f"Can't use non-vm_capable node {found.name}", ECODE_STATE)
+
+
 def require_state(instance: Instance, allowed: tuple[str, ...], text: str | None = None) -> None:
     """Raises ``OpPrereqError`` with ``wrong_state`` unless the administrator's state is allowed.
 

@@ -27,10 +27,10 @@ from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import HookNodes, LogicalUnit
 from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.logical_units.disks.activating import (
-    activate_disks,
     current,
     mark_disks,
     shut_disks,
+    start_disks,
 )
 from ganeti_masterd.logical_units.disks.making import create_disks
 from ganeti_masterd.logical_units.disks.naming import ReservedNaming
@@ -56,6 +56,9 @@ from ganeti_masterd.logical_units.instances.resolving import check_address_unuse
 from ganeti_masterd.logical_units.nodes.addresses import normal_name
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.opcodes.instances import InstanceCreate
+
+#: As a tool of compression: none.
+NO_COMPRESSION = "none"
 
 #: What hooks are told of a disk before the opcode (and never after it: then all is told).
 _BEFORE = re.compile(r"INSTANCE_DISK\d+_(NAME|SIZE|MODE)")
@@ -107,8 +110,15 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
     def _find(self, snapshot: Snapshot) -> None:
         """Finds the forthcoming instance, or makes sure that there is none; finds the nodes."""
         op = self.op
+        tools = snapshot.cluster.compression_tools
+        if op.compress not in (NO_COMPRESSION, *tools):
+            raise prereq(
+                f"Compression tool not allowed, tools allowed are [{', '.join(tools)}]",
+                ECODE_INVAL,
+            )
         existing = snapshot.instances.named(self.name)
         if not op.commit:
+            specification.enabled_template(snapshot.cluster, op.disk_template)
             if existing is not None:
                 raise prereq(f"Instance '{self.name}' is already in the cluster", ECODE_EXISTS)
             wanted = read_instance(op, self.name, snapshot.cluster, address=self.address)
@@ -510,7 +520,7 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
         if self.starts:
             if self.adopts:
                 with setting_up.staying(ctx, instance, "is in the cluster, marked to be down"):
-                    activate_disks(ctx, instance, self.whole.disks)
+                    start_disks(ctx, instance)
             setting_up.start_first(ctx, instance, self.op.reason)
         elif not self.whole.disks:
             return

@@ -93,6 +93,8 @@ def observe(ctx: Context, snapshot: Snapshot, instances: Sequence[Instance]) -> 
                 f"only for instance {instance.name}"
             )
     observed = Observed(running=_running(ctx, snapshot, made))
+    for instance in made:
+        _warn_if_elsewhere(ctx, snapshot, instance, observed)
     wanted: dict[str, list[ShownDevice]] = {node: [] for node in observed.running}
     for instance in made:
         for device in _devices(snapshot, instance):
@@ -134,6 +136,20 @@ def _running(
         else:
             found[node] = answer.payload
     return found
+
+
+def _warn_if_elsewhere(
+    ctx: Context, snapshot: Snapshot, instance: Instance, observed: Observed
+) -> None:
+    """Warns of an instance that another node runs, and its primary node doesn't know."""
+    if instance.name in observed.running.get(instance.primary_node, {instance.name: None}):
+        return
+    for node in snapshot.nodes_of(instance)[1:]:
+        if instance.name in observed.running.get(node, ()):
+            ctx.warning(
+                f"Instance {instance.name} runs on node {snapshot.nodes[node].name}, which is not "
+                f"its primary node {snapshot.nodes[instance.primary_node].name}"
+            )
 
 
 def _devices(snapshot: Snapshot, instance: Instance) -> list[ShownDevice]:

@@ -43,6 +43,9 @@ POOL = "pool"
 #: As a MAC address: a new one.
 GENERATED = (AUTO, "generate")
 
+#: The refusal of a routed NIC without an address, as real daemon 3.0.2 words it at creation.
+NO_ADDRESS = "Routed nic mode requires an ip address if not attached to a network"
+
 #: What the name of the NIC to the metadata daemon begins with.
 COMMUNICATION_PREFIX = "ganeti:communication:"
 
@@ -94,12 +97,14 @@ def read_nic(
     *,
     old: NicWish | None = None,
     resolved: str | None = None,
+    without_address: str = NO_ADDRESS,
 ) -> NicWish:
     """Returns what an opcode says of a NIC, checked.
 
     What isn't given is as in ``old``, a NIC that is to be changed; its parameters go where
     it comes into a network or leaves it. ``resolved`` is the address of the instance's name,
-    for ``ip=auto``; None if that wasn't looked up. Raises ``OpPrereqError``.
+    for ``ip=auto``; None if that wasn't looked up. ``without_address`` is the refusal of a
+    routed NIC that has no address. Raises ``OpPrereqError``.
     """
     before = old or NicWish()
     network = _none(given["network"]) if "network" in given else before.network
@@ -116,7 +121,7 @@ def read_nic(
         network=network,
         name=device_name("NIC", given["name"]) if "name" in given else before.name,
     )
-    _check(wish, cluster)
+    _check(wish, cluster, without_address)
     return wish
 
 
@@ -224,7 +229,9 @@ def require_distinct(nics: Sequence[Nic]) -> None:
     """
     seen: set[tuple[str | None, str]] = set()
     for nic in nics:
-        held = [(None, nic.mac.lower(), f"MAC address {nic.mac}")]
+        held: list[tuple[str | None, str, str]] = [
+            (None, nic.mac.lower(), f"MAC address {nic.mac}")
+        ]
         if nic.network and nic.ip:
             held.append((nic.network, nic.ip, f"IP address {nic.ip}"))
         for network, value, shown in held:
@@ -296,7 +303,7 @@ def _address(given: str | None, resolved: str | None) -> str | None:
         raise prereq(f"Invalid IP address '{given}'", ECODE_INVAL)
 
 
-def _check(wish: NicWish, cluster: Cluster) -> None:
+def _check(wish: NicWish, cluster: Cluster, without_address: str) -> None:
     if wish.network is not None:
         return
     if wish.ip == POOL:
@@ -305,9 +312,7 @@ def _check(wish: NicWish, cluster: Cluster) -> None:
     if filled.get("mode") not in NIC_MODES:
         raise prereq(f"Invalid NIC mode '{filled.get('mode')}'", ECODE_INVAL)
     if filled["mode"] == "routed" and wish.ip is None:
-        raise prereq(
-            "Routed nic mode requires an ip address if not attached to a network", ECODE_INVAL
-        )
+        raise prereq(without_address, ECODE_INVAL)
     try:
         check_nic(filled)
     except ConfigurationError as error:

@@ -73,7 +73,8 @@ def _becomes(wanted: Any, kept: Sequence[str]) -> Callable[[Any], Any]:
     """Returns what makes an object like ``wanted``, but for what it keeps."""
 
     def changed(now: Any) -> Any:
-        return replace(wanted, **{name: getattr(now, name) for name in kept})
+        new = replace(wanted, **{name: getattr(now, name) for name in kept})
+        return now if new == now else new
 
     return changed
 

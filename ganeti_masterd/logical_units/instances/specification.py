@@ -22,6 +22,7 @@ from ganeti_masterd.config.parameters.hypervisors import (
     is_normal_path,
     is_url,
 )
+from ganeti_masterd.config.parameters.limits import check_backend, split_memory
 from ganeti_masterd.config.parameters.merging import AUTO, DEFAULT, refuse_globals, updated
 from ganeti_masterd.config.parameters.policy import PolicyDemand, violations
 from ganeti_masterd.config.parameters.types import BACKEND, HYPERVISOR, enforce, parse_size
@@ -111,23 +112,16 @@ def backend(cluster: Cluster, given: Params, old: Params | None = None) -> dict[
     """Returns an instance's own backend parameters after a change.
 
     ``auto`` stands for the cluster's value at this time, ``default`` and None for whatever
-    the cluster has. Raises ``TypeEnforcementError``, and ``OpPrereqError`` if the least
-    memory is more than the most.
+    the cluster has. Raises ``TypeEnforcementError``, and ``OpPrereqError`` for values that
+    can't be, such as less memory at most than at least.
     """
     defaults = cluster.beparams.get("default", {})
-    meant = {name: defaults.get(name) if value == AUTO else value for name, value in given.items()}
-    if "memory" in meant:
-        memory = meant.pop("memory")
-        meant = {"maxmem": memory, "minmem": memory, **meant}
-    typed = enforce(meant, BACKEND, special=(DEFAULT, None))
-    own = updated(old or {}, typed, null=True)
-    filled = {**defaults, **own}
-    if filled["minmem"] > filled["maxmem"]:
-        raise prereq(
-            f"The minimum memory ({filled['minmem']} MiB) is above the maximum memory "
-            f"({filled['maxmem']} MiB)",
-            ECODE_INVAL,
-        )
+    meant = {
+        name: defaults.get(name) if value == AUTO else value
+        for name, value in split_memory(given).items()
+    }
+    own = updated(old or {}, enforce(meant, BACKEND, special=(DEFAULT, None)), null=True)
+    check_backend({**defaults, **own})
     return own
 
 

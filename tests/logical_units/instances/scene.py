@@ -31,8 +31,59 @@ NAME = "db.example.com"
 MOST_CHECKPOINTS = 200
 
 
+def make_instance(
+    ctx: SynchronousContext,
+    name: str,
+    template: str,
+    nodes: Sequence[str],
+    *,
+    sizes: Iterable[int] = (64,),
+    nics: Sequence[Nic] = (),
+    **about: Any,
+) -> Instance:
+    """Makes an instance in the configuration and its disks on their nodes, shut down."""
+    uuids = tuple(ctx.snapshot().node(node).uuid for node in nodes)
+    place = DiskLocation(
+        instance_uuid=f"i-{name}", nodes=uuids, directory=f"/srv/ganeti/file-storage/{name}"
+    )
+    wanted = [
+        DiskSpecification(size=size, group="xenvg", meta_group="xenvg")
+        for size in (() if template == "diskless" else sizes)
+    ]
+    disks = build_disks(template, wanted, place, ReservedNaming(ctx))
+    instance = Instance(
+        name=name,
+        uuid=about.pop("uuid", f"i-{name}"),
+        primary_node=uuids[0],
+        hypervisor=about.pop("hypervisor", "fake"),
+        os=about.pop("os", "noop"),
+        nics=tuple(nics),
+        disks=tuple(disk.uuid for disk in disks),
+        disks_active=True,
+        **about,
+    )
+    with UndoStack(ctx) as undo:
+        create_disks(ctx, undo, instance, disks)
+        undo.keep()
+    ports = [port for disk in disks for port in disk.ports()]
+    if instance.network_port is not None:
+        ports.append(instance.network_port)
+    ctx.change_all(
+        [
+            *(Add("disks", disk) for disk in disks),
+            Add("instances", instance),
+            Update(ctx.snapshot().cluster.uuid, lambda cluster: with_ports(cluster, ports)),
+        ]
+    )
+    shut_disks(ctx, instance)
+    return ctx.snapshot().instance(name)
+
+
 class InstanceScene(SynchronousTestCase):
-    """Base: a world whose calls to nodes are written down (``calls``)."""
+    """Base: a world whose calls to nodes are written down.
+
+    ``calls`` are (node, procedure); ``arguments`` and ``timeouts`` are theirs.
+    """
 
     def setUp(self) -> None:
         self.renew()
@@ -42,6 +93,7 @@ class InstanceScene(SynchronousTestCase):
         self.world = World(**settings)
         self.calls: list[tuple[str, str]] = []
         self.arguments: list[Any] = []
+        self.timeouts: list[float | None] = []
         inner = self.world.nodes.call
 
         def call(targets: Any, procedure: str, arguments: Any = (), **options: Any) -> Any:
@@ -49,6 +101,7 @@ class InstanceScene(SynchronousTestCase):
                 if not target.offline and procedure != "write_ssconf_files":
                     self.calls.append((target.name, procedure))
                     self.arguments.append(arguments(target) if callable(arguments) else arguments)
+                    self.timeouts.append(options.get("timeout"))
             return inner(targets, procedure, arguments, **options)
 
         self.world.nodes.call = call  # type: ignore[method-assign]
@@ -60,7 +113,6 @@ class InstanceScene(SynchronousTestCase):
         name: str = NAME,
         *,
         sizes: Iterable[int] = (64,),
-        nics: Sequence[Nic] = (),
         up: bool = False,
         **about: Any,
     ) -> Instance:
@@ -69,39 +121,9 @@ class InstanceScene(SynchronousTestCase):
             self.world.now, self.world.nodes, job_id=999, clock=self.world.clock
         )
         ctx.store, ctx.reservations = self.world.store, self.world.reservations
-        uuids = tuple(self.world.now.node(node).uuid for node in nodes)
-        place = DiskLocation(
-            instance_uuid=f"i-{name}", nodes=uuids, directory=f"/srv/ganeti/file-storage/{name}"
-        )
-        wanted = [DiskSpecification(size=size, group="xenvg", meta_group="xenvg") for size in sizes]
-        if template == "diskless":
-            wanted = []
-        disks = build_disks(template, wanted, place, ReservedNaming(ctx))
-        instance = Instance(
-            name=name,
-            uuid=f"i-{name}",
-            primary_node=uuids[0],
-            hypervisor=about.pop("hypervisor", "fake"),
-            os=about.pop("os", "noop"),
-            nics=tuple(nics),
-            disks=tuple(disk.uuid for disk in disks),
-            disks_active=True,
-            **about,
-        )
-        with UndoStack(ctx) as undo:
-            create_disks(ctx, undo, instance, disks)
-            undo.keep()
-        ports = [port for disk in disks for port in disk.ports()]
-        ctx.change_all(
-            [
-                *(Add("disks", disk) for disk in disks),
-                Add("instances", instance),
-                Update(ctx.snapshot().cluster.uuid, lambda cluster: with_ports(cluster, ports)),
-            ]
-        )
+        make_instance(ctx, name, template, nodes, sizes=sizes, **about)
         self.world.reservations.drop(999)
         self.world.locks.populate(Level.INSTANCE, [name])
-        shut_disks(ctx, instance)
         if up:
             self.world.run("OP_INSTANCE_STARTUP", instance_name=name)
         self.forget()
@@ -111,6 +133,7 @@ class InstanceScene(SynchronousTestCase):
         """Forgets the calls and the log lines so far."""
         self.calls.clear()
         self.arguments.clear()
+        self.timeouts.clear()
         self.world.lines.clear()
 
     def now(self, name: str = NAME) -> Instance:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Nic
 from ganeti_masterd.errors import HypervisorError, TypeEnforcementError
+from ganeti_masterd.logical_units.instances.whereabouts import PATIENCE
 from tests.logical_units.instances.scene import NAME, InstanceScene
 from tests.logical_units.world import MustWait
 
@@ -133,6 +134,8 @@ class StartTests(StartCase):
             self.world.lines,
             [f" - WARNING: Can't ask whether instance {NAME} runs on node node3: broken"],
         )
+        asked = [each for each in zip(self.calls, self.timeouts, strict=True) if each[1]]
+        self.assertEqual(asked, [(("node3", "instance_info"), PATIENCE)])
 
     def test_forced(self) -> None:
         """Faults of secondary disks count unless force is given."""
