@@ -34,11 +34,17 @@ class Difference(Struct, frozen=True, order=True):
     instance: str = ""
 
     def is_told_in(self, lines: Collection[str]) -> bool:
-        """Whether a line tells of it: one with the node's name, or for an instance its name."""
+        """Whether a line tells of it.
+
+        One with the node's name; for an instance, and what that lacks, with the instance's name.
+        """
         if self.kind == "assembled" and any(LEFT_READY in line for line in lines):
             return True
-        of_instance = self.kind in ("runs", "stopped")
-        named = (self.instance,) if of_instance else (self.node, self.what)
+        named = (self.node, self.what)
+        if self.kind in ("runs", "stopped"):
+            named = (self.instance,)
+        elif self.kind == "missing":
+            named = (self.node, self.what, self.instance)
         return any(name and name in line for line in lines for name in named)
 
 
@@ -116,14 +122,17 @@ def _devices(nodes: SimulatedNodes, now: Snapshot) -> Iterator[Difference]:
 
 def _directories(nodes: SimulatedNodes, now: Snapshot) -> Iterator[Difference]:
     used = {
-        dirname(str(disk.logical_id[1]))
-        for _, disk in _owned(now)
+        (
+            now.nodes[instance.primary_node].name if disk.dev_type == "file" else SHARED,
+            dirname(str(disk.logical_id[1])),
+        )
+        for instance, disk in _owned(now)
         if disk.template.directory and disk.logical_id
     }
     shelves = [(node.name, nodes.node(node.name).state.directories) for node in now.nodes.values()]
     for name, shelf in (*shelves, (SHARED, nodes.cluster.directories)):
         for path, _ in shelf.items():
-            if path not in used and path.count("/") > 3:
+            if (name, path) not in used and path.count("/") > 3:
                 yield Difference("stray", name, path)
 
 

@@ -68,7 +68,7 @@ CALLS = (
 )
 faults = st.builds(
     SimulatedFault,
-    kind=st.sampled_from(["error", "unreachable", "garbage"]),
+    kind=st.sampled_from(["error", "unreachable", "garbage", "lost"]),
     node=st.one_of(st.none(), st.sampled_from(NODES)),
     call=st.sampled_from(CALLS),
     after=st.integers(0, 3),
@@ -218,12 +218,17 @@ class InstanceRules:
         return differences(self.world, spared=[f"/dev/xenvg/{name}" for name in SPARE])
 
     def attempt(
-        self, deed: Callable[[], object], *, alone: bool = True, unremembered: bool = False
+        self,
+        deed: Callable[[], object],
+        *,
+        alone: bool = True,
+        unremembered: bool = False,
+        remade: bool = False,
     ) -> None:
         """Does something; checks what it leaves.
 
         ``alone``: no other opcode runs meanwhile. ``unremembered``: that an instance runs, or
-        doesn't, is meant to differ from what is recorded.
+        doesn't, is meant to differ from what is recorded. ``remade``: disks are made anew.
         """
         world = self.world
         world.lines.clear()
@@ -253,6 +258,8 @@ class InstanceRules:
             for one in sorted(found - held)
             if not one.is_told_in([*told, *errors])
             and not (unremembered and one.kind in ("runs", "stopped"))
+            # Mirrors that were made anew go on to synchronize.
+            and not (remade and one.kind == "assembled" and one.instance)
             # That an instance could not be started is told by each verification.
             and not (failed and one.kind == "stopped")
         ]
@@ -428,6 +435,7 @@ class InstanceRules:
         self.attempt(
             lambda: self.world.run(op_id, instance_name=name, **parameters),
             unremembered=parameters.get("no_remember", False),
+            remade=op_id == "OP_INSTANCE_RECREATE_DISKS",
         )
 
     @rule(place=places, deed=deeds, fault=faults)
@@ -473,6 +481,7 @@ class InstanceRules:
             lambda: self.world.run(op_id, instance_name=name, **parameters),
             alone=False,
             unremembered=any(about.get("no_remember") for _, (_, about) in (one, *others)),
+            remade=any(op == "OP_INSTANCE_RECREATE_DISKS" for _, (op, _) in (one, *others)),
         )
 
     @rule(

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.examples import examples
 from tests.logical_units.half_way import BreakingNodes, Mode
 from tests.logical_units.test_instance_machine import InstanceMachine
 from tests.logical_units.world import Refused, World
@@ -16,6 +17,9 @@ NAME = "one.example.com"
 
 #: No opcode here has so many checkpoints or calls.
 MOST = 200
+
+#: Every so many of them are tried; all in a soak.
+STRIDE = examples(7, 1)
 
 #: How an instance is, and what makes it so of one that runs.
 STATES: Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]] = {
@@ -81,7 +85,8 @@ class HalfWayCase(SynchronousTestCase):
         """Runs an opcode with all checks; returns whether it succeeded."""
         succeeded = []
         try:
-            machine.attempt(lambda: succeeded.append(run()))
+            remade = "RECREATE" in where
+            machine.attempt(lambda: succeeded.append(run()), remade=remade)
             assert machine.world.faults() == [], machine.world.faults()
         except AssertionError as error:
             self.wrong.append(f"{where}: {error}")
@@ -91,7 +96,7 @@ class HalfWayCase(SynchronousTestCase):
         self, prepare: Callable[[InstanceMachine], object], op: Mapping[str, Any]
     ) -> Iterator[InstanceMachine]:
         """Yields the cluster after each interruption of an opcode."""
-        for moment in range(MOST):
+        for moment in range(0, MOST, STRIDE):
             machine = self.scene(prepare)
             machine.world.kill_after = moment
             where = f"{op['op_id']} killed at checkpoint {moment}"
@@ -107,7 +112,7 @@ class HalfWayCase(SynchronousTestCase):
         self, mode: Mode, prepare: Callable[[InstanceMachine], object], op: Mapping[str, Any]
     ) -> Iterator[InstanceMachine]:
         """Yields the cluster after each failure of one call to a node."""
-        for at in range(MOST):
+        for at in range(0, MOST, STRIDE):
             machine = self.scene(prepare)
             world = machine.world
             nodes = BreakingNodes(world.nodes, at, mode)

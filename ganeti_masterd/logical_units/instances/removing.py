@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec.structs import replace
-
 from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.base import HookNodes
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.disks.activating import remove_disks
+from ganeti_masterd.logical_units.disks.activating import mark_disks, remove_disks
 from ganeti_masterd.logical_units.instances.base import InstanceUnit
 from ganeti_masterd.logical_units.instances.environment import instance_environment
+from ganeti_masterd.logical_units.instances.power import mark, settled_if_stop_killed
 from ganeti_masterd.logical_units.instances.publishing import WholeInstance, changes_between
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.opcodes.instances import InstanceRemove
@@ -54,24 +53,24 @@ class RemoveInstance(InstanceUnit[InstanceRemove], runs=InstanceRemove):
         if instance.forthcoming:
             self._forget(ctx, instance)
             return
-        instance = self._marked_down(ctx, instance)
-        self._shut_down(ctx, instance)
+        with settled_if_stop_killed(ctx, instance):
+            instance = mark(ctx, instance, admin_state="down", admin_state_source="admin")
+            self._shut_down(ctx, instance)
         with ctx.shielded():
+            # From here on nobody may make the disks ready again.
+            instance = mark_disks(ctx, instance, active=False)
             disks = ctx.snapshot().disks_of(instance)
             if not remove_disks(ctx, instance, disks):
                 if not self.op.ignore_failures:
+                    ctx.warning(
+                        f"Instance {instance.name} is still there, marked to be down, and has "
+                        "lost a part of its disks",
+                        hint=f"'gnt-instance remove {instance.name}' removes the rest, and with "
+                        "'--ignore-failures' forgets what can't be removed",
+                    )
                     raise OpExecError("Can't remove instance's disks")
                 ctx.feedback("Warning: can't remove instance's disks")
             self._forget(ctx, instance)
-
-    def _marked_down(self, ctx: Context, instance: Instance) -> Instance:
-        def down(now: Instance) -> Instance:
-            if now.admin_state == "down" and not now.disks_active:
-                return now
-            return replace(now, admin_state="down", admin_state_source="admin", disks_active=False)
-
-        changed: Instance = ctx.change(instance.uuid, down)
-        return changed
 
     def _shut_down(self, ctx: Context, instance: Instance) -> None:
         snapshot = ctx.snapshot()
