@@ -20,6 +20,12 @@ SHARED = "shared storage"
 #: What a warning says where the disks of an instance that is down are left ready, in few words.
 LEFT_READY = "Not shutting down the disk"
 
+#: What a warning says of a disk that could not be removed, wherever it is.
+NOT_REMOVED = "Could not remove"
+
+#: What a warning says where an instance is forgotten that a node may still run.
+LEFT_RUNNING = "can't shutdown instance"
+
 
 class Difference(Struct, frozen=True, order=True):
     """One thing that is not as configured: at which node, what it is, and whose (or of nobody).
@@ -38,7 +44,10 @@ class Difference(Struct, frozen=True, order=True):
 
         One with the node's name; for an instance, and what that lacks, with the instance's name.
         """
-        if self.kind == "assembled" and any(LEFT_READY in line for line in lines):
+        said = {"assembled": LEFT_READY, "runs": LEFT_RUNNING}.get(self.kind)
+        if self.node == SHARED:
+            said = NOT_REMOVED
+        if said is not None and any(said in line for line in lines):
             return True
         named = (self.node, self.what)
         if self.kind in ("runs", "stopped"):

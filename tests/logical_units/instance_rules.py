@@ -54,7 +54,11 @@ CALLS = (
     "blockdev_remove",
     "blockdev_rename",
     "blockdev_shutdown",
+    "blockdev_convert",
+    "blockdev_setinfo",
     "blockdev_wipe",
+    "drbd_attach_net",
+    "file_storage_dir_rename",
     "file_storage_dir_create",
     "file_storage_dir_remove",
     "hooks_runner",
@@ -170,11 +174,83 @@ deeds = st.one_of(
             st.fixed_dictionaries({"iallocator": st.just(".")}),
         ),
     ),
+    st.tuples(
+        st.just("OP_INSTANCE_SET_PARAMS"),
+        st.one_of(
+            st.fixed_dictionaries(
+                {
+                    "disk_template": st.sampled_from(["drbd", "drbd", "plain", "file", "rbd"]),
+                    "wait_for_sync": flags,
+                },
+                optional={"remote_node": nodes},
+            ),
+            st.fixed_dictionaries(
+                {
+                    "disks": st.lists(
+                        st.sampled_from(
+                            [
+                                ["add", -1, {"size": 16}],
+                                ["add", 0, {"size": 16, "name": "data"}],
+                                ["remove", -1, {}],
+                                ["modify", 0, {"mode": "ro"}],
+                            ]
+                        ),
+                        min_size=1,
+                        max_size=2,
+                    ),
+                    "hotplug_if_possible": flags,
+                    "wait_for_sync": flags,
+                }
+            ),
+            st.fixed_dictionaries(
+                {
+                    "nics": st.lists(
+                        st.sampled_from(
+                            [
+                                ["add", -1, {"ip": "pool", "network": "lan"}],
+                                ["add", -1, {"ip": "203.0.113.2", "network": "lan"}],
+                                ["modify", 0, {"ip": "pool", "network": "lan"}],
+                                ["modify", 0, {"ip": "203.0.113.3", "network": "lan"}],
+                                ["modify", 0, {"network": "none"}],
+                                ["remove", -1, {}],
+                            ]
+                        ),
+                        min_size=1,
+                        max_size=3,
+                    )
+                }
+            ),
+            st.fixed_dictionaries({"offline": flags}),
+            st.fixed_dictionaries(
+                {
+                    "beparams": st.sampled_from([{"memory": 256}, {"minmem": 300}]),
+                    "os_name": st.just("noop"),
+                }
+            ),
+            st.fixed_dictionaries({"pnode": nodes}),
+        ),
+    ),
+    st.tuples(st.just("OP_INSTANCE_REINSTALL"), st.just({"os_type": "noop"})),
+    st.tuples(
+        st.just("OP_INSTANCE_RENAME"),
+        st.fixed_dictionaries(
+            {
+                "new_name": st.sampled_from([*NAMES, "four.example.com"]),
+                "name_check": st.just(False),
+                "ip_check": st.just(False),
+            }
+        ),
+    ),
     st.tuples(st.just("OP_INSTANCE_REMOVE"), st.fixed_dictionaries({"ignore_failures": seldom})),
     st.tuples(st.just("OP_INSTANCE_CONSOLE"), st.just({})),
 )
 
 Deed = tuple[str, Mapping[str, Any]]
+
+
+def _is_unremembered(parameters: Mapping[str, Any]) -> bool:
+    """Whether an opcode is to do something without recording it, or only to record it."""
+    return bool(parameters.get("no_remember") or parameters.get("ignore_offline_nodes"))
 
 
 def new_world() -> World:
@@ -434,7 +510,7 @@ class InstanceRules:
         name = self.there(place)
         self.attempt(
             lambda: self.world.run(op_id, instance_name=name, **parameters),
-            unremembered=parameters.get("no_remember", False),
+            unremembered=_is_unremembered(parameters),
             remade=op_id == "OP_INSTANCE_RECREATE_DISKS",
         )
 
@@ -480,7 +556,7 @@ class InstanceRules:
         self.attempt(
             lambda: self.world.run(op_id, instance_name=name, **parameters),
             alone=False,
-            unremembered=any(about.get("no_remember") for _, (_, about) in (one, *others)),
+            unremembered=any(_is_unremembered(about) for _, (_, about) in (one, *others)),
             remade=any(op == "OP_INSTANCE_RECREATE_DISKS" for _, (op, _) in (one, *others)),
         )
 

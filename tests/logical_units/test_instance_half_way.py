@@ -8,6 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti_masterd.logical_units.instances.publishing import WholeInstance, changes_between
+from ganeti_masterd.simulation.faults import SimulatedFault
 from tests.examples import examples
 from tests.logical_units.half_way import BreakingNodes, Mode
 from tests.logical_units.test_instance_machine import InstanceMachine
@@ -164,6 +166,37 @@ class CreationHalfWayTests(HalfWayCase):
         for template in NODES:
             if template != "drbd":
                 self.check(template)
+
+
+class CrashTests(HalfWayCase):
+    """The daemon dies before an instance is in the configuration."""
+
+    def test_minors_in_use(self) -> None:
+        """A second try takes other minors than those that are still in use."""
+        machine = self.scene(lambda machine: None)
+        world = machine.world
+        world.run("OP_INSTANCE_CREATE", **creation("drbd"))
+        now = world.now
+        made = now.instance(NAME)
+        whole = WholeInstance(made, now.disks_of(made))
+        minors = {minor for disk in whole.disks for _, minor in disk.minors()}
+        world.store.apply(changes_between(whole, None, now.cluster))
+        op = {**creation("drbd"), "instance_name": "two.example.com"}
+        world.run("OP_INSTANCE_CREATE", **op)
+        made = world.now.instance("two.example.com")
+        taken = {minor for disk in world.now.disks_of(made) for _, minor in disk.minors()}
+        self.assertEqual((minors, taken), ({0, 1}, {2, 3}))
+
+    def test_no_answer(self) -> None:
+        """A node that can't say which minors it uses is warned of."""
+        machine = self.scene(lambda machine: None)
+        fault = SimulatedFault(kind="error", call="node_verify_light", node="node2", text="broken")
+        machine.world.nodes.faults.add(fault)
+        machine.world.run("OP_INSTANCE_CREATE", **creation("drbd"))
+        self.assertIn(
+            " - WARNING: Can't ask node node2 which DRBD minors it uses: broken",
+            machine.world.lines,
+        )
 
 
 class UseHalfWayTests(HalfWayCase):

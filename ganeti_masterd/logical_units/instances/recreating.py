@@ -18,6 +18,7 @@ from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, shared
 from ganeti_masterd.logical_units.base import HookNodes
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.making import create_disks
+from ganeti_masterd.logical_units.disks.naming import ReservedNaming
 from ganeti_masterd.logical_units.disks.syncing import wipe_disks
 from ganeti_masterd.logical_units.instances.base import (
     InstanceUnit,
@@ -155,8 +156,9 @@ class RecreateDisks(InstanceUnit[InstanceRecreateDisks], runs=InstanceRecreateDi
             for text in _left_behind(ctx.snapshot(), before, self._nodes):
                 ctx.warning(text)
         held = list(enumerate(ctx.snapshot().disks_of(before)))
+        naming = ReservedNaming(ctx)
         chosen = [
-            (index, self._changed(ctx, index, disk))
+            (index, self._changed(naming, index, disk))
             for index, disk in held
             if not self._changes or index in self._changes
         ]
@@ -167,14 +169,14 @@ class RecreateDisks(InstanceUnit[InstanceRecreateDisks], runs=InstanceRecreateDi
             ctx.change_all(_written(before, after, [disk for _, disk in chosen]))
             undo.keep()
 
-    def _changed(self, ctx: Context, index: int, disk: Disk) -> Disk:
+    def _changed(self, naming: ReservedNaming, index: int, disk: Disk) -> Disk:
         """Returns a disk with what is to change of it, its minors reserved."""
         changes: dict[str, Any] = dict(self._changes.get(index, {}))
         if self._nodes and not disk.template.external:
             changes["nodes"] = tuple(self._nodes)
         children = disk.children
         if disk.template.internal and self._nodes:
-            minors = ctx.new_minors(self._nodes)
+            minors = naming.minors(self._nodes)
             port, secret = (disk.logical_id or ())[2], (disk.logical_id or ())[5]
             changes["logical_id"] = (*self._nodes, port, *minors, secret)
             children = tuple(replace(child, nodes=tuple(self._nodes)) for child in children)
