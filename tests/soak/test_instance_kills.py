@@ -1,4 +1,4 @@
-"""Kills at each write of the journal, of each opcode that makes or changes disks."""
+"""Kills at each write during an opcode that makes, changes or removes disks."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class GrowDisk(InstanceUnit[InstanceGrowDisk], runs=InstanceGrowDisk):
         before = self.instance(ctx.snapshot())
         disk = ctx.snapshot().disks[self._disk]
         with UndoStack(ctx) as undo:
-            if not before.disks_active and before.admin_state != "up":
+            if not before.disks_active:
                 undo.push(
                     f"shut down {disk.iv_name} of instance {before.name}",
                     lambda: shut_disks(ctx, self.instance(ctx.snapshot()), [disk]),
@@ -207,7 +207,7 @@ class GrowDisk(InstanceUnit[InstanceGrowDisk], runs=InstanceGrowDisk):
                     f"Disk {self.op.disk} of instance {instance.name} has grown, but syncing has "
                     "not returned a good status; check the instance"
                 )
-            if not instance.disks_active and instance.admin_state != "up":
+            if not instance.disks_active:
                 shut_disks(ctx, instance, [disk])
         elif not instance.disks_active:
             ctx.warning(
