@@ -98,17 +98,22 @@ class HalfWayCase(SynchronousTestCase):
         self, prepare: Callable[[InstanceMachine], object], op: Mapping[str, Any]
     ) -> Iterator[InstanceMachine]:
         """Yields the cluster after each interruption of an opcode."""
-        for moment in range(0, MOST, STRIDE):
+        yield from self.killed(prepare, op, STRIDE)
+        yield from self.broken("refused", prepare, op)
+        yield from self.broken("lost", prepare, op)
+
+    def killed(
+        self, prepare: Callable[[InstanceMachine], object], op: Mapping[str, Any], stride: int = 1
+    ) -> Iterator[InstanceMachine]:
+        """Yields the cluster after each kill at a checkpoint."""
+        for moment in range(0, MOST, stride):
             machine = self.scene(prepare)
             machine.world.kill_after = moment
             where = f"{op['op_id']} killed at checkpoint {moment}"
             if self.ends(machine, where, partial(machine.world.run, **op)):
-                break
+                return
             yield machine
-        else:
-            self.fail(f"{op['op_id']} never ends")
-        yield from self.broken("refused", prepare, op)
-        yield from self.broken("lost", prepare, op)
+        self.fail(f"{op['op_id']} never ends")
 
     def broken(
         self, mode: Mode, prepare: Callable[[InstanceMachine], object], op: Mapping[str, Any]
@@ -199,6 +204,17 @@ class CrashTests(HalfWayCase):
         )
 
 
+def instance_in(state: str, template: str = "drbd") -> Callable[[InstanceMachine], object]:
+    """Returns what makes an instance in one of :data:`STATES`."""
+
+    def prepare(machine: InstanceMachine) -> None:
+        machine.world.run("OP_INSTANCE_CREATE", **creation(template))
+        for op_id, parameters in STATES[state]:
+            machine.world.run(op_id, instance_name=NAME, **parameters)
+
+    return prepare
+
+
 class UseHalfWayTests(HalfWayCase):
     """Opcodes on an instance that is there, interrupted."""
 
@@ -208,15 +224,9 @@ class UseHalfWayTests(HalfWayCase):
             parameters = given
             if "nodes" in given and template != "drbd":
                 parameters = {"nodes": ["node3"]}
+            op = {"op_id": op_id, "instance_name": NAME, **parameters}
             for state in states:
-
-                def prepare(machine: InstanceMachine, state: str = state) -> None:
-                    machine.world.run("OP_INSTANCE_CREATE", **creation(template))
-                    for op_id, parameters in STATES[state]:
-                        machine.world.run(op_id, instance_name=NAME, **parameters)
-
-                op = {"op_id": op_id, "instance_name": NAME, **parameters}
-                for machine in self.interrupted(prepare, op):
+                for machine in self.interrupted(instance_in(state, template), op):
                     self.clean(machine)
         self.assertFalse(self.wrong, "\n".join(self.wrong))
 
@@ -228,3 +238,30 @@ class UseHalfWayTests(HalfWayCase):
         """With volumes, and with files."""
         self.check("plain")
         self.check("file")
+
+
+class KilledTests(HalfWayCase):
+    """Opcodes that are killed at each of their checkpoints."""
+
+    def check(self, state: str, op_id: str, **parameters: Any) -> None:
+        """Kills an opcode on an instance with mirrors."""
+        op = {"op_id": op_id, "instance_name": NAME, **parameters}
+        for machine in self.killed(instance_in(state), op):
+            self.clean(machine)
+        self.assertFalse(self.wrong, "\n".join(self.wrong))
+
+    def test_removal(self) -> None:
+        """An instance that is being removed runs and is marked up, or neither."""
+        self.check("running", "OP_INSTANCE_REMOVE")
+
+    def test_growing(self) -> None:
+        """A disk that wasn't ready is not left ready."""
+        self.check("down", "OP_INSTANCE_GROW_DISK", disk=0, amount=16)
+
+    def test_deactivation(self) -> None:
+        """Disks are ready and marked active, or neither."""
+        self.check("ready", "OP_INSTANCE_DEACTIVATE_DISKS")
+
+    def test_recreation(self) -> None:
+        """Volumes that were made are taken back."""
+        self.check("down", "OP_INSTANCE_RECREATE_DISKS", nodes=["node3", "node4"])
