@@ -1,10 +1,10 @@
 """Hypervisor calls of simulated nodes: instances that run, start, stop and move.
 
-All hypervisors behave as noded's ``fake`` one, but for three things. An instance
-gets its maximum of memory if the node has it, else what is left down to its
-minimum, else it does not start. And under ``kvm`` a node that accepts an instance
-has it from then on, waiting for its memory; one that doesn't gets nothing; and devices
-can be plugged into instances that run.
+All hypervisors behave like noded's ``fake`` one, with three differences. An instance gets its
+maximum memory if the node has that much, otherwise what is left if that is at least its minimum,
+otherwise it doesn't start. Under ``kvm`` a node that accepts a migrating instance lists it from
+then on, waiting for its memory; a migration to a node that didn't accept it fails. And under
+``kvm`` devices can be plugged into instances that run.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ calls = Implementations()
 HYPERVISORS = frozenset({"chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm"})
 RUNNING = 0
 
-#: Under these devices can be plugged into instances that run.
+#: Hypervisors under which devices can be plugged into instances that run.
 PLUGGING = frozenset({"kvm"})
 
-#: Under these a node holds an instance from when it accepts it.
+#: Hypervisors under which a node lists an instance from when it accepts it.
 WAITING = frozenset({"kvm"})
 
 

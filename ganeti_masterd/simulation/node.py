@@ -73,9 +73,9 @@ class Implementations:
 
 
 class Finished(Struct, frozen=True):
-    """A program that ended; ``reason`` is None if it succeeded, else why it didn't.
+    """A program that has ended; ``reason`` is None if it succeeded, else why it failed.
 
-    ``output`` is all that it wrote, as it came; ``stdout`` only its standard output.
+    ``output`` is all that it wrote, in order; ``stdout`` only its standard output.
     """
 
     output: bytes

@@ -34,6 +34,7 @@ class ParameterCase(ModifyCase):
     """Base: nodes with little memory and an OS that takes parameters; a mirrored instance."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.world = World(
             disk_templates=TEMPLATES, description=DESCRIPTION, hypervisors=("fake", "kvm")
         )
