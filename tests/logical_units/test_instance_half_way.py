@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.logical_units.instances.publishing import WholeInstance, changes_between
@@ -40,8 +41,29 @@ DEEDS: tuple[tuple[str, Mapping[str, Any], tuple[str, ...]], ...] = (
     ("OP_INSTANCE_DEACTIVATE_DISKS", {}, ("ready",)),
     ("OP_INSTANCE_GROW_DISK", {"disk": 0, "amount": 16}, ("down", "ready", "running")),
     ("OP_INSTANCE_RECREATE_DISKS", {"nodes": ["node3", "node4"]}, ("down", "ready")),
+    ("OP_INSTANCE_REINSTALL", {"os_type": "noop"}, ("down", "ready")),
+    (
+        "OP_INSTANCE_RENAME",
+        {"new_name": "two.example.com", "name_check": False, "ip_check": False},
+        ("down", "ready"),
+    ),
+    ("OP_INSTANCE_SET_PARAMS", {"disk_template": ...}, ("down", "ready")),
+    ("OP_INSTANCE_SET_PARAMS", {"disks": [["add", 0, {"size": 16}]]}, ("down", "ready", "running")),
+    ("OP_INSTANCE_SET_PARAMS", {"disks": [["remove", 0, {}]]}, ("down", "ready")),
+    (
+        "OP_INSTANCE_SET_PARAMS",
+        {"nics": [["add", -1, {"ip": "pool", "network": "lan"}], ["remove", 0, {}]]},
+        ("down", "running"),
+    ),
     ("OP_INSTANCE_REMOVE", {}, ("down", "ready", "running")),
 )
+
+#: To what each template is converted.
+CONVERSIONS: Mapping[str, Mapping[str, Any]] = {
+    "drbd": {"disk_template": "plain"},
+    "plain": {"disk_template": "drbd", "remote_node": "node2"},
+    "file": {"disk_template": "drbd", "remote_node": "node2"},
+}
 
 NODES: Mapping[str, Mapping[str, str]] = {
     "drbd": {"pnode": "node1", "snode": "node2"},
@@ -215,6 +237,61 @@ def instance_in(state: str, template: str = "drbd") -> Callable[[InstanceMachine
     return prepare
 
 
+class UndoTests(HalfWayCase):
+    """What a failed creation takes back."""
+
+    def test_one_fails(self) -> None:
+        """What can't be taken back is named, and all else is taken back."""
+        machine = self.scene(lambda machine: None)
+        faults = machine.world.nodes.faults
+        faults.add(SimulatedFault(kind="error", call="blockdev_wipe", text="broken"))
+        faults.add(SimulatedFault(kind="error", call="blockdev_remove", count=1, text="stuck"))
+        self.ends(
+            machine,
+            "create",
+            partial(machine.world.run, "OP_INSTANCE_CREATE", **creation("plain")),
+        )
+        (left,) = machine.found()
+        self.assertEqual((left.kind, left.node), ("stray", "node1"))
+        self.assertIn(
+            f" - WARNING: Could not remove disk/1 of instance {NAME} from node node1: the node "
+            "refuses: stuck",
+            machine.world.lines,
+        )
+
+
+class RunningTests(HalfWayCase):
+    """What is refused of an instance that runs, whatever is recorded."""
+
+    def refusal(self, machine: InstanceMachine, op_id: str, **parameters: Any) -> str:
+        """Returns why an opcode is refused; nothing is changed by it."""
+        before, held = machine.world.now, machine.found()
+        error = self.assertRaises(
+            Refused, machine.world.run, op_id, instance_name=NAME, **parameters
+        ).error
+        self.assertIs(machine.world.now, before)
+        self.assertEqual((machine.found(), machine.world.faults()), (held, []))
+        return str(error.args[0])
+
+    def test_recorded_as_down(self) -> None:
+        """Its disks stay as they are."""
+        machine = self.scene(instance_in("running"))
+        machine.world.store.change(
+            machine.world.now.instance(NAME).uuid, lambda now: replace(now, admin_state="down")
+        )
+        for op_id in ("OP_INSTANCE_RECREATE_DISKS", "OP_INSTANCE_DEACTIVATE_DISKS"):
+            self.assertIn(f"Instance {NAME} is running, ", self.refusal(machine, op_id))
+
+    def test_equal_addresses(self) -> None:
+        """NICs can't be added, or changed, so that two have one address."""
+        machine = self.scene(instance_in("running"))
+        given = {"ip": "203.0.113.5", "network": "lan"}
+        text = self.refusal(
+            machine, "OP_INSTANCE_SET_PARAMS", nics=[["add", -1, given], ["add", -1, given]]
+        )
+        self.assertEqual(text, "IP address 203.0.113.5 is given to two NICs of one instance")
+
+
 class UseHalfWayTests(HalfWayCase):
     """Opcodes on an instance that is there, interrupted."""
 
@@ -224,6 +301,8 @@ class UseHalfWayTests(HalfWayCase):
             parameters = given
             if "nodes" in given and template != "drbd":
                 parameters = {"nodes": ["node3"]}
+            elif "disk_template" in given:
+                parameters = CONVERSIONS[template]
             op = {"op_id": op_id, "instance_name": NAME, **parameters}
             for state in states:
                 for machine in self.interrupted(instance_in(state, template), op):

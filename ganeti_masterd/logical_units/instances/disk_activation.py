@@ -48,8 +48,7 @@ class ActivateDisks(InstanceUnit[InstanceActivateDisks], runs=InstanceActivateDi
             undo.keep()
         if self.op.wait_for_sync and not wait_for_sync(ctx, instance):
             if not instance.disks_active:
-                with ctx.shielded():
-                    shut_disks(ctx, self.instance(ctx.snapshot()))
+                shut_disks(ctx, self.instance(ctx.snapshot()))
             raise OpExecError("Some disks of the instance are degraded!")
         return devices
 
@@ -70,5 +69,4 @@ class DeactivateDisks(InstanceUnit[InstanceDeactivateDisks], runs=InstanceDeacti
 
     def exec(self, ctx: Context) -> None:
         """Shuts them down; a device that refuses is a warning. A kill is put off."""
-        with ctx.shielded():
-            shut_disks(ctx, self.instance(ctx.snapshot()))
+        shut_disks(ctx, self.instance(ctx.snapshot()))
