@@ -238,7 +238,7 @@ def instance_in(state: str, template: str = "drbd") -> Callable[[InstanceMachine
 
 
 class UndoTests(HalfWayCase):
-    """What a failed creation takes back."""
+    """What is taken back, and what isn't."""
 
     def test_one_fails(self) -> None:
         """What can't be taken back is named, and all else is taken back."""
@@ -258,6 +258,18 @@ class UndoTests(HalfWayCase):
             "refuses: stuck",
             machine.world.lines,
         )
+
+    def test_data_stays(self) -> None:
+        """A disk that is there when disks are recreated is not taken back."""
+        machine = self.scene(instance_in("down", "plain"))
+        world = machine.world
+        shelf = world.nodes.node("node1").state.devices
+        first, second = (
+            f"/dev/{disk.volume}" for disk in world.now.disks_of(world.now.instance(NAME))
+        )
+        shelf.pop(first)
+        self.assertRaises(Refused, world.run, "OP_INSTANCE_RECREATE_DISKS", instance_name=NAME)
+        self.assertEqual((shelf.get(first), shelf[second].size), (None, 32))
 
 
 class RunningTests(HalfWayCase):
