@@ -22,7 +22,7 @@ NAME = "one.example.com"
 MOST = 200
 
 #: Every so many of them are tried; all in a soak.
-STRIDE = examples(7, 1)
+STRIDE = examples(17, 1)
 
 #: How an instance is, and what makes it so of one that runs.
 STATES: Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]] = {
