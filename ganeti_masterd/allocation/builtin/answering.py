@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -35,6 +35,41 @@ def answer(document: Mapping[str, Any]) -> dict[str, Any]:
         return _failed(f"The document has no {error}")
     except msgspec.ValidationError as error:
         return _failed(f"The document makes no sense: {error}")
+
+
+def place_each(
+    document: Mapping[str, Any],
+    wanted: Iterable[Mapping[str, Any]],
+    pending: Iterable[tuple[Mapping[str, Any], Sequence[str]]],
+    unseen: Iterable[str],
+) -> Iterator[list[str]]:
+    """Yields the names of the nodes for each instance ``wanted``, none for one without a place.
+
+    Each takes the room of those before. ``pending`` are instances that are being made, and
+    their nodes: one that isn't in the document takes its room, one that isn't up yet its
+    memory. ``unseen`` are instances in the document whose disks its nodes don't count yet.
+    Raises ``msgspec.ValidationError`` if the document makes no sense.
+    """
+    rooms = Rooms(document)
+    for described, nodes in pending:
+        demand = _demand(described)
+        there = rooms.instances.get(demand.name)
+        if there is None:
+            rooms.put(demand, nodes)
+        elif there.admin_state != "up":
+            rooms.reserve(nodes[:1], memory=demand.memory)
+    for name in unseen:
+        demand = rooms.instances[name]
+        rooms.reserve(demand.nodes, disk=demand.local_disk)
+    for described in wanted:
+        demand = _demand(described)
+        try:
+            found = place(rooms, demand, _groups(rooms, described))
+        except NoPlace:
+            yield []
+            continue
+        rooms.put(demand, found.nodes)
+        yield found.nodes
 
 
 def _failed(info: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
+from ganeti_masterd.allocation.desk import PendingPlace
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import (
@@ -78,6 +79,8 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
     planned: WholeInstance | None = None
     #: The uuids of its nodes, the primary first; none until an allocator chose.
     nodes: tuple[str, ...] = ()
+    #: Where it is to be, chosen before the locks; None if that is done with all nodes held.
+    place: PendingPlace | None = None
     name: str
     #: What the name resolves to, None if that isn't looked up.
     address: str | None = None
@@ -97,11 +100,14 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
             self._find(snapshot)
 
     def prepare(self, ctx: Context) -> None:
-        """Looks the name up, where that is wanted."""
-        if self.op.name_check:
-            found = resolved_name(ctx, self.op.instance_name)
+        """Looks the name up, where that is wanted; has a place found, where that can be."""
+        op = self.op
+        if op.name_check:
+            found = resolved_name(ctx, op.instance_name)
             self.name, self.address = found.name, found.address
             self._find(ctx.snapshot())
+        if not (self.nodes or self.attempt or op.opportunistic_locking):
+            self.place = placing.choose_ahead(ctx, self.wanted.to_be_placed(), op)
 
     def _find(self, snapshot: Snapshot) -> None:
         """Finds the forthcoming instance, or makes sure that there is none; finds the nodes."""
@@ -162,6 +168,12 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
                     f"Forthcoming instance {self.name} is not planned on node {name}", ECODE_INVAL
                 )
 
+    def _placed(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Returns the nodes that were named or chosen before the locks; none if one is gone."""
+        if self.nodes or self.place is None:
+            return self.nodes
+        return self.place.nodes if set(self.place.nodes) <= snapshot.nodes.keys() else ()
+
     @property
     def some_nodes(self) -> bool:
         """Whether an allocator chooses among nodes that are free, not among all."""
@@ -176,7 +188,7 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
         if level in (Level.NODEGROUP, Level.NODE, Level.NODE_RES):
             minimum = (2 if self.wanted.template.internal else 1) if self.some_nodes else None
             return placing.locks_of_place(
-                level, snapshot, self.nodes, self.held.get(Level.NODE), minimum
+                level, snapshot, self._placed(snapshot), self.held.get(Level.NODE), minimum
             )
         return super().locks(level, snapshot)
 
@@ -193,9 +205,13 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
             check_address_unused(self.address, self.name)
         base = base_directory(ctx.snapshot().cluster, wanted.template.name)
         if not self.nodes:
-            held = ctx.owned(Level.NODE)
-            some = self.some_nodes
-            self.nodes = placing.choose_nodes(ctx, wanted.to_be_placed(), op, held, some=some)
+            if self._placed(ctx.snapshot()):
+                assert self.place is not None
+                self.nodes = placing.confirm(ctx, self.place)
+            else:
+                held = ctx.owned(Level.NODE)
+                some = self.some_nodes
+                self.nodes = placing.choose_nodes(ctx, wanted.to_be_placed(), op, held, some=some)
         elif self.planned is not None:
             names = [ctx.snapshot().nodes[uuid].name for uuid in self.nodes]
             ctx.info(f"Nodes of instance {self.name}: {names}")
@@ -204,9 +220,10 @@ class CreateInstance(LogicalUnit[InstanceCreate], runs=InstanceCreate):
         placing.keep_place(ctx, self.nodes)
         placing.check_place(ctx, self.nodes, wanted.template)
         nics = self._settle_nics(ctx)
-        self._complete_disks(ctx)
-        self._check_policy(ctx.snapshot(), len(nics))
-        self._ask_nodes(ctx, nics)
+        with placing.still_fitting(ctx, self.place):
+            self._complete_disks(ctx)
+            self._check_policy(ctx.snapshot(), len(nics))
+            self._ask_nodes(ctx, nics)
         self.whole = self._build(ctx, nics, base)
 
     def _find_again(self, ctx: Context) -> None:
