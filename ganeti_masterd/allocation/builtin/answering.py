@@ -20,6 +20,8 @@ AllocatorReply = Mapping[str, Any]
 def answer(document: Mapping[str, Any]) -> dict[str, Any]:
     """Returns ``{"success", "info", "result"}``, as a script would write it.
 
+    New instances that lose the memory for the failure of a node are told in ``warnings``.
+
     Never raises because of the document's content: if that makes no sense, the answer has
     ``success`` False, and its ``info`` says what is wrong.
     """
@@ -45,7 +47,8 @@ def place_each(
 ) -> Iterator[list[str]]:
     """Yields the names of the nodes for each instance ``wanted``, none for one without a place.
 
-    Each takes the room of those before. ``pending`` are instances that are being made, and
+    No place is one, too, that loses the memory for the failure of a node. Each instance takes
+    its room before the next one is placed. ``pending`` are instances that are being made, and
     their nodes: one that isn't in the document takes its room, one that isn't up yet its
     memory. ``unseen`` are instances in the document whose disks its nodes don't count yet.
     Raises ``msgspec.ValidationError`` if the document makes no sense.
@@ -66,6 +69,9 @@ def place_each(
         try:
             found = place(rooms, demand, _groups(rooms, described))
         except NoPlace:
+            yield []
+            continue
+        if not found.spare:
             yield []
             continue
         rooms.put(demand, found.nodes)
@@ -103,13 +109,22 @@ def _allocate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     found = place(
         rooms, _demand(request), _groups(rooms, request), only=request.get("restrict-to-nodes")
     )
-    return {"info": _placed(rooms, found), "result": found.nodes}
+    warnings = [] if found.spare else [_without_spare(request["name"], found)]
+    return {"info": _placed(rooms, found), "result": found.nodes, "warnings": warnings}
+
+
+def _without_spare(name: str, found: NodesChosen) -> str:
+    return (
+        f"No place for instance {name} keeps the memory for the failure of a node (N+1); with it "
+        f"on {', '.join(found.nodes)}, not all instances can fail over"
+    )
 
 
 def _multi_allocate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     placed: list[Any] = []
     failed = []
     why = []
+    warnings = []
     for described in request["instances"]:
         demand = _demand(described)
         try:
@@ -121,8 +136,10 @@ def _multi_allocate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
             continue
         rooms.put(demand, found.nodes)
         placed.append([demand.name, found.nodes])
+        if not found.spare:
+            warnings.append(_without_spare(demand.name, found))
     info = "; ".join([f"{len(placed)} of {len(placed) + len(failed)} instances placed", *why])
-    return {"info": info, "result": [placed, failed]}
+    return {"info": info, "result": [placed, failed], "warnings": warnings}
 
 
 def _allocate_secondary(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:

@@ -50,6 +50,8 @@ def find_nodes_by(
     answer = read_answer(text)
     if not answer.success:
         raise prereq(f"Can't compute nodes using iallocator '{chosen}': {answer.info}", ECODE_NORES)
+    for warning in answer.warnings:
+        ctx.warning(warning)
     return chosen, request.read(answer.result, told)
 
 
