@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
 from itertools import cycle, repeat
@@ -44,23 +44,27 @@ NO_OP = {
     "reason": [],
 }
 
-#: What can be done with instances: the opcodes, without the instance's name.
-ACTIONS: Mapping[str, Mapping[str, Any]] = {
-    "create": {
-        "OP_ID": "OP_INSTANCE_CREATE",
-        "mode": "create",
-        "disk_template": "drbd",
-        "disks": [{"size": 128}],
-        "nics": [{}],
-        "os_type": "noop",
-        "name_check": False,
-        "ip_check": False,
-        "start": True,
-        "iallocator": "builtin",
-    },
-    "startup": {"OP_ID": "OP_INSTANCE_STARTUP"},
-    "shutdown": {"OP_ID": "OP_INSTANCE_SHUTDOWN"},
-    "remove": {"OP_ID": "OP_INSTANCE_REMOVE"},
+#: The opcode that makes an instance with a mirror, where the allocator that is built in says.
+CREATE = {
+    "OP_ID": "OP_INSTANCE_CREATE",
+    "mode": "create",
+    "disk_template": "drbd",
+    "disks": [{"size": 128}],
+    "nics": [{}],
+    "os_type": "noop",
+    "name_check": False,
+    "ip_check": False,
+    "iallocator": "builtin",
+}
+REMOVE = {"OP_ID": "OP_INSTANCE_REMOVE"}
+
+#: What is done with each instance of a load: opcodes, each a job that waits for the one before.
+ACTIONS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "create": (CREATE,),
+    "startup": ({"OP_ID": "OP_INSTANCE_STARTUP"},),
+    "shutdown": ({"OP_ID": "OP_INSTANCE_SHUTDOWN"},),
+    "remove": (REMOVE,),
+    "pair": (CREATE, REMOVE),
 }
 
 
@@ -120,17 +124,26 @@ def tags(instance: str) -> Iterator[object]:
     return cycle([{"OP_ID": "OP_TAGS_SET", **opcode}, {"OP_ID": "OP_TAGS_DEL", **opcode}])
 
 
-def instance_opcodes(load: Instances) -> Iterator[object]:
-    """Yields the opcodes of a load on instances."""
-    opcode = {**ACTIONS[load.action], **load.more, "reason": []}
-    for number in range(load.first, load.first + load.count):
-        yield {**opcode, "instance_name": f"bench{number}"}
+def instance_opcodes(load: Instances, numbers: Iterator[int]) -> Iterator[object]:
+    """Yields what one client of a load does with the next instances of ``numbers``."""
+    for number in numbers:
+        for opcode in ACTIONS[load.action]:
+            job = {**opcode, "instance_name": f"{load.prefix}{number}", "reason": []}
+            if opcode is CREATE:
+                job |= load.more
+                if load.places:
+                    nodes = load.places[number % len(load.places)]
+                    job |= {
+                        "iallocator": None,
+                        **dict(zip(("pnode", "snode"), nodes, strict=False)),
+                    }
+            yield job
 
 
 def submit_and_wait(tally: Tally, until: float, opcodes: Iterator[object]) -> Script:
     """Submits the next opcode as a job, waits for its end, and again.
 
-    Ends when the time is up or there are no more opcodes, which several clients may share.
+    Ends when the time is up or there are no more opcodes.
     """
     while perf_counter() < until:
         opcode = next(opcodes, None)
@@ -290,9 +303,9 @@ def _(load: Changes, crowd: Crowd) -> Measured:
 @play.register
 def _(load: Instances, crowd: Crowd) -> Measured:
     tally, begun, cpu = Tally(), perf_counter(), process_time()
-    opcodes = instance_opcodes(load)
+    numbers = iter(range(load.first, load.first + load.count))
     for _ in range(load.clients):
-        crowd.add(submit_and_wait(tally, float("inf"), opcodes))
+        crowd.add(submit_and_wait(tally, float("inf"), instance_opcodes(load, numbers)))
     crowd.run()
     return measured(tally, crowd, begun, cpu)
 

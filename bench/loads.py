@@ -64,15 +64,18 @@ class Changes(Struct, frozen=True, tag=True):
 class Instances(Struct, frozen=True, tag=True):
     """Clients that make, start, stop or remove instances, one job after another each.
 
-    The instances are ``bench1`` and so on, ``count`` of them from ``first`` on, each the work
-    of one client. ``action`` is one of :data:`bench.load.ACTIONS`, ``more`` are further
-    parameters of its opcode.
+    The instances are ``prefix`` with a number, ``count`` of them from ``first`` on, each the
+    work of one client. ``action`` is one of :data:`bench.load.ACTIONS`, ``more`` are further
+    parameters of the opcodes that create. ``places`` are the nodes of instances, by turns, the
+    primary first; none where an allocator chooses.
     """
 
     action: str
     clients: int
     count: int
     first: int = 1
+    prefix: str = "bench"
+    places: list[list[str]] = []
     more: dict[str, Any] = {}
 
 
