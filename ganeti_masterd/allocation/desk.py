@@ -15,6 +15,7 @@ from threading import Lock
 
 from msgspec import Struct
 
+from ganeti_masterd.allocation.document import Descriptions
 from ganeti_masterd.allocation.requests import Allocate
 from ganeti_masterd.config.snapshot import Snapshot
 
@@ -74,6 +75,8 @@ class PlacementDesk:
         self._turn = Lock()
         self._guard = Lock()
         self._waiting: list[PlaceWanted] = []
+        #: For whoever finds places, one at a time.
+        self.descriptions = Descriptions()
 
     def place(
         self, wanted: PlaceWanted, find: PlaceFinder, checkpoint: Callable[[], object]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -13,6 +15,9 @@ from ganeti_masterd.allocation.builtin.room import RoomDemand, Rooms
 
 #: The name of the built-in allocator in parameters and messages.
 NAME = "builtin"
+
+#: By how much the score of nodes that no other creation holds may be worse.
+ABOUT_AS_GOOD = 0.05
 
 AllocatorReply = Mapping[str, Any]
 
@@ -51,14 +56,17 @@ def place_each(
     its room before the next one is placed. ``pending`` are instances that are being made, and
     their nodes: one that isn't in the document takes its room, one that isn't up yet its
     memory. ``unseen`` are instances in the document whose disks its nodes don't count yet.
-    Raises ``msgspec.ValidationError`` if the document makes no sense.
+    Their nodes are avoided where that makes little difference, as their locks are held. Raises
+    ``msgspec.ValidationError`` if the document makes no sense.
     """
     rooms = Rooms(document)
+    busy: set[str] = set()
     for described, nodes in pending:
         demand = _demand(described)
         there = rooms.instances.get(demand.name)
         if there is None:
             rooms.put(demand, nodes)
+            busy.update(nodes)
         elif there.admin_state != "up":
             rooms.reserve(nodes[:1], memory=demand.memory)
     for name in unseen:
@@ -66,16 +74,35 @@ def place_each(
         rooms.reserve(demand.nodes, disk=demand.local_disk)
     for described in wanted:
         demand = _demand(described)
-        try:
-            found = place(rooms, demand, _groups(rooms, described))
-        except NoPlace:
+        found = _place_beside(rooms, demand, described, busy)
+        if found is None:
             yield []
-            continue
-        if not found.spare:
-            yield []
-            continue
-        rooms.put(demand, found.nodes)
-        yield found.nodes
+        else:
+            rooms.put(demand, found.nodes)
+            busy.update(found.nodes)
+            yield found.nodes
+
+
+def _place_beside(
+    rooms: Rooms, demand: RoomDemand, described: Mapping[str, Any], busy: AbstractSet[str]
+) -> NodesChosen | None:
+    """Returns a place, on nodes that are not ``busy`` if these are about as good.
+
+    None if there is none with the memory for the failure of a node.
+    """
+    try:
+        groups = _groups(rooms, described)
+        best = place(rooms, demand, groups)
+    except NoPlace:
+        return None
+    if not best.spare:
+        return None
+    if not busy.isdisjoint(best.nodes):
+        with suppress(NoPlace):
+            other = place(rooms, demand, groups, avoid=busy)
+            if other.spare and other.score <= best.score + ABOUT_AS_GOOD:
+                return other
+    return best
 
 
 def _failed(info: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _place_all(ctx: Context, batch: Sequence[PlaceWanted]) -> None:
     snapshot = ctx.snapshot()
     names = {uuid: node.name for uuid, node in snapshot.nodes.items()}
     found = builtin.place_each(
-        document(snapshot, request, asked, info, running),
+        document(snapshot, request, asked, info, running, ctx.desk.descriptions),
         [each.request.described() for each in batch],
         [
             (each.request.described(), [names.get(node, "") for node in each.nodes])
