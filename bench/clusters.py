@@ -23,7 +23,8 @@ def cluster(
 ) -> Prepare:
     """Returns what makes a root with so many nodes, and instances that run on them.
 
-    ``alone``: the master is the only candidate. Nodes take ``latency`` seconds for each call about themselves or their instances.
+    ``alone``: the master is the only candidate. Nodes take ``latency`` seconds for each call
+    about themselves or their instances.
     """
 
     def make(root: Path) -> None:

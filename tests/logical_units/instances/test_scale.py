@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -57,9 +58,8 @@ class ScaleTests(SynchronousTestCase):
                 cost = {"create": calls_of(create, world, name)[1]}
                 for action in ("SHUTDOWN", "STARTUP", "REMOVE"):
                     op_id = f"OP_INSTANCE_{action}"
-                    cost[action] = calls_of(
-                        lambda op_id=op_id, name=name: world.run(op_id, instance_name=name)
-                    )[1]
+                    run = partial(world.run, op_id, instance_name=name)
+                    cost[action] = calls_of(run)[1]
             costs.append(cost)
             self.assertEqual(world.faults(), [])
         few, many = costs
