@@ -45,7 +45,10 @@ ONLY_CODE: dict[str, dict[int, str]] = {
         **dict.fromkeys((54, 66, 78), _OURS),
         110: _TIMING,
     },
-    "inst-create": dict.fromkeys((33, 45, 52, 71, 75, 102, 112), _OURS),
+    "inst-create": {
+        17: _TIMING,
+        **dict.fromkeys((33, 45, 52, 71, 75, 102, 112), _OURS),
+    },
     "batch-create": {13: _OURS},
     "inst-life": dict.fromkeys((26, 47, 50, 70, 71, 74, 85, 88), _OURS),
     "inst-disks": {74: _OURS, 78: _OURS, 77: _TIMING},
@@ -59,8 +62,11 @@ OTHER_TYPE: dict[str, tuple[int, ...]] = {
     "inst-life": (52, 53, 56),
 }
 
-#: Where hail chooses between two nodes that are equal, by their uuids.
-TIES: dict[str, tuple[int, ...]] = {"inst-create": (19, 20, 21, 23, 24)}
+#: Where hail goes by uuids: which of equal nodes it chooses, which group it names first.
+TIES: dict[str, tuple[int, ...]] = {
+    "inst-create": (19, 20, 21, 22, 23, 24, 111),
+    "batch-create": (11, 12),
+}
 
 #: Commands that end otherwise here, as docs/differences.rst says.
 OTHER_CODE: dict[tuple[str, int], int] = {
@@ -131,8 +137,8 @@ _TYPES = [
     (r"(?m)^Instance '\w+': (?=forthcoming)", ""),
 ]
 
-#: Which of the two nodes it is.
-_EITHER = [(r"\bnode[45]\b", "NODE")]
+#: Which node it is, and what of two groups is said first.
+_EITHER = [(r"\bnode\d\b", "NODE"), (r"Request failed: .*", "Request failed")]
 
 
 class RecordedOnInstances(Struct, frozen=True):
