@@ -93,6 +93,36 @@ class Context(Protocol):
         (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
         return answer
 
+    def call_whole(
+        self,
+        nodes: Iterable[str | Target],
+        call: Call[P],
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> Mapping[str, NodeResult[P]]:
+        """Makes a call that changes something on nodes; a kill doesn't break it off.
+
+        Otherwise as :meth:`call`. A call that goes on at a node would undo what is done there
+        to take it back, so the kill is put off until all have answered. A checkpoint before
+        it, not after it: the answers are never lost.
+        """
+        self.checkpoint()
+        with self.shielded():
+            return self.call(nodes, call, arguments, timeout=timeout)
+
+    def call_one_whole(
+        self,
+        node: str | Target,
+        call: Call[P],
+        arguments: Arguments = (),
+        *,
+        timeout: float | None = None,
+    ) -> NodeResult[P]:
+        """Makes a call to one node; returns its result. Otherwise as :meth:`call_whole`."""
+        (answer,) = self.call_whole((node,), call, arguments, timeout=timeout).values()
+        return answer
+
     def run_hooks_early(self, node: Target) -> None:
         """Runs the opcode's hooks after it on a node that will not be there then.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import pytest
 import ganeti_masterd.simulation
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.waiting import until
 
 #: Five nodes in two groups with all kinds of storage, as those of the recording.
 CLUSTER = Path(ganeti_masterd.simulation.__file__).with_name("clusters") / "recorded.toml"
@@ -241,10 +241,10 @@ def test_killed(daemon: DaemonProcess, module_folder: Path) -> None:
             }
         ]
     )
-    end = time.monotonic() + 30
-    while "adding disks" not in str(client.query_jobs([job], ["oplog"])):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(
+        "the instance is published",
+        lambda: "adding disks" in str(client.query_jobs([job], ["oplog"])),
+    )
     assert gnt(daemon, f"gnt-job cancel --kill --yes-do-it {job}").code == 0
     gnt(daemon, f"gnt-job wait {job}")
     faults.unlink()

@@ -14,7 +14,7 @@ import pytest
 
 from ganeti_masterd.logical_units.registry import is_built
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional.waiting import equal_to, until
+from tests.functional.waiting import equal_to, jobs_end, until
 
 #: An operating system whose create script refuses one value of a public parameter.
 CLUSTER = """
@@ -189,6 +189,10 @@ def test_values_are_nowhere(daemon: DaemonProcess, folder: Path) -> None:
         ("error", again | values.given(fs="boom")),
         ("success", again | values.given(fs="xfs")),
     ]
+    inner = create | {"instance_name": "z.example.com"}
+    many = {"OP_ID": "OP_INSTANCE_MULTI_ALLOC", "instances": [inner | values.given(fs="xfs")]}
+    ends.append(("success", many))
+    values.private.append(values.private.pop(-2))
     if is_built("OP_INSTANCE_SET_PARAMS"):
         modify = {"OP_ID": "OP_INSTANCE_SET_PARAMS", "instance_name": NAME}
         for status, public in (("error", {"nosuch": "x"}), ("success", {"fs": "ext4"})):
@@ -202,6 +206,8 @@ def test_values_are_nowhere(daemon: DaemonProcess, folder: Path) -> None:
         end = run(daemon, op)
         assert end[0] == status, end
         said.append(json.dumps(end))
+    with daemon.client() as client:
+        jobs_end(client)
     until(
         "config.data has the last private value",
         lambda: stored(daemon, NAME),

@@ -109,7 +109,7 @@ def create_directory(
 
     if not kept:
         undo.push(f"remove directory '{directory}' from node {name}", remove)
-    ctx.call_one(node, calls.FILE_STORAGE_DIR_CREATE, (directory,)).or_fail(
+    ctx.call_one_whole(node, calls.FILE_STORAGE_DIR_CREATE, (directory,)).or_fail(
         f"Failed to create directory '{directory}' on node {name}"
     )
 
@@ -144,7 +144,7 @@ def _create(
         exclusive = exclusive_storage(snapshot, node)
         return sent, size, instance.name, on_primary, OWNER + instance.name, exclusive
 
-    return ctx.call(nodes, calls.BLOCKDEV_CREATE, arguments)
+    return ctx.call_whole(nodes, calls.BLOCKDEV_CREATE, arguments)
 
 
 def _sent(

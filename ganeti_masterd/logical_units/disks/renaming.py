@@ -39,7 +39,7 @@ def rename_devices(
         rename_back,
     )
     sent = [_sent(old, new) for old, new in pairs]
-    ctx.call_one(node, calls.BLOCKDEV_RENAME, (sent,)).or_fail(
+    ctx.call_one_whole(node, calls.BLOCKDEV_RENAME, (sent,)).or_fail(
         f"{failure} of instance {instance.name} on node {name}"
     )
 

@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from ganeti_masterd.allocation.requests import MultiAllocate
 from ganeti_masterd.allocation.results import Placements
+from ganeti_masterd.config.parameters.merging import AUTO
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import (
     ECODE_INVAL,
     ECODE_NORES,
-    ECODE_TEMP_NORES,
     OpExecError,
     OpPrereqError,
     prereq,
@@ -32,6 +32,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.instances.placing import (
     allocation,
     allocator_named,
+    fall_back,
     named_nodes,
 )
 from ganeti_masterd.logical_units.instances.planning import read_instance
@@ -68,8 +69,10 @@ class CreateManyInstances(LogicalUnit[InstanceMultiAlloc], runs=InstanceMultiAll
         if twice:
             raise prereq(f"There are duplicate instance names: {', '.join(twice)}", ECODE_INVAL)
         self.wanted = dict(zip(names, inner, strict=True))
+        # The jobs look names up; to an allocator addresses don't matter.
         self.reads = {
-            name: read_instance(op, name, snapshot.cluster) for name, op in self.wanted.items()
+            name: read_instance(op, name, snapshot.cluster, address=AUTO if op.name_check else None)
+            for name, op in self.wanted.items()
         }
         named = {name: named_nodes(snapshot, op) for name, op in self.wanted.items()}
         if len({bool(nodes) for nodes in named.values()}) > 1:
@@ -125,21 +128,17 @@ class CreateManyInstances(LogicalUnit[InstanceMultiAlloc], runs=InstanceMultiAll
                 for one in self.reads.values()
             ]
         )
+        name = allocator_named(self.op.iallocator)
         try:
-            found = find_nodes(ctx, request, allocator_named(self.op.iallocator))
+            found = find_nodes(ctx, request, name)
         except OpPrereqError as error:
             if self.some_nodes and error.args[1:] == (ECODE_NORES,):
-                self._fall_back(ctx, str(error.args[0]))
+                raise fall_back(ctx, name, str(error.args[0]))
             raise
         if self.some_nodes and found.failed:
-            self._fall_back(ctx, f"there is no place for {', '.join(found.failed)}")
+            raise fall_back(ctx, name, f"there is no place for {', '.join(found.failed)}")
         self._check_answer(ctx.snapshot(), found, held)
         self.placements = found
-
-    def _fall_back(self, ctx: Context, reason: str) -> None:
-        ctx.info(f"Nodes that were free are not enough: {reason}")
-        ctx.feedback("* falling back to full lock allocation")
-        raise prereq(reason, ECODE_TEMP_NORES)
 
     def _check_answer(self, snapshot: Snapshot, found: Placements, held: frozenset[str]) -> None:
         told = [*(name for name, _ in found.placed), *found.failed]

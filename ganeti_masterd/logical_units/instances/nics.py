@@ -229,6 +229,7 @@ def require_distinct(nics: Sequence[Nic]) -> None:
     """
     seen: set[tuple[str | None, str]] = set()
     for nic in nics:
+        held: list[tuple[str | None, str, str]]
         held = [(None, nic.mac.lower(), f"MAC address {nic.mac}")]
         if nic.network and nic.ip:
             held.append((nic.network, nic.ip, f"IP address {nic.ip}"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ganeti_masterd.allocation.builtin import NAME as BUILTIN
 from ganeti_masterd.allocation.requests import Allocate
 from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.objects import Cluster, Node
@@ -147,9 +148,7 @@ def choose_nodes(
         allocator, found = find_nodes_by(ctx, allocation(snapshot.cluster, new, among), name)
     except OpPrereqError as error:
         if some and error.args[1:] == (ECODE_NORES,):
-            ctx.info(f"Nodes that were free are not enough: {error.args[0]}")
-            ctx.feedback("* falling back to full lock allocation")
-            raise prereq(str(error.args[0]), ECODE_TEMP_NORES)
+            raise fall_back(ctx, name, str(error.args[0]))
         raise
     unknown = [each for each in found if snapshot.lookup("node", each) is None]
     if unknown:
@@ -167,6 +166,17 @@ def choose_nodes(
         f"Selected nodes for instance {new.name} via iallocator {allocator}: {', '.join(found)}"
     )
     return nodes
+
+
+def fall_back(ctx: Context, name: str | None, reason: str) -> OpPrereqError:
+    """Returns the error that sends an opcode back to wait for all nodes; says so in the log.
+
+    ``name`` is the allocator's, None for the default one.
+    """
+    shown = name or ctx.snapshot().cluster.default_iallocator or BUILTIN
+    ctx.info(f"IAllocator '{shown}' failed on opportunistically acquired nodes: {reason}")
+    ctx.feedback("* falling back to full lock allocation")
+    return prereq(reason, ECODE_TEMP_NORES)
 
 
 def keep_place(ctx: Context, nodes: Sequence[str]) -> None:

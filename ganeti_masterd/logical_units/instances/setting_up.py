@@ -22,6 +22,7 @@ from ganeti_masterd.logical_units.instances.power import (
 )
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.half_done import only_warned_of
+from ganeti_masterd.logical_units.steps.polling import time_left
 from ganeti_masterd.opcodes.types import Reason
 from ganeti_masterd.rpc import calls
 
@@ -56,9 +57,11 @@ def image_disk(ctx: Context, instance: Instance, disk: Disk, image: str) -> None
     with sync_paused(ctx, instance, [disk]):
         ctx.info(f"Imaging disk '0' for instance '{instance.name}' on node '{name}'")
         sent = node_objects.disk(ctx.snapshot(), disk, instance, primary)
+        began = ctx.seconds()
         ctx.call_one(primary, calls.BLOCKDEV_IMAGE, (sent, image, disk.size)).or_fail(
             f"Could not image disk '0' for instance '{instance.name}' on node '{name}'"
         )
+        ctx.info(f"The image was written in {time_left(ctx.seconds() - began)}")
 
 
 def run_create_scripts(
@@ -94,7 +97,8 @@ def run_scripts_again(ctx: Context, instance: Instance, parameters: Params, *, d
     ctx.call_one(primary, calls.INSTANCE_OS_ADD, (sent, True, debug)).or_fail(
         f"Could not install OS for instance '{instance.name}' on node '{name}'"
     )
-    ctx.info(f"Instance OS create scripts have finished after {ctx.seconds() - began:.0f} s")
+    took = time_left(ctx.seconds() - began)
+    ctx.info(f"Instance OS create scripts have finished after {took}")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.objects import Disk
 from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.simulation.cluster import SimulatedNodes
+from ganeti_masterd.testing.context import SynchronousContext
 from tests.logical_units.half_way import BreakingNodes, Mode
 from tests.logical_units.made import made_instance
 from tests.logical_units.test_instance_disks_life import NAME, LifeCase
@@ -25,6 +26,25 @@ MODIFY = "OP_INSTANCE_SET_PARAMS"
 #: Calls whose failure is told without naming the node.
 QUIET = frozenset(
     {"blockdev_getmirrorstatus", "hooks_runner", "instance_info", "instance_metadata_modify"}
+)
+
+
+#: Calls that change something on nodes; a kill must not break them off (Context.call_whole).
+CHANGING = frozenset(
+    {
+        "blockdev_assemble",
+        "blockdev_convert",
+        "blockdev_create",
+        "blockdev_pause_resume_sync",
+        "blockdev_remove",
+        "blockdev_rename",
+        "blockdev_shutdown",
+        "blockdev_wipe",
+        "file_storage_dir_create",
+        "file_storage_dir_remove",
+        "hotplug_device",
+        "instance_balloon_memory",
+    }
 )
 
 
@@ -67,13 +87,26 @@ def _paths(disk: Disk) -> list[str]:
 
 
 class ModifyCase(LifeCase):
-    """Base: an instance whose devices are always those that its disks are made of."""
+    """Base: an instance whose devices are always those that its disks are made of.
+
+    No call that changes something on nodes can be broken off by a kill.
+    """
 
     def setUp(self) -> None:
         self.world = World(disk_templates=TEMPLATES)
+        self.open_to_kills: list[str] = []
+        make = SynchronousContext.call
+
+        def call(ctx: SynchronousContext, nodes: Any, call: Any, *args: Any, **more: Any) -> Any:
+            if call.name in CHANGING and not ctx._shields and ctx.job_id:
+                self.open_to_kills.append(call.name)
+            return make(ctx, nodes, call, *args, **more)
+
+        self.patch(SynchronousContext, "call", call)
 
     def tearDown(self) -> None:
         super().tearDown()
+        self.assertEqual(self.open_to_kills, [])
         self.assertEqual(strays(self.world), [])
 
     def modify(self, **changes: Any) -> Any:

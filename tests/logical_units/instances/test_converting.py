@@ -64,6 +64,7 @@ class ConversionTests(ModifyCase):
     """Conversions that succeed, and those that are refused."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.world = World(disk_templates=TEMPLATES, description=Description(providers=PROVIDERS))
         made_instance(self.world, "plain", sizes=(64, 32), hypervisor="fake")
         self.modify(disks=[["modify", 0, {"name": "root", "mode": "ro"}]])

@@ -125,6 +125,19 @@ class ArgumentTests(HostileCase):
         error = self.fails(CREATE, **self.op(osparams_private={"a": "hush-hush"}))
         self.assertIn("set -x: <redacted>; instance", str(error.args[0]))
 
+    def test_adopted_disk_that_is_not_ready(self) -> None:
+        """An instance isn't started on an adopted volume that can't be made ready."""
+        path = "/dev/disk/by-id/wwn-1"
+        self.world.nodes.node("node2").state.devices[path] = Device("blockdev", 64, "", "")
+        self.break_call("blockdev_assemble")
+        error = self.fails(
+            CREATE, **self.op(disk_template="blockdev", disks=[{"adopt": path}], start=True)
+        )
+        text = f"Disk consistency error; instance {NAME} is in the cluster, marked to be down"
+        self.assertEqual(error.args[0], text)
+        self.assertNotIn(("node2", "instance_start"), self.calls)
+        self.assertEqual(self.state(), ("down", "admin", False, []))
+
 
 class AllocatorTests(HostileCase):
     """Answers that are none."""

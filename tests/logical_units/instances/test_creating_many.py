@@ -53,6 +53,14 @@ class ManyTests(CreationCase):
         self.assertFalse(one.opportunistic_locking)
         self.assertNotIn(None, (two.pnode, two.snode))
 
+    def test_names(self) -> None:
+        """Names are not looked up; the jobs do that."""
+        nics = [{"ip": "auto", "mode": "routed"}]
+        result = self.many(self.inner("one.example.com", name_check=True, nics=nics))
+        self.assertEqual(result["allocatable"], ["one.example.com"])
+        ((op,),) = self.world.submitted
+        self.assertEqual((op.name_check, op.nics[0]["ip"]), (True, "auto"))
+
     def test_jobs_run(self) -> None:
         """The jobs that are submitted can be run."""
         self.many(self.inner("one"), self.inner("two", "drbd"))
@@ -147,6 +155,23 @@ class ManyTests(CreationCase):
         self.assertEqual(result["allocatable"], ["big"])
         self.assertIn("* falling back to full lock allocation", self.world.lines)
         self.assertIn(self.world.submitted[0][0].pnode, ("node2", "node3", "node4"))
+
+    def test_only_free_nodes(self) -> None:
+        """Where the free nodes are enough, all are placed on these."""
+        held = [self.world.now.node(name).uuid for name in ("node1", "node2", "node3")]
+        self.world.locks.acquire(900, Level.CLUSTER, shared(BGL))
+        self.world.locks.acquire(900, Level.NODE, exclusive(held))
+        self.world.submitted.clear()
+        try:
+            self.world.run(
+                "OP_INSTANCE_MULTI_ALLOC",
+                instances=[self.inner("one"), self.inner("two")],
+                opportunistic_locking=True,
+            )
+        finally:
+            self.world.locks.release_all(900)
+        self.assertEqual([op.pnode for (op,) in self.world.submitted], ["node4", "node4"])
+        self.assertEqual(self.world.faults(), [])
 
     def test_kill(self) -> None:
         """A kill submits nothing."""

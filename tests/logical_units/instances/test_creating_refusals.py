@@ -163,8 +163,8 @@ class RefusalTests(CreationCase):
             ),
             *(
                 (
-                    f"Invalid file storage directory '{path}': it must be below the cluster's, and "
-                    "given relative to that",
+                    f"Invalid file storage directory '{path}': it must be below the cluster's, "
+                    "and given relative to that",
                     ECODE_INVAL,
                     {"template": "file", "file_storage_dir": path},
                 )

@@ -34,6 +34,7 @@ class ParameterCase(ModifyCase):
     """Base: nodes with little memory and an OS that takes parameters; a mirrored instance."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.world = World(
             disk_templates=TEMPLATES, description=DESCRIPTION, hypervisors=("fake", "kvm")
         )
@@ -167,7 +168,7 @@ class BackendTests(ParameterCase):
         """What makes no sense."""
         text, code = self.refusal(beparams={"maxmem": 100})
         self.assertEqual(code, "wrong_input")
-        self.assertIn("minimum memory (128 MiB) is above the maximum memory (100 MiB)", text)
+        self.assertIn("minmem (128) must not be larger than maxmem (100)", text)
         self.assertEqual(self.refusal(beparams={"color": 1})[0], "Unknown parameter 'color'")
         self.assertEqual(self.instance.beparams, {})
 

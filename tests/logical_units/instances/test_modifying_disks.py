@@ -268,9 +268,7 @@ class DiskTests(DiskCase):
                 disks=[["add", -1, {"size": 16}]],
                 **({} if directory is None else {"file_storage_dir": directory}),
             )
-            self.assertIn(
-                "Can't create block device disk/2 (file) on node node2", error[0]
-            )
+            self.assertIn("Can't create block device disk/2 (file) on node node2", error[0])
             self.assertEqual([line for line in self.world.lines if "Could not" in line], [])
             self.world.nodes.faults.clear()
         place = "/srv/ganeti/file-storage/deep/" + NAME

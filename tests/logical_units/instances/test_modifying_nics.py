@@ -50,6 +50,7 @@ class NicCase(ModifyCase):
     """Base: an instance with two NICs."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.world = World(
             disk_templates=TEMPLATES, description=DESCRIPTION, hypervisors=("fake", "kvm")
         )
@@ -300,6 +301,7 @@ class PluggingTests(NicCase):
     """NICs of an instance that runs under KVM."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.world = World(
             disk_templates=TEMPLATES, description=DESCRIPTION, hypervisors=("fake", "kvm")
         )

@@ -100,7 +100,7 @@ class ReinstallTests(ReinstallCase):
             self.world.lines,
             [
                 " - INFO: Running instance OS create scripts...",
-                " - INFO: Instance OS create scripts have finished after 0 s",
+                " - INFO: Instance OS create scripts have finished after 0s",
             ],
         )
 
@@ -180,7 +180,15 @@ class ReinstallTests(ReinstallCase):
                 "blockdev_shutdown",
             ],
         )
-        self.assertEqual(self.world.lines[0], "Using OS image '/image'")
+        self.assertEqual(
+            self.world.lines,
+            [
+                "Using OS image '/image'",
+                "* imaging instance disks...",
+                f" - INFO: Imaging disk '0' for instance '{NAME}' on node 'node2'",
+                " - INFO: The image was written in 0s",
+            ],
+        )
         self.assertEqual(self.now().osparams, {"os-image": "/image"})
 
     def test_nothing_to_install(self) -> None:
