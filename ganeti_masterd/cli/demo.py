@@ -190,8 +190,10 @@ class Demo:
         rows = self._client.query_instances(names, list(_SHOWN))
         if not missing:
             self._say("They are from an earlier demonstration.")
-        elif any(status != "running" for _, status, *_ in rows):
-            raise GenericError(f"Not all instances run: {rows}")
+        created = {name for name, *_ in missing}
+        for name, status, *_ in rows:
+            if name in created and status != "running":
+                raise GenericError(f"Instance {name} was started, yet its status is {status}")
         for row in ([*_SHOWN.values()], *rows):
             cells = [_cell(value) for value in row]
             self._say("".join(f"{cell:10}" for cell in cells).rstrip())
