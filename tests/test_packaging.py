@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
+from unittest import TestCase
 
 from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
@@ -282,6 +283,26 @@ class ModuleTests(SynchronousTestCase):
             ("CODE = 'time.sleep(60)'", False),
         ]:
             self.assertEqual(sleeps(ast.parse(text)), expected, text)
+
+    def test_assertions_are_unittests(self) -> None:
+        """No class of tests has a method named as one that assertions are made of.
+
+        With a ``fail`` of its own, comparing two lists that differ would pass.
+        """
+        own = {name for name in dir(TestCase) if name.startswith(("assert", "_base", "fail"))}
+        found = []
+        for path in modules(PROJECT / "tests"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not isinstance(node, ast.ClassDef):
+                    continue
+                bases = map(ast.unparse, node.bases)
+                if any(base.endswith(("Case", "Tests", "Scene")) for base in bases):
+                    found += [
+                        f"{path.name}: {node.name}.{child.name}"
+                        for child in node.body
+                        if isinstance(child, ast.FunctionDef) and child.name in own
+                    ]
+        self.assertEqual(found, [])
 
     def test_names_are_unique(self) -> None:
         """The name of a public class or alias is unique in the whole package."""

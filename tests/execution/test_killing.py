@@ -341,6 +341,26 @@ class RunningTests(KillScene):
         self.assertIn("version may still be under way", job.ops[0].result[1][0])
         await self.others_go_on()
 
+    async def test_whole(self) -> None:
+        """A call that must not be broken off is waited for; the kill acts after it."""
+        entered, told = threading.Event(), []
+
+        def execute(unit: Any, ctx: Context) -> None:
+            entered.set()
+            answers = ctx.call_whole(all_nodes(ctx)[:2], TEST_DELAY, (0.2,))
+            told.extend(answer.error for answer in answers.values())
+            answer = ctx.call_one_whole(all_nodes(ctx)[0], TEST_DELAY, (0.01,))
+            told.append(answer.error)
+
+        self.unit(locks=on_node2, exec=execute)
+        job_id = await self.submit(dummy())
+        await self.pending()
+        job = await self.kill(job_id)
+        self.assertTrue(entered.is_set())
+        self.assertEqual((job.status, told), ("error", [None, None]))
+        self.assertNotIn("under way", job.ops[0].result[1][0])
+        await self.others_go_on()
+
     async def test_undo_that_hangs(self) -> None:
         """A shielded call that hangs ends with its time, and the job with it."""
         self.hang("version")

@@ -124,7 +124,7 @@ class GrowingTests(LifeCase):
     def test_dry_run_fails(self) -> None:
         """A node that refuses beforehand: nothing has grown."""
         made_instance(self.world, "drbd")
-        self.fail("blockdev_grow", "node3")
+        self.break_call("blockdev_grow", "node3")
         error = self.refused("OP_INSTANCE_GROW_DISK", disk=0, amount=64)
         self.assertIsInstance(error, OpExecError)
         self.assertEqual(error.args, ("Dry-run grow request failed to node node3: broken",))
@@ -133,7 +133,7 @@ class GrowingTests(LifeCase):
     def test_second_try(self) -> None:
         """After a failure half-way, each node grows by what it lacks."""
         made_instance(self.world, "drbd")
-        self.fail("blockdev_grow", "node3", after=1)
+        self.break_call("blockdev_grow", "node3", after=1)
         error = self.refused("OP_INSTANCE_GROW_DISK", disk=0, amount=64)
         self.assertEqual(error.args, ("Grow request failed to node node3: broken",))
         self.assertEqual(self.volumes(), {"node2": [128], "node3": [64]})

@@ -131,7 +131,7 @@ class RecreatingTests(LifeCase):
                 self.world = World()
                 self.lost("drbd")
                 before = self.disks
-                self.fail("blockdev_create", node, after=after)
+                self.break_call("blockdev_create", node, after=after)
                 self.refused(OP, nodes=["node3", "node4"])
                 self.assertEqual(devices(self.world), {}, (after, node))
                 self.assertEqual(self.disks, before)

@@ -57,7 +57,7 @@ FOUR = Procedure("Move", (step("a"), step("b"), step("c", final=True), step("d")
 class ProcedureTests(SynchronousTestCase):
     """Four steps, of which the third is the point of no return."""
 
-    def fail(self, bad: str, procedure: Procedure[Work] = FOUR) -> Work:
+    def broken(self, bad: str, procedure: Procedure[Work] = FOUR) -> Work:
         """Returns what a procedure did in which one step fails."""
         work = Work()
         work.bad = bad
@@ -73,7 +73,7 @@ class ProcedureTests(SynchronousTestCase):
 
     def test_taken_back(self) -> None:
         """What was done is taken back, last first, the failed step too."""
-        work = self.fail("b")
+        work = self.broken("b")
         self.assertEqual(work.done, ["a", "b", "-b", "-a"])
         (line,) = work.ctx.lines
         self.assertIn("Move failed at the step: do b for web1", line)
@@ -81,7 +81,7 @@ class ProcedureTests(SynchronousTestCase):
 
     def test_point_of_no_return(self) -> None:
         """After it nothing is taken back; the last line names what goes on from there."""
-        work = self.fail("d")
+        work = self.broken("d")
         self.assertEqual(work.done, ["a", "b", "c", "d"])
         self.assertEqual(
             work.ctx.lines,
@@ -93,7 +93,7 @@ class ProcedureTests(SynchronousTestCase):
 
     def test_the_final_step_itself(self) -> None:
         """It is taken back if it fails."""
-        self.assertEqual(self.fail("c").done, ["a", "b", "c", "-c", "-b", "-a"])
+        self.assertEqual(self.broken("c").done, ["a", "b", "c", "-c", "-b", "-a"])
 
     def test_undo_fails(self) -> None:
         """The rest is taken back, and the last line says what to do."""
@@ -104,7 +104,7 @@ class ProcedureTests(SynchronousTestCase):
         half = Step[Work](
             does="do x", leaves="x is half done", finish="gnt-x", run=note("x"), undo=undo
         )
-        work = self.fail("b", Procedure("Move", (step("a"), half, step("b"))))
+        work = self.broken("b", Procedure("Move", (step("a"), half, step("b"))))
         self.assertEqual(work.done, ["a", "x", "b", "-b", "-a"])
         self.assertIn("Could not undo: do x: no way", work.ctx.lines[0])
         self.assertEqual(work.ctx.lines[-1], "      Hint: To go on: gnt-instance b web1")
@@ -112,7 +112,7 @@ class ProcedureTests(SynchronousTestCase):
     def test_skipped(self) -> None:
         """A step with nothing to do is neither done nor taken back."""
         steps = (step("a", skip=lambda work: True), step("b"))
-        self.assertEqual(self.fail("b", Procedure("Move", steps)).done, ["b", "-b"])
+        self.assertEqual(self.broken("b", Procedure("Move", steps)).done, ["b", "-b"])
 
     def test_killed(self) -> None:
         """A kill acts between two steps, as a failure of the second."""

@@ -135,7 +135,11 @@ def convert_disks(
 ) -> None:
     """Converts all disks; they are shut down at the end. Raises ``OpExecError``."""
     disks = ctx.snapshot().disks_of(instance)
-    if not shut_disks(ctx, instance):
+    ctx.checkpoint()
+    # Some disks ready and others not would be neither what was, nor what is recorded.
+    with ctx.shielded():
+        shut = shut_disks(ctx, instance)
+    if not shut:
         raise OpExecError(
             "Cannot shutdown instance disks, unable to proceed with disk template conversion; "
             f"instance {instance.name} still has its {plan.old.name} disks"

@@ -113,7 +113,14 @@ class ModifyInstance(InstanceUnit[InstanceSetParams], runs=InstanceSetParams):
 
     def _expand_conversion(self) -> None:
         op = self.op
+        self._ignores_remote = False
         if op.disk_template is None:
+            if op.ext_params:
+                raise prereq(
+                    "Parameters of an external storage provider are given by the disks, or with "
+                    "a new disk template",
+                    ECODE_INVAL,
+                )
             return
         if op.disks:
             raise prereq(

@@ -46,7 +46,7 @@ class HalfWayConversionTests(ModifyCase):
 
     def test_mirrors_allocated(self) -> None:
         """A node that an allocator chooses does."""
-        self.attempt(plain, disk_template="drbd")
+        self.attempt(plain, disk_template="drbd", iallocator=builtin.NAME)
 
     def test_no_mirrors(self) -> None:
         """Data of mirrors become plain disks."""
@@ -259,7 +259,7 @@ class ConversionTests(ModifyCase):
 
     def test_not_shut(self) -> None:
         """Disks that can't be shut down are not converted."""
-        self.fail("blockdev_shutdown")
+        self.break_call("blockdev_shutdown")
         self.assertEqual(
             self.refusal(disk_template="file"),
             (

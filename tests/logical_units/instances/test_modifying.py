@@ -87,6 +87,12 @@ class ArgumentTests(ParameterCase):
             ("Do not specify both, iallocator and node", "wrong_input"),
         )
 
+    def test_provider_alone(self) -> None:
+        """Parameters of a provider without a conversion would do nothing."""
+        text, code = self.refusal(ext_params={"provider": "x"}, beparams={"vcpus": 2})
+        self.assertIn("Parameters of an external storage provider are given by the disks", text)
+        self.assertEqual(code, "wrong_input")
+
     def test_forthcoming(self) -> None:
         """A planned instance isn't changed."""
         self.world.store.change(
@@ -208,14 +214,14 @@ class BackendTests(ParameterCase):
 
     def test_memory_unknown(self) -> None:
         """A secondary that can't say refuses, a primary only warns; one offline isn't asked."""
-        self.fail("node_info", "node3")
+        self.break_call("node_info", "node3")
         self.assertEqual(
             self.refusal(beparams={"maxmem": 256}),
             ("Can't get info from secondary node node3: broken", "wrong_state"),
         )
         self.change_node("node3", offline=True, master_candidate=False)
         self.drop_certificate("node3")
-        self.fail("node_info", "node2")
+        self.break_call("node_info", "node2")
         self.modify(beparams={"maxmem": 256})
         self.assertIn(" - WARNING: Not asked for their memory, as offline: node3", self.world.lines)
         self.assertIn(
@@ -236,7 +242,7 @@ class BackendTests(ParameterCase):
                 self.refusal(beparams={"minmem": 1}, force=force),
                 (
                     f"Instance allocation to group {group.uuid} (default) violates policy: "
-                    "memory-size value 1 is not in range [128, 32768]",
+                    "memory-size value 4 is not in range [128, 32768]",
                     "wrong_input",
                 ),
             )
@@ -273,7 +279,7 @@ class BackendTests(ParameterCase):
                 "insufficient_resources",
             ),
         )
-        self.fail("instance_balloon_memory")
+        self.break_call("instance_balloon_memory")
         self.assertEqual(
             self.refusal(runtime_mem=200, beparams={"vcpus": 2}),
             (f"Cannot modify instance runtime memory ({NAME}, to 200 MiB): broken",),
@@ -335,7 +341,7 @@ class HypervisorTests(ParameterCase):
             self.refusal(hvparams={"cpu_mask": "0-99"}),
             ("Node node2 has 16 physical CPUs, but 100 are required", "insufficient_resources"),
         )
-        self.fail("hypervisor_validate_params", "node3")
+        self.break_call("hypervisor_validate_params", "node3")
         self.assertEqual(
             self.refusal(hvparams={"boot_order": "network"}),
             ("Hypervisor parameter validation failed on node node3: broken", "environment_error"),
@@ -491,7 +497,7 @@ class StateTests(ParameterCase):
             self.refusal(pnode="node3"), ("Instance is still running on node2", "wrong_state")
         )
         self.world.run("OP_INSTANCE_SHUTDOWN", instance_name=NAME)
-        self.fail("instance_info")
+        self.break_call("instance_info")
         self.modify(pnode="node3")
         self.assertIn(
             " - WARNING: Can't get instance runtime information: broken", self.world.lines
@@ -507,7 +513,7 @@ class StateTests(ParameterCase):
 
     def test_metadata(self) -> None:
         """The metadata daemon is told; that it can't be is a line in the log."""
-        self.fail("instance_metadata_modify")
+        self.break_call("instance_metadata_modify")
         self.modify(beparams={"vcpus": 2})
         self.assertEqual(
             self.world.lines[-1], f"Could not update metadata for instance '{NAME}': broken"

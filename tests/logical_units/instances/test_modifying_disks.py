@@ -8,11 +8,18 @@ from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.simulation.description import DescribedNode, Description
 from ganeti_masterd.simulation.faults import SimulatedFault
 from ganeti_masterd.simulation.node import StorageProvider
 from ganeti_masterd.simulation.state import Hardware, PhysicalVolume, VolumeGroup
-from tests.logical_units.instances.modifying import MODIFY, TEMPLATES, ModifyCase, plain
+from tests.logical_units.instances.modifying import (
+    MODIFY,
+    TEMPLATES,
+    ModifyCase,
+    plain,
+    strays,
+)
 from tests.logical_units.made import made_instance
 from tests.logical_units.test_instance_disks_life import NAME
 from tests.logical_units.world import Refused, World
@@ -198,6 +205,16 @@ class DiskTests(DiskCase):
             [(disk.dev_type, disk.size) for disk in self.disks], [("file", 8), ("file", 16)]
         )
 
+    def test_numbered(self) -> None:
+        """Gluster's disks have no name but their number: no two get the same."""
+        self.world = World(disk_templates=("diskless", "gluster"))
+        made_instance(self.world, "gluster", sizes=(64, 32))
+        self.modify(disks=[["remove", 0, {}], ["add", -1, {"size": 16}]])
+        ids = [str((disk.logical_id or ())[1]) for disk in self.disks]
+        self.assertEqual([path.rpartition(".")[2] for path in ids], ["1", "2"])
+        self.assertEqual([disk.iv_name for disk in self.disks], ["disk/0", "disk/1"])
+        self.modify(disks=[["remove", 0, {}]] * 2)
+
     def test_external(self) -> None:
         """A provider's own parameters are kept, and can be changed."""
         self.make("diskless")
@@ -239,7 +256,7 @@ class DiskTests(DiskCase):
 
     def test_remains(self) -> None:
         """A device that can't be removed is named in the log."""
-        self.fail("blockdev_remove")
+        self.break_call("blockdev_remove")
         path = "/dev/" + "/".join(map(str, self.disks[1].logical_id or ()))
         self.modify(disks=[["remove", 1, {}]])
         self.assertEqual(
@@ -259,22 +276,24 @@ class DiskTests(DiskCase):
         self.assertNotIn(f"/srv/files/{NAME}", directories)
 
     def test_directory_stays(self) -> None:
-        """A disk that can't be made leaves the directory of the others alone."""
+        """A disk that can't be made leaves the directory of the others alone, but no new one."""
         self.make("file")
-        for directory in (None, "deep"):
+        self.modify(disks=[["add", -1, {"size": 8}]])
+        directories = self.world.nodes.node("node2").state.directories
+        for below in ("", "/deep"):
             self.world.lines.clear()
-            self.fail("blockdev_create")
-            error = self.refusal(
-                disks=[["add", -1, {"size": 16}]],
-                **({} if directory is None else {"file_storage_dir": directory}),
-            )
-            self.assertIn("Can't create block device disk/2 (file) on node node2", error[0])
+            self.break_call("blockdev_create")
+            change: dict[str, Any] = {"disks": [["add", -1, {"size": 16}]]}
+            if below:
+                change["file_storage_dir"] = "deep"
+            (text,) = self.refusal(**change)
+            self.assertIn("Can't create block device disk/3 (file, index 3) on node node2", text)
             self.assertEqual([line for line in self.world.lines if "Could not" in line], [])
+            place = f"/srv/ganeti/file-storage{below}/{NAME}"
+            self.assertEqual(place in directories, not below)
             self.world.nodes.faults.clear()
-        place = "/srv/ganeti/file-storage/deep/" + NAME
-        self.assertNotIn(place, self.world.nodes.node("node2").state.directories)
         self.modify(disks=[["add", -1, {"size": 16}]], file_storage_dir="deep")
-        self.assertTrue(str((self.disks[2].logical_id or ())[1]).startswith(place))
+        self.assertTrue(str((self.disks[3].logical_id or ())[1]).startswith(place))
 
     def test_detach_and_attach(self) -> None:
         """Files move out of the directory and into that of the instance that gets them."""
@@ -300,7 +319,7 @@ class DiskTests(DiskCase):
     def test_wipes(self) -> None:
         """A new disk is wiped before it belongs to the instance, where the cluster wants that."""
         self.world.run("OP_CLUSTER_SET_PARAMS", prealloc_wipe_disks=True)
-        self.fail("blockdev_wipe")
+        self.break_call("blockdev_wipe")
         error = self.refusal(disks=[["add", -1, {"size": 16}]])
         self.assertIn("Could not wipe disk 2", error[0])
         self.assertEqual(self.sizes(), [64, 32])
@@ -499,20 +518,44 @@ class RunningTests(DiskCase):
             self.assertEqual((self.sizes(), self.held()), ([64, 32], 2))
             self.assertEqual([line for line in self.world.lines if "WARNING" in line], [])
 
+    def test_killed(self) -> None:
+        """A kill leaves disks that are the instance's and open, or neither."""
+        first: dict[str, Any] = {"name": "x", "size": 16}
+        for change, sizes in (
+            (["add", -1, first], ([64, 32], [64, 32, 16])),
+            (["remove", 0, {}], ([64, 32], [32])),
+            (["detach", 0, {}], ([64, 32], [32])),
+        ):
+            for moment in range(100):
+                self.make("drbd")
+                self.world.kill_after = moment
+                try:
+                    self.modify(disks=[change], hotplug=True)
+                except Refused as refused:
+                    self.assertIsInstance(refused.error, JobKilled)
+                    self.assertIn(self.sizes(), sizes, moment)
+                    # A disk that came but wasn't plugged in yet is there at the next start.
+                    self.assertIn(self.held(), (len(self.disks), 2), moment)
+                    self.assertEqual(self.world.faults(), [], moment)
+                    self.assertEqual(strays(self.world), [], moment)
+                else:
+                    break
+            self.assertGreater(moment, 3)
+
     def test_not_plugged_in(self) -> None:
         """The instance has the disk from its next start."""
-        self.fail("hotplug_device")
+        self.break_call("hotplug_device")
         result = self.modify(disks=[["add", -1, {"size": 16}]], hotplug=True)
         self.assertEqual(result, [("disk/2", "add:size=16,mode=rw"), ("disk/2", "hotplug:failed")])
         self.world.nodes.faults.clear()
-        self.fail("blockdev_assemble")
+        self.break_call("blockdev_assemble")
         result = self.modify(disks=[["add", -1, {"size": 16}]], hotplug=True)
         self.assertEqual(result, [("disk/3", "add:size=16,mode=rw"), ("disk/3", "assemble:failed")])
         self.assertIn(" - WARNING: Can't assemble newly created disk 3: broken", self.world.lines)
 
     def test_not_unplugged(self) -> None:
         """A disk that is in use stays, whole."""
-        self.fail("hotplug_device")
+        self.break_call("hotplug_device")
         for action in ("remove", "detach"):
             error = self.refused(MODIFY, disks=[[action, 0, {}]], hotplug=True)
             self.assertIsInstance(error, OpExecError)

@@ -339,7 +339,7 @@ class PluggingTests(NicCase):
 
     def test_fails(self) -> None:
         """It is written all the same, and holds from the next start."""
-        self.fail("hotplug_device")
+        self.break_call("hotplug_device")
         self.assertEqual(
             self.modify(nics=[["remove", 0, {}]], hotplug=True),
             [("NIC/0", "remove"), ("NIC/0", "hotplug:failed")],
