@@ -16,7 +16,7 @@ from tests.logical_units.world import Refused, World
 OP = "OP_INSTANCE_RECREATE_DISKS"
 
 #: Nodes, and the minors of mirrors whose volumes were lost while they were up.
-LEFT_UP = {"node2": [0], "node3": [0], "node4": []}
+LEFT_UP = {"node2": [1], "node3": [1], "node4": []}
 NODES = tuple(LEFT_UP)
 
 
