@@ -51,7 +51,7 @@ ONLY_CODE: dict[str, dict[int, str]] = {
     },
     "batch-create": {13: _OURS},
     "inst-life": dict.fromkeys((26, 47, 50, 70, 71, 74, 85, 88), _OURS),
-    "inst-disks": {74: _OURS, 78: _OURS, 77: _TIMING},
+    "inst-disks": {74: _OURS, 78: _OURS, 84: _OURS, 77: _TIMING},
 }
 
 #: Refusals whose type is better here: nothing was begun, so it isn't an execution that failed
