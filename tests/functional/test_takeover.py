@@ -77,7 +77,7 @@ def test_back_up_and_restore(cluster: RealCluster, before: Outcomes) -> None:
 def test_check_only_beside_luxid(cluster: RealCluster, before: Outcomes) -> None:
     """It passes while luxid and wconfd run, names both and a job that runs, and writes nothing."""
     cluster.deploy()
-    job = cluster.run("gnt-debug delay --submit --print-jobid -n node2 4").checked().out
+    job = cluster.run("gnt-debug delay --submit --print-jobid -n node2 12").checked().out
     job_id = int("".join(filter(str.isdigit, job)))
     listed = f"gnt-job list --no-headers -o status {job_id}"
     until(f"job {job_id} runs", lambda: cluster.run(listed).out, equal_to("running\n"))

@@ -287,7 +287,7 @@ class DiskTests(DiskCase):
             if below:
                 change["file_storage_dir"] = "deep"
             (text,) = self.refusal(**change)
-            self.assertIn("Can't create block device disk/3 (file, index 3) on node node2", text)
+            self.assertIn("Can't create block device disk/3 (file) on node node2", text)
             self.assertEqual([line for line in self.world.lines if "Could not" in line], [])
             place = f"/srv/ganeti/file-storage{below}/{NAME}"
             self.assertEqual(place in directories, not below)
