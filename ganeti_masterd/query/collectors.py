@@ -161,9 +161,9 @@ class Collectors:
                 return None
             return self._call(others, calls.ALL_INSTANCES_INFO, arguments).addCallback(read)
 
-        asked = self._call(primaries, calls.ALL_INSTANCES_INFO, arguments).addCallback(read)
-        asked.addCallback(look_elsewhere)
-        return asked.addCallback(lambda _: {Need.INSTANCE_INFO: Running(found, failed)})
+        asked = self._call(primaries, calls.ALL_INSTANCES_INFO, arguments)
+        looked = asked.addCallback(read).addCallback(look_elsewhere)
+        return looked.addCallback(lambda _: {Need.INSTANCE_INFO: Running(found, failed)})
 
     def _consoles(
         self, snapshot: Snapshot, instances: Sequence[Instance]

@@ -26,9 +26,12 @@ from ganeti_masterd.timing import Timers
 
 P = TypeVar("P")
 
+#: Seconds after which a call to simulated nodes was surely given up.
+LONGEST_WAIT = 1e6
+
 
 class SynchronousContext(Context):
-    """A context with a configuration of its own and nodes that answer at once.
+    """A context with a configuration of its own, in which nobody waits but the clock.
 
     What the unit did is in ``lines`` (its log), ``locks`` (held, by level), ``submitted``,
     ``slept`` (seconds; ``off_slot`` are those slept without a slot) and ``hooks_early``
@@ -89,12 +92,15 @@ class SynchronousContext(Context):
         *,
         timeout: float | None = None,
     ) -> Mapping[str, NodeResult[P]]:
-        """Calls nodes; they have to answer at once."""
+        """Calls nodes; the clock goes on until they have answered."""
         self.checkpoint()
         targets = targets_of(self.snapshot(), nodes)
-        answers: Mapping[str, NodeResult[P]] = _now(
-            call_nodes(self.nodes, targets, call, arguments, timeout=timeout)
-        )
+        called = call_nodes(self.nodes, targets, call, arguments, timeout=timeout)
+        step = 1.0
+        while not called.called and step < LONGEST_WAIT:
+            self.clock.advance(step)
+            step *= 2
+        answers: Mapping[str, NodeResult[P]] = _now(called)
         self.checkpoint()
         return answers
 

@@ -100,8 +100,16 @@ def shut_disks(
 
     ``disks`` None: all of the instance, which is marked as having inactive disks first. A
     failure is a warning; it counts on the primary (unless ``ignore_primary``), and on
-    another node that isn't marked offline.
+    another node that isn't marked offline. A kill is put off, so that disks that are
+    marked inactive are so, too.
     """
+    with ctx.shielded():
+        return _shut_disks(ctx, instance, disks, ignore_primary)
+
+
+def _shut_disks(
+    ctx: Context, instance: Instance, disks: Sequence[Disk] | None, ignore_primary: bool
+) -> bool:
     snapshot = ctx.snapshot()
     chosen = snapshot.disks_of(instance) if disks is None else tuple(disks)
     if disks is None:

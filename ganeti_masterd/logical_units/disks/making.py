@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from os.path import dirname
 from typing import Any
 
@@ -58,11 +59,15 @@ def create_disks(
                 for node in where:
                     _push_removal(ctx, undo, instance, disk, None, node)
             failures = []
-            for node, answer in _create(ctx, instance, disk, where, child).items():
+            # A kill may not come between a call that makes something and the note of it.
+            with nullcontext() if fresh else ctx.shielded():
+                answers = _create(ctx, instance, disk, where, child)
+            for node, answer in answers.items():
                 if answer.failed:
                     failures.append(answer)
                 elif not (fresh or mirror):
                     _push_removal(ctx, undo, instance, disk, child, node)
+            ctx.checkpoint()
             for answer in failures:
                 answer.or_fail(
                     f"Can't create block device {_called(disk)} ({disk.dev_type}) "

@@ -8,7 +8,6 @@ from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.activating import (
     activate_disks,
-    mark_disks,
     shut_disks,
 )
 from ganeti_masterd.logical_units.disks.syncing import wait_for_sync
@@ -48,7 +47,8 @@ class ActivateDisks(InstanceUnit[InstanceActivateDisks], runs=InstanceActivateDi
                 raise OpExecError("Cannot activate block devices")
             undo.keep()
         if self.op.wait_for_sync and not wait_for_sync(ctx, instance):
-            mark_disks(ctx, instance, active=False)
+            if not instance.disks_active:
+                shut_disks(ctx, self.instance(ctx.snapshot()))
             raise OpExecError("Some disks of the instance are degraded!")
         return devices
 
@@ -68,5 +68,5 @@ class DeactivateDisks(InstanceUnit[InstanceDeactivateDisks], runs=InstanceDeacti
             require_stopped(ctx, self.instance(ctx.snapshot()), "cannot shutdown disks", ("down",))
 
     def exec(self, ctx: Context) -> None:
-        """Shuts them down; a device that refuses is a warning."""
+        """Shuts them down; a device that refuses is a warning. A kill is put off."""
         shut_disks(ctx, self.instance(ctx.snapshot()))

@@ -19,6 +19,7 @@ from ganeti_masterd.logical_units.disks.syncing import wait_for_sync, wipe_disks
 from ganeti_masterd.logical_units.instances.base import InstanceUnit, require_online
 from ganeti_masterd.logical_units.instances.requirements import require_room
 from ganeti_masterd.logical_units.steps import node_objects
+from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.logical_units.steps.wording import size_text
 from ganeti_masterd.opcodes.instance_disks import InstanceGrowDisk
 from ganeti_masterd.rpc import calls
@@ -31,7 +32,7 @@ class GrowDisk(InstanceUnit[InstanceGrowDisk], runs=InstanceGrowDisk):
     """Grows a disk: what is below it on each node, then the mirror, then the configuration.
 
     Each node grows by what it lacks, so that a second try after a failure half-way ends
-    with the size that the first one was to reach.
+    with the size that the first one was to reach. A disk that wasn't ready is shut down again.
     """
 
     locks_nodes = True
@@ -100,6 +101,15 @@ class GrowDisk(InstanceUnit[InstanceGrowDisk], runs=InstanceGrowDisk):
         """Grows it; the log says how far the mirror is."""
         before = self.instance(ctx.snapshot())
         disk = ctx.snapshot().disks[self._disk]
+        with UndoStack(ctx) as undo:
+            if not before.disks_active:
+                undo.push(
+                    f"shut down {disk.iv_name} of instance {before.name}",
+                    lambda: shut_disks(ctx, self.instance(ctx.snapshot()), [disk]),
+                )
+            self._grow_all(ctx, before, disk)
+
+    def _grow_all(self, ctx: Context, before: Instance, disk: Disk) -> None:
         if not activate_disks(ctx, before, [disk]).good:
             raise OpExecError(
                 f"Cannot activate block device to grow ({disk.iv_name} of instance {before.name})"
@@ -199,7 +209,7 @@ class GrowDisk(InstanceUnit[InstanceGrowDisk], runs=InstanceGrowDisk):
                     f"Disk {self.op.disk} of instance {instance.name} has grown, but syncing has "
                     "not returned a good status; check the instance"
                 )
-            if not instance.disks_active and instance.admin_state != "up":
+            if not instance.disks_active:
                 shut_disks(ctx, instance, [disk])
         elif not instance.disks_active:
             ctx.warning(

@@ -43,6 +43,7 @@ from ganeti_masterd.logical_units.instances.nics import (
     POOL,
     NicWish,
     read_nic,
+    require_distinct,
     settle_nic,
     wish_of,
 )
@@ -85,6 +86,7 @@ def plan_nics(
     steps = [planning.step(change) for change in changes]
     if changes:
         check_device_names("NIC", [nic.name for nic in planning.nics])
+        require_distinct(planning.nics)
     return NicPlan(tuple(planning.nics), steps)
 
 

@@ -18,6 +18,7 @@ from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, shared
 from ganeti_masterd.logical_units.base import HookNodes
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.making import create_disks
+from ganeti_masterd.logical_units.disks.naming import ReservedNaming
 from ganeti_masterd.logical_units.disks.syncing import wipe_disks
 from ganeti_masterd.logical_units.instances.base import (
     InstanceUnit,
@@ -152,9 +153,12 @@ class RecreateDisks(InstanceUnit[InstanceRecreateDisks], runs=InstanceRecreateDi
                 "Changing the instance's nodes, you will have to remove any disks left on the "
                 "older nodes manually"
             )
+            for text in _left_behind(ctx.snapshot(), before, self._nodes):
+                ctx.warning(text)
         held = list(enumerate(ctx.snapshot().disks_of(before)))
+        naming = ReservedNaming(ctx)
         chosen = [
-            (index, self._changed(ctx, index, disk))
+            (index, self._changed(naming, index, disk))
             for index, disk in held
             if not self._changes or index in self._changes
         ]
@@ -169,20 +173,36 @@ class RecreateDisks(InstanceUnit[InstanceRecreateDisks], runs=InstanceRecreateDi
             ctx.change_all(_written(before, after, made))
             undo.keep()
 
-    def _changed(self, ctx: Context, index: int, disk: Disk) -> Disk:
+    def _changed(self, naming: ReservedNaming, index: int, disk: Disk) -> Disk:
         """Returns a disk with what is to change of it, its minors reserved."""
         changes: dict[str, Any] = dict(self._changes.get(index, {}))
         if self._nodes and not disk.template.external:
             changes["nodes"] = tuple(self._nodes)
         children = disk.children
         if disk.template.internal and self._nodes:
-            minors = ctx.new_minors(self._nodes)
+            minors = naming.minors(self._nodes)
             port, secret = (disk.logical_id or ())[2], (disk.logical_id or ())[5]
             changes["logical_id"] = (*self._nodes, port, *minors, secret)
             children = tuple(replace(child, nodes=tuple(self._nodes)) for child in children)
         if children and "size" in changes:
             children = (replace(children[0], size=changes["size"]), *children[1:])
         return replace(disk, **changes, children=children)
+
+
+def _left_behind(snapshot: Snapshot, before: Instance, nodes: list[str]) -> list[str]:
+    """Returns what may be left of an instance's disks on nodes that it leaves, one text each."""
+    parts = [
+        part
+        for disk in snapshot.disks_of(before)
+        if not disk.template.external
+        for part in disk.children or (disk,)
+    ]
+    names = [part.volume or str((part.logical_id or ("", ""))[1]) for part in parts]
+    return [
+        f"On node {snapshot.nodes[uuid].name} may be left: {', '.join(names)}"
+        for uuid in snapshot.nodes_of(before)
+        if names and uuid not in nodes
+    ]
 
 
 def _changes(disks: tuple[Any, ...]) -> dict[int, Mapping[str, Any]]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
-from msgspec.structs import replace
-
-from ganeti_masterd.config.addresspool import pool_of
-from ganeti_masterd.config.changes import Change, Remove, Update
-from ganeti_masterd.config.objects import Cluster, Disk, Instance, Network
-from ganeti_masterd.config.reservations import without_ports
+from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.base import HookNodes
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.disks.activating import remove_disks
+from ganeti_masterd.logical_units.disks.activating import mark_disks, remove_disks
 from ganeti_masterd.logical_units.instances.base import InstanceUnit
 from ganeti_masterd.logical_units.instances.environment import instance_environment
+from ganeti_masterd.logical_units.instances.power import mark, settled_if_stop_killed
+from ganeti_masterd.logical_units.instances.publishing import WholeInstance, changes_between
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.opcodes.instances import InstanceRemove
 from ganeti_masterd.rpc import calls
@@ -56,24 +53,24 @@ class RemoveInstance(InstanceUnit[InstanceRemove], runs=InstanceRemove):
         if instance.forthcoming:
             self._forget(ctx, instance)
             return
-        instance = self._marked_down(ctx, instance)
-        self._shut_down(ctx, instance)
+        with settled_if_stop_killed(ctx, instance):
+            instance = mark(ctx, instance, admin_state="down", admin_state_source="admin")
+            self._shut_down(ctx, instance)
         with ctx.shielded():
+            # From here on nobody may make the disks ready again.
+            instance = mark_disks(ctx, instance, active=False)
             disks = ctx.snapshot().disks_of(instance)
             if not remove_disks(ctx, instance, disks):
                 if not self.op.ignore_failures:
+                    ctx.warning(
+                        f"Instance {instance.name} is still there, marked to be down, and has "
+                        "lost a part of its disks",
+                        hint=f"'gnt-instance remove {instance.name}' removes the rest, and with "
+                        "'--ignore-failures' forgets what can't be removed",
+                    )
                     raise OpExecError("Can't remove instance's disks")
                 ctx.feedback("Warning: can't remove instance's disks")
             self._forget(ctx, instance)
-
-    def _marked_down(self, ctx: Context, instance: Instance) -> Instance:
-        def down(now: Instance) -> Instance:
-            if now.admin_state == "down" and not now.disks_active:
-                return now
-            return replace(now, admin_state="down", admin_state_source="admin", disks_active=False)
-
-        changed: Instance = ctx.change(instance.uuid, down)
-        return changed
 
     def _shut_down(self, ctx: Context, instance: Instance) -> None:
         snapshot = ctx.snapshot()
@@ -96,47 +93,7 @@ class RemoveInstance(InstanceUnit[InstanceRemove], runs=InstanceRemove):
         )
 
     def _forget(self, ctx: Context, instance: Instance) -> None:
-        ctx.change_all(removal_of(ctx.snapshot(), instance))
+        snapshot = ctx.snapshot()
+        whole = WholeInstance(instance, tuple(snapshot.disks_of(instance)))
+        ctx.change_all(changes_between(whole, None, snapshot.cluster))
         ctx.remove_lock(Level.INSTANCE, instance.name)
-
-
-def removal_of(snapshot: Snapshot, instance: Instance) -> list[Change]:
-    """Returns what takes an instance and its disks out of the configuration, with what they held.
-
-    Its ports and its addresses on networks can be given to others then.
-    """
-    disks = snapshot.disks_of(instance)
-    changes: list[Change] = [Remove("instances", instance.uuid)]
-    changes += [Remove("disks", disk.uuid) for disk in disks]
-    return [*changes, *given_back(snapshot, instance, disks)]
-
-
-def given_back(snapshot: Snapshot, instance: Instance, disks: Sequence[Disk]) -> list[Change]:
-    """Returns the changes that give back ports of an instance and of disks, and its addresses."""
-    changes: list[Change] = []
-    ports = [port for disk in disks for port in disk.ports()]
-    if instance.network_port:
-        ports.append(instance.network_port)
-    if ports:
-
-        def port_change(cluster: Cluster) -> Cluster:
-            return without_ports(cluster, ports)
-
-        changes.append(Update(snapshot.cluster.uuid, port_change))
-    addresses: dict[str, list[str]] = {}
-    for nic in instance.nics:
-        if nic.network in snapshot.networks and nic.ip:
-            addresses.setdefault(str(nic.network), []).append(nic.ip)
-    changes += [Update(uuid, _without(held)) for uuid, held in addresses.items()]
-    return changes
-
-
-def _without(addresses: Sequence[str]) -> Callable[[Network], Network]:
-    def change(network: Network) -> Network:
-        pool = pool_of(network)
-        for address in addresses:
-            if pool.contains(address) and not pool.is_external(address):
-                pool = pool.release(address)
-        return pool.applied_to(network)
-
-    return change

@@ -91,7 +91,10 @@ class MadeTests(CreationCase):
         self.assertEqual(self.own_addresses(), "00100000")
 
     def test_order_of_calls(self) -> None:
-        """Nodes are called in the real daemon's order, without what asks for nothing."""
+        """Nodes are called in the real daemon's order, without what asks for nothing.
+
+        Only which minors they use is asked in addition.
+        """
         creates = [("blockdev_create", P)]
         on_both = [each for call in ("blockdev_create",) * 3 for each in ((call, P), (call, S))]
         expected: dict[str, Any] = {
@@ -110,6 +113,8 @@ class MadeTests(CreationCase):
                 ("os_validate", P),
                 ("os_validate", S),
                 *ASKED[2:],
+                ("node_verify_light", P),
+                ("node_verify_light", S),
                 *on_both * 2,
                 ("blockdev_getmirrorstatus", P),
                 *FINISHED,

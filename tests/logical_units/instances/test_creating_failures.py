@@ -66,6 +66,7 @@ class FailureTests(HalfWayCase):
                     procedure,
                     (
                         "instance_metadata_modify",
+                        "node_verify_light",
                         "blockdev_getmirrorstatus",
                         "blockdev_shutdown",
                         "blockdev_pause_resume_sync",
