@@ -67,7 +67,11 @@ TIES: dict[str, tuple[int, ...]] = {
 }
 
 #: Where it depends on the moment whether a mirror is in sync yet.
-SYNCING: dict[str, tuple[int, ...]] = {"inst-create": (17,), "inst-disks": (77,)}
+SYNCING: dict[str, tuple[int, ...]] = {
+    "inst-create": (17,),
+    "inst-life": (20, 70, 89),
+    "inst-disks": (20, 56, 77),
+}
 
 #: Commands that end otherwise here, as docs/differences.rst says.
 OTHER_CODE: dict[tuple[str, int], int] = {
@@ -95,6 +99,7 @@ AFTERWARDS: dict[tuple[str, int], str] = {
     ("batch-create", 4): "gnt-instance remove -f instance44; gnt-instance remove -f instance45",
     # A reinstallation that fails keeps its parameters here.
     ("inst-life", 51): "gnt-instance modify -O fs=default instance1",
+    ("inst-disks", 55): "gnt-instance activate-disks --wait-for-sync instance1",
     ("inst-disks", 57): _MENDED,
     ("inst-disks", 70): "$BLK lose-lv node2 instance2; gnt-instance startup instance2",
     ("inst-disks", 62): "gnt-instance activate-disks --wait-for-sync instance1",
