@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from ganeti_masterd.config.ssconf import natural_key
 from ganeti_masterd.simulation.state import SimulatedInstance
 from ganeti_masterd.simulation.store import NodeStore
 from ganeti_masterd.startup.paths import Paths
@@ -17,10 +18,13 @@ from ganeti_masterd.startup.simulated_root import prepare
 Prepare = Callable[[Path], None]
 
 
-def cluster(nodes: int, instances: int = 0, latency: float = 0.0) -> Prepare:
+def cluster(
+    nodes: int, instances: int = 0, latency: float = 0.0, *, alone: bool = False
+) -> Prepare:
     """Returns what makes a root with so many nodes, and instances that run on them.
 
-    Nodes take ``latency`` seconds for each call about themselves or their instances.
+    ``alone``: the master is the only candidate. Nodes take ``latency`` seconds for each call
+    about themselves or their instances.
     """
 
     def make(root: Path) -> None:
@@ -29,7 +33,16 @@ def cluster(nodes: int, instances: int = 0, latency: float = 0.0) -> Prepare:
         config = Path(paths.config)
         document = json.loads(config.read_bytes())
         uuids = {node["name"]: uuid for uuid, node in document["nodes"].items()}
-        names = list(uuids)
+        names = sorted(uuids, key=natural_key)
+        if alone:
+            document["cluster"]["candidate_pool_size"] = 1
+            document["cluster"]["candidate_certs"] = {
+                uuid: digest
+                for uuid, digest in document["cluster"]["candidate_certs"].items()
+                if uuid == uuids[names[0]]
+            }
+            for node in document["nodes"].values():
+                node["master_candidate"] = node["name"] == names[0]
         template = {
             "os": "noop",
             "hypervisor": "fake",

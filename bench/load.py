@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
 from itertools import cycle, repeat
@@ -20,7 +20,19 @@ from typing import Any
 import msgspec
 
 from bench.crowd import Crowd, Failed, Script
-from bench.loads import Beside, Burst, Changes, Counted, Idle, Jobs, Load, Measured, Query, Waiters
+from bench.loads import (
+    Beside,
+    Burst,
+    Changes,
+    Counted,
+    Idle,
+    Instances,
+    Jobs,
+    Load,
+    Measured,
+    Query,
+    Waiters,
+)
 
 FINAL = frozenset({"success", "error", "canceled"})
 #: A job that does nothing: the shortest delay that luxid takes, run on the master.
@@ -30,6 +42,29 @@ NO_OP = {
     "on_master": True,
     "on_nodes": [],
     "reason": [],
+}
+
+#: The opcode that makes an instance with a mirror, where the allocator that is built in says.
+CREATE = {
+    "OP_ID": "OP_INSTANCE_CREATE",
+    "mode": "create",
+    "disk_template": "drbd",
+    "disks": [{"size": 128}],
+    "nics": [{}],
+    "os_type": "noop",
+    "name_check": False,
+    "ip_check": False,
+    "iallocator": "builtin",
+}
+REMOVE = {"OP_ID": "OP_INSTANCE_REMOVE"}
+
+#: What is done with each instance of a load: opcodes, each a job that waits for the one before.
+ACTIONS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "create": (CREATE,),
+    "startup": ({"OP_ID": "OP_INSTANCE_STARTUP"},),
+    "shutdown": ({"OP_ID": "OP_INSTANCE_SHUTDOWN"},),
+    "remove": (REMOVE,),
+    "pair": (CREATE, REMOVE),
 }
 
 
@@ -89,10 +124,32 @@ def tags(instance: str) -> Iterator[object]:
     return cycle([{"OP_ID": "OP_TAGS_SET", **opcode}, {"OP_ID": "OP_TAGS_DEL", **opcode}])
 
 
+def instance_opcodes(load: Instances, numbers: Iterator[int]) -> Iterator[object]:
+    """Yields what one client of a load does with the next instances of ``numbers``."""
+    for number in numbers:
+        for opcode in ACTIONS[load.action]:
+            job = {**opcode, "instance_name": f"{load.prefix}{number}", "reason": []}
+            if opcode is CREATE:
+                job |= load.more
+                if load.places:
+                    nodes = load.places[number % len(load.places)]
+                    job |= {
+                        "iallocator": None,
+                        **dict(zip(("pnode", "snode"), nodes, strict=False)),
+                    }
+            yield job
+
+
 def submit_and_wait(tally: Tally, until: float, opcodes: Iterator[object]) -> Script:
-    """Submits the next opcode as a job, waits for its end, and again until the time is up."""
+    """Submits the next opcode as a job, waits for its end, and again.
+
+    Ends when the time is up or there are no more opcodes.
+    """
     while perf_counter() < until:
-        submission = request("SubmitJob", [next(opcodes)])
+        opcode = next(opcodes, None)
+        if opcode is None:
+            return
+        submission = request("SubmitJob", [opcode])
         begun = perf_counter()
         job = int(result((yield submission)))
         tally.last_job = max(tally.last_job, job)
@@ -239,6 +296,16 @@ def _(load: Changes, crowd: Crowd) -> Measured:
     tally, begun, cpu = Tally(), perf_counter(), process_time()
     for number in range(1, load.clients + 1):
         crowd.add(submit_and_wait(tally, begun + load.seconds, tags(f"instance{number}")))
+    crowd.run()
+    return measured(tally, crowd, begun, cpu)
+
+
+@play.register
+def _(load: Instances, crowd: Crowd) -> Measured:
+    tally, begun, cpu = Tally(), perf_counter(), process_time()
+    numbers = iter(range(load.first, load.first + load.count))
+    for _ in range(load.clients):
+        crowd.add(submit_and_wait(tally, float("inf"), instance_opcodes(load, numbers)))
     crowd.run()
     return measured(tally, crowd, begun, cpu)
 

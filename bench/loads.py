@@ -61,6 +61,24 @@ class Changes(Struct, frozen=True, tag=True):
     seconds: float
 
 
+class Instances(Struct, frozen=True, tag=True):
+    """Clients that make, start, stop or remove instances, one job after another each.
+
+    The instances are ``prefix`` with a number, ``count`` of them from ``first`` on, each the
+    work of one client. ``action`` is one of :data:`bench.load.ACTIONS`, ``more`` are further
+    parameters of the opcodes that create. ``places`` are the nodes of instances, by turns, the
+    primary first; none where an allocator chooses.
+    """
+
+    action: str
+    clients: int
+    count: int
+    first: int = 1
+    prefix: str = "bench"
+    places: list[list[str]] = []
+    more: dict[str, Any] = {}
+
+
 class Burst(Struct, frozen=True, tag=True):
     """One submission of many jobs that do nothing, then a look at all each 50 ms.
 
@@ -92,7 +110,7 @@ class Waiters(Struct, frozen=True, tag=True):
     settle: float = 2.0
 
 
-Load = Query | Counted | Beside | Jobs | Changes | Burst | Idle | Waiters
+Load = Query | Counted | Beside | Jobs | Changes | Instances | Burst | Idle | Waiters
 
 
 class Measured(Struct, frozen=True, kw_only=True):

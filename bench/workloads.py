@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from bench.clusters import Prepare, cluster
 from bench.figures import AtLeast, AtMost, Figure, Limit
+from bench.instances import creation, switching
 from bench.job_runs import Values, burst, jobs, sustained
 from bench.loads import Beside, Burst, Query
 from bench.queues import full_queue
@@ -182,6 +183,39 @@ WORKLOADS: tuple[Workload, ...] = (
             Figure("cpu-10000", "daemon's CPU a job, 10,000 instances", "ms"),
             Figure("sent", "a change to 10 candidates, 10,000 instances", "MiB"),
             Figure("made", "CPU to make that", "ms"),
+        ),
+        peer=False,
+        options=("--simulate-log=off",),
+        prepare=cluster(500, 10000),
+    ),
+    Workload(
+        "create",
+        "1,000 drbd instances, 100 nodes, 16 clients",
+        creation,
+        (
+            Figure("rate", "rate", "1/s", wanted=AtLeast(0.05), limit=True),
+            Figure("slowest", "slowest quarter", "1/s"),
+            P99,
+            Figure("cpu", "CPU a creation, daemon and nodes", "ms"),
+            Figure("growth", "CPU of the last quarter, against the first", "times", AtMost(1.25)),
+            Figure("faults", "verifications that find something", "jobs", AtMost(0)),
+        ),
+        limit=Limit.DURABLE,
+        peer=False,
+        options=("--simulate-log=off",),
+        prepare=cluster(100),
+    ),
+    Workload(
+        "switch",
+        "instances stopped and started, 8 clients",
+        switching,
+        (
+            Figure("few", "starts among 10", "1/s"),
+            Figure("many", "starts among 10,000", "1/s"),
+            Figure("cpu", "daemon's CPU a start among 10,000", "ms"),
+            Figure("times", "that, against one among 10", "times", AtMost(1.5)),
+            Figure("times-stop", "the same of a stop", "times", AtMost(1.5)),
+            Figure("list", "all 10,000 listed live, median", "ms"),
         ),
         peer=False,
         options=("--simulate-log=off",),

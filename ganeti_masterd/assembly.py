@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 
+from ganeti_masterd.allocation.desk import PlacementDesk
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
@@ -174,12 +175,14 @@ class Assembly:
         )
 
         # From a ready job to its result.
+        reservations = Reservations()
         services = Services(
             queue=self.queue,
             submission=submission,
             store=self.store,
             locks=self.locks,
-            reservations=Reservations(),
+            reservations=reservations,
+            desk=PlacementDesk(reservations.places),
             nodes=self.door.nodes,
             engine=self.engine,
             hops=self.hops,

@@ -20,12 +20,23 @@ from bench.clusters import cluster
 from bench.crowd import Crowd, Failed, Script
 from bench.figures import AtLeast, AtMost, Figure, Line, Times
 from bench.job_runs import files_behind
-from bench.load import Tally, ask, burst, play, slowest_tenth, submit_and_wait, tags, times
-from bench.loads import Beside, Counted
+from bench.load import (
+    Tally,
+    ask,
+    burst,
+    instance_opcodes,
+    play,
+    slowest_tenth,
+    submit_and_wait,
+    tags,
+    times,
+)
+from bench.loads import Beside, Counted, Instances
 from bench.queues import full_queue
 from bench.report import as_json, number, table
 from bench.workloads import WORKLOADS
 from ganeti_masterd.jobs.files import QueueFolder, load
+from ganeti_masterd.opcodes.instances import InstanceCreate, InstanceRemove
 from ganeti_masterd.opcodes.tags import TagsDel, TagsSet
 from ganeti_masterd.opcodes.validation import load_opcode
 from ganeti_masterd.simulation.faults import SimulatedFault
@@ -192,6 +203,21 @@ class ScriptTests(SynchronousTestCase):
         assert isinstance(second, TagsDel)
         self.assertEqual((first.name, second.name), ("instance3", "instance3"))
         self.assertEqual((first.tags, third), (second.tags, first))
+
+    def test_instances_of_two_clients(self) -> None:
+        """Each instance is made and removed by one client, whatever the others do."""
+        load = Instances(action="pair", clients=2, count=2, first=5, places=[["a", "b"], ["c"]])
+        numbers = iter(range(5, 7))
+        one, other = instance_opcodes(load, numbers), instance_opcodes(load, numbers)
+        made = [load_opcode(next(each)) for each in (one, other)]
+        removed = [load_opcode(next(each)) for each in (one, other)]
+        self.assertEqual([next(one, None), next(other, None)], [None, None])
+        self.assertTrue(all(isinstance(each, InstanceCreate) for each in made))
+        self.assertTrue(all(isinstance(each, InstanceRemove) for each in removed))
+        for op, name in zip([*made, *removed], ["bench5", "bench6"] * 2, strict=True):
+            self.assertEqual(op.instance_name, name)
+        self.assertEqual((made[0].pnode, made[0].snode, made[0].iallocator), ("c", None, None))
+        self.assertEqual((made[1].pnode, made[1].snode), ("a", "b"))
 
     def test_burst_counts_what_failed(self) -> None:
         """A burst ends when all jobs have, and tells those without success."""

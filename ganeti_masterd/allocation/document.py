@@ -8,12 +8,13 @@ groups by uuid, sizes in MiB. Live data of nodes is passed in as their answers t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import is_
 from typing import Any
 
 from msgspec import Struct
 
 from ganeti_masterd.allocation.requests import AllocationRequest, taken_by, template_of
-from ganeti_masterd.config.objects import Cluster, Instance, Node, NodeGroup
+from ganeti_masterd.config.objects import Cluster, Disk, Instance, Node, NodeGroup
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.templates import template_named
@@ -34,6 +35,36 @@ class Questions(Struct, frozen=True):
     hypervisor: str
     info: Mapping[str, list[Any]]
     instances: list[Any]
+
+
+class Descriptions:
+    """Descriptions of instances, kept for the next document while nothing has changed.
+
+    Not to be used by two threads at once. The descriptions must not be changed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[Cluster, Instance, tuple[Disk, ...], dict[str, Any]]] = {}
+
+    def of(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
+        """Returns the description of each instance, by name."""
+        cluster, before = snapshot.cluster, self._kept
+        self._kept = now = {}
+        found: dict[str, dict[str, Any]] = {}
+        for uuid, instance in snapshot.instances.items():
+            disks = snapshot.disks_of(instance)
+            kept = before.get(uuid)
+            if (
+                kept is None
+                or kept[0] is not cluster
+                or kept[1] is not instance
+                or len(kept[2]) != len(disks)
+                or not all(map(is_, kept[2], disks))
+            ):
+                kept = cluster, instance, disks, _instance(snapshot, instance)
+            now[uuid] = kept
+            found[instance.name] = kept[3]
+        return found
 
 
 def questions(snapshot: Snapshot, request: AllocationRequest) -> Questions:
@@ -66,11 +97,13 @@ def document(
     asked: Questions,
     info: Mapping[str, NodeResult[NodeInfo]],
     instances: Mapping[str, NodeResult[dict[str, RunningInstance]]],
+    descriptions: Descriptions | None = None,
 ) -> dict[str, Any]:
     """Returns the document, given the nodes' answers (by uuid) to the questions ``asked``.
 
     Raises ``OpExecError`` if a node that isn't marked offline didn't answer, or its answer
-    makes no sense, and ``OpPrereqError`` like :meth:`AllocationRequest.plain`.
+    makes no sense, and ``OpPrereqError`` like :meth:`AllocationRequest.plain`. ``descriptions``
+    are those of earlier documents.
     """
     cluster = snapshot.cluster
     nodes = {}
@@ -87,9 +120,7 @@ def document(
         "ipolicy": dict(cluster.ipolicy),
         "nodegroups": {group.uuid: _group(cluster, group) for group in snapshot.groups.values()},
         "nodes": nodes,
-        "instances": {
-            instance.name: _instance(snapshot, instance) for instance in snapshot.instances.values()
-        },
+        "instances": (descriptions or Descriptions()).of(snapshot),
         "request": request.plain(snapshot),
     }
 

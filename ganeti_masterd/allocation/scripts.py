@@ -29,6 +29,8 @@ class AllocatorAnswer(msgspec.Struct, frozen=True):
     success: bool
     info: str
     result: Any
+    #: What the user should know; scripts have no such thing.
+    warnings: list[str] = []
 
 
 def document_text(document: Mapping[str, Any]) -> str:

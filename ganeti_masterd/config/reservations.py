@@ -127,6 +127,8 @@ class Reservations:
         self._random = random if random is not None else SystemRandom()
         self._owners: dict[tuple[str, Hashable], int] = {}
         self._held: dict[int, set[tuple[str, Hashable]]] = {}
+        #: Where jobs are about to make instances (``ganeti_masterd.allocation.desk``), by job.
+        self.places: dict[int, Any] = {}
 
     def reserve(self, job_id: int, kind: str, value: Hashable, snapshot: Snapshot) -> None:
         """Reserves ``value`` for a job; does nothing if the job already has it.
@@ -228,9 +230,10 @@ class Reservations:
         """Releases everything that a job has reserved; called when the job ends."""
         for key in self._held.pop(job_id, ()):
             del self._owners[key]
+        self.places.pop(job_id, None)
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return len(self._owners) + len(self.places)
 
     def _take(self, job_id: int, kind: str, value: Hashable) -> None:
         self._owners[kind, value] = job_id

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ganeti_masterd.allocation.desk import PlacementDesk
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
@@ -49,6 +50,7 @@ class Services(Struct, frozen=True):
     engine: QueryEngine
     hops: Hops
     timers: Timers
+    desk: PlacementDesk
     root: str = ""
 
 
@@ -189,6 +191,11 @@ class OpcodeContext(Context):
     def reserve(self, kind: str, value: Hashable) -> None:
         """See ``Context.reserve``."""
         self._reserving(lambda kept, now: kept.reserve(self.job_id, kind, value, now))
+
+    @property
+    def desk(self) -> PlacementDesk:
+        """See ``Context.desk``."""
+        return self._services.desk
 
     def new_mac(self, prefix: str | None = None) -> str:
         """See ``Context.new_mac``."""

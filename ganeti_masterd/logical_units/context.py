@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from ganeti_masterd.allocation import scripts
+from ganeti_masterd.allocation.desk import PlacementDesk
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpExecError
@@ -163,6 +164,11 @@ class Context(Protocol):
         ``kind`` is one of ``ganeti_masterd.config.reservations``. Raises
         ``ReservationError`` for what the configuration or another job has.
         """
+        ...
+
+    @property
+    def desk(self) -> PlacementDesk:
+        """Where jobs ask for places of new instances."""
         ...
 
     def new_mac(self, prefix: str | None = None) -> str:

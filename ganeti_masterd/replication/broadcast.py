@@ -100,9 +100,13 @@ class Broadcast:
 
     def put(self, value: Any) -> None:
         """Makes a value the newest one and sends it."""
+        self.offer(value)
+        self.send()
+
+    def offer(self, value: Any) -> None:
+        """Makes a value the newest one; the next :meth:`send` sends it."""
         self._version += 1
         self._value = value
-        self.send()
 
     def send(self) -> None:
         """Sends the newest value to those that don't hold it; does nothing if there is none yet."""
@@ -193,7 +197,8 @@ class Broadcast:
         recipient.pause = min(2 * recipient.pause, RETRY_AT_MOST)
 
     def _reached(self, version: int) -> bool:
-        return all(r.away or r.holds >= version for r in self._recipients.values())
+        # The last first: nodes mostly answer in order, so that it tells soonest.
+        return all(r.away or r.holds >= version for r in reversed(self._recipients.values()))
 
     def _tell(self) -> None:
         ready = [done for version, done in self._waiters if self._reached(version)]

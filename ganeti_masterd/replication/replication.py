@@ -93,6 +93,8 @@ class Replication:
         self._pause = Broadcast(nodes, timers, SET_WATCHER_PAUSE, lambda until: [until])
         self._values: dict[str, list[str]] = {}
         self._ssconf_changed = False
+        #: Whether a node may lack the newest simple configuration until :meth:`_send_on`.
+        self._ssconf_due = False
         self._running = False
         #: Time from which on calls of a previous daemon can no longer take effect.
         self._settled = float("-inf")
@@ -116,9 +118,13 @@ class Replication:
         ]
 
     def configured(self, before: Snapshot, after: Snapshot) -> None:
-        """Adjusts the set of candidates and nodes after a change of the configuration."""
+        """Adjusts the set of candidates and nodes after a change of the configuration.
+
+        Of all changes published in one reactor turn, nodes get the last simple configuration.
+        """
         if self._running and not same_ssconf(before, after):
             self._place(after, newcomers=True)
+            self._send_soon()
 
     def publish(self, rows: Sequence[Row]) -> Publication | None:
         """Queues the states of a commit just published; returns None if others need none of it.
@@ -132,9 +138,12 @@ class Replication:
         if not states:
             return None
         ssconf, self._ssconf_changed = self._ssconf_changed, False
+        self._send_soon()
+        return Publication(self._offer(states), ssconf)
+
+    def _send_soon(self) -> None:
         if self._due is None:
             self._due = self._timers.later(0.0, self._send_on)
-        return Publication(self._offer(states), ssconf)
 
     def acknowledged(self, publication: Publication) -> Deferred[None]:
         """Fires when the publication may be reported as done (see :class:`Ack`).
@@ -241,6 +250,9 @@ class Replication:
         if self._due is not None:
             self._due.cancel()
             self._due = None
+        if self._ssconf_due:
+            self._ssconf_due = False
+            self._ssconf.send()
         for candidate in tuple(self._candidates.values()):
             candidate.send_on()
 
@@ -280,12 +292,14 @@ class Replication:
         self._pause.send()
         self._ssconf.name(online)
         values = ssconf_values(snapshot)
-        if values == self._values:
-            self._ssconf.send()
-        else:
+        if values != self._values:
             self._values = values
             self._ssconf_changed = True
-            self._ssconf.put(values)
+            self._ssconf.offer(values)
+        if newcomers:
+            self._ssconf_due = True
+        else:
+            self._ssconf.send()
         wanted = {n.uuid: online[n.uuid] for n in snapshot.candidates() if n.uuid in online}
         wanted.pop(master, None)
         self._choose(wanted, newcomers)

@@ -6,6 +6,7 @@ import errno
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ganeti_masterd.simulation import volumes as lvm
@@ -24,8 +25,12 @@ calls = Implementations()
 
 def boot_id(node: SimulatedNode) -> str:
     """Returns the id of the node's last start."""
-    starts = node.state.facts.get("starts") or 0
-    return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{node.name}/{starts}"))
+    return _boot_id(node.name, node.state.facts.get("starts") or 0)
+
+
+@lru_cache(maxsize=4096)
+def _boot_id(name: str, starts: int) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}/{starts}"))
 
 
 def volumes(node: SimulatedNode) -> dict[str, list[Any]]:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from ganeti_masterd.allocation.desk import PlacementDesk
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
@@ -117,6 +118,11 @@ class SynchronousContext(Context):
     def reserve(self, kind: str, value: Hashable) -> None:
         """Reserves a value."""
         self.reservations.reserve(self.job_id, kind, value, self.snapshot())
+
+    @property
+    def desk(self) -> PlacementDesk:
+        """A desk with the places among the reservations."""
+        return PlacementDesk(self.reservations.places)
 
     def new_mac(self, prefix: str | None = None) -> str:
         """Reserves a MAC address."""

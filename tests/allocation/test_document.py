@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.allocation.document import document, questions
+from ganeti_masterd.allocation.document import Descriptions, document, questions
 from ganeti_masterd.allocation.requests import (
     Allocate,
     AllocateSecondary,
@@ -57,6 +57,37 @@ def new(**about: Any) -> Allocate:
         "tags": ("x",),
     }
     return Allocate(**{**described, **about})
+
+
+class DescriptionTests(SynchronousTestCase):
+    """Descriptions of instances that are kept from one document to the next."""
+
+    def test_changes(self) -> None:
+        """They always are as if made anew, and what is unchanged is the same object."""
+        kept = Descriptions()
+        now = new_cluster("cluster", 3, 1000.0)
+        now = with_instance(now, "web", ("node1", "node2"), template="drbd")
+        now = with_instance(now, "db", ("node2", "node3"), template="drbd")
+        web, disk = now.instance("web"), now.disks["d-web"]
+        backend = {**now.cluster.beparams["default"], "vcpus": 7}
+        defaults = {**now.cluster.beparams, "default": backend}
+        changes = (
+            ("instances", web.with_tags(["x"])),
+            ("disks", replace(disk, size=4096)),
+            ("instances", replace(web, disks=())),
+            ("cluster", replace(now.cluster, beparams=defaults)),
+        )
+        before = kept.of(now)
+        self.assertEqual(before, Descriptions().of(now))
+        for section, changed in changes:
+            now = now.with_object(section, changed)
+            after = kept.of(now)
+            self.assertEqual(after, Descriptions().of(now))
+            self.assertNotEqual(after["web"], before["web"])
+            self.assertEqual(after["db"] is before["db"], section != "cluster")
+            before = after
+        gone = now.without("instances", web.uuid)
+        self.assertEqual(set(kept.of(gone)), {"db"})
 
 
 class DocumentScene(SynchronousTestCase):

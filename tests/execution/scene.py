@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from ganeti_masterd.allocation.desk import PlacementDesk
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.store import ConfigStore
@@ -88,6 +89,7 @@ class ExecutionScene(TestCase):
             store=self.store,
             locks=self.locks,
             reservations=self.reservations,
+            desk=PlacementDesk(self.reservations.places),
             nodes=self.nodes,
             engine=self.engine,
             hops=self.hops,

@@ -317,7 +317,7 @@ class MembershipTests(Case):
         self.assertCurrent("node2")
         self.nodes["node3"].mode = HELD
         done = self.scene.configure()
-        self.nodes["node3"].held.pop(0)()  # the simple configuration
+        self.nodes["node3"].held.pop()()  # the simple configuration, sent last
         self.successResultOf(done)
         self.assertEqual(self.standing("node3"), CandidateStanding.COMPARING)
         self.successResultOf(self.submit())
@@ -674,6 +674,20 @@ class MajorityTests(Case):
 
 
 class EveryNodeTests(Case):
+    def test_changes_at_once(self) -> None:
+        """Of changes published in one turn, nodes get the last simple configuration only."""
+        self.start()
+        node = self.nodes["node1"]
+        node.asked.clear()
+        replication, state = self.scene.replication, self.scene.state
+        for offline in ("node2", "node3"):
+            before, state.config = state.config, configuration(**{offline: {"offline": True}})
+            replication.configured(before, state.config)
+        self.assertEqual(node.asked, [])
+        self.scene.wait(0.5)
+        self.assertEqual(node.asked.count("write_ssconf_files"), 1)
+        self.assertEqual(node.ssconf["offline_nodes"], ["node3"])
+
     def test_all_nodes_get_ssconf(self) -> None:
         """The simple configuration is sent to every online node, including the master."""
         self.start()

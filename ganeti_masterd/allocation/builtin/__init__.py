@@ -18,6 +18,6 @@ It doesn't consider exclusion tags, processor load or groups of disks. If you ne
 these, install hail.
 """
 
-from ganeti_masterd.allocation.builtin.answering import NAME, answer
+from ganeti_masterd.allocation.builtin.answering import NAME, answer, place_each
 
-__all__ = ["NAME", "answer"]
+__all__ = ["NAME", "answer", "place_each"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -14,11 +16,16 @@ from ganeti_masterd.allocation.builtin.room import RoomDemand, Rooms
 #: The name of the built-in allocator in parameters and messages.
 NAME = "builtin"
 
+#: By how much the score of nodes that no other creation holds may be worse.
+ABOUT_AS_GOOD = 0.05
+
 AllocatorReply = Mapping[str, Any]
 
 
 def answer(document: Mapping[str, Any]) -> dict[str, Any]:
     """Returns ``{"success", "info", "result"}``, as a script would write it.
+
+    New instances that lose the memory for the failure of a node are told in ``warnings``.
 
     Never raises because of the document's content: if that makes no sense, the answer has
     ``success`` False, and its ``info`` says what is wrong.
@@ -35,6 +42,67 @@ def answer(document: Mapping[str, Any]) -> dict[str, Any]:
         return _failed(f"The document has no {error}")
     except msgspec.ValidationError as error:
         return _failed(f"The document makes no sense: {error}")
+
+
+def place_each(
+    document: Mapping[str, Any],
+    wanted: Iterable[Mapping[str, Any]],
+    pending: Iterable[tuple[Mapping[str, Any], Sequence[str]]],
+    unseen: Iterable[str],
+) -> Iterator[list[str]]:
+    """Yields the names of the nodes for each instance ``wanted``, none for one without a place.
+
+    No place is one, too, that loses the memory for the failure of a node. Each instance takes
+    its room before the next one is placed. ``pending`` are instances that are being made, and
+    their nodes: one that isn't in the document takes its room, one that isn't up yet its
+    memory. ``unseen`` are instances in the document whose disks its nodes don't count yet.
+    Their nodes are avoided where that makes little difference, as their locks are held. Raises
+    ``msgspec.ValidationError`` if the document makes no sense.
+    """
+    rooms = Rooms(document)
+    busy: set[str] = set()
+    for described, nodes in pending:
+        demand = _demand(described)
+        there = rooms.instances.get(demand.name)
+        if there is None:
+            rooms.put(demand, nodes)
+            busy.update(nodes)
+        elif there.admin_state != "up":
+            rooms.reserve(nodes[:1], memory=demand.memory)
+    for name in unseen:
+        demand = rooms.instances[name]
+        rooms.reserve(demand.nodes, disk=demand.local_disk)
+    for described in wanted:
+        demand = _demand(described)
+        found = _place_beside(rooms, demand, described, busy)
+        if found is None:
+            yield []
+        else:
+            rooms.put(demand, found.nodes)
+            busy.update(found.nodes)
+            yield found.nodes
+
+
+def _place_beside(
+    rooms: Rooms, demand: RoomDemand, described: Mapping[str, Any], busy: AbstractSet[str]
+) -> NodesChosen | None:
+    """Returns a place, on nodes that are not ``busy`` if these are about as good.
+
+    None if there is none with the memory for the failure of a node.
+    """
+    try:
+        groups = _groups(rooms, described)
+        best = place(rooms, demand, groups)
+    except NoPlace:
+        return None
+    if not best.spare:
+        return None
+    if not busy.isdisjoint(best.nodes):
+        with suppress(NoPlace):
+            other = place(rooms, demand, groups, avoid=busy)
+            if other.spare and other.score <= best.score + ABOUT_AS_GOOD:
+                return other
+    return best
 
 
 def _failed(info: str) -> dict[str, Any]:
@@ -68,13 +136,22 @@ def _allocate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     found = place(
         rooms, _demand(request), _groups(rooms, request), only=request.get("restrict-to-nodes")
     )
-    return {"info": _placed(rooms, found), "result": found.nodes}
+    warnings = [] if found.spare else [_without_spare(request["name"], found)]
+    return {"info": _placed(rooms, found), "result": found.nodes, "warnings": warnings}
+
+
+def _without_spare(name: str, found: NodesChosen) -> str:
+    return (
+        f"No place for instance {name} keeps the memory for the failure of a node (N+1); with it "
+        f"on {', '.join(found.nodes)}, not all instances can fail over"
+    )
 
 
 def _multi_allocate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
     placed: list[Any] = []
     failed = []
     why = []
+    warnings = []
     for described in request["instances"]:
         demand = _demand(described)
         try:
@@ -86,8 +163,10 @@ def _multi_allocate(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:
             continue
         rooms.put(demand, found.nodes)
         placed.append([demand.name, found.nodes])
+        if not found.spare:
+            warnings.append(_without_spare(demand.name, found))
     info = "; ".join([f"{len(placed)} of {len(placed) + len(failed)} instances placed", *why])
-    return {"info": info, "result": [placed, failed]}
+    return {"info": info, "result": [placed, failed], "warnings": warnings}
 
 
 def _allocate_secondary(rooms: Rooms, request: Mapping[str, Any]) -> AllocatorReply:

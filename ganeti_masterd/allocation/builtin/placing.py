@@ -1,11 +1,15 @@
-"""Choosing nodes for one instance."""
+"""Choosing nodes for one instance.
+
+New instances, and those that leave all of their nodes, may get a place that loses the memory
+for the failure of a node (N+1), if there is no other. Moves to one other node never do.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ganeti_masterd.allocation.builtin.room import HostRoom, RoomDemand, Rooms, policy_faults, score
 from ganeti_masterd.config.ssconf import natural_key
@@ -15,12 +19,18 @@ from ganeti_masterd.config.ssconf import natural_key
 RANKS = {"preferred": 0, "last_resort": 1}
 
 
+#: How many nodes that lack the same are named, unless there is only one more.
+MOST_NAMES = 5
+
+
 class NodesChosen(Struct, frozen=True):
     """Where an instance can be placed: its nodes, the primary first, and their score."""
 
     group: str
     nodes: list[str]
     score: float
+    #: Whether any one node may fail, see :class:`Rooms`.
+    spare: bool = True
 
 
 class NoPlace(Exception):
@@ -38,8 +48,24 @@ def place(
     """Returns the best place for a whole instance; raises :class:`NoPlace` if there is none.
 
     It is in one of ``groups`` (uuids; None for all that may be allocated to), on nodes
-    in ``only`` (None for all) and not in ``avoid``. Its room isn't taken yet.
+    in ``only`` (None for all) and not in ``avoid``. Its room isn't taken yet. If no place
+    keeps the memory for the failure of a node (N+1), it is the best of the others.
     """
+    try:
+        return _place(rooms, demand, groups, only, avoid)
+    except NoPlace:
+        with rooms.without_spare():
+            found = _place(rooms, demand, groups, only, avoid)
+        return replace(found, spare=False)
+
+
+def _place(
+    rooms: Rooms,
+    demand: RoomDemand,
+    groups: Collection[str] | None,
+    only: Collection[str] | None,
+    avoid: Collection[str],
+) -> NodesChosen:
     chosen = (
         [uuid for uuid, group in rooms.groups.items() if group.alloc_policy in RANKS]
         if groups is None
@@ -134,21 +160,33 @@ def _ranked(
 
     Raises :class:`NoPlace` if there are none.
     """
-    refused: Counter[str] = Counter()
+    refused: dict[str, list[str]] = {}
     ranked = []
     for host in hosts:
         fault = rooms.refusal(host, demand, primary)
         if fault is not None:
-            refused[fault] += 1
+            refused.setdefault(fault, []).append(host.name)
             continue
         ratio = rooms.groups[host.group].ipolicy["vcpu-ratio"]
         rating = score(host, demand, ratio, secondary=primary is not None)
-        ranked.append((rating, natural_key(host.name), host))
+        ranked.append((rating, host.rank, host))
     if not ranked:
         role = "primary" if primary is None else "secondary"
-        counts = ", ".join(f"{count} x {fault}" for fault, count in sorted(refused.items()))
-        raise NoPlace(f"no node can be the {role} ({counts or 'there is none'})")
+        raise NoPlace(f"no node can be the {role}: {_lacking(refused)}")
     return sorted(ranked, key=lambda one: one[:2])
+
+
+def _lacking(refused: Mapping[str, list[str]]) -> str:
+    """Returns what nodes lacked, by fault, the most frequent first: names, the first few only."""
+    told = []
+    for fault, nodes in sorted(refused.items(), key=lambda one: (-len(one[1]), one[0])):
+        names = sorted(nodes, key=natural_key)
+        left = len(names) - MOST_NAMES
+        # A list for the sake of leaving out one name would be as long.
+        if left > 1:
+            names = [*names[:MOST_NAMES], f"{left} more"]
+        told.append(f"{fault} ({', '.join(names)})")
+    return "; ".join(told) or "there is none"
 
 
 def _hosts(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct, convert
 
 from ganeti_masterd.config.parameters.policy import PolicyDemand as Limited
 from ganeti_masterd.config.parameters.policy import violations
+from ganeti_masterd.config.ssconf import natural_key
 from ganeti_masterd.config.templates import template_named
 
 
@@ -69,6 +71,11 @@ class HostRoom(Struct):
     spindles: int = 0
     #: MiB of memory that it needs if a node fails whose secondary it is, by that node (N+1).
     stands_in: dict[str, int] = {}
+    #: What its name is sorted by.
+    rank: list[tuple[int, int, str]] = []
+
+    def __post_init__(self) -> None:
+        self.rank = natural_key(self.name)
 
     @property
     def unusable(self) -> str | None:
@@ -86,10 +93,15 @@ class HostRoom(Struct):
 
 
 class Rooms:
-    """All hosts, groups and instances of a document."""
+    """All hosts, groups and instances of a document.
+
+    If any one node fails, every other node is to have the memory to start the instances whose
+    primary is the one and whose secondary is the other (N+1).
+    """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         """Reads the document; raises ``msgspec.ValidationError`` if it makes no sense."""
+        self._spare = True
         self.groups: dict[str, GroupRoom] = convert(document["nodegroups"], dict[str, GroupRoom])
         self.hosts: dict[str, HostRoom] = {
             name: convert({**about, "name": name}, HostRoom)
@@ -110,6 +122,15 @@ class Rooms:
                 elif instance.nodes[0] != node:
                     _stand_in(host, instance.nodes[0], instance.memory)
 
+    @contextmanager
+    def without_spare(self) -> Iterator[None]:
+        """Within it a host need not keep memory for the failure of another."""
+        self._spare = False
+        try:
+            yield
+        finally:
+            self._spare = True
+
     def members(self, group: str) -> list[HostRoom]:
         """Returns the hosts of a group (its uuid)."""
         return [host for host in self.hosts.values() if host.group == group]
@@ -127,10 +148,11 @@ class Rooms:
             return "too little disk"
         if primary is not None:
             stood_in = host.stands_in.get(primary, 0) + demand.memory
-            return "too little memory to stand in" if stood_in > host.free_memory else None
+            lacking = self._spare and stood_in > host.free_memory
+            return "too little memory to stand in" if lacking else None
         if demand.memory > host.free_memory:
             return "too little memory"
-        if host.needed_for_others > host.free_memory - demand.memory:
+        if self._spare and host.needed_for_others > host.free_memory - demand.memory:
             return "memory that others need if a node fails"
         ratios = self.groups[host.group].ipolicy
         if host.total_cpus and host.vcpus + demand.vcpus > host.total_cpus * ratios["vcpu-ratio"]:
@@ -148,6 +170,13 @@ class Rooms:
     def take(self, demand: RoomDemand) -> None:
         """Gives back an instance's room on its nodes; without memory if the instance is down."""
         self._shift(demand, demand.nodes, -1, demand.memory if demand.admin_state == "up" else 0)
+
+    def reserve(self, nodes: Sequence[str], *, memory: int = 0, disk: int = 0) -> None:
+        """Takes memory and disk (MiB) on each of these nodes."""
+        for name in nodes:
+            if (host := self.hosts.get(name)) is not None:
+                host.free_memory -= memory
+                host.free_disk = (host.free_disk or 0) - disk
 
     def _shift(self, demand: RoomDemand, nodes: Sequence[str], sign: int, memory: int) -> None:
         for place, name in enumerate(nodes):

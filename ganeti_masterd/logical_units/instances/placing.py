@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct
 
-from ganeti_masterd.allocation.builtin import NAME as BUILTIN
+from ganeti_masterd.allocation import builtin
+from ganeti_masterd.allocation.desk import PendingPlace
 from ganeti_masterd.allocation.requests import Allocate
 from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.objects import Cluster, Node
@@ -37,7 +39,7 @@ from ganeti_masterd.logical_units.base import names_of
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.trees import DiskSpecification
 from ganeti_masterd.logical_units.instances.nics import NicWish
-from ganeti_masterd.logical_units.steps.allocating import find_nodes_by
+from ganeti_masterd.logical_units.steps.allocating import find_nodes_by, place_ahead
 from ganeti_masterd.opcodes.instances import InstanceCreate
 
 #: As an allocator's name: the cluster's default.
@@ -162,10 +164,41 @@ def choose_nodes(
             f"The allocator chose nodes for instance {new.name} that it may not choose: "
             f"{names_of(snapshot, set(nodes) - set(held))}"
         )
-    ctx.info(
-        f"Selected nodes for instance {new.name} via iallocator {allocator}: {', '.join(found)}"
-    )
+    _tell(ctx, new.name, allocator, found)
     return nodes
+
+
+def choose_ahead(ctx: Context, new: NewInstance, op: InstanceCreate) -> PendingPlace | None:
+    """Has the built-in allocator choose nodes without locks, where it is the one to decide.
+
+    None if another one decides, or it finds none. Raises as :func:`place_ahead`.
+    """
+    request = allocation(ctx.snapshot().cluster, new)
+    return place_ahead(ctx, request, allocator_named(op.iallocator))
+
+
+def confirm(ctx: Context, place: PendingPlace) -> tuple[str, ...]:
+    """Returns the nodes of a place chosen before their locks were held, if it still holds.
+
+    Else raises ``OpPrereqError`` with ``temp_insufficient_resources``.
+    """
+    snapshot = ctx.snapshot()
+    names = [snapshot.nodes[node].name for node in place.nodes]
+    if not place.holds(snapshot):
+        raise starts_over(ctx, f"Nodes {', '.join(names)} have changed since they were chosen")
+    _tell(ctx, place.request.name, builtin.NAME, names)
+    return place.nodes
+
+
+@contextmanager
+def still_fitting(ctx: Context, place: PendingPlace | None) -> Iterator[None]:
+    """Has a place chosen without locks chosen again with all nodes held, if it is too small."""
+    try:
+        yield
+    except OpPrereqError as error:
+        if place is None or error.args[1:] != (ECODE_NORES,):
+            raise
+        raise starts_over(ctx, str(error.args[0]))
 
 
 def fall_back(ctx: Context, name: str | None, reason: str) -> OpPrereqError:
@@ -173,10 +206,26 @@ def fall_back(ctx: Context, name: str | None, reason: str) -> OpPrereqError:
 
     ``name`` is the allocator's, None for the default one.
     """
-    shown = name or ctx.snapshot().cluster.default_iallocator or BUILTIN
+    shown = name or ctx.snapshot().cluster.default_iallocator or builtin.NAME
     ctx.info(f"IAllocator '{shown}' failed on opportunistically acquired nodes: {reason}")
+    return _with_all_locks(ctx, reason)
+
+
+def starts_over(ctx: Context, reason: str) -> OpPrereqError:
+    """Returns the same error for a place that was chosen without locks."""
+    ctx.info(reason)
+    return _with_all_locks(ctx, reason)
+
+
+def _with_all_locks(ctx: Context, reason: str) -> OpPrereqError:
     ctx.feedback("* falling back to full lock allocation")
     return prereq(reason, ECODE_TEMP_NORES)
+
+
+def _tell(ctx: Context, instance: str, allocator: str, nodes: Sequence[str]) -> None:
+    ctx.info(
+        f"Selected nodes for instance {instance} via iallocator {allocator}: {', '.join(nodes)}"
+    )
 
 
 def keep_place(ctx: Context, nodes: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
+from ganeti_masterd.allocation.desk import PendingPlace
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import (
@@ -70,6 +71,8 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
     planned: WholeInstance | None = None
     #: The uuids of its nodes, the primary first; none until an allocator chose.
     nodes: tuple[str, ...] = ()
+    #: Where it is to be, chosen before the locks; None if that is done with all nodes held.
+    place: PendingPlace | None = None
     name: str
     #: What the name resolves to, None if that isn't looked up.
     address: str | None = None
@@ -89,11 +92,14 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
             self._find(snapshot)
 
     def prepare(self, ctx: Context) -> None:
-        """Looks the name up, where that is wanted."""
-        if self.op.name_check:
-            found = resolved_name(ctx, self.op.instance_name)
+        """Looks the name up, where that is wanted; has a place found, where that can be."""
+        op = self.op
+        if op.name_check:
+            found = resolved_name(ctx, op.instance_name)
             self.name, self.address = found.name, found.address
             self._find(ctx.snapshot())
+        if not (self.nodes or self.attempt or op.opportunistic_locking):
+            self.place = placing.choose_ahead(ctx, self.wanted.to_be_placed(), op)
 
     def _find(self, snapshot: Snapshot) -> None:
         """Finds the forthcoming instance, or makes sure that there is none; finds the nodes."""
@@ -175,7 +181,7 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
         if level in (Level.NODEGROUP, Level.NODE, Level.NODE_RES):
             minimum = (2 if self.wanted.template.internal else 1) if self.some_nodes else None
             return placing.locks_of_place(
-                level, snapshot, self.nodes, self.held.get(Level.NODE), minimum
+                level, snapshot, self._placed(snapshot), self.held.get(Level.NODE), minimum
             )
         return super().locks(level, snapshot)
 
@@ -192,9 +198,7 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
             check_address_unused(self.address, self.name)
         base = base_directory(ctx.snapshot().cluster, wanted.template.name)
         if not self.nodes:
-            held = ctx.owned(Level.NODE)
-            some = self.some_nodes
-            self.nodes = placing.choose_nodes(ctx, wanted.to_be_placed(), op, held, some=some)
+            self.nodes = self._chosen(ctx)
         elif self.planned is not None:
             names = [ctx.snapshot().nodes[uuid].name for uuid in self.nodes]
             ctx.info(f"Nodes of instance {self.name}: {names}")
@@ -203,15 +207,34 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
         placing.keep_place(ctx, self.nodes)
         placing.check_place(ctx, self.nodes, wanted.template)
         nics = self._settle_nics(ctx)
-        disks = fitting.completed_disks(ctx, wanted, self.nodes, adopts=self.adopts)
-        self.wanted = wanted = replace(wanted, disks=disks)
-        if not op.ignore_ipolicy:
-            fitting.check_policy(ctx.snapshot(), wanted, self.nodes[0])
-        fitting.ask_nodes(ctx, wanted, self.nodes, force_variant=op.force_variant)
-        if self.installs:
-            setting_up.check_trusted(ctx, self.nodes[0], wanted.os)
-        fitting.ask_primary(ctx, wanted, self.nodes[0], nics, starts=self.starts)
+        with placing.still_fitting(ctx, self.place):
+            disks = fitting.completed_disks(ctx, wanted, self.nodes, adopts=self.adopts)
+            self.wanted = wanted = replace(wanted, disks=disks)
+            if not op.ignore_ipolicy:
+                fitting.check_policy(ctx.snapshot(), wanted, self.nodes[0])
+            fitting.ask_nodes(ctx, wanted, self.nodes, force_variant=op.force_variant)
+            if self.installs:
+                setting_up.check_trusted(ctx, self.nodes[0], wanted.os)
+            fitting.ask_primary(ctx, wanted, self.nodes[0], nics, starts=self.starts)
         self.whole = self._build(ctx, nics, base)
+
+    def _placed(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Returns the nodes that were named or chosen before the locks; none if one is gone."""
+        if self.nodes or self.place is None:
+            return self.nodes
+        return self.place.nodes if set(self.place.nodes) <= snapshot.nodes.keys() else ()
+
+    def _chosen(self, ctx: Context) -> tuple[str, ...]:
+        """Returns the nodes that an allocator chose, before the locks or now."""
+        if self.place is not None and self._placed(ctx.snapshot()):
+            return placing.confirm(ctx, self.place)
+        return placing.choose_nodes(
+            ctx,
+            self.wanted.to_be_placed(),
+            self.op,
+            ctx.owned(Level.NODE),
+            some=self.some_nodes,
+        )
 
     def _find_again(self, ctx: Context) -> None:
         """Makes sure that what was found before the locks is still so."""

@@ -6,14 +6,15 @@ cluster has no default, where its default isn't installed, and by its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ganeti_masterd.allocation import builtin
-from ganeti_masterd.allocation.document import document, questions
-from ganeti_masterd.allocation.requests import AllocationRequest
+from ganeti_masterd.allocation.desk import PendingPlace, PlaceWanted
+from ganeti_masterd.allocation.document import Questions, document, questions
+from ganeti_masterd.allocation.requests import Allocate, AllocationRequest, MultiAllocate
 from ganeti_masterd.allocation.scripts import AllocatorMissing, read_answer
 from ganeti_masterd.errors import ECODE_NORES, prereq
 from ganeti_masterd.logical_units.context import Context
@@ -49,7 +50,49 @@ def find_nodes_by(
     answer = read_answer(text)
     if not answer.success:
         raise prereq(f"Can't compute nodes using iallocator '{chosen}': {answer.info}", ECODE_NORES)
+    for warning in answer.warnings:
+        ctx.warning(warning)
     return chosen, request.read(answer.result, told)
+
+
+def place_ahead(ctx: Context, request: Allocate, name: str | None) -> PendingPlace | None:
+    """Returns a place for a new instance, chosen without locks and pending until the job ends.
+
+    None if there is none, or if another allocator than the built-in one is to decide: these
+    take all nodes for themselves. Whoever holds the nodes' locks afterwards checks whether
+    the place still holds. Raises ``OpExecError`` if a node can't be asked.
+    """
+    if (name or ctx.snapshot().cluster.default_iallocator or builtin.NAME) != builtin.NAME:
+        return None
+    wanted = PlaceWanted(ctx.job_id, request)
+    return ctx.desk.place(wanted, lambda batch: _place_all(ctx, batch), ctx.checkpoint)
+
+
+def _place_all(ctx: Context, batch: Sequence[PlaceWanted]) -> None:
+    request = MultiAllocate(instances=[each.request for each in batch])
+    before = ctx.snapshot()
+    asked = questions(before, request)
+    info, running = _ask_nodes(ctx, asked)
+    # In this order: what was made and isn't pending any more is in the configuration.
+    pending = ctx.desk.others()
+    snapshot = ctx.snapshot()
+    names = {uuid: node.name for uuid, node in snapshot.nodes.items()}
+    found = builtin.place_each(
+        document(snapshot, request, asked, info, running, ctx.desk.descriptions),
+        [each.request.described() for each in batch],
+        [
+            (each.request.described(), [names.get(node, "") for node in each.nodes])
+            for each in pending
+        ],
+        [each.name for uuid, each in snapshot.instances.items() if uuid not in before.instances],
+    )
+    for wanted, nodes in zip(batch, found, strict=True):
+        ctx.desk.settle(wanted, [snapshot.node(node).uuid for node in nodes], snapshot)
+
+
+def _ask_nodes(ctx: Context, asked: Questions) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    info = ctx.call(asked.nodes, calls.NODE_INFO, lambda target: asked.info[target.key])
+    return info, ctx.call(asked.nodes, calls.ALL_INSTANCES_INFO, asked.instances)
 
 
 def describe(ctx: Context, request: AllocationRequest) -> dict[str, Any]:
@@ -59,9 +102,8 @@ def describe(ctx: Context, request: AllocationRequest) -> dict[str, Any]:
     """
     snapshot = ctx.snapshot()
     asked = questions(snapshot, request)
-    info = ctx.call(asked.nodes, calls.NODE_INFO, lambda target: asked.info[target.key])
-    instances = ctx.call(asked.nodes, calls.ALL_INSTANCES_INFO, asked.instances)
-    return document(snapshot, request, asked, info, instances)
+    info, running = _ask_nodes(ctx, asked)
+    return document(snapshot, request, asked, info, running)
 
 
 def ask(ctx: Context, name: str, told: Mapping[str, Any], options: Mapping[str, str | None]) -> str:
