@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,6 +72,43 @@ STORY: tuple[tuple[str, list[dict[str, Any]]], ...] = (
 )
 
 
+#: The instances that are made: name, disk template, sizes of the disks in MiB, nodes.
+INSTANCES: tuple[tuple[str, str, tuple[int, ...], tuple[str, ...]], ...] = (
+    ("web", "drbd", (128,), ("node1", "node2")),
+    ("database", "plain", (256, 64), ("node2",)),
+    ("cache", "diskless", (), ("node3",)),
+)
+
+#: What is shown of an instance: the field, and its title.
+_SHOWN = {
+    "name": "Instance",
+    "status": "Status",
+    "pnode": "Primary",
+    "snodes": "Secondary",
+    "disk_template": "Disks",
+    "disk.sizes": "MiB",
+}
+
+
+def _creation(
+    name: str, template: str, sizes: Sequence[int], nodes: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "OP_ID": "OP_INSTANCE_CREATE",
+        "mode": "create",
+        "instance_name": name,
+        "disk_template": template,
+        "disks": [{"size": size} for size in sizes],
+        "nics": [{}],
+        "pnode": nodes[0],
+        "snode": nodes[1] if len(nodes) > 1 else None,
+        "os_type": "noop",
+        "beparams": {"memory": 512},
+        "name_check": False,
+        "ip_check": False,
+    }
+
+
 class Demo:
     """The demonstration, step by step, with one daemon."""
 
@@ -91,6 +128,7 @@ class Demo:
             began = time.monotonic()
             self._story()
             self._tags()
+            self._instances()
             rate = self._burst()
             took = time.monotonic() - began
             jobs = len(fetch(self._client, ShownJob, None))
@@ -137,6 +175,29 @@ class Demo:
         self._title("The cluster's tags now")
         self._say(", ".join(self._client.query_tags("cluster")))
 
+    def _instances(self) -> None:
+        """Makes and starts the instances that aren't there yet; shows them all."""
+        there = {name for (name,) in self._client.query_instances([], ["name"])}
+        missing = [each for each in INSTANCES if each[0] not in there]
+        if missing:
+            self._title(f"{counted(len(missing), 'instance')}, in one call")
+            outcomes = self._follow(self._submit([[_creation(*each)] for each in missing]))
+            failed = [outcome for outcome in outcomes.values() if outcome.failed]
+            if failed:
+                raise GenericError(f"Job {failed[0].id} ended with {ending(failed[0])}")
+        self._title("The cluster's instances now")
+        names = [name for name, *_ in INSTANCES]
+        rows = self._client.query_instances(names, list(_SHOWN))
+        if not missing:
+            self._say("They are from an earlier demonstration.")
+        created = {name for name, *_ in missing}
+        for name, status, *_ in rows:
+            if name in created and status != "running":
+                raise GenericError(f"Instance {name} was started, yet its status is {status}")
+        for row in ([*_SHOWN.values()], *rows):
+            cells = [_cell(value) for value in row]
+            self._say("".join(f"{cell:10}" for cell in cells).rstrip())
+
     def _burst(self) -> float:
         """Returns how many jobs per second were done."""
         self._title(f"{BURST} jobs that do nothing, in one call")
@@ -171,6 +232,11 @@ class Demo:
         self._say(f"SIGTERM, and it ended in order within {duration(took)}.")
         self._say(f"{counted(files, 'job file')} in {queue},")
         self._say("Ganeti's own layout, synced; nothing left in the journal.")
+
+
+def _cell(value: Any) -> str:
+    """Returns a field's value as text; a list's with commas."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _journal_entries(path: str) -> int:

@@ -121,12 +121,25 @@ class DemoTests(FolderCase):
             "Nodes:          node1, node2, node3",
             "success, TEST_DELAY(1.0), ",
             "OpPrereqError (unknown_entity): Tag(s) 'no-such-tag' not found",
+            "success, INSTANCE_CREATE(web), ",
+            "  web       running   node1     node2     drbd      128\n",
+            "  database  running   node2               plain     256, 64\n",
+            "  cache     running   node3               diskless\n",
             "500 jobs that do nothing",
-            "505 job files in ",
+            "508 job files in ",
             "nothing left in the journal",
         ):
             self.assertIn(part, output)
         self.assertEqual(os.listdir(self.folder), [])
+
+    def test_again(self) -> None:
+        """On a cluster that is kept the instances are there from the first time."""
+        for titles in ("3 instances, in one call", "They are from an earlier demonstration."):
+            process = self.start("--root", self.path("node1"))
+            output, errors = process.communicate(timeout=60)
+            self.assertEqual((process.returncode, errors), (0, ""), output)
+            self.assertIn(titles, output)
+            self.assertIn("  web       running   node1     node2     drbd      128\n", output)
 
     def test_interrupted(self) -> None:
         """Ctrl-C also stops the daemon and removes its folder."""

@@ -41,14 +41,15 @@ ONLY_CODE: dict[str, dict[int, str]] = {
     "instance": {
         1: "descriptions of the fields are our own",
         19: "memory and processors of the machine",
-        51: "prints the job's id",
-        **dict.fromkeys((54, 66, 78), _OURS),
+        **dict.fromkeys((66, 78), _OURS),
         110: _TIMING,
     },
-    "inst-create": dict.fromkeys((33, 45, 52, 71, 75, 102, 112), _OURS),
+    "inst-create": {
+        **dict.fromkeys((33, 45, 52, 71, 75, 102, 112), _OURS),
+    },
     "batch-create": {13: _OURS},
-    "inst-life": dict.fromkeys((26, 47, 50, 70, 71, 74, 85, 88), _OURS),
-    "inst-disks": {74: _OURS, 78: _OURS, 77: _TIMING},
+    "inst-life": dict.fromkeys((26, 47, 50, 85, 88), _OURS),
+    "inst-disks": {74: _OURS, 78: _OURS, 84: _OURS},
 }
 
 #: Refusals whose type is better here: nothing was begun, so it isn't an execution that failed
@@ -59,8 +60,18 @@ OTHER_TYPE: dict[str, tuple[int, ...]] = {
     "inst-life": (52, 53, 56),
 }
 
-#: Where hail chooses between two nodes that are equal, by their uuids.
-TIES: dict[str, tuple[int, ...]] = {"inst-create": (19, 20, 21, 23, 24)}
+#: Where hail goes by uuids: which of equal nodes it chooses, which group it names first.
+TIES: dict[str, tuple[int, ...]] = {
+    "inst-create": (19, 20, 21, 22, 23, 24, 111),
+    "batch-create": (11, 12),
+}
+
+#: Where it depends on the moment whether a mirror is in sync yet.
+SYNCING: dict[str, tuple[int, ...]] = {
+    "inst-create": (17,),
+    "inst-life": (20, 70, 89),
+    "inst-disks": (20, 56, 77),
+}
 
 #: Commands that end otherwise here, as docs/differences.rst says.
 OTHER_CODE: dict[tuple[str, int], int] = {
@@ -86,6 +97,9 @@ _MENDED = (
 AFTERWARDS: dict[tuple[str, int], str] = {
     ("inst-create", 105): _FORTHCOMING,
     ("batch-create", 4): "gnt-instance remove -f instance44; gnt-instance remove -f instance45",
+    # A reinstallation that fails keeps its parameters here.
+    ("inst-life", 51): "gnt-instance modify -O fs=default instance1",
+    ("inst-disks", 55): "gnt-instance activate-disks --wait-for-sync instance1",
     ("inst-disks", 57): _MENDED,
     ("inst-disks", 70): "$BLK lose-lv node2 instance2; gnt-instance startup instance2",
     ("inst-disks", 62): "gnt-instance activate-disks --wait-for-sync instance1",
@@ -106,6 +120,7 @@ _MOMENTARY = [
     # The minors of volumes: which were free on the machine.
     (r"\((251|253):\d+\)", r"(\1:N)"),
     (r"(does not resolve): .*", r"\1"),
+    (r"(?m)^\d+: (?=instance\d+$)", "ID: "),
     # How far a sync is at the moment.
     (r"(?m)^.* - device disk/\d+: .*% done.*\n", ""),
     # The rest is in docs/differences.rst.
@@ -116,6 +131,7 @@ _MOMENTARY = [
     (r"(?m)^.* - INFO: Running instance OS rename script...\n", ""),
     (r"(?m)^.*ghost disk .* in temporary DRBD map\n", ""),
     (r"\((instance \w+|instace) has (no disks|disks [-\d]+ to [-\d]+)\)?", "(NUMBER OF DISKS)"),
+    (r"(allocation to group) (\{.*\}|UUID) \(", r"\1 ("),
     (r"block device (<.*>|disk/\d+ \(\w+\)) on node", "block device DISK on node"),
     (r"[ \t]+", " "),
     (r"-{3,}", "---"),
@@ -131,8 +147,11 @@ _TYPES = [
     (r"(?m)^Instance '\w+': (?=forthcoming)", ""),
 ]
 
-#: Which of the two nodes it is.
-_EITHER = [(r"\bnode[45]\b", "NODE")]
+#: How far it is.
+_SYNC = [(r"(\*RECOVERING\*|in sync), status (\*DEGRADED\*|ok)", "SYNC")]
+
+#: Which node it is, and what of two groups is said first.
+_EITHER = [(r"\bnode\d\b", "NODE"), (r"Request failed: .*", "Request failed")]
 
 
 class RecordedOnInstances(Struct, frozen=True):
@@ -187,6 +206,8 @@ class RecordedOnInstances(Struct, frozen=True):
             patterns += _TYPES
         if self.number in TIES.get(self.group, ()):
             patterns += _EITHER
+        if self.number in SYNCING.get(self.group, ()):
+            patterns += _SYNC
         for pattern, instead in patterns:
             text = re.sub(pattern, instead, text)
         return sorted(line.strip() for line in text.splitlines() if line.strip())

@@ -124,13 +124,58 @@ LONG = [
     "gnt-instance remove-tags instance1 web",
 ]
 
+_ADD = "gnt-instance add --no-ip-check -o noop "
+
+#: The life of two instances, from their creation to their removal.
+LIFE = [
+    f"{_ADD}-t file -n node2 --disk 0:size=16M --disk 1:size=8M,name=data "
+    "--net 0:ip=192.0.2.150 -B memory=256 --tags red instance2",
+    f"{_ADD}-t diskless -n node3 --no-nics --no-start instance3",
+    f"{_ADD}-t file -n node2 -s 16M --no-nics instance2",
+    f"{_ADD}-t diskless -n node2 -B memory=900G --no-nics instance5",
+    f"{_ADD}-t diskless -n nosuch --no-nics instance5",
+    "gnt-instance list -o name,status,pnode,disk_template,disk.sizes,nic.ips,be/maxmem,tags",
+    "gnt-instance info instance2 instance3",
+    "gnt-instance start instance3",
+    "gnt-instance reboot instance2 instance3",
+    "gnt-instance console --show-cmd instance2",
+    "gnt-instance stop --timeout=0 instance2",
+    "gnt-instance modify -B memory=128 instance2",
+    "gnt-instance modify --net add:ip=192.0.2.151 instance2",
+    "gnt-instance modify --net 1:remove instance2",
+    "gnt-instance modify --disk add:size=8M instance2",
+    "gnt-instance modify --disk 2:remove instance2",
+    "gnt-instance grow-disk instance2 0 8M",
+    "gnt-instance activate-disks instance2",
+    "gnt-instance deactivate-disks instance2",
+    "gnt-instance reinstall -f instance2",
+    "gnt-instance rename -f --no-ip-check instance2 instance4",
+    "gnt-instance start instance4",
+    "gnt-instance recreate-disks instance4",
+    "gnt-instance info instance4",
+    "gnt-instance list",
+    "gnt-cluster verify-disks",
+    "gnt-node list -o name,pinst_list",
+    "gnt-instance remove -f --shutdown-timeout=0 instance4",
+    "gnt-instance remove -f --shutdown-timeout=0 instance3",
+    "gnt-instance remove -f instance3",
+    "gnt-instance list",
+]
+
 #: What differs from one moment to the next, and what is said in its place.
 _MOMENTARY = [
+    (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
+    (r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", "MAC"),
+    # Not said, or only here (docs/differences.rst).
+    (r"(?m)^.* - INFO: Waiting for instance .* to sync disks\n", ""),
+    (r"(?m)^.* - INFO: Instance .*'s disks are in sync\n", ""),
+    (r"(?m)^.* - INFO: Instance OS create scripts have finished after .*\n", ""),
+    (r"(?m)^.* - INFO: Running instance OS rename script...\n", ""),
     (r"\b\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4}\b", "TIME"),
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+|,\d+)?", "TIME"),
     (r"\b\d+(\.\d+)?[MGT]\b", "SIZE"),
     (r"\b(jobs?|JobID:?|Job) \d+(, \d+)*", r"\1 ID"),
-    (r"(serial[ _]number|Serial Number): \d+", r"\1: N"),
+    (r"(?i)(serial[ _]number): \d+", r"\1: N"),
     (r"\b(Modification time|mtime): .*", r"\1: TIME"),
     (r" +", " "),
     (r"-{3,}", "---"),

@@ -37,10 +37,10 @@ def test_session(make_daemon: Callable[..., DaemonProcess]) -> None:
             daemon.start()
             continue
         wanted = 0, re.sub(r"(?m)^    ", "", shown)
-        if command.startswith("gnt-job list"):
+        if command.startswith(("gnt-job list", "gnt-instance list")):
             # A job that was just submitted may not be as far yet.
             until(command, lambda line=command: terminal(gnt(line)), equal_to(wanted))
         else:
             assert terminal(gnt(command)) == wanted, command
     assert kills == 1
-    assert len(session) == 7
+    assert len(session) == 10

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.functional.conftest import need_peer
-from tests.functional.realcluster import ENSURE_DIRS, NET, RealCluster, real_cluster
-from tests.functional.realcommands import INSTANCE, QUICK, outcome
+from tests.functional.realcluster import ENSURE_DIRS, NET, NODES, RealCluster, real_cluster
+from tests.functional.realcommands import INSTANCE, LIFE, QUICK, outcome
 from tests.functional.transcripts import Recorded, anywhere
 from tests.functional.waiting import containing, equal_to, until
 
 VERIFY = "gnt-cluster verify"
 JOBS = "gnt-job list -o id,status,summary,received_ts,start_ts,end_ts,opresult,oplog"
 
-Outcomes = dict[str, tuple[str, int, list[str], list[str]]]
+Outcome = tuple[str, int, list[str], list[str]]
+Outcomes = dict[str, Outcome]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,13 @@ def before(cluster: RealCluster) -> Outcomes:
 
 
 @pytest.fixture(scope="module")
-def taken_over(cluster: RealCluster, before: Outcomes) -> RealCluster:
+def life_before(before: Outcomes, cluster: RealCluster) -> list[Outcome]:
+    """How two instances lived under luxid."""
+    return [outcome(cluster, command) for command in LIFE]
+
+
+@pytest.fixture(scope="module")
+def taken_over(cluster: RealCluster, before: Outcomes, life_before: list[Outcome]) -> RealCluster:
     """The cluster, gnt-masterd its master daemon."""
     if not cluster.deployed:
         cluster.stop_luxid()
@@ -125,6 +132,43 @@ def test_commands_say_what_they_said(
 def test_commands_say_what_was_recorded(taken_over: RealCluster, recorded: Recorded) -> None:
     """Nor does it matter which cluster of 3.0.2 it was under luxid: one that was recorded."""
     assert recorded.difference(taken_over) is None
+
+
+def test_instances_live_as_they_did(taken_over: RealCluster, life_before: list[Outcome]) -> None:
+    """Made, started, changed, reinstalled, renamed, removed: as under luxid, on real nodes."""
+    wrong = []
+    for command, was in zip(LIFE, life_before, strict=True):
+        now = outcome(taken_over, command)
+        if now != was:
+            wrong.append(f"{was}\n{now}")
+    assert not wrong, "\n\n".join(wrong)
+    assert list((taken_over.folder / "file-storage").iterdir()) == []
+
+
+def test_shared_files(taken_over: RealCluster) -> None:
+    """An instance on files that all nodes share: its whole life on real node daemons."""
+    cluster = taken_over
+    shared = cluster.folder / "shared"
+    shared.mkdir()
+    for node in NODES:
+        allowed = cluster.folder / node / "etc/ganeti/file-storage-paths"
+        allowed.write_text(f"{allowed.read_text('utf-8')}{shared}\n", encoding="utf-8")
+    modify = "gnt-cluster modify --enabled-disk-templates={0} --ipolicy-disk-templates={0}"
+    add = "gnt-instance add --no-ip-check -t sharedfile -n node3 -o noop --no-nics"
+    status = "gnt-instance list --no-headers -o status instance5"
+    cluster.run(
+        modify.format("diskless,file,sharedfile") + f" --shared-file-storage-dir={shared}"
+    ).checked()
+    cluster.run(f"{add} --disk 0:size=16M --disk 1:size=8M instance5").checked()
+    assert cluster.run(status).checked().out == "running\n"
+    assert len(list(shared.glob("instance5/*"))) == 2
+    for command in ("stop --timeout=0", "modify --disk 1:remove", "start", "reboot"):
+        cluster.run(f"gnt-instance {command} instance5").checked()
+    assert len(list(shared.glob("instance5/*"))) == 1
+    assert cluster.run(status).checked().out == "running\n"
+    cluster.run("gnt-instance remove -f --shutdown-timeout=0 instance5").checked()
+    assert list(shared.iterdir()) == []
+    cluster.run(f"{modify.format('diskless,file')} --shared-file-storage-dir=").checked()
 
 
 def test_watcher_leaves_the_daemon_alone(taken_over: RealCluster) -> None:

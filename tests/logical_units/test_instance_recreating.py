@@ -8,11 +8,16 @@ from ganeti_masterd.config.objects import Disk
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level, exclusive, shared
 from ganeti_masterd.logical_units.context import JobKilled
+from ganeti_masterd.simulation.switches import throw
 from tests.logical_units.made import devices, made_instance
 from tests.logical_units.test_instance_disks_life import NAME, LifeCase
 from tests.logical_units.world import Refused, World
 
 OP = "OP_INSTANCE_RECREATE_DISKS"
+
+#: Nodes, and the minors of mirrors whose volumes were lost while they were up.
+LEFT_UP = {"node2": [1], "node3": [1], "node4": []}
+NODES = tuple(LEFT_UP)
 
 
 class RecreatingTests(LifeCase):
@@ -96,6 +101,28 @@ class RecreatingTests(LifeCase):
         self.assertIn("Can't create block device disk/0", error.args[0])
         self.assertIn(f"on node node3 for instance {NAME}", error.args[0])
         self.assertEqual(devices(self.world), {"node3": 4})
+
+    def test_half_made_mirror(self) -> None:
+        """A mirror that can't connect is taken down, so that its new volumes can be removed."""
+        made_instance(self.world, "drbd")
+        for node in ("node2", "node3"):
+            throw(self.world.nodes, ["lose-lv", node, NAME])
+        before = self.disks
+        # The old mirror still has the port.
+        error = self.refused(OP, nodes=["node2", "node4"])
+        self.assertIn("Can't create block device disk/0 (drbd) on node node2", error.args[0])
+        self.assertIn("already in use", error.args[0])
+        self.assertEqual(devices(self.world), {})
+        minors = {node: self.world.nodes.node(node).world.mirrors.of_node(node) for node in NODES}
+        self.assertEqual({node: list(held) for node, held in minors.items()}, LEFT_UP)
+        self.assertEqual(self.disks, before)
+
+    def test_directory_stays(self) -> None:
+        """A file that is there is an error, and its directory isn't touched."""
+        made_instance(self.world, "file", sizes=(64, 32))
+        self.world.run("OP_INSTANCE_DEACTIVATE_DISKS", instance_name=NAME)
+        self.refused(OP)
+        self.assertEqual(self.world.lines, [])
 
     def test_each_failing_call(self) -> None:
         """Nothing is left, nothing is written."""

@@ -231,11 +231,11 @@ class VerifyTests(SimulationCase):
         self.assertEqual(found, {"nodelist": {}, "node-net-test": {}})
 
     def test_storage(self) -> None:
-        """Volumes and mirrors are listed."""
+        """Volumes of all groups and mirrors are listed."""
         for disk in [*mirror(3)["children"], mirror(3), volume("more")]:
             self.ask("a", "blockdev_create", disk, disk["size"], "web", True, "", False)
         found = self.verify(
-            lvlist="xenvg",
+            lvlist="another",
             vglist=None,
             pvlist=["xenvg"],
             exclusive_pvs=None,
