@@ -10,7 +10,9 @@ from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.consistency import is_consistent, look_at
 from ganeti_masterd.logical_units.disks.syncing import wait_for_sync
+from ganeti_masterd.logical_units.moves.replacement import leftovers, volumes_of
 from ganeti_masterd.logical_units.moves.volumes import assemble, remove_volumes
+from ganeti_masterd.rpc import calls
 
 #: For how many seconds the ends of a mirror may look for each other once they are up.
 SETTLING_SECONDS = 10
@@ -69,6 +71,32 @@ def check_peer(
                     f"Node {name} has degraded storage, unsafe to replace disks for instance "
                     f"{instance.name} (disk/{index})"
                 )
+
+
+def leftovers_on(ctx: Context, instance: Instance, nodes: Iterable[str]) -> dict[str, list[Disk]]:
+    """Returns what earlier replacements have left, by node (uuids); see :func:`leftovers`.
+
+    A node that can't list its volumes is a warning.
+    """
+    disks = ctx.snapshot().disks_of(instance)
+    found = {}
+    for node, answer in ctx.call(nodes, calls.LV_LIST, ([],)).items():
+        if answer.failed:
+            ctx.warning(f"Can't list the volumes of node {answer.node}: {answer.error}")
+        elif left := [each for disk in disks for each in leftovers(disk, answer.payload)]:
+            found[node] = left
+    return found
+
+
+def clear_leftovers(ctx: Context, instance: Instance, *nodes: str) -> None:
+    """Removes what earlier replacements have left on nodes (uuids); what stays is a warning."""
+    for node, left in leftovers_on(ctx, instance, nodes).items():
+        ctx.info(
+            f"Removing what an earlier replacement has left on {ctx.snapshot().nodes[node].name}: "
+            f"{', '.join(volumes_of(left))}"
+        )
+        for disk in left:
+            remove_volumes(ctx, instance, disk, node)
 
 
 def remove_old(

@@ -21,6 +21,7 @@ from ganeti_masterd.errors import (
     ECODE_INVAL,
     ECODE_NOTUNIQUE,
     ECODE_STATE,
+    OpExecError,
     OpPrereqError,
     prereq,
 )
@@ -33,7 +34,12 @@ from ganeti_masterd.logical_units.disks.activating import (
     shut_disks,
     start_disks,
 )
-from ganeti_masterd.logical_units.disks.consistency import faulty_disks, look_at
+from ganeti_masterd.logical_units.disks.consistency import (
+    faulty_disks,
+    is_consistent,
+    look_at,
+)
+from ganeti_masterd.logical_units.disks.syncing import wait_for_sync
 from ganeti_masterd.logical_units.groups.parameters import demand_of
 from ganeti_masterd.logical_units.instances.base import (
     InstanceUnit,
@@ -45,7 +51,8 @@ from ganeti_masterd.logical_units.instances.requirements import (
     check_exclusive_storage,
     require_room,
 )
-from ganeti_masterd.logical_units.moves.replacement import ReplacementPlan
+from ganeti_masterd.logical_units.moves.mirror_steps import clear_leftovers, leftovers_on
+from ganeti_masterd.logical_units.moves.replacement import ReplacementPlan, volumes_of
 from ganeti_masterd.logical_units.moves.replacing_in_place import IN_PLACE, InPlace
 from ganeti_masterd.logical_units.moves.replacing_secondary import (
     NEW_SECONDARY,
@@ -278,6 +285,8 @@ class ReplaceDisks(InstanceUnit[InstanceReplaceDisks], runs=InstanceReplaceDisks
             for node in snapshot.nodes_of(instance):
                 ctx.info(f"Checking disk/{index} on {snapshot.nodes[node].name}")
                 answer = look_at(ctx, instance, disk, node)
+                if answer.failed:
+                    ctx.warning(f"Can't find disk/{index} on node {answer.node}: {answer.error}")
                 found = found and not answer.failed and answer.payload is not None
         return found
 
@@ -306,36 +315,53 @@ class ReplaceDisks(InstanceUnit[InstanceReplaceDisks], runs=InstanceReplaceDisks
     def exec(self, ctx: Context) -> None:
         """Replaces what was planned; disks that are down are up meanwhile."""
         instance = self.instance(ctx.snapshot())
-        plan = self.plan
-        if plan is not None:
-            if not plan.disks:
-                self._nothing(ctx, instance)
-                return
-            self._announce(ctx, instance, plan)
         if instance.forthcoming:
             self._only_record(ctx, instance)
             return
+        plan = self.plan
+        if plan is not None and plan.disks:
+            self._announce(ctx, instance, plan)
         with disks_ready(ctx, instance, again=plan is None) as made_ready:
             instance = current(ctx, instance)
             if plan is None:
-                if not self._all_found(ctx, instance):
-                    raise prereq(
-                        f"Please run activate-disks on instance {instance.name} first", ECODE_STATE
-                    )
-                plan = self._faulty(ctx, instance)
-                if not plan.disks:
-                    self._nothing(ctx, instance)
-                    return
-                self._announce(ctx, instance, plan)
-            if plan.old is not None:
+                plan = self._faulty_by_now(ctx, instance)
+                if plan.disks:
+                    self._announce(ctx, instance, plan)
+            if not plan.disks:
+                ctx.feedback(f"No disks need replacement for instance '{instance.name}'")
+                self._clear(ctx, instance)
+            elif plan.old is not None:
                 carry_out(NEW_SECONDARY, NewSecondary(ctx, instance, plan, settles=made_ready))
             else:
                 option = OPTIONS[self.op.mode]
                 state = InPlace(ctx, instance, plan, option, settles=made_ready)
                 carry_out(IN_PLACE, state)
 
-    def _nothing(self, ctx: Context, instance: Instance) -> None:
-        ctx.feedback(f"No disks need replacement for instance '{instance.name}'")
+    def _faulty_by_now(self, ctx: Context, instance: Instance) -> ReplacementPlan:
+        """Returns the plan to replace what is faulty of disks that were just made ready."""
+        if not self._all_found(ctx, instance):
+            raise prereq(
+                f"Please run activate-disks on instance {instance.name} first", ECODE_STATE
+            )
+        return self._faulty(ctx, instance)
+
+    def _clear(self, ctx: Context, instance: Instance) -> None:
+        """Removes what earlier replacements have left, as soon as the disks are in sync."""
+        nodes = _ends(ctx, instance)
+        found = leftovers_on(ctx, instance, nodes)
+        if not found:
+            return
+        disks = ctx.snapshot().disks_of(instance)
+        good = wait_for_sync(ctx, instance) and all(
+            is_consistent(ctx, instance, disk, node) for disk in disks for node in nodes
+        )
+        if not good:
+            names = ", ".join(volumes_of(each for left in found.values() for each in left))
+            raise OpExecError(
+                f"Disks of instance {instance.name} are degraded, so that what earlier "
+                f"replacements have left stays: {names}"
+            )
+        clear_leftovers(ctx, instance, *nodes)
 
     def _announce(self, ctx: Context, instance: Instance, plan: ReplacementPlan) -> None:
         snapshot = ctx.snapshot()
@@ -350,6 +376,9 @@ class ReplaceDisks(InstanceUnit[InstanceReplaceDisks], runs=InstanceReplaceDisks
         """Records the new secondary node of an instance that has no disks yet."""
         plan = self.plan
         if plan is None or plan.old is None:
+            if self.op.mode == AUTO:
+                ctx.feedback(f"No disks need replacement for instance '{instance.name}'")
+                return
             ctx.feedback("Instance forthcoming, not touching disks")
             return
         ctx.feedback("Instance forthcoming, will only update the configuration")

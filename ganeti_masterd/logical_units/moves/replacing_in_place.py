@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.constants import LDS_FAULTY
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
@@ -16,6 +17,7 @@ from ganeti_masterd.logical_units.disks.consistency import look_at
 from ganeti_masterd.logical_units.disks.renaming import Renamed, rename, rename_back
 from ganeti_masterd.logical_units.moves.mirror_steps import (
     check_peer,
+    clear_leftovers,
     find_disk,
     remove_old,
     sync,
@@ -23,7 +25,6 @@ from ganeti_masterd.logical_units.moves.mirror_steps import (
 from ganeti_masterd.logical_units.moves.replacement import (
     ReplacementPlan,
     VolumeSwap,
-    leftovers,
     swap,
     volumes_of,
 )
@@ -104,18 +105,7 @@ class InPlace:
 
     def clear(self) -> None:
         """Removes what an earlier replacement has left on the target."""
-        ctx, target = self.ctx, self.plan.target
-        answer = ctx.call_one(target, calls.LV_LIST, ([],))
-        if answer.failed:
-            ctx.warning(f"Can't list the volumes of node {answer.node}: {answer.error}")
-            return
-        for disk in self.disks:
-            for left in leftovers(disk, answer.payload):
-                ctx.info(
-                    f"Removing what an earlier replacement has left on {answer.node}: "
-                    f"{', '.join(volumes_of([left]))}"
-                )
-                remove_volumes(ctx, self.instance, left, target)
+        clear_leftovers(self.ctx, self.instance, self.plan.target)
 
     def allocate(self) -> None:
         """Makes the new volumes."""
@@ -141,7 +131,14 @@ class InPlace:
         self.ctx.release(Level.NODE)
 
     def keep_exchanged(self) -> None:
-        """Says which mirrors keep their new volumes: they are filled already."""
+        """Says which mirrors keep their new volumes, as they are filled already, or have none."""
+        for each in self.swaps:
+            answer = look_at(self.ctx, self.instance, each.disk, self.plan.target)
+            if answer.failed or answer.payload is None or answer.payload.ldisk_status == LDS_FAULTY:
+                raise OpExecError(
+                    f"disk/{each.index} of instance {self.instance.name} has no volumes on node "
+                    f"{self.name(self.plan.target)}"
+                )
         if self.done:
             names = ", ".join(f"disk/{each.index}" for each in self.done)
             old = ", ".join(volumes_of(disk for _, disk in self.old))
@@ -194,7 +191,8 @@ class OneExchange:
         ctx, swap, missing = self.ctx, self.swap, []
         for child, volume in enumerate(swap.disk.children):
             answer = look_at(ctx, self.place.instance, swap.disk, self.node, child)
-            if answer.failed or answer.payload is None:
+            name = self.place.name(self.node)
+            if answer.or_fail(f"Can't find volume {volume.volume} on node {name}") is None:
                 missing.append(str(volume.volume))
             else:
                 self.set_aside.append((volume, swap.aside.children[child]))
@@ -257,7 +255,7 @@ EXCHANGE: Procedure[OneExchange] = Procedure(
         Step(
             does="detach the volumes of {disk} on {target}",
             leaves="{disk} of {instance} has no volumes on {target} and is served by {other}",
-            finish="gnt-instance activate-disks {instance}",
+            finish=_REPAIR,
             run=OneExchange.detach,
             undo=OneExchange.attach_old,
         ),
@@ -331,22 +329,22 @@ IN_PLACE: Procedure[InPlace] = Procedure(
             does="remove the old volumes before the disks are in sync, if that was asked for",
             leaves="The disks of {instance} are filled on {target}; the volumes {replaced} may be "
             "left there",
-            finish="gnt-cluster command -n {target} lvremove -f {replaced}",
+            finish=_REPAIR,
             run=InPlace.remove_old,
             skip=lambda state: not state.plan.early,
         ),
         Step(
             does="wait until the disks are in sync",
-            leaves="The disks of {instance} are filled on {target} by themselves; once they are in "
-            "sync, the volumes {replaced} that are left there can go",
-            finish="gnt-cluster command -n {target} lvremove -f {replaced}",
+            leaves="The disks of {instance} are filled on {target} by themselves; the volumes "
+            "{replaced} are left there",
+            finish=_REPAIR,
             run=InPlace.sync,
         ),
         Step(
             does="remove the old volumes",
             leaves="The disks of {instance} are replaced; the volumes {replaced} may be left on "
             "{target}",
-            finish="gnt-cluster command -n {target} lvremove -f {replaced}",
+            finish=_REPAIR,
             run=InPlace.remove_old,
             skip=lambda state: state.plan.early,
         ),

@@ -187,12 +187,12 @@ class NewSecondary:
             return [self._sent(disk, target.key) for _, disk in self.after], False
 
         answers = ctx.call((self.primary, self.new), calls.DRBD_ATTACH_NET, arguments)
-        for answer in answers.values():
-            if answer.failed:
-                raise OpExecError(
-                    f"Can't attach drbd disks on node {answer.node}: {answer.error} (please do a "
-                    f"gnt-instance info {self.instance.name} to see the status of disks)"
-                )
+        failed = [f"{each.node}: {each.error}" for each in answers.values() if each.failed]
+        if failed:
+            raise OpExecError(
+                f"Can't attach drbd disks on node {'; '.join(failed)} (please do a gnt-instance "
+                f"info {self.instance.name} to see the status of disks)"
+            )
 
     def remove_old(self) -> None:
         """Removes the volumes from the node that was left."""
@@ -250,7 +250,7 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
         ),
         Step(
             does="make volumes on {new}",
-            leaves="The disks of {instance} have not changed; volumes of theirs may be left on "
+            leaves="The disks of {instance} have not changed; the volumes {volumes} may be left on "
             "{new}",
             finish=_CLEAR_NEW,
             run=NewSecondary.allocate,
@@ -258,9 +258,8 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
         ),
         Step(
             does="bring up the mirrors on {new}, not yet connected",
-            leaves="The disks of {instance} have not changed; on {new} there are volumes, and "
-            "mirrors with the minors {minors} that may be up: take these down first, with "
-            "drbdsetup",
+            leaves="The disks of {instance} have not changed; on {new} are the volumes {volumes}, "
+            "and mirrors with the minors {minors} may be up: take these down first, with drbdsetup",
             finish=_CLEAR_NEW,
             run=NewSecondary.make_mirrors,
             undo=NewSecondary.shut_new,
@@ -268,7 +267,8 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
         Step(
             does="shut down the mirrors on {old}",
             leaves="The disks of {instance} are on {primary} and {old} and may be down on {old}; "
-            "on {new} there are volumes, and mirrors with the minors {minors}, that no disk has",
+            "on {new} are volumes, {volumes}, and mirrors with the minors {minors}, that no disk "
+            "has",
             finish=_ACTIVATE,
             run=NewSecondary.shut_old,
             undo=NewSecondary.assemble_old,
@@ -276,7 +276,7 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
         Step(
             does="disconnect the mirrors on {primary}",
             leaves="The disks of {instance} are on {primary} and {old}, down on {old} and not "
-            "connected on {primary}; on {new} there are volumes, and mirrors with the minors "
+            "connected on {primary}; on {new} are volumes, {volumes}, and mirrors with the minors "
             "{minors}, that no disk has",
             finish=_ACTIVATE,
             run=NewSecondary.disconnect,
@@ -285,7 +285,8 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
         Step(
             does="record {new} as the secondary node of all disks, in one transaction",
             leaves="The disks of {instance} are not connected; they are on {primary} and {new}, or "
-            "{old} if the configuration still says so",
+            "still {old}; on the other of these are volumes, {volumes}, that no disk has, and on "
+            "{new} mirrors with the minors {minors}",
             finish=_ACTIVATE,
             run=NewSecondary.record,
             final=True,
@@ -293,14 +294,14 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
         Step(
             does="connect {primary} and {new}",
             leaves="The disks of {instance} are on {primary} and {new}, but may not be connected; "
-            "their volumes on {old} are left there",
+            "the volumes {volumes} are left on {old}",
             finish=_ACTIVATE,
             run=NewSecondary.attach,
         ),
         Step(
             does="remove the volumes on {old} before the disks are in sync, if that was asked for",
-            leaves="The disks of {instance} are filled on {new}; their volumes on {old} may be "
-            "left there",
+            leaves="The disks of {instance} are filled on {new}; the volumes {volumes} may be left "
+            "on {old}",
             finish=_CLEAR_OLD,
             run=NewSecondary.remove_old,
             skip=lambda state: not state.plan.early,
@@ -308,14 +309,14 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
         Step(
             does="wait until the disks are in sync",
             leaves="The disks of {instance} are filled on {new} by themselves; once they are in "
-            "sync, their volumes that are left on {old} can go",
+            "sync, the volumes {volumes} that are left on {old} can go",
             finish=_CLEAR_OLD,
             run=NewSecondary.sync,
         ),
         Step(
             does="remove the volumes on {old}",
-            leaves="The disks of {instance} are on {primary} and {new}; their volumes on {old} may "
-            "be left there",
+            leaves="The disks of {instance} are on {primary} and {new}; the volumes {volumes} may "
+            "be left on {old}",
             finish=_CLEAR_OLD,
             run=NewSecondary.remove_old,
             skip=lambda state: state.plan.early,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ganeti_masterd.config.objects import Disk
 from ganeti_masterd.logical_units.steps import node_objects
+from ganeti_masterd.logical_units.steps.procedure import carry_out
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.devices import looked_up
 from ganeti_masterd.simulation.ends import PRIMARY, UP_TO_DATE, SyncPace
@@ -20,6 +21,31 @@ SPEED = 32.0
 
 class Crash(BaseException):
     """The daemon is gone: nothing that it would have done happens, nor is anything taken back."""
+
+
+#: What the options of ``gnt-instance replace-disks`` stand for.
+_MODES: Mapping[str, Mapping[str, str]] = {
+    "-a": {"mode": "replace_auto"},
+    "-n": {"mode": "replace_new_secondary"},
+    "-p": {"mode": "replace_on_primary"},
+    "-s": {"mode": "replace_on_secondary"},
+}
+
+
+def _step_of(crash: Crash) -> tuple[str, str]:
+    """Returns what the innermost step that broke off says of the state it leaves, and its end."""
+    found = ("", "")
+    first: BaseException = crash
+    while isinstance(first.__context__, Crash):
+        first = first.__context__
+    trace = first.__traceback__
+    while trace is not None:
+        about = trace.tb_frame.f_locals
+        if trace.tb_frame.f_code is carry_out.__code__ and "step" in about:
+            names = about["state"].names()
+            found = (about["step"].leaves.format_map(names), about["step"].finish.format_map(names))
+        trace = trace.tb_next
+    return found
 
 
 class MirrorScene(InstanceScene):
@@ -132,15 +158,15 @@ class MirrorScene(InstanceScene):
         uuid = self.world.now.node(node).uuid
         return node_objects.disk(self.world.now, disk, self.now(), uuid)
 
-    def at_call(self, procedure: str, happens: Callable[[], object]) -> None:
+    def at_call(self, wanted: str, happens: Callable[[], object]) -> None:
         """Has something happen before the first call of that name."""
         inner = self.world.nodes.call
         waiting = [happens]
 
-        def call(targets: Any, name: str, *arguments: Any, **options: Any) -> Any:
-            if name == procedure and waiting:
+        def call(targets: Any, procedure: str, *arguments: Any, **options: Any) -> Any:
+            if procedure == wanted and waiting:
                 waiting.pop()()
-            return inner(targets, name, *arguments, **options)
+            return inner(targets, procedure, *arguments, **options)
 
         self.world.nodes.call = call  # type: ignore[method-assign]
 
@@ -153,6 +179,23 @@ class MirrorScene(InstanceScene):
                 found.setdefault(level, []).append(name)
         return {level: sorted(names) for level, names in found.items()}
 
+    def follow(self, command: str) -> None:
+        """Runs a command that a procedure names as its way out."""
+        words = command.split()
+        self.assertNotIn("{", command)
+        if words[:2] == ["gnt-cluster", "command"]:
+            self.assertEqual((words[2], *words[4:6]), ("-n", "lvremove", "-f"))
+            for volume in words[6:]:
+                self.throw("remove-lv", words[3], volume)
+            return
+        op_id, parameters = {
+            "activate-disks": ("OP_INSTANCE_ACTIVATE_DISKS", {}),
+            "replace-disks": ("OP_INSTANCE_REPLACE_DISKS", _MODES.get(words[2], {})),
+        }[words[1]]
+        if words[2] == "-n":
+            parameters = {**parameters, "remote_node": words[3]}
+        self.world.run(op_id, instance_name=words[-1], **parameters)
+
     def let_sync(self) -> None:
         """Lets time pass until all mirrors are filled."""
         self.world.clock.advance(600.0)
@@ -160,18 +203,19 @@ class MirrorScene(InstanceScene):
     def each_crash(self, prepare: Callable[[], object], op_id: str, **parameters: Any) -> Any:
         """Runs an opcode again and again; the daemon is gone one call later each time.
 
-        ``prepare`` makes the cluster anew. Yields the number of the call that was not made, and
-        ends when the opcode does.
+        ``prepare`` makes the cluster anew. Yields the number of the call that was not made,
+        and what the step says that was under way: how it leaves things, and what to run then
+        (empty outside of a procedure). Ends when the opcode does.
         """
         for moment in range(300):
             prepare()
             self.crash_after = moment
             try:
                 self.world.run(op_id, **parameters)
-            except Crash:
+            except Crash as crash:
                 self.crash_after = None
                 self.forget()
-                yield moment
+                yield moment, *_step_of(crash)
             else:
                 self.assertGreater(moment, 10)
                 return

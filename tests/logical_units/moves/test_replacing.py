@@ -211,6 +211,8 @@ class AutoTests(ReplacingCase):
                 *(("node2", "blockdev_find"), ("node3", "blockdev_find")) * 2,
                 ("node2", "blockdev_getmirrorstatus"),
                 ("node3", "blockdev_getmirrorstatus"),
+                ("node2", "lv_list"),
+                ("node3", "lv_list"),
             ],
         )
         self.assertEqual(self.world.lines[-1], f"No disks need replacement for instance '{NAME}'")
