@@ -193,7 +193,9 @@ def procedure_table(procedure: Procedure[Any]) -> str:
         (4, 34, 36, 26),
         (
             (
-                f"{number}" + (" (final)" if step.final else ""),
+                f"{number}"
+                + (" (final)" if step.final else "")
+                + (" (not killed)" if step.unstoppable else ""),
                 step.does + ("" if step.undo is None else " (taken back on failure)"),
                 step.leaves,
                 f"``{step.finish}``",

@@ -297,6 +297,7 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
             "the volumes {volumes} are left on {old}",
             finish=_ACTIVATE,
             run=NewSecondary.attach,
+            unstoppable=True,
         ),
         Step(
             does="remove the volumes on {old} before the disks are in sync, if that was asked for",
