@@ -109,7 +109,11 @@ def new_secondary(old: str, new: str, *, early: bool = False, before: str = "") 
     """Returns what is said where the secondary node is replaced."""
     lines = head((0, 1), old)
     lines += [f" - INFO: Checking disk/{index} on node1" for index in (0, 1)]
-    lines += [*peer((0, 1), "node1"), "STEP 3/6 Allocate new storage"]
+    lines += [
+        " - INFO: Checking volume groups",
+        *peer((0, 1), "node1"),
+        "STEP 3/6 Allocate new storage",
+    ]
     lines += [f" - INFO: Adding new local storage on {new} for disk/{index}" for index in (0, 1)]
     lines += ["STEP 4/6 Changing drbd configuration"]
     lines += [f" - INFO: activating a new drbd on {new} for disk/{index}" for index in (0, 1)]

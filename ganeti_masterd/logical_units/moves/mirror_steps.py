@@ -44,6 +44,18 @@ def find_disk(
     )
 
 
+def check_groups(ctx: Context, disks: Iterable[Disk], node: str) -> None:
+    """Checks that a node (its uuid) has the volume groups of disks; raises ``OpExecError``."""
+    ctx.info("Checking volume groups")
+    name = ctx.snapshot().nodes[node].name
+    answer = ctx.call_one(node, calls.VG_LIST)
+    groups = answer.or_fail(f"Can't list the volume groups of node {name}")
+    for volume in volumes_of(disks):
+        group = volume.partition("/")[0]
+        if group not in groups:
+            raise OpExecError(f"Volume group '{group}' not found on node {name}")
+
+
 def check_peer(
     ctx: Context,
     instance: Instance,
@@ -67,9 +79,12 @@ def check_peer(
             ctx.sleep(1.0)
         else:
             if not is_consistent(ctx, instance, disk, node, local_only=local_only):
+                answer = look_at(ctx, instance, disk, node)
+                percent = None if answer.payload is None else answer.payload.sync_percent
+                state = "" if percent is None else f" is being synchronized, {percent:.1f}% done"
                 raise OpExecError(
                     f"Node {name} has degraded storage, unsafe to replace disks for instance "
-                    f"{instance.name} (disk/{index})"
+                    f"{instance.name} (disk/{index}{state})"
                 )
 
 

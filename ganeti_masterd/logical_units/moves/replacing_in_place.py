@@ -16,6 +16,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.consistency import look_at
 from ganeti_masterd.logical_units.disks.renaming import Renamed, rename, rename_back
 from ganeti_masterd.logical_units.moves.mirror_steps import (
+    check_groups,
     check_peer,
     clear_leftovers,
     find_disk,
@@ -89,14 +90,7 @@ class InPlace:
                 mends = node == plan.target
                 if find_disk(ctx, self.instance, each.disk, each.index, node, mends=mends):
                     self.settles = True
-        ctx.info("Checking volume groups")
-        name = self.name(plan.target)
-        answer = ctx.call_one(plan.target, calls.VG_LIST)
-        groups = answer.or_fail(f"Can't list the volume groups of node {name}")
-        for volume in volumes_of(each.disk for each in self.swaps):
-            group = volume.partition("/")[0]
-            if group not in groups:
-                raise OpExecError(f"Volume group '{group}' not found on node {name}")
+        check_groups(ctx, [each.disk for each in self.swaps], plan.target)
 
     def check_peer(self) -> None:
         """Checks that the other node has all data."""

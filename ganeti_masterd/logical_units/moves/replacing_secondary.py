@@ -16,6 +16,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.consistency import look_at
 from ganeti_masterd.logical_units.moves.mirror_steps import (
     Numbered,
+    check_groups,
     check_peer,
     find_disk,
     remove_old,
@@ -79,10 +80,11 @@ class NewSecondary:
         }
 
     def find(self) -> None:
-        """Finds the disks on the primary node."""
+        """Finds the disks on the primary node, and their volume groups on the new one."""
         self.ctx.feedback("STEP 1/6 Check device existence")
         for index, disk in self.before:
             find_disk(self.ctx, self.instance, disk, index, self.primary)
+        check_groups(self.ctx, [disk for _, disk in self.before], self.new)
 
     def check_peer(self) -> None:
         """Checks that the primary node has all data; the other half may be lost."""
@@ -237,7 +239,7 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
     "Replacement of the secondary node",
     (
         Step(
-            does="find the disks on {primary}",
+            does="find the disks on {primary}, and their volume groups on {new}",
             leaves="Nothing of {instance} has changed",
             finish=_AGAIN,
             run=NewSecondary.find,

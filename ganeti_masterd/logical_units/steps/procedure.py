@@ -75,10 +75,10 @@ def carry_out(procedure: Procedure[S], state: S) -> None:
     final = False
     for step in procedure.steps:
         try:
+            if step.skip(state):
+                continue
             with ctx.shielded() if step.unstoppable else nullcontext():
                 ctx.checkpoint()
-                if step.skip(state):
-                    continue
                 if step.undo is not None and not final:
                     undo.push(_told("undo: " + step.does, state), _call(step.undo, state))
                 step.run(state)

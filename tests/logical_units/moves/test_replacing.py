@@ -268,7 +268,9 @@ class NewSecondaryTests(ReplacingCase):
             [
                 ("node4", "node_info"),
                 ("node4", "lv_list"),
-                *(("node2", "blockdev_find"),) * 8,
+                *(("node2", "blockdev_find"),) * 2,
+                ("node4", "vg_list"),
+                *(("node2", "blockdev_find"),) * 6,
                 *(("node4", "blockdev_find"),) * 2,
                 *(("node4", "blockdev_create"),) * 6,
                 *(("node3", "blockdev_shutdown"),) * 2,

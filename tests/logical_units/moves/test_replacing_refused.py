@@ -261,6 +261,21 @@ class RefusalTests(MirrorScene):
             self.let_sync()
             self.assertWhole()
 
+    def test_peer_is_being_filled(self) -> None:
+        """The message says how far that is."""
+        self.made()
+        self.throw("sync-speed", "1")
+        self.throw("detach", "node3", NAME)
+        self.world.run("OP_INSTANCE_ACTIVATE_DISKS", instance_name=NAME)
+        self.world.clock.advance(8.0)
+        self.assertFails(
+            f"Node node2 has degraded storage, unsafe to replace disks for instance {NAME} "
+            "(disk/0 is being synchronized, 12.5% done)",
+            OP,
+            instance_name=NAME,
+            **IN_PLACE,
+        )
+
     def test_primary_device_is_gone(self) -> None:
         """It is not brought up by the way: it may be in use elsewhere."""
         self.made(up=False)
@@ -282,6 +297,7 @@ class RefusalTests(MirrorScene):
         self.assertFails(
             "Volume group 'xenvg' not found on node node3", OP, instance_name=NAME, **IN_PLACE
         )
+        self.assertWhole()
 
 
 class LockTests(MirrorScene):
