@@ -137,6 +137,14 @@ class KillTests(BrokenOffCase):
                     self.assertWayOut(self.world.now, what)
                 self.assertEqual(self.where(), ["node2"], what)
 
+    def test_never_parted(self) -> None:
+        """No kill leaves the primary node without a partner to look for."""
+        parameters = self.start("new")
+        for moment in self.each_kill(partial(self.start, "new"), OP, **parameters):
+            for minor in self.world.nodes.mirrors.of_node("node2"):
+                seen = self.world.nodes.mirrors.status("node2", minor)
+                self.assertNotEqual(seen.connection, "StandAlone", moment)
+
     def test_down(self) -> None:
         """Disks that were down are down again, and the next try succeeds."""
         for way in ("secondary", "new", "lost"):
@@ -192,3 +200,23 @@ class CrashTests(BrokenOffCase):
                 self.assertNamed(strays, leaves, what)
                 self.assertWhole(strays=strays)
                 self.assertEqual(self.where(), ["node2"], what)
+
+    def test_down(self) -> None:
+        """Disks that were down stay up then, until they are deactivated."""
+        for way in ("secondary", "new"):
+            parameters = self.start(way, up=False)
+            prepare = partial(self.start, way, up=False)
+            for moment, leaves, finish in self.each_crash(prepare, OP, **parameters):
+                self.let_sync()
+                if finish:
+                    self.follow(finish)
+                    self.let_sync()
+                self.world.run("OP_INSTANCE_DEACTIVATE_DISKS", instance_name=NAME)
+                for minor in self.world.nodes.mirrors.of_node("node4"):
+                    self.world.nodes.mirrors.lose("node4", minor)
+                strays = self.strays()
+                self.assertNamed(strays, leaves, (way, moment))
+                self.assertWhole(up=False, strays=strays)
+                self.world.run("OP_INSTANCE_ACTIVATE_DISKS", instance_name=NAME)
+                self.let_sync()
+                self.assertWhole(strays=strays)
