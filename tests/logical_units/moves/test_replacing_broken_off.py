@@ -145,6 +145,15 @@ class KillTests(BrokenOffCase):
                 seen = self.world.nodes.mirrors.status("node2", minor)
                 self.assertNotEqual(seen.connection, "StandAlone", moment)
 
+    def test_never_without_volumes(self) -> None:
+        """No kill leaves an end without volumes that had some."""
+        for way, node in (("secondary", "node3"), ("primary", "node2")):
+            parameters = self.start(way)
+            for moment in self.each_kill(partial(self.start, way), OP, **parameters):
+                for minor in self.world.nodes.mirrors.of_node(node):
+                    seen = self.world.nodes.mirrors.status(node, minor)
+                    self.assertNotEqual(seen.data, "Diskless", (way, moment))
+
     def test_down(self) -> None:
         """Disks that were down are down again, and the next try succeeds."""
         for way in ("secondary", "new", "lost"):
