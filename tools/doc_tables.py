@@ -15,6 +15,8 @@ from typing import Any, TypeVar, cast
 from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.execution.phases import TABLE as PHASES
 from ganeti_masterd.jobs.model import STEPS
+from ganeti_masterd.logical_units.moves.replacing_in_place import EXCHANGE, IN_PLACE
+from ganeti_masterd.logical_units.moves.replacing_secondary import NEW_SECONDARY
 from ganeti_masterd.logical_units.registry import UNITS
 from ganeti_masterd.logical_units.steps.procedure import Procedure
 from ganeti_masterd.luxi.clientstates import TABLE as CLIENT
@@ -191,7 +193,9 @@ def procedure_table(procedure: Procedure[Any]) -> str:
         (4, 34, 36, 26),
         (
             (
-                f"{number}" + (" (final)" if step.final else ""),
+                f"{number}"
+                + (" (final)" if step.final else "")
+                + (" (not killed)" if step.unstoppable else ""),
                 step.does + ("" if step.undo is None else " (taken back on failure)"),
                 step.leaves,
                 f"``{step.finish}``",
@@ -199,6 +203,21 @@ def procedure_table(procedure: Procedure[Any]) -> str:
             for number, step in enumerate(procedure.steps, 1)
         ),
     )
+
+
+def replacement_in_place() -> str:
+    """Returns how mirrors get new volumes on a node where they stay."""
+    return procedure_table(IN_PLACE)
+
+
+def exchange_of_volumes() -> str:
+    """Returns how the volumes of one mirror are exchanged on a node."""
+    return procedure_table(EXCHANGE)
+
+
+def replacement_of_secondary() -> str:
+    """Returns how mirrors get another secondary node."""
+    return procedure_table(NEW_SECONDARY)
 
 
 def shutdown() -> str:
@@ -296,6 +315,9 @@ TABLES: dict[str, Callable[[], str]] = {
         candidate,
         connection,
         client,
+        replacement_in_place,
+        exchange_of_volumes,
+        replacement_of_secondary,
         shutdown,
         metrics,
         switches,

@@ -121,3 +121,14 @@ class ProcedureTests(SynchronousTestCase):
             self.assertRaises(JobKilled, carry_out, FOUR, work)
             self.assertEqual(work.done, done)
             self.assertIn("Move failed at the step", work.ctx.lines[0])
+
+    def test_unstoppable(self) -> None:
+        """A kill is put off until such a step has ended."""
+        steps = (step("a", final=True), step("b", unstoppable=True), step("c"))
+        for moment, done in enumerate([[], ["a", "b"], ["a", "b", "c"]]):
+            work = Work(kill_after=moment)
+            if done == ["a", "b", "c"]:
+                carry_out(Procedure("Move", steps), work)
+            else:
+                self.assertRaises(JobKilled, carry_out, Procedure("Move", steps), work)
+            self.assertEqual(work.done, done)

@@ -9,14 +9,13 @@ from ganeti_masterd.config.objects import Cluster, Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.config.templates import TEMPLATES, template_named
-from ganeti_masterd.constants import LDS_FAULTY
-from ganeti_masterd.errors import ECODE_ENVIRON, ECODE_STATE, OpPrereqError, prereq
+from ganeti_masterd.errors import ECODE_STATE, OpPrereqError, prereq
 from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.disks.consistency import faulty_disks
 from ganeti_masterd.logical_units.nodes.finding import by_name, node_of
 from ganeti_masterd.logical_units.nodes.listing import NodesListing
-from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.opcodes.os_storage import (
     NodeModifyStorage,
     NodeQueryStorage,
@@ -175,24 +174,18 @@ class RepairStorage(LogicalUnit[RepairNodeStorage], runs=RepairNodeStorage):
                 continue
             for uuid in snapshot.nodes_of(instance):
                 if uuid != self.node.uuid:
-                    self._check_disks(ctx, snapshot, instance, snapshot.nodes[uuid])
+                    self._check_disks(ctx, instance, snapshot.nodes[uuid])
 
-    def _check_disks(
-        self, ctx: Context, snapshot: Snapshot, instance: Instance, node: Node
-    ) -> None:
-        disks = [
-            node_objects.disk(snapshot, disk, instance, node.uuid)
-            for disk in snapshot.disks_of(instance)
-        ]
-        answer = ctx.call_one(node.uuid, calls.BLOCKDEV_GETMIRRORSTATUS, (disks,))
-        if answer.failed:
-            text = f"Failed to get disk status from node {node.name}: {answer.error}"
-            code = ECODE_ENVIRON
-        elif any(one.ldisk_status == LDS_FAULTY for one in answer.payload):
+    def _check_disks(self, ctx: Context, instance: Instance, node: Node) -> None:
+        try:
+            faulty = faulty_disks(ctx, instance, node.uuid)
+        except OpPrereqError as error:
+            text, code = error.args
+        else:
+            if not faulty:
+                return
             text = f"Instance '{instance.name}' has faulty disks on node '{node.name}'"
             code = ECODE_STATE
-        else:
-            return
         if not self.op.ignore_consistency:
             raise prereq(text, code)
         ctx.warning(text)

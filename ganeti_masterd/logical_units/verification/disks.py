@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twisted.logger import Logger
 
-from ganeti_masterd.config.objects import Instance
+from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
 from ganeti_masterd.locking.levels import Level, WantedLocks, shared
@@ -70,6 +70,7 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
         missing: dict[str, list[list[str]]] = {}
         self._look_at_volumes(ctx, active, errors, inactive, missing)
         self._look_at_mirrors(ctx, active, errors, inactive)
+        self._look_at_links(ctx, [one for one in active if one.name not in inactive], inactive)
         return [errors, natural(inactive), missing]
 
     def _look_at_volumes(
@@ -140,6 +141,51 @@ class VerifyGroupDisks(LogicalUnit[GroupVerifyDisks], runs=GroupVerifyDisks):
                 errors[uuid] = _logged(answer.node, "its mirrors", answer.error)
             else:
                 inactive.update(owners[disk] for disk in answer.payload if disk in owners)
+
+    def _look_at_links(
+        self, ctx: Context, instances: Iterable[Instance], inactive: set[str]
+    ) -> None:
+        """Finds mirrors that are degraded although each half by itself is well.
+
+        Their ends don't talk to each other, or one waits for the other in vain. Where the
+        other node is marked offline, or the mirror is being filled, there is nothing to do.
+        What a node can't say is an error of :meth:`_look_at_mirrors` already.
+        """
+        snapshot = ctx.snapshot()
+        on_node: dict[str, list[tuple[Instance, Disk]]] = {}
+        for instance in instances:
+            if any(snapshot.nodes[uuid].offline for uuid in snapshot.nodes_of(instance)):
+                continue
+            mirrors = [disk for disk in snapshot.disks_of(instance) if disk.template.internal]
+            for disk in mirrors:
+                on_node.setdefault(instance.primary_node, []).append((instance, disk))
+
+        def arguments(target: Target) -> list[Any]:
+            return [
+                [
+                    node_objects.disk(snapshot, disk, instance, target.key)
+                    for instance, disk in on_node[target.key]
+                ]
+            ]
+
+        told = ctx.call(on_node, calls.BLOCKDEV_GETMIRRORSTATUS_MULTI, arguments) if on_node else {}
+        for uuid, answer in told.items():
+            if answer.failed:
+                continue
+            for (instance, disk), (known, state) in zip(
+                on_node[uuid], answer.payload, strict=False
+            ):
+                if known and isinstance(state, Mapping) and _is_broken(state):
+                    inactive.add(instance.name)
+                    ctx.warning(
+                        f"{disk.iv_name} of instance {instance.name} is degraded on node "
+                        f"{answer.node} and is not being filled"
+                    )
+
+
+def _is_broken(state: Mapping[str, Any]) -> bool:
+    """Whether a mirror's state, as a node tells it, calls for something to be done."""
+    return bool(state.get("is_degraded")) and state.get("sync_percent") is None
 
 
 def _logged(node: str, what: str, error: str | None) -> str:
