@@ -8,6 +8,7 @@ place. :func:`carry_out` runs it; a kill acts between steps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -40,6 +41,7 @@ class Step(Struct, Generic[S], frozen=True, kw_only=True):
       nothing to take back.
     - ``skip``: whether there is nothing to do.
     - ``final``: from its end on nothing is taken back any more.
+    - ``shielded``: a kill is put off from before it until after it.
     """
 
     does: str
@@ -49,6 +51,7 @@ class Step(Struct, Generic[S], frozen=True, kw_only=True):
     undo: Callable[[S], object] | None = None
     skip: Callable[[S], bool] = lambda state: False
     final: bool = False
+    shielded: bool = False
 
 
 class Procedure(Struct, Generic[S], frozen=True):
@@ -71,12 +74,13 @@ def carry_out(procedure: Procedure[S], state: S) -> None:
     final = False
     for step in procedure.steps:
         try:
-            ctx.checkpoint()
-            if step.skip(state):
-                continue
-            if step.undo is not None and not final:
-                undo.push(_told("undo: " + step.does, state), _call(step.undo, state))
-            step.run(state)
+            with ctx.shielded() if step.shielded else nullcontext():
+                ctx.checkpoint()
+                if step.skip(state):
+                    continue
+                if step.undo is not None and not final:
+                    undo.push(_told("undo: " + step.does, state), _call(step.undo, state))
+                step.run(state)
         except OpExecError:
             with ctx.shielded():
                 taken_back = undo.run() and not final
