@@ -237,7 +237,8 @@ def instance_migrate(
         started=world.now(),
         fails_at=(world.cluster.facts.get("failing_migrations") or {}).get(name),
         broken=hypervisor in WAITING and awaiting is None,
-        may_postcopy="postcopy-ram" in str(instance["hvparams"].get("migration_caps") or ""),
+        may_postcopy="postcopy-ram"
+        in str(instance.get("hvparams", {}).get("migration_caps") or ""),
     )
 
 

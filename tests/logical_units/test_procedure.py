@@ -121,3 +121,15 @@ class ProcedureTests(SynchronousTestCase):
             self.assertRaises(JobKilled, carry_out, FOUR, work)
             self.assertEqual(work.done, done)
             self.assertIn("Move failed at the step", work.ctx.lines[0])
+
+    def test_shielded(self) -> None:
+        """Before and within a shielded step no kill acts, but after it."""
+        steps = (step("a"), step("b", shielded=True), step("c"))
+        found = []
+        for moment in range(3):
+            work = Work(kill_after=moment)
+            try:
+                carry_out(Procedure("Move", steps), work)
+            except JobKilled:
+                found.append(work.done)
+        self.assertEqual(found, [[], ["a", "b", "-b", "-a"]])

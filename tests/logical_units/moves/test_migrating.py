@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Nic
@@ -142,7 +144,7 @@ class MigratingTests(MovingScene):
             self.assertIs(told, live)
             self.assertEqual(self.hook_variables()[0]["GANETI_MIGRATE_LIVE"], str(live))
 
-    def arguments_of(self, procedure: str) -> list[object]:
+    def arguments_of(self, procedure: str) -> list[Any]:
         """Returns the arguments of each call of a procedure."""
         return [
             arguments
@@ -248,8 +250,8 @@ class MigratingTests(MovingScene):
         throw(self.world.nodes, ["sync-speed", "8"])
         inner = self.world.nodes.call
 
-        def call(targets: object, procedure: str, *rest: object, **options: object) -> object:
-            done = inner(targets, procedure, *rest, **options)  # type: ignore[arg-type]
+        def call(targets: Any, procedure: str, *rest: Any, **options: Any) -> Any:
+            done = inner(targets, procedure, *rest, **options)
             if procedure == "drbd_disconnect_net" and not written:
                 written.append(True)
                 # While they are apart the guest writes over much of its disk.
