@@ -136,6 +136,6 @@ class MigrationTests(SimulationCase):
         self.assertEqual(self.ask("b", "instance_list", ["fake"], {"fake": {}}), [])
         self.migrate()
         self.clock.advance(8)
-        self.assertEqual(self.status(), COMPLETED)
+        self.assertEqual(self.status(), {"status": "completed"})
         self.finish(success=True)
         self.assertEqual(self.ask("b", "instance_list", ["fake"], {"fake": {}}), ["other"])
