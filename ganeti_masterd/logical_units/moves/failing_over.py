@@ -158,11 +158,25 @@ class FailoverState:
     def stop(self) -> None:
         """Stops it on the source, or makes sure that it doesn't run there."""
         ctx = self.ctx
-        ctx.feedback("* shutting down instance on source node")
+        self.announce_stop()
         answer = turn_off(ctx, self.before, self.timeout, self.reason)
         if answer.failed:
             self._require_stopped(str(answer.error))
         self.stopped = True
+
+    def announce_stop(self) -> None:
+        """Says that the instance is being stopped."""
+        self.ctx.feedback("* shutting down instance on source node")
+
+    def announce_activation(self) -> None:
+        """Says that its disks are being made ready."""
+        target = self.names()["target"]
+        self.ctx.feedback(f"* activating the instance's disks on target node {target}")
+
+    def announce_start(self) -> None:
+        """Says that it is being started."""
+        target = self.names()["target"]
+        self.ctx.feedback(f"* starting the instance on the target node {target}")
 
     def _require_stopped(self, error: str) -> None:
         """Goes on where the source says that it doesn't run, or can't and is known to be down."""
@@ -230,7 +244,7 @@ class FailoverState:
     def activate(self) -> None:
         """Makes the disks ready on the target."""
         ctx = self.ctx
-        ctx.feedback(f"* activating the instance's disks on target node {self.names()['target']}")
+        self.announce_activation()
         if activate_disks(ctx, self.now, ignore_secondaries=True).good:
             return
         with ctx.shielded():
@@ -240,7 +254,7 @@ class FailoverState:
     def start(self) -> None:
         """Starts it on the target; one whose start failed but that runs is as good."""
         ctx, names = self.ctx, self.names()
-        ctx.feedback(f"* starting the instance on the target node {names['target']}")
+        self.announce_start()
         answer = turn_on(ctx, self.now, self.reason)
         if not answer.failed:
             return
