@@ -15,6 +15,10 @@ from typing import Any, TypeVar, cast
 from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.execution.phases import TABLE as PHASES
 from ganeti_masterd.jobs.model import STEPS
+from ganeti_masterd.logical_units.moves.cleaning_up import CLEANUP
+from ganeti_masterd.logical_units.moves.copying import COPY
+from ganeti_masterd.logical_units.moves.failing_over import FAILOVER
+from ganeti_masterd.logical_units.moves.migrating import MIGRATION
 from ganeti_masterd.logical_units.registry import UNITS
 from ganeti_masterd.logical_units.steps.procedure import Procedure
 from ganeti_masterd.luxi.clientstates import TABLE as CLIENT
@@ -201,6 +205,26 @@ def procedure_table(procedure: Procedure[Any]) -> str:
     )
 
 
+def failover_of_instance() -> str:
+    """Returns how an instance fails over."""
+    return procedure_table(FAILOVER)
+
+
+def migration_of_instance() -> str:
+    """Returns how an instance is migrated."""
+    return procedure_table(MIGRATION)
+
+
+def cleanup_after_migration() -> str:
+    """Returns how a migration that ended half-way is cleaned up."""
+    return procedure_table(CLEANUP)
+
+
+def move_of_instance() -> str:
+    """Returns how the disks of an instance are copied to another node."""
+    return procedure_table(COPY)
+
+
 def shutdown() -> str:
     """Returns how a shutdown goes on: what may happen in each state, and what is done."""
     return table(
@@ -296,6 +320,10 @@ TABLES: dict[str, Callable[[], str]] = {
         candidate,
         connection,
         client,
+        failover_of_instance,
+        migration_of_instance,
+        cleanup_after_migration,
+        move_of_instance,
         shutdown,
         metrics,
         switches,

@@ -1,8 +1,7 @@
 """The memory of an instance on its way to another node: how far it is, and who can run it.
 
-What node daemons answer is in protocol/rpc.rst, and is noded 3.0.2's. Under KVM a question may
-itself change something: with the capability ``postcopy-ram`` the source switches to postcopy as
-it is asked, so that asking must not stop before the end.
+Under KVM a question may itself change something: with the capability ``postcopy-ram`` noded 3.0.2
+switches to postcopy as it is asked, so that asking must not stop before the end.
 """
 
 from __future__ import annotations
