@@ -133,3 +133,15 @@ class ProcedureTests(SynchronousTestCase):
             except JobKilled:
                 found.append(work.done)
         self.assertEqual(found, [[], ["a", "b", "-b", "-a"]])
+
+    def test_nothing_to_take_back(self) -> None:
+        """If no step before has to be taken back, the log says what this one leaves."""
+        first = Step[Work](does="look", leaves="Nothing is changed", finish="gnt-x", run=note("x"))
+        work = self.fail("x", Procedure("Move", (first, step("b"))))
+        self.assertEqual(
+            work.ctx.lines,
+            [
+                " - WARNING: Move failed at the step: look. Nothing is changed",
+                "      Hint: To go on: gnt-x",
+            ],
+        )

@@ -65,8 +65,8 @@ def carry_out(procedure: Procedure[S], state: S) -> None:
     """Runs the steps in order.
 
     If one fails, or the job is killed, those before it are taken back, last first, unless a
-    ``final`` step has ended. The job's log then says how things stand, and its last line
-    names the command that goes on from there; the error is raised on. A step that was
+    ``final`` step has ended. The job's log then says that, or how things stand and, in its
+    last line, which command goes on from there; the error is raised on. A step that was
     killed is the same as one that failed.
     """
     ctx = state.ctx
@@ -83,7 +83,8 @@ def carry_out(procedure: Procedure[S], state: S) -> None:
                 step.run(state)
         except OpExecError:
             with ctx.shielded():
-                taken_back = undo.run() and not final
+                taken_back = bool(undo) and not final
+                taken_back = undo.run() and taken_back
                 _tell_failure(procedure, step, state, taken_back=taken_back)
             raise
         except BaseException:
