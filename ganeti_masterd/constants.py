@@ -125,6 +125,8 @@ PART_RESERVED: Final = 0.02
 HV_MIGRATION_ACTIVE: Final = "active"
 HV_MIGRATION_COMPLETED: Final = "completed"
 HV_MIGRATION_FAILED: Final = "failed"
+HV_MIGRATION_CANCELLED: Final = "cancelled"
+HV_KVM_MIGRATION_POSTCOPY_ACTIVE: Final = "postcopy-active"
 
 # Imports and exports
 DISK_TRANSFER_CONNECT_TIMEOUT: Final = 60

@@ -15,6 +15,10 @@ from typing import Any, TypeVar, cast
 from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.execution.phases import TABLE as PHASES
 from ganeti_masterd.jobs.model import STEPS
+from ganeti_masterd.logical_units.moves.cleaning_up import CLEANUP
+from ganeti_masterd.logical_units.moves.copying import COPY
+from ganeti_masterd.logical_units.moves.failing_over import FAILOVER
+from ganeti_masterd.logical_units.moves.migrating import MIGRATION
 from ganeti_masterd.logical_units.moves.replacing_in_place import EXCHANGE, IN_PLACE
 from ganeti_masterd.logical_units.moves.replacing_secondary import NEW_SECONDARY
 from ganeti_masterd.logical_units.registry import UNITS
@@ -195,7 +199,7 @@ def procedure_table(procedure: Procedure[Any]) -> str:
             (
                 f"{number}"
                 + (" (final)" if step.final else "")
-                + (" (not killed)" if step.unstoppable else ""),
+                + (" (not killed)" if step.shielded else ""),
                 step.does + ("" if step.undo is None else " (taken back on failure)"),
                 step.leaves,
                 f"``{step.finish}``",
@@ -218,6 +222,26 @@ def exchange_of_volumes() -> str:
 def replacement_of_secondary() -> str:
     """Returns how mirrors get another secondary node."""
     return procedure_table(NEW_SECONDARY)
+
+
+def failover_of_instance() -> str:
+    """Returns how an instance fails over."""
+    return procedure_table(FAILOVER)
+
+
+def migration_of_instance() -> str:
+    """Returns how an instance is migrated."""
+    return procedure_table(MIGRATION)
+
+
+def cleanup_after_migration() -> str:
+    """Returns how a migration that ended half-way is cleaned up."""
+    return procedure_table(CLEANUP)
+
+
+def move_of_instance() -> str:
+    """Returns how the disks of an instance are copied to another node."""
+    return procedure_table(COPY)
 
 
 def shutdown() -> str:
@@ -318,6 +342,10 @@ TABLES: dict[str, Callable[[], str]] = {
         replacement_in_place,
         exchange_of_volumes,
         replacement_of_secondary,
+        failover_of_instance,
+        migration_of_instance,
+        cleanup_after_migration,
+        move_of_instance,
         shutdown,
         metrics,
         switches,

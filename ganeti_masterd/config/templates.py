@@ -59,6 +59,8 @@ class DiskTemplate(Struct, frozen=True):
     copies: bool = False
     #: Whether a hypervisor may open disks in userspace (the parameter ``access``).
     access: bool = False
+    #: Whether a node maps disks before it uses them, and unmaps them as they leave it.
+    mapped: bool = False
     #: Whether disks can be on nodes with exclusive storage.
     exclusive: bool = False
 
@@ -116,7 +118,7 @@ TEMPLATES: dict[str, DiskTemplate] = {
             reports_room=True,
             snapshots=True,
         ),
-        DiskTemplate("ext", "ext", Mirroring.EXTERNAL, snapshots=True, access=True),
+        DiskTemplate("ext", "ext", Mirroring.EXTERNAL, snapshots=True, access=True, mapped=True),
         DiskTemplate("file", "file", directory="file_storage_dir", reports_room=True, copies=True),
         DiskTemplate(
             "gluster", "gluster", Mirroring.EXTERNAL, directory="gluster_storage_dir", access=True
@@ -131,7 +133,7 @@ TEMPLATES: dict[str, DiskTemplate] = {
             copies=True,
             exclusive=True,
         ),
-        DiskTemplate("rbd", "rados", Mirroring.EXTERNAL, access=True),
+        DiskTemplate("rbd", "rados", Mirroring.EXTERNAL, access=True, mapped=True),
         DiskTemplate(
             "sharedfile", "sharedfile", Mirroring.EXTERNAL, directory="shared_file_storage_dir"
         ),

@@ -154,11 +154,17 @@ class LogicalVolume(Struct, frozen=True, array_like=True):
 
 
 class MigrationStatus(Struct, frozen=True):
-    """How far a migration is: ``active``, ``cancelled``, ``completed`` or ``failed``."""
+    """How far a migration is: ``active``, ``cancelled``, ``completed`` or ``failed``.
+
+    Under KVM also ``postcopy-active``; a node that switches to it as it is asked says
+    ``active``, and that in ``postcopy_status``. Memory is in bytes, None where the
+    hypervisor doesn't count it.
+    """
 
     status: str
     transferred_ram: int | None = None
     total_ram: int | None = None
+    postcopy_status: str | None = None
 
 
 class Console(Struct, frozen=True):

@@ -237,6 +237,8 @@ def instance_migrate(
         started=world.now(),
         fails_at=(world.cluster.facts.get("failing_migrations") or {}).get(name),
         broken=hypervisor in WAITING and awaiting is None,
+        may_postcopy="postcopy-ram"
+        in str(instance.get("hvparams", {}).get("migration_caps") or ""),
     )
 
 
@@ -253,7 +255,10 @@ def _awaiting(node: SimulatedNode, name: str) -> str | None:
 def instance_get_migration_status(
     node: SimulatedNode, instance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns how far a migration is; an unknown one is complete, as under ``fake``."""
+    """Returns how far a migration is; an unknown one is complete, as under ``fake``.
+
+    Where ``migration_caps`` allow it, a question makes the migration switch to postcopy.
+    """
     _expected(instance["hypervisor"])
     migration = node.world.cluster.migrations.get(instance["name"])
     if migration is None or migration.source != node.name:
@@ -261,7 +266,11 @@ def instance_get_migration_status(
     if migration.target is not None and not node.world.joined(node.name, migration.target):
         migration = replace(migration, broken=True)
         node.world.cluster.migrations[instance["name"]] = migration
-    return migration.status(node.world.now())
+    now = node.world.now()
+    status = migration.status(now)
+    if migration.switches(now):
+        node.world.cluster.migrations[instance["name"]] = replace(migration, postcopy=True)
+    return status
 
 
 @calls("instance_finalize_migration_src")

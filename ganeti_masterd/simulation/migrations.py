@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from ganeti_masterd.constants import (
+    HV_KVM_MIGRATION_POSTCOPY_ACTIVE,
     HV_MIGRATION_ACTIVE,
     HV_MIGRATION_COMPLETED,
     HV_MIGRATION_FAILED,
@@ -14,12 +15,16 @@ from ganeti_masterd.constants import (
 
 MEBIBYTE = 1048576
 
+#: The percentage from which on a migration that may switch to postcopy does so when it is asked.
+POSTCOPY_FROM = 50.0
+
 
 class Migration(Struct, frozen=True):
     """An instance whose memory (MiB) goes from one node to another.
 
     ``target`` is None if no node waited for it, so that nothing arrives. ``speed`` is in MiB/s;
-    None: at once. ``fails_at`` is the percentage at which it fails, or None.
+    None: at once. ``fails_at`` is the percentage at which it fails, or None. ``may_postcopy``:
+    the target may take over before all memory is there; ``postcopy``: it has.
     """
 
     source: str
@@ -29,6 +34,17 @@ class Migration(Struct, frozen=True):
     started: float
     fails_at: float | None = None
     broken: bool = False
+    may_postcopy: bool = False
+    postcopy: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether the memory that is sent is counted."""
+        return self.target is not None
+
+    def switches(self, now: float) -> bool:
+        """Whether a question at that time makes it switch to postcopy."""
+        return self.may_postcopy and not self.postcopy and POSTCOPY_FROM <= self.percent(now) < 100
 
     def percent(self, now: float) -> float:
         """Returns the percentage of the memory that has arrived."""
@@ -41,11 +57,13 @@ class Migration(Struct, frozen=True):
         percent = self.percent(now)
         if self.broken or (self.fails_at is not None and percent >= self.fails_at):
             return {"status": HV_MIGRATION_FAILED}
-        if percent >= 100.0:
-            return {"status": HV_MIGRATION_COMPLETED}
         total = self.memory * MEBIBYTE
-        return {
-            "status": HV_MIGRATION_ACTIVE,
-            "transferred_ram": int(total * percent / 100.0),
-            "total_ram": total,
-        }
+        memory = {"transferred_ram": int(total * percent / 100.0), "total_ram": total}
+        if percent >= 100.0:
+            return {"status": HV_MIGRATION_COMPLETED, **(memory if self.counts else {})}
+        if self.postcopy:
+            return {"status": HV_KVM_MIGRATION_POSTCOPY_ACTIVE, **memory}
+        status = {"status": HV_MIGRATION_ACTIVE, **memory}
+        if self.switches(now):
+            status["postcopy_status"] = HV_KVM_MIGRATION_POSTCOPY_ACTIVE
+        return status

@@ -122,13 +122,26 @@ class ProcedureTests(SynchronousTestCase):
             self.assertEqual(work.done, done)
             self.assertIn("Move failed at the step", work.ctx.lines[0])
 
-    def test_unstoppable(self) -> None:
-        """A kill is put off until such a step has ended."""
-        steps = (step("a", final=True), step("b", unstoppable=True), step("c"))
-        for moment, done in enumerate([[], ["a", "b"], ["a", "b", "c"]]):
+    def test_shielded(self) -> None:
+        """Before and within a shielded step no kill acts, but after it."""
+        steps = (step("a"), step("b", shielded=True), step("c"))
+        found = []
+        for moment in range(3):
             work = Work(kill_after=moment)
-            if done == ["a", "b", "c"]:
+            try:
                 carry_out(Procedure("Move", steps), work)
-            else:
-                self.assertRaises(JobKilled, carry_out, Procedure("Move", steps), work)
-            self.assertEqual(work.done, done)
+            except JobKilled:
+                found.append(work.done)
+        self.assertEqual(found, [[], ["a", "b", "-b", "-a"]])
+
+    def test_nothing_to_take_back(self) -> None:
+        """If no step before has to be taken back, the log says what this one leaves."""
+        first = Step[Work](does="look", leaves="Nothing is changed", finish="gnt-x", run=note("x"))
+        work = self.broken("x", Procedure("Move", (first, step("b"))))
+        self.assertEqual(
+            work.ctx.lines,
+            [
+                " - WARNING: Move failed at the step: look. Nothing is changed",
+                "      Hint: To go on: gnt-x",
+            ],
+        )

@@ -92,6 +92,8 @@ class World:
         self.before_second_try: Callable[[], object] = lambda: None
         self.kill_after: int | None = None
         self.lines: list[str] = []
+        #: What jobs showed of their progress, besides their log.
+        self.progressed: list[str] = []
         self.submitted: list[Any] = []
         self._jobs = 0
         for level, names in LOCKED.items():
@@ -201,6 +203,7 @@ class _Job(SynchronousContext):
             self.world.locks.release_all(self.job_id)
             self.reservations.drop(self.job_id)
             self.world.lines += [line for line in self.lines if isinstance(line, str)]
+            self.world.progressed += self.progressed
             self.world.submitted += self.submitted
 
     # As an applicant

@@ -8,6 +8,9 @@ from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.switches import throw
 from tests.simulation.nodes import SimulationCase, instance
 
+#: What a node says of a migration whose memory it has counted.
+COMPLETED = {"status": "completed", "transferred_ram": 512 << 20, "total_ram": 512 << 20}
+
 
 class MigrationTests(SimulationCase):
     def setUp(self) -> None:
@@ -43,9 +46,25 @@ class MigrationTests(SimulationCase):
             {"status": "active", "transferred_ram": 128 << 20, "total_ram": 512 << 20},
         )
         self.clock.advance(6)
-        self.assertEqual(self.status(), {"status": "completed"})
+        self.assertEqual(self.status(), COMPLETED)
         self.finish(success=True)
         self.assertEqual((self.listed("a"), self.listed("b")), ([], ["web"]))
+
+    def test_postcopy(self) -> None:
+        """Where the instance's parameters allow it, a question in time switches."""
+        self.web["hvparams"] = {"migration_caps": "xbzrle:postcopy-ram"}
+        self.accept()
+        self.migrate()
+        self.clock.advance(3)
+        self.assertNotIn("postcopy_status", self.status())
+        self.clock.advance(2)
+        status = self.status()
+        self.assertEqual(
+            (status["status"], status["postcopy_status"]), ("active", "postcopy-active")
+        )
+        self.assertEqual(self.status()["status"], "postcopy-active")
+        self.clock.advance(3)
+        self.assertEqual(self.status(), COMPLETED)
 
     def test_memory(self) -> None:
         """A node that accepts an instance reserves its memory at once, or refuses."""
@@ -98,7 +117,7 @@ class MigrationTests(SimulationCase):
         self.accept()
         self.migrate()
         self.clock.advance(8)
-        self.assertEqual(self.status(), {"status": "completed"})
+        self.assertEqual(self.status(), COMPLETED)
 
     def test_link_cut(self) -> None:
         """A migration fails if the link is cut, even if it is mended later."""

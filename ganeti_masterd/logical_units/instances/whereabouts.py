@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.templates import Mirroring, template_named
@@ -32,14 +34,15 @@ def other_hosts(snapshot: Snapshot, instance: Instance) -> tuple[str, ...]:
     return snapshot.nodes_of(instance)[1:]
 
 
-def require_not_elsewhere(ctx: Context, instance: Instance) -> None:
+def require_not_elsewhere(ctx: Context, instance: Instance, also: Iterable[str] = ()) -> None:
     """Refuses to start an instance that runs on another node than its primary.
 
-    Started twice, it would have two writers on its disks. A node that can't be asked is a
-    warning. Raises ``OpPrereqError`` with ``wrong_state``.
+    Started twice, it would have two writers on its disks. ``also`` are further nodes (uuids)
+    to ask. A node that can't be asked is a warning. Raises ``OpPrereqError`` with
+    ``wrong_state``.
     """
     snapshot = ctx.snapshot()
-    hosts = other_hosts(snapshot, instance)
+    hosts = tuple(dict.fromkeys((*other_hosts(snapshot, instance), *also)))
     offline = [snapshot.nodes[uuid].name for uuid in hosts if snapshot.nodes[uuid].offline]
     if offline:
         ctx.warning(

@@ -1,153 +1,181 @@
-"""Steps that both ways of replacing a mirror's volumes have: the looks before, and the end."""
+"""An instance's disks change hands: opened and closed on nodes, mirrors connected anew.
+
+Calls and texts are those of real daemon 3.0.2. What takes several nodes names them by uuid.
+Mirrors below are the instance's disks, all with two ends.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.errors import OpExecError
-from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.disks.consistency import is_consistent, look_at
-from ganeti_masterd.logical_units.disks.syncing import wait_for_sync
-from ganeti_masterd.logical_units.moves.replacement import leftovers, volumes_of
-from ganeti_masterd.logical_units.moves.volumes import assemble, remove_volumes
+from ganeti_masterd.logical_units.disks.activating import current
+from ganeti_masterd.logical_units.steps import node_objects
+from ganeti_masterd.logical_units.steps.polling import Progress, poll
 from ganeti_masterd.rpc import calls
+from ganeti_masterd.rpc.declarations import Call
+from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
-#: For how many seconds the ends of a mirror may look for each other once they are up.
-SETTLING_SECONDS = 10
-
-#: An index and the disk that it belongs to.
-Numbered = tuple[int, Disk]
+#: Seconds between two looks at mirrors that are being synchronized.
+PAUSE = 2.0
 
 
-def find_disk(
-    ctx: Context, instance: Instance, disk: Disk, index: int, node: str, *, mends: bool = False
-) -> bool:
-    """Checks that a disk is up on a node (its uuid); returns whether it had to be brought up.
+def node_name(ctx: Context, node: str) -> str:
+    """Returns the name of a node, given its uuid."""
+    return ctx.snapshot().nodes[node].name
 
-    That is done where ``mends``: as far as its volumes are there. Raises ``OpExecError``.
-    """
-    name = ctx.snapshot().nodes[node].name
-    ctx.info(f"Checking disk/{index} on {name}")
-    answer = look_at(ctx, instance, disk, node)
-    if not answer.failed and answer.payload is not None:
-        return False
-    if mends and not answer.failed:
-        ctx.info(f"disk/{index} is not active on {name}, assembling it")
-        assemble(ctx, instance, disk, index, node)
-        return True
-    raise OpExecError(
-        f"Can't find disk/{index} on node {name}: {answer.error or 'disk not found'}\n"
-        "Disks seem to be not properly activated. Try running activate-disks on the instance "
-        "before using replace-disks."
+
+def close_disks(ctx: Context, instance: Instance, node: str) -> NodeResult[Any]:
+    """Has a node let go of an instance's disks, so that another may write to them."""
+    ctx.feedback(f"* closing instance disks on node {node_name(ctx, node)}")
+    return ctx.call_one(node, calls.BLOCKDEV_CLOSE, (instance.name, _sent(ctx, instance, node)))
+
+
+def open_disks(ctx: Context, instance: Instance, node: str, *, exclusive: bool) -> None:
+    """Has a node open an instance's disks, alone or with others; raises ``OpExecError``."""
+    name = node_name(ctx, node)
+    mode = "exclusive" if exclusive else "shared"
+    ctx.feedback(f"* opening instance disks on node {name} in {mode} mode")
+    arguments = (instance.name, _sent(ctx, instance, node), exclusive)
+    ctx.call_one(node, calls.BLOCKDEV_OPEN, arguments).or_fail(
+        f"Cannot open instance disks on node {name}"
     )
 
 
-def check_groups(ctx: Context, disks: Iterable[Disk], node: str) -> None:
-    """Checks that a node (its uuid) has the volume groups of disks; raises ``OpExecError``."""
-    ctx.info("Checking volume groups")
-    name = ctx.snapshot().nodes[node].name
-    answer = ctx.call_one(node, calls.VG_LIST)
-    groups = answer.or_fail(f"Can't list the volume groups of node {name}")
-    for volume in volumes_of(disks):
-        group = volume.partition("/")[0]
-        if group not in groups:
-            raise OpExecError(f"Volume group '{group}' not found on node {name}")
-
-
-def check_peer(
-    ctx: Context,
-    instance: Instance,
-    chosen: Sequence[Numbered],
-    node: str,
-    *,
-    local_only: bool = False,
-    settles: bool = False,
-) -> None:
-    """Checks that a node (its uuid) has all data of disks; raises ``OpExecError``.
-
-    ``settles``: the mirrors have just been brought up, and get some seconds to connect.
-    """
-    name = ctx.snapshot().nodes[node].name
-    ctx.feedback("STEP 2/6 Check peer consistency")
-    for index, disk in chosen:
-        ctx.info(f"Checking disk/{index} consistency on node {name}")
-        for _ in range(SETTLING_SECONDS if settles else 0):
-            if is_consistent(ctx, instance, disk, node, local_only=local_only):
-                break
-            ctx.sleep(1.0)
-        else:
-            if not is_consistent(ctx, instance, disk, node, local_only=local_only):
-                answer = look_at(ctx, instance, disk, node)
-                percent = None if answer.payload is None else answer.payload.sync_percent
-                state = "" if percent is None else f" is being synchronized, {percent:.1f}% done"
-                raise OpExecError(
-                    f"Node {name} has degraded storage, unsafe to replace disks for instance "
-                    f"{instance.name} (disk/{index}{state})"
-                )
-
-
-def leftovers_on(ctx: Context, instance: Instance, nodes: Iterable[str]) -> dict[str, list[Disk]]:
-    """Returns what earlier replacements have left, by node (uuids); see :func:`leftovers`.
-
-    A node that can't list its volumes is a warning.
-    """
-    disks = ctx.snapshot().disks_of(instance)
-    found = {}
-    for node, answer in ctx.call(nodes, calls.LV_LIST, ([],)).items():
+def unmap_disks(ctx: Context, instance: Instance, node: str) -> None:
+    """Has a node unmap disks that it had to map; a failure is a warning."""
+    snapshot = ctx.snapshot()
+    mapped = [disk for disk in snapshot.disks_of(instance) if disk.template.mapped]
+    if not mapped:
+        return
+    names = ", ".join(disk.iv_name for disk in mapped)
+    ctx.feedback(f"* unmapping instance's disks {names} from {node_name(ctx, node)}")
+    for disk in mapped:
+        sent = node_objects.disk(snapshot, disk, current(ctx, instance), node)
+        answer = ctx.call_one(node, calls.BLOCKDEV_SHUTDOWN, (sent,))
         if answer.failed:
-            ctx.warning(f"Can't list the volumes of node {answer.node}: {answer.error}")
-        elif left := [each for disk in disks for each in leftovers(disk, answer.payload)]:
-            found[node] = left
-    return found
+            ctx.warning(f"Could not unmap {disk.iv_name} from node {answer.node}: {answer.error}")
 
 
-def clear_leftovers(ctx: Context, instance: Instance, *nodes: str) -> None:
-    """Removes what earlier replacements have left on nodes (uuids); what stays is a warning."""
-    for node, left in leftovers_on(ctx, instance, nodes).items():
-        ctx.info(
-            f"Removing what an earlier replacement has left on {ctx.snapshot().nodes[node].name}: "
-            f"{', '.join(volumes_of(left))}"
+def disconnect(ctx: Context, instance: Instance, nodes: Sequence[str]) -> None:
+    """Makes both ends of mirrors stand alone; raises ``OpExecError``."""
+    ctx.feedback("* changing into standalone mode")
+    _require(_disconnect(ctx, instance, nodes), "Cannot disconnect disks node {}")
+
+
+def attach(ctx: Context, instance: Instance, nodes: Sequence[str], *, dual: bool) -> None:
+    """Connects the ends of mirrors that stand alone; ``dual``: both may be written to.
+
+    Raises ``OpExecError``. Nodes wait for some time only until both ends are up to date: if
+    that takes longer, it is waited for here.
+    """
+    answers = _attach(ctx, instance, nodes, dual=dual)
+    failed = [answer for answer in answers.values() if answer.failed]
+    if failed and dual and _is_syncing(ctx, instance, nodes):
+        wait_in_sync(ctx, instance, nodes)
+        return
+    _require(answers, "Cannot change disks config on node {}")
+
+
+def wait_in_sync(ctx: Context, instance: Instance, nodes: Sequence[str]) -> None:
+    """Waits until no end of a mirror is being synchronized; a kill acts. Raises ``OpExecError``."""
+    ctx.feedback("* wait until resync is done")
+    progress = Progress(ctx)
+
+    def look() -> float | None:
+        answers = _ask_progress(ctx, instance, nodes)
+        _require(answers, "Cannot resync disks on node {}")
+        told = [answer.payload for answer in answers.values()]
+        if all(done for done, _ in told):
+            return None
+        progress.tell(f"- progress: {min(percent for _, percent in told):.1f}%")
+        return PAUSE
+
+    poll(ctx, look)
+
+
+def reconnect(ctx: Context, instance: Instance, nodes: Sequence[str]) -> None:
+    """Connects mirrors of which one end may be written to, whatever state they are in.
+
+    The ends are disconnected and connected also if one of them fails, so that the other waits
+    for it. Raises ``OpExecError`` for the first that failed.
+    """
+    ctx.feedback("* changing into standalone mode")
+    apart = _disconnect(ctx, instance, nodes)
+    answers = _attach(ctx, instance, nodes, dual=False)
+    _require(apart, "Cannot disconnect disks node {}")
+    _require(answers, "Cannot change disks config on node {}")
+
+
+def assemble_missing(ctx: Context, instance: Instance, node: str) -> bool:
+    """Assembles mirrors that a node has lost, as after a restart; returns whether it had to.
+
+    Raises ``OpExecError``.
+    """
+    snapshot = ctx.snapshot()
+    now, name, missing = current(ctx, instance), node_name(ctx, node), False
+    for index, disk in enumerate(snapshot.disks_of(instance)):
+        sent = node_objects.disk(snapshot, disk, now, node)
+        found = ctx.call_one(node, calls.BLOCKDEV_FIND, (sent,)).or_fail(
+            f"Can't look for {disk.iv_name} on node {name}"
         )
-        for disk in left:
-            remove_volumes(ctx, instance, disk, node)
+        if found is not None:
+            continue
+        missing = True
+        arguments = (sent, node_objects.instance(snapshot, now, node), False, index)
+        ctx.call_one(node, calls.BLOCKDEV_ASSEMBLE, arguments).or_fail(
+            f"Could not prepare block device {disk.iv_name} on node {name}"
+        )
+    return missing
 
 
-def remove_old(
-    ctx: Context,
-    instance: Instance,
-    labelled: Iterable[tuple[str, Disk]],
-    node: str,
-    *,
-    early: bool,
-) -> None:
-    """Removes volumes that belong to no disk any more; what stays is a warning.
-
-    With ``early`` the last locks are given back then.
-    """
-    ctx.feedback(f"STEP {5 if early else 6}/6 Removing old storage")
-    for label, disk in labelled:
-        ctx.info(f"Remove logical volumes for {label}")
-        remove_volumes(ctx, instance, disk, node)
-    if early:
-        ctx.release(Level.NODE_RES)
+def _disconnect(
+    ctx: Context, instance: Instance, nodes: Sequence[str]
+) -> Mapping[str, NodeResult[Any]]:
+    return _call(ctx, calls.DRBD_DISCONNECT_NET, instance, nodes)
 
 
-def sync(ctx: Context, instance: Instance, chosen: Sequence[Numbered], *, early: bool) -> None:
-    """Waits until an instance's mirrors are in sync.
+def _attach(
+    ctx: Context, instance: Instance, nodes: Sequence[str], *, dual: bool
+) -> Mapping[str, NodeResult[Any]]:
+    mode = "dual" if dual else "single"
+    ctx.feedback(f"* changing disks into {mode}-master mode")
+    return _call(ctx, calls.DRBD_ATTACH_NET, instance, nodes, dual)
 
-    Raises ``OpExecError`` if one of those ``chosen`` is degraded nevertheless.
-    """
-    ctx.feedback(f"STEP {6 if early else 5}/6 Sync devices")
-    wait_for_sync(ctx, instance)
-    primary = instance.primary_node
-    for index, disk in chosen:
-        answer = look_at(ctx, instance, disk, primary)
-        status = answer.or_fail(f"Can't find DRBD device disk/{index} on node {answer.node}")
-        if status is None or status.is_degraded:
-            state = "not found" if status is None else "degraded"
-            raise OpExecError(
-                f"DRBD device disk/{index} of instance {instance.name} is {state} on node "
-                f"{answer.node}!"
-            )
+
+def _ask_progress(
+    ctx: Context, instance: Instance, nodes: Sequence[str]
+) -> Mapping[str, NodeResult[tuple[bool, float]]]:
+    return _call(ctx, calls.DRBD_WAIT_SYNC, instance, nodes)
+
+
+def _is_syncing(ctx: Context, instance: Instance, nodes: Sequence[str]) -> bool:
+    answers = list(_ask_progress(ctx, instance, nodes).values())
+    return not any(answer.failed for answer in answers) and not all(
+        answer.payload[0] for answer in answers
+    )
+
+
+def _call(
+    ctx: Context, call: Call[Any], instance: Instance, nodes: Sequence[str], *rest: object
+) -> Mapping[str, NodeResult[Any]]:
+    """Makes a call about all disks of an instance to nodes, at the same time."""
+
+    def arguments(target: Target) -> tuple[object, ...]:
+        return (_sent(ctx, instance, target.key), *rest)
+
+    return ctx.call(nodes, call, arguments)
+
+
+def _sent(ctx: Context, instance: Instance, node: str) -> list[dict[str, Any]]:
+    snapshot, now = ctx.snapshot(), current(ctx, instance)
+    return [node_objects.disk(snapshot, disk, now, node) for disk in snapshot.disks_of(now)]
+
+
+def _require(answers: Mapping[str, NodeResult[Any]], text: str) -> None:
+    for answer in answers.values():
+        if answer.failed:
+            raise OpExecError(f"{text.format(answer.node)}: {answer.error}")

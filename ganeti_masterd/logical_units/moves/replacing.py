@@ -51,8 +51,8 @@ from ganeti_masterd.logical_units.instances.requirements import (
     check_exclusive_storage,
     require_room,
 )
-from ganeti_masterd.logical_units.moves.mirror_steps import clear_leftovers, leftovers_on
 from ganeti_masterd.logical_units.moves.replacement import ReplacementPlan, volumes_of
+from ganeti_masterd.logical_units.moves.replacement_steps import clear_leftovers, leftovers_on
 from ganeti_masterd.logical_units.moves.replacing_in_place import IN_PLACE, InPlace
 from ganeti_masterd.logical_units.moves.replacing_secondary import (
     NEW_SECONDARY,

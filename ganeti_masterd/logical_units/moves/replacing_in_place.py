@@ -15,19 +15,19 @@ from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.consistency import look_at
 from ganeti_masterd.logical_units.disks.renaming import Renamed, rename, rename_back
-from ganeti_masterd.logical_units.moves.mirror_steps import (
+from ganeti_masterd.logical_units.moves.replacement import (
+    ReplacementPlan,
+    VolumeSwap,
+    swap,
+    volumes_of,
+)
+from ganeti_masterd.logical_units.moves.replacement_steps import (
     check_groups,
     check_peer,
     clear_leftovers,
     find_disk,
     remove_old,
     sync,
-)
-from ganeti_masterd.logical_units.moves.replacement import (
-    ReplacementPlan,
-    VolumeSwap,
-    swap,
-    volumes_of,
 )
 from ganeti_masterd.logical_units.moves.volumes import assemble, make_volume, remove_volumes
 from ganeti_masterd.logical_units.steps import node_objects

@@ -14,19 +14,19 @@ from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.consistency import look_at
-from ganeti_masterd.logical_units.moves.mirror_steps import (
+from ganeti_masterd.logical_units.moves.replacement import (
+    ReplacementPlan,
+    on_new_secondary,
+    unconnected,
+    volumes_of,
+)
+from ganeti_masterd.logical_units.moves.replacement_steps import (
     Numbered,
     check_groups,
     check_peer,
     find_disk,
     remove_old,
     sync,
-)
-from ganeti_masterd.logical_units.moves.replacement import (
-    ReplacementPlan,
-    on_new_secondary,
-    unconnected,
-    volumes_of,
 )
 from ganeti_masterd.logical_units.moves.volumes import (
     assemble,
@@ -299,7 +299,7 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
             "the volumes {volumes} are left on {old}",
             finish=_ACTIVATE,
             run=NewSecondary.attach,
-            unstoppable=True,
+            shielded=True,
         ),
         Step(
             does="remove the volumes on {old} before the disks are in sync, if that was asked for",

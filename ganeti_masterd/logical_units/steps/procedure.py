@@ -41,8 +41,7 @@ class Step(Struct, Generic[S], frozen=True, kw_only=True):
       nothing to take back.
     - ``skip``: whether there is nothing to do.
     - ``final``: from its end on nothing is taken back any more.
-    - ``unstoppable``: a kill is put off until its end, as the step before it would leave things
-      worse than either has found them.
+    - ``shielded``: a kill is put off from before it until after it.
     """
 
     does: str
@@ -52,7 +51,7 @@ class Step(Struct, Generic[S], frozen=True, kw_only=True):
     undo: Callable[[S], object] | None = None
     skip: Callable[[S], bool] = lambda state: False
     final: bool = False
-    unstoppable: bool = False
+    shielded: bool = False
 
 
 class Procedure(Struct, Generic[S], frozen=True):
@@ -66,8 +65,8 @@ def carry_out(procedure: Procedure[S], state: S) -> None:
     """Runs the steps in order.
 
     If one fails, or the job is killed, those before it are taken back, last first, unless a
-    ``final`` step has ended. The job's log then says how things stand, and its last line
-    names the command that goes on from there; the error is raised on. A step that was
+    ``final`` step has ended. The job's log then says that, or how things stand and, in its
+    last line, which command goes on from there; the error is raised on. A step that was
     killed is the same as one that failed.
     """
     ctx = state.ctx
@@ -75,16 +74,17 @@ def carry_out(procedure: Procedure[S], state: S) -> None:
     final = False
     for step in procedure.steps:
         try:
-            if step.skip(state):
-                continue
-            with ctx.shielded() if step.unstoppable else nullcontext():
+            with ctx.shielded() if step.shielded else nullcontext():
                 ctx.checkpoint()
+                if step.skip(state):
+                    continue
                 if step.undo is not None and not final:
                     undo.push(_told("undo: " + step.does, state), _call(step.undo, state))
                 step.run(state)
         except OpExecError:
             with ctx.shielded():
-                taken_back = undo.run() and not final
+                taken_back = bool(undo) and not final
+                taken_back = undo.run() and taken_back
                 _tell_failure(procedure, step, state, taken_back=taken_back)
             raise
         except BaseException:

@@ -45,6 +45,10 @@ class UndoStack:
         """Forgets all: what was made is wanted, or in the configuration by now."""
         self._stack.clear()
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to take back."""
+        return bool(self._stack)
+
     def run(self) -> bool:
         """Takes all back, last first; returns whether everything could be."""
         good = True
