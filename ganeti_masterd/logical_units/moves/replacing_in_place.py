@@ -29,7 +29,7 @@ from ganeti_masterd.logical_units.moves.replacement_steps import (
     remove_old,
     sync,
 )
-from ganeti_masterd.logical_units.moves.volumes import assemble, make_volume, remove_volumes
+from ganeti_masterd.logical_units.moves.volumes import assemble, make_volume, take_back_volumes
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.procedure import Procedure, Step, carry_out
 from ganeti_masterd.rpc import calls
@@ -112,9 +112,8 @@ class InPlace:
 
     def deallocate(self) -> None:
         """Removes new volumes that no mirror has."""
-        for each in self.swaps:
-            if each not in self.done:
-                remove_volumes(self.ctx, self.instance, each.fresh, self.plan.target)
+        unused = [each.fresh for each in self.swaps if each not in self.done]
+        take_back_volumes(self.ctx, self.instance, unused, self.plan.target)
 
     def exchange(self) -> None:
         """Gives each mirror its new volumes."""

@@ -32,7 +32,7 @@ from ganeti_masterd.logical_units.moves.volumes import (
     assemble,
     make_mirror,
     make_volume,
-    remove_volumes,
+    take_back_volumes,
 )
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.procedure import Procedure, Step
@@ -130,8 +130,7 @@ class NewSecondary:
 
     def deallocate(self) -> None:
         """Removes the volumes from the new node."""
-        for _, disk in self.after:
-            remove_volumes(self.ctx, self.instance, disk, self.new)
+        take_back_volumes(self.ctx, self.instance, [disk for _, disk in self.after], self.new)
 
     def make_mirrors(self) -> None:
         """Brings up the mirrors on the new node, without connecting them."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.making import OWNER, exclusive_storage
 from ganeti_masterd.logical_units.steps import node_objects
@@ -51,6 +54,14 @@ def remove_volumes(ctx: Context, instance: Instance, disk: Disk, node: str) -> b
                 hint="remove unused LVs manually",
             )
     return good
+
+
+def take_back_volumes(ctx: Context, instance: Instance, disks: Iterable[Disk], node: str) -> None:
+    """Removes what was made below mirrors on a node (its uuid); raises ``OpExecError``."""
+    kept = [disk for disk in disks if not remove_volumes(ctx, instance, disk, node)]
+    if kept:
+        names = ", ".join(str(child.volume) for disk in kept for child in disk.children)
+        raise OpExecError(f"of {names} some are left on node {ctx.snapshot().nodes[node].name}")
 
 
 def assemble(ctx: Context, instance: Instance, disk: Disk, index: int, node: str) -> None:

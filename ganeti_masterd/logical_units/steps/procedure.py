@@ -73,17 +73,20 @@ def carry_out(procedure: Procedure[S], state: S) -> None:
     undo = UndoStack(ctx)
     final = False
     for step in procedure.steps:
+        begun = False
         try:
+            if step.skip(state):
+                continue
             with ctx.shielded() if step.shielded else nullcontext():
                 ctx.checkpoint()
-                if step.skip(state):
-                    continue
                 if step.undo is not None and not final:
                     undo.push(_told("undo: " + step.does, state), _call(step.undo, state))
+                begun = True
                 step.run(state)
         except OpExecError:
             with ctx.shielded():
-                taken_back = bool(undo) and not final
+                # A step that can't be taken back leaves something, unless it was not begun.
+                taken_back = (bool(undo) or not begun) and not final
                 taken_back = undo.run() and taken_back
                 _tell_failure(procedure, step, state, taken_back=taken_back)
             raise

@@ -111,6 +111,7 @@ class ConversionTests(ModifyCase):
                 (p, "node_info"),
                 (s, "node_info"),
                 *[(p, "blockdev_shutdown")] * 2,
+                *[(p, "node_verify_light"), (s, "node_verify_light")],
                 *[(p, "blockdev_create"), (s, "blockdev_create"), (s, "blockdev_create")] * 2,
                 (p, "blockdev_rename"),
                 *[(p, "blockdev_create"), (s, "blockdev_create")] * 2,

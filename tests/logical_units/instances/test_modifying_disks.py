@@ -170,6 +170,7 @@ class DiskTests(DiskCase):
             [call for _, call in self.calls(disks=[["add", -1, {"size": 16}]])],
             [
                 *["node_info"] * 2,
+                *["node_verify_light"] * 2,
                 *["blockdev_create"] * 6,
                 "blockdev_getmirrorstatus",
                 *["blockdev_shutdown"] * 2,

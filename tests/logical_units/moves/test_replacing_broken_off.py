@@ -66,7 +66,7 @@ class BrokenOffCase(MirrorScene):
             if "lose-lv" not in str(what):
                 self.assertWhole()
             return
-        self.assertIs(hints[-1], lines[-1])
+        self.assertIs(hints[-1], lines[-1], (what, lines))
         self.forget()
         self.follow(hints[-1].partition("To go on: ")[2])
         self.let_sync()
@@ -109,6 +109,23 @@ class FailureTests(BrokenOffCase):
                 self.let_sync()
                 self.assertWhole(strays=strays)
             self.assertEqual(self.where(), ["node2"], what)
+
+    def test_not_taken_back(self) -> None:
+        """What can't be taken back either is named, with what to run."""
+        for way, node in (("secondary", "node3"), ("new", "node4")):
+            parameters = self.start(way)
+            self.break_call("blockdev_create", node, after=2)
+            mend = self.break_call("blockdev_remove", node)
+            self.fails(OP, **parameters)
+            mend()
+            self.world.nodes.faults.clear()
+            strays = self.strays()
+            self.assertEqual([len(volumes) for volumes in strays.values()], [2])
+            self.assertNamed(strays, "\n".join(self.world.lines))
+            hint = self.world.lines[-1]
+            self.assertIn("Hint: To go on: gnt-", hint)
+            self.follow(hint.partition("To go on: ")[2])
+            self.assertWhole()
 
     def test_refused(self) -> None:
         """The node says no."""
