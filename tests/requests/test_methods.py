@@ -186,8 +186,9 @@ class SubmitTests(RequestScene):
                 [],
                 [
                     {
-                        "OP_ID": "OP_INSTANCE_MIGRATE",
+                        "OP_ID": "OP_BACKUP_PREPARE",
                         "instance_name": "x",
+                        "mode": "local",
                     }
                 ],
                 [{**DELAY, "depends": [[-1, []]]}],
