@@ -440,6 +440,27 @@ class CleanupTests(BrokenScene):
         self.assertEqual(self.where(), ["node2"])
         self.assertIn("No other node is known on which", "".join(self.world.lines))
 
+    def test_shared_on_two_nodes(self) -> None:
+        """The other node on which it runs is found, whichever was named."""
+        for named in ({}, {"target_node": "node3"}):
+            self.renew()
+            self.make("sharedfile", ("node2",), up=True)
+            self.run_on("node4")
+            self.move(MIGRATE, cleanup=True, **named)
+            self.assertEqual(self.where(), ["node2"])
+            self.assertIn("Trying to cleanup after failed migration", self.world.lines)
+            self.assertIn(("node4", "blockdev_close"), self.calls)
+
+    def test_shared_on_three_nodes(self) -> None:
+        """Which of them is the other end isn't guessed."""
+        self.renew()
+        self.make("sharedfile", ("node2",), up=True)
+        self.run_on("node3")
+        self.run_on("node4")
+        error = self.fails(MIGRATE, instance_name=NAME, cleanup=True, target_node="node3")
+        self.assertIn("running on several nodes besides its own", error.args[0])
+        self.assertEqual(self.where(), ["node2", "node3", "node4"])
+
     def test_node_not_reached(self) -> None:
         """Nothing is decided without one of its nodes; others can't have its disks."""
         self.prepare()
