@@ -51,6 +51,8 @@ class CleanupState:
         self.runs_on: frozenset[str] = frozenset()
         #: Where the disks are to be closed; empty if there is no such node.
         self.demoted = ""
+        #: Whether the migration was ended here, on both nodes.
+        self.ended = False
 
     def names(self) -> dict[str, str]:
         """See ``Undertaking.names``."""
@@ -175,6 +177,7 @@ class CleanupState:
                 failed.append(f"{answer.node}: {answer.error}")
         if failed:
             raise OpExecError(f"Instance migration cleanup failed: {','.join(failed)}")
+        self.ended = True
         self.runs_on = self._found()
         if self.on_both:
             raise OpExecError(
@@ -197,7 +200,7 @@ class CleanupState:
         ctx.feedback(f"* instance running on secondary node ({target}), updating config")
         ctx.change(self.before.uuid, lambda now: replace(now, primary_node=self.target))
         self.demoted = self.primary
-        if self.before.hypervisor == "kvm":
+        if self.before.hypervisor == "kvm" and not self.ended:
             ctx.warning(
                 f"Node {target} may not have ended the migration of {self.before.name}: its "
                 "network may be incomplete until it is rebooted with 'gnt-instance reboot'"
