@@ -51,6 +51,8 @@ class CleanupState:
         self.runs_on: frozenset[str] = frozenset()
         #: Where the disks are to be closed; empty if there is no such node.
         self.demoted = ""
+        #: Whether the migration was ended here, on both nodes.
+        self.ended = False
 
     def names(self) -> dict[str, str]:
         """See ``Undertaking.names``."""
@@ -80,8 +82,7 @@ class CleanupState:
         self.runs_on = self._found()
         names = sorted(node_name(ctx, node) for node in self.runs_on)
         ctx.feedback(f"* instance running on: {','.join(names)}")
-        if not self.runs_on & self._expected:
-            self._find_target()
+        self._find_target()
 
     @property
     def _expected(self) -> frozenset[str]:
@@ -106,29 +107,32 @@ class CleanupState:
         return frozenset(found)
 
     def _find_target(self) -> None:
-        """Takes the one other node on which it runs as the target."""
-        if len(self.runs_on) != 1:
-            if self.runs_on:
-                raise OpExecError(
-                    "Instance seems to be running on several nodes, neither of which is its own; "
-                    "you will have to ensure manually that it runs only on one and restart this "
-                    "operation"
-                )
+        """Takes the one other node on which it runs as the target.
+
+        Raises ``OpExecError`` if it runs nowhere, or on more nodes than a migration has.
+        """
+        if not self.runs_on:
             raise OpExecError(
                 "Instance does not seem to be running at all; in this case it's safer to repair "
                 "by running 'gnt-instance stop' to ensure disk shutdown, and then restarting it"
             )
-        (node,) = self.runs_on
-        if not self.external:
+        others = self.runs_on - {self.primary}
+        if len(others) > 1:
             raise OpExecError(
-                f"Instance runs on node {node_name(self.ctx, node)}, which has none of its disks; "
-                "you will have to stop it there manually and restart this operation"
+                "Instance seems to be running on several nodes besides its own; you will have to "
+                "ensure manually that it runs only on one and restart this operation"
             )
-        self.target = node
-        self.ctx.feedback(
-            f"* instance running on unexpected node ({node_name(self.ctx, self.target)}), "
-            "updating as the new secondary"
-        )
+        for node in others - {self.target}:
+            if not self.external:
+                raise OpExecError(
+                    f"Instance runs on node {node_name(self.ctx, node)}, which has none of its "
+                    "disks; you will have to stop it there manually and restart this operation"
+                )
+            self.target = node
+            self.ctx.feedback(
+                f"* instance running on unexpected node ({node_name(self.ctx, node)}), updating "
+                "as the new secondary"
+            )
 
     @property
     def on_both(self) -> bool:
@@ -173,14 +177,14 @@ class CleanupState:
                 failed.append(f"{answer.node}: {answer.error}")
         if failed:
             raise OpExecError(f"Instance migration cleanup failed: {','.join(failed)}")
+        self.ended = True
         self.runs_on = self._found()
         if self.on_both:
             raise OpExecError(
                 "Instance seems to be running on two nodes, or the hypervisor is confused; you "
                 "will have to ensure manually that it runs only on one and restart this operation"
             )
-        if not self.runs_on & self._expected:
-            self._find_target()
+        self._find_target()
 
     def record(self) -> None:
         """Makes the node where it runs its primary one."""
@@ -196,7 +200,7 @@ class CleanupState:
         ctx.feedback(f"* instance running on secondary node ({target}), updating config")
         ctx.change(self.before.uuid, lambda now: replace(now, primary_node=self.target))
         self.demoted = self.primary
-        if self.before.hypervisor == "kvm":
+        if self.before.hypervisor == "kvm" and not self.ended:
             ctx.warning(
                 f"Node {target} may not have ended the migration of {self.before.name}: its "
                 "network may be incomplete until it is rebooted with 'gnt-instance reboot'"

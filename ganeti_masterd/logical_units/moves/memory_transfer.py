@@ -95,7 +95,8 @@ class MemoryTransfer:
             with self._ctx.shielded():
                 self._ctx.feedback("* memory transfer has switched to postcopy")
                 poll(self._ctx, self._look_on)
-        self._ctx.feedback("* memory transfer complete")
+        with self._ctx.shielded():
+            self._ctx.feedback("* memory transfer complete")
 
     def _look(self) -> float | None:
         """Returns the seconds until the next question; None at the end, and with postcopy."""

@@ -257,15 +257,18 @@ class KilledMigrationTests(BrokenScene):
             self.renew(description=Description(migration_speed=16.0))
             self.make(up=True, hypervisor="kvm", hvparams={"migration_caps": "postcopy-ram"})
 
-        switched = 0
+        switched = sending = 0
         for moment in self.each_kill(prepare, MIGRATE, instance_name=NAME):
             primary = self.world.now.nodes[self.now().primary_node].name
             self.assertEqual(self.where(), [primary], moment)
             if any("switched to postcopy" in line for line in self.world.lines):
                 switched += 1
                 self.assertEqual(primary, "node3", moment)
+                sending += any("at the step: send the memory" in each for each in self.world.lines)
             self.clean_up()
         self.assertGreater(switched, 3)
+        # Only just before the switch is heard of.
+        self.assertLess(sending, 6)
 
     def test_killed_when_it_has_arrived(self) -> None:
         """The memory is there, but the job hasn't heard of that: the migration is finished."""
@@ -300,6 +303,31 @@ class KilledMigrationTests(BrokenScene):
             self.clean_up()
         self.assertGreater(number, 30)
         self.assertEqual(found, {"node2", "node3"})
+
+    def test_crash_when_it_has_arrived(self) -> None:
+        """Both nodes have the instance, but only the target has its newest memory."""
+        self.prepare()
+        self.move(MIGRATE)
+        number = [name for _, name in self.calls].index("instance_finalize_migration_src")
+        self.prepare()
+        # Calls to several nodes count as one here.
+        for less in range(number):
+            self.prepare()
+            self.assertTrue(self.crash_at(number - less))
+            if self.calls[-1][1] == "instance_get_migration_status" and self.has_arrived():
+                break
+        self.assertEqual(self.where(), ["node2", "node3"])
+        self.assertEqual(self.clean_up(), "node3")
+        self.assertIn(
+            "* memory has been sent, instance goes over to node3",
+            self.world.lines,
+        )
+        self.assertNotIn("may be incomplete", "".join(self.world.lines))
+
+    def has_arrived(self) -> bool:
+        """Whether the source has sent all memory."""
+        sent = self.world.nodes.world.cluster.migrations.get(NAME)
+        return sent is not None and sent.percent(self.world.nodes.world.now()) >= 100
 
     def test_crashes_of_shared(self) -> None:
         """The same for storage that all nodes reach."""
@@ -412,6 +440,27 @@ class CleanupTests(BrokenScene):
         self.move(MIGRATE, cleanup=True)
         self.assertEqual(self.where(), ["node2"])
         self.assertIn("No other node is known on which", "".join(self.world.lines))
+
+    def test_shared_on_two_nodes(self) -> None:
+        """The other node on which it runs is found, whichever was named."""
+        for named in ({}, {"target_node": "node3"}):
+            self.renew()
+            self.make("sharedfile", ("node2",), up=True)
+            self.run_on("node4")
+            self.move(MIGRATE, cleanup=True, **named)
+            self.assertEqual(self.where(), ["node2"])
+            self.assertIn("Trying to cleanup after failed migration", self.world.lines)
+            self.assertIn(("node4", "blockdev_close"), self.calls)
+
+    def test_shared_on_three_nodes(self) -> None:
+        """Which of them is the other end isn't guessed."""
+        self.renew()
+        self.make("sharedfile", ("node2",), up=True)
+        self.run_on("node3")
+        self.run_on("node4")
+        error = self.fails(MIGRATE, instance_name=NAME, cleanup=True, target_node="node3")
+        self.assertIn("running on several nodes besides its own", error.args[0])
+        self.assertEqual(self.where(), ["node2", "node3", "node4"])
 
     def test_node_not_reached(self) -> None:
         """Nothing is decided without one of its nodes; others can't have its disks."""
