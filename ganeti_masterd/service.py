@@ -43,6 +43,7 @@ from ganeti_masterd.startup.logs import Logs
 from ganeti_masterd.startup.notify import ALIVE, READY, STOPPING, Notifier
 from ganeti_masterd.startup.ownership import groups_of
 from ganeti_masterd.startup.signals import Signals
+from ganeti_masterd.startup.socket import LOOK_EVERY
 from ganeti_masterd.startup.stopping import Stopping
 from ganeti_masterd.startup.teardown import end_in_order
 from ganeti_masterd.timing import Timers
@@ -220,6 +221,8 @@ class MasterService(Service):
         self._parts.replication.start()
         self._parts.journal.start()
         Signals(self._reactor, self._signalled, self._reopen_logs).install()
+        for listener in self._parts.listeners:
+            self._timers.every(LOOK_EVERY, listener.socket.restore)
         watchdog = surroundings.notifier.watchdog
         if watchdog is not None:
             self._timers.every(watchdog, surroundings.notifier.tell, ALIVE)

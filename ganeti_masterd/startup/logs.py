@@ -25,6 +25,8 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
+from ganeti_masterd import safely
+
 #: Values of --syslog: no syslog, syslog in addition to the file, or instead of it.
 Syslog = Literal["no", "yes", "only"]
 
@@ -52,7 +54,7 @@ _UNUSUAL = frozenset({"log_failure", "log_system", "log_flattened"})
 class LogFile:
     """A log file; :meth:`reopen` opens it again after a rotation has moved it away.
 
-    It is created with mode 0600. Raises ``OSError`` if it can't be opened.
+    It is created with mode 0600. Raises ``OSError`` if it can't be opened, or is a link.
     """
 
     def __init__(self, path: str) -> None:
@@ -75,11 +77,11 @@ class LogFile:
 
     def give_to(self, uid: int, gid: int) -> None:
         """Changes the file's owner, before root's privileges are dropped."""
-        os.fchown(self._file.fileno(), uid, gid)
+        safely.give(self._file.fileno(), self.path, uid, gid)
 
     def _open(self) -> IO[str]:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.path, flags, LOG_PERMS)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        descriptor = safely.open_file(self.path, flags, LOG_PERMS)
         return open(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
 

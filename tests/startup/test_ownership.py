@@ -7,11 +7,11 @@ import stat
 from pathlib import Path
 from unittest import SkipTest
 
+from ganeti_masterd import safely
 from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.ownership import (
     files_of,
     folders_of,
-    give_tree,
     groups_of,
     set_right,
 )
@@ -84,7 +84,7 @@ class OwnershipTests(RootTestCase):
         outside.touch()
         self.addCleanup(outside.unlink)
         os.symlink(outside, self.root + "/link")
-        give_tree(self.root, ACCOUNT)
+        safely.give_tree(self.root, ACCOUNT.uid, ACCOUNT.gid)
         self.assertEqual({path.lstat().st_uid for path in Path(self.root).rglob("*")}, {54321})
         self.assertEqual(outside.stat().st_uid, os.geteuid())
 

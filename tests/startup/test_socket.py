@@ -61,25 +61,25 @@ class MasterSocketTests(TestCase):
         chmod, chown, rename = os.chmod, os.chown, os.rename
 
         def recording(name: str, function: Any) -> Any:
-            def act(path: Any, *args: Any) -> None:
+            def act(path: Any, *args: Any, **how: Any) -> None:
                 self.assertFalse(os.path.exists(self.path))
-                found.append((name, (os.path.relpath(os.fsdecode(path), self.root), *args)))
+                found.append((name, (os.path.basename(os.fsdecode(path)), *args)))
                 if name != "chown":  # only root may give it away
-                    function(path, *args)
+                    function(path, *args, **how)
 
             return act
 
         for name, function in (("chmod", chmod), ("chown", chown), ("rename", rename)):
             self.patch(socket_module.os, name, recording(name, function))
         self.listen(0o660, (-1, 4321))
+        fresh = found[-1][1][0]
         self.assertEqual(
             found,
             [
-                ("chmod", ("socket.d", 0o700)),
-                ("chmod", ("socket.d/q", 0o666)),  # Twisted's own
-                ("chmod", ("socket.d/q", 0o660)),
-                ("chown", ("socket.d/q", -1, 4321)),
-                ("rename", ("socket.new", self.path)),
+                ("chmod", ("q", 0o666)),  # Twisted's own
+                ("chmod", ("q", 0o660)),
+                ("chown", ("q", -1, 4321)),
+                ("rename", (fresh, "socket")),
             ],
         )
 
