@@ -36,6 +36,7 @@ from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.startup.configuration import read_config
+from ganeti_masterd.startup.dumps import forbid_dumps
 from ganeti_masterd.startup.ending import Ending
 from ganeti_masterd.startup.launch import Launch, dress
 from ganeti_masterd.startup.locks import Locks, patiently
@@ -103,6 +104,7 @@ class MasterService(Service):
         recovered: Recovered | None = None
         listening: list[OpenedListener] = []
         try:
+            forbid_dumps()
             queue_lock = self._lock()
             recovered, snapshot = self._recover()
             self._parts = Assembly(

@@ -51,6 +51,17 @@ _PATIENT = (LogLevel.info, LogLevel.debug)
 _UNUSUAL = frozenset({"log_failure", "log_system", "log_flattened"})
 
 
+#: Control characters (C0 and C1), DEL, and those that reorder text, with their escapes.
+_ESCAPES = {
+    code: chr(code).encode("unicode_escape").decode("ascii")
+    for code in (
+        *(code for code in range(0x20) if chr(code) not in "\n\t"),
+        *range(0x7F, 0xA0),
+        *(0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),
+    )
+}
+
+
 class LogFile:
     """A log file; :meth:`reopen` opens it again after a rotation has moved it away.
 
@@ -149,7 +160,7 @@ class SyslogObserver:
         """See ``ILogObserver``."""
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)
         priority = _PRIORITIES.get(event.get("log_level", LogLevel.info), syslog.LOG_INFO)
-        for line in text.splitlines():
+        for line in escaped(text).splitlines():
             syslog.syslog(priority, line)
 
 
@@ -178,6 +189,11 @@ class Everywhere:
                 raise error
 
 
+def _classic(event: LogEvent) -> str | None:
+    text = formatEventAsClassicLogText(event)
+    return text if text is None else escaped(text)
+
+
 class TextLines:
     """Formats events as Twisted does for a text file, in a fraction of the time.
 
@@ -195,19 +211,28 @@ class TextLines:
         text = event.get("log_format")
         time = event.get("log_time")
         if type(text) is not str or "(" in text or time is None or not _UNUSUAL.isdisjoint(event):
-            return formatEventAsClassicLogText(event)
+            return _classic(event)
         try:
             text = text.format_map(event)
             level = event["log_level"].name
         except Exception:
-            return formatEventAsClassicLogText(event)
+            return _classic(event)
         if not text:
             return None
         second = int(time)
         if second != self._second:
             self._second, self._stamp = second, formatTime(time)
-        text = text.replace("\n", "\n\t")
+        if not text.isprintable():
+            text = escaped(text).replace("\n", "\n\t")
         return f"{self._stamp} [{event.get('log_namespace', '-')}#{level}] {text}\n"
+
+
+def escaped(text: str) -> str:
+    """Returns text whose control characters, except newlines and tabs, are escaped.
+
+    What clients and nodes send may be in it, and someone may read the log on a terminal.
+    """
+    return text.translate(_ESCAPES)
 
 
 def as_json(event: LogEvent) -> str:

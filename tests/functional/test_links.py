@@ -53,7 +53,7 @@ class Attacked:
         self.paths = site.paths
         self.secret = site.folder / "secret"
         self.secret.write_text(SECRET)
-        self.secret.chmod(0o600)
+        self.secret.chmod(0o640)
         self.den = site.folder / "den"
         self.den.mkdir(mode=0o755)
         self.before = self._state()

@@ -82,6 +82,20 @@ class LogTests(RootTestCase):
             self.assertEqual(lines(event), formatEventAsClassicLogText(event), event)
         self.assertIn("7 of [1]: a\n\tb\n", lines(events[0]) or "")
 
+    def test_control_characters(self) -> None:
+        """Escapes, bells and marks that reorder text reach neither the file nor a terminal."""
+        _, log = self.log_to()
+        log.info("{text}", text="a\x1b]0;x\x07\u202eb\rc\x9bd\te\nf")
+        log.info("{no.such}", text="")
+        try:
+            raise ValueError("\x1b[2J")
+        except ValueError:
+            log.failure("A \x07 failure")
+        text = self.path.read_text("utf-8")
+        self.assertIn("a\\x1b]0;x\\x07\\u202eb\\rc\\x9bd\te\n\tf\n", text)
+        self.assertIn("\\x1b[2J", text)
+        self.assertEqual([each for each in text if ord(each) < 32 and each not in "\n\t"], [])
+
     def test_gathered(self) -> None:
         """Lines logged in one reactor turn are written together at its end."""
         logs, log = self.log_to()
