@@ -1,6 +1,6 @@
 """The checks before the process detaches, in the order in which they are made.
 
-See protocol/startup.rst, Checks before the start, points 0 to 4.
+See protocol/startup.rst, Checks before the start, points 1 to 6.
 
 The checks leave nothing open, because neither a lock nor a database survives a fork. They come
 before the fork so that the user sees the whole message: of a later failure twistd passes on only a

@@ -12,13 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 
 from msgspec import Struct
 
 from ganeti_masterd import safely
 from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS
-from ganeti_masterd.journal.layout import FLAG_MODE, job_number
+from ganeti_masterd.journal.layout import (
+    FLAG_MODE,
+    PRIVATE_JOB_PERMS,
+    job_file_mode,
+    job_number,
+)
 from ganeti_masterd.startup.accounts import (
     OWN_GROUP,
     READERS_GROUP,
@@ -88,12 +94,24 @@ def set_right(paths: Paths, account: Account) -> None:
                 raise
             continue
         try:
-            safely.give(file, place.path, account.uid, place.gid, place.mode)
+            mode = place.mode
+            if stat.S_IMODE(os.fstat(file).st_mode) == PRIVATE_JOB_PERMS and _is_job(place.path):
+                mode = job_file_mode(_content(file))
+            safely.give(file, place.path, account.uid, place.gid, mode)
         except safely.UnsafePath:
             if place.path != paths.pid:
                 raise
         finally:
             os.close(file)
+
+
+def _is_job(path: str) -> bool:
+    return job_number(os.path.basename(path)) is not None
+
+
+def _content(descriptor: int) -> bytes:
+    with open(os.dup(descriptor), "rb") as file:
+        return file.read()
 
 
 class QueueOwner(Struct, frozen=True):
