@@ -76,33 +76,49 @@ def open_folder(path: str, *, make: bool = False) -> int:
         os.close(here)
 
 
-def open_file(path: str, flags: int, mode: int = 0o600, *, single: bool = False) -> int:
+def open_file(
+    path: str, flags: int, mode: int = 0o600, *, single: bool = False, device: bool = False
+) -> int:
     """Returns a descriptor of the regular file ``path``; raises ``OSError``.
 
-    ``single`` refuses a file that has other names (hard links), because what is done to it would
+    With ``device`` a character device of root's, such as the null device, is as good. ``single``
+    refuses a file that has other names (hard links), because what is done to it would
     be done to another file. The descriptor does not block, which only matters for other kinds of
     files.
     """
     folder = open_folder(os.path.dirname(path))
     try:
-        return open_file_in(folder, path, flags, mode, single=single)
+        return open_file_in(folder, path, flags, mode, single=single, device=device)
     finally:
         os.close(folder)
 
 
 def open_file_in(
-    folder: int, path: str, flags: int, mode: int = 0o600, *, single: bool = False
+    folder: int,
+    path: str,
+    flags: int,
+    mode: int = 0o600,
+    *,
+    single: bool = False,
+    device: bool = False,
 ) -> int:
     """Like :func:`open_file`, in a folder that is open; of ``path`` only the name is used."""
     assert not flags & os.O_TRUNC
     with _naming(path):
         descriptor = os.open(os.path.basename(path), flags | _FILE, mode, dir_fd=folder)
     try:
-        check_regular(descriptor, path, single=single)
+        if not (device and is_device(descriptor)):
+            check_regular(descriptor, path, single=single)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def is_device(descriptor: int) -> bool:
+    """Whether an open file is a character device that root made."""
+    found = os.fstat(descriptor)
+    return stat.S_ISCHR(found.st_mode) and found.st_uid == 0
 
 
 def check_regular(descriptor: int, path: str, *, single: bool = False) -> os.stat_result:

@@ -88,11 +88,12 @@ class LogFile:
 
     def give_to(self, uid: int, gid: int) -> None:
         """Changes the file's owner, before root's privileges are dropped."""
-        safely.give(self._file.fileno(), self.path, uid, gid)
+        if not safely.is_device(self._file.fileno()):
+            safely.give(self._file.fileno(), self.path, uid, gid)
 
     def _open(self) -> IO[str]:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        descriptor = safely.open_file(self.path, flags, LOG_PERMS)
+        descriptor = safely.open_file(self.path, flags, LOG_PERMS, device=True)
         return open(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
 

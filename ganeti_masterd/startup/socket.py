@@ -8,10 +8,13 @@ import secrets
 import socket
 from collections.abc import Callable
 
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IListeningPort, IReactorSocket
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ganeti_masterd import safely
 from ganeti_masterd.luxi.prompt import send_promptly
@@ -149,18 +152,27 @@ class MasterSocket:
 
     def _stop(self, port: IListeningPort, private: int) -> Deferred[None]:
         """Closes a port and the descriptor of the folder that it was bound in."""
-        # Twisted removes the file, and fails if there is none.
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open("q", os.O_CREAT | os.O_EXCL, 0o600, dir_fd=private))
 
         def closed(_: object) -> None:
             os.close(private)
 
         return (
-            maybeDeferred(port.stopListening)
+            maybeDeferred(self._stop_port, port, private)
             .addErrback(lambda failure: log.failure("A socket could not be closed", failure))
             .addCallback(closed)
         )
+
+    def _stop_port(self, port: IListeningPort, private: int) -> Deferred[None] | None:
+        # Twisted removes the file, and fails half way if there is none.
+        with contextlib.suppress(FileExistsError):
+            try:
+                os.close(os.open("q", os.O_CREAT | os.O_EXCL, 0o600, dir_fd=private))
+            except FileNotFoundError:  # the folder is gone too, so Twisted's step is left out
+                assert isinstance(port, tcp.Port)
+                port.stopReading()
+                tcp.Port.connectionLost(port, Failure(ConnectionDone()))
+                return None
+        return port.stopListening()
 
     def _remove_folder(self) -> None:
         with contextlib.suppress(OSError):

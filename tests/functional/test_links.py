@@ -27,9 +27,8 @@ SECRET = "nobody may change this\n"
 
 #: Puts a link in the place of each name, again and again, until its standard input ends.
 RACE = """
-import os, select, sys
+import os, select, sys, time
 target, folder, *names = sys.argv[1:]
-turns = 0
 print("racing", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     for name in names:
@@ -38,10 +37,15 @@ while not select.select([sys.stdin], [], [], 0)[0]:
             os.symlink(target, fresh)
         except OSError:
             pass
-        try:
-            os.rename(fresh, f"{folder}/{name}")
-        except OSError:
-            pass
+        for act, paths in (
+            (os.rename, (fresh, f"{folder}/{name}")),
+            (time.sleep, (0.002,)),
+            (os.unlink, (f"{folder}/{name}",)),
+        ):
+            try:
+                act(*paths)
+            except OSError:
+                pass
 """
 
 
@@ -202,7 +206,7 @@ def test_a_race(attacked: Attacked) -> None:
     sockets = ["ganeti-query.d", "ganeti-wconfd.d", "ganeti-query", "ganeti-query.new"]
     for target in (paths.config, str(attacked.secret)):
         with attacked.race("gnt-rapi", target, paths.run, *names):
-            for _ in range(3):
+            for _ in range(5):
                 attacked.start_and_stop()
     with attacked.race("gnt-rapi", str(attacked.den), paths.sockets, *sockets):
         for _ in range(3):
