@@ -36,6 +36,7 @@ from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.startup.configuration import read_config
+from ganeti_masterd.startup.dumps import forbid_dumps
 from ganeti_masterd.startup.ending import Ending
 from ganeti_masterd.startup.launch import Launch, dress
 from ganeti_masterd.startup.locks import Locks, patiently
@@ -43,6 +44,7 @@ from ganeti_masterd.startup.logs import Logs
 from ganeti_masterd.startup.notify import ALIVE, READY, STOPPING, Notifier
 from ganeti_masterd.startup.ownership import groups_of
 from ganeti_masterd.startup.signals import Signals
+from ganeti_masterd.startup.socket import LOOK_EVERY
 from ganeti_masterd.startup.stopping import Stopping
 from ganeti_masterd.startup.teardown import end_in_order
 from ganeti_masterd.timing import Timers
@@ -102,6 +104,7 @@ class MasterService(Service):
         recovered: Recovered | None = None
         listening: list[OpenedListener] = []
         try:
+            forbid_dumps()
             queue_lock = self._lock()
             recovered, snapshot = self._recover()
             self._parts = Assembly(
@@ -220,6 +223,8 @@ class MasterService(Service):
         self._parts.replication.start()
         self._parts.journal.start()
         Signals(self._reactor, self._signalled, self._reopen_logs).install()
+        for listener in self._parts.listeners:
+            self._timers.every(LOOK_EVERY, listener.socket.restore)
         watchdog = surroundings.notifier.watchdog
         if watchdog is not None:
             self._timers.every(watchdog, surroundings.notifier.tell, ALIVE)

@@ -81,6 +81,10 @@ MEANINGS = {
     "The log file was opened again": "SIGHUP, after a rotation.",
     "The log file can't be opened again: {error}": "The log goes on in the old file. Mend the "
     "folder and send SIGHUP again.",
+    "The socket {path} was gone: it is there again": "Someone removed the socket's file, or put "
+    "something else in its place.",
+    "The socket {path} can't be made again: {error}": "Someone removed the socket's file. Mend its "
+    "folder: the daemon tries again every 5 seconds.",
     "The master daemon stops": "No further job starts, and no new one is taken.",
     "Waiting for {jobs} running jobs to end": "Each 5 seconds while it stops and jobs still run.",
     "No job runs any more; {clients} clients have {seconds:g} s to collect results": "The stop "

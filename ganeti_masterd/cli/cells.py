@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from ganeti_masterd.cli.answers import read_as
 from ganeti_masterd.cli.words import json_text, minute, printable
 from ganeti_masterd.constants import RS_NODATA, RS_NORMAL, RS_OFFLINE, RS_UNAVAIL, RS_UNKNOWN
 from ganeti_masterd.errors import LuxiError
@@ -52,10 +53,10 @@ class ListedAnswer(Struct, frozen=True):
 
 def read_answer(answer: Any) -> ListedAnswer:
     """Returns an answer to Query or QueryFields; raises ``LuxiError`` if it is malformed."""
-    try:
-        return msgspec.convert(answer, ListedAnswer)
-    except msgspec.ValidationError as error:
-        raise LuxiError(f"The daemon's answer can't be understood: {error}") from None
+    found = read_as(ListedAnswer, answer)
+    if any(len(row) != len(found.fields) for row in found.data):
+        raise LuxiError("The daemon's answer can't be understood: not one value for each field")
+    return found
 
 
 class CellWriting(Struct, frozen=True):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import click
+from msgspec import Meta
 
+from ganeti_masterd.cli.answers import config_values, read_as
 from ganeti_masterd.cli.command import Command, Seconds
 from ganeti_masterd.cli.rows import ShownJob, fetch
 from ganeti_masterd.cli.session import Session, pass_session
@@ -16,13 +18,17 @@ from ganeti_masterd.cli.words import duration, minute, printable
 
 _OFF, _STATUS = -1.0, -2.0
 
+#: Until when the watcher pauses: seconds since the epoch that a calendar has.
+PauseEnd: Any = Annotated[float, Meta(ge=0, le=253402300799)] | None
+
 
 @click.command("info", cls=Command)
 @pass_session
 def info(session: Session) -> None:
     """Show the cluster, its versions, and the state of its queue."""
-    cluster: dict[str, Any] = session.client.cluster_info()
-    drained, pause = session.client.config_values(["drain_flag", "watcher_pause"])
+    cluster = read_as(dict[str, Any], session.client.cluster_info(), "the cluster")
+    drained, given = config_values(session.client, ["drain_flag", "watcher_pause"])
+    pause = _pause(given)
     jobs = Counter(row.status for row in fetch(session.client, ShownJob, None).values())
     if session.out.json:
         session.out.document(
@@ -87,6 +93,12 @@ def _queue_text(drained: bool) -> str:
     return "drained: takes no new jobs" if drained else "open"
 
 
+def _pause(value: Any) -> float | None:
+    """Returns until when the watcher pauses; raises ``LuxiError`` for what is no time."""
+    until: float | None = read_as(PauseEnd, value, "the watcher's pause")
+    return until
+
+
 def _watcher_text(until: float | None) -> str:
     if until is None:
         return "not paused"
@@ -104,7 +116,7 @@ def drain(session: Session, state: str) -> None:
     again. Without either, show the current state.
     """
     if state == "status":
-        (value,) = session.client.config_values(["drain_flag"])
+        (value,) = config_values(session.client, ["drain_flag"])
         drained = bool(value)
     else:
         drained = state == "on"
@@ -130,7 +142,8 @@ def pause_watcher(session: Session, time_: float) -> None:
     until when the watcher is paused.
     """
     if time_ == _STATUS:
-        (until,) = session.client.config_values(["watcher_pause"])
+        (value,) = config_values(session.client, ["watcher_pause"])
+        until = _pause(value)
     else:
         until = None if time_ == _OFF else int(time.time() + time_)
         session.client.set_watcher_pause(until)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import click
+from msgspec import Meta
 
+from ganeti_masterd.cli.answers import read_as
 from ganeti_masterd.cli.command import Command, JobIdType, PriorityType, Seconds, job_ids
 from ganeti_masterd.cli.session import Session, pass_session
-from ganeti_masterd.cli.words import counted
+from ganeti_masterd.cli.words import counted, printable
 
 #: Seconds that the daemon may spend on one round of archiving.
 ARCHIVE_ROUND = 30.0
 
 #: The age that means all jobs that have ended (protocol/luxi.rst, Methods, AutoArchiveJobs).
 ALL_AGES = -1.0
+
+#: A number of jobs in an answer.
+JobCount = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 @click.command("cancel", cls=Command)
@@ -65,7 +70,7 @@ def archive(session: Session, jobs: tuple[int, ...], age: float | None) -> None:
         return
 
     def one(job: int) -> tuple[bool, str]:
-        if session.client.archive_job(job):
+        if read_as(bool, session.client.archive_job(job), f"job {job}"):
             return True, f"Archived job {job}"
         return False, f"Job {job} has not ended, or is not in the queue"
 
@@ -75,9 +80,10 @@ def archive(session: Session, jobs: tuple[int, ...], age: float | None) -> None:
 def _archive_by_age(session: Session, age: float) -> None:
     archived = 0
     while True:
-        now_archived, left = session.client.call(
+        answer = session.client.call(
             "AutoArchiveJobs", age, ARCHIVE_ROUND, timeout=ARCHIVE_ROUND + session.timeout
         )
+        now_archived, left = read_as(tuple[JobCount, JobCount], answer, "archived jobs")
         archived += now_archived
         if not left or not now_archived:
             break
@@ -96,7 +102,8 @@ def _each(
     """Calls ``act`` for each job, and prints its answers: whether it succeeded, and a text."""
     answers = []
     for job in jobs:
-        done, text = act(job)
+        done, given = read_as(tuple[bool, str], act(job), f"job {job}")
+        text = printable(given)
         answers.append({"id": job, "done": done, "text": text})
         if session.out.json:
             continue

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
+from ganeti_masterd.cli.answers import read_as
 from ganeti_masterd.cli.rows import JobOutcome, JobStep, LogLine, fetch
 from ganeti_masterd.cli.words import Stamp
 from ganeti_masterd.constants import (
@@ -22,7 +22,7 @@ from ganeti_masterd.constants import (
     STATUS_RUNNING,
     STATUSES_FINALIZED,
 )
-from ganeti_masterd.errors import JobLost, LuxiError
+from ganeti_masterd.errors import JobLost
 from ganeti_masterd.luxi.calls import Calls
 
 #: How long to wait for a change of the only job left, seconds.
@@ -188,10 +188,5 @@ def _serial(line: LogLine) -> int:
 
 def _change(answer: Any) -> tuple[list[Any], list[LogLine]]:
     """Reads an answer of WaitForJobChange."""
-    try:
-        (status, opcodes), lines = msgspec.convert(
-            answer, tuple[tuple[str, list[str]], list[LogLine]]
-        )
-    except msgspec.ValidationError as error:
-        raise LuxiError(f"The daemon's answer about a job can't be understood: {error}") from None
+    (status, opcodes), lines = read_as(tuple[tuple[str, list[str]], list[LogLine]], answer, "a job")
     return [status, opcodes], lines

@@ -191,8 +191,8 @@ def _show_opcode(out: Output, job: Whole, index: int, now: float) -> None:
     out.line(f"    Priority:         {job.oppriority[index]}")
     for name, value in opcode.items():
         if name == "reason":
-            for source, text, *_ in value or ():
-                out.line(f"    Reason:           {printable(f'{source}: {text}')}")
+            for line in _reasons(value):
+                out.line(f"    Reason:           {line}")
         elif name not in _SHOWN_ABOVE and value not in _UNSAID.get(name, ()):
             out.line(f"    {name}: {json_text(value)}")
     for line in _log_lines(job.oplog[index]):
@@ -202,6 +202,15 @@ def _show_opcode(out: Output, job: Whole, index: int, now: float) -> None:
         out.line(f"    Error: {failure_text(result)}", STYLES[status])
     elif status == STATUS_SUCCESS:
         out.line(f"    Result: {json_text(result)}")
+
+
+def _reasons(value: Any) -> Iterator[str]:
+    """Yields the entries of a reason trail; one of another shape as it is."""
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, list) and len(entry) >= 2:
+            yield printable(f"{entry[0]}: {entry[1]}")
+        elif entry is not None:
+            yield json_text(entry)
 
 
 def _log_lines(entries: list[LogLine]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from msgspec import Struct
@@ -16,8 +15,10 @@ from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.faults import JournalSetAside
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.setaside import SetAsideDecision, resolve
+from ganeti_masterd.startup.accounts import acting_as
 from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import queue_locked
+from ganeti_masterd.startup.ownership import queue_owner
 from ganeti_masterd.startup.paths import Paths
 
 
@@ -41,24 +42,23 @@ def put_in_order(paths: Paths, keep: SetAsideDecision | None) -> PutInOrder:
     ``keep`` is None, ``PidFileLockError`` if a master daemon is running, other classes of
     Ganeti's errors for files that make no sense, and ``OSError``.
     """
-    with queue_locked(paths.queue_lock):  # a running master daemon holds it
-        _become_owner(paths)
-        replayed, dropped = _journal_into_files(paths, keep)
-        done = hand_back(QueueFolder(paths.queue), RealDisk(), time.time(), is_locked)
+    owner = queue_owner(paths)
+    disk = RealDisk(owner.groups)
+    # As the owner, so that the daemon can use what is made here, and links lead root nowhere.
+    with (
+        acting_as(owner.account, owner.groups.values()),
+        queue_locked(paths.queue_lock),  # a running master daemon holds it
+    ):
+        replayed, dropped = _journal_into_files(paths, keep, disk)
+        done = hand_back(QueueFolder(paths.queue), disk, time.time(), is_locked)
     return PutInOrder(replayed, dropped, done)
 
 
-def _become_owner(paths: Paths) -> None:
-    """Switches from root to the queue's owner, so that the daemon can use files made here."""
-    if os.geteuid() == 0:
-        owner = os.stat(paths.queue)
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
-
-
-def _journal_into_files(paths: Paths, keep: SetAsideDecision | None) -> tuple[int, str | None]:
+def _journal_into_files(
+    paths: Paths, keep: SetAsideDecision | None, disk: RealDisk
+) -> tuple[int, str | None]:
     """Empties the journal; returns how many rows it had, and where a dropped one is."""
-    disk, files = RealDisk(), paths.queue_files
+    files = paths.queue_files
     dropped = None
     while True:
         before = read_config(paths)

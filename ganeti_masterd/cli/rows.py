@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from ganeti_masterd.cli.answers import read_as
 from ganeti_masterd.cli.words import Stamp
 from ganeti_masterd.constants import STATUSES_FINALIZED
-from ganeti_masterd.errors import LuxiError
 from ganeti_masterd.luxi.calls import Calls
 
 
@@ -73,6 +73,15 @@ class Whole(JobOutcome, frozen=True, array_like=True):
     opexec: list[Stamp | None]
     opend: list[Stamp | None]
 
+    def __post_init__(self) -> None:
+        """Raises ``ValueError``, as msgspec wants it, unless there is one value for each opcode."""
+        of_opcodes = (
+            *(self.summary, self.opstatus, self.opresult, self.oplog),
+            *(self.oppriority, self.opstart, self.opexec, self.opend),
+        )
+        if any(len(values) != len(self.ops) for values in of_opcodes):
+            raise ValueError("not one value for each opcode")
+
 
 R = TypeVar("R", bound=ShownJob)
 
@@ -84,20 +93,16 @@ def fetch(client: Calls, kind: type[R], jobs: Sequence[int] | None) -> dict[int,
     """
     if jobs is not None and not jobs:
         return {}
-    return understand(client.query_jobs(jobs, kind.__struct_fields__), kind)
+    found = understand(client.query_jobs(jobs, kind.__struct_fields__), kind)
+    return found if jobs is None else {job: found[job] for job in jobs if job in found}
 
 
 def understand(rows: Any, kind: type[R]) -> dict[int, R]:
     """Returns the rows of an answer to QueryJobs by id, without those of missing jobs."""
-    try:
-        # The row of a missing job is None except for the id; classic daemons send null.
-        there = [row for row in rows if row is not None and row[1] is not None]
-        # Not strict, because classic daemons send ids as strings.
-        return {
-            row.id: row for row in (msgspec.convert(each, kind, strict=False) for each in there)
-        }
-    except (msgspec.ValidationError, TypeError, IndexError) as error:
-        raise LuxiError(f"The daemon's answer about jobs can't be understood: {error}") from None
+    listed = read_as(list[list[Any] | None], rows, "jobs")
+    # The row of a missing job is None except for the id; classic daemons send null.
+    there = [row for row in listed if row and row[1:2] != [None]]
+    return {row.id: row for row in (read_as(kind, each, "jobs") for each in there)}
 
 
 def as_object(row: ShownJob) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ganeti_masterd.cli.answers import read_as
 from ganeti_masterd.cli.command import Command, CommandFault, PriorityType
 from ganeti_masterd.cli.displays import Nothing, display, follow, without_log
 from ganeti_masterd.cli.following import LogFollower
@@ -21,8 +22,8 @@ from ganeti_masterd.cli.jobfile import (
 )
 from ganeti_masterd.cli.rows import JobOutcome
 from ganeti_masterd.cli.session import Session, pass_session
-from ganeti_masterd.cli.words import counted, exception_text
-from ganeti_masterd.errors import GenericError
+from ganeti_masterd.cli.words import counted, exception_text, printable
+from ganeti_masterd.errors import GenericError, LuxiError
 from ganeti_masterd.luxi.calls import Calls
 from ganeti_masterd.luxi.failures import CallFailed
 
@@ -99,16 +100,24 @@ def _send(client: Calls, jobs: Sequence[RawJob], *, drained: bool) -> list[Submi
     """Submits the jobs; raises the error of a single job, returns those of several."""
     if len(jobs) == 1:
         (job,) = jobs
-        return [client.submit_job_to_drained_queue(job) if drained else client.submit_job(job)]
+        answer = client.submit_job_to_drained_queue(job) if drained else client.submit_job(job)
+        return [read_as(int, answer, "a new job")]
     if not drained:
-        return [value if done else str(value) for done, value in client.submit_many_jobs(jobs)]
+        answers = read_as(list[tuple[bool, Any]], client.submit_many_jobs(jobs), "new jobs")
+        if len(answers) != len(jobs):
+            raise LuxiError(f"The daemon answered for {len(answers)} jobs, not for {len(jobs)}")
+        return [
+            read_as(int, value, "a new job") if done else printable(str(value))
+            for done, value in answers
+        ]
     # No call submits several jobs to a drained queue.
     results: list[SubmittedJobs] = []
     for job in jobs:
         before = [result if isinstance(result, int) else None for result in results]
         try:
             ready = with_absolute_dependencies(job, before)
-            results.append(client.submit_job_to_drained_queue(ready))
+            answer = client.submit_job_to_drained_queue(ready)
+            results.append(read_as(int, answer, "a new job"))
         except JobFileError as error:
             results.append(str(error))
         except CallFailed as error:

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,8 +20,10 @@ from ganeti_masterd.constants import (
     STATUS_WAITING,
 )
 
+#: Seconds since the epoch that a calendar has: up to the year 9999.
+CalendarSeconds = Annotated[int, msgspec.Meta(ge=0, le=253402300799)]
 #: ``(seconds, microseconds)`` since the epoch, as LUXI has it.
-Stamp = tuple[int, int]
+Stamp = tuple[CalendarSeconds, Annotated[int, msgspec.Meta(ge=0, lt=1_000_000)]]
 
 #: The colour of each status.
 STYLES = {
@@ -62,7 +64,10 @@ def clock(stamp: Stamp) -> str:
 
 
 def _day(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):  # no calendar goes that far
+        return f"{seconds} s"
 
 
 def span(begin: Stamp | None, end: Stamp | None, now: float | None = None) -> str:

@@ -14,6 +14,7 @@ from ganeti_masterd.constants import RELEASE_VERSION
 HYPERVISORS = ("chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm")
 
 _DIGITS = re.compile(r"(\d+)")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def ssconf_values(snapshot: Snapshot) -> dict[str, list[str]]:
@@ -32,6 +33,11 @@ def ssconf_values(snapshot: Snapshot) -> dict[str, list[str]]:
         "nodegroups": _named(snapshot.groups),
     }
     return dict(sorted(values.items()))
+
+
+def one_line(text: str) -> str:
+    """Returns a value as it stands in a file: control characters, which end lines, as blanks."""
+    return text if text.isprintable() else _CONTROL.sub(" ", text)
 
 
 def same_ssconf(before: Snapshot, after: Snapshot) -> bool:
@@ -76,7 +82,7 @@ def _of_cluster(snapshot: Snapshot) -> dict[str, list[str]]:
     for hypervisor in HYPERVISORS:
         params = cluster.hvparams.get(hypervisor, {})
         values[f"hvparams_{hypervisor}"] = [f"{key}={params[key]}" for key in sorted(params)]
-    return values
+    return {key: list(map(one_line, lines)) for key, lines in values.items()}
 
 
 def _of_nodes(snapshot: Snapshot) -> dict[str, list[str]]:
@@ -111,7 +117,7 @@ def _ssh_port(params: Mapping[str, Any], default: Any) -> Any:
 
 
 def _named(section: Section[Any]) -> list[str]:
-    return natural(f"{obj.uuid} {obj.name}" for obj in section.values())
+    return natural(one_line(f"{obj.uuid} {obj.name}") for obj in section.values())
 
 
 def file_content(lines: Iterable[str]) -> bytes:

@@ -1,7 +1,7 @@
 """Reads the files of the node that becomes master, and writes those with which it continues.
 
-Blocking; the queue's lock must be held. When run as root, each written file gets the owner of the
-file that it replaces, or of the queue's folder.
+Blocking; the queue's lock must be held. Root does all of this as the account that owns the queue's
+folder, so what is written belongs to that account, in the groups of what stands there.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import merge_log
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import replace_file
+from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.layout import ARCHIVE_DIRECTORY_PERMS, encode_serial, parse_serial
 from ganeti_masterd.journal.setaside import resolve, set_aside, standing
 from ganeti_masterd.journal.sqlite import SQLiteStore
+from ganeti_masterd.startup.accounts import acting_as
 from ganeti_masterd.startup.checks import StartRefused
 from ganeti_masterd.startup.locks import queue_locked
+from ganeti_masterd.startup.ownership import queue_owner
 from ganeti_masterd.startup.paths import Paths
 
 
@@ -35,15 +38,28 @@ def queue_held(paths: Paths) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            held.enter_context(queue_locked(paths.queue_lock))
+            with _as_owner(paths):
+                held.enter_context(queue_locked(paths.queue_lock))
         except PidFileLockError as error:
             raise StartRefused(f"{error}; stop the master daemon on this node first") from None
         yield
 
 
+@contextmanager
+def _as_owner(paths: Paths) -> Iterator[RealDisk]:
+    """Within the body root is the queue's owner; yields the disk with the groups of its files."""
+    owner = queue_owner(paths)
+    with acting_as(owner.account, owner.groups.values()):
+        yield RealDisk(owner.groups)
+
+
 def read_own(paths: Paths) -> OwnFiles:
     """Reads what this node holds; raises ``ConfigurationError`` without a config.data."""
-    disk = RealDisk()
+    with _as_owner(paths) as disk:
+        return _read_own(paths, disk)
+
+
+def _read_own(paths: Paths, disk: IDisk) -> OwnFiles:
     config = disk.read(paths.config)
     if config is None:
         raise ConfigurationError(f"{paths.config} is missing")
@@ -68,7 +84,12 @@ def forget_journal(paths: Paths, old: str, now: float) -> list[str]:
     What it holds never reached the later master, whose files this node now has. Returns the new
     names of such journals. An empty journal stays in place.
     """
-    disk, files = RealDisk(), paths.queue_files
+    with _as_owner(paths) as disk:
+        return _forget_journal(paths, old, now, disk)
+
+
+def _forget_journal(paths: Paths, old: str, now: float, disk: IDisk) -> list[str]:
+    files = paths.queue_files
     directory, name = os.path.split(paths.journal)
     kept = []
 
@@ -100,32 +121,24 @@ def adopt(paths: Paths, own: OwnFiles, newest: Newest, snapshot: Snapshot) -> No
 
     ``snapshot`` is the configuration with this node as master.
     """
-    disk, files = RealDisk(), paths.queue_files
-    queue = os.stat(paths.queue)
-    config = os.stat(paths.config)
+    with _as_owner(paths) as disk:
+        _adopt(paths, own, newest, snapshot, disk)
 
-    def put(path: str, content: bytes, like: os.stat_result) -> None:
-        replace_file(disk, path, content)
-        _give(path, like)
 
+def _adopt(paths: Paths, own: OwnFiles, newest: Newest, snapshot: Snapshot, disk: IDisk) -> None:
+    files = paths.queue_files
     if newest.serial > own.serial:
-        put(files.serial, encode_serial(newest.serial), queue)
+        replace_file(disk, files.serial, encode_serial(newest.serial))
     for job_id, body in newest.jobs.items():
-        put(files.job(job_id), body, queue)
+        replace_file(disk, files.job(job_id), body)
     for job_id, body in newest.archived.items():
         for folder in (files.archive, files.archive_directory(job_id)):
             if not os.path.isdir(folder):
                 disk.make_directory(folder, ARCHIVE_DIRECTORY_PERMS)
-                _give(folder, queue)
                 disk.sync_directory(os.path.dirname(folder))
-        put(files.archived_job(job_id), body, queue)
+        replace_file(disk, files.archived_job(job_id), body)
         disk.sync_directory(files.archive_directory(job_id))
         disk.unlink(files.job(job_id))
     disk.sync_directory(paths.queue)
-    put(paths.config, encode(snapshot), config)
+    replace_file(disk, paths.config, encode(snapshot))
     disk.sync_directory(files.config_directory)
-
-
-def _give(path: str, like: os.stat_result) -> None:
-    if os.geteuid() == 0:
-        os.chown(path, like.st_uid, like.st_gid, follow_symlinks=False)

@@ -13,6 +13,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ganeti_masterd import safely
 from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.journal.files import replace_file
 from ganeti_masterd.journal.interfaces import IDisk
@@ -91,10 +92,9 @@ def _replace(disk: IDisk, path: str, content: bytes | None) -> None:
 
 def _read_pause(path: str) -> int | None:
     try:
-        with open(path, "rb") as file:
-            return int(float(file.read(64).strip()))
+        return int(float(safely.read(path)[:64].strip()))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, OverflowError):
         log.warn("{path} holds no time; the watcher is not paused", path=path)
         return None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
+from ganeti_masterd import safely
 from ganeti_masterd.jobs.model import Job
 
 
@@ -55,7 +56,7 @@ def is_locked(path: str) -> bool:
     would lose it. Raises ``OSError`` for a file that can't be opened.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = safely.open_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:

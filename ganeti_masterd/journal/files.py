@@ -6,11 +6,17 @@ Where they stand, :mod:`ganeti_masterd.journal.layout` says.
 from __future__ import annotations
 
 import contextlib
+import os.path
 from collections.abc import Iterator, Sequence
 
 from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS
 from ganeti_masterd.journal.interfaces import IDisk
-from ganeti_masterd.journal.layout import ARCHIVE_DIRECTORY_PERMS, QueuePaths
+from ganeti_masterd.journal.layout import (
+    ARCHIVE_DIRECTORY_PERMS,
+    QueuePaths,
+    job_file_mode,
+    job_number,
+)
 
 #: What a file is called until it is whole; no reader of the queue takes it for a job.
 TEMPORARY_SUFFIX = ".following"
@@ -46,8 +52,8 @@ def replace_files(
     """
     temporaries = [(path + TEMPORARY_SUFFIX, path) for path, _ in files]
     try:
-        for (temporary, _), (_, content) in zip(temporaries, files, strict=True):
-            disk.write(temporary, content, mode)
+        for (temporary, path), (_, content) in zip(temporaries, files, strict=True):
+            disk.write(temporary, content, _mode_of(path, content, mode))
             yield
         for temporary, _ in temporaries:
             disk.sync(temporary)
@@ -60,6 +66,11 @@ def replace_files(
             with contextlib.suppress(OSError):
                 disk.unlink(temporary)
         raise
+
+
+def _mode_of(path: str, content: bytes, mode: int) -> int:
+    """Returns the mode of a file: that of a job is by its content."""
+    return mode if job_number(os.path.basename(path)) is None else job_file_mode(content)
 
 
 def in_groups(disk: IDisk, files: Sequence[File]) -> Iterator[None]:

@@ -7,14 +7,24 @@ folder, ``archive/<N div 10000>/job-N`` once archived, ``serial`` with the last 
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 
-from ganeti_masterd.constants import JOBS_PER_ARCHIVE_DIRECTORY
+from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS, JOBS_PER_ARCHIVE_DIRECTORY
 
 ARCHIVE_DIRECTORY_PERMS = 0o750
 
 #: The mode of files that say something by being there: any user may look.
 FLAG_MODE = 0o644
+
+#: The mode of a job's file that holds private parameters: not even the daemons' group may look.
+PRIVATE_JOB_PERMS = 0o600
+
+#: Parameters of opcodes that hold private values, which are written to disk until the opcode ends.
+PRIVATE_PARAMETERS = ("osparams_private", "osparams_private_cluster")
+
+_PRIVATE = re.compile(rf'"(?:{"|".join(PRIVATE_PARAMETERS)})" ?: ?(?!null|\{{\}})'.encode())
 
 JOB_PREFIX = "job-"
 
@@ -105,3 +115,8 @@ def _number(digits: str) -> int | None:
     if len(digits) > MAX_DIGITS or not digits.isascii() or not digits.isdigit():
         return None
     return int(digits)
+
+
+def job_file_mode(body: bytes) -> int:
+    """Returns the mode of a job's file with this content, by whether it has private parameters."""
+    return PRIVATE_JOB_PERMS if _PRIVATE.search(body) else JOB_QUEUE_FILES_PERMS

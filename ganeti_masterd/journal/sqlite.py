@@ -218,7 +218,7 @@ class SQLiteStore:
         for setting in (
             "journal_mode = WAL",
             "synchronous = FULL",
-            "secure_delete = OFF",  # what the files hold needs no wiping here
+            "secure_delete = ON",  # private parameters must not outlive their jobs in free pages
             "trusted_schema = OFF",
         ):
             self._db.execute(f"PRAGMA {setting}")

@@ -30,6 +30,20 @@ class ProtocolError(LuxiError):
     Travels as ``LuxiError``.
     """
 
+    @property
+    def logged(self) -> str:
+        """The text without what the message holds."""
+        return str(self)
+
+
+class DuplicateKey(ProtocolError):
+    """An object names a key twice. Only the client is told which: it may be a secret."""
+
+    @property
+    def logged(self) -> str:
+        """See :attr:`ProtocolError.logged`."""
+        return "An object has a key twice"
+
 
 def parse(data: bytes) -> Any:
     """Returns the value of one JSON document, blanks around it allowed.
@@ -86,7 +100,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> None:
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
-            raise ProtocolError(f"An object has the key {key!r} twice")
+            raise DuplicateKey(f"An object has the key {key!r} twice")
         seen.add(key)
 
 

@@ -209,7 +209,7 @@ class LuxiServer(Protocol):
             "LUXI protocol error of connection {peer.connection} (pid {peer.pid}, uid {peer.uid}): "
             "{error}",
             peer=self.peer,
-            error=str(error),
+            error=error.logged if isinstance(error, ProtocolError) else str(error),
         )
         self._stop_serving(_REFUSED)
         self.sendLine(encode_error(error))

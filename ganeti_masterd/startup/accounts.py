@@ -5,9 +5,11 @@ See protocol/startup.rst, Checks before the start and protocol/startup.rst, File
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -53,3 +55,39 @@ def group_id(name: str) -> int | None:
 def may_give_to(gid: int) -> bool:
     """Returns whether this process may change the group of its files to that group."""
     return os.geteuid() == 0 or gid == os.getegid() or gid in os.getgroups()
+
+
+def account_of(uid: int, gid: int) -> Account:
+    """Returns the account with these numbers; the names are the numbers where there are none."""
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    try:
+        group = grp.getgrgid(gid).gr_name
+    except KeyError:
+        group = str(gid)
+    return Account(user, group, uid, gid)
+
+
+@contextlib.contextmanager
+def acting_as(account: Account | None, groups: Iterable[int] = ()) -> Iterator[None]:
+    """Switches this process to another account within the body, if it is root.
+
+    The account is in ``groups`` (gids) as well as in its own. What the body does to files is
+    then no more than that account could do itself. Nothing is switched for None.
+    """
+    if account is None or os.geteuid() != 0 or account.uid == 0:
+        yield
+        return
+    before, gid = os.getgroups(), os.getegid()
+    try:
+        os.initgroups(account.user, account.gid)
+        os.setgroups([*os.getgroups(), *groups])
+        os.setegid(account.gid)
+        os.seteuid(account.uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(before)

@@ -1,6 +1,6 @@
 """The checks before the process detaches, in the order in which they are made.
 
-See protocol/startup.rst, Checks before the start, points 0 to 4.
+See protocol/startup.rst, Checks before the start, points 1 to 6.
 
 The checks leave nothing open, because neither a lock nor a database survives a fork. They come
 before the fork so that the user sees the whole message: of a later failure twistd passes on only a
@@ -13,17 +13,18 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
 
+from ganeti_masterd import safely
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import EXIT_FAILURE, EXIT_NODESETUP_ERROR, EXIT_NOTMASTER
 from ganeti_masterd.errors import ConfigurationError, GenericError
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.recovery import Identity, check_journal
-from ganeti_masterd.startup.accounts import Account, find_account
+from ganeti_masterd.startup.accounts import Account, acting_as, find_account
 from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import patiently, queue_locked, refuse_held
 from ganeti_masterd.startup.paths import Paths
@@ -119,15 +120,26 @@ class Passed(Struct, frozen=True):
     account: Account | None
 
 
-def check(wanted: WantedStart, machine: IMachine) -> Passed:
-    """Checks all that needs no other node; raises :class:`StartRefused`."""
+def check(
+    wanted: WantedStart,
+    machine: IMachine,
+    set_right: Callable[[Paths, Account], None] | None = None,
+) -> Passed:
+    """Checks all that needs no other node; raises :class:`StartRefused`.
+
+    Configuration and journal are opened as the account that the daemon will run as, never as
+    root. ``set_right`` is called first to give that account its files, if root starts the daemon.
+    """
     paths = wanted.paths
     account = wanted_account(wanted, machine)
     try:
         refuse_others(paths, simulated=wanted.simulated)
         check_master(paths, machine)
         check_account(wanted, account)
-        return Passed(_check_files(paths), account)
+        if set_right is not None and account is not None and machine.uid() == 0:
+            set_right(paths, account)
+        with acting_as(account):
+            return Passed(_check_files(paths), account)
     except OSError as error:
         raise StartRefused(f"The daemon can't work below {paths.data}: {error}") from None
     except GenericError as error:
@@ -190,8 +202,7 @@ def named_master(paths: Paths) -> str:
     """Returns the master's name from ssconf; raises :class:`StartRefused` if it has none."""
     path = paths.ssconf("master_node")
     try:
-        with open(path, encoding="utf-8") as file:
-            master = file.read().strip()
+        master = safely.read(path).decode("utf-8").strip()
     except UnicodeDecodeError:
         reason = "is no text"
     except OSError as error:

@@ -7,15 +7,14 @@ fails at the start instead.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
 import ganeti_masterd
 import twisted
-from ganeti_masterd.startup.accounts import Account
+from ganeti_masterd.startup.accounts import Account, acting_as
 from ganeti_masterd.startup.checks import StartRefused
 
 
@@ -32,7 +31,7 @@ def check_readable(account: Account, files: Iterable[str]) -> None:
     """
     if os.geteuid() != 0 or account.uid == 0:
         return
-    with _as(account):
+    with acting_as(account):
         for file in files:
             try:
                 os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
@@ -42,18 +41,3 @@ def check_readable(account: Account, files: Iterable[str]) -> None:
                     f" daemon is made of: {file}: {error.strerror}; install it where that user may"
                     " read it, such as below /opt"
                 ) from None
-
-
-@contextlib.contextmanager
-def _as(account: Account) -> Iterator[None]:
-    """Switches this process, which runs as root, to another account within the body."""
-    groups, gid = os.getgroups(), os.getegid()
-    try:
-        os.initgroups(account.user, account.gid)
-        os.setegid(account.gid)
-        os.seteuid(account.uid)
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(gid)
-        os.setgroups(groups)

@@ -12,10 +12,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from ganeti_masterd import safely
 from ganeti_masterd.errors import PidFileLockError
 
 _HELD = (errno.EACCES, errno.EAGAIN)
@@ -26,18 +28,29 @@ _HELD = (errno.EACCES, errno.EAGAIN)
 TRIES = 100
 PAUSE = 0.05
 
+#: How often a file is opened that is replaced between being opened and being locked.
+_OPENINGS = 50
+
 T = TypeVar("T")
 
 
 class LockedFile:
     """A file held locked, with both kinds of lock, until it is released."""
 
-    def __init__(self, path: str, mode: int = 0o640) -> None:
-        """Opens or creates the file and locks it; raises ``PidFileLockError`` if held."""
+    def __init__(self, path: str, mode: int = 0o640, *, pid_file: bool = False) -> None:
+        """Opens or creates the file and locks it.
+
+        No link is followed to it. Others may write to the folder of a ``pid_file``, so a name
+        there that is neither a file of this user's or root's nor holds a process id is removed
+        first. Raises ``PidFileLockError`` if the file is held, else ``OSError``.
+        """
         self.path = path
         self._fd = -1
-        while self._fd < 0:
-            self._fd = _open_locked(path, mode)
+        for _ in range(_OPENINGS):
+            self._fd = _open_locked(path, mode, pid_file)
+            if self._fd >= 0:
+                return
+        raise PidFileLockError(f"{path} is replaced again and again by another process")
 
     def write(self, text: str) -> None:
         """Replaces the content, such as a process id, in place: the lock stays."""
@@ -72,7 +85,7 @@ class Locks:
 
     def take_pid_file(self, path: str) -> None:
         """Locks a PID file and writes this process's id; it is removed when released."""
-        self._held.append((LockedFile(path, 0o644), True))
+        self._held.append((LockedFile(path, 0o644, pid_file=True), True))
         self._held[-1][0].write(f"{os.getpid()}\n")
 
     def release(self) -> None:
@@ -110,11 +123,11 @@ def refuse_held(paths: Iterable[str]) -> None:
     """Raises ``PidFileLockError`` if a process holds a lock of either kind on one of the files.
 
     Creates and changes no file: one that doesn't exist is not locked. A file that this user may not
-    read is skipped.
+    read is skipped, and so is a link: daemons that hold the lock hold the file itself.
     """
     for path in paths:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = safely.open_file(path, os.O_RDONLY)
         except OSError:
             continue
         try:
@@ -124,26 +137,70 @@ def refuse_held(paths: Iterable[str]) -> None:
             os.close(fd)
 
 
-def _open_locked(path: str, mode: int) -> int:
-    """Returns a descriptor that holds the locks; -1 if the file was replaced meanwhile."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+def _open_locked(path: str, mode: int, pid_file: bool) -> int:
+    """Returns a descriptor that holds the locks; -1 if the file has to be opened again."""
+    folder = safely.open_folder(os.path.dirname(path))
+    try:
+        if pid_file and _alien(folder, path):
+            refuse_held([path])
+            safely.clear(folder, os.path.basename(path))
+        return _locked_in(folder, path, mode, pid_file)
+    finally:
+        os.close(folder)
+
+
+def _locked_in(folder: int, path: str, mode: int, pid_file: bool) -> int:
+    name = os.path.basename(path)
+    try:
+        fd = safely.open_file_in(folder, path, os.O_RDWR | os.O_CREAT, mode, single=pid_file)
+    except (safely.UnsafePath, PermissionError):
+        if not pid_file:
+            raise
+        refuse_held([path])
+        safely.clear(folder, name)
+        return -1
+    current = False
     try:
         _lock(path, fd, fcntl.LOCK_EX)
-        opened = os.fstat(fd)
         try:
-            named = os.stat(path)
+            named = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             named = None
-        current = named is not None and os.path.samestat(named, opened)
-        if current and opened.st_mode & 0o777 != mode:
-            os.fchmod(fd, mode)
-    except BaseException:
-        os.close(fd)
-        raise
-    if not current:
-        os.close(fd)
-        return -1
-    return fd
+        opened = os.fstat(fd)
+        if named is not None and os.path.samestat(named, opened):
+            if not pid_file:
+                safely.give(fd, path, -1, -1, mode)
+                current = True
+            elif _is_alien(opened):
+                current = False
+            elif _holds_number(fd):
+                os.fchmod(fd, mode)
+                current = True
+            else:
+                safely.clear(folder, name)
+    finally:
+        if not current:
+            os.close(fd)
+    return fd if current else -1
+
+
+def _alien(folder: int, path: str) -> bool:
+    """Whether a PID file's name stands for something that no daemon has put there."""
+    try:
+        return _is_alien(os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _is_alien(found: os.stat_result) -> bool:
+    ours = found.st_uid in (0, os.geteuid())
+    return not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and ours)
+
+
+def _holds_number(fd: int) -> bool:
+    """Whether a file holds a process id or nothing, so that it may be truncated."""
+    text = os.pread(fd, 64, 0)
+    return os.fstat(fd).st_size <= 64 and (not text.strip() or text.strip().isdigit())
 
 
 def _lock(path: str, fd: int, kind: int) -> None:

@@ -25,6 +25,8 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
+from ganeti_masterd import safely
+
 #: Values of --syslog: no syslog, syslog in addition to the file, or instead of it.
 Syslog = Literal["no", "yes", "only"]
 
@@ -49,10 +51,21 @@ _PATIENT = (LogLevel.info, LogLevel.debug)
 _UNUSUAL = frozenset({"log_failure", "log_system", "log_flattened"})
 
 
+#: Control characters (C0 and C1), DEL, and those that reorder text, with their escapes.
+_ESCAPES = {
+    code: chr(code).encode("unicode_escape").decode("ascii")
+    for code in (
+        *(code for code in range(0x20) if chr(code) not in "\n\t"),
+        *range(0x7F, 0xA0),
+        *(0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),
+    )
+}
+
+
 class LogFile:
     """A log file; :meth:`reopen` opens it again after a rotation has moved it away.
 
-    It is created with mode 0600. Raises ``OSError`` if it can't be opened.
+    It is created with mode 0600. Raises ``OSError`` if it can't be opened, or is a link.
     """
 
     def __init__(self, path: str) -> None:
@@ -75,11 +88,12 @@ class LogFile:
 
     def give_to(self, uid: int, gid: int) -> None:
         """Changes the file's owner, before root's privileges are dropped."""
-        os.fchown(self._file.fileno(), uid, gid)
+        if not safely.is_device(self._file.fileno()):
+            safely.give(self._file.fileno(), self.path, uid, gid)
 
     def _open(self) -> IO[str]:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.path, flags, LOG_PERMS)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        descriptor = safely.open_file(self.path, flags, LOG_PERMS, device=True)
         return open(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
 
@@ -147,7 +161,7 @@ class SyslogObserver:
         """See ``ILogObserver``."""
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)
         priority = _PRIORITIES.get(event.get("log_level", LogLevel.info), syslog.LOG_INFO)
-        for line in text.splitlines():
+        for line in escaped(text).splitlines():
             syslog.syslog(priority, line)
 
 
@@ -176,6 +190,11 @@ class Everywhere:
                 raise error
 
 
+def _classic(event: LogEvent) -> str | None:
+    text = formatEventAsClassicLogText(event)
+    return text if text is None else escaped(text)
+
+
 class TextLines:
     """Formats events as Twisted does for a text file, in a fraction of the time.
 
@@ -193,19 +212,28 @@ class TextLines:
         text = event.get("log_format")
         time = event.get("log_time")
         if type(text) is not str or "(" in text or time is None or not _UNUSUAL.isdisjoint(event):
-            return formatEventAsClassicLogText(event)
+            return _classic(event)
         try:
             text = text.format_map(event)
             level = event["log_level"].name
         except Exception:
-            return formatEventAsClassicLogText(event)
+            return _classic(event)
         if not text:
             return None
         second = int(time)
         if second != self._second:
             self._second, self._stamp = second, formatTime(time)
-        text = text.replace("\n", "\n\t")
+        if not text.isprintable():
+            text = escaped(text).replace("\n", "\n\t")
         return f"{self._stamp} [{event.get('log_namespace', '-')}#{level}] {text}\n"
+
+
+def escaped(text: str) -> str:
+    """Returns text whose control characters, except newlines and tabs, are escaped.
+
+    What clients and nodes send may be in it, and someone may read the log on a terminal.
+    """
+    return text.translate(_ESCAPES)
 
 
 def as_json(event: LogEvent) -> str:

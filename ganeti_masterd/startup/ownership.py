@@ -17,12 +17,19 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from ganeti_masterd import safely
 from ganeti_masterd.constants import JOB_QUEUE_FILES_PERMS
-from ganeti_masterd.journal.layout import FLAG_MODE, job_number
+from ganeti_masterd.journal.layout import (
+    FLAG_MODE,
+    PRIVATE_JOB_PERMS,
+    job_file_mode,
+    job_number,
+)
 from ganeti_masterd.startup.accounts import (
     OWN_GROUP,
     READERS_GROUP,
     Account,
+    account_of,
     group_id,
     may_give_to,
 )
@@ -68,21 +75,71 @@ def files_of(paths: Paths, account: Account) -> Iterator[OwnedPlace]:
 def set_right(paths: Paths, account: Account) -> None:
     """Creates missing folders and sets every file's owner, group and mode. Must run as root.
 
-    Links are never followed. Raises ``OSError``.
+    No link is followed that another account made or could make. A name in the run folder that is
+    no file of its own is left for the daemon, which replaces it. Raises ``OSError``.
     """
     for place in folders_of(paths, account):
-        os.makedirs(place.path, exist_ok=True)
-        _set_right(place, account.uid, os.O_DIRECTORY)
+        folder = safely.open_folder(place.path, make=True)
+        try:
+            safely.give(folder, place.path, account.uid, place.gid, place.mode)
+        finally:
+            os.close(folder)
     for place in files_of(paths, account):
-        _set_right(place, account.uid)
+        try:
+            file = safely.open_file(place.path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            if place.path != paths.pid:
+                raise
+            continue
+        try:
+            mode = place.mode
+            if stat.S_IMODE(os.fstat(file).st_mode) == PRIVATE_JOB_PERMS and _is_job(place.path):
+                mode = job_file_mode(_content(file))
+            safely.give(file, place.path, account.uid, place.gid, mode)
+        except safely.UnsafePath:
+            if place.path != paths.pid:
+                raise
+        finally:
+            os.close(file)
 
 
-def give_tree(root: str, account: Account) -> None:
-    """Changes the owner of a simulated root and everything in it. Must run as root."""
-    for folder, _, names in os.walk(root):
-        os.chown(folder, account.uid, account.gid)
-        for name in names:
-            os.chown(os.path.join(folder, name), account.uid, account.gid, follow_symlinks=False)
+def _is_job(path: str) -> bool:
+    return job_number(os.path.basename(path)) is not None
+
+
+def _content(descriptor: int) -> bytes:
+    with open(os.dup(descriptor), "rb") as file:
+        return file.read()
+
+
+class QueueOwner(Struct, frozen=True):
+    """The account that the queue's folder belongs to, and the groups of what is written anew.
+
+    ``groups`` are gids by path, for :class:`.journal.disk.RealDisk`.
+    """
+
+    account: Account
+    groups: dict[str, int]
+
+
+def queue_owner(paths: Paths) -> QueueOwner:
+    """Returns whose files a queue has, so that root's commands write them as that account.
+
+    Raises ``OSError``, also if the queue's folder is reached by a link that root didn't make.
+    """
+    folder = safely.open_folder(paths.queue)
+    try:
+        found = os.fstat(folder)
+    finally:
+        os.close(folder)
+    groups = {paths.queue: found.st_gid}
+    with contextlib.suppress(FileNotFoundError):
+        config = safely.open_file(paths.config, os.O_RDONLY)
+        groups[paths.config] = os.fstat(config).st_gid
+        os.close(config)
+    return QueueOwner(account_of(found.st_uid, found.st_gid), groups)
 
 
 def groups_of(paths: Paths, account: Account | None) -> dict[str, int]:
@@ -101,22 +158,3 @@ def groups_of(paths: Paths, account: Account | None) -> dict[str, int]:
 def _group(name: str, account: Account) -> int:
     gid = group_id(name)
     return account.gid if gid is None else gid
-
-
-def _set_right(place: OwnedPlace, uid: int, kind: int = 0) -> None:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | kind
-    try:
-        descriptor = os.open(place.path, flags)
-    except FileNotFoundError:
-        return
-    try:
-        found = os.fstat(descriptor)
-        # A hard link to a file elsewhere must not change that file's owner.
-        if not kind and (not stat.S_ISREG(found.st_mode) or found.st_nlink != 1):
-            raise PermissionError(f"{place.path} is a link, or no file")
-        if (found.st_uid, found.st_gid) != (uid, place.gid):
-            os.fchown(descriptor, uid, place.gid)
-        if stat.S_IMODE(found.st_mode) != place.mode:
-            os.fchmod(descriptor, place.mode)
-    finally:
-        os.close(descriptor)

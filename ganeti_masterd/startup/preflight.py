@@ -16,13 +16,14 @@ from typing import IO, Any, NoReturn
 from msgspec import Struct
 from twisted.internet.defer import Deferred, ensureDeferred
 
+from ganeti_masterd import safely
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ConfigurationError
 from ganeti_masterd.simulation.calllog import CallLogMode
 from ganeti_masterd.simulation.description import Description, read
 from ganeti_masterd.simulation.tables import DescriptionError
 from ganeti_masterd.startup import simulated_root
-from ganeti_masterd.startup.accounts import GROUP, USER
+from ganeti_masterd.startup.accounts import GROUP, USER, acting_as
 from ganeti_masterd.startup.agreement import StartWishes, VoteReport, ask_nodes
 from ganeti_masterd.startup.checks import (
     IMachine,
@@ -32,12 +33,14 @@ from ganeti_masterd.startup.checks import (
     StartRefused,
     WantedStart,
     check,
+    refuse_others,
+    wanted_account,
 )
 from ganeti_masterd.startup.child import ChildFailed, in_child
 from ganeti_masterd.startup.doors import open_door
 from ganeti_masterd.startup.installation import check_readable, parts
 from ganeti_masterd.startup.launch import say
-from ganeti_masterd.startup.ownership import give_tree, set_right
+from ganeti_masterd.startup.ownership import set_right
 from ganeti_masterd.startup.paths import Paths, default_root
 from ganeti_masterd.startup.rehearsal import copied_simulation, rehearse
 from ganeti_masterd.timing import Timers
@@ -59,7 +62,7 @@ class Cleared(Struct, frozen=True):
 
 
 def clear_start(options: Mapping[str, Any], reactor: Any) -> Cleared:
-    """Checks what must hold, holds the vote, brings up the master's address, sets owners.
+    """Checks what must hold, sets owners, holds the vote, brings up the master's address.
 
     ``reactor`` is run in a child process only, not in this one. Raises ``StartRefused``,
     ``GenericError`` or ``OSError`` where the daemon must not start.
@@ -67,8 +70,8 @@ def clear_start(options: Mapping[str, Any], reactor: Any) -> Cleared:
     wanted, machine = _wanted(options)
     description = described(options)
     if wanted.simulated:
-        simulated_root.prepare(wanted.paths, description or options["simulate"])
-    passed = check(wanted, machine)
+        _prepare(wanted, machine, description or options["simulate"])
+    passed = check(wanted, machine, None if wanted.simulated else set_right)
     if passed.account is not None:
         check_readable(passed.account, parts())
     wishes = StartWishes(
@@ -76,20 +79,26 @@ def clear_start(options: Mapping[str, Any], reactor: Any) -> Cleared:
     )
     if not wishes.vote and not options["yes-do-it"]:
         confirm(sys.stdin, sys.stdout)
-    report = _ask_nodes(
-        reactor,
-        wanted.paths,
-        passed.snapshot,
-        wishes,
-        simulated=wanted.simulated,
-        description=description,
-    )
-    if passed.account is not None and os.geteuid() == 0:
-        if wanted.simulated:
-            give_tree(wanted.paths.root, passed.account)
-        else:
-            set_right(wanted.paths, passed.account)
+    with acting_as(passed.account):
+        report = _ask_nodes(
+            reactor,
+            wanted.paths,
+            passed.snapshot,
+            wishes,
+            simulated=wanted.simulated,
+            description=description,
+        )
     return Cleared(wanted.paths, description, passed, report)
+
+
+def _prepare(wanted: WantedStart, machine: IMachine, simulated: int | Description) -> None:
+    """Makes the simulated root ready, as the account that the daemon will run as."""
+    account = wanted_account(wanted, machine)
+    if account is not None and os.geteuid() == 0:
+        refuse_others(wanted.paths, simulated=True)
+        safely.give_tree(wanted.paths.root, account.uid, account.gid)
+    with acting_as(account):
+        simulated_root.prepare(wanted.paths, simulated)
 
 
 def rehearse_start(options: Mapping[str, Any], reactor: Any) -> NoReturn:

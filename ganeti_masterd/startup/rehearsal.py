@@ -95,7 +95,7 @@ def copied_simulation(paths: Paths) -> Iterator[Paths]:
         os.makedirs(copy.data)
         # A file that a node was not sent yet is as on the master.
         for path in glob.glob(glob.escape(paths.ssconf("")) + "*"):
-            shutil.copy(path, copy.data)
+            shutil.copy(path, copy.data, follow_symlinks=False)
         yield copy
 
 
@@ -124,7 +124,7 @@ def _check_journal_copy(paths: Paths, snapshot: Snapshot) -> None:
     folder, name = os.path.split(paths.journal)
     with tempfile.TemporaryDirectory(prefix="gnt-masterd-") as copy:
         with contextlib.suppress(FileNotFoundError):
-            shutil.copytree(folder, copy, dirs_exist_ok=True)
+            shutil.copytree(folder, copy, ignore=_not_files, dirs_exist_ok=True)
         try:
             check_journal(
                 f"{copy}/{name}",

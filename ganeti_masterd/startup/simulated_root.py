@@ -10,6 +10,7 @@ import os
 import time
 from typing import Any
 
+from ganeti_masterd import safely
 from ganeti_masterd.config.document import encode
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.snapshot import Snapshot
@@ -31,8 +32,11 @@ def make_folders(paths: Paths) -> None:
     """Makes the folders that the daemon writes to, with Ganeti's modes."""
     for folder, mode in (*paths.folders, (paths.hooks, 0o755)):
         if not os.path.isdir(folder):
-            os.makedirs(folder, exist_ok=True)
-            os.chmod(folder, mode)
+            made = safely.open_folder(folder, make=True)
+            try:
+                safely.give(made, folder, -1, -1, mode)
+            finally:
+                os.close(made)
 
 
 def prepare(paths: Paths, simulated: int | Description) -> None:

@@ -42,6 +42,22 @@ class Ssconf(SynchronousTestCase):
         self.assertEqual(values["networks"], ["u net"])
         self.assertEqual(values["uid_pool"], ["10-20", "30"])
 
+    def test_no_value_ends_its_line(self) -> None:
+        """Control characters of free texts are blanks: each value stays one line."""
+        snapshot = sample()
+        cluster = replace(
+            snapshot.cluster, hvparams={"kvm": {"kernel_args": "ro\nroot=x"}}, master_netdev="a\nb"
+        )
+        group = replace(snapshot.group("default"), name="a\nb\x1b\u2028c")
+        net = Network(name="n\r\nnet", network="192.0.2.0/24", uuid="u")
+        for section, obj in (("nodegroups", group), ("cluster", cluster), ("networks", net)):
+            snapshot = snapshot.with_object(section, obj)
+        values = ssconf_values(snapshot)
+        self.assertEqual(values["hvparams_kvm"], ["kernel_args=ro root=x"])
+        self.assertEqual(values["master_netdev"], ["a b"])
+        self.assertEqual(values["nodegroups"], [f"{group.uuid} a b  c"])
+        self.assertEqual(values["networks"], ["u n  net"])
+
     def test_ports_of_a_group(self) -> None:
         """A group's parameter applies to nodes that don't set it themselves."""
         snapshot = sample()

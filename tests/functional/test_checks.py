@@ -94,6 +94,7 @@ DIFFERENT: tuple[tuple[str, str, Sequence[Any], str], ...] = (
         "an interval is a whole number above zero",
     ),
     ("OP_GROUP_ADD", "group_name", ("00000000-0000-4000-8000-000000000000",), "looks like a uuid"),
+    ("OP_GROUP_ADD", "group_name", ("g" * 300,), "a name has at most 255 bytes"),
     ("OP_GROUP_ADD", "ndparams", ({"spindle_count": "default"},), "a group's own default"),
     (
         "OP_GROUP_ADD",

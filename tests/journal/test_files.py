@@ -17,6 +17,7 @@ from ganeti_masterd.journal.disk import MOST_OPEN, RealDisk
 from ganeti_masterd.journal.files import replace_file, replace_files
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.layout import (
+    PRIVATE_PARAMETERS,
     QueueFiles,
     QueuePaths,
     archive_number,
@@ -24,6 +25,8 @@ from ganeti_masterd.journal.layout import (
     job_number,
     parse_serial,
 )
+from ganeti_masterd.opcodes.parameters import parameters
+from ganeti_masterd.opcodes.registry import OPCODES
 from ganeti_masterd.testing.disk import ForgetfulDisk, Power, PowerCut
 from tests.journal.scene import put
 
@@ -237,6 +240,24 @@ class DiskTests(SynchronousTestCase):
         self.assertRaises(OSError, self.disk.sync, self.path("one"))
         self.assertRaises(OSError, self.disk.sync_directory, self.root)
         self.assertEqual(os.listdir("/proc/self/fd"), before)
+
+    def test_private_jobs(self) -> None:
+        """A job's file with private parameters is for its owner alone, and no other file is."""
+        for name, content, mode in (
+            ("job-2", b'{"osparams_private":{"x":"y"}}', 0o600),
+            ("job-2", b'{"osparams_private_cluster": {"os":{}}}', 0o600),
+            ("job-2", b'{"osparams_private":null,"osparams_private_cluster":{}}', 0o640),
+            ("config.data", b'{"osparams_private":{"x":"y"}}', 0o640),
+        ):
+            replace_file(self.disk, self.path(name), content)
+            self.assertEqual(self.mode(name), mode, content)
+        names = {
+            parameter.name
+            for opcode in OPCODES.values()
+            for parameter in parameters(opcode).values()
+            if parameter.secrecy == "private"
+        }
+        self.assertEqual(set(PRIVATE_PARAMETERS), names)
 
     def test_modes(self) -> None:
         """Modes are as asked, whatever the umask and the mode before."""

@@ -143,6 +143,17 @@ class SQLiteStoreTests(StoreTests, SynchronousTestCase):
         ):
             self.assertEqual(store._db.execute(f"PRAGMA {pragma}").fetchone()[0], expected)
 
+    def test_nothing_is_left_of_deleted_rows(self) -> None:
+        """Private parameters of a job that the files took are in no page of the closed journal."""
+        store = self.make()
+        store.adopt(HEADER)
+        secret = b"private-parameter" * 1000
+        store.append(Entries([job_entry(1, body=secret)]))
+        store.followed(1, [], None, None)
+        store.close()
+        with open(store.path, "rb") as file:
+            self.assertNotIn(b"private-parameter", file.read())
+
     def test_closed_in_one_file(self) -> None:
         """A closed store is one file, which may be renamed."""
         store = self.make()

@@ -97,6 +97,15 @@ class AddTests(GroupScene):
         self.assertRaises(ReservationError, self.add, "third")
         looks = "0" * 8 + "-0000-0000-0000-" + "0" * 12
         self.assertIn("looks like a uuid", self.refused("OP_GROUP_ADD", group_name=looks)[0])
+        for name in ("a\nb", "a\x1b[31m", "a\u2028b", "a\x07"):
+            text, code = self.refused("OP_GROUP_ADD", group_name=name)
+            self.assertEqual(code, "wrong_input")
+            self.assertIn("control character", text)
+            self.assertTrue(text.isprintable())
+            self.refused("OP_GROUP_RENAME", group_name="other", new_name=name)
+        text, _ = self.refused("OP_GROUP_ADD", group_name="\u00fc" * 128)
+        self.assertIn("longer than 255 bytes", text)
+        self.assertLess(len(text), 120)
 
     def test_parameters_that_can_not_be(self) -> None:
         """Parameters are checked like those of an existing group."""

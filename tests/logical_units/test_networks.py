@@ -106,6 +106,13 @@ class AddTests(NetworkScene):
             ],
         )
 
+    def test_name_that_is_none(self) -> None:
+        """A name that would be more than a line of ssconf, or a very long one, is refused."""
+        for name in ("a\nb", "a\x1b", "a" * 256):
+            text, code = self.refused("OP_NETWORK_ADD", network_name=name, network="10.0.0.0/24")
+            self.assertEqual(code, "wrong_input")
+            self.assertTrue(text.startswith("Network name ") and text.isprintable())
+
     def test_name_that_is_taken(self) -> None:
         """A name or uuid that a network has is refused with that network's uuid."""
         for name in ("lan", self.lan.uuid):

@@ -61,9 +61,10 @@ class DuplicateKeyTests(SynchronousTestCase):
             self.assertEqual(parse_strictly(data), json.loads(text))
 
     def test_named(self) -> None:
-        """The error names the key."""
+        """The error names the key, and its text for the log does not."""
         error = self.assertRaises(ProtocolError, parse_strictly, b'{"a":[{"zz":1,"zz":2}]}')
         self.assertIn("'zz'", str(error))
+        self.assertNotIn("zz", error.logged)
 
     def test_escaped_twin(self) -> None:
         """A key and its escaped spelling are equal."""

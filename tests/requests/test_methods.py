@@ -433,6 +433,8 @@ class ClusterTests(RequestScene):
         self.clock.advance(101)
         self.assertEqual(self.call("QueryConfigValues", ["watcher_pause"]), [None])
         self.refused("SetWatcherPause", self.timers.now() - 1, kind=OpPrereqError)
+        for far in (1e308, 253402300800):
+            self.refused("SetWatcherPause", far, kind=OpPrereqError)
         for args in ([None], []):
             self.call("SetWatcherPause", self.timers.now() + 5)
             self.assertIsNone(self.call("SetWatcherPause", *args))

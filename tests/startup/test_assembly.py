@@ -260,7 +260,7 @@ class SocketTests(RootTestCase):
     def test_rights(self) -> None:
         """Each socket has its own path and mode, and the group of the daemon's account."""
         given: list[Any] = []
-        self.patch(os, "chown", lambda path, *owner: given.append((path, *owner)))
+        self.patch(os, "chown", lambda path, *owner, **_: given.append((path, *owner)))
         rights = {
             "master": (self.paths.socket, 0o640),
             "monitor": (self.monitor, 0o604),
@@ -270,7 +270,7 @@ class SocketTests(RootTestCase):
         for name, (path, mode) in rights.items():
             self.listen(self.listeners[name])
             self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), mode, name)
-            self.assertEqual(given.pop(), (path + ".d/q", -1, 8))
+            self.assertEqual(given.pop(), ("q", -1, 8))
 
     def listen(self, listener: OpenedListener) -> None:
         """Binds a socket and sets its permissions."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec import json
 
+from ganeti_masterd import safely
 from ganeti_masterd.errors import PidFileLockError
 from ganeti_masterd.startup import locks
 from ganeti_masterd.startup.checks import (
@@ -22,7 +23,7 @@ from ganeti_masterd.startup.checks import (
     check,
     refuse_others,
 )
-from ganeti_masterd.startup.locks import LockedFile
+from ganeti_masterd.startup.locks import LockedFile, Locks
 from tests.startup.scene import Host, RootTestCase
 
 
@@ -32,6 +33,9 @@ class CheckTests(RootTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.host = Host()
+        if os.geteuid() == 0:
+            # The checks open files as the daemon's account.
+            safely.give_tree(self.root, 7, 8)
         self.wanted = WantedStart(self.paths, False, "gnt-masterd", "gnt-daemons")
 
     def passed(self) -> Passed:
@@ -271,3 +275,46 @@ class LockTests(RootTestCase):
         new.release(remove=True)
         new.release(remove=True)
         self.assertFalse(os.path.exists(path))
+
+    def test_pid_file_of_others(self) -> None:
+        """What others put at a PID file's name is replaced, and what it leads to stays."""
+        path = self.root + "/pid"
+        secret = Path(self.root, "secret")
+        secret.write_text("secret")
+        for put in (
+            lambda: os.symlink(secret, path),
+            lambda: os.symlink(self.root + "/nowhere", path),
+            lambda: os.link(secret, path),
+            lambda: os.mkfifo(path),
+            lambda: os.mkdir(path),
+            lambda: Path(path).write_text("no number"),
+            lambda: Path(path).write_text("1" * 100),
+        ):
+            put()
+            held = Locks()
+            held.take_pid_file(path)
+            self.assertEqual(Path(path).read_text(), f"{os.getpid()}\n")
+            self.assertEqual(os.lstat(path).st_mode & 0o777, 0o644)
+            held.release()
+            self.assertFalse(os.path.lexists(path))
+        self.assertEqual(secret.read_text(), "secret")
+        self.assertFalse(os.path.exists(self.root + "/nowhere"))
+
+    def test_pid_file_of_another_daemon(self) -> None:
+        """A PID file that is locked is left alone, whoever it belongs to and whatever it holds."""
+        path = self.root + "/pid"
+        Path(path).write_text("no number")
+        if os.geteuid() == 0:
+            os.chown(path, 54321, 54321)
+        self.hold(path, "lockf")
+        self.assertRaises(PidFileLockError, Locks().take_pid_file, path)
+        self.assertEqual(Path(path).read_text(), "no number")
+
+    def test_lock_that_is_a_link(self) -> None:
+        """The queue's lock is in a folder of the daemon's own: a link there is refused by name."""
+        path, secret = self.root + "/lock", Path(self.root, "secret")
+        secret.touch(0o600)
+        os.symlink(secret, path)
+        error = self.assertRaises(OSError, LockedFile, path)
+        self.assertIn(f"{path} is a link", str(error))
+        self.assertEqual(secret.stat().st_mode & 0o777, 0o600)

@@ -17,7 +17,14 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from ganeti_masterd.luxi.peers import Peer
-from ganeti_masterd.startup.logs import Everywhere, FileObserver, Logs, SyslogObserver, TextLines
+from ganeti_masterd.startup.logs import (
+    Everywhere,
+    FileObserver,
+    LogFile,
+    Logs,
+    SyslogObserver,
+    TextLines,
+)
 from tests.startup.scene import RootTestCase
 
 
@@ -81,6 +88,31 @@ class LogTests(RootTestCase):
         for event in events:
             self.assertEqual(lines(event), formatEventAsClassicLogText(event), event)
         self.assertIn("7 of [1]: a\n\tb\n", lines(events[0]) or "")
+
+    def test_null_device(self) -> None:
+        """The null device takes the log, and is given to nobody."""
+        before = os.stat(os.devnull)
+        made = LogFile(os.devnull)
+        made.give_to(54321, 54321)
+        made.write("text")
+        made.reopen()
+        made._file.close()
+        after = os.stat(os.devnull)
+        self.assertEqual((after.st_uid, after.st_mode), (before.st_uid, before.st_mode))
+
+    def test_control_characters(self) -> None:
+        """Escapes, bells and marks that reorder text reach neither the file nor a terminal."""
+        _, log = self.log_to()
+        log.info("{text}", text="a\x1b]0;x\x07\u202eb\rc\x9bd\te\nf")
+        log.info("{no.such}", text="")
+        try:
+            raise ValueError("\x1b[2J")
+        except ValueError:
+            log.failure("A \x07 failure")
+        text = self.path.read_text("utf-8")
+        self.assertIn("a\\x1b]0;x\\x07\\u202eb\\rc\\x9bd\te\n\tf\n", text)
+        self.assertIn("\\x1b[2J", text)
+        self.assertEqual([each for each in text if ord(each) < 32 and each not in "\n\t"], [])
 
     def test_gathered(self) -> None:
         """Lines logged in one reactor turn are written together at its end."""

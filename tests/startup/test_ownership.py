@@ -7,11 +7,11 @@ import stat
 from pathlib import Path
 from unittest import SkipTest
 
+from ganeti_masterd import safely
 from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.ownership import (
     files_of,
     folders_of,
-    give_tree,
     groups_of,
     set_right,
 )
@@ -49,6 +49,9 @@ class OwnershipTests(RootTestCase):
         job = Path(self.paths.queue) / "job-7"
         job.write_bytes(b"{}")
         job.chmod(0o600)
+        private = Path(self.paths.queue) / "job-8"
+        private.write_bytes(b'{"osparams_private":{"x":"y"}}')
+        private.chmod(0o600)
         other = Path(self.paths.queue) / "job-7.new"
         other.touch(0o600)
         os.rmdir(self.paths.sockets)
@@ -57,6 +60,7 @@ class OwnershipTests(RootTestCase):
         self.assertEqual(
             (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)), (54321, 54322, 0o640)
         )
+        self.assertEqual(stat.S_IMODE(private.stat().st_mode), 0o600)
         self.assertEqual(other.stat().st_uid, os.geteuid())
         found = os.stat(self.paths.sockets)
         self.assertEqual((found.st_uid, stat.S_IMODE(found.st_mode)), (54321, 0o770))
@@ -84,7 +88,7 @@ class OwnershipTests(RootTestCase):
         outside.touch()
         self.addCleanup(outside.unlink)
         os.symlink(outside, self.root + "/link")
-        give_tree(self.root, ACCOUNT)
+        safely.give_tree(self.root, ACCOUNT.uid, ACCOUNT.gid)
         self.assertEqual({path.lstat().st_uid for path in Path(self.root).rglob("*")}, {54321})
         self.assertEqual(outside.stat().st_uid, os.geteuid())
 

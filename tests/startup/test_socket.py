@@ -8,7 +8,10 @@ import stat
 import tempfile
 from typing import Any
 
-from twisted.internet import reactor  # noqa: TID251 - real sockets
+from twisted.internet import (
+    reactor,  # noqa: TID251 - real sockets
+    unix,
+)
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
@@ -61,25 +64,25 @@ class MasterSocketTests(TestCase):
         chmod, chown, rename = os.chmod, os.chown, os.rename
 
         def recording(name: str, function: Any) -> Any:
-            def act(path: Any, *args: Any) -> None:
+            def act(path: Any, *args: Any, **how: Any) -> None:
                 self.assertFalse(os.path.exists(self.path))
-                found.append((name, (os.path.relpath(os.fsdecode(path), self.root), *args)))
+                found.append((name, (os.path.basename(os.fsdecode(path)), *args)))
                 if name != "chown":  # only root may give it away
-                    function(path, *args)
+                    function(path, *args, **how)
 
             return act
 
         for name, function in (("chmod", chmod), ("chown", chown), ("rename", rename)):
             self.patch(socket_module.os, name, recording(name, function))
         self.listen(0o660, (-1, 4321))
+        fresh = found[-1][1][0]
         self.assertEqual(
             found,
             [
-                ("chmod", ("socket.d", 0o700)),
-                ("chmod", ("socket.d/q", 0o666)),  # Twisted's own
-                ("chmod", ("socket.d/q", 0o660)),
-                ("chown", ("socket.d/q", -1, 4321)),
-                ("rename", ("socket.new", self.path)),
+                ("chmod", ("q", 0o666)),  # Twisted's own
+                ("chmod", ("q", 0o660)),
+                ("chown", ("q", -1, 4321)),
+                ("rename", (fresh, "socket")),
             ],
         )
 
@@ -101,4 +104,65 @@ class MasterSocketTests(TestCase):
         client = yield connectProtocol(UNIXClientEndpoint(reactor, self.path), Protocol())
         client.transport.abortConnection()
         yield made.close()
+        self.assertEqual(os.listdir(self.root), [])
+
+    @inlineCallbacks
+    def check_answers(self) -> Any:
+        """A client can connect by the name, which is a socket with the right mode."""
+        self.assertEqual(stat.S_IFMT(os.lstat(self.path).st_mode), stat.S_IFSOCK)
+        self.assertEqual(self.mode(self.path), 0o660)
+        client = yield connectProtocol(UNIXClientEndpoint(reactor, self.path), Protocol())
+        client.transport.abortConnection()
+
+    @inlineCallbacks
+    def test_name_that_is_gone(self) -> Any:
+        """The name is made again where it was removed, or stands for anything else."""
+        made = self.listen(0o660)
+        made.restore()  # nothing to do
+        port = made._port
+        for spoil in (
+            lambda: None,
+            lambda: os.symlink("/nowhere", self.path),
+            lambda: os.mkdir(self.path),
+            lambda: os.makedirs(self.path + "/deep"),
+            lambda: os.mkfifo(self.path),
+        ):
+            os.unlink(self.path)
+            spoil()
+            made.restore()
+            yield self.check_answers()
+        self.assertIs(made._port, port)
+        yield made.close()
+        self.assertFalse(os.path.lexists(self.path))
+
+    @inlineCallbacks
+    def test_folder_that_is_gone(self) -> Any:
+        """Where the private folder was removed as well, another socket is bound."""
+        made = self.listen(0o660)
+        for _ in range(2):
+            shutil.rmtree(self.path + ".d")
+            os.unlink(self.path)
+            made.restore()
+            yield self.check_answers()
+        yield made.close()
+        self.assertEqual(os.listdir(self.root), [])
+        ports = [each for each in reactor.getReaders() if isinstance(each, unix.Port)]
+        self.assertEqual(ports, [])
+        held = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd")]
+        self.assertEqual([path for path in held if path.startswith(self.root)], [])
+
+    @inlineCallbacks
+    def test_socket_that_can_not_be_made_again(self) -> Any:
+        """A failure is logged once; it is made as soon as that is possible."""
+        made = self.listen(0o660)
+        os.rename(self.root, self.root + ".away")
+        for _ in range(2):
+            made.restore()
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+        os.rename(self.root + ".away", self.root)
+        os.unlink(self.path)
+        made.restore()
+        yield self.check_answers()
+        yield made.close()
+        made.restore()
         self.assertEqual(os.listdir(self.root), [])

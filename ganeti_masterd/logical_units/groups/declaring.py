@@ -19,6 +19,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.groups.one_group import OnOneGroup
 from ganeti_masterd.logical_units.groups.parameters import changed_group
 from ganeti_masterd.logical_units.steps.locked_objects import add_object, remove_object
+from ganeti_masterd.logical_units.steps.naming import check_name
 from ganeti_masterd.opcodes.groups import GroupAdd, GroupRemove, GroupRename
 from ganeti_masterd.opcodes.networks import NetworkConnect
 
@@ -140,7 +141,8 @@ class RenameGroup(OnOneGroup[GroupRename], runs=GroupRename):
 
 
 def check_new_name(snapshot: Snapshot, name: str, refusal: str) -> None:
-    """Refuses a name that a group has, as ``refusal`` says, or that looks like a uuid."""
+    """Refuses a name that a group has, as ``refusal`` says, or that can't be one."""
+    check_name("Group", name)
     existing = snapshot.lookup("nodegroup", name)
     if existing is not None:
         raise prereq(refusal.format(name=name, uuid=existing.uuid), ECODE_EXISTS)

@@ -22,6 +22,7 @@ from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.steps.locked_objects import add_object, remove_object
+from ganeti_masterd.logical_units.steps.naming import check_name
 from ganeti_masterd.opcodes.networks import NetworkAdd, NetworkRemove
 
 _MAC_PREFIX = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){2}")
@@ -55,7 +56,8 @@ class AddNetwork(LogicalUnit[NetworkAdd], runs=NetworkAdd):
         return super().locks(level, snapshot)
 
     def check(self, ctx: Context) -> None:
-        """Refuses a name in use, and invalid tags and gateways."""
+        """Refuses a name in use or that is none, and invalid tags and gateways."""
+        check_name("Network", self.op.network_name)
         existing = ctx.snapshot().lookup("network", self.op.network_name)
         if existing is not None:
             raise prereq(
