@@ -111,7 +111,7 @@ def apply_rows(content: bytes, rows: Iterable[ConfigRow]) -> bytes:
 
     Objects that no row names keep their bytes. Applying the same rows to the
     result again changes nothing. Raises ``ConfigurationError`` if ``content``
-    isn't a configuration or a row's section is unknown.
+    isn't a configuration, a row's section is unknown, or the result can't be loaded.
     """
     source = "config.data"
     document: dict[str, bytes] = {k: bytes(v) for k, v in _split(content, source).items()}
@@ -135,7 +135,9 @@ def apply_rows(content: bytes, rows: Iterable[ConfigRow]) -> bytes:
             raise ConfigurationError(f"the journal has a row for the section '{row.section}'")
     for key, section in sections.items():
         document[key] = _joined({uuid: section[uuid] for uuid in sorted(section)})
-    return _joined(document)
+    result = _joined(document)
+    parse(result, f"{source} with the journal's changes")
+    return result
 
 
 def _joined(parts: dict[str, bytes]) -> bytes:

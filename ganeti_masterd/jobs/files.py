@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 from twisted.logger import Logger
 
-from ganeti_masterd.jobs.model import Job, decode_job
+from ganeti_masterd.jobs.model import Job, decode_job, decode_job_of
 from ganeti_masterd.journal.files import make_archive_directory, replace_file
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.layout import (
@@ -130,9 +130,7 @@ def load(folder: QueueFolder) -> LoadedJobs:
         with open(folder.job(job_id), "rb") as file:
             body = file.read()
         try:
-            job = decode_job(body)
-            if job.id != job_id:
-                raise msgspec.ValidationError(f"the file holds job {job.id}")
+            job = decode_job_of(job_id, body)
         except msgspec.DecodeError as error:
             corrupt[job_id] = str(error)
             continue

@@ -15,9 +15,11 @@ from typing import Any
 
 from zope.interface import implementer
 
+from ganeti_masterd.journal.examination import Examined, judge
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
 from ganeti_masterd.journal.thread import DiskAnswer, IDiskThread, Steps, Work, WorkOrder
+from ganeti_masterd.journal.tip import Tip
 
 #: Given n, returns a number from 0 to n - 1.
 Choice = Callable[[int], int]
@@ -238,6 +240,12 @@ class MemoryStore:
         self.fault: Exception | None = None
         self._held = Entries()
         self._header: JournalHeader | None = None
+        self._tip = Tip()
+
+    def examined(self) -> Examined:
+        """Returns what :func:`~ganeti_masterd.journal.examination.examine` would return."""
+        self.power.check()
+        return judge(self._header, self.load(), self._tip)
 
     def header(self) -> JournalHeader | None:
         """See :meth:`IStore.header`."""
@@ -272,6 +280,7 @@ class MemoryStore:
                 header.config if config is None else (*header.config, config),
                 header.serial if serial is None else (*header.serial, serial),
                 header.reason,
+                header.followed,
             ),
         )
 
@@ -299,6 +308,7 @@ class MemoryStore:
                 header.config if config is None else (config,),
                 header.serial if serial is None else (serial,),
                 header.reason,
+                max(header.followed, seq),
             ),
         )
 
@@ -317,6 +327,9 @@ class MemoryStore:
             raise self.fault
         self._held, self._header = held, header
         self.power.spend()
+        followed = header.followed if header is not None else 0
+        reached = max(self._tip.reached, held.last_seq, followed)
+        self._tip = Tip(reached, self._tip.empty if len(held) else reached)
 
 
 @implementer(IDiskThread)
