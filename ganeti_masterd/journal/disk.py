@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Mapping
 
 from zope.interface import implementer
@@ -13,8 +15,28 @@ from ganeti_masterd.journal.interfaces import IDisk
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
+# Of a pipe, to be opened for reading would be to wait for a writer.
+_READ_FILE = _READ | os.O_NONBLOCK
+
 #: How many files may be open between being written and being synced.
 MOST_OPEN = 64
+
+
+class NotAFile(OSError):
+    """What has a file's name is something else."""
+
+
+def read_file(path: str, most: int | None = None) -> bytes:
+    """Returns the content of a regular file, or its first ``most`` bytes.
+
+    :class:`NotAFile` for anything else, such as a folder or a pipe, at once.
+    """
+    descriptor = os.open(path, _READ_FILE)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAFile(errno.EINVAL, "it is not a regular file", path)
+    with open(descriptor, "rb", buffering=0) as file:
+        return file.readall() if most is None else file.read(most)
 
 
 @implementer(IDisk)
@@ -36,11 +58,9 @@ class RealDisk:
     def read(self, path: str) -> bytes | None:
         """See :meth:`IDisk.read`."""
         try:
-            descriptor = os.open(path, _READ)
+            return read_file(path)
         except FileNotFoundError:
             return None
-        with open(descriptor, "rb", buffering=0) as file:
-            return file.readall()
 
     def names(self, directory: str) -> list[str]:
         """See :meth:`IDisk.names`."""

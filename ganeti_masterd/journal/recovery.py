@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from msgspec import Struct
 from twisted.logger import Logger
 
+from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.digests import NOTHING, Chain, digest_of
 from ganeti_masterd.journal.examination import Examined, examine
 from ganeti_masterd.journal.files import TEMPORARY_SUFFIX
@@ -236,7 +237,15 @@ def _tidy(disk: IDisk, files: QueueFiles) -> None:
     Where the disk lost a part of a renaming, such a name may stand for the very file that
     has its proper name by now: to write there would be to write into that.
     """
-    disk.unlink(files.config + TEMPORARY_SUFFIX)
-    for name in disk.names(files.queue):
-        if name.endswith(TEMPORARY_SUFFIX):
-            disk.unlink(f"{files.queue}/{name}")
+    names = [name for name in disk.names(files.queue) if name.endswith(TEMPORARY_SUFFIX)]
+    for path in (files.config + TEMPORARY_SUFFIX, *(f"{files.queue}/{name}" for name in names)):
+        try:
+            disk.unlink(path)
+        except (IsADirectoryError, PermissionError) as error:
+            own = path.removesuffix(TEMPORARY_SUFFIX)
+            if own in (files.config, files.serial) or job_number(os.path.basename(own)) is not None:
+                # The file of this name could never be written.
+                raise JobQueueError(
+                    f"{path} is in the way and can't be removed: {error.strerror}"
+                ) from None
+            log.error("{path} can't be removed ({error}); it is left alone", path=path, error=error)

@@ -21,7 +21,7 @@ from msgspec import Struct
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import EXIT_FAILURE, EXIT_NODESETUP_ERROR, EXIT_NOTMASTER
 from ganeti_masterd.errors import ConfigurationError, GenericError
-from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.disk import RealDisk, read_file
 from ganeti_masterd.journal.recovery import Identity, check_journal
 from ganeti_masterd.startup.accounts import Account, find_account
 from ganeti_masterd.startup.configuration import read_config
@@ -190,8 +190,7 @@ def named_master(paths: Paths) -> str:
     """Returns the master's name from ssconf; raises :class:`StartRefused` if it has none."""
     path = paths.ssconf("master_node")
     try:
-        with open(path, encoding="utf-8") as file:
-            master = file.read().strip()
+        master = read_file(path).decode().strip()
     except UnicodeDecodeError:
         reason = "is no text"
     except OSError as error:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ganeti_masterd.config.document import parse
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.journal.disk import read_file
 from ganeti_masterd.startup.paths import Paths
 
 
 def read_config(paths: Paths) -> Snapshot:
     """Reads config.data; raises ``ConfigurationError`` naming the file and the fault."""
     try:
-        with open(paths.config, "rb") as file:
-            content = file.read()
+        content = read_file(paths.config)
     except OSError as error:
         raise ConfigurationError(f"{paths.config} can't be read: {error.strerror}") from None
     return parse(content, paths.config)

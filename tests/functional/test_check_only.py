@@ -143,6 +143,6 @@ def test_journals_that_do_not_fit(killed: Site) -> None:
         db.execute("PRAGMA user_version = 9")
     db.close()
     assert f"{journal}: the journal has schema version 9" in checked(killed, code=1)
-    assert "this daemon knows versions up to 1" in killed.start().stderr
+    assert "this daemon knows versions up to 2" in killed.start().stderr
     Path(journal).write_bytes(b"no journal at all" * 500)
-    assert f"{journal}: the journal is corrupt" in checked(killed, code=1)
+    assert f"set the journal {journal} aside: it is damaged" in checked(killed, code=1)
