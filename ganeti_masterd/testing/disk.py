@@ -60,7 +60,7 @@ class Power:
             raise PowerCut
 
     def check_after(self) -> None:
-        """Counts a moment after an effect, at which there may be no power but nothing else fails."""
+        """Counts the moment after an effect: the power may go then, nothing else fails."""
         failing, self._failing = self._failing, None
         self.spend()
         self._failing = failing
@@ -122,14 +122,14 @@ class ForgetfulDisk:
     unsynced directory may refer to any file to which it referred since the last sync, independently
     of other names; this is harsher than a real file system, which keeps the order of changes.
     ``faults`` maps the name of a method ("write", "sync_directory", ...) to the ``OSError`` that it
-    raises; a write that fails leaves half of the content. ``lie`` is told by the next write, which
-    doesn't fail, and by no other. ``directories`` exist from the start.
+    raises; a write that fails leaves half of the content. ``lies`` are told by the next
+    writes, one each (None: the truth); these don't fail. ``directories`` exist from the start.
     """
 
     def __init__(self, directories: Sequence[str] = (), power: Power | None = None) -> None:
         self.power = power if power is not None else Power()
         self.faults: dict[str, OSError] = {}
-        self.lie: Lie | None = None
+        self.lies: list[Lie | None] = []
         self._root = _Directory()
         for path in directories:
             parent = self._root
@@ -166,8 +166,8 @@ class ForgetfulDisk:
         if "write" in self.faults:
             target.versions.append(content[: len(content) // 2])
             raise self.faults["write"]
-        if self.lie is not None:
-            lie, self.lie = self.lie, None
+        lie = self.lies.pop(0) if self.lies else None
+        if lie is not None:
             content = lie.told(content, target.versions[-1])
         target.versions.append(content)
 
@@ -221,7 +221,7 @@ class ForgetfulDisk:
         self._forget(self._root, choose)
         self.power.restore()
         self.faults.clear()
-        self.lie = None
+        self.lies.clear()
 
     def _begin(self, method: str) -> None:
         self.power.spend()
@@ -268,7 +268,7 @@ class ForgetfulDisk:
 
 def _reordered(kept: bytes, versions: Sequence[bytes], choose: Choice) -> bytes:
     """Returns a content of whose blocks each may be of another write."""
-    if not choose(2):
+    if len(kept) <= _BLOCK or not choose(2):
         return kept
     return b"".join(
         versions[choose(len(versions))][start : start + _BLOCK] or kept[start : start + _BLOCK]

@@ -220,12 +220,12 @@ class Crashes(RuleBasedStateMachine):
         self.scene.run(seconds)
         self.scene.power.fail_after(0, None)
 
-    @rule(lie=st.sampled_from(Lie), seconds=SECONDS)
-    def lied_to(self, lie: Lie, seconds: float) -> None:
+    @rule(lie=st.sampled_from(Lie), writes=st.integers(0, 3), seconds=SECONDS)
+    def lied_to(self, lie: Lie, writes: int, seconds: float) -> None:
         """One file doesn't hold what was written to it: it must not take a good one's place."""
-        self.scene.disk.lie = lie
+        self.scene.disk.lies = [*[None] * writes, lie]
         self.scene.run(seconds)
-        self.scene.disk.lie = None
+        self.scene.disk.lies = []
 
     @rule()
     def mend(self) -> None:

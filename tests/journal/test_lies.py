@@ -19,7 +19,7 @@ class ReadBackTests(SynchronousTestCase):
         for lie in Lie:
             disk = ForgetfulDisk(["/d"])
             put(disk, "/d/config", b"good")
-            disk.lie = lie
+            disk.lies = [lie]
             error = self.assertRaises(OSError, replace_file, disk, "/d/config", b"newer")
             self.assertEqual(error.errno, errno.EIO)
             self.assertEqual(error.filename, "/d/config.following")
@@ -32,7 +32,7 @@ class ReadBackTests(SynchronousTestCase):
         put(disk, "/d/1", b"good")
         steps = replace_files(disk, [("/d/1", b"newer"), ("/d/2", b"other")])
         next(steps)
-        disk.lie = Lie.WRONG
+        disk.lies = [Lie.WRONG]
         self.assertRaises(OSError, list, steps)
         self.assertEqual((disk.read("/d/1"), disk.names("/d")), (b"good", ["1"]))
 
@@ -96,15 +96,7 @@ class ReplayTests(SynchronousTestCase):
             for writes in range(5):
                 scene = self.left()
                 before = self.held(scene)
-                write = scene.disk.write
-                count = iter(range(100))
-
-                def lying(path: str, content: bytes, mode: int) -> None:
-                    if next(count) == writes:
-                        scene.disk.lie = lie
-                    write(path, content, mode)
-
-                self.patch(scene.disk, "write", lying)
+                scene.disk.lies = [*[None] * writes, lie]
                 self.assertRaises(OSError, scene.recover)
                 for now, old, new in zip(self.held(scene), before, expected, strict=True):
                     self.assertIn(now, (old, new))
