@@ -9,6 +9,7 @@ that was cut off passes this test: nobody was told that it succeeded.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -48,6 +49,19 @@ log = Logger()
 
 #: What is needed of a tip's file to tell that it is too long.
 _TIP_BYTES = 64
+
+#: SQLite's errors that come from the disk, or from the rights on it.
+_NOT_THE_BYTES = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOLFS,
+        sqlite3.SQLITE_AUTH,
+    }
+)
 
 _TYPES: dict[str, tuple[type[Any], ...]] = {
     "jobs": (int, int, int, bytes, bytes, bytes),
@@ -222,13 +236,21 @@ def _read(path: str) -> _Reading:
             database.close()
             _forget_shared_memory(path)
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-            sqlite3.SQLITE_BUSY,
-            sqlite3.SQLITE_LOCKED,
-        ):
-            raise JournalInUse(path) from None
+        _refuse_if_unreadable(path, error)
         reading.faults.append(f"SQLite can't read it: {error}")
     return reading
+
+
+def _refuse_if_unreadable(path: str, error: sqlite3.Error | TypeError | MemoryError) -> None:
+    """Raises for an error of SQLite that says nothing about the bytes of the journal."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        raise JournalInUse(path) from None
+    # A reader of the log has an index on disk beside it.
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE):
+        raise OSError(errno.ENOSPC, f"{path}: {os.strerror(errno.ENOSPC)}") from None
+    if code & 0xFF in _NOT_THE_BYTES:
+        raise OSError(errno.EIO, f"SQLite can't read it ({error})", path) from None
 
 
 def _forget_shared_memory(path: str) -> None:
@@ -256,9 +278,9 @@ def _read_database(path: str, database: sqlite3.Connection, reading: _Reading) -
     fault = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if fault != "ok":
         reading.faults.append(f"SQLite's check says: {fault}")
-    reading.header = _read_header(database, reading)
+    reading.header = _read_header(path, database, reading)
     for table in TABLES:
-        _read_table(database, table, reading)
+        _read_table(path, database, table, reading)
     if reading.version == 1 and reading.header is not None:
         # The numbers of these rows may have gaps: a commit that failed left one.
         last = max(reading.entries().last_seq, 0)
@@ -269,10 +291,13 @@ def _ours(tables: list[tuple[str, str, str]]) -> bool:
     return {"header", *TABLES} <= {name for _, name, _ in tables}
 
 
-def _read_header(database: sqlite3.Connection, reading: _Reading) -> JournalHeader | None:
+def _read_header(
+    path: str, database: sqlite3.Connection, reading: _Reading
+) -> JournalHeader | None:
     try:
         rows = database.execute("SELECT * FROM header").fetchall()
     except sqlite3.Error as error:
+        _refuse_if_unreadable(path, error)
         reading.faults.append(f"its header can't be read: {error}")
         return None
     if not rows:
@@ -307,7 +332,7 @@ def split_digests(digests: bytes) -> tuple[bytes, ...]:
     )
 
 
-def _read_table(database: sqlite3.Connection, table: str, reading: _Reading) -> None:
+def _read_table(path: str, database: sqlite3.Connection, table: str, reading: _Reading) -> None:
     """Reads a table from its beginning, and from its end what that can't reach."""
     _, keys = TABLES[table]
     found = reading.rows[table]
@@ -329,6 +354,7 @@ def _read_table(database: sqlite3.Connection, table: str, reading: _Reading) -> 
                     reading.faults.append(f"a row of {table} has no number")
             return
         except (sqlite3.Error, TypeError, MemoryError) as error:
+            _refuse_if_unreadable(path, error)
             if direction == "ASC":
                 reading.faults.append(f"the table {table} can't be read whole: {error}")
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from ganeti_masterd.journal.examination import parse_entry, parse_header
@@ -23,6 +24,8 @@ from ganeti_masterd.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
 from ganeti_masterd.journal.seals import Entry, seal_entry, seal_header
 from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
 from ganeti_masterd.journal.tip import TipFile, tip_path
+
+log = Logger()
 
 # A statement is prepared for each number of rows up to the first, and for blocks of these.
 _BLOCKS = (48, 480)
@@ -123,7 +126,12 @@ class SQLiteStore:
             configs = (*configs, config)
         if serial is not None and serial not in serials:
             serials = (*serials, serial)
-        self._look()
+        try:
+            self._look()
+        except OSError as error:
+            # What was acknowledged is in no file then but those that are about to be written.
+            log.error("The files are written without the journal: {error}", error=error)
+            return
         with self._transaction():
             self._write_header(replace(header, config=configs, serial=serials))
         self._committed()

@@ -137,7 +137,7 @@ def test_journals_that_do_not_fit(killed: Site) -> None:
     assert f"A start would set the journal {journal} aside: {config} was changed" in said
     assert "the journal is set aside" in killed.start().stderr
     assert "the journal is set aside" in checked(killed, code=1)
-    (aside,) = Path(journal).parent.glob("journal.set-aside-*")
+    (aside,) = Path(journal).parent.glob("journal.set-aside-*Z")
     shutil.move(aside, journal)
     with sqlite3.connect(journal) as db:
         db.execute("PRAGMA user_version = 9")

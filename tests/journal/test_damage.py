@@ -542,6 +542,19 @@ class GoneTests(DamageTestCase):
                     self.assertIn(root.journal + suffix, str(error))
                 recovered.store.close()
 
+    def test_files_follow_all_the_same(self) -> None:
+        """What was acknowledged before goes into the files; the rows count as not followed."""
+        root = Root(f"{self.top}/following").make()
+        recovered = root.recover()
+        self.addCleanup(recovered.store.close)
+        writing = JournalWriting(recovered)
+        rows: list[tuple[int, Row]] = [(1, SerialRow(9)), (2, document(3, 1))]
+        writing.append(rows)
+        os.unlink(root.journal)
+        self.assertRaises(OSError, carry, root, writing, rows)
+        self.assertEqual(root.disk.read(root.files.job(3)), document(3, 1).body)
+        self.assertEqual(root.disk.read(root.files.serial), b"9\n")
+
     def test_put_back(self) -> None:
         """Once the file is back, commits succeed again, with the same numbers."""
         root = Root(f"{self.top}/back").make()
