@@ -39,6 +39,15 @@ def read_file(path: str, most: int | None = None) -> bytes:
         return file.readall() if most is None else file.read(most)
 
 
+def sync_directory(path: str) -> None:
+    """Makes the names in a directory durable."""
+    descriptor = os.open(path, _READ | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @implementer(IDisk)
 class RealDisk:
     """An :class:`IDisk` on the filesystem of this machine.
@@ -130,11 +139,7 @@ class RealDisk:
 
     def sync_directory(self, path: str) -> None:
         """See :meth:`IDisk.sync_directory`."""
-        descriptor = os.open(path, _READ | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(path)
 
     def _close(self, path: str) -> None:
         """Lets go of a file that was written and won't be synced through this descriptor."""

@@ -100,6 +100,8 @@ def examine(path: str) -> Examined:
     else:
         _finish_creation(path)
         held = _read(path)
+    if held.version == 1:
+        tip = Tip()  # a mark beside it is of another journal
     examined = judge(held.header, held.entries(), tip, held.faults, held.damaged)
     return _with_salvage(path, held, tip) if examined.losses else examined
 

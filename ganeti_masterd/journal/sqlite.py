@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from ganeti_masterd.journal.disk import sync_directory
 from ganeti_masterd.journal.examination import parse_entry, parse_header
 from ganeti_masterd.journal.faults import JournalCorrupt, JournalInUse, JournalTooNew
 from ganeti_masterd.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES, statements
@@ -217,7 +218,8 @@ class SQLiteStore:
     def _upgrade(self) -> None:
         """Rewrites a journal of schema version 1, all or nothing.
 
-        Its numbers may have gaps, so ``followed`` is set above them all.
+        Its numbers may have gaps, so ``followed`` is set above them all. A mark that is there
+        is of another journal, and says nothing about the numbers of this one.
         """
         read = self._db.execute
         held: dict[str, list[Entry]] = {}
@@ -231,6 +233,9 @@ class SQLiteStore:
         header = None if row is None else parse_header(row, 1)
         if row is not None and header is None:
             raise JournalCorrupt(self.path, "its header makes no sense")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(tip_path(self.path))
+            sync_directory(os.path.dirname(self.path))
         with self._transaction():
             for table in ("header", *TABLES):
                 read(f"DROP TABLE {table}")

@@ -23,8 +23,7 @@ from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRo
 from ganeti_masterd.journal.schema import statements
 from ganeti_masterd.journal.setaside import resolve
 from ganeti_masterd.journal.sqlite import SQLiteStore
-from ganeti_masterd.journal.store import JournalHeader
-from ganeti_masterd.journal.tip import TipFile, tip_path
+from ganeti_masterd.journal.tip import Tip, TipFile, encode_tip, tip_path
 from ganeti_masterd.journal.writing import JournalWriting
 from tests.examples import examples
 from tests.journal.scene import IDENTITY, check_job, job, merge_config, merge_log, put
@@ -485,38 +484,84 @@ class ExaminationTests(DamageTestCase):
 
 
 class VersionTests(DamageTestCase):
-    def test_version_1(self) -> None:
-        """A journal of schema version 1 is read, and one of version 2 from then on."""
-        root = Root(f"{self.top}/old").make()
-        first = document(3, 1)
-        entries = root.recover()
-        entries.store.close()
-        linked = entries.chain.link([(1, SerialRow(9)), (4, first), (6, ConfigRow("", "b", b"2"))])
-        header = entries.store
-        os.unlink(tip_path(root.journal))
-        digests = examine(root.journal).header
-        assert isinstance(digests, JournalHeader)
-        del header
+    """Journals of schema version 1, which have neither seals nor a mark."""
+
+    def left(self, *rows: tuple[int, Row]) -> Root:
+        """Returns a root whose journal an earlier release left, with these rows."""
+        root = Root(f"{self.top}/{len(os.listdir(self.top))}").make()
+        recovered = root.recover()
+        recovered.store.close()
+        header = examine(root.journal).header
+        assert header is not None
         os.unlink(root.journal)
+        os.unlink(tip_path(root.journal))
+        linked = recovered.chain.link(rows)
         db = sqlite3.connect(root.journal, isolation_level=None)
         for statement in statements(1):
             db.execute(statement)
         db.execute(
             "INSERT INTO header VALUES (1, ?, ?, ?, ?, '', 0)",
-            (IDENTITY.cluster, IDENTITY.master, digests.config[0], digests.serial[0]),
+            (IDENTITY.cluster, IDENTITY.master, header.config[0], header.serial[0]),
         )
-        db.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?)", linked.jobs[0])
-        db.execute("INSERT INTO config VALUES (?, ?, ?, ?)", linked.config[0])
-        db.execute("INSERT INTO serials VALUES (?, ?)", linked.serials[0])
+        for table in ("jobs", "logs", "config", "serials"):
+            for entry in getattr(linked, table):
+                db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(entry))})", entry)
         db.close()
+        return root
+
+    ROWS: tuple[tuple[int, Row], ...] = (
+        (1, SerialRow(9)),
+        (4, document(3, 1)),
+        (6, ConfigRow("", "b", b"2")),
+    )
+
+    def test_replayed(self) -> None:
+        """It is read, gaps and all, and is one of version 2 from then on."""
+        root = self.left(*self.ROWS)
         recovered = root.recover()
         self.addCleanup(recovered.store.close)
         self.assertEqual((recovered.replayed, recovered.numbered), (3, 6))
-        self.assertEqual(root.disk.read(root.files.job(3)), first.body)
+        self.assertEqual(root.disk.read(root.files.job(3)), document(3, 1).body)
         self.assertEqual(recovered.reserved, 9)
         store = recovered.store
         assert isinstance(store, SQLiteStore)
         self.assertEqual(store._db.execute("PRAGMA user_version").fetchone(), (2,))
+
+    def test_rewritten(self) -> None:
+        """A start that is cut short after it was rewritten leaves all rows, with seals."""
+        root = self.left(*self.ROWS)
+        before = examine(root.journal)
+        SQLiteStore(root.journal).close()
+        after = examine(root.journal)
+        self.assertEqual((after.header, after.entries), (before.header, before.entries))
+        self.assertEqual(after.losses, [])
+
+    def test_mark_of_another_journal(self) -> None:
+        """A mark from before an earlier release was put back says nothing about its journal."""
+        root = self.left(*self.ROWS)
+        with open(tip_path(root.journal), "wb") as file:
+            file.write(encode_tip(Tip(100, 100)))
+        self.assertEqual(len(examine(root.journal).entries), 3)
+        SQLiteStore(root.journal).close()
+        recovered = root.recover()
+        self.assertEqual((recovered.replayed, recovered.numbered), (3, 6))
+        recovered.store.append(recovered.chain.link([(7, document(4, 4))]))
+        shutil.copytree(root.root, root.root + "-killed")
+        recovered.store.close()
+        again = Root(root.root + "-killed")
+        recovered = again.recover()
+        recovered.store.close()
+        self.assertEqual(again.disk.read(again.files.job(4)), document(4, 4).body)
+
+    def test_values(self) -> None:
+        """Values of wrong types are damage there, too."""
+        root = self.left(*self.ROWS)
+        db = sqlite3.connect(root.journal)
+        db.execute("UPDATE jobs SET body = 7")
+        db.commit()
+        db.close()
+        error = self.assertRaises(JournalSetAside, root.recover)
+        self.assertEqual(error.losses, ["row 4 (jobs) is damaged"])
 
 
 class GoneTests(DamageTestCase):
