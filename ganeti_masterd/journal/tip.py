@@ -67,10 +67,7 @@ class TipFile:
         self._descriptor = os.open(path, flags, 0o600)
         self._failed = False
         content = os.pread(self._descriptor, _SIZE + 1, 0)
-        found = decode_tip(content)
-        if found is None and content:
-            log.warn("{path} can't be understood; the journal is taken as it is", path=path)
-        self.tip = found or Tip()
+        self.tip = decode_tip(content) or Tip()
 
     def advance(self, reached: int, empty: int = 0) -> None:
         """Notes numbers that are durable; smaller ones than before change nothing."""
@@ -80,7 +77,11 @@ class TipFile:
             os.pwrite(self._descriptor, encode_tip(tip), 0)
         except OSError as error:
             if not self._failed:
-                log.error("{path} can't be written: {error}", path=self._path, error=error)
+                log.error(
+                    "The journal's mark {path} can't be written: {error}",
+                    path=self._path,
+                    error=error,
+                )
             self._failed = True
         else:
             self._failed = False
@@ -90,6 +91,8 @@ class TipFile:
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            log.error("{path} can't be synced: {error}", path=self._path, error=error)
+            log.error(
+                "The journal's mark {path} can't be synced: {error}", path=self._path, error=error
+            )
         finally:
             os.close(self._descriptor)
