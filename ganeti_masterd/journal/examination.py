@@ -226,6 +226,7 @@ def _read(path: str) -> _Reading:
     reading = _Reading()
     # Without a log there is nothing to lock or to recover, and no file is made beside it.
     how = "mode=ro" if _size(path + "-wal") else "mode=ro&immutable=1"
+    index, indexed = path + "-shm", os.path.lexists(path + "-shm")
     try:
         database = sqlite3.connect(
             f"file:{quote(path)}?{how}", uri=True, timeout=1.0, isolation_level=None
@@ -236,7 +237,9 @@ def _read(path: str) -> _Reading:
             _read_database(path, database, reading)
         finally:
             database.close()
-            _forget_shared_memory(path)
+            if not indexed:
+                with contextlib.suppress(OSError):
+                    os.unlink(index)  # the reader's index of the log; the store's is in memory
     except sqlite3.Error as error:
         _refuse_if_unreadable(path, error)
         reading.faults.append(f"SQLite can't read it: {error}")
@@ -253,12 +256,6 @@ def _refuse_if_unreadable(path: str, error: sqlite3.Error | TypeError | MemoryEr
         raise OSError(errno.ENOSPC, f"{path}: {os.strerror(errno.ENOSPC)}") from None
     if code & 0xFF in _NOT_THE_BYTES:
         raise OSError(errno.EIO, f"SQLite can't read it ({error})", path) from None
-
-
-def _forget_shared_memory(path: str) -> None:
-    """Removes the index of the log that a reader makes; the store has its own in memory."""
-    with contextlib.suppress(OSError):
-        os.unlink(path + "-shm")
 
 
 def _read_database(path: str, database: sqlite3.Connection, reading: _Reading) -> None:
