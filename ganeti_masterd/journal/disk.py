@@ -15,6 +15,8 @@ from ganeti_masterd.journal.interfaces import IDisk
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
+_PIECE = 1 << 20
+
 # Of a pipe, to be opened for reading would be to wait for a writer.
 _READ_FILE = _READ | os.O_NONBLOCK
 
@@ -32,11 +34,17 @@ def read_file(path: str, most: int | None = None) -> bytes:
     :class:`NotAFile` for anything else, such as a folder or a pipe, at once.
     """
     descriptor = os.open(path, _READ_FILE)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise NotAFile(errno.EINVAL, "it is not a regular file", path)
+        content = os.read(descriptor, found.st_size + 1 if most is None else most)
+        if most is None and len(content) != found.st_size:  # it grows, or is very big
+            while more := os.read(descriptor, _PIECE):
+                content += more
+        return content
+    finally:
         os.close(descriptor)
-        raise NotAFile(errno.EINVAL, "it is not a regular file", path)
-    with open(descriptor, "rb", buffering=0) as file:
-        return file.readall() if most is None else file.read(most)
 
 
 def sync_directory(path: str) -> None:

@@ -45,13 +45,15 @@ class SQLiteStore:
     def __init__(self, path: str) -> None:
         self.path = path
         self._tip: TipFile | None = None
-        # The journal's files as they were at the last commit; None until they are known.
-        self._files: dict[str, os.stat_result | None] = {path: None, path + "-wal": None}
+        # The journal's files, as (device, inode) and size at the last commit; None until known.
+        self._log = path + "-wal"
+        self._files: dict[str, tuple[tuple[int, int], int] | None] = {path: None, self._log: None}
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(path, flags, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
-            self._files[path] = os.fstat(descriptor)
+            made = os.fstat(descriptor)
+            self._files[path] = (made.st_dev, made.st_ino), made.st_size
         finally:
             os.close(descriptor)
         try:
@@ -108,7 +110,8 @@ class SQLiteStore:
             return
         # A lone statement is a transaction by itself.
         single = len(inserts) == 1
-        self._look()
+        # A log that was cut off is as long as before once it is written to again.
+        self._look_at(self._log)
         with self._undone_on_failure() if single else self._transaction():
             for statement, parameters in inserts:
                 self._db.execute(statement, parameters)
@@ -276,17 +279,21 @@ class SQLiteStore:
         They were removed, replaced or cut off under it, and what is written now no restart
         would find. SQLite itself goes on and doesn't notice.
         """
-        for path, before in self._files.items():
-            try:
-                found = os.stat(path)
-            except FileNotFoundError:
-                raise OSError(errno.ESTALE, "the journal's file was removed", path) from None
-            if before is not None:
-                if (found.st_dev, found.st_ino) != (before.st_dev, before.st_ino):
-                    raise OSError(errno.ESTALE, "the journal's file was replaced", path)
-                if found.st_size < before.st_size:
-                    raise OSError(errno.ESTALE, "the journal's file was cut off", path)
-            self._files[path] = found
+        for path in self._files:
+            self._look_at(path)
+
+    def _look_at(self, path: str) -> None:
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            raise OSError(errno.ESTALE, "the journal's file was removed", path) from None
+        place = found.st_dev, found.st_ino
+        before, size = self._files[path] or (place, 0)
+        if place != before:
+            raise OSError(errno.ESTALE, "the journal's file was replaced", path)
+        if found.st_size < size:
+            raise OSError(errno.ESTALE, "the journal's file was cut off", path)
+        self._files[path] = place, found.st_size
 
     def _committed(self, reached: int = 0, empty: int = 0) -> None:
         """Notes what a commit made durable; raises ``OSError`` if no restart will find it."""

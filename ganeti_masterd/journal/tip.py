@@ -39,9 +39,9 @@ def tip_path(journal: str) -> str:
     return journal.removesuffix(".db") + ".tip"
 
 
-def encode_tip(tip: Tip) -> bytes:
+def encode_tip(reached: int, empty: int) -> bytes:
     """Returns the content of the file."""
-    numbers = _NUMBERS.pack(tip.reached, tip.empty)
+    numbers = _NUMBERS.pack(reached, empty)
     return numbers + blake2b(numbers, digest_size=_DIGEST_SIZE).digest()
 
 
@@ -51,7 +51,7 @@ def decode_tip(content: bytes) -> Tip | None:
     if len(content) != _SIZE:
         return None
     tip = Tip(*_NUMBERS.unpack(numbers))
-    return tip if content == encode_tip(tip) else None
+    return tip if content == encode_tip(tip.reached, tip.empty) else None
 
 
 class TipFile:
@@ -67,14 +67,15 @@ class TipFile:
         self._descriptor = os.open(path, flags, 0o600)
         self._failed = False
         content = os.pread(self._descriptor, _SIZE + 1, 0)
-        self.tip = decode_tip(content) or Tip()
+        found = decode_tip(content) or Tip()
+        self._reached, self._empty = found.reached, found.empty
 
     def advance(self, reached: int, empty: int = 0) -> None:
         """Notes numbers that are durable; smaller ones than before change nothing."""
-        old = self.tip
-        self.tip = tip = Tip(max(old.reached, reached), max(old.empty, empty))
+        self._reached = reached = max(self._reached, reached)
+        self._empty = empty = max(self._empty, empty)
         try:
-            os.pwrite(self._descriptor, encode_tip(tip), 0)
+            os.pwrite(self._descriptor, encode_tip(reached, empty), 0)
         except OSError as error:
             if not self._failed:
                 log.error(

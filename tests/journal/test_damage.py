@@ -23,7 +23,7 @@ from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRo
 from ganeti_masterd.journal.schema import statements
 from ganeti_masterd.journal.setaside import resolve
 from ganeti_masterd.journal.sqlite import SQLiteStore
-from ganeti_masterd.journal.tip import Tip, TipFile, encode_tip, tip_path
+from ganeti_masterd.journal.tip import TipFile, encode_tip, tip_path
 from ganeti_masterd.journal.writing import JournalWriting
 from tests.examples import examples
 from tests.journal.scene import IDENTITY, check_job, job, merge_config, merge_log, put
@@ -540,7 +540,7 @@ class VersionTests(DamageTestCase):
         """A mark from before an earlier release was put back says nothing about its journal."""
         root = self.left(*self.ROWS)
         with open(tip_path(root.journal), "wb") as file:
-            file.write(encode_tip(Tip(100, 100)))
+            file.write(encode_tip(100, 100))
         self.assertEqual(len(examine(root.journal).entries), 3)
         SQLiteStore(root.journal).close()
         recovered = root.recover()
