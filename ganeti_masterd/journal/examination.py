@@ -50,6 +50,10 @@ log = Logger()
 #: What is needed of a tip's file to tell that it is too long.
 _TIP_BYTES = 64
 
+#: What reading a damaged database raises: also where SQLite's message quotes it, byte by byte,
+#: or where a length in it is taken for one.
+_SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError)
+
 #: SQLite's errors that come from the disk, or from the rights on it.
 _NOT_THE_BYTES = frozenset(
     {
@@ -240,13 +244,13 @@ def _read(path: str) -> _Reading:
             if not indexed:
                 with contextlib.suppress(OSError):
                     os.unlink(index)  # the reader's index of the log; the store's is in memory
-    except sqlite3.Error as error:
+    except _SQLITE_ERRORS as error:
         _refuse_if_unreadable(path, error)
         reading.faults.append(f"SQLite can't read it: {error}")
     return reading
 
 
-def _refuse_if_unreadable(path: str, error: sqlite3.Error | TypeError | MemoryError) -> None:
+def _refuse_if_unreadable(path: str, error: Exception) -> None:
     """Raises for an error of SQLite that says nothing about the bytes of the journal."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -295,7 +299,7 @@ def _read_header(
 ) -> JournalHeader | None:
     try:
         rows = database.execute("SELECT * FROM header").fetchall()
-    except sqlite3.Error as error:
+    except _SQLITE_ERRORS as error:
         _refuse_if_unreadable(path, error)
         reading.faults.append(f"its header can't be read: {error}")
         return None
@@ -352,7 +356,7 @@ def _read_table(path: str, database: sqlite3.Connection, table: str, reading: _R
                 else:
                     reading.faults.append(f"a row of {table} has no number")
             return
-        except (sqlite3.Error, TypeError, MemoryError) as error:
+        except (*_SQLITE_ERRORS, TypeError) as error:
             _refuse_if_unreadable(path, error)
             if direction == "ASC":
                 reading.faults.append(f"the table {table} can't be read whole: {error}")

@@ -70,7 +70,7 @@ class SQLiteStore:
             self._prepare()
             self._look()
             self._tip = TipFile(tip_path(path))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self._db.close()
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
                 sqlite3.SQLITE_BUSY,

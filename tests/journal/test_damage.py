@@ -238,6 +238,7 @@ class ByteTests(DamageTestCase):
             except Exception:
                 print(f"seed {seed}: {target}")
                 raise
+            self.flushLoggedErrors()  # of log lines that don't fit a document that was changed
             shutil.rmtree(root.root)
         self.assertGreater(refused, SEEDS // 10)
 
@@ -392,6 +393,18 @@ class ExaminationTests(DamageTestCase):
         names = os.listdir(f"{root.root}/masterd")
         self.assertIn(os.path.basename(error.path) + ".dropped", names)
         root.recover().store.close()
+
+    def test_what_sqlite_cannot_say(self) -> None:
+        """A message of SQLite that quotes bytes of the damage is a fault, no traceback."""
+        root = Root(f"{self.top}/closed").make()
+        root.recover().store.close()
+        with open(root.journal, "rb") as file:
+            content = file.read()
+        self.assertIn(b"CREATE TABLE jobs", content)
+        with open(root.journal, "wb") as file:
+            file.write(content.replace(b"CREATE TABLE jobs", b"CREATE TABL\xd3 jobs"))
+        error = self.assertRaises(JournalSetAside, root.recover)
+        self.assertIn("SQLite can't read it", error.reason)
 
     def test_parts_stay_together(self) -> None:
         """The log and the mark go aside with the database, every byte as it was found."""
