@@ -41,6 +41,7 @@ def opened(root: Path) -> Recovered:
         files=QueueFiles(str(root / "queue"), str(root / "etc" / "config.data")),
         disk=RealDisk(),
         merge_log=lambda body, entries: body,
+        check_job=lambda job_id, body: None,
         merge_config=lambda config, rows: config,
         now=time.time,
     )

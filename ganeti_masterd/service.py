@@ -29,7 +29,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.verify import verify
 from ganeti_masterd.errors import GenericError, JobQueueError
 from ganeti_masterd.jobs import files as job_files
-from ganeti_masterd.jobs.model import merge_log
+from ganeti_masterd.jobs.model import decode_job_of, merge_log
 from ganeti_masterd.jobs.restart import STOPPED_UNCLEANLY, after_restart, restore
 from ganeti_masterd.jobs.takeover import is_locked, living
 from ganeti_masterd.journal.disk import RealDisk
@@ -182,6 +182,7 @@ class MasterService(Service):
             files=paths.queue_files,
             disk=RealDisk(groups_of(paths, self._settings.account)),
             merge_log=merge_log,
+            check_job=decode_job_of,
             merge_config=apply_rows,
             now=time.time,
         )

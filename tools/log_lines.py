@@ -120,14 +120,16 @@ MEANINGS = {
     "Job {job} was {before} when the daemon stopped, it is {after} now": "A start after a stop: "
     "what waited is queued again, what ran ends in error.",
     "The queue is {state}": "A client set or removed the drain flag.",
-    "{path} holds no time; the watcher is not paused": "Someone else wrote the watcher's pause "
-    "file. `gnt-cluster watcher continue` removes it.",
+    "{path} holds no time ({error}); the watcher is not paused": "Someone else wrote the watcher's "
+    "pause file. `gnt-cluster watcher continue` removes it.",
     "Job {job_id} can't be read: {error}": "An archived job's file is damaged; it is left as it "
     "is.",
     "{path} holds {text!r}, not a number; it is not relied upon": "The serial file is damaged. Ids "
     "go on above every id that was ever seen.",
     "Job file {job_id} can't be understood ({fault}); it is kept as {target}": "A damaged job file "
     "was moved out of the queue. Its job is lost; the file is for whoever looks into it.",
+    "{path} has the name of a job's file and is none; it is left alone": "A folder, a pipe or a "
+    "link that leads nowhere. Its number isn't given to a job.",
     "Filter rule {uuid} makes no sense and decides nothing: {fault}": "A rule that another daemon "
     "made. `gnt-filter delete` or `replace` it.",
     "Filter rule {rule} rejects job {job}": "The job is cancelled.",
@@ -155,8 +157,17 @@ MEANINGS = {
     "The journal holds {rows} rows: the files take them": "A start after a crash.",
     "Job {job_id} has log lines but no file: they are dropped": "A start after a crash: the job's "
     "file was removed by someone else.",
-    "Log lines don't fit into the file of job {job_id}": "A start after a crash: the job's file "
-    "was changed by someone else. It stays as it is.",
+    "Log lines don't fit into the file of job {job_id}: they are dropped": "A start after a crash: "
+    "the job's file was changed by someone else. It stays as it is.",
+    "{path} can't be removed ({error}); it is left alone": "A folder with the name of a file that "
+    "a crash left half written.",
+    "{place} is damaged: whether the journal {path} lost its end is not known": "A start. Damage "
+    "to the end of SQLite's log would not be noticed this time.",
+    "The journal's mark {path} can't be written: {error}": "Changes are taken all the same. After "
+    "a crash, damage to the end of SQLite's log may not be noticed.",
+    "The journal's mark {path} can't be synced: {error}": "As above, while the daemon stops.",
+    "The files are written without the journal: {error}": "A file of the journal was taken away: "
+    "what was acknowledged before goes into Ganeti's files.",
     "Commits fail: {fault}": "The journal can't be written: the disk is full or out of order. "
     "Changes are refused until it can. Once for each reason.",
     "The journal can be written again": "The end of the above.",

@@ -36,9 +36,9 @@ def recover(session: Session, keep: Literal["files", "journal"] | None) -> None:
     finished jobs there: waiting ones are queued again, running ones end in error. Any master
     daemon can go on from there. A queue that is in order is not changed.
 
-    A journal that contradicts the files was set aside when a daemon tried to start; none of its
-    jobs runs until --keep says which to keep. With --keep files the journal stays beside the
-    files, under another name.
+    A journal that contradicts the files, or is damaged, was set aside when a daemon tried to
+    start; none of its jobs runs until --keep says which to keep. With --keep files the journal
+    stays beside the files, under another name; so does a damaged one with --keep journal.
     """
     root = session.place.root
     if root is None:
@@ -61,10 +61,19 @@ def recover(session: Session, keep: Literal["files", "journal"] | None) -> None:
 
 def _undecided(error: JournalSetAside) -> str:
     jobs = ", ".join(f"{job_id} ({status})" for job_id, status in error.jobs) or "none"
+    said = f"The journal {error.path} was set aside: {error.reason}. "
+    if not error.losses:
+        return (
+            f"{said}Jobs in it: {jobs}. "
+            "Choose which to keep: --keep files discards these changes, --keep journal writes "
+            "them over what the files hold now."
+        )
+    saved = ", ".join(f"{count} {kind}" for kind, count in error.saved.items() if count)
     return (
-        f"The journal {error.path} was set aside: {error.reason}. Jobs in it: {jobs}. "
-        "Choose which to keep: --keep files discards these changes, --keep journal writes them "
-        "over what the files hold now."
+        f"{said}Rows that can be read: {saved or 'none'}. Jobs among them: {jobs}. "
+        "Choose which to keep: --keep files discards these changes, --keep journal writes those "
+        "that can be read over what the files hold now. Both keep the damaged journal under "
+        "another name." + "".join(f"\n  lost: {loss}" for loss in error.losses)
     )
 
 
@@ -76,6 +85,7 @@ def _tell(session: Session, result: PutInOrder) -> None:
             {
                 "replayed": replayed,
                 "dropped": dropped,
+                "lost": result.lost,
                 "jobs": [
                     {"id": job_id, "before": before, "now": now}
                     for job_id, before, now in done.changed
@@ -87,6 +97,8 @@ def _tell(session: Session, result: PutInOrder) -> None:
     else:
         if replayed:
             out.line(f"{counted(replayed, 'change')} of the journal written to the files")
+        for loss in result.lost:
+            out.line(f"Lost with the damaged journal: {loss}")
         if dropped is not None:
             out.line(f"The discarded journal is kept as {dropped}")
         for job_id, before, now in done.changed:

@@ -9,12 +9,12 @@ from msgspec import Struct
 from ganeti_masterd.config.document import apply_rows
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.handback import HandedBack, hand_back
-from ganeti_masterd.jobs.model import merge_log
+from ganeti_masterd.jobs.model import decode_job_of, merge_log
 from ganeti_masterd.jobs.takeover import is_locked
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.faults import JournalSetAside
 from ganeti_masterd.journal.recovery import Identity, recover
-from ganeti_masterd.journal.setaside import SetAsideDecision, resolve
+from ganeti_masterd.journal.setaside import Resolved, SetAsideDecision, resolve
 from ganeti_masterd.startup.accounts import acting_as
 from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import queue_locked
@@ -26,11 +26,13 @@ class PutInOrder(Struct, frozen=True):
     """What was done.
 
     ``replayed`` is how many rows of the journal were written to the files, ``dropped`` the
-    path of a discarded journal, and ``jobs`` are the jobs that were changed.
+    path of a journal that is kept but not read again, ``lost`` what of a damaged one could not
+    be written, and ``jobs`` are the jobs that were changed.
     """
 
     replayed: int
     dropped: str | None
+    lost: list[str]
     jobs: HandedBack
 
 
@@ -49,17 +51,19 @@ def put_in_order(paths: Paths, keep: SetAsideDecision | None) -> PutInOrder:
         acting_as(owner.account, owner.groups.values()),
         queue_locked(paths.queue_lock),  # a running master daemon holds it
     ):
-        replayed, dropped = _journal_into_files(paths, keep, disk)
+        replayed, resolved = _journal_into_files(paths, keep, disk)
         done = hand_back(QueueFolder(paths.queue), disk, time.time(), is_locked)
-    return PutInOrder(replayed, dropped, done)
+    if resolved is None:
+        return PutInOrder(replayed, None, [], done)
+    return PutInOrder(replayed, resolved.kept, resolved.lost, done)
 
 
 def _journal_into_files(
     paths: Paths, keep: SetAsideDecision | None, disk: RealDisk
-) -> tuple[int, str | None]:
-    """Empties the journal; returns how many rows it had, and where a dropped one is."""
+) -> tuple[int, Resolved | None]:
+    """Empties the journal; returns how many rows it had, and what became of one set aside."""
     files = paths.queue_files
-    dropped = None
+    resolved: Resolved | None = None
     while True:
         before = read_config(paths)
         try:
@@ -69,20 +73,22 @@ def _journal_into_files(
                 files=files,
                 disk=disk,
                 merge_log=merge_log,
+                check_job=decode_job_of,
                 merge_config=apply_rows,
                 now=time.time,
             )
         except JournalSetAside as error:
             if keep is None:
                 raise
-            dropped = resolve(
+            resolved = resolve(
                 error.path,
                 keep,
                 disk=disk,
                 files=files,
                 merge_log=merge_log,
+                check_job=decode_job_of,
                 merge_config=apply_rows,
             )
         else:
             recovered.store.close()
-            return recovered.replayed, dropped
+            return recovered.replayed, resolved

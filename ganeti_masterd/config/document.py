@@ -107,11 +107,21 @@ class ConfigImage:
 
 
 def apply_rows(content: bytes, rows: Iterable[ConfigRow]) -> bytes:
-    """Returns config.data with the journal's rows applied; the last row of an object wins.
+    """Returns config.data with the journal's rows applied (see :func:`merge_rows`).
+
+    Raises ``ConfigurationError`` as that does, and if the result can't be loaded.
+    """
+    result = merge_rows(content, rows)
+    parse(result, "config.data with the journal's changes")
+    return result
+
+
+def merge_rows(content: bytes, rows: Iterable[ConfigRow]) -> bytes:
+    """Returns a document with rows put into it; the last row of an object wins.
 
     Objects that no row names keep their bytes. Applying the same rows to the
     result again changes nothing. Raises ``ConfigurationError`` if ``content``
-    isn't a configuration or a row's section is unknown.
+    isn't an object of objects or a row's section is unknown; it doesn't look into the objects.
     """
     source = "config.data"
     document: dict[str, bytes] = {k: bytes(v) for k, v in _split(content, source).items()}

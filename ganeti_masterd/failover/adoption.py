@@ -16,12 +16,14 @@ from ganeti_masterd.errors import ConfigurationError, PidFileLockError
 from ganeti_masterd.failover.holdings import OwnFiles
 from ganeti_masterd.failover.newest import Newest
 from ganeti_masterd.jobs.files import QueueFolder
-from ganeti_masterd.jobs.model import merge_log
+from ganeti_masterd.jobs.model import decode_job_of, merge_log
 from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.examination import examine
+from ganeti_masterd.journal.faults import JournalSetAside
 from ganeti_masterd.journal.files import replace_file
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.layout import ARCHIVE_DIRECTORY_PERMS, encode_serial, parse_serial
-from ganeti_masterd.journal.setaside import resolve, set_aside, standing
+from ganeti_masterd.journal.setaside import resolve, set_aside, set_damaged_aside, standing
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.startup.accounts import acting_as
 from ganeti_masterd.startup.checks import StartRefused
@@ -90,29 +92,29 @@ def forget_journal(paths: Paths, old: str, now: float) -> list[str]:
 
 def _forget_journal(paths: Paths, old: str, now: float, disk: IDisk) -> list[str]:
     files = paths.queue_files
-    directory, name = os.path.split(paths.journal)
-    kept = []
+    kept: list[str] = []
 
-    def drop(path: str) -> None:
-        dropped = resolve(
-            path,
+    def drop(aside: JournalSetAside) -> None:
+        resolved = resolve(
+            aside.path,
             "files",
             disk=disk,
             files=files,
             merge_log=merge_log,
+            check_job=decode_job_of,
             merge_config=apply_rows,
         )
-        assert dropped is not None
-        kept.append(dropped)
+        assert resolved.kept is not None
+        kept.append(resolved.kept)
 
     while (waiting := standing(paths.journal, disk)) is not None:
-        drop(waiting.path)
-    if name in disk.names(directory):
-        store = SQLiteStore(paths.journal)
-        if store.load():
-            drop(set_aside(store, disk, f"{old} was the master after it was written", now).path)
-        else:
-            store.close()
+        drop(waiting)
+    examined = examine(paths.journal)
+    if examined.losses:
+        drop(set_damaged_aside(paths.journal, examined, disk, now))
+    elif examined.entries:
+        reason = f"{old} was the master after it was written"
+        drop(set_aside(SQLiteStore(paths.journal), disk, reason, now))
     return kept
 
 

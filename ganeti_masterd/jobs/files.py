@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 from twisted.logger import Logger
 
-from ganeti_masterd.jobs.model import Job, decode_job
+from ganeti_masterd.errors import JobQueueError
+from ganeti_masterd.jobs.model import Job, decode_job, decode_job_of
+from ganeti_masterd.journal.disk import NotAFile, read_file
 from ganeti_masterd.journal.files import make_archive_directory, replace_file
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.layout import (
@@ -33,10 +35,19 @@ class QueueFolder(QueuePaths, frozen=True):
         """Returns the ids of all jobs that have a file here, in order."""
         return sorted(_ids_in(self.queue))
 
+    def strange(self) -> dict[int, str]:
+        """Returns what has a job's name here and is no file, by the id that it names.
+
+        The values are paths. Folders, pipes and links that lead nowhere are never read.
+        """
+        return {number: entry.path for number, entry in _jobs_in(self.queue) if not _is_file(entry)}
+
     def highest_archived(self) -> int:
         """Returns the highest archived id, 0 without any; reads one folder only."""
         for folder in self.archive_folders():
-            highest = max(_ids_in(folder), default=0)
+            highest = max(
+                (n for n, _ in _jobs_in(folder) if self.archive_directory(n) == folder), default=0
+            )
             if highest:
                 return highest
         return 0
@@ -52,9 +63,8 @@ class QueueFolder(QueuePaths, frozen=True):
         """
         for path in (self.job(job_id), self.archived_job(job_id)):
             try:
-                with open(path, "rb") as file:
-                    return decode_job(file.read())
-            except FileNotFoundError:
+                return decode_job(read_file(path))
+            except (FileNotFoundError, NotAFile):
                 continue
         return None
 
@@ -74,10 +84,11 @@ class QueueFolder(QueuePaths, frozen=True):
     def read_serial(self) -> int:
         """Returns the last job id given, 0 where the file is missing or makes no sense."""
         try:
-            with open(self.serial, "rb") as file:
-                content = file.read(2 * MAX_DIGITS)
+            content = read_file(self.serial, 2 * MAX_DIGITS)
         except FileNotFoundError:
             return 0
+        except OSError as error:
+            raise _unreadable(self.serial, error) from None
         serial = parse_serial(content)
         if serial is None:
             log.error(
@@ -95,49 +106,78 @@ class QueueFolder(QueuePaths, frozen=True):
         """Returns the paths of the archive's folders, that of the highest ids first."""
         try:
             names = os.listdir(self.archive)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         numbers = {number for name in names if (number := archive_number(name)) is not None}
         return [f"{self.archive}/{number}" for number in sorted(numbers, reverse=True)]
 
 
 def _ids_in(folder: str) -> Iterator[int]:
+    return (number for number, entry in _jobs_in(folder) if _is_file(entry))
+
+
+def _jobs_in(folder: str) -> Iterator[tuple[int, os.DirEntry[str]]]:
+    """Yields what has the name of a job's file in a folder, whatever it is."""
     try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
         return
-    for name in names:
-        number = job_number(name)
-        if number is not None:
-            yield number
+    with entries:
+        for entry in entries:
+            number = job_number(entry.name)
+            if number is not None:
+                yield number, entry
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _unreadable(path: str, error: OSError) -> JobQueueError:
+    return JobQueueError(f"{path} can't be read: {error.strerror or error}")
 
 
 class LoadedJobs(msgspec.Struct, frozen=True):
-    """What the queue's folder held: jobs by id, and what is wrong with bad files."""
+    """What the queue's folder held: jobs by id, and what is wrong with bad files.
+
+    ``strange`` has the paths of what only has a job's name, by the id; such an id is not given.
+    """
 
     jobs: dict[int, Job]
     corrupt: dict[int, str]
+    strange: dict[int, str] = {}
 
 
 def load(folder: QueueFolder) -> LoadedJobs:
     """Reads every live job file. A bad one is reported, never fatal.
 
-    See protocol/queue.rst, Restart, take-over, hand-back.
+    What isn't a file is logged and left alone. Raises ``JobQueueError`` for a file that the
+    disk doesn't give, and ``FileNotFoundError`` for one that goes meanwhile. See
+    protocol/queue.rst, Restart, take-over, hand-back.
     """
     jobs: dict[int, Job] = {}
     corrupt: dict[int, str] = {}
     for job_id in folder.live_ids():
-        with open(folder.job(job_id), "rb") as file:
-            body = file.read()
+        path = folder.job(job_id)
         try:
-            job = decode_job(body)
-            if job.id != job_id:
-                raise msgspec.ValidationError(f"the file holds job {job.id}")
+            body = read_file(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        try:
+            job = decode_job_of(job_id, body)
         except msgspec.DecodeError as error:
             corrupt[job_id] = str(error)
             continue
         jobs[job_id] = job
-    return LoadedJobs(jobs, corrupt)
+    strange = folder.strange()
+    for path in strange.values():
+        log.error("{path} has the name of a job's file and is none; it is left alone", path=path)
+    return LoadedJobs(jobs, corrupt, strange)
 
 
 def set_aside(folder: QueueFolder, disk: IDisk, corrupt: Mapping[int, str]) -> None:

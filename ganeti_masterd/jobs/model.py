@@ -162,6 +162,14 @@ def decode_job(body: bytes) -> Job:
     return job
 
 
+def decode_job_of(job_id: int, body: bytes) -> Job:
+    """Reads the file of one job; raises ``msgspec.DecodeError`` also if it is another one's."""
+    job = decode_job(body)
+    if job.id != job_id:
+        raise msgspec.ValidationError(f"the file holds job {job.id}")
+    return job
+
+
 def new_job(job_id: int, inputs: Iterable[dict[str, Any]], now: float) -> Job:
     """Returns a queued job; each opcode's priority is the one in its parameters."""
     ops = tuple(

@@ -84,6 +84,7 @@ def restore(queue: JobQueue, loaded: LoadedJobs) -> Deferred[None]:
         queue.folder.highest_archived(),
         max(loaded.jobs, default=0),
         max(loaded.corrupt, default=0),
+        max(loaded.strange, default=0),
     )
     queue.reserved = queue.journal.reserved
     queue.drained = queue.folder.drained()

@@ -21,6 +21,9 @@ from ganeti_masterd.journal.layout import FLAG_MODE
 
 log = Logger()
 
+#: Seconds since the epoch above which no time is meant: all below it are exact in a float.
+LATEST = 1 << 53
+
 
 class OtherNodes(Protocol):
     """Who sends the flags on to other nodes."""
@@ -91,10 +94,16 @@ def _replace(disk: IDisk, path: str, content: bytes | None) -> None:
 
 
 def _read_pause(path: str) -> int | None:
+    """Returns the time in the watcher's file; None where it holds none, which is logged."""
     try:
-        return int(float(safely.read(path)[:64].strip()))
+        until = float(safely.read(path)[:64].strip())
+        if not 0 <= until <= LATEST:
+            raise ValueError(f"{until} is no time")
+        return int(until)
     except FileNotFoundError:
         return None
-    except (ValueError, OverflowError):
-        log.warn("{path} holds no time; the watcher is not paused", path=path)
+    except (OSError, ValueError) as error:
+        log.warn(
+            "{path} holds no time ({error}); the watcher is not paused", path=path, error=error
+        )
         return None

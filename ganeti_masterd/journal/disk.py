@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Mapping
 
 from zope.interface import implementer
@@ -13,8 +15,45 @@ from ganeti_masterd.journal.interfaces import IDisk
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
+_PIECE = 1 << 20
+
+# Of a pipe, to be opened for reading would be to wait for a writer.
+_READ_FILE = _READ | os.O_NONBLOCK
+
 #: How many files may be open between being written and being synced.
 MOST_OPEN = 64
+
+
+class NotAFile(OSError):
+    """What has a file's name is something else."""
+
+
+def read_file(path: str, most: int | None = None) -> bytes:
+    """Returns the content of a regular file, or its first ``most`` bytes.
+
+    :class:`NotAFile` for anything else, such as a folder or a pipe, at once.
+    """
+    descriptor = os.open(path, _READ_FILE)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise NotAFile(errno.EINVAL, "it is not a regular file", path)
+        content = os.read(descriptor, found.st_size + 1 if most is None else most)
+        if most is None and len(content) != found.st_size:  # it grows, or is very big
+            while more := os.read(descriptor, _PIECE):
+                content += more
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: str) -> None:
+    """Makes the names in a directory durable."""
+    descriptor = os.open(path, _READ | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @implementer(IDisk)
@@ -36,11 +75,9 @@ class RealDisk:
     def read(self, path: str) -> bytes | None:
         """See :meth:`IDisk.read`."""
         try:
-            descriptor = os.open(path, _READ)
+            return read_file(path)
         except FileNotFoundError:
             return None
-        with open(descriptor, "rb", buffering=0) as file:
-            return file.readall()
 
     def names(self, directory: str) -> list[str]:
         """See :meth:`IDisk.names`."""
@@ -110,11 +147,7 @@ class RealDisk:
 
     def sync_directory(self, path: str) -> None:
         """See :meth:`IDisk.sync_directory`."""
-        descriptor = os.open(path, _READ | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(path)
 
     def _close(self, path: str) -> None:
         """Lets go of a file that was written and won't be synced through this descriptor."""

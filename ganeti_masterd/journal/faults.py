@@ -6,7 +6,7 @@ All of them stop the start of the daemon and name the file. They travel as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ganeti_masterd.errors import JobQueueError
 
@@ -49,18 +49,30 @@ class JournalInUse(JournalError):
 class JournalSetAside(JournalError):
     """A journal was set aside and waits for the operator's decision.
 
-    See architecture.rst, journal rule 4.
+    See architecture.rst, journal rules 4 and 8.
 
     ``jobs`` lists ``(job id, status)`` of the jobs in it, by id; ``reason``
-    says what did not fit. None of its jobs was replayed.
+    says what did not fit. None of its jobs was replayed. ``losses`` says of a damaged journal
+    what of it can't be read, one sentence's part each; it is empty for one that is whole.
+    ``saved`` counts the rows that can be read, by kind.
     """
 
-    def __init__(self, path: str, jobs: Sequence[tuple[int, str]], reason: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        jobs: Sequence[tuple[int, str]],
+        reason: str,
+        losses: Sequence[str] = (),
+        saved: Mapping[str, int] | None = None,
+    ) -> None:
         shown = ", ".join(f"{job_id} ({status})" for job_id, status in jobs) or "none"
+        which = "; the jobs that can be read in it: " if losses else "; its jobs: "
         super().__init__(
             path,
-            f"the journal is set aside: {reason}; its jobs: {shown}; nothing runs until"
+            f"the journal is set aside: {reason}{which}{shown}; nothing runs until"
             " 'gnt-luxi recover' decides between the journal and the files",
         )
         self.jobs = list(jobs)
         self.reason = reason
+        self.losses = list(losses)
+        self.saved = dict(saved or {})

@@ -6,6 +6,7 @@ Where they stand, :mod:`ganeti_masterd.journal.layout` says.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os.path
 from collections.abc import Iterator, Sequence
 
@@ -30,7 +31,7 @@ File = tuple[str, bytes]
 
 
 def replace_file(disk: IDisk, path: str, content: bytes, mode: int = JOB_QUEUE_FILES_PERMS) -> None:
-    """Puts a whole, synced file in the place of ``path``.
+    """Puts a whole, synced file in the place of ``path``, once it reads back as written.
 
     The new name is durable once the directory is synced, which is the
     caller's: one sync serves many files. Where it fails with ``OSError`` the
@@ -45,7 +46,7 @@ def replace_files(
 ) -> Iterator[None]:
     """Replaces several files as :func:`replace_file` does, in short steps.
 
-    All are written, then synced, then given their names, in the order given:
+    All are written, then synced and read back, then given their names, in the order given:
     together that costs the disk much less than one after another. Where it fails
     with ``OSError`` some may be replaced; no temporary file is left, as far as the
     disk lets.
@@ -55,8 +56,10 @@ def replace_files(
         for (temporary, path), (_, content) in zip(temporaries, files, strict=True):
             disk.write(temporary, content, _mode_of(path, content, mode))
             yield
-        for temporary, _ in temporaries:
+        for (temporary, _), (_, content) in zip(temporaries, files, strict=True):
             disk.sync(temporary)
+            if disk.read(temporary) != content:
+                raise OSError(errno.EIO, "what was written reads back differently", temporary)
             yield
         for temporary, path in temporaries:
             disk.rename(temporary, path)

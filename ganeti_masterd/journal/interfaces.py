@@ -52,7 +52,10 @@ class IDisk(Interface):
     """
 
     def read(path: str) -> bytes | None:
-        """Returns the content, or None where there is no such file."""
+        """Returns the content, or None where there is no such file.
+
+        ``OSError`` at once for a folder, a pipe, or anything else that isn't a file.
+        """
 
     def names(directory: str) -> list[str]:
         """Returns the sorted names in a directory; none where it doesn't exist."""

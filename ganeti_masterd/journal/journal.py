@@ -93,13 +93,15 @@ class Journal:
             self._writing,
             self._published_config,
             pace if pace is not None else FollowingPace(),
+            recovered.numbered,
         )
         self._rollbacks: Observers[[]] = Observers("a commit that failed")
         self._gathered: list[_Commit] = []
         self._flying: list[_Commit] | None = None
         self._effects: list[Callable[[], None]] = []
         self._answering = False
-        self._numbered = 0
+        # The numbers of the last row that was given one, and of the last one committed.
+        self._numbered = self._committed = recovered.numbered
         self._fault: str | None = None
         self._stage = _Stage.OPEN
         self._closers: list[Deferred[None]] = []
@@ -230,7 +232,8 @@ class Journal:
             if commit.publish is not None:
                 _guarded(commit.publish)
         if rows:
-            self._rounds.published(rows, rows[-1][0])
+            self._committed = rows[-1][0]
+            self._rounds.published(rows)
 
     def _fail(self, batch: list[_Commit], failure: Failure) -> None:
         failed, self._gathered = [*batch, *self._gathered], []
@@ -240,9 +243,10 @@ class Journal:
         if fault != self._fault:
             log.error("Commits fail: {fault}", fault=fault)
             self._fault = fault
-        numbered = self._numbered  # without what the rollbacks commit
+        # All that was numbered since has failed: the numbers of rows must have no gap.
+        self._numbered = self._committed
         self._rollbacks.call()
-        self._rounds.published([], numbered)
+        self._rounds.failed()
         for commit in failed:
             commit.done.errback(JobQueueError(fault))
 

@@ -28,8 +28,9 @@ _PRIVATE = re.compile(rf'"(?:{"|".join(PRIVATE_PARAMETERS)})" ?: ?(?!null|\{{\}}
 
 JOB_PREFIX = "job-"
 
-#: The longest number in a name or in ``serial`` that is taken for one.
-MAX_DIGITS = 64
+#: The longest number in a name or in ``serial`` that is taken for one: what counts on from it
+#: still fits into the 64 bits that other programs have for it.
+MAX_DIGITS = 18
 
 
 class QueuePaths(Struct, frozen=True):
@@ -91,14 +92,17 @@ class QueueFiles(QueuePaths, frozen=True):
 
 
 def job_number(name: str) -> int | None:
-    """Returns the id of the job whose file has this name; None for other names."""
+    """Returns the id of the job whose file has this name; None for other names.
+
+    A job has one name only: ``job-007`` is nobody's.
+    """
     digits = name.removeprefix(JOB_PREFIX)
-    return None if digits == name else _number(digits)
+    return None if digits == name else _only_number(digits)
 
 
 def archive_number(name: str) -> int | None:
     """Returns which directory of the archive has this name; None for other names."""
-    return _number(name)
+    return _only_number(name)
 
 
 def encode_serial(serial: int) -> bytes:
@@ -109,6 +113,12 @@ def encode_serial(serial: int) -> bytes:
 def parse_serial(content: bytes | None) -> int | None:
     """Returns the number in the file ``serial``; None where it is missing or no number."""
     return None if content is None else _number(content.strip().decode("ascii", "replace"))
+
+
+def _only_number(digits: str) -> int | None:
+    """Returns a number if this is how it is spelt."""
+    number = _number(digits)
+    return number if str(number) == digits else None
 
 
 def _number(digits: str) -> int | None:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from msgspec import Struct
 from twisted.logger import Logger
 
+from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.digests import NOTHING, Chain, digest_of
-from ganeti_masterd.journal.faults import JournalCorrupt
+from ganeti_masterd.journal.examination import Examined, examine
 from ganeti_masterd.journal.files import TEMPORARY_SUFFIX
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.layout import QueueFiles, job_number, parse_serial
-from ganeti_masterd.journal.replay import MergeConfig, MergeLog, replay
-from ganeti_masterd.journal.setaside import set_aside, standing
+from ganeti_masterd.journal.replay import CheckJob, MergeConfig, MergeLog, carry_out, plan
+from ganeti_masterd.journal.setaside import set_aside, set_damaged_aside, standing
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
 
@@ -34,7 +35,8 @@ class Recovered(Struct, frozen=True):
     """An open, empty journal whose rows are in the files.
 
     ``reserved`` is the number in the file ``serial`` (0 where it is missing);
-    ``replayed`` counts the rows that a former process had left.
+    ``replayed`` counts the rows that a former process had left; ``numbered`` is the last
+    number of a row, with which the next process goes on.
     """
 
     store: IStore
@@ -44,6 +46,7 @@ class Recovered(Struct, frozen=True):
     merge_log: MergeLog
     reserved: int
     replayed: int
+    numbered: int
 
 
 def recover(
@@ -53,9 +56,11 @@ def recover(
     files: QueueFiles,
     disk: IDisk,
     merge_log: MergeLog,
+    check_job: CheckJob,
     merge_config: MergeConfig,
     now: Callable[[], float],
     open_store: Callable[[str], IStore] = SQLiteStore,
+    examine: Callable[[str], Examined] = examine,
 ) -> Recovered:
     """Opens the journal at ``path`` and brings the files up to date; blocking.
 
@@ -63,26 +68,48 @@ def recover(
     called before anything reads the files, with the queue's lock held, and
     after the daemon has detached.
 
-    Raises :class:`JournalSetAside` where the journal has rows and the files
-    are not those that it left, and as long as one that was set aside waits
-    for a decision; the other classes of ``faults``; what the disk raises.
+    Everything is read, made and checked before a file is touched. Raises
+    :class:`JournalSetAside` where the journal is damaged, where it has rows that
+    make no sense, or the files are not those that it left, and as long as one that was set
+    aside waits for a decision; the other classes of ``faults``; what the disk raises.
     """
     directory = os.path.dirname(path)
     disk.make_directory(directory, JOURNAL_DIRECTORY_PERMS)
     disk.sync_directory(os.path.dirname(directory))
     _refuse_standing(path, disk)
+    examined = _whole(path, disk, now, examine)
+    held = examined.entries
     store = open_store(path)
     try:
         disk.sync_directory(directory)
-        held = _fitting(store, identity, files, disk, now)
+        reason = _misfit(examined, identity, disk, files)
+        if reason is not None:
+            raise set_aside(store, disk, reason, now())
+        planned = plan(
+            held,
+            examined.reached,
+            disk,
+            files,
+            merge_log=merge_log,
+            check_job=check_job,
+            merge_config=merge_config,
+        )
+        if planned.unusable:
+            raise set_aside(store, disk, "; ".join(planned.unusable), now())
         _tidy(disk, files)
         if held:
             log.info("The journal holds {rows} rows: the files take them", rows=len(held))
-            replay(store, disk, files, held, merge_log=merge_log, merge_config=merge_config)
+            carry_out(planned, store, disk, files)
+        numbered = planned.round.seq
+        _clear(store, numbered)
         serial, config = disk.read(files.serial), disk.read(files.config)
         store.adopt(
             JournalHeader(
-                identity.cluster, identity.master, (digest_of(config),), (digest_of(serial),)
+                identity.cluster,
+                identity.master,
+                (digest_of(config),),
+                (digest_of(serial),),
+                followed=numbered,
             )
         )
     except BaseException:
@@ -98,6 +125,7 @@ def recover(
         merge_log=merge_log,
         reserved=parse_serial(serial) or 0,
         replayed=len(held),
+        numbered=numbered,
     )
 
 
@@ -109,20 +137,18 @@ def check_journal(
     disk: IDisk,
     now: Callable[[], float],
     open_store: Callable[[str], IStore] = SQLiteStore,
+    examine: Callable[[str], Examined] = examine,
 ) -> None:
     """Raises what :func:`recover` would raise about the journal; replays nothing, makes nothing.
 
-    To be called with the queue's lock held; before the daemon has detached, as
-    nothing stays open.
+    It does not look whether the rows make sense to their readers. To be called with the queue's
+    lock held; before the daemon has detached, as nothing stays open.
     """
-    directory, name = os.path.split(path)
     _refuse_standing(path, disk)
-    if name in disk.names(directory):
-        store = open_store(path)
-        try:
-            _fitting(store, identity, files, disk, now)
-        finally:
-            store.close()
+    examined = _whole(path, disk, now, examine)
+    reason = _misfit(examined, identity, disk, files)
+    if reason is not None:
+        raise set_aside(open_store(path), disk, reason, now())
 
 
 def _refuse_standing(path: str, disk: IDisk) -> None:
@@ -131,19 +157,28 @@ def _refuse_standing(path: str, disk: IDisk) -> None:
         raise waiting
 
 
-def _fitting(
-    store: IStore, identity: Identity, files: QueueFiles, disk: IDisk, now: Callable[[], float]
-) -> Entries:
-    """Returns the rows of a journal that fits the files; sets aside any other and raises."""
-    held = store.load()
-    if held:
-        header = store.header()
-        if header is None:
-            raise JournalCorrupt(store.path, "it has rows but no header")
-        reason = misfit(held, header, identity, disk, files)
-        if reason is not None:
-            raise set_aside(store, disk, reason, now())
-    return held
+def _whole(
+    path: str, disk: IDisk, now: Callable[[], float], examine: Callable[[str], Examined]
+) -> Examined:
+    """Returns what is in a journal that is whole; sets aside any other and raises."""
+    examined = examine(path)
+    if examined.losses:
+        raise set_damaged_aside(path, examined, disk, now())
+    return examined
+
+
+def _clear(store: IStore, seq: int) -> None:
+    """Drops rows that were in the files already when the journal was examined."""
+    left = store.load()
+    if left:
+        store.followed(seq, [(line.job_id, seq + 1) for line in left.logs], None, None)
+
+
+def _misfit(examined: Examined, identity: Identity, disk: IDisk, files: QueueFiles) -> str | None:
+    if not examined.entries:
+        return None
+    assert examined.header is not None
+    return misfit(examined.entries, examined.header, identity, disk, files)
 
 
 def misfit(
@@ -202,7 +237,15 @@ def _tidy(disk: IDisk, files: QueueFiles) -> None:
     Where the disk lost a part of a renaming, such a name may stand for the very file that
     has its proper name by now: to write there would be to write into that.
     """
-    disk.unlink(files.config + TEMPORARY_SUFFIX)
-    for name in disk.names(files.queue):
-        if name.endswith(TEMPORARY_SUFFIX):
-            disk.unlink(f"{files.queue}/{name}")
+    names = [name for name in disk.names(files.queue) if name.endswith(TEMPORARY_SUFFIX)]
+    for path in (files.config + TEMPORARY_SUFFIX, *(f"{files.queue}/{name}" for name in names)):
+        try:
+            disk.unlink(path)
+        except (IsADirectoryError, PermissionError) as error:
+            own = path.removesuffix(TEMPORARY_SUFFIX)
+            if own in (files.config, files.serial) or job_number(os.path.basename(own)) is not None:
+                # The file of this name could never be written.
+                raise JobQueueError(
+                    f"{path} is in the way and can't be removed: {error.strerror}"
+                ) from None
+            log.error("{path} can't be removed ({error}); it is left alone", path=path, error=error)

@@ -37,7 +37,8 @@ class FollowingPace(Struct, frozen=True):
 class Rounds:
     """Lets the files follow what is published. Reactor thread only.
 
-    ``config_image`` is called as a round begins that includes configuration.
+    ``config_image`` is called as a round begins that includes configuration; ``numbered`` is
+    the last number that the files hold already.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Rounds:
         writing: JournalWriting,
         config_image: Callable[[], FollowedImage],
         pace: FollowingPace,
+        numbered: int = 0,
     ) -> None:
         self._thread = thread
         self._timers = timers
@@ -55,8 +57,8 @@ class Rounds:
         self._pace = pace
         self._backlog = Backlog()
         self._under_way = False
-        self._decided = 0
-        self._followed = 0
+        self._decided = numbered
+        self._followed = numbered
         self._due_since: float | None = None
         self._config_at = float("-inf")
         self._failed_at = float("-inf")
@@ -76,12 +78,20 @@ class Rounds:
         """Why the last round could not be written; None if it was."""
         return self._fault
 
-    def published(self, rows: Sequence[tuple[int, Row]], decided: int) -> None:
-        """Takes numbered rows that are published; all up to ``decided`` are now, or failed."""
+    def published(self, rows: Sequence[tuple[int, Row]]) -> None:
+        """Takes numbered rows that are published; the last one's number is the highest yet."""
         self._backlog.publish(rows)
-        self._decided = decided
+        self._decided = rows[-1][0]
         if self._due_since is None and self._backlog.due:
             self._due_since = self._timers.seconds()
+        self._plan_safely()
+
+    def failed(self) -> None:
+        """Those who wait for numbers above the last published one wait for that now."""
+        self._waiting = [(min(seq, self._decided), done) for seq, done in self._waiting]
+        self._plan_safely()
+
+    def _plan_safely(self) -> None:
         try:
             self._plan()
         except Exception:

@@ -8,57 +8,25 @@ go in as one INSERT with many VALUES.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any
 
+from msgspec.structs import replace
+from twisted.logger import Logger
 from zope.interface import implementer
 
-from ganeti_masterd.journal.digests import DIGEST_SIZE
+from ganeti_masterd.journal.disk import sync_directory
+from ganeti_masterd.journal.examination import parse_entry, parse_header
 from ganeti_masterd.journal.faults import JournalCorrupt, JournalInUse, JournalTooNew
-from ganeti_masterd.journal.store import (
-    ConfigEntry,
-    Entries,
-    IStore,
-    JobEntry,
-    JournalHeader,
-    SerialEntry,
-    StoredLogEntry,
-)
+from ganeti_masterd.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES, statements
+from ganeti_masterd.journal.seals import Entry, seal_entry, seal_header
+from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
+from ganeti_masterd.journal.tip import TipFile, tip_path
 
-SCHEMA_VERSION = 1
-
-#: Kept in the file's header, tells a journal from any other database ("GnMJ").
-APPLICATION_ID = 0x476E4D4A
-
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE header (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    cluster TEXT NOT NULL, master TEXT NOT NULL,
-    config BLOB NOT NULL, serial BLOB NOT NULL,
-    reason TEXT NOT NULL, failures INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE jobs (
-    seq INTEGER PRIMARY KEY, job_id INTEGER NOT NULL, archived INTEGER NOT NULL,
-    body BLOB NOT NULL, base BLOB NOT NULL, made BLOB NOT NULL
-);
-CREATE TABLE logs (
-    job_id INTEGER NOT NULL, seq INTEGER NOT NULL, op_index INTEGER NOT NULL,
-    entry BLOB NOT NULL, base BLOB NOT NULL, PRIMARY KEY (job_id, seq)
-) WITHOUT ROWID;
-CREATE TABLE config (
-    seq INTEGER PRIMARY KEY, section TEXT NOT NULL, uuid TEXT NOT NULL, body BLOB
-);
-CREATE TABLE serials (seq INTEGER PRIMARY KEY, reserved INTEGER NOT NULL);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
-"""
-
-_COLUMNS = {"jobs": 6, "logs": 5, "config": 4, "serials": 2}
+log = Logger()
 
 # A statement is prepared for each number of rows up to the first, and for blocks of these.
 _BLOCKS = (48, 480)
@@ -76,9 +44,16 @@ class SQLiteStore:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._tip: TipFile | None = None
+        # The journal's files, as (device, inode) and size at the last commit; None until known.
+        self._log = path + "-wal"
+        self._files: dict[str, tuple[tuple[int, int], int] | None] = {path: None, self._log: None}
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
+            made = os.fstat(descriptor)
+            self._files[path] = (made.st_dev, made.st_ino), made.st_size
         finally:
             os.close(descriptor)
         try:
@@ -93,7 +68,9 @@ class SQLiteStore:
             raise JournalCorrupt(path, str(error))
         try:
             self._prepare()
-        except sqlite3.Error as error:
+            self._look()
+            self._tip = TipFile(tip_path(path))
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self._db.close()
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
                 sqlite3.SQLITE_BUSY,
@@ -107,54 +84,61 @@ class SQLiteStore:
 
     def header(self) -> JournalHeader | None:
         """See :meth:`IStore.header`."""
-        row = self._db.execute(
-            "SELECT cluster, master, config, serial, reason FROM header"
-        ).fetchone()
+        row = self._db.execute("SELECT * FROM header").fetchone()
         if row is None:
             return None
-        cluster, master, config, serial, reason = row
-        return JournalHeader(cluster, master, _split(config), _split(serial), reason)
+        header = parse_header(row, SCHEMA_VERSION)
+        if header is None:
+            raise JournalCorrupt(self.path, "its header is not what was written")
+        return header
 
     def adopt(self, header: JournalHeader) -> None:
         """See :meth:`IStore.adopt`."""
         with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO header (one, cluster, master, config, serial, reason)"
-                " VALUES (1, ?, ?, ?, ?, ?)",
-                (
-                    header.cluster,
-                    header.master,
-                    b"".join(header.config),
-                    b"".join(header.serial),
-                    header.reason,
-                ),
-            )
+            self._write_header(header)
+        self._committed(header.followed, 0 if self._has_rows() else header.followed)
 
     def append(self, entries: Entries) -> None:
         """See :meth:`IStore.append`."""
-        statements = [
+        inserts = [
             *_inserts("jobs", entries.jobs),
             *_inserts("logs", entries.logs),
             *_inserts("config", entries.config),
             *_inserts("serials", entries.serials),
         ]
-        if not statements:
+        if not inserts:
             return
         # A lone statement is a transaction by itself.
-        single = len(statements) == 1
+        single = len(inserts) == 1
+        # A log that was cut off is as long as before once it is written to again.
+        self._look_at(self._log)
         with self._undone_on_failure() if single else self._transaction():
-            for statement, parameters in statements:
+            for statement, parameters in inserts:
                 self._db.execute(statement, parameters)
+        try:
+            self._committed(entries.last_seq)
+        except OSError:
+            self._take_back(min(entries.numbers()))
+            raise
 
     def expect(self, config: bytes | None, serial: bytes | None) -> None:
         """See :meth:`IStore.expect`."""
         header = self.header()
         assert header is not None
+        configs, serials = header.config, header.serial
+        if config is not None and config not in configs:
+            configs = (*configs, config)
+        if serial is not None and serial not in serials:
+            serials = (*serials, serial)
+        try:
+            self._look()
+        except OSError as error:
+            # What was acknowledged is in no file then but those that are about to be written.
+            log.error("The files are written without the journal: {error}", error=error)
+            return
         with self._transaction():
-            if config is not None and config not in header.config:
-                self._set_digests("config", (*header.config, config))
-            if serial is not None and serial not in header.serial:
-                self._set_digests("serial", (*header.serial, serial))
+            self._write_header(replace(header, config=configs, serial=serials))
+        self._committed()
 
     def followed(
         self,
@@ -164,43 +148,43 @@ class SQLiteStore:
         serial: bytes | None,
     ) -> None:
         """See :meth:`IStore.followed`."""
+        header = self.header()
+        self._look()
         with self._transaction():
             self._db.execute("DELETE FROM jobs WHERE seq <= ?", (seq,))
             self._db.execute("DELETE FROM config WHERE seq <= ?", (seq,))
             self._db.execute("DELETE FROM serials WHERE seq <= ?", (seq,))
             if logs:
                 self._db.executemany("DELETE FROM logs WHERE job_id = ? AND seq < ?", logs)
-            if config is not None:
-                self._set_digests("config", (config,))
-            if serial is not None:
-                self._set_digests("serial", (serial,))
+            if header is not None:
+                self._write_header(
+                    replace(
+                        header,
+                        config=header.config if config is None else (config,),
+                        serial=header.serial if serial is None else (serial,),
+                        followed=max(header.followed, seq),
+                    )
+                )
+        self._committed(empty=0 if self._has_rows() else seq)
 
     def load(self) -> Entries:
         """See :meth:`IStore.load`."""
-        rows = self._db.execute
-        return Entries(
-            jobs=[
-                JobEntry(seq, job_id, bool(archived), body, base, made)
-                for seq, job_id, archived, body, base, made in rows(
-                    "SELECT seq, job_id, archived, body, base, made FROM jobs ORDER BY seq"
-                )
-            ],
-            logs=[
-                StoredLogEntry(*row)
-                for row in rows("SELECT job_id, seq, op_index, entry, base FROM logs ORDER BY seq")
-            ],
-            config=[
-                ConfigEntry(*row)
-                for row in rows("SELECT seq, section, uuid, body FROM config ORDER BY seq")
-            ],
-            serials=[
-                SerialEntry(*row) for row in rows("SELECT seq, reserved FROM serials ORDER BY seq")
-            ],
-        )
+        held = Entries()
+        for table in TABLES:
+            found: list[Entry] = getattr(held, table)
+            for row in self._db.execute(f"SELECT * FROM {table} ORDER BY seq"):
+                entry = parse_entry(table, row)
+                if entry is None:
+                    raise JournalCorrupt(self.path, f"a row of {table} is not what was written")
+                found.append(entry)
+        return held
 
     def close(self) -> None:
         """See :meth:`IStore.close`; SQLite removes its WAL with the last connection."""
         self._db.close()
+        if self._tip is not None:
+            self._tip.close()
+            self._tip = None
 
     def _prepare(self) -> None:
         """Checks what the file is before it changes anything in it."""
@@ -215,6 +199,8 @@ class SQLiteStore:
         fault = self._pragma("quick_check(1)")
         if fault != "ok":
             raise JournalCorrupt(self.path, fault)
+        if application and not version:
+            raise JournalCorrupt(self.path, "it has no schema version")
         for setting in (
             "journal_mode = WAL",
             "synchronous = FULL",
@@ -223,13 +209,103 @@ class SQLiteStore:
         ):
             self._db.execute(f"PRAGMA {setting}")
         if application == 0:
-            self._db.executescript(_SCHEMA)
+            with self._transaction():
+                self._make_tables()
+        elif version < SCHEMA_VERSION:
+            self._upgrade()
+
+    def _make_tables(self) -> None:
+        for statement in statements(SCHEMA_VERSION):
+            self._db.execute(statement)
+
+    def _upgrade(self) -> None:
+        """Rewrites a journal of schema version 1, all or nothing.
+
+        Its numbers may have gaps, so ``followed`` is set above them all. A mark that is there
+        is of another journal, and says nothing about the numbers of this one.
+        """
+        read = self._db.execute
+        held: dict[str, list[Entry]] = {}
+        for table in TABLES:
+            rows = read(f"SELECT * FROM {table} ORDER BY seq").fetchall()
+            parsed = [parse_entry(table, row, 1) for row in rows]
+            held[table] = [entry for entry in parsed if entry is not None]
+            if len(held[table]) < len(rows):
+                raise JournalCorrupt(self.path, f"a row of {table} makes no sense")
+        row = read("SELECT * FROM header").fetchone()
+        header = None if row is None else parse_header(row, 1)
+        if row is not None and header is None:
+            raise JournalCorrupt(self.path, "its header makes no sense")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(tip_path(self.path))
+            sync_directory(os.path.dirname(self.path))
+        with self._transaction():
+            for table in ("header", *TABLES):
+                read(f"DROP TABLE {table}")
+            self._make_tables()
+            for table, entries in held.items():
+                for statement, parameters in _inserts(table, entries):
+                    read(statement, parameters)
+            if header is not None:
+                last = max((entry.seq for kept in held.values() for entry in kept), default=0)
+                self._write_header(replace(header, followed=last))
 
     def _pragma(self, name: str) -> Any:
         return self._db.execute(f"PRAGMA {name}").fetchone()[0]
 
-    def _set_digests(self, column: str, digests: Sequence[bytes]) -> None:
-        self._db.execute(f"UPDATE header SET {column} = ?", (b"".join(digests),))
+    def _write_header(self, header: JournalHeader) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO header"
+            " (one, cluster, master, config, serial, reason, followed, seal, failures)"
+            " VALUES (1, ?, ?, ?, ?, ?, ?, ?, coalesce((SELECT failures FROM header), 0))",
+            (
+                header.cluster,
+                header.master,
+                b"".join(header.config),
+                b"".join(header.serial),
+                header.reason,
+                header.followed,
+                seal_header(header),
+            ),
+        )
+
+    def _has_rows(self) -> bool:
+        any_row = " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in TABLES)
+        return bool(self._db.execute(f"SELECT {any_row}").fetchone()[0])
+
+    def _look(self) -> None:
+        """Raises ``OSError`` where the journal's files aren't those that SQLite writes to.
+
+        They were removed, replaced or cut off under it, and what is written now no restart
+        would find. SQLite itself goes on and doesn't notice.
+        """
+        for path in self._files:
+            self._look_at(path)
+
+    def _look_at(self, path: str) -> None:
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            raise OSError(errno.ESTALE, "the journal's file was removed", path) from None
+        place = found.st_dev, found.st_ino
+        before, size = self._files[path] or (place, 0)
+        if place != before:
+            raise OSError(errno.ESTALE, "the journal's file was replaced", path)
+        if found.st_size < size:
+            raise OSError(errno.ESTALE, "the journal's file was cut off", path)
+        self._files[path] = place, found.st_size
+
+    def _committed(self, reached: int = 0, empty: int = 0) -> None:
+        """Notes what a commit made durable; raises ``OSError`` if no restart will find it."""
+        self._look()
+        if self._tip is not None:
+            self._tip.advance(max(reached, empty), empty)
+
+    def _take_back(self, first: int) -> None:
+        """Removes rows that were committed to files that no restart will find."""
+        with contextlib.suppress(sqlite3.Error), self._transaction():
+            for table in TABLES:
+                self._db.execute(f"DELETE FROM {table} WHERE seq >= ?", (first,))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -255,23 +331,18 @@ class SQLiteStore:
             raise
 
 
-def _inserts(table: str, entries: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:
+def _inserts(table: str, entries: Sequence[Entry]) -> Iterator[tuple[str, list[Any]]]:
     start, count = 0, len(entries)
-    row = f"({', '.join('?' * _COLUMNS[table])})"
+    row = f"({', '.join('?' * (TABLES[table][0] + 1))})"
     while start < count:
         rest = count - start
         size = rest
         for block in _BLOCKS:
             if rest > block:
                 size = block
-        yield (
-            f"INSERT INTO {table} VALUES {', '.join([row] * size)}",
-            list(chain.from_iterable(entries[start : start + size])),
-        )
+        parameters: list[Any] = []
+        for entry in entries[start : start + size]:
+            parameters += entry
+            parameters.append(seal_entry(entry))
+        yield f"INSERT INTO {table} VALUES {', '.join([row] * size)}", parameters
         start += size
-
-
-def _split(digests: bytes) -> tuple[bytes, ...]:
-    return tuple(
-        digests[start : start + DIGEST_SIZE] for start in range(0, len(digests), DIGEST_SIZE)
-    )

@@ -6,7 +6,7 @@ batch goes to it without being taken apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -61,6 +61,12 @@ class Entries(Struct):
     def __len__(self) -> int:
         return len(self.jobs) + len(self.logs) + len(self.config) + len(self.serials)
 
+    def numbers(self) -> Iterator[int]:
+        """Yields the number of each entry, in no order."""
+        for entries in (self.jobs, self.logs, self.config, self.serials):
+            for entry in entries:
+                yield entry.seq
+
     @property
     def last_seq(self) -> int:
         """The highest sequence number, 0 where there is no entry."""
@@ -78,7 +84,9 @@ class JournalHeader(Struct, frozen=True):
 
     ``config`` and ``serial`` are the digests that config.data and serial may
     have on disk: as last written, and as about to be written. ``reason`` is
-    why the journal was set aside, "" for one that was not.
+    why the journal was set aside, "" for one that was not. ``followed`` is the last number
+    that a round took along: the rows above it have all numbers up to the last one, below it
+    are only log lines that wait for their job's next row.
     """
 
     cluster: str
@@ -86,6 +94,7 @@ class JournalHeader(Struct, frozen=True):
     config: tuple[bytes, ...]
     serial: tuple[bytes, ...]
     reason: str = ""
+    followed: int = 0
 
 
 class IStore(Interface):
@@ -104,7 +113,10 @@ class IStore(Interface):
         """Replaces the header."""
 
     def append(entries: Entries) -> None:
-        """Adds all entries, durably, or none."""
+        """Adds all entries, durably, or none.
+
+        Their numbers are the ones that follow the last one.
+        """
 
     def expect(config: bytes | None, serial: bytes | None) -> None:
         """Adds a digest to those that config.data, and serial, may have; null adds none."""
@@ -115,7 +127,7 @@ class IStore(Interface):
         config: bytes | None,
         serial: bytes | None,
     ) -> None:
-        """Drops what the files hold.
+        """Drops what the files hold, and sets the header's ``followed`` to ``seq``.
 
         That is each entry up to ``seq`` but log lines; of these the ones of each
         ``(job id, seq)`` in ``logs`` that are older than its seq. The digests
@@ -123,7 +135,7 @@ class IStore(Interface):
         """
 
     def load() -> Entries:
-        """Returns all that is kept."""
+        """Returns all that is kept; raises ``JournalCorrupt`` for a row that was changed."""
 
     def close() -> None:
         """Ends the use of the store; all of it is in the one file then."""

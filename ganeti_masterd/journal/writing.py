@@ -9,8 +9,9 @@ from ganeti_masterd.journal.digests import digest_of
 from ganeti_masterd.journal.files import in_groups
 from ganeti_masterd.journal.following import FileFollower, JobFiles, Round
 from ganeti_masterd.journal.recovery import Recovered
-from ganeti_masterd.journal.replay import fold_logs, last_rows
+from ganeti_masterd.journal.replay import folded_logs, last_rows
 from ganeti_masterd.journal.rows import JobRow, Row
+from ganeti_masterd.journal.store import Entries
 
 
 class JournalWriting:
@@ -46,16 +47,21 @@ class JournalWriting:
         The files hold all rows but log lines before it, and the store is empty after.
         """
         recovered = self._recovered
-        held = fold_logs(
-            self._store, recovered.disk, recovered.files, self._store.load(), recovered.merge_log
-        )
+        held = self._store.load()
+        header = self._store.header()
+        after = header.followed if header is not None else 0
+        folded = folded_logs(held, after, recovered.disk, recovered.files, recovered.merge_log)
+        if folded:
+            self._store.append(Entries(jobs=folded))
+        held = Entries([*held.jobs, *folded], held.logs, held.config, held.serials)
+        last = max(held.last_seq, after)
         yield None
         jobs = {
             job_id: (entry.seq, JobRow(job_id, entry.body, entry.archived))
             for job_id, entry in last_rows(held).items()
         }
-        logs = [(line.job_id, held.last_seq + 1) for line in held.logs]
-        yield from self._follower.steps(Round(held.last_seq, serial, None, jobs, logs))
+        logs = [(line.job_id, last + 1) for line in held.logs]
+        yield from self._follower.steps(Round(last, serial, None, jobs, logs))
 
     def close(self) -> None:
         """Closes the store, and ends what writes job files."""

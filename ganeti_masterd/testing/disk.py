@@ -11,13 +11,19 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any
 
 from zope.interface import implementer
 
+from ganeti_masterd.journal.examination import Examined, judge
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
 from ganeti_masterd.journal.thread import DiskAnswer, IDiskThread, Steps, Work, WorkOrder
+from ganeti_masterd.journal.tip import Tip
+
+# What a disk writes as one, here: small, as the contents in tests are.
+_BLOCK = 16
 
 #: Given n, returns a number from 0 to n - 1.
 Choice = Callable[[int], int]
@@ -34,6 +40,11 @@ class Power:
         self.effects = 0
         self._left: int | None = None
         self._out = False
+        self._failing: tuple[int, OSError] | None = None
+
+    def fail_after(self, effects: int, error: OSError | None) -> None:
+        """Lets the effect after this many more fail, once, and nothing of it happen; None: none."""
+        self._failing = None if error is None else (self.effects + effects, error)
 
     def cut_after(self, effects: int | None) -> None:
         """Lets this many more effects happen and no further ones; None: all."""
@@ -41,22 +52,45 @@ class Power:
 
     def restore(self) -> None:
         """Turns the power on again, for good."""
-        self._left, self._out = None, False
+        self._left, self._out, self._failing = None, False, None
 
     def check(self) -> None:
         """Raises :class:`PowerCut` while there is no power."""
         if self._out:
             raise PowerCut
 
+    def check_after(self) -> None:
+        """Counts the moment after an effect: the power may go then, nothing else fails."""
+        failing, self._failing = self._failing, None
+        self.spend()
+        self._failing = failing
+
     def spend(self) -> None:
         """Counts an effect that is about to happen, or raises."""
         self.check()
+        if self._failing is not None and self._failing[0] <= self.effects:
+            error, self._failing = self._failing[1], None
+            raise error
         if self._left is not None:
             if self._left == 0:
                 self._out = True
                 raise PowerCut
             self._left -= 1
         self.effects += 1
+
+
+class Lie(Enum):
+    """What a disk makes of a write that it says has succeeded."""
+
+    WRONG = "other bytes than were written"
+    OLD = "what stood there before"
+    SHORT = "a part of what was written"
+
+    def told(self, written: bytes, old: bytes) -> bytes:
+        """Returns what is there instead."""
+        if self is Lie.WRONG:
+            return written[:-1] + bytes([(written[-1] if written else 0) ^ 0x20])
+        return old if self is Lie.OLD else written[: len(written) // 2]
 
 
 class _File:
@@ -83,16 +117,19 @@ class _Directory:
 class ForgetfulDisk:
     """An :class:`IDisk` in memory that loses at :meth:`crash` what was not synced.
 
-    A file's unsynced content may survive completely, in part or not at all. Each name in an
+    A file's unsynced content may survive completely, in part or not at all; the parts may be of
+    several writes, in any order. Each name in an
     unsynced directory may refer to any file to which it referred since the last sync, independently
     of other names; this is harsher than a real file system, which keeps the order of changes.
     ``faults`` maps the name of a method ("write", "sync_directory", ...) to the ``OSError`` that it
-    raises; a write that fails leaves half of the content. ``directories`` exist from the start.
+    raises; a write that fails leaves half of the content. ``lies`` are told by the next
+    writes, one each (None: the truth); these don't fail. ``directories`` exist from the start.
     """
 
     def __init__(self, directories: Sequence[str] = (), power: Power | None = None) -> None:
         self.power = power if power is not None else Power()
         self.faults: dict[str, OSError] = {}
+        self.lies: list[Lie | None] = []
         self._root = _Directory()
         for path in directories:
             parent = self._root
@@ -129,6 +166,9 @@ class ForgetfulDisk:
         if "write" in self.faults:
             target.versions.append(content[: len(content) // 2])
             raise self.faults["write"]
+        lie = self.lies.pop(0) if self.lies else None
+        if lie is not None:
+            content = lie.told(content, target.versions[-1])
         target.versions.append(content)
 
     def sync(self, path: str) -> None:
@@ -181,6 +221,7 @@ class ForgetfulDisk:
         self._forget(self._root, choose)
         self.power.restore()
         self.faults.clear()
+        self.lies.clear()
 
     def _begin(self, method: str) -> None:
         self.power.spend()
@@ -220,8 +261,19 @@ class ForgetfulDisk:
                 kept = state.versions[choose(len(state.versions))]
                 if kept is not state.versions[0]:
                     kept = kept[: choose(len(kept) + 1)]
+                    kept = _reordered(kept, state.versions, choose)
                 state.versions = [kept]
         directory.names = survivors
+
+
+def _reordered(kept: bytes, versions: Sequence[bytes], choose: Choice) -> bytes:
+    """Returns a content of whose blocks each may be of another write."""
+    if len(kept) <= _BLOCK or not choose(2):
+        return kept
+    return b"".join(
+        versions[choose(len(versions))][start : start + _BLOCK] or kept[start : start + _BLOCK]
+        for start in range(0, len(kept), _BLOCK)
+    )
 
 
 @implementer(IStore)
@@ -238,6 +290,12 @@ class MemoryStore:
         self.fault: Exception | None = None
         self._held = Entries()
         self._header: JournalHeader | None = None
+        self._tip = Tip()
+
+    def examined(self) -> Examined:
+        """Returns what :func:`~ganeti_masterd.journal.examination.examine` would return."""
+        self.power.check()
+        return judge(self._header, self.load(), self._tip)
 
     def header(self) -> JournalHeader | None:
         """See :meth:`IStore.header`."""
@@ -272,6 +330,7 @@ class MemoryStore:
                 header.config if config is None else (*header.config, config),
                 header.serial if serial is None else (*header.serial, serial),
                 header.reason,
+                header.followed,
             ),
         )
 
@@ -299,6 +358,7 @@ class MemoryStore:
                 header.config if config is None else (config,),
                 header.serial if serial is None else (serial,),
                 header.reason,
+                max(header.followed, seq),
             ),
         )
 
@@ -316,7 +376,10 @@ class MemoryStore:
         if self.fault is not None:
             raise self.fault
         self._held, self._header = held, header
-        self.power.spend()
+        self.power.check_after()
+        followed = header.followed if header is not None else 0
+        reached = max(self._tip.reached, held.last_seq, followed)
+        self._tip = Tip(reached, self._tip.empty if len(held) else reached)
 
 
 @implementer(IDiskThread)

@@ -95,6 +95,7 @@ class RecoverTests(SynchronousTestCase):
             {
                 "replayed": 0,
                 "dropped": None,
+                "lost": [],
                 "jobs": [{"id": 1, "before": "running", "now": "error"}],
                 "corrupt": [2],
                 "living": [],
@@ -176,8 +177,14 @@ class RecoverTests(SynchronousTestCase):
             file.write(b"this is not SQLite" * 100)
         result = self.run_it()
         self.assertEqual(result.exit_code, 1)
-        self.assertIn(self.paths.journal, result.output)
+        self.assertIn(self.paths.journal.removesuffix("db") + "set-aside-", result.output)
+        self.assertIn("lost: SQLite can't read it", result.output)
         self.assertEqual(self.status(1), "running")
+        result = self.run_it("--keep", "journal")
+        self.assertEqual(result.exit_code, 0)
+        self.assertIn("Lost with the damaged journal: SQLite can't read it", result.output)
+        self.assertIn(".dropped", result.output)
+        self.assertEqual(self.status(1), "error")
 
     def test_locks_are_free_after(self) -> None:
         """After success and after failure, a daemon can start."""

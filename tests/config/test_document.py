@@ -15,6 +15,7 @@ from ganeti_masterd.config.document import (
     UnknownVersion,
     apply_rows,
     encode,
+    merge_rows,
     parse,
     version_text,
 )
@@ -180,7 +181,7 @@ class Rows(SynchronousTestCase):
             ConfigRow("cluster", "", b'{"cluster_name":"c"}'),
             ConfigRow("", "", b'{"version":3000000,"serial_no":284,"mtime":5}'),
         ]
-        content = apply_rows(CONTENT, rows)
+        content = merge_rows(CONTENT, rows)
         expected = document()
         expected["nodes"][NODE2] = {"name": "new"}
         del expected["instances"][INSTANCE1]
@@ -190,13 +191,13 @@ class Rows(SynchronousTestCase):
         self.assertEqual(json.loads(content), expected)
         self.assertEqual(list(json.loads(content)), list(document()))
         self.assertEqual(next(iter(json.loads(content)["disks"])), uuid(1))
-        self.assertEqual(apply_rows(content, rows), content)
+        self.assertEqual(merge_rows(content, rows), content)
 
     def test_section_the_file_lacks(self) -> None:
         """A row for a section that the file lacks adds the section."""
         plain = document()
         del plain["filters"]
-        content = apply_rows(dump(plain), [ConfigRow("filters", "f", b"{}")])
+        content = merge_rows(dump(plain), [ConfigRow("filters", "f", b"{}")])
         self.assertEqual(json.loads(content)["filters"], {"f": {}})
 
     def test_refused(self) -> None:
@@ -204,3 +205,17 @@ class Rows(SynchronousTestCase):
         self.assertRaises(ConfigurationError, apply_rows, b"x", [])
         row = ConfigRow("nonsense", "u", b"{}")
         self.assertRaises(ConfigurationError, apply_rows, CONTENT, [row])
+
+    def test_a_result_that_cannot_be_loaded(self) -> None:
+        """Rows that would make a configuration which no daemon loads are refused."""
+        for section, name, body in (
+            ("nodes", NODE2, b"{}"),
+            ("cluster", "", b"{}"),
+            ("", "", b'{"version":"x"}'),
+            ("nodes", NODE2, b"rubbish"),
+        ):
+            row = ConfigRow(section, name, body)
+            error = self.assertRaises(ConfigurationError, apply_rows, CONTENT, [row])
+            self.assertIn("config.data", str(error))
+        kept = ConfigRow("nodes", NODE2, sample().nodes[NODE2].encoded)
+        self.assertEqual(json.loads(apply_rows(CONTENT, [kept])), document())

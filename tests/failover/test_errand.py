@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.document import apply_rows
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.failover.newest import SERIAL_STEP
-from ganeti_masterd.jobs.model import encode_job, merge_log
+from ganeti_masterd.jobs.model import decode_job_of, encode_job, merge_log
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, recover
@@ -292,6 +292,7 @@ class JournalTests(SceneTestCase):
             files=QueueFiles(queue=paths.queue, config=paths.config),
             disk=RealDisk(),
             merge_log=merge_log,
+            check_job=decode_job_of,
             merge_config=apply_rows,
             now=lambda: NOW,
         )
@@ -336,6 +337,7 @@ class JournalTests(SceneTestCase):
             files=QueueFiles(queue=paths.queue, config=paths.config),
             disk=RealDisk(),
             merge_log=merge_log,
+            check_job=decode_job_of,
             merge_config=apply_rows,
             now=lambda: NOW,
         )

@@ -137,12 +137,12 @@ def test_journals_that_do_not_fit(killed: Site) -> None:
     assert f"A start would set the journal {journal} aside: {config} was changed" in said
     assert "the journal is set aside" in killed.start().stderr
     assert "the journal is set aside" in checked(killed, code=1)
-    (aside,) = Path(journal).parent.glob("journal.set-aside-*")
+    (aside,) = Path(journal).parent.glob("journal.set-aside-*Z")
     shutil.move(aside, journal)
     with sqlite3.connect(journal) as db:
         db.execute("PRAGMA user_version = 9")
     db.close()
     assert f"{journal}: the journal has schema version 9" in checked(killed, code=1)
-    assert "this daemon knows versions up to 1" in killed.start().stderr
+    assert "this daemon knows versions up to 2" in killed.start().stderr
     Path(journal).write_bytes(b"no journal at all" * 500)
-    assert f"{journal}: the journal is corrupt" in checked(killed, code=1)
+    assert f"set the journal {journal} aside: it is damaged" in checked(killed, code=1)

@@ -289,7 +289,7 @@ def test_a_journal_that_does_not_fit_the_files_is_set_aside(make_daemon: MakeDae
     # And again: it is remembered.
     check_refused(daemon, "set aside", "recover")
     assert {path.name: path.read_bytes() for path in queue.glob("job-*")} == before
-    assert len(list(masterd.glob("journal.set-aside-*"))) == 1
+    assert len(list(masterd.glob("journal.set-aside-*Z"))) == 1
 
 
 # -- detached, as daemon-util and systemd start it ------------------------------------------------

@@ -214,7 +214,7 @@ class FolderTests(SynchronousTestCase):
         path = self.mktemp()
         for number in ("x", "²", "3", "12"):
             os.makedirs(f"{path}/archive/{number}")
-        for name in ("job-1", "job-", "job-2.new", "serial", "job-003"):
+        for name in ("job-1", "job-3", "job-", "job-2.new", "serial", "job-004"):
             with open(os.path.join(path, name), "wb"):
                 pass
         folder = QueueFolder(path)

@@ -25,7 +25,7 @@ from ganeti_masterd.journal.rounds import FollowingPace
 from ganeti_masterd.journal.rows import ConfigRow, LogRow, SerialRow
 from ganeti_masterd.journal.thread import DiskThread
 from ganeti_masterd.timing import Timers
-from tests.journal.scene import IDENTITY, encode_config, job, merge_config, merge_log
+from tests.journal.scene import IDENTITY, check_job, encode_config, job, merge_config, merge_log
 
 
 def opened(root: str) -> Recovered:
@@ -36,6 +36,7 @@ def opened(root: str) -> Recovered:
         files=QueueFiles(f"{root}/queue", f"{root}/config.data"),
         disk=RealDisk(),
         merge_log=merge_log,
+        check_job=check_job,
         merge_config=merge_config,
         now=time.time,
     )

@@ -29,6 +29,13 @@ def merge_log(body: bytes, entries: Sequence[tuple[int, bytes]]) -> bytes:
     return msgspec.json.encode(document)
 
 
+def check_job(job_id: int, body: bytes) -> None:
+    """Refuses a document that says it is another job's."""
+    document = msgspec.json.decode(body)
+    if document.get("id", job_id) != job_id:
+        raise ValueError(f"it is job {document['id']}")
+
+
 def merge_config(config: bytes, rows: Sequence[ConfigRow]) -> bytes:
     """Puts rows into a configuration, which is one object of uuids."""
     document = msgspec.json.decode(config or b"{}")
@@ -81,9 +88,11 @@ class Scene:
             files=FILES,
             disk=self.disk,
             merge_log=merge_log,
+            check_job=check_job,
             merge_config=merge_config,
             now=lambda: 1_000_000_000.0,
             open_store=lambda path: self.store,
+            examine=lambda path: self.store.examined(),
         )
 
     def open(self, **more: Any) -> Journal:

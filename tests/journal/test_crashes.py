@@ -24,7 +24,7 @@ from ganeti_masterd.journal.files import TEMPORARY_SUFFIX
 from ganeti_masterd.journal.layout import job_number, parse_serial
 from ganeti_masterd.journal.rounds import FollowingPace
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
-from ganeti_masterd.testing.disk import PowerCut
+from ganeti_masterd.testing.disk import Lie, PowerCut
 from tests.examples import examples, run_machine
 from tests.journal.scene import FILES, Scene, merge_config, merge_log
 
@@ -32,6 +32,8 @@ JOBS = st.integers(0, 7)
 SURVIVAL = st.integers(0, 1 << 16)
 METHODS = st.sampled_from(["write", "sync", "rename", "make_directory", "sync_directory"])
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+REFUSALS = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+SECONDS = st.sampled_from([1.0, 5.0])
 PLANS = st.lists(st.integers(0, 40), max_size=3)
 
 
@@ -210,6 +212,20 @@ class Crashes(RuleBasedStateMachine):
         assert not self.pending
         assert self.scene.store.load() == before
         self.scene.store.fault = None
+
+    @rule(effects=st.integers(0, 20), error=st.sampled_from(REFUSALS), seconds=SECONDS)
+    def fail_once(self, effects: int, error: int, seconds: float) -> None:
+        """Any one effect fails, of a commit or of the files."""
+        self.scene.power.fail_after(effects, OSError(error, os.strerror(error)))
+        self.scene.run(seconds)
+        self.scene.power.fail_after(0, None)
+
+    @rule(lie=st.sampled_from(Lie), writes=st.integers(0, 3), seconds=SECONDS)
+    def lied_to(self, lie: Lie, writes: int, seconds: float) -> None:
+        """One file doesn't hold what was written to it: it must not take a good one's place."""
+        self.scene.disk.lies = [*[None] * writes, lie]
+        self.scene.run(seconds)
+        self.scene.disk.lies = []
 
     @rule()
     def mend(self) -> None:

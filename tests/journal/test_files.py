@@ -90,8 +90,14 @@ class FilesTests(SynchronousTestCase):
 class EffectsTests(SynchronousTestCase):
     """All disk effects go through one interface (architecture.rst, journal rule 7)."""
 
-    #: The two that touch real files: the disk itself, and the store below the journal.
-    SHELLS = ("journal/disk.py", "journal/sqlite.py")
+    #: Those that touch real files: the disk itself, the store below the journal with its mark,
+    #: and what reads a damaged store from a copy.
+    SHELLS = (
+        "journal/disk.py",
+        "journal/examination.py",
+        "journal/sqlite.py",
+        "journal/tip.py",
+    )
     EFFECTS = re.compile(
         "replace|renames?|unlink|remove|rmdir|mkdir|makedirs|link|symlink|f?truncate|write|fsync"
         "|O_CREAT|O_WRONLY|O_RDWR|O_TRUNC|O_APPEND"

@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.journal.digests import NOTHING, Chain, digest_of
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.faults import JournalCorrupt
+from ganeti_masterd.journal.faults import JournalSetAside
 from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, misfit, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
 from ganeti_masterd.journal.store import JournalHeader
 from ganeti_masterd.testing.disk import ForgetfulDisk, MemoryStore, PowerCut
-from tests.journal.scene import FILES, IDENTITY, Scene, job, merge_config, merge_log, put
+from tests.journal.scene import (
+    FILES,
+    IDENTITY,
+    JOURNAL,
+    Scene,
+    check_job,
+    job,
+    merge_config,
+    merge_log,
+    put,
+)
 
 
 class ChainTests(SynchronousTestCase):
@@ -132,9 +141,11 @@ class ReplayTests(RecoveryTestCase):
         self.assertEqual(self.disk.read("/queue/serial"), b"3\n")
 
     def test_configuration_that_cannot_be_merged(self) -> None:
-        """It stops the start, with the rows still there."""
+        """The journal is set aside, its rows still there, and no file is touched."""
         self.crash_with(ConfigRow("nodes", "u", b"not JSON"), job(1, 1))
-        self.assertRaises(msgspec.DecodeError, self.scene.recover)
+        put(self.disk, JOURNAL, b"the store is elsewhere")
+        error = self.assertRaises(JournalSetAside, self.scene.recover)
+        self.assertIn("make no configuration", error.reason)
         self.assertEqual(len(self.store.load()), 2)
         self.assertEqual(self.disk.read("/queue/job-1"), job(1, 0).body)
 
@@ -169,7 +180,8 @@ class ReplayTests(RecoveryTestCase):
         """Rows without a header are a damaged journal."""
         self.crash_with(job(1, 1))
         self.store._header = None
-        self.assertRaises(JournalCorrupt, self.scene.recover)
+        error = self.assertRaises(JournalSetAside, self.scene.recover)
+        self.assertIn("no header", error.reason)
 
 
 class MisfitTests(RecoveryTestCase):
@@ -259,6 +271,7 @@ class RealRecoveryTests(SynchronousTestCase):
             files=self.files,
             disk=RealDisk(),
             merge_log=merge_log,
+            check_job=check_job,
             merge_config=merge_config,
             now=lambda: 0.0,
             **more,

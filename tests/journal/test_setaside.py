@@ -14,8 +14,8 @@ from ganeti_masterd.journal.faults import JournalError, JournalSetAside
 from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
-from ganeti_masterd.journal.setaside import SetAsideDecision, resolve, standing
-from tests.journal.scene import IDENTITY, job, merge_config, merge_log, put
+from ganeti_masterd.journal.setaside import Resolved, SetAsideDecision, resolve, standing
+from tests.journal.scene import IDENTITY, check_job, job, merge_config, merge_log, put
 from tests.test_decoding import NONSENSE
 
 
@@ -41,6 +41,7 @@ class SetAsideTests(SynchronousTestCase):
             files=self.files,
             disk=self.disk,
             merge_log=merge_log,
+            check_job=check_job,
             merge_config=merge_config,
             now=lambda: 1_000_000_000.0,
         )
@@ -58,13 +59,18 @@ class SetAsideTests(SynchronousTestCase):
         put(self.disk, self.files.config, b'{"else":1}')
         return self.assertRaises(JournalSetAside, self.recover)
 
-    def resolve(self, path: str, decision: SetAsideDecision) -> str | None:
+    def names(self) -> list[str]:
+        """Returns what is in the journal's folder, without the marks."""
+        return sorted(n for n in os.listdir(f"{self.root}/masterd") if not n.endswith(".tip"))
+
+    def resolve(self, path: str, decision: SetAsideDecision) -> Resolved:
         return resolve(
             path,
             decision,
             disk=self.disk,
             files=self.files,
             merge_log=merge_log,
+            check_job=check_job,
             merge_config=merge_config,
         )
 
@@ -72,7 +78,7 @@ class SetAsideTests(SynchronousTestCase):
         """The whole journal goes aside, named by its time, and nothing of it is replayed."""
         error = self.set_aside(job(1, 1), SerialRow(50))
         self.assertEqual(error.path, f"{self.root}/masterd/journal.set-aside-20010909T014640Z")
-        self.assertEqual(os.listdir(f"{self.root}/masterd"), [os.path.basename(error.path)])
+        self.assertEqual(self.names(), [os.path.basename(error.path)])
         self.assertEqual(error.reason, f"{self.files.config} was changed by another daemon")
         self.assertEqual(os.listdir(self.files.queue), ["serial"])
         self.assertEqual(self.disk.read(self.files.serial), b"5\n")
@@ -110,7 +116,7 @@ class SetAsideTests(SynchronousTestCase):
             self.assertEqual(
                 (again.path, again.jobs, again.reason), (first.path, first.jobs, first.reason)
             )
-        self.assertEqual(os.listdir(f"{self.root}/masterd"), [os.path.basename(first.path)])
+        self.assertEqual(self.names(), [os.path.basename(first.path)])
 
     def test_another_master(self) -> None:
         """The journal of another master's time is set aside also where the files fit."""
@@ -121,9 +127,9 @@ class SetAsideTests(SynchronousTestCase):
     def test_decision_for_the_files(self) -> None:
         """The files stay, the journal is kept under a name that nobody reads."""
         error = self.set_aside(job(1, 1))
-        dropped = self.resolve(error.path, "files")
+        dropped = self.resolve(error.path, "files").kept
         self.assertEqual(dropped, error.path + ".dropped")
-        self.assertTrue(os.path.exists(dropped))
+        self.assertTrue(os.path.exists(error.path + ".dropped"))
         self.assertIsNone(standing(self.path, self.disk))
         self.assertEqual(self.recover().replayed, 0)
         self.assertEqual(os.listdir(self.files.queue), ["serial"])
@@ -135,7 +141,7 @@ class SetAsideTests(SynchronousTestCase):
         )
         put(self.disk, self.files.job(1), b"another daemon's")
         put(self.disk, self.files.serial, b"60\n")
-        self.assertIsNone(self.resolve(error.path, "journal"))
+        self.assertEqual(self.resolve(error.path, "journal"), Resolved(None, []))
         self.assertEqual(self.disk.read(self.files.job(1)), b'{"n":1,"log":["a"]}')
         self.assertEqual(self.disk.read(self.files.config), b'{"else":1,"v":1}')
         self.assertEqual(self.disk.read(self.files.serial), b"60\n")

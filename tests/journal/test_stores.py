@@ -7,10 +7,12 @@ import sqlite3
 import stat
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import JobQueueError, encode_error
+from ganeti_masterd.journal.digests import digest_of
 from ganeti_masterd.journal.faults import JournalCorrupt, JournalInUse, JournalTooNew
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.journal.store import (
@@ -24,16 +26,17 @@ from ganeti_masterd.journal.store import (
 )
 from ganeti_masterd.testing.disk import MemoryStore
 
+BODY = '{"ä"}'.encode()
 HEADER = JournalHeader("7f3a", "node1", (b"c" * 16,), (b"s" * 16,))
 
 
 def job_entry(seq: int, job_id: int = 1, body: bytes = b"{}") -> JobEntry:
-    return JobEntry(seq, job_id, False, body, bytes(16), b"m" * 16)
+    return JobEntry(seq, job_id, False, body, bytes(16), digest_of(body))
 
 
 def entries() -> Entries:
     return Entries(
-        [job_entry(1), JobEntry(3, 2, True, '{"ä"}'.encode(), b"b" * 16, b"n" * 16)],
+        [job_entry(1), JobEntry(3, 2, True, BODY, b"b" * 16, digest_of(BODY))],
         [StoredLogEntry(1, 2, 0, b"[1]", b"m" * 16), StoredLogEntry(1, 4, 1, b"[2]", b"m" * 16)],
         [ConfigEntry(5, "nodes", "u", b"{}"), ConfigEntry(6, "nodes", "v", None)],
         [SerialEntry(7, 1 << 40)],
@@ -83,7 +86,7 @@ class StoreTests:
         self.assertEqual([line.seq for line in left.logs], [4])
         self.assertEqual([entry.seq for entry in left.config], [6])
         self.assertEqual([entry.seq for entry in left.serials], [7])
-        self.assertEqual(store.header(), HEADER)
+        self.assertEqual(store.header(), replace(HEADER, followed=5))
 
     def test_digests(self: Any) -> None:
         """Digests gather until one is known to be on disk."""
@@ -155,11 +158,13 @@ class SQLiteStoreTests(StoreTests, SynchronousTestCase):
             self.assertNotIn(b"private-parameter", file.read())
 
     def test_closed_in_one_file(self) -> None:
-        """A closed store is one file, which may be renamed."""
+        """A closed store is one file, which may be renamed, beside its mark."""
         store = self.make()
         store.append(entries())
         store.close()
-        self.assertEqual(os.listdir(os.path.dirname(self.path)), ["journal.db"])
+        self.assertEqual(
+            sorted(os.listdir(os.path.dirname(self.path))), ["journal.db", "journal.tip"]
+        )
 
     def test_many_rows(self) -> None:
         """A batch of any size goes in whole, in order."""
@@ -252,7 +257,7 @@ class SQLiteStoreTests(StoreTests, SynchronousTestCase):
         db.execute("PRAGMA user_version = 9")
         db.close()
         error = self.assertRaises(JournalTooNew, SQLiteStore, self.path)
-        self.assertEqual((error.found, error.known), (9, 1))
+        self.assertEqual((error.found, error.known), (9, 2))
         self.assertIn("9", str(error))
 
     def test_no_directory(self) -> None:

@@ -11,7 +11,7 @@ import time
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.config.document import apply_rows
-from ganeti_masterd.jobs.model import merge_log
+from ganeti_masterd.jobs.model import decode_job_of, merge_log
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
@@ -39,6 +39,7 @@ def recovered(paths: Paths) -> Recovered:
         files=QueueFiles(queue=paths.queue, config=paths.config),
         disk=RealDisk(),
         merge_log=merge_log,
+        check_job=decode_job_of,
         merge_config=apply_rows,
         now=time.time,
     )

@@ -203,10 +203,10 @@ class CheckTests(RootTestCase):
         self.assertIn(self.paths.queue, self.refused().message)
 
     def test_no_journal(self) -> None:
-        """A file that isn't a journal is named."""
+        """A file that isn't a journal is set aside and named."""
         os.makedirs(os.path.dirname(self.paths.journal))
         Path(self.paths.journal).write_bytes(b"rubbish" * 1000)
-        self.assertIn(self.paths.journal, self.refused().message)
+        self.assertIn(self.paths.journal.removesuffix("db") + "set-aside-", self.refused().message)
 
     def test_nothing_stays_open(self) -> None:
         """The checks leave no lock and no open file to be inherited."""

@@ -171,7 +171,8 @@ class JournalTests(RehearsalCase):
         """A damaged journal is named by its own path."""
         os.makedirs(self.aside)
         Path(self.paths.journal).write_bytes(b"no journal at all" * 500)
-        self.assertIn(f"{self.paths.journal}: the journal is corrupt", self.refused())
+        said = f"A start would set the journal {self.paths.journal} aside: it is damaged: "
+        self.assertIn(said, self.refused())
 
 
 class JobTests(RehearsalCase):
