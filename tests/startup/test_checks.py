@@ -5,15 +5,17 @@ See protocol/startup.rst, Checks before the start.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import json
 
-from ganeti_masterd import safely
 from ganeti_masterd.errors import PidFileLockError
-from ganeti_masterd.startup import locks
+from ganeti_masterd.startup import checks, locks
+from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.checks import (
     Machine,
     Passed,
@@ -24,6 +26,7 @@ from ganeti_masterd.startup.checks import (
     refuse_others,
 )
 from ganeti_masterd.startup.locks import LockedFile, Locks
+from ganeti_masterd.startup.paths import Paths
 from tests.startup.scene import Host, RootTestCase
 
 
@@ -33,10 +36,15 @@ class CheckTests(RootTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.host = Host()
-        if os.geteuid() == 0:
-            # The checks open files as the daemon's account.
-            safely.give_tree(self.root, 7, 8)
+        #: The accounts that the checks acted as; the real switch is for functional tests.
+        self.acted: list[Account | None] = []
+        self.patch(checks, "acting_as", self.acting_as)
         self.wanted = WantedStart(self.paths, False, "gnt-masterd", "gnt-daemons")
+
+    @contextlib.contextmanager
+    def acting_as(self, account: Account | None) -> Iterator[None]:
+        self.acted.append(account)
+        yield
 
     def passed(self) -> Passed:
         """Runs the checks, which must pass."""
@@ -53,6 +61,25 @@ class CheckTests(RootTestCase):
         self.assertEqual(passed.snapshot.master.name, "node1")
         self.assertEqual(passed.account, self.host.account("gnt-masterd", "gnt-daemons"))
         self.assertEqual(self.content(), before | {self.paths.queue_lock: b""})
+
+    def test_as_the_account(self) -> None:
+        """Files are set right before any is read, which is done as the daemon's account."""
+        account = self.host.account("gnt-masterd", "gnt-daemons")
+        config = Path(self.paths.config)
+        good = config.read_bytes()
+        config.write_bytes(b"{")
+        given: list[Account] = []
+
+        def set_right(_: Paths, account: Account) -> None:
+            self.assertEqual(self.acted, [])
+            given.append(account)
+            config.write_bytes(good)
+
+        check(self.wanted, self.host, set_right)
+        self.assertEqual((given, self.acted), ([account], [account]))
+        self.host.user = 7
+        check(self.wanted, self.host, set_right)
+        self.assertEqual(given, [account])
 
     def content(self) -> dict[str, bytes]:
         """Returns every file below the root."""
@@ -299,6 +326,17 @@ class LockTests(RootTestCase):
             self.assertFalse(os.path.lexists(path))
         self.assertEqual(secret.read_text(), "secret")
         self.assertFalse(os.path.exists(self.root + "/nowhere"))
+
+    def test_pid_file_that_holds_something_else(self) -> None:
+        """A file that holds no process id is not truncated, but loses the name."""
+        path = self.root + "/pid"
+        for content in ("no number", "1" * 100):
+            Path(path).write_text(content)
+            with open(path) as moved_here:
+                held = Locks()
+                held.take_pid_file(path)
+                self.assertEqual(moved_here.read(), content)
+                held.release()
 
     def test_pid_file_of_another_daemon(self) -> None:
         """A PID file that is locked is left alone, whoever it belongs to and whatever it holds."""
