@@ -33,7 +33,7 @@ from ganeti_masterd.journal.schema import (
     expected_tables,
     tables_of,
 )
-from ganeti_masterd.journal.seals import Entry, seal_entry, seal_header
+from ganeti_masterd.journal.seals import StoreEntry, seal_entry, seal_header
 from ganeti_masterd.journal.store import (
     ConfigEntry,
     Entries,
@@ -213,7 +213,7 @@ class _Reading:
     def __init__(self) -> None:
         self.version = 0
         self.header: JournalHeader | None = None
-        self.rows: dict[str, dict[Any, Entry]] = {table: {} for table in TABLES}
+        self.rows: dict[str, dict[Any, StoreEntry]] = {table: {} for table in TABLES}
         self.faults: list[str] = []
         self.damaged: dict[int, str] = {}
 
@@ -366,7 +366,7 @@ def _follows(before: Any, key: Any, direction: str) -> bool:
     return bool(key > before if direction == "ASC" else key < before)
 
 
-def parse_entry(table: str, row: Sequence[Any], version: int = SCHEMA_VERSION) -> Entry | None:
+def parse_entry(table: str, row: Sequence[Any], version: int = SCHEMA_VERSION) -> StoreEntry | None:
     """Returns the entry in a row of a table; None if that isn't what was written."""
     columns, _ = TABLES[table]
     if len(row) != columns + (version != 1):
@@ -376,7 +376,7 @@ def parse_entry(table: str, row: Sequence[Any], version: int = SCHEMA_VERSION) -
         table == "config" and values[3] is None and all(map(_has_type, values[:3], _TYPES[table]))
     ):
         return None
-    entry: Entry
+    entry: StoreEntry
     if table == "jobs":
         seq, job_id, archived, body, base, made = values
         if archived not in (0, 1) or digest_of(body) != made:

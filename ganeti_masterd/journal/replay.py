@@ -68,7 +68,7 @@ def folded_logs(
     return folded
 
 
-class Planned(Struct, frozen=True):
+class PlannedReplay(Struct, frozen=True):
     """What a replay writes, made and checked in full before a file is touched.
 
     ``folded`` are rows that it adds to the journal first. ``unusable`` says what can't be
@@ -89,7 +89,7 @@ def plan(
     merge_log: MergeLog,
     check_job: CheckJob,
     merge_config: MergeConfig,
-) -> Planned:
+) -> PlannedReplay:
     """Returns how the files are brought up to ``held``; changes nothing.
 
     ``after`` is a number that no row it adds may have, or a lower one. ``serial`` never goes
@@ -122,10 +122,10 @@ def plan(
     last = max(held.last_seq, after)
     # Lines of a job without a document go, too.
     logs = [(job_id, last + 1) for job_id in {line.job_id for line in held.logs}]
-    return Planned(Round(last, serial, image, jobs, logs), folded, unusable)
+    return PlannedReplay(Round(last, serial, image, jobs, logs), folded, unusable)
 
 
-def carry_out(planned: Planned, store: IStore, disk: IDisk, files: QueueFiles) -> None:
+def carry_out(planned: PlannedReplay, store: IStore, disk: IDisk, files: QueueFiles) -> None:
     """Writes what was planned into the files, then empties the store.
 
     Fails with what the disk or the store raises, and leaves the rows where it does.

@@ -22,7 +22,7 @@ from ganeti_masterd.journal.store import (
 
 SEAL_SIZE = 8
 
-Entry = JobEntry | StoredLogEntry | ConfigEntry | SerialEntry
+StoreEntry = JobEntry | StoredLogEntry | ConfigEntry | SerialEntry
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -32,7 +32,7 @@ def seal(kind: str, columns: Sequence[Any]) -> bytes:
     return blake2b(_encode((kind, *columns)), digest_size=SEAL_SIZE).digest()
 
 
-def seal_entry(entry: Entry) -> bytes:
+def seal_entry(entry: StoreEntry) -> bytes:
     """Returns the seal of an entry.
 
     That of a job covers the body by ``made``, its digest: whoever checks the seal must
@@ -50,7 +50,7 @@ def seal_header(header: JournalHeader) -> bytes:
 
 
 #: The table in which each kind of entry is kept.
-KINDS: dict[type[Entry], str] = {
+KINDS: dict[type[StoreEntry], str] = {
     JobEntry: "jobs",
     StoredLogEntry: "logs",
     ConfigEntry: "config",

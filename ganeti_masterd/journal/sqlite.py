@@ -22,7 +22,7 @@ from ganeti_masterd.journal.disk import sync_directory
 from ganeti_masterd.journal.examination import parse_entry, parse_header
 from ganeti_masterd.journal.faults import JournalCorrupt, JournalInUse, JournalTooNew
 from ganeti_masterd.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES, statements
-from ganeti_masterd.journal.seals import Entry, seal_entry, seal_header
+from ganeti_masterd.journal.seals import StoreEntry, seal_entry, seal_header
 from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
 from ganeti_masterd.journal.tip import TipFile, tip_path
 
@@ -171,7 +171,7 @@ class SQLiteStore:
         """See :meth:`IStore.load`."""
         held = Entries()
         for table in TABLES:
-            found: list[Entry] = getattr(held, table)
+            found: list[StoreEntry] = getattr(held, table)
             for row in self._db.execute(f"SELECT * FROM {table} ORDER BY seq"):
                 entry = parse_entry(table, row)
                 if entry is None:
@@ -225,7 +225,7 @@ class SQLiteStore:
         is of another journal, and says nothing about the numbers of this one.
         """
         read = self._db.execute
-        held: dict[str, list[Entry]] = {}
+        held: dict[str, list[StoreEntry]] = {}
         for table in TABLES:
             rows = read(f"SELECT * FROM {table} ORDER BY seq").fetchall()
             parsed = [parse_entry(table, row, 1) for row in rows]
@@ -331,7 +331,7 @@ class SQLiteStore:
             raise
 
 
-def _inserts(table: str, entries: Sequence[Entry]) -> Iterator[tuple[str, list[Any]]]:
+def _inserts(table: str, entries: Sequence[StoreEntry]) -> Iterator[tuple[str, list[Any]]]:
     start, count = 0, len(entries)
     row = f"({', '.join('?' * (TABLES[table][0] + 1))})"
     while start < count:
