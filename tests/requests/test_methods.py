@@ -186,7 +186,7 @@ class SubmitTests(RequestScene):
                 [],
                 [
                     {
-                        "OP_ID": "OP_INSTANCE_MIGRATE",
+                        "OP_ID": "OP_BACKUP_REMOVE",
                         "instance_name": "x",
                     }
                 ],
