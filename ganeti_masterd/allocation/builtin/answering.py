@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -17,8 +17,11 @@ NAME = "builtin"
 AllocatorReply = Mapping[str, Any]
 
 
-def answer(document: Mapping[str, Any]) -> dict[str, Any]:
+def answer(document: Mapping[str, Any], options: Collection[str] = ()) -> dict[str, Any]:
     """Returns ``{"success", "info", "result"}``, as a script would write it.
+
+    ``options`` are those for a script's command line; ``ignore-soft-errors`` lifts the
+    policy's limits on how far processors and spindles are overcommitted.
 
     Never raises because of the document's content: if that makes no sense, the answer has
     ``success`` False, and its ``info`` says what is wrong.
@@ -28,13 +31,17 @@ def answer(document: Mapping[str, Any]) -> dict[str, Any]:
         answering = _ANSWERS.get(request["type"])
         if answering is None:
             return _failed(f"Unknown request '{request['type']}'")
-        return {"success": True, **answering(Rooms(document), request)}
+        return {"success": True, **answering(_rooms(document, options), request)}
     except NoPlace as error:
         return _failed(f"No place found: {error}")
     except KeyError as error:
         return _failed(f"The document has no {error}")
     except msgspec.ValidationError as error:
         return _failed(f"The document makes no sense: {error}")
+
+
+def _rooms(document: Mapping[str, Any], options: Collection[str]) -> Rooms:
+    return Rooms(document, ignore_ratios="ignore-soft-errors" in options)
 
 
 def _failed(info: str) -> dict[str, Any]:

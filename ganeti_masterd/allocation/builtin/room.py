@@ -88,8 +88,12 @@ class HostRoom(Struct):
 class Rooms:
     """All hosts, groups and instances of a document."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        """Reads the document; raises ``msgspec.ValidationError`` if it makes no sense."""
+    def __init__(self, document: Mapping[str, Any], *, ignore_ratios: bool = False) -> None:
+        """Reads the document; raises ``msgspec.ValidationError`` if it makes no sense.
+
+        ``ignore_ratios``: processors and spindles may be overcommitted without limit.
+        """
+        self._ignore_ratios = ignore_ratios
         self.groups: dict[str, GroupRoom] = convert(document["nodegroups"], dict[str, GroupRoom])
         self.hosts: dict[str, HostRoom] = {
             name: convert({**about, "name": name}, HostRoom)
@@ -132,6 +136,9 @@ class Rooms:
             return "too little memory"
         if host.needed_for_others > host.free_memory - demand.memory:
             return "memory that others need if a node fails"
+        return None if self._ignore_ratios else self._overcommitted(host, demand)
+
+    def _overcommitted(self, host: HostRoom, demand: RoomDemand) -> str | None:
         ratios = self.groups[host.group].ipolicy
         if host.total_cpus and host.vcpus + demand.vcpus > host.total_cpus * ratios["vcpu-ratio"]:
             return "too many virtual processors"
