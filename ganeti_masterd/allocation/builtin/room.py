@@ -84,6 +84,11 @@ class HostRoom(Struct):
         """The most memory (MiB) that it needs if any one other node fails."""
         return max(self.stands_in.values(), default=0)
 
+    @property
+    def mirrored(self) -> int:
+        """The memory (MiB) of all instances whose secondary it is."""
+        return sum(self.stands_in.values())
+
 
 class Rooms:
     """All hosts, groups and instances of a document."""
@@ -175,9 +180,11 @@ def score(host: HostRoom, demand: RoomDemand, ratio: float, *, secondary: bool =
 
     It is the sum of the squares of the used fractions of memory, disk and virtual
     processors (0 to 1 each), so that the scarcest counts most. For a secondary, the memory
-    and processors are counted that it would need as the primary.
+    and processors are counted that it would need as the primary, and the memory of all
+    instances that it mirrors: mirrors are spread, although it may be enough for N+1 if
+    it has the memory for those of one node (so their share may exceed 1).
     """
-    memory = host.free_memory - demand.memory - (host.needed_for_others if secondary else 0)
+    memory = host.free_memory - demand.memory - (host.mirrored if secondary else 0)
     disk = (host.free_disk or 0) - demand.local_disk
     most = host.total_cpus * ratio
     shares = (

@@ -7,6 +7,7 @@ The jobs check everything again, as the locks of the opcode that plans them end 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import count
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -106,14 +107,16 @@ def side_by_side(jobs: Sequence[T], nodes: Sequence[Collection[str]]) -> list[T]
 
     ``nodes`` are those that each job works on. Jobs that share a node wait for each
     other in the order of their ids, and whatever needs one of their nodes waits behind
-    them. So the jobs come in waves: within one no two share a node; jobs that do keep
-    their order.
+    them. So the jobs come in waves: within one no two share a node, and each is in the
+    first wave where it can be.
     """
-    last: dict[str, int] = {}
+    taken: dict[str, set[int]] = {}
     waves = []
     for used in nodes:
-        wave = 1 + max((last.get(node, 0) for node in used), default=0)
-        last.update(dict.fromkeys(used, wave))
+        busy = set().union(*(taken.get(node, ()) for node in used))
+        wave = next(each for each in count() if each not in busy)
+        for node in used:
+            taken.setdefault(node, set()).add(wave)
         waves.append(wave)
     order = sorted(range(len(jobs)), key=waves.__getitem__)
     return [jobs[index] for index in order]
