@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.objects import Network
 from ganeti_masterd.errors import ECODE_INVAL, ECODE_NOENT, ECODE_NORES, ECODE_STATE
 from ganeti_masterd.opcodes.types import Dependency
-from tests.logical_units.moves.moving import FAR_NODES, WEB, MovingScene
+from tests.logical_units.moves.many import FAR_NODES, WEB, MovingScene
 
 CHANGE = "OP_INSTANCE_CHANGE_GROUP"
 EVACUATE = "OP_GROUP_EVACUATE"

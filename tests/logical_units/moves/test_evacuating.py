@@ -11,7 +11,7 @@ from ganeti_masterd.errors import (
     ECODE_NOTUNIQUE,
     ECODE_STATE,
 )
-from tests.logical_units.moves.moving import WEB, MovingScene
+from tests.logical_units.moves.many import WEB, MovingScene
 
 EVACUATE = "OP_NODE_EVACUATE"
 MIGRATE = "OP_NODE_MIGRATE"
