@@ -46,7 +46,7 @@ COLUMNS = (
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
-    default=100.0,
+    default="100",
     show_default=True,
     metavar="MIB",
     help="MiB per second that are copied, for the times in the plan.",
@@ -61,9 +61,9 @@ def node_maintenance(
     yes: bool,
     speed: float,
 ) -> None:
-    """Empty NODE before it is switched off, or with --undo fill it again.
+    """Empty a node before it is switched off, or fill it again.
 
-    Shows the plan; then drains the node, migrates its primary instances (those that are down fail
+    Shows the plan; then drains NODE, migrates its primary instances (those that are down fail
     over), has mirrors moved to other nodes, and says whether the node may be switched off. May be
     stopped, and run again to go on. The exit code is 1 if the node may not be switched off, or with
     --undo if something did not come back.
