@@ -177,6 +177,23 @@ class EvacuateGroupTests(MovingScene):
             returned, " - INFO: Iallocator returned 3 job(s) for evacuating node group default"
         )
 
+    def test_side_by_side(self) -> None:
+        """Jobs that can run at once come first; in sequence they come as they are planned."""
+        where = {"s1": ("node1", "node5"), "s2": ("node1", "node6"), "s3": ("node4", "node7")}
+        where[WEB] = ("node2", "node5")
+        for name, (source, _) in where.items():
+            if name != WEB:
+                self.make("diskless", [source], name)
+        jobs = [[{"OP_ID": "OP_INSTANCE_MIGRATE", "instance_name": name}] for name in where]
+        moved = [[name, "far", [target]] for name, (_, target) in where.items()]
+        self.allocator_says([moved, [], jobs])
+        for more, order in (
+            ({}, ["s1", "s3", "s2", WEB]),
+            ({"sequential": True}, ["s1", "s2", "s3", WEB]),
+        ):
+            found = self.jobs(EVACUATE, group_name="default", iallocator="hail", **more)
+            self.assertEqual([job[0][1]["instance_name"] for job in found], order)
+
     def test_in_sequence(self) -> None:
         """One job after the other, whether the one before succeeded or not."""
         self.three()
