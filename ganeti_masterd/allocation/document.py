@@ -234,6 +234,8 @@ def _instance(snapshot: Snapshot, instance: Instance) -> dict[str, Any]:
         }
         if params["mode"] == "bridged":
             described["bridge"] = params["link"]
+        if nic.network is not None:
+            described["network"] = nic.network
         nics.append(described)
     return {
         "tags": list(instance.tags),

@@ -224,18 +224,19 @@ class Relocate(_Asking, frozen=True, kw_only=True):
 
 
 class _Moving(_Asking, frozen=True, kw_only=True):
-    """Asks about existing instances. Nodes are asked about the storage of the first one.
+    """Asks about existing instances. Nodes are asked about the storage of the first mirrored one.
 
-    (The real daemon asks about that of the cluster's first disk template.)
+    Only mirrors that the cluster keeps need room on the nodes where they go. (The real
+    daemon asks about the storage of the cluster's first disk template.)
     """
 
     instances: Sequence[str]
 
     def template_for(self, snapshot: Snapshot) -> str | None:
-        """The first instance's."""
-        if not self.instances:
-            return None
-        return template_of(snapshot, snapshot.instance(self.instances[0]))
+        """That of the first instance with mirrors, else the first instance's."""
+        found = [template_of(snapshot, snapshot.instance(name)) for name in self.instances]
+        mirrored = (name for name in found if template_named(name).internal)
+        return next(mirrored, found[0] if found else None)
 
     def hypervisor_for(self, snapshot: Snapshot) -> str | None:
         """The first instance's."""

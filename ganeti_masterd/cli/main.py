@@ -15,6 +15,7 @@ from ganeti_masterd.cli.control import archive, cancel, priority
 from ganeti_masterd.cli.failover import master_failover
 from ganeti_masterd.cli.jobs import job, jobs
 from ganeti_masterd.cli.listings import commands, fields
+from ganeti_masterd.cli.maintenance import node_maintenance
 from ganeti_masterd.cli.recover import recover
 from ganeti_masterd.cli.session import Session
 from ganeti_masterd.cli.submitting import submit
@@ -83,6 +84,7 @@ for _command in (
     pause_watcher,
     recover,
     master_failover,
+    node_maintenance,
     *commands,
     fields,
     call,

@@ -30,7 +30,14 @@ from ganeti_masterd.logical_units.instances import (
 from ganeti_masterd.logical_units.instances import modifying as modifying_instances
 from ganeti_masterd.logical_units.instances import removing as removing_instances
 from ganeti_masterd.logical_units.instances import renaming as renaming_instances
-from ganeti_masterd.logical_units.moves import copying, failing_over, migrating, replacing
+from ganeti_masterd.logical_units.moves import (
+    changing_groups,
+    copying,
+    evacuating,
+    failing_over,
+    migrating,
+    replacing,
+)
 from ganeti_masterd.logical_units.networks import changing, connecting
 from ganeti_masterd.logical_units.networks import declaring as declaring_networks
 from ganeti_masterd.logical_units.nodes import (

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.allocation import builtin, results
+from ganeti_masterd.opcodes.instance_moves import InstanceMigrate
 from tests.allocation.clusters import (
     ANYTHING,
     LEAST,
@@ -353,6 +354,59 @@ class MoveTests(BuiltinScene):
             ],
         )
 
+    def test_off_a_dead_primary(self) -> None:
+        """There is nothing to copy from at a dead node: the secondary takes over first."""
+        self.nodes["node1"] |= {"offline": True}
+        moves = self.evacuate("all", {"db": instance(["node1", "node2"])})
+        self.assertEqual([one.nodes for one in moves.moved], [["node3", "node4"]])
+        self.assertEqual(
+            [(op.op_id, getattr(op, "remote_node", None)) for op in moves.jobs[0]],
+            [
+                ("OP_INSTANCE_MIGRATE", None),
+                ("OP_INSTANCE_REPLACE_DISKS", "node3"),
+                ("OP_INSTANCE_MIGRATE", None),
+                ("OP_INSTANCE_REPLACE_DISKS", "node4"),
+            ],
+        )
+
+    def test_how_it_migrates(self) -> None:
+        """Memory stays as it is, one that is down fails over, versions may differ: as with hail."""
+        moves = self.evacuate("primary-only", {"db": instance(["node1", "node2"])})
+        ((op,),) = moves.jobs
+        assert isinstance(op, InstanceMigrate)
+        self.assertEqual(
+            (op.allow_failover, op.allow_runtime_changes, op.ignore_hvversions),
+            (True, False, True),
+        )
+
+    def test_mirrors_are_spread(self) -> None:
+        """A node that stands in for many isn't chosen again only as no two are of one primary."""
+        self.nodes |= {f"node{number}": node() for number in range(5, 11)}
+        self.nodes["node2"]["free_memory"] = 7000
+        primaries = range(3, 11)
+        busy = {f"db{each}": instance([f"node{each}", "node1"]) for each in primaries}
+        for number in primaries:
+            self.nodes[f"node{number}"]["free_memory"] = 7000
+        moves = self.evacuate("secondary-only", busy)
+        found = Counter(one.nodes[1] for one in moves.moved)
+        self.assertLessEqual(max(found.values()), 2, found)
+
+    def test_overcommitted(self) -> None:
+        """Ratios of processors and spindles are no limits if they are to be ignored."""
+        request = {"type": "node-evacuate", "instances": ["db"], "evac_mode": "primary-only"}
+        busy = {"db": instance(["node1", "node2"], vcpus=33)}
+        told = document(self.nodes, request, instances=busy)
+        _, ((name, reason),), _ = builtin.answer(told)["result"]
+        self.assertEqual(
+            (name, reason),
+            ("db", "its secondary node node2 can't take over: too many virtual processors"),
+        )
+        moved, failed, _ = builtin.answer(told, {"ignore-soft-errors": None})["result"]
+        self.assertEqual((moved, failed), ([["db", "default", ["node2", "node1"]]], []))
+        told["nodes"]["node2"]["free_memory"] = 10
+        _, failed, _ = builtin.answer(told, {"ignore-soft-errors": None})["result"]
+        self.assertEqual(len(failed), 1)
+
     def test_what_can_not_move(self) -> None:
         """Instances that can't move are reported with the reason; the others move."""
         self.nodes["node2"]["free_memory"] = 512
@@ -443,6 +497,58 @@ class MoveTests(BuiltinScene):
         self.assertEqual(moves.moved[0].nodes, ["node9"])
         moves = self.change_group("uuid-default", web=instance(["node1"], "rbd"))
         self.assertEqual(moves.failed[0].reason, "no group may be allocated to")
+
+    def split(self, nodes: list[str], target: str) -> tuple[list[str], list[str]]:
+        """Returns where a mirror goes from two nodes of two groups, and by which opcodes."""
+        self.nodes["node7"] = node("c")
+        self.nodes.setdefault("node8", node("c", free_memory=5000))
+        self.nodes["node9"] = node("c")
+        request = {"type": "change-group", "instances": ["db"], "target_groups": [target]}
+        groups = [group("default"), group("c")]
+        busy = {"db": instance(nodes)}
+        moves = results.moves(self.found(self.nodes, request, groups=groups, instances=busy))
+        return moves.moved[0].nodes, [op.op_id for op in moves.jobs[0]]
+
+    def test_a_split_mirror(self) -> None:
+        """The end that is in the target group stays, even if others would be emptier."""
+        for nodes, opcodes in (
+            (["node1", "node8"], ["OP_INSTANCE_MIGRATE", "OP_INSTANCE_REPLACE_DISKS"]),
+            (["node8", "node1"], ["OP_INSTANCE_REPLACE_DISKS"]),
+        ):
+            self.assertEqual(self.split(nodes, "uuid-c"), (["node8", "node7"], opcodes))
+            self.assertEqual(self.split(nodes[::-1], "uuid-default")[0], ["node1", "node2"])
+
+    def test_a_split_mirror_on_a_bad_node(self) -> None:
+        """An end that can't stay moves, within the target group if there is room."""
+        self.nodes["node8"] = node("c", drained=True)
+        for nodes in (["node1", "node8"], ["node8", "node1"]):
+            self.assertEqual(set(self.split(nodes, "uuid-c")[0]), {"node7", "node9"})
+
+    def test_networks_of_the_target(self) -> None:
+        """An instance goes only to a group that is connected to all of its networks."""
+        nics = [{"network": "uuid-lan"}, {"network": None}, {}]
+        moves = self.change_group("uuid-c", "uuid-b", db=instance(["node1", "node2"], nics=nics))
+        ((name, reason),) = [(one.name, one.reason) for one in moves.failed]
+        self.assertEqual(
+            (name, reason),
+            (
+                "db",
+                "group b: not connected to network uuid-lan; "
+                "group c: not connected to network uuid-lan",
+            ),
+        )
+
+    def test_disk_room_of_the_target(self) -> None:
+        """Both ends need room, of each instance that goes there."""
+        half = {"disk_space_total": 60000}
+        moves = self.change_group(
+            "uuid-c",
+            db=instance(["node1", "node2"], **half),
+            web=instance(["node1", "node2"], **half),
+        )
+        self.assertEqual([one.name for one in moves.moved], ["db"])
+        self.assertEqual([one.name for one in moves.failed], ["web"])
+        self.assertIn("too little disk", moves.failed[0].reason or "")
 
     def test_unknown_groups(self) -> None:
         """A target group that doesn't exist is refused by name."""

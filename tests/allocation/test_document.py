@@ -167,6 +167,8 @@ class QuestionTests(DocumentScene):
     def test_template_of_each_request(self) -> None:
         """Each request has a template whose storage nodes are asked about."""
         self.put("db", "node1", "node2", template="drbd")
+        self.put("files", "node1", template="file")
+        self.put("solo", "node1")
         for request, template in (
             (new(), "file"),
             (MultiAllocate(instances=[new(disk_template="plain")]), "plain"),
@@ -176,6 +178,9 @@ class QuestionTests(DocumentScene):
             (EvacuationRequest(instances=["db"], evac_mode="all"), "drbd"),
             (EvacuationRequest(instances=[], evac_mode="all"), None),
             (ChangeGroup(instances=["db"]), "drbd"),
+            # Only mirrors need room where they go.
+            (ChangeGroup(instances=["files", "db"]), "drbd"),
+            (EvacuationRequest(instances=["files", "solo"], evac_mode="all"), "file"),
         ):
             self.assertEqual(request.template_for(self.snapshot), template)
             first = self.snapshot.cluster.enabled_disk_templates[0]
@@ -222,7 +227,7 @@ class ContentTests(DocumentScene):
     def test_instance(self) -> None:
         """An instance has its effective parameters and its nodes' names."""
         nic = Nic(mac="aa:00:00:00:00:01", uuid="n", ip="203.0.113.7", nicparams={"link": "br1"})
-        routed = Nic(mac="aa:00:00:00:00:02", uuid="m", nicparams={"mode": "routed"})
+        routed = Nic(mac="aa:00:00:00:00:02", uuid="m", nicparams={"mode": "routed"}, network="n-1")
         self.put(
             "db",
             "node1",
@@ -245,6 +250,8 @@ class ContentTests(DocumentScene):
             },
         )
         self.assertNotIn("bridge", told["db"]["nics"][1])
+        networks = [nic.get("network") for nic in told["db"]["nics"]]
+        self.assertEqual(networks, [None, "n-1"])
         self.assertEqual(told["db"]["nodes"], ["node1", "node2"])
         self.assertEqual((told["db"]["memory"], told["db"]["vcpus"]), (300, 3))
         self.assertEqual(

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from ganeti_masterd.allocation import results
 from ganeti_masterd.config.document import encode
 from ganeti_masterd.config.newcluster import new_cluster
-from ganeti_masterd.config.objects import NodeGroup
+from ganeti_masterd.config.objects import Network, Nic, NodeGroup
 from ganeti_masterd.config.reservations import with_ports
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.testing.daemon import DaemonProcess
@@ -34,6 +34,9 @@ NEW = "--memory 128 --vcpus 1 --nics '' -o noop new"
 
 DEFAULT = {"node1", "node2", "node3"}
 FAR = {"node4", "node5", "node6"}
+
+#: A network to which only the first group is connected.
+LAN = "a0000000-0000-4000-8000-000000000001"
 
 #: Instances: their nodes and their template.
 INSTANCES = {
@@ -51,6 +54,13 @@ def cluster() -> Snapshot:
     snapshot = snapshot.with_object("nodegroups", far)
     for name in FAR:
         snapshot = snapshot.with_object("nodes", replace(snapshot.node(name), group=far.uuid))
+    snapshot = snapshot.with_object(
+        "networks", Network(name="lan", uuid=LAN, network="192.0.2.0/24")
+    )
+    default = replace(
+        snapshot.group("default"), networks={LAN: {"mode": "routed", "link": "x", "vlan": ""}}
+    )
+    snapshot = snapshot.with_object("nodegroups", default)
     for name, (nodes, template) in INSTANCES.items():
         snapshot = with_instance(
             snapshot,
@@ -60,6 +70,7 @@ def cluster() -> Snapshot:
             admin_state="up",
             os="noop",
             disks_active=True,
+            nics=[Nic(mac="aa:00:00:00:00:01", uuid="n-1", network=LAN)] if name == "solo" else (),
         )
     return snapshot.with_object("cluster", with_ports(snapshot.cluster, [11000, 11001]))
 
@@ -151,6 +162,13 @@ def test_change_group(ask: Ask, targets: str) -> None:
     assert all(set(one.nodes) < FAR for one in moves.moved)
     steps = ["OP_INSTANCE_REPLACE_DISKS", "OP_INSTANCE_MIGRATE", "OP_INSTANCE_REPLACE_DISKS"]
     assert kinds(moves) == [steps, steps]
+
+
+def test_networks(ask: Ask) -> None:
+    """An instance can't go into a group that isn't connected to its network."""
+    moves = results.moves(ask("-m change-group --target-groups far solo web"))
+    assert [one.name for one in moves.moved] == ["web"]
+    assert [one.name for one in moves.failed] == ["solo"]
 
 
 def test_change_to_the_same_group(ask: Ask) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
@@ -22,10 +22,12 @@ ABOUT_AS_GOOD = 0.05
 AllocatorReply = Mapping[str, Any]
 
 
-def answer(document: Mapping[str, Any]) -> dict[str, Any]:
+def answer(document: Mapping[str, Any], options: Collection[str] = ()) -> dict[str, Any]:
     """Returns ``{"success", "info", "result"}``, as a script would write it.
 
-    New instances that lose the memory for the failure of a node are told in ``warnings``.
+    ``options`` are those for a script's command line; ``ignore-soft-errors`` lifts the
+    policy's limits on how far processors and spindles are overcommitted. New instances that
+    lose the memory for the failure of a node are told in ``warnings``.
 
     Never raises because of the document's content: if that makes no sense, the answer has
     ``success`` False, and its ``info`` says what is wrong.
@@ -35,7 +37,7 @@ def answer(document: Mapping[str, Any]) -> dict[str, Any]:
         answering = _ANSWERS.get(request["type"])
         if answering is None:
             return _failed(f"Unknown request '{request['type']}'")
-        return {"success": True, **answering(Rooms(document), request)}
+        return {"success": True, **answering(_rooms(document, options), request)}
     except NoPlace as error:
         return _failed(f"No place found: {error}")
     except KeyError as error:
@@ -103,6 +105,10 @@ def _place_beside(
             if other.spare and other.score <= best.score + ABOUT_AS_GOOD:
                 return other
     return best
+
+
+def _rooms(document: Mapping[str, Any], options: Collection[str]) -> Rooms:
+    return Rooms(document, ignore_ratios="ignore-soft-errors" in options)
 
 
 def _failed(info: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ by then. One that can't be moved stays and is reported with the reason; the othe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
@@ -67,20 +68,43 @@ def evacuate(rooms: Rooms, names: Sequence[str], mode: str) -> Moving:
 
 
 def change_group(rooms: Rooms, names: Sequence[str], targets: Collection[str]) -> Moving:
-    """Moves instances to one of the groups ``targets`` (uuids; any but their own if empty)."""
+    """Moves instances to one of the groups ``targets`` (uuids; any but their own if empty).
+
+    A mirror of which one end is in a target group already keeps that end if it can.
+    """
     demands = [rooms.instances[name] for name in names]
 
     def plan(demand: RoomDemand) -> MovePlan:
-        own = rooms.hosts[demand.nodes[0]].group
+        own = {rooms.hosts[node].group for node in demand.nodes}
+        kept = _kept_end(rooms, demand, targets) if len(own) > 1 else None
+        if kept is not None:
+            return kept, _whole_move(rooms, demand, kept.nodes)
+        if len(own) > 1:
+            own -= set(targets)
         groups = [
             uuid
             for uuid, group in rooms.groups.items()
-            if uuid != own and (uuid in targets if targets else group.alloc_policy != "unallocable")
+            if uuid not in own
+            and (uuid in targets if targets else group.alloc_policy != "unallocable")
         ]
         found = place(rooms, demand, groups)
-        return found, _whole_move(demand, found.nodes)
+        return found, _whole_move(rooms, demand, found.nodes)
 
     return _move(rooms, demands, plan)
+
+
+def _kept_end(rooms: Rooms, demand: RoomDemand, targets: Collection[str]) -> NodesChosen | None:
+    """Returns where a split mirror can be if it keeps the end that is in a target group.
+
+    That end, the primary one if both are, becomes or stays the primary. None if it can't.
+    """
+    for node in demand.nodes:
+        host = rooms.hosts[node]
+        if host.group not in targets or rooms.refusal(host, demand) is not None:
+            continue
+        with suppress(NoPlace):
+            return new_secondary(rooms, demand, node, host.group, demand.nodes)
+    return None
 
 
 def _move(
@@ -130,31 +154,47 @@ def _evacuation(rooms: Rooms, demand: RoomDemand, mode: str, leaving: Collection
             raise NoPlace(f"its secondary node {secondary} can't take over: {refusal}")
         return NodesChosen(group, [secondary, primary], 0.0), [_migration(demand.name)]
     found = place(rooms, demand, [group], avoid={*leaving, *demand.nodes})
-    return found, _whole_move(demand, found.nodes)
+    return found, _whole_move(rooms, demand, found.nodes)
 
 
-def _whole_move(demand: RoomDemand, nodes: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the opcodes that move an instance from all of its nodes to others."""
+def _whole_move(rooms: Rooms, demand: RoomDemand, nodes: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the opcodes that move an instance from its nodes to others, some maybe its own.
+
+    A mirror has two ends, so that it walks: its secondary is replaced, it is migrated
+    there, and its secondary is replaced again. What is on an offline node has no end to
+    copy from: it first goes to its secondary.
+    """
     if not demand.mirrored_internally:
         return [_migration(demand.name, nodes[0])]
     primary, secondary = nodes
-    return [
-        _replacement(demand.name, primary),
-        _migration(demand.name),
-        _replacement(demand.name, secondary),
-    ]
+    at, mirror = demand.nodes
+    opcodes = []
+    if rooms.hosts[at].offline and at != primary:
+        opcodes.append(_migration(demand.name))
+        at, mirror = mirror, at
+    if at != primary:
+        if mirror != primary:
+            opcodes.append(_replacement(demand.name, primary))
+        opcodes.append(_migration(demand.name))
+        at, mirror = primary, at
+    if mirror != secondary:
+        opcodes.append(_replacement(demand.name, secondary))
+    return opcodes
 
 
 def _migration(name: str, target: str | None = None) -> dict[str, Any]:
     """Returns the opcode that migrates an instance to a node, or to its secondary if None.
 
-    An instance that is down is failed over instead.
+    An instance that is down is failed over instead. Its memory stays as it is, and the
+    nodes may have different versions of the hypervisor (hail 3.0.2 says the same).
     """
     return {
         "OP_ID": "OP_INSTANCE_MIGRATE",
         "instance_name": name,
         "target_node": target,
         "allow_failover": True,
+        "allow_runtime_changes": False,
+        "ignore_hvversions": True,
     }
 
 

@@ -91,6 +91,11 @@ class HostRoom(Struct):
         """The most memory (MiB) that it needs if any one other node fails."""
         return max(self.stands_in.values(), default=0)
 
+    @property
+    def mirrored(self) -> int:
+        """The memory (MiB) of all instances whose secondary it is."""
+        return sum(self.stands_in.values())
+
 
 class Rooms:
     """All hosts, groups and instances of a document.
@@ -99,8 +104,12 @@ class Rooms:
     primary is the one and whose secondary is the other (N+1).
     """
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        """Reads the document; raises ``msgspec.ValidationError`` if it makes no sense."""
+    def __init__(self, document: Mapping[str, Any], *, ignore_ratios: bool = False) -> None:
+        """Reads the document; raises ``msgspec.ValidationError`` if it makes no sense.
+
+        ``ignore_ratios``: processors and spindles may be overcommitted without limit.
+        """
+        self._ignore_ratios = ignore_ratios
         self._spare = True
         self.groups: dict[str, GroupRoom] = convert(document["nodegroups"], dict[str, GroupRoom])
         self.hosts: dict[str, HostRoom] = {
@@ -154,6 +163,9 @@ class Rooms:
             return "too little memory"
         if self._spare and host.needed_for_others > host.free_memory - demand.memory:
             return "memory that others need if a node fails"
+        return None if self._ignore_ratios else self._overcommitted(host, demand)
+
+    def _overcommitted(self, host: HostRoom, demand: RoomDemand) -> str | None:
         ratios = self.groups[host.group].ipolicy
         if host.total_cpus and host.vcpus + demand.vcpus > host.total_cpus * ratios["vcpu-ratio"]:
             return "too many virtual processors"
@@ -197,9 +209,11 @@ def score(host: HostRoom, demand: RoomDemand, ratio: float, *, secondary: bool =
 
     It is the sum of the squares of the used fractions of memory, disk and virtual
     processors (0 to 1 each), so that the scarcest counts most. For a secondary, the memory
-    and processors are counted that it would need as the primary.
+    and processors are counted that it would need as the primary, and the memory of all
+    instances that it mirrors: mirrors are spread, although it may be enough for N+1 if
+    it has the memory for those of one node (so their share may exceed 1).
     """
-    memory = host.free_memory - demand.memory - (host.needed_for_others if secondary else 0)
+    memory = host.free_memory - demand.memory - (host.mirrored if secondary else 0)
     disk = (host.free_disk or 0) - demand.local_disk
     most = host.total_cpus * ratio
     shares = (

@@ -119,12 +119,12 @@ class CreateManyInstances(LogicalUnit[InstanceMultiAlloc], runs=InstanceMultiAll
         if not self.asks:
             self.placements = Placements([(name, []) for name in self.wanted], [])
             return
-        cluster = ctx.snapshot().cluster
+        snapshot = ctx.snapshot()
         held = ctx.owned(Level.NODE)
-        among = sorted(ctx.snapshot().nodes[uuid].name for uuid in held)
+        among = sorted(snapshot.nodes[uuid].name for uuid in held)
         request = MultiAllocate(
             instances=[
-                allocation(cluster, one.to_be_placed(), among if self.some_nodes else None)
+                allocation(snapshot, one.to_be_placed(), among if self.some_nodes else None)
                 for one in self.reads.values()
             ]
         )

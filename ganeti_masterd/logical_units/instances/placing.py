@@ -12,7 +12,7 @@ from ganeti_masterd.allocation import builtin
 from ganeti_masterd.allocation.desk import PendingPlace
 from ganeti_masterd.allocation.requests import Allocate
 from ganeti_masterd.config.base import Params
-from ganeti_masterd.config.objects import Cluster, Node
+from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.templates import DiskTemplate
 from ganeti_masterd.errors import (
@@ -65,10 +65,13 @@ def allocator_named(given: str | None) -> str | None:
     return None if given == DEFAULT_ALLOCATOR else given
 
 
-def allocation(cluster: Cluster, new: NewInstance, nodes: Sequence[str] | None = None) -> Allocate:
+def allocation(
+    snapshot: Snapshot, new: NewInstance, nodes: Sequence[str] | None = None
+) -> Allocate:
     """Returns the question to an allocator where an instance shall be. Pure.
 
-    ``nodes`` are the names of those among which it may choose, None for all.
+    ``nodes`` are the names of those among which it may choose, None for all. Raises
+    ``OpPrereqError`` if a NIC is to be in a network that doesn't exist.
     """
     return Allocate(
         name=new.name,
@@ -76,7 +79,7 @@ def allocation(cluster: Cluster, new: NewInstance, nodes: Sequence[str] | None =
         vcpus=new.backend["vcpus"],
         disk_template=new.template.name,
         disks=[_disk(disk) for disk in new.disks],
-        nics=[_nic(cluster, nic) for nic in new.nics],
+        nics=[_nic(snapshot, nic) for nic in new.nics],
         os=new.os,
         hypervisor=new.hypervisor,
         tags=new.tags,
@@ -147,7 +150,7 @@ def choose_nodes(
     among = sorted(snapshot.nodes[uuid].name for uuid in held) if some else None
     name = allocator_named(op.iallocator)
     try:
-        allocator, found = find_nodes_by(ctx, allocation(snapshot.cluster, new, among), name)
+        allocator, found = find_nodes_by(ctx, allocation(snapshot, new, among), name)
     except OpPrereqError as error:
         if some and error.args[1:] == (ECODE_NORES,):
             raise fall_back(ctx, name, str(error.args[0]))
@@ -173,7 +176,7 @@ def choose_ahead(ctx: Context, new: NewInstance, op: InstanceCreate) -> PendingP
 
     None if another one decides, or it finds none. Raises as :func:`place_ahead`.
     """
-    request = allocation(ctx.snapshot().cluster, new)
+    request = allocation(ctx.snapshot(), new)
     return place_ahead(ctx, request, allocator_named(op.iallocator))
 
 
@@ -276,8 +279,8 @@ def _disk(disk: DiskSpecification) -> dict[str, Any]:
     return described
 
 
-def _nic(cluster: Cluster, wish: NicWish) -> dict[str, Any]:
-    filled = {**cluster.nicparams.get("default", {}), **wish.parameters}
+def _nic(snapshot: Snapshot, wish: NicWish) -> dict[str, Any]:
+    filled = {**snapshot.cluster.nicparams.get("default", {}), **wish.parameters}
     described = {
         "mac": wish.mac,
         "ip": wish.ip,
@@ -286,4 +289,6 @@ def _nic(cluster: Cluster, wish: NicWish) -> dict[str, Any]:
     }
     if filled.get("mode") == "bridged":
         described["bridge"] = filled.get("link")
+    if wish.network is not None:
+        described["network"] = snapshot.network(wish.network).uuid
     return described

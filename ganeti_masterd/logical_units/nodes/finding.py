@@ -17,10 +17,18 @@ def node_of(snapshot: Snapshot, op: NodeOpcode) -> Node:
     Raises ``OpPrereqError``: ``unknown_entity`` if there is none of that name,
     ``resource_not_unique`` if its uuid isn't the one that the opcode expects.
     """
-    node = snapshot.node(op.node_name)
-    if op.node_uuid is not None and op.node_uuid != node.uuid:
+    return node_named(snapshot, op.node_name, op.node_uuid)
+
+
+def node_named(snapshot: Snapshot, name: str, uuid: str | None) -> Node:
+    """Returns the node of a name, which has to have the uuid if one is given.
+
+    Raises as :func:`node_of`.
+    """
+    node = snapshot.node(name)
+    if uuid is not None and uuid != node.uuid:
         raise OpPrereqError(
-            f"The nodes UUID '{node.uuid}' does not match the expected UUID '{op.node_uuid}' for"
+            f"The nodes UUID '{node.uuid}' does not match the expected UUID '{uuid}' for"
             f" node '{node.name}'. Maybe the node changed since you submitted this job.",
             ECODE_NOTUNIQUE,
         )

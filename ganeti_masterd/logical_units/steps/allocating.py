@@ -21,16 +21,18 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.rpc import calls
 
 
-def find_nodes(ctx: Context, request: AllocationRequest, name: str | None = None) -> Any:
+def find_nodes(
+    ctx: Context, request: AllocationRequest, name: str | None = None, *, what: str = "nodes"
+) -> Any:
     """Returns what ``request`` reads of the answer of an allocator, None for the default one.
 
-    Raises as :func:`find_nodes_by`.
+    ``what`` it is to find is for the message if it can't. Raises as :func:`find_nodes_by`.
     """
-    return find_nodes_by(ctx, request, name)[1]
+    return find_nodes_by(ctx, request, name, what=what)[1]
 
 
 def find_nodes_by(
-    ctx: Context, request: AllocationRequest, name: str | None = None
+    ctx: Context, request: AllocationRequest, name: str | None = None, *, what: str = "nodes"
 ) -> tuple[str, Any]:
     """Returns the name of the allocator that was asked, and what :func:`find_nodes` returns.
 
@@ -49,7 +51,9 @@ def find_nodes_by(
     )
     answer = read_answer(text)
     if not answer.success:
-        raise prereq(f"Can't compute nodes using iallocator '{chosen}': {answer.info}", ECODE_NORES)
+        raise prereq(
+            f"Can't compute {what} using iallocator '{chosen}': {answer.info}", ECODE_NORES
+        )
     for warning in answer.warnings:
         ctx.warning(warning)
     return chosen, request.read(answer.result, told)
@@ -109,7 +113,7 @@ def describe(ctx: Context, request: AllocationRequest) -> dict[str, Any]:
 def ask(ctx: Context, name: str, told: Mapping[str, Any], options: Mapping[str, str | None]) -> str:
     """Returns what the allocator of that name says, unread; raises as ``ctx.run_allocator``."""
     if name == builtin.NAME:
-        return msgspec.json.encode(builtin.answer(told)).decode()
+        return msgspec.json.encode(builtin.answer(told, options)).decode()
     return ctx.run_allocator(name, told, options)
 
 

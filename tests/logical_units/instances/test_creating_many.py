@@ -8,7 +8,7 @@ from ganeti_masterd.errors import ECODE_INVAL
 from ganeti_masterd.locking.levels import BGL, Level, LockMode, exclusive, shared
 from ganeti_masterd.logical_units.registry import unit_for
 from ganeti_masterd.opcodes import decode_opcode
-from tests.logical_units.instances.creation import CreationCase
+from tests.logical_units.instances.creation import FOREIGN, NETWORK, CreationCase
 from tests.logical_units.world import Refused
 
 
@@ -85,6 +85,30 @@ class ManyTests(CreationCase):
         self.assertEqual(result["allocatable"], ["one", "two"])
         self.assertEqual([op.pnode for (op,) in self.world.submitted], ["node2", "node3"])
         self.assertNotIn("node_info", [call for call, _ in self.made()])
+
+    def test_networks(self) -> None:
+        """An allocator chooses only groups that are connected to the networks of the NICs."""
+        self.world.run("OP_GROUP_ADD", group_name="far")
+        self.world.run(
+            "OP_GROUP_ASSIGN_NODES", group_name="far", nodes=["node3", "node4"], force=True
+        )
+        self.world.run(
+            "OP_NETWORK_CONNECT",
+            group_name="far",
+            network_name=FOREIGN,
+            network_mode="routed",
+            network_link="tab9",
+        )
+        for network, nodes in ((NETWORK, ("node1", "node2")), (FOREIGN, ("node3", "node4"))):
+            result = self.many(
+                *(
+                    self.inner(f"i{number}", nics=[{"network": network, "ip": "pool"}])
+                    for number in range(3)
+                )
+            )
+            self.assertEqual(result["failed"], [])
+            for (op,) in self.world.submitted:
+                self.assertIn(op.pnode, nodes)
 
     def test_dry_run(self) -> None:
         """A dry run tells the same and submits nothing."""
