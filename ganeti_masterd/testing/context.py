@@ -29,6 +29,8 @@ P = TypeVar("P")
 
 #: Seconds after which a call to simulated nodes was surely given up.
 LONGEST_WAIT = 1e6
+#: Seconds for which the clock goes on one by one, so that what takes time is met half-way.
+FINE_WAIT = 7200.0
 
 
 class SynchronousContext(Context):
@@ -97,10 +99,11 @@ class SynchronousContext(Context):
         self.checkpoint()
         targets = targets_of(self.snapshot(), nodes)
         called = call_nodes(self.nodes, targets, call, arguments, timeout=timeout)
-        step = 1.0
-        while not called.called and step < LONGEST_WAIT:
+        waited = 0.0
+        while not called.called and waited < LONGEST_WAIT:
+            step = 1.0 if waited < FINE_WAIT else FINE_WAIT
             self.clock.advance(step)
-            step *= 2
+            waited += step
         answers: Mapping[str, NodeResult[P]] = _now(called)
         self.checkpoint()
         return answers
