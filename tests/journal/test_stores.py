@@ -194,6 +194,14 @@ class SQLiteStoreTests(StoreTests, SynchronousTestCase):
             self.assertEqual([entry.seq for entry in store.load().jobs], [1, 5000])
             store.close()
 
+    def test_second_statement_fails(self) -> None:
+        """Nothing stays of a batch of which one table takes its rows and another doesn't."""
+        store = self.make()
+        store.append(Entries(serials=[SerialEntry(1, 100)]))
+        half = Entries(jobs=[job_entry(2)], serials=[SerialEntry(1, 200)])
+        self.assertRaises(sqlite3.IntegrityError, store.append, half)
+        self.assertEqual(store.load(), Entries(serials=[SerialEntry(1, 100)]))
+
     def test_a_failure_is_overwritten(self) -> None:
         """After a failed transaction another one takes its place in the WAL."""
         store = self.make()

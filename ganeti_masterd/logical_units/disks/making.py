@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from os.path import dirname
 from typing import Any
 
@@ -59,9 +58,8 @@ def create_disks(
                 for node in where:
                     _push_removal(ctx, undo, instance, disk, None, node)
             failures = []
-            # A kill may not come between a call that makes something and the note of it.
-            with nullcontext() if fresh else ctx.shielded():
-                answers = _create(ctx, instance, disk, where, child)
+            # No kill comes between such a call and the note of what it made (`call_whole`).
+            answers = _create(ctx, instance, disk, where, child)
             for node, answer in answers.items():
                 if answer.failed:
                     failures.append(answer)
