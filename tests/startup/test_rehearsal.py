@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from hashlib import sha1
 from pathlib import Path
 
@@ -159,6 +160,16 @@ class JournalTests(RehearsalCase):
         self.assertIn("it belongs to cluster another", reason)
         self.assertNotIn("gnt-masterd-", reason)  # the copy that was read
         self.assertEqual(self.refused(), reason)
+
+    def test_of_a_later_version(self) -> None:
+        """A journal that can't be read is named by its path, not by that of the copy."""
+        self.leave()
+        database = sqlite3.connect(self.paths.journal)
+        database.execute("PRAGMA user_version = 9")
+        database.close()
+        reason = self.refused()
+        self.assertIn(self.paths.journal, reason)
+        self.assertNotIn("gnt-masterd-", reason)
 
     def test_config_was_changed(self) -> None:
         """So is a journal if another program has written the configuration since."""
