@@ -12,7 +12,7 @@ import pytest
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.instance_kills import CREATION, instances
-from tests.functional.waiting import FINAL, containing, job_is, until
+from tests.functional.waiting import FINAL, containing, equal_to, job_is, until
 
 #: Three nodes whose mirrors take minutes to synchronize.
 CLUSTER = """
@@ -29,8 +29,8 @@ name = "node2"
 name = "node3"
 """
 
-#: Seconds for which a node wipes: longer than the test takes.
-LONG = 600.0
+#: Seconds for which a node wipes: longer than the other creation takes. A kill waits for that.
+LONG = 20.0
 
 
 @pytest.fixture
@@ -95,12 +95,19 @@ def test_sync_holds_no_slot(daemon: DaemonProcess) -> None:
 @pytest.mark.parametrize("allocated", [False, True])
 def test_wipe_holds_up_no_creation(daemon: DaemonProcess, *, allocated: bool) -> None:
     """While the first is wiped, a second is made on the same node, or where an allocator says."""
-    slow = [{"kind": "delay", "call": "blockdev_wipe", "count": 1, "seconds": LONG}]
-    (daemon.root / "simulation/faults.json").write_text(json.dumps(slow), encoding="ascii")
+    slow = {"kind": "delay", "call": "blockdev_wipe", "count": 1, "seconds": LONG}
+    seen = {"kind": "error", "call": "test_delay"}
+    (daemon.root / "simulation/faults.json").write_text(json.dumps([slow, seen]), encoding="ascii")
     more: dict[str, Any] = {"pnode": ...} if allocated else {}
     with daemon.client() as master:
         op: dict[str, Any] = {"OP_ID": "OP_CLUSTER_SET_PARAMS", "prealloc_wipe_disks": True}
         job_is(master, master.submit_job([op]), "success")
+        delay = {"OP_ID": "OP_TEST_DELAY", "duration": 0, "on_nodes": ["node1"]}
+        until(
+            "the nodes know of the faults",
+            lambda: job_is(master, master.submit_job([delay]), *FINAL),
+            equal_to("error"),
+        )
         first = master.submit_job([creation("one.example.com", **more)])
         until("it wipes", log_of(master, first), containing("Wiping disk 0"))
         second = master.submit_job([creation("two.example.com", **more)])
