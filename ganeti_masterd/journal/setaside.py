@@ -7,6 +7,7 @@ journal rule 4), or they are not what was written (rule 8). Nothing of them is r
 
 from __future__ import annotations
 
+import contextlib
 import os.path
 import re
 import time
@@ -19,8 +20,9 @@ from msgspec import Struct
 from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.journal.examination import Examined, examine
 from ganeti_masterd.journal.faults import JournalError, JournalSetAside
+from ganeti_masterd.journal.files import replace_file
 from ganeti_masterd.journal.interfaces import IDisk
-from ganeti_masterd.journal.layout import QueueFiles
+from ganeti_masterd.journal.layout import QueueFiles, encode_serial, parse_serial
 from ganeti_masterd.journal.replay import (
     CheckJob,
     MergeConfig,
@@ -45,6 +47,9 @@ SCRATCH_SUFFIX = ".saved"
 
 #: How many losses a message of one line names.
 SHOWN_LOSSES = 5
+
+#: Job ids that may have been given without a row each: of jobs that were refused.
+SPARE_IDS = 1000
 
 
 class Resolved(Struct, frozen=True):
@@ -128,6 +133,10 @@ def resolve(
     if os.path.basename(path) not in disk.names(os.path.dirname(path)):
         raise JournalError(path, "there is no such journal")
     if decision == "files":
+        with contextlib.suppress(JournalError):  # of what is no journal at all, nothing is known
+            examined = examine(path)
+            if examined.losses:
+                _pass_over_ids(examined, disk, files)
         return Resolved(_drop(path, disk), [])
     examined = examine(path)
     held, header = examined.entries, examined.header
@@ -154,10 +163,34 @@ def resolve(
         store.close()
         _remove(scratch, disk)
     if lost:
+        _pass_over_ids(examined, disk, files)
         return Resolved(_drop(path, disk), lost)
     _remove(path, disk)
     disk.sync_directory(os.path.dirname(path))
     return Resolved(None, [])
+
+
+def unused_from(examined: Examined, serial: int) -> int:
+    """Returns a number that no job has whose row is lost, given that in the file ``serial``.
+
+    Each job that was acknowledged had a row of its own, so there are no more of them than
+    rows that the journal ever had beyond the files, and a few numbers that were passed over.
+    """
+    held = examined.entries
+    known = [
+        serial,
+        *(entry.reserved for entry in held.serials),
+        *(entry.job_id for entry in held.jobs),
+    ]
+    followed = examined.header.followed if examined.header is not None else 0
+    return max(known) + max(examined.reached - followed, 0) + SPARE_IDS
+
+
+def _pass_over_ids(examined: Examined, disk: IDisk, files: QueueFiles) -> None:
+    """Makes sure that no id of a job that was lost is given again."""
+    serial = unused_from(examined, parse_serial(disk.read(files.serial)) or 0)
+    replace_file(disk, files.serial, encode_serial(serial))
+    disk.sync_directory(files.queue)
 
 
 def _error(aside: str, examined: Examined) -> JournalSetAside:

@@ -214,7 +214,9 @@ def test_a_fault_after_detaching(site: Site) -> None:
     simulated_root.make_folders(site.paths)
     queue = Path(site.paths.queue)
     (queue / "serial").mkdir()
-    site.check_refused(1, f"can't work below {site.paths.data}: [Errno 22] it is not a regular file")
+    site.check_refused(
+        1, f"can't work below {site.paths.data}: [Errno 22] it is not a regular file"
+    )
     (queue / "serial").rmdir()
     with site.detached():
         pass

@@ -10,11 +10,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import encode_error
 from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.examination import Examined
 from ganeti_masterd.journal.faults import JournalError, JournalSetAside
 from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
-from ganeti_masterd.journal.setaside import Resolved, SetAsideDecision, resolve, standing
+from ganeti_masterd.journal.setaside import (
+    SPARE_IDS,
+    Resolved,
+    SetAsideDecision,
+    resolve,
+    standing,
+    unused_from,
+)
+from ganeti_masterd.journal.store import Entries, JobEntry, JournalHeader, SerialEntry
 from tests.journal.scene import IDENTITY, check_job, job, merge_config, merge_log, put
 from tests.test_decoding import NONSENSE
 
@@ -184,3 +193,22 @@ class SetAsideTests(SynchronousTestCase):
         error = self.assertRaises(JournalError, self.recover, Identity("7f3a", "node2"))
         self.assertNotIsInstance(error, JournalSetAside)
         self.assertTrue(os.path.exists(self.path))
+
+
+class UnusedIdTests(SynchronousTestCase):
+    """Ids of jobs whose rows are lost are not given again."""
+
+    def test_beyond_all_that_was_given(self) -> None:
+        """Beyond what is known, by as many as there are rows that can't be read."""
+        header = JournalHeader("c", "m", (), (), followed=40)
+        job = JobEntry(50, 620, False, b"{}", bytes(16), bytes(16))
+        for entries, serial, expected in (
+            (Entries(), 0, 300 + SPARE_IDS),
+            (Entries(), 500, 800 + SPARE_IDS),
+            (Entries(jobs=[job]), 500, 920 + SPARE_IDS),
+            (Entries(jobs=[job], serials=[SerialEntry(51, 800)]), 500, 1100 + SPARE_IDS),
+        ):
+            examined = Examined(header, entries, ["rows are missing"], 340)
+            self.assertEqual(unused_from(examined, serial), expected)
+        nothing = Examined(None, Entries(), ["no header"], 340)
+        self.assertEqual(unused_from(nothing, 7), 347 + SPARE_IDS)
