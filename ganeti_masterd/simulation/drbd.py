@@ -335,7 +335,8 @@ class Mirror(Block):
             raise DeviceError(f"drbd{self.minor}: {fault}: {refused.output}")
 
     def _disconnect(self) -> None:
-        self.node.world.mirrors.disconnect(self.node.name, self.minor)
+        with self._refusing("can't shutdown network"):
+            self.node.world.mirrors.disconnect(self.node.name, self.minor)
 
 
 def _readable(child: Block) -> bool:
