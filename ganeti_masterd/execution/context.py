@@ -116,24 +116,20 @@ class OpcodeContext(Context):
 
     # Nodes
 
-    def call(
+    def _send(
         self,
         nodes: Iterable[str | Target],
         call: Call[P],
-        arguments: Arguments = (),
-        *,
-        timeout: float | None = None,
+        arguments: Arguments,
+        timeout: float | None,
     ) -> Mapping[str, NodeResult[P]]:
-        """See ``Context.call``."""
-        self.checkpoint()
+        """See ``Context._send``."""
         targets = targets_of(self.snapshot(), nodes)
 
-        def send() -> Deferred[Mapping[str, NodeResult[P]]]:
+        def begin() -> Deferred[Mapping[str, NodeResult[P]]]:
             return call_nodes(self._services.nodes, targets, call, arguments, timeout=timeout)
 
-        answers = self._wait(send)
-        self.checkpoint()
-        return answers
+        return self._wait(begin)
 
     def call_unattended(
         self, nodes: Iterable[str | Target], call: Call[Any], arguments: Arguments = ()

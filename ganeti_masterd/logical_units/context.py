@@ -78,8 +78,26 @@ class Context(Protocol):
         raises because of a node; see ``INodeRPC.call``.
 
         A checkpoint before and after it. A kill ends the wait: the ``JobKilled`` names
-        the nodes that have not answered, as these may go on with the call.
+        the nodes that have not answered, as these may go on with the call. One that is
+        declared ``whole`` is never broken off: the kill is put off until all have answered,
+        and there is no checkpoint after it, so the answers are never lost.
         """
+        self.checkpoint()
+        if call.whole:
+            with self.shielded():
+                return self._send(nodes, call, arguments, timeout)
+        answers = self._send(nodes, call, arguments, timeout)
+        self.checkpoint()
+        return answers
+
+    def _send(
+        self,
+        nodes: Iterable[str | Target],
+        call: Call[P],
+        arguments: Arguments,
+        timeout: float | None,
+    ) -> Mapping[str, NodeResult[P]]:
+        """Sends a call to nodes and waits, as :meth:`call` without its checkpoints."""
         ...
 
     def call_one(
@@ -92,36 +110,6 @@ class Context(Protocol):
     ) -> NodeResult[P]:
         """Makes a call to one node; returns its result. Otherwise as :meth:`call`."""
         (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
-        return answer
-
-    def call_whole(
-        self,
-        nodes: Iterable[str | Target],
-        call: Call[P],
-        arguments: Arguments = (),
-        *,
-        timeout: float | None = None,
-    ) -> Mapping[str, NodeResult[P]]:
-        """Makes a call that changes something on nodes; a kill doesn't break it off.
-
-        Otherwise as :meth:`call`. A call that goes on at a node would undo what is done there
-        to take it back, so the kill is put off until all have answered. A checkpoint before
-        it, not after it: the answers are never lost.
-        """
-        self.checkpoint()
-        with self.shielded():
-            return self.call(nodes, call, arguments, timeout=timeout)
-
-    def call_one_whole(
-        self,
-        node: str | Target,
-        call: Call[P],
-        arguments: Arguments = (),
-        *,
-        timeout: float | None = None,
-    ) -> NodeResult[P]:
-        """Makes a call to one node; returns its result. Otherwise as :meth:`call_whole`."""
-        (answer,) = self.call_whole((node,), call, arguments, timeout=timeout).values()
         return answer
 
     def run_hooks_early(self, node: Target) -> None:

@@ -175,13 +175,13 @@ TEST_DELAY: Call[Any] = CALLS.declare("test_delay", None, MANY, "duration")
 VERSION: Call[int] = CALLS.declare("version", URGENT, MANY, result=int, offline_too=True)
 # Files and the job queue
 FILE_STORAGE_DIR_CREATE: Call[Any] = CALLS.declare(
-    "file_storage_dir_create", FAST, ONE, "file_storage_dir"
+    "file_storage_dir_create", FAST, ONE, "file_storage_dir", whole=True
 )
 FILE_STORAGE_DIR_REMOVE: Call[Any] = CALLS.declare(
-    "file_storage_dir_remove", FAST, ONE, "file_storage_dir"
+    "file_storage_dir_remove", FAST, ONE, "file_storage_dir", whole=True
 )
 FILE_STORAGE_DIR_RENAME: Call[Any] = CALLS.declare(
-    "file_storage_dir_rename", FAST, ONE, "old_file_storage_dir", "new_file_storage_dir"
+    "file_storage_dir_rename", FAST, ONE, "old_file_storage_dir", "new_file_storage_dir", whole=True
 )
 GET_FILE_INFO: Call[tuple[bool, dict[str, int]]] = CALLS.declare(
     "get_file_info", FAST, ONE, "file_path", result=tuple[bool, dict[str, int]]
@@ -228,13 +228,14 @@ HOTPLUG_DEVICE: Call[Any] = CALLS.declare(
     entity("device"),
     "extra",
     "seq",
+    whole=True,
 )
 HOTPLUG_SUPPORTED: Call[Any] = CALLS.declare("hotplug_supported", NORMAL, ONE, entity("instance"))
 HYPERVISOR_VALIDATE_PARAMS: Call[Any] = CALLS.declare(
     "hypervisor_validate_params", NORMAL, MANY, "hvname", "hvfull"
 )
 INSTANCE_BALLOON_MEMORY: Call[Any] = CALLS.declare(
-    "instance_balloon_memory", NORMAL, ONE, entity("instance"), "memory"
+    "instance_balloon_memory", NORMAL, ONE, entity("instance"), "memory", whole=True
 )
 INSTANCE_CONSOLE_INFO: Call[dict[str, Console]] = CALLS.declare(
     "instance_console_info",
@@ -311,7 +312,7 @@ BDEV_SIZES: Call[dict[str, int]] = CALLS.declare(
     "bdev_sizes", URGENT, MANY, "devices", result=dict[str, int]
 )
 BLOCKDEV_ADDCHILDREN: Call[Any] = CALLS.declare(
-    "blockdev_addchildren", NORMAL, ONE, entity("bdev"), entity("ndevs")
+    "blockdev_addchildren", NORMAL, ONE, entity("bdev"), entity("ndevs"), whole=True
 )
 BLOCKDEV_ASSEMBLE: Call[AssembledDevice] = CALLS.declare(
     "blockdev_assemble",
@@ -322,12 +323,13 @@ BLOCKDEV_ASSEMBLE: Call[AssembledDevice] = CALLS.declare(
     "on_primary",
     "idx",
     result=AssembledDevice,
+    whole=True,
 )
 BLOCKDEV_CLOSE: Call[Any] = CALLS.declare(
-    "blockdev_close", NORMAL, ONE, "instance_name", entity("disks")
+    "blockdev_close", NORMAL, ONE, "instance_name", entity("disks"), whole=True
 )
 BLOCKDEV_CONVERT: Call[Any] = CALLS.declare(
-    "blockdev_convert", SLOW, ONE, entity("bdev_src"), entity("bdev_dest")
+    "blockdev_convert", SLOW, ONE, entity("bdev_src"), entity("bdev_dest"), whole=True
 )
 BLOCKDEV_CREATE: Call[Any] = CALLS.declare(
     "blockdev_create",
@@ -339,6 +341,7 @@ BLOCKDEV_CREATE: Call[Any] = CALLS.declare(
     "on_primary",
     "info",
     "exclusive_storage",
+    whole=True,
 )
 BLOCKDEV_FIND: Call[DeviceStatus | None] = CALLS.declare(
     "blockdev_find", NORMAL, ONE, entity("disk"), result=DeviceStatus | None
@@ -365,33 +368,44 @@ BLOCKDEV_GROW: Call[Any] = CALLS.declare(
     "dryrun",
     "backingstore",
     "es_flag",
+    whole=True,
 )
 BLOCKDEV_IMAGE: Call[Any] = CALLS.declare(
-    "blockdev_image", SLOW, ONE, entity("bdev"), "image", "size"
+    "blockdev_image", SLOW, ONE, entity("bdev"), "image", "size", whole=True
 )
 BLOCKDEV_OPEN: Call[Any] = CALLS.declare(
-    "blockdev_open", NORMAL, ONE, "instance_name", entity("disks"), "exclusive"
+    "blockdev_open", NORMAL, ONE, "instance_name", entity("disks"), "exclusive", whole=True
 )
 BLOCKDEV_PAUSE_RESUME_SYNC: Call[Any] = CALLS.declare(
-    "blockdev_pause_resume_sync", NORMAL, ONE, entity("disks"), "pause"
+    "blockdev_pause_resume_sync", NORMAL, ONE, entity("disks"), "pause", whole=True
 )
-BLOCKDEV_REMOVE: Call[Any] = CALLS.declare("blockdev_remove", NORMAL, ONE, entity("bdev"))
+BLOCKDEV_REMOVE: Call[Any] = CALLS.declare(
+    "blockdev_remove", NORMAL, ONE, entity("bdev"), whole=True
+)
 BLOCKDEV_REMOVECHILDREN: Call[Any] = CALLS.declare(
-    "blockdev_removechildren", NORMAL, ONE, entity("bdev"), entity("ndevs")
+    "blockdev_removechildren", NORMAL, ONE, entity("bdev"), entity("ndevs"), whole=True
 )
-BLOCKDEV_RENAME: Call[Any] = CALLS.declare("blockdev_rename", NORMAL, ONE, entity("devlist"))
-BLOCKDEV_SETINFO: Call[Any] = CALLS.declare("blockdev_setinfo", NORMAL, ONE, entity("disk"), "info")
-BLOCKDEV_SHUTDOWN: Call[Any] = CALLS.declare("blockdev_shutdown", NORMAL, ONE, entity("disk"))
+BLOCKDEV_RENAME: Call[Any] = CALLS.declare(
+    "blockdev_rename", NORMAL, ONE, entity("devlist"), whole=True
+)
+BLOCKDEV_SETINFO: Call[Any] = CALLS.declare(
+    "blockdev_setinfo", NORMAL, ONE, entity("disk"), "info", whole=True
+)
+BLOCKDEV_SHUTDOWN: Call[Any] = CALLS.declare(
+    "blockdev_shutdown", NORMAL, ONE, entity("disk"), whole=True
+)
 BLOCKDEV_SNAPSHOT: Call[Any] = CALLS.declare(
-    "blockdev_snapshot", NORMAL, ONE, entity("cf_bdev"), "snap_name", "snap_size"
+    "blockdev_snapshot", NORMAL, ONE, entity("cf_bdev"), "snap_name", "snap_size", whole=True
 )
 BLOCKDEV_WIPE: Call[Any] = CALLS.declare(
-    "blockdev_wipe", SLOW, ONE, entity("bdev"), "offset", "size"
+    "blockdev_wipe", SLOW, ONE, entity("bdev"), "offset", "size", whole=True
 )
 DRBD_ATTACH_NET: Call[Any] = CALLS.declare(
-    "drbd_attach_net", NORMAL, MANY, entity("disks"), "multimaster"
+    "drbd_attach_net", NORMAL, MANY, entity("disks"), "multimaster", whole=True
 )
-DRBD_DISCONNECT_NET: Call[Any] = CALLS.declare("drbd_disconnect_net", NORMAL, MANY, entity("disks"))
+DRBD_DISCONNECT_NET: Call[Any] = CALLS.declare(
+    "drbd_disconnect_net", NORMAL, MANY, entity("disks"), whole=True
+)
 DRBD_HELPER: Call[str] = CALLS.declare("drbd_helper", URGENT, MANY, result=str)
 DRBD_NEEDS_ACTIVATION: Call[list[str]] = CALLS.declare(
     "drbd_needs_activation", NORMAL, ONE, entity("disks"), result=list[str]

@@ -79,7 +79,8 @@ class Call(Struct, Generic[P], frozen=True):
 
     ``bare``: the only argument is sent as the request's body, not in a list. ``offline_too``: nodes
     that are marked offline are called as well. ``result`` is P, or None if nothing reads the
-    payload.
+    payload. ``whole``: the call changes disks or devices, so a caller that has to give up waits
+    for it: a node that goes on with it would spoil what undoes it.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Call(Struct, Generic[P], frozen=True):
     result: Any = None
     offline_too: bool = False
     bare: bool = False
+    whole: bool = False
 
     def seconds(self, arguments: Sequence[Any]) -> float:
         """Returns how long a call with these arguments may take."""
@@ -124,12 +126,13 @@ class CallTable:
         result: Any = None,
         offline_too: bool = False,
         bare: bool = False,
+        whole: bool = False,
     ) -> Call[Any]:
         """Adds a call and returns it; an argument given as a string is a plain one."""
         if name in self._calls:
             raise ProgrammerError(f"The call {name!r} is declared twice")
         declared = tuple(CallArgument(arg) if isinstance(arg, str) else arg for arg in arguments)
-        call: Call[Any] = Call(name, timeout, reach, declared, result, offline_too, bare)
+        call: Call[Any] = Call(name, timeout, reach, declared, result, offline_too, bare, whole)
         self._calls[name] = call
         return call
 

@@ -87,16 +87,14 @@ class SynchronousContext(Context):
         snapshot: Snapshot = _now(self.store.apply(changes))
         return snapshot
 
-    def call(
+    def _send(
         self,
         nodes: Iterable[str | Target],
         call: Call[P],
-        arguments: Arguments = (),
-        *,
-        timeout: float | None = None,
+        arguments: Arguments,
+        timeout: float | None,
     ) -> Mapping[str, NodeResult[P]]:
         """Calls nodes; the clock goes on until they have answered."""
-        self.checkpoint()
         targets = targets_of(self.snapshot(), nodes)
         called = call_nodes(self.nodes, targets, call, arguments, timeout=timeout)
         waited = 0.0
@@ -105,7 +103,6 @@ class SynchronousContext(Context):
             self.clock.advance(step)
             waited += step
         answers: Mapping[str, NodeResult[P]] = _now(called)
-        self.checkpoint()
         return answers
 
     def run_hooks_early(self, node: Target) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -344,12 +345,13 @@ class RunningTests(KillScene):
     async def test_whole(self) -> None:
         """A call that must not be broken off is waited for; the kill acts after it."""
         entered, told = threading.Event(), []
+        whole = replace(TEST_DELAY, whole=True)
 
         def execute(unit: Any, ctx: Context) -> None:
             entered.set()
-            answers = ctx.call_whole(all_nodes(ctx)[:2], TEST_DELAY, (0.2,))
+            answers = ctx.call(all_nodes(ctx)[:2], whole, (0.2,))
             told.extend(answer.error for answer in answers.values())
-            answer = ctx.call_one_whole(all_nodes(ctx)[0], TEST_DELAY, (0.01,))
+            answer = ctx.call_one(all_nodes(ctx)[0], whole, (0.01,))
             told.append(answer.error)
 
         self.unit(locks=on_node2, exec=execute)

@@ -104,6 +104,22 @@ class TableTests(SynchronousTestCase):
         """Only the call for consoles has its argument as the whole body."""
         self.assertEqual([c.name for c in CALLS if c.bare], ["instance_console_info"])
 
+    def test_whole(self) -> None:
+        """A call to disks is whole unless it only looks; so are two that change what runs."""
+        looking = {
+            "blockdev_find",
+            "blockdev_getdimensions",
+            "blockdev_getmirrorstatus",
+            "blockdev_getmirrorstatus_multi",
+            "drbd_helper",
+            "drbd_needs_activation",
+            "drbd_wait_sync",
+        }
+        kinds = ("blockdev_", "drbd_", "file_storage_dir_")
+        changing = {call.name for call in CALLS if call.name.startswith(kinds)} - looking
+        whole = {call.name for call in CALLS if call.whole}
+        self.assertEqual(whole, changing | {"hotplug_device", "instance_balloon_memory"})
+
     def test_reach(self) -> None:
         """Each call declares whether it is for several nodes."""
         self.assertIs(CALLS["node_info"].reach, MANY)

@@ -116,7 +116,7 @@ def _shut_disks(
         instance = mark_disks(ctx, instance, active=False)
     good = True
     for disk in chosen:
-        answers = ctx.call_whole(
+        answers = ctx.call(
             disk_nodes(instance, disk),
             calls.BLOCKDEV_SHUTDOWN,
             lambda target, disk=disk: (  # type: ignore[misc]
@@ -156,7 +156,7 @@ def remove_disks(
     good = True
     for place, disk in enumerate(removed):
         index = disk.iv_name.rpartition("/")[2] or place
-        answers = ctx.call_whole(
+        answers = ctx.call(
             disk_nodes(instance, disk) if nodes is None else nodes,
             calls.BLOCKDEV_REMOVE,
             lambda target, disk=disk: (  # type: ignore[misc]
@@ -173,7 +173,7 @@ def remove_disks(
                     good = False
     for directory in sorted(_directories(removed) - _directories(kept)):
         primary = instance.primary_node if nodes is None else nodes[0]
-        answer = ctx.call_one_whole(primary, calls.FILE_STORAGE_DIR_REMOVE, (directory,))
+        answer = ctx.call_one(primary, calls.FILE_STORAGE_DIR_REMOVE, (directory,))
         if answer.failed:
             ctx.warning(
                 f"Could not remove directory '{directory}' on node {answer.node}: {answer.error}"
@@ -232,7 +232,7 @@ def _assemble(
         return sent, node_objects.instance(snapshot, instance, node), on_primary, index
 
     failed = []
-    for node, answer in ctx.call_whole(nodes, calls.BLOCKDEV_ASSEMBLE, arguments).items():
+    for node, answer in ctx.call(nodes, calls.BLOCKDEV_ASSEMBLE, arguments).items():
         if answer.failed:
             ctx.warning(
                 f"Could not prepare block device {disk.iv_name} on node {answer.node} "

@@ -58,7 +58,7 @@ def create_disks(
                 for node in where:
                     _push_removal(ctx, undo, instance, disk, None, node)
             failures = []
-            # No kill comes between such a call and the note of what it made (`call_whole`).
+            # No kill comes between such a call and the note of what it made (`Call.whole`).
             answers = _create(ctx, instance, disk, where, child)
             for node, answer in answers.items():
                 if answer.failed:
@@ -112,7 +112,7 @@ def create_directory(
 
     if not kept:
         undo.push(f"remove directory '{directory}' from node {name}", remove)
-    ctx.call_one_whole(node, calls.FILE_STORAGE_DIR_CREATE, (directory,)).or_fail(
+    ctx.call_one(node, calls.FILE_STORAGE_DIR_CREATE, (directory,)).or_fail(
         f"Failed to create directory '{directory}' on node {name}"
     )
 
@@ -147,7 +147,7 @@ def _create(
         exclusive = exclusive_storage(snapshot, node)
         return sent, size, instance.name, on_primary, OWNER + instance.name, exclusive
 
-    return ctx.call_whole(nodes, calls.BLOCKDEV_CREATE, arguments)
+    return ctx.call(nodes, calls.BLOCKDEV_CREATE, arguments)
 
 
 def _sent(

@@ -44,7 +44,7 @@ def rename(ctx: Context, node: str, pairs: Sequence[Renamed], failure: str) -> N
     """
     if pairs:
         sent = [_sent(old, new) for old, new in pairs]
-        ctx.call_one_whole(node, calls.BLOCKDEV_RENAME, (sent,)).or_fail(failure)
+        ctx.call_one(node, calls.BLOCKDEV_RENAME, (sent,)).or_fail(failure)
 
 
 def rename_back(ctx: Context, instance: Instance, node: str, pairs: Sequence[Renamed]) -> None:

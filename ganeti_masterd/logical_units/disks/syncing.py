@@ -128,7 +128,7 @@ def pause_sync(
     """Pauses or resumes the synchronization of mirrors; raises ``OpExecError`` with ``text``."""
     snapshot, primary = ctx.snapshot(), instance.primary_node
     sent = [node_objects.disk(snapshot, disk, instance, primary) for disk in disks]
-    ctx.call_one_whole(primary, calls.BLOCKDEV_PAUSE_RESUME_SYNC, (sent, pause)).or_fail(text)
+    ctx.call_one(primary, calls.BLOCKDEV_PAUSE_RESUME_SYNC, (sent, pause)).or_fail(text)
 
 
 def wipe_disks(ctx: Context, instance: Instance, disks: Sequence[tuple[int, Disk, int]]) -> None:
@@ -152,7 +152,7 @@ def _wipe(ctx: Context, instance: Instance, index: int, disk: Disk, start: int) 
     offset = start
     while offset < disk.size:
         size = min(piece, disk.size - offset)
-        ctx.call_one_whole(primary, calls.BLOCKDEV_WIPE, (sent, offset, size)).or_fail(
+        ctx.call_one(primary, calls.BLOCKDEV_WIPE, (sent, offset, size)).or_fail(
             f"Could not wipe disk {index} at offset {offset} for size {size}"
         )
         offset += size

@@ -352,7 +352,7 @@ def _copied(
             if source.template.internal
             else node_objects.disk(snapshot, source, instance, node)
         )
-        answer = ctx.call_one_whole(
+        answer = ctx.call_one(
             node,
             calls.BLOCKDEV_CONVERT,
             (sent, node_objects.disk(snapshot, target, instance, node)),

@@ -86,9 +86,7 @@ def _hotplug(
     ctx.info("Trying to hotplug device...")
     node = instance.primary_node
     sent = node_objects.instance(ctx.snapshot(), instance, node)
-    answer = ctx.call_one_whole(
-        node, calls.HOTPLUG_DEVICE, (sent, action, kind, device, extra, index)
-    )
+    answer = ctx.call_one(node, calls.HOTPLUG_DEVICE, (sent, action, kind, device, extra, index))
     if answer.failed:
         ctx.warning(f"Could not hotplug device: {answer.error}")
         return False

@@ -109,7 +109,7 @@ def _create(
     # All of these are made as on a primary, whose failures are told in full.
     exclusive = exclusive_storage(snapshot, node)
     arguments = (sent, volume.size, instance.name, True, OWNER + instance.name, exclusive)
-    ctx.call_one_whole(node, calls.BLOCKDEV_CREATE, arguments).or_fail(
+    ctx.call_one(node, calls.BLOCKDEV_CREATE, arguments).or_fail(
         f"Can't create volume {volume.volume} on node {name} for instance {instance.name}"
     )
 
@@ -135,7 +135,7 @@ def _create_mirror(
         OWNER + instance.name,
         exclusive,
     )
-    ctx.call_one_whole(node, calls.BLOCKDEV_CREATE, arguments).or_fail(
+    ctx.call_one(node, calls.BLOCKDEV_CREATE, arguments).or_fail(
         f"Can't create block device {mirror.iv_name} (drbd) on node {name} for instance "
         f"{instance.name}"
     )

@@ -337,7 +337,7 @@ class ModifyInstance(InstanceUnit[InstanceSetParams], runs=InstanceSetParams):
     def _balloon(self, ctx: Context, instance: Instance, memory: int) -> None:
         node = instance.primary_node
         sent = node_objects.instance(ctx.snapshot(), instance, node)
-        ctx.call_one_whole(node, calls.INSTANCE_BALLOON_MEMORY, (sent, memory)).or_fail(
+        ctx.call_one(node, calls.INSTANCE_BALLOON_MEMORY, (sent, memory)).or_fail(
             f"Cannot modify instance runtime memory ({instance.name}, to {memory} MiB)"
         )
 

@@ -265,7 +265,7 @@ class DiskModification:
             return
         ctx, instance = self._ctx, self._instance
         disk, node = ctx.snapshot().disks[uuid], instance.primary_node
-        answer = ctx.call_one_whole(
+        answer = ctx.call_one(
             node,
             calls.BLOCKDEV_ASSEMBLE,
             (

@@ -29,7 +29,7 @@ QUIET = frozenset(
 )
 
 
-#: Calls that change something on nodes; a kill must not break them off (Context.call_whole).
+#: Calls that change something on nodes; a kill must not break them off (Call.whole).
 CHANGING = frozenset(
     {
         "blockdev_assemble",
@@ -95,14 +95,14 @@ class ModifyCase(LifeCase):
     def setUp(self) -> None:
         self.world = World(disk_templates=TEMPLATES)
         self.open_to_kills: list[str] = []
-        make = SynchronousContext.call
+        send = SynchronousContext._send
 
-        def call(ctx: SynchronousContext, nodes: Any, call: Any, *args: Any, **more: Any) -> Any:
+        def noting(ctx: SynchronousContext, nodes: Any, call: Any, *more: Any) -> Any:
             if call.name in CHANGING and not ctx._shields and ctx.job_id:
                 self.open_to_kills.append(call.name)
-            return make(ctx, nodes, call, *args, **more)
+            return send(ctx, nodes, call, *more)
 
-        self.patch(SynchronousContext, "call", call)
+        self.patch(SynchronousContext, "_send", noting)
 
     def tearDown(self) -> None:
         super().tearDown()
