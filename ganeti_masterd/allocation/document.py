@@ -102,7 +102,7 @@ def document(
     """Returns the document, given the nodes' answers (by uuid) to the questions ``asked``.
 
     Raises ``OpExecError`` if a node that isn't marked offline didn't answer, or its answer
-    makes no sense, and ``OpPrereqError`` like :meth:`AllocationRequest.plain`. ``descriptions``
+    is malformed, and ``OpPrereqError`` like :meth:`AllocationRequest.plain`. ``descriptions``
     are those of earlier documents.
     """
     cluster = snapshot.cluster

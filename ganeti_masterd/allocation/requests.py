@@ -34,7 +34,7 @@ class AllocationRequest(Protocol):
     def plain(self, snapshot: Snapshot) -> dict[str, Any]:
         """Returns the request in the form in which it is sent, including its ``type``.
 
-        Raises ``OpPrereqError`` if it makes no sense for its instances.
+        Raises ``OpPrereqError`` if it is wrong for its instances.
         """
         ...
 

@@ -117,7 +117,7 @@ def serial_of(digest: str | None, own: int) -> int | None:
 
 
 def understood(body: bytes) -> Job | None:
-    """Returns the job that a file holds, None if it makes no sense."""
+    """Returns the job that a file holds, None if it is malformed."""
     try:
         return decode_job(body)
     except msgspec.DecodeError:

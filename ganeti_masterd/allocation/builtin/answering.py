@@ -26,10 +26,10 @@ def answer(document: Mapping[str, Any], options: Collection[str] = ()) -> dict[s
     """Returns ``{"success", "info", "result"}``, as a script would write it.
 
     ``options`` are those for a script's command line; ``ignore-soft-errors`` lifts the
-    policy's limits on how far processors and spindles are overcommitted. New instances that
-    lose the memory for the failure of a node are told in ``warnings``.
+    policy's limits on how far processors and spindles are overcommitted. ``warnings``
+    names new instances that leave too little memory for the failure of a node.
 
-    Never raises because of the document's content: if that makes no sense, the answer has
+    Never raises because of the document's content: if that is malformed, the answer has
     ``success`` False, and its ``info`` says what is wrong.
     """
     try:
@@ -59,7 +59,7 @@ def place_each(
     their nodes: one that isn't in the document takes its room, one that isn't up yet its
     memory. ``unseen`` are instances in the document whose disks its nodes don't count yet.
     Their nodes are avoided where that makes little difference, as their locks are held. Raises
-    ``msgspec.ValidationError`` if the document makes no sense.
+    ``msgspec.ValidationError`` if the document is malformed.
     """
     rooms = Rooms(document)
     busy: set[str] = set()

@@ -105,7 +105,7 @@ class Rooms:
     """
 
     def __init__(self, document: Mapping[str, Any], *, ignore_ratios: bool = False) -> None:
-        """Reads the document; raises ``msgspec.ValidationError`` if it makes no sense.
+        """Reads the document; raises ``msgspec.ValidationError`` if it is malformed.
 
         ``ignore_ratios``: processors and spindles may be overcommitted without limit.
         """
