@@ -7,9 +7,6 @@ from typing import Final
 # Versions
 RELEASE_VERSION: Final = "3.0.2"
 VCS_VERSION: Final = "(ganeti) version 3.0.2-3"
-VERSION_MAJOR: Final = 3
-VERSION_MINOR: Final = 0
-VERSION_REVISION: Final = 2
 CONFIG_VERSION: Final = 3000000
 CONFIG_VERSION_NEXT: Final = 3010000
 PROTOCOL_VERSION: Final = 3000000
@@ -28,10 +25,8 @@ LUXI_WFJC_TIMEOUT: Final = 89
 # Exit codes
 EXIT_SUCCESS: Final = 0
 EXIT_FAILURE: Final = 1
-EXIT_NOTCLUSTER: Final = 5
 EXIT_NOTMASTER: Final = 11
 EXIT_NODESETUP_ERROR: Final = 12
-EXIT_CONFIRMATION: Final = 13
 
 # Status of opcodes and jobs
 STATUS_QUEUED: Final = "queued"
@@ -52,11 +47,8 @@ OP_PRIO_HIGHEST: Final = -20
 OP_PRIO_SUBMIT_VALID: Final = frozenset({OP_PRIO_LOW, OP_PRIO_NORMAL, OP_PRIO_HIGH})
 
 # The queue
-JOB_QUEUE_VERSION: Final = 1
 JOB_QUEUE_FILES_PERMS: Final = 0o640
 JOBS_PER_ARCHIVE_DIRECTORY: Final = 10000
-LUXID_MAXIMAL_RUNNING_JOBS_DEFAULT: Final = 20
-LUXID_MAXIMAL_TRACKED_JOBS_DEFAULT: Final = 25
 JOB_NOTCHANGED: Final = "nochange"
 
 # Locks
@@ -65,7 +57,6 @@ LOCK_ATTEMPTS_TIMEOUT: Final = 1800
 # Log entries of opcodes
 ELOG_MESSAGE: Final = "message"
 ELOG_JQUEUE_TEST: Final = "jqueue-test"
-ELOG_REMOTE_IMPORT: Final = "remote-import"
 ELOG_DELAY_TEST: Final = "delay-test"
 
 # Tags
