@@ -37,6 +37,26 @@ class SlotTests(ExecutionScene):
         await self.until(self.waits)
         return job_id
 
+    async def slot_is_taken(self, waiting: int) -> tuple[int, threading.Event]:
+        """Lets another job hold the slot that the job that waits wants back.
+
+        Returns the other job's id, and what ends that job.
+        """
+        holds, release = threading.Event(), threading.Event()
+        self.addCleanup(release.set)
+
+        def exec_(self: Any, ctx: Context) -> None:
+            holds.set()
+            release.wait()
+
+        self.unit(exec=exec_)
+        other = await self.submit(dummy())
+        await self.until(holds)
+        self.go.set()
+        while self.executor._runs[waiting].phase is not Phase.RECLAIMING:
+            await self.tick()
+        return other, release
+
     async def test_others_run(self) -> None:
         """Others take the slot and a thread; the job that waits stays running, and ends well."""
         waiting = await self.waiting_job()
@@ -51,19 +71,7 @@ class SlotTests(ExecutionScene):
     async def test_waits_for_a_slot(self) -> None:
         """At the end of its wait the job takes its turn; no more than the limit run on."""
         waiting = await self.waiting_job()
-        holds, release = threading.Event(), threading.Event()
-        self.addCleanup(release.set)
-
-        def exec_(self: Any, ctx: Context) -> None:
-            holds.set()
-            release.wait()
-
-        self.unit(exec=exec_)
-        other = await self.submit(dummy())
-        await self.until(holds)
-        self.go.set()
-        while self.executor._runs[waiting].phase is not Phase.RECLAIMING:
-            await self.tick()
+        other, release = await self.slot_is_taken(waiting)
         self.assertFalse(self.went.is_set())
         release.set()
         self.assertEqual((await self.ends(other)).status, "success")
@@ -73,19 +81,7 @@ class SlotTests(ExecutionScene):
     async def test_killed_while_it_wants_a_slot(self) -> None:
         """A kill doesn't leave it waiting for one."""
         waiting = await self.waiting_job()
-        holds, release = threading.Event(), threading.Event()
-        self.addCleanup(release.set)
-
-        def exec_(self: Any, ctx: Context) -> None:
-            holds.set()
-            release.wait()
-
-        self.unit(exec=exec_)
-        other = await self.submit(dummy())
-        await self.until(holds)
-        self.go.set()
-        while self.executor._runs[waiting].phase is not Phase.RECLAIMING:
-            await self.tick()
+        other, release = await self.slot_is_taken(waiting)
         self.assertTrue(self.executor.kill(waiting))
         self.assertEqual((await self.ends(waiting)).status, "error")
         self.assertFalse(self.went.is_set())
