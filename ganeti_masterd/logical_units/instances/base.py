@@ -26,12 +26,12 @@ SHUT_DOWN = 1
 class InstanceUnit(LogicalUnit[I_co], Generic[I_co]):
     """A logical unit of an opcode on one instance that exists.
 
-    It locks the instance, and its nodes where :attr:`locks_nodes`; hooks run on the master
+    It locks the instance, and its nodes where :attr:`node_levels` say so; hooks run on the master
     and on all its nodes. Subclasses say ``runs=`` as those of ``LogicalUnit`` do.
     """
 
-    #: Whether the nodes of the instance are locked, at both levels of nodes.
-    locks_nodes: ClassVar[bool] = False
+    #: The levels at which the nodes of the instance are locked.
+    node_levels: ClassVar[tuple[Level, ...]] = ()
     #: Whether others may share the instance's lock.
     shares: ClassVar[bool] = False
     #: Whether the instance may be one that is only planned.
@@ -56,7 +56,7 @@ class InstanceUnit(LogicalUnit[I_co], Generic[I_co]):
         instance = self.instance(snapshot)
         if level is Level.INSTANCE:
             return shared(instance.name) if self.shares else exclusive(instance.name)
-        if self.locks_nodes and level in (Level.NODE, Level.NODE_RES):
+        if level in self.node_levels:
             return exclusive(snapshot.nodes_of(instance))
         return super().locks(level, snapshot)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpExecError
-from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
+from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.activating import (
     activate_disks,
@@ -23,11 +22,7 @@ from ganeti_masterd.opcodes.instance_disks import InstanceActivateDisks, Instanc
 class ActivateDisks(InstanceUnit[InstanceActivateDisks], runs=InstanceActivateDisks):
     """Makes an instance's disks ready; safe while it runs, mirrors are repaired by it."""
 
-    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the instance and its nodes."""
-        if level is Level.NODE:
-            return exclusive(snapshot.nodes_of(self.instance(snapshot)))
-        return super().locks(level, snapshot)
+    node_levels = (Level.NODE,)
 
     def check(self, ctx: Context) -> None:
         """The primary node has to be there."""
@@ -56,11 +51,7 @@ class ActivateDisks(InstanceUnit[InstanceActivateDisks], runs=InstanceActivateDi
 class DeactivateDisks(InstanceUnit[InstanceDeactivateDisks], runs=InstanceDeactivateDisks):
     """Shuts an instance's disks down, by force also where it is meant to run."""
 
-    def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds the instance and its nodes."""
-        if level is Level.NODE:
-            return exclusive(snapshot.nodes_of(self.instance(snapshot)))
-        return super().locks(level, snapshot)
+    node_levels = (Level.NODE,)
 
     def check(self, ctx: Context) -> None:
         """Unless forced, the instance is marked down and doesn't run."""

@@ -35,7 +35,7 @@ class GrowDisk(InstanceUnit[InstanceGrowDisk], runs=InstanceGrowDisk):
     with the size that the first one was to reach. A disk that wasn't ready is shut down again.
     """
 
-    locks_nodes = True
+    node_levels = (Level.NODE, Level.NODE_RES)
 
     def check(self, ctx: Context) -> None:
         """Checks nodes, index, template, size, room and the group's policy, in this order."""

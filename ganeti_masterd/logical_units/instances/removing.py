@@ -28,7 +28,7 @@ class RemoveInstance(InstanceUnit[InstanceRemove], runs=InstanceRemove):
     first disk on.
     """
 
-    locks_nodes = True
+    node_levels = (Level.NODE, Level.NODE_RES)
     forthcoming_too = True
 
     def check(self, ctx: Context) -> None:

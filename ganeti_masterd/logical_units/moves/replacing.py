@@ -80,7 +80,7 @@ class ReplaceDisks(InstanceUnit[InstanceReplaceDisks], runs=InstanceReplaceDisks
     instance, and its nodes as resources, until these are in sync.
     """
 
-    locks_nodes = True
+    node_levels = (Level.NODE, Level.NODE_RES)
     forthcoming_too = True
 
     #: The new secondary node that the opcode names.
