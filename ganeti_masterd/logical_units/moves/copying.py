@@ -30,7 +30,13 @@ from ganeti_masterd.logical_units.instances.requirements import (
     require_room,
 )
 from ganeti_masterd.logical_units.instances.whereabouts import require_not_elsewhere
-from ganeti_masterd.logical_units.moves.failing_over import FailoverState
+from ganeti_masterd.logical_units.moves.failing_over import (
+    ON_SOURCE,
+    START,
+    STARTING,
+    STOP,
+    FailoverState,
+)
 from ganeti_masterd.logical_units.moves.targets import require_networks, require_policy
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.procedure import Procedure, Step, carry_out
@@ -236,25 +242,15 @@ class CopyState(FailoverState):
 
 
 _AGAIN = "gnt-instance move -n {target} {instance}"
-_START = "gnt-instance startup {instance}"
-_ON_SOURCE = "{instance} is stopped; its node is {source}, where the watcher starts it again"
 
 #: Nothing is taken from the source before all is on the target.
 COPY: Procedure[CopyState] = Procedure(
     "Move",
     (
-        Step(
-            does="stop {instance} on {source}",
-            leaves="{instance} is stopped or still stops; its node is {source}, where the watcher "
-            "starts it again",
-            finish=_AGAIN,
-            run=CopyState.stop,
-            undo=CopyState.restart,
-            shielded=True,
-        ),
+        replace(STOP, finish=_AGAIN),
         Step(
             does="make the disks of {instance} on {target}",
-            leaves=_ON_SOURCE + "; there may be disks on {target}, which the next move removes",
+            leaves=ON_SOURCE + "; there may be disks on {target}, which the next move removes",
             finish=_AGAIN,
             run=CopyState.create,
             undo=CopyState.remove_copies,
@@ -262,7 +258,7 @@ COPY: Procedure[CopyState] = Procedure(
         ),
         Step(
             does="copy the disks of {instance} from {source} to {target}",
-            leaves=_ON_SOURCE + "; there are disks on {target}, which the next move removes",
+            leaves=ON_SOURCE + "; there are disks on {target}, which the next move removes",
             finish=_AGAIN,
             run=CopyState.copy,
         ),
@@ -270,7 +266,7 @@ COPY: Procedure[CopyState] = Procedure(
             does="make {target} the node of {instance}",
             leaves="{instance} is stopped; its node is {source} or {target}, and both have its "
             "disks",
-            finish=_START,
+            finish=START,
             run=CopyState.record,
             final=True,
             shielded=True,
@@ -279,25 +275,11 @@ COPY: Procedure[CopyState] = Procedure(
             does="remove the disks of {instance} from {source}",
             leaves="{instance} is stopped; its node is {target}, where the watcher starts it; "
             "{source} may have its old disks, which verify names",
-            finish=_START,
+            finish=START,
             run=CopyState.remove_originals,
             skip=lambda state: not state.disks,
             shielded=True,
         ),
-        Step(
-            does="activate the disks of {instance} on {target}",
-            leaves="{instance} is stopped; its node is {target}, where the watcher starts it",
-            finish=_START,
-            run=CopyState.activate,
-            skip=lambda state: not state.starts,
-        ),
-        Step(
-            does="start {instance} on {target}",
-            leaves="{instance} is stopped or runs on {target}, its node, where the watcher "
-            "starts it",
-            finish=_START,
-            run=CopyState.start,
-            skip=lambda state: not state.starts,
-        ),
+        *STARTING,
     ),
 )

@@ -271,7 +271,40 @@ class FailoverState:
 
 
 _AGAIN = "gnt-instance failover {instance}"
-_START = "gnt-instance startup {instance}"
+#: The command that starts an instance which has its new node.
+START = "gnt-instance startup {instance}"
+
+#: How a step leaves an instance that stopped and still has its old node.
+ON_SOURCE = "{instance} is stopped; its node is {source}, where the watcher starts it again"
+
+#: The step that stops an instance on the node that it leaves.
+STOP: Step[FailoverState] = Step(
+    does="stop {instance} on {source}",
+    leaves="{instance} is stopped or still stops; its node is {source}, where the watcher "
+    "starts it again",
+    finish=_AGAIN,
+    run=FailoverState.stop,
+    undo=FailoverState.restart,
+    shielded=True,
+)
+
+#: The steps that start an instance on its new node, if it is to run.
+STARTING: tuple[Step[FailoverState], ...] = (
+    Step(
+        does="activate the disks of {instance} on {target}",
+        leaves="{instance} is stopped; its node is {target}, where the watcher starts it",
+        finish=START,
+        run=FailoverState.activate,
+        skip=lambda state: not state.starts,
+    ),
+    Step(
+        does="start {instance} on {target}",
+        leaves="{instance} is stopped or runs on {target}, its node, where the watcher starts it",
+        finish=START,
+        run=FailoverState.start,
+        skip=lambda state: not state.starts,
+    ),
+)
 
 #: Nothing is started on the target before the source has stopped it, or is known to be down.
 FAILOVER: Procedure[FailoverState] = Procedure(
@@ -283,18 +316,10 @@ FAILOVER: Procedure[FailoverState] = Procedure(
             finish=_AGAIN,
             run=FailoverState.check_disks,
         ),
-        Step(
-            does="stop {instance} on {source}",
-            leaves="{instance} is stopped or still stops; its node is {source}, where the watcher "
-            "starts it again",
-            finish=_AGAIN,
-            run=FailoverState.stop,
-            undo=FailoverState.restart,
-            shielded=True,
-        ),
+        STOP,
         Step(
             does="close the disks of {instance} on {source} (external storage only)",
-            leaves="{instance} is stopped; its node is {source}, where the watcher starts it again",
+            leaves=ON_SOURCE,
             finish=_AGAIN,
             run=FailoverState.close,
             skip=lambda state: not state.external,
@@ -302,7 +327,7 @@ FAILOVER: Procedure[FailoverState] = Procedure(
         ),
         Step(
             does="shut the disks of {instance} down",
-            leaves="{instance} is stopped; its node is {source}, where the watcher starts it again",
+            leaves=ON_SOURCE,
             finish=_AGAIN,
             run=FailoverState.deactivate,
             shielded=True,
@@ -311,26 +336,12 @@ FAILOVER: Procedure[FailoverState] = Procedure(
             does="make {target} the primary node of {instance}",
             leaves="{instance} is stopped; its node is {source} or {target}, and the watcher "
             "starts it there",
-            finish=_START,
+            finish=START,
             run=FailoverState.record,
             final=True,
             shielded=True,
         ),
-        Step(
-            does="activate the disks of {instance} on {target}",
-            leaves="{instance} is stopped; its node is {target}, where the watcher starts it",
-            finish=_START,
-            run=FailoverState.activate,
-            skip=lambda state: not state.starts,
-        ),
-        Step(
-            does="start {instance} on {target}",
-            leaves="{instance} is stopped or runs on {target}, its node, where the watcher "
-            "starts it",
-            finish=_START,
-            run=FailoverState.start,
-            skip=lambda state: not state.starts,
-        ),
+        *STARTING,
     ),
 )
 

@@ -28,9 +28,11 @@ class Undertaking(Protocol):
 
 
 S = TypeVar("S", bound=Undertaking)
+#: A step for an undertaking is one for all that derive from it.
+S_contra = TypeVar("S_contra", bound=Undertaking, contravariant=True)
 
 
-class Step(Struct, Generic[S], frozen=True, kw_only=True):
+class Step(Struct, Generic[S_contra], frozen=True, kw_only=True):
     """One step. Texts may hold names in braces (:meth:`Undertaking.names`).
 
     - ``does``: what it does, as a sentence without an end.
@@ -47,18 +49,18 @@ class Step(Struct, Generic[S], frozen=True, kw_only=True):
     does: str
     leaves: str
     finish: str
-    run: Callable[[S], object]
-    undo: Callable[[S], object] | None = None
-    skip: Callable[[S], bool] = lambda state: False
+    run: Callable[[S_contra], object]
+    undo: Callable[[S_contra], object] | None = None
+    skip: Callable[[S_contra], bool] = lambda state: False
     final: bool = False
     shielded: bool = False
 
 
-class Procedure(Struct, Generic[S], frozen=True):
+class Procedure(Struct, Generic[S_contra], frozen=True):
     """Steps in order; ``title`` says what they do together, such as "Failover"."""
 
     title: str
-    steps: tuple[Step[S], ...]
+    steps: tuple[Step[S_contra], ...]
 
 
 def carry_out(procedure: Procedure[S], state: S) -> None:
