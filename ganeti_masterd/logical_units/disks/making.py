@@ -59,7 +59,7 @@ def create_disks(
                     _push_removal(ctx, undo, instance, disk, None, node)
             failures = []
             # No kill comes between such a call and the note of what it made (`Call.whole`).
-            answers = _create(ctx, instance, disk, where, child)
+            answers = _create(ctx, instance, disk, child, where)
             for node, answer in answers.items():
                 if answer.failed:
                     failures.append(answer)
@@ -133,8 +133,32 @@ def _push_removal(
     undo.push(f"remove {_called(disk)} of instance {instance.name} from node {name}", remove)
 
 
+def create_on(
+    ctx: Context,
+    instance: Instance,
+    disk: Disk,
+    child: int | None,
+    node: str,
+    failure: str,
+    *,
+    on_primary: bool | None = None,
+) -> None:
+    """Makes a disk, or the volume ``child`` below it, on one node (its uuid).
+
+    The node is told whether it is the instance's primary, or else ``on_primary``. Pushes
+    nothing that would take it back. Raises ``OpExecError``, beginning with ``failure``.
+    """
+    (answer,) = _create(ctx, instance, disk, child, (node,), on_primary).values()
+    answer.or_fail(failure)
+
+
 def _create(
-    ctx: Context, instance: Instance, disk: Disk, nodes: Sequence[str], child: int | None
+    ctx: Context,
+    instance: Instance,
+    disk: Disk,
+    child: int | None,
+    nodes: Sequence[str],
+    on_primary: bool | None = None,
 ) -> Mapping[str, NodeResult[Any]]:
     """Makes a disk, or one of the volumes below it, on several nodes at once."""
     snapshot = ctx.snapshot()
@@ -143,9 +167,9 @@ def _create(
     def arguments(target: Target) -> tuple[object, ...]:
         node = target.key
         sent = _sent(snapshot, instance, disk, child, node)
-        on_primary = node == instance.primary_node
+        primary = node == instance.primary_node if on_primary is None else on_primary
         exclusive = exclusive_storage(snapshot, node)
-        return sent, size, instance.name, on_primary, OWNER + instance.name, exclusive
+        return sent, size, instance.name, primary, OWNER + instance.name, exclusive
 
     return ctx.call(nodes, calls.BLOCKDEV_CREATE, arguments)
 

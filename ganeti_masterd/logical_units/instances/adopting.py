@@ -22,8 +22,8 @@ from ganeti_masterd.errors import (
     prereq,
 )
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.disks.renaming import rename
 from ganeti_masterd.logical_units.disks.trees import DiskSpecification
-from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.results import LogicalVolume
@@ -88,20 +88,13 @@ def rename_volumes(
 
     def rename_back() -> None:
         there = _volumes_of(ctx, node)
-        renamed = [
-            [node_objects.plain_disk(new), list(old.logical_id or ())]
-            for new, old in pairs
-            if new.volume in there
-        ]
-        if renamed:
-            ctx.call_one(node, calls.BLOCKDEV_RENAME, (renamed,)).or_fail("the node refuses")
+        renamed = [(new, old) for new, old in pairs if new.volume in there]
+        rename(ctx, node, renamed, "the node refuses")
 
     named = ", ".join(str(old.volume) for _, old in pairs)
     undo.push(f"give volumes on node {name} their names back ({named})", rename_back)
-    sent = [[node_objects.plain_disk(old), list(new.logical_id or ())] for new, old in pairs]
-    ctx.call_one(node, calls.BLOCKDEV_RENAME, (sent,)).or_fail(
-        f"Failed to rename adopted volumes of instance {instance.name} on node {name}"
-    )
+    failure = f"Failed to rename adopted volumes of instance {instance.name} on node {name}"
+    rename(ctx, node, [(old, new) for new, old in pairs], failure)
 
 
 def _volumes(

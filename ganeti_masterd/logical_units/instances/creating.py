@@ -23,6 +23,7 @@ from ganeti_masterd.logical_units.instances import adopting, setting_up
 from ganeti_masterd.logical_units.instances.preparing import CheckedCreation
 from ganeti_masterd.logical_units.instances.publishing import changes_between
 from ganeti_masterd.logical_units.steps.undo import UndoStack
+from ganeti_masterd.logical_units.steps.wording import size_text
 from ganeti_masterd.opcodes.instances import InstanceCreate
 
 
@@ -63,7 +64,7 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
         instance, disks = self.whole.instance, self.whole.disks
         for index, disk in enumerate(disks):
             if not disk.template.internal:
-                ctx.feedback(f"* disk {index}, size {shown_size(disk.size)}")
+                ctx.feedback(f"* disk {index}, size {size_text(disk.size)}")
         if self.op.forthcoming:
             ctx.feedback("Instance is forthcoming, not creating disks")
         elif self.adopts:
@@ -174,10 +175,3 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
         else:
             with ctx.shielded():
                 mark_disks(ctx, instance, active=True)
-
-
-def shown_size(size: int) -> str:
-    """Returns a size in MiB as lines of progress have it: ``512M``, ``1.5G``."""
-    if size < 1024:
-        return f"{size}M"
-    return f"{size / 1024:.1f}G" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f}T"

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.activating import remove_disks
-from ganeti_masterd.logical_units.disks.making import OWNER, exclusive_storage
+from ganeti_masterd.logical_units.disks.making import create_on
 from ganeti_masterd.logical_units.disks.renaming import rename_devices
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.undo import UndoStack
@@ -106,12 +106,9 @@ def _create(
         ctx.call_one(node, calls.BLOCKDEV_REMOVE, (sent,)).or_fail("the node refuses")
 
     undo.push(f"remove volume {volume.volume} from node {name}", remove)
+    failure = f"Can't create volume {volume.volume} on node {name} for instance {instance.name}"
     # All of these are made as on a primary, whose failures are told in full.
-    exclusive = exclusive_storage(snapshot, node)
-    arguments = (sent, volume.size, instance.name, True, OWNER + instance.name, exclusive)
-    ctx.call_one(node, calls.BLOCKDEV_CREATE, arguments).or_fail(
-        f"Can't create volume {volume.volume} on node {name} for instance {instance.name}"
-    )
+    create_on(ctx, instance, mirror, child, node, failure, on_primary=True)
 
 
 def _create_mirror(
@@ -125,20 +122,11 @@ def _create_mirror(
         f"shut down {mirror.iv_name} of instance {instance.name} on node {name}",
         partial(_shut, ctx, node, sent),
     )
-    on_primary = node == instance.primary_node
-    exclusive = exclusive_storage(snapshot, node)
-    arguments = (
-        sent,
-        mirror.size,
-        instance.name,
-        on_primary,
-        OWNER + instance.name,
-        exclusive,
-    )
-    ctx.call_one(node, calls.BLOCKDEV_CREATE, arguments).or_fail(
+    failure = (
         f"Can't create block device {mirror.iv_name} (drbd) on node {name} for instance "
         f"{instance.name}"
     )
+    create_on(ctx, instance, mirror, None, node, failure)
 
 
 def _shut(ctx: Context, node: str, sent: object) -> None:

@@ -7,34 +7,27 @@ from collections.abc import Iterable
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.disks.making import OWNER, exclusive_storage
+from ganeti_masterd.logical_units.disks.making import create_on
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.rpc import calls
 
 
 def make_volume(ctx: Context, instance: Instance, disk: Disk, child: int, node: str) -> None:
     """Makes a volume below a mirror on a node (its uuid); raises ``OpExecError``."""
-    snapshot = ctx.snapshot()
-    volume = disk.children[child]
-    sent = node_objects.disk_child(snapshot, disk, child, instance, node)
-    exclusive = exclusive_storage(snapshot, node)
-    arguments = (sent, volume.size, instance.name, False, OWNER + instance.name, exclusive)
-    ctx.call_one(node, calls.BLOCKDEV_CREATE, arguments).or_fail(
-        f"Can't create volume {volume.volume} of {disk.iv_name} on node "
-        f"{snapshot.nodes[node].name} for instance {instance.name}"
+    failure = (
+        f"Can't create volume {disk.children[child].volume} of {disk.iv_name} on node "
+        f"{ctx.snapshot().nodes[node].name} for instance {instance.name}"
     )
+    create_on(ctx, instance, disk, child, node, failure, on_primary=False)
 
 
 def make_mirror(ctx: Context, instance: Instance, disk: Disk, node: str) -> None:
     """Makes the end of a mirror on a secondary node (its uuid); raises ``OpExecError``."""
-    snapshot = ctx.snapshot()
-    sent = node_objects.disk(snapshot, disk, instance, node)
-    exclusive = exclusive_storage(snapshot, node)
-    arguments = (sent, disk.size, instance.name, False, OWNER + instance.name, exclusive)
-    ctx.call_one(node, calls.BLOCKDEV_CREATE, arguments).or_fail(
-        f"Can't create block device {disk.iv_name} (drbd) on node {snapshot.nodes[node].name} "
-        f"for instance {instance.name}"
+    failure = (
+        f"Can't create block device {disk.iv_name} (drbd) on node "
+        f"{ctx.snapshot().nodes[node].name} for instance {instance.name}"
     )
+    create_on(ctx, instance, disk, None, node, failure, on_primary=False)
 
 
 def remove_volumes(ctx: Context, instance: Instance, disk: Disk, node: str) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 
 from ganeti_masterd.locking.levels import BGL, Level, LockMode, exclusive, shared
 from ganeti_masterd.logical_units.instances import resolving
-from ganeti_masterd.logical_units.instances.creating import shown_size
 from ganeti_masterd.logical_units.registry import unit_for
+from ganeti_masterd.logical_units.steps.wording import size_text
 from ganeti_masterd.opcodes import decode_opcode
 from tests.logical_units.instances.creation import NAME, CreationCase
 from tests.logical_units.world import MustWait
@@ -141,7 +141,7 @@ class MadeTests(CreationCase):
                 "* starting instance...",
             ],
         )
-        self.assertEqual(shown_size(3 * 1024 * 1024), "3.0T")
+        self.assertEqual(size_text(3 * 1024 * 1024), "3.0T")
 
     def test_what_is_stored(self) -> None:
         """Only what differs from the defaults is kept."""
