@@ -189,13 +189,19 @@ class Snapshot:
         """Returns the instances with this secondary node (object or uuid), sorted by uuid."""
         node = _uuid(node)
         owners = self.instances.grouped(_disks)
-        found = {
-            uuid
-            for disk in self.disks.grouped(Disk.all_nodes).get(node, ())
-            for uuid in owners.get(disk, ())
-        }
+        found = {uuid for disk in self.disks_on(node) for uuid in owners.get(disk.uuid, ())}
         instances = (self.instances[uuid] for uuid in sorted(found))
         return tuple(each for each in instances if each.primary_node != node)
+
+    def disks_on(self, node: Node | str) -> tuple[Disk, ...]:
+        """Returns the disks that are on a node (object or uuid), attached or not, by uuid."""
+        uuids = self.disks.grouped(Disk.all_nodes).get(_uuid(node), ())
+        return tuple(self.disks[uuid] for uuid in uuids)
+
+    def owner_of(self, disk: Disk) -> Instance | None:
+        """Returns the instance that a disk belongs to, None if it is detached."""
+        uuids = self.instances.grouped(_disks).get(disk.uuid)
+        return None if uuids is None else self.instances[uuids[0]]
 
     def disks_of(self, instance: Instance) -> tuple[Disk, ...]:
         """Returns an instance's disks in order; leaves out those not in the configuration."""

@@ -151,6 +151,13 @@ class Belonging(SynchronousTestCase):
         snapshot = snapshot.with_object("disks", disk).with_object("instances", mirrored)
         self.assertEqual(snapshot.nodes_of(mirrored), (NODE1, NODE2))
         self.assertEqual(snapshot.secondaries_on(snapshot.nodes[NODE2]), (mirrored,))
+        self.assertIn(disk, snapshot.disks_on(snapshot.nodes[NODE1]))
+        held = tuple(each for each in snapshot.disks.values() if NODE2 in each.all_nodes())
+        self.assertEqual(snapshot.disks_on(NODE2), held)
+        self.assertEqual(snapshot.owner_of(disk), mirrored)
+        detached = snapshot.without("instances", "m")
+        self.assertIsNone(detached.owner_of(disk))
+        self.assertEqual(detached.disks_on(NODE2), held)
         self.assertEqual(len(snapshot.instances_on(snapshot.nodes[NODE1])), 4)
 
 

@@ -116,6 +116,8 @@ def use(snapshot: Snapshot) -> list[Any]:
         [snapshot.members(group) for group in snapshot.groups],
         [snapshot.instances_on(node) for node in NODES],
         [snapshot.secondaries_on(node) for node in NODES],
+        [snapshot.disks_on(node) for node in NODES],
+        [snapshot.owner_of(disk) for disk in snapshot.disks.values()],
         [snapshot.lookup("instance", name) for name in ("web2", "WEB2", "web2.Example", "b", "x")],
         list(in_order(snapshot.nodes)),
         list(in_order(snapshot.instances)),

@@ -25,13 +25,12 @@ LVM_TEMPLATES = named_by(lambda template: template.lvm)
 def check_templates_unused(snapshot: Snapshot, after: Cluster) -> None:
     """Checks that no disk and no instance uses a template that gets disabled."""
     disabled = set(snapshot.cluster.enabled_disk_templates) - set(after.enabled_disk_templates)
-    owners = {uuid: inst.name for inst in snapshot.instances.values() for uuid in inst.disks}
     for template in sorted(disabled):
         users = [
-            f"disk {disk.uuid} "
-            + (f"(on {owners[disk.uuid]})" if disk.uuid in owners else "(detached)")
+            f"disk {disk.uuid} " + (f"(on {owner.name})" if owner else "(detached)")
             for disk in snapshot.disks.values()
             if disk.dev_type == template
+            for owner in (snapshot.owner_of(disk),)
         ]
         if users:
             listed = "\n * ".join(users)

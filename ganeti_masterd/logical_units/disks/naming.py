@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from uuid import uuid4
 
+from ganeti_masterd.config.objects import Disk
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.trees import MirrorIds
 from ganeti_masterd.rpc import calls
@@ -55,7 +56,7 @@ class ReservedNaming:
         if not asked:
             return
         snapshot = self._ctx.snapshot()
-        known = {end for disk in snapshot.disks.values() for end in disk.minors()}
+        known = snapshot.disks.grouped(Disk.minors)
         name = snapshot.cluster.cluster_name
         arguments: tuple[object, ...] = ({"drbd-list": None}, name, {})
         for node, answer in self._ctx.call(asked, calls.NODE_VERIFY_LIGHT, arguments).items():

@@ -165,9 +165,9 @@ def _owner(ctx: Context, path: str) -> str | None:
     snapshot = ctx.snapshot()
     for disk in snapshot.disks.values():
         if disk.template.only_adopts and disk.logical_id and disk.logical_id[1] == path:
-            for instance in snapshot.instances.values():
-                if disk.uuid in instance.disks:
-                    return f"instance {instance.name}"
+            owner = snapshot.owner_of(disk)
+            if owner is not None:
+                return f"instance {owner.name}"
             return f"disk {disk.uuid}, which is in no instance"
     return None
 

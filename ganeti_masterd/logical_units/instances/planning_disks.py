@@ -104,13 +104,12 @@ def attached_disk(snapshot: Snapshot, params: Mapping[Any, Any]) -> Disk:
     called = "UUID" if key == "uuid" else "name"
     if not found:
         raise prereq(f"No disk was found with this {called}: {value}", ECODE_INVAL)
-    owners = {
-        uuid: instance.name for instance in snapshot.instances.values() for uuid in instance.disks
-    }
-    free = [disk for disk in found if disk.uuid not in owners]
+    owners = [snapshot.owner_of(disk) for disk in found]
+    free = [disk for disk, owner in zip(found, owners, strict=True) if owner is None]
     if not free:
+        assert owners[0] is not None
         raise prereq(
-            f"Disk '{value}' is attached to instance {owners[found[0].uuid]} already", ECODE_STATE
+            f"Disk '{value}' is attached to instance {owners[0].name} already", ECODE_STATE
         )
     if len(free) > 1:
         uuids = ", ".join(sorted(disk.uuid for disk in free))

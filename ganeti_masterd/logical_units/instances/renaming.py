@@ -96,7 +96,7 @@ class RenameInstance(InstanceUnit[InstanceRename], runs=InstanceRename):
             check_address_unused(self.address, self.new_name)
         for disk in self._moved(snapshot, instance):
             specification.enabled_template(snapshot.cluster, disk.dev_type)
-            owner = None if disk.uuid in instance.disks else _owner(snapshot, disk)
+            owner = None if disk.uuid in instance.disks else snapshot.owner_of(disk)
             if owner is not None:
                 raise prereq(
                     f"Directory {dirname(_path(disk))} of instance {instance.name} holds a disk "
@@ -230,11 +230,6 @@ def _own_directories(instance: Instance, disks: Sequence[Disk]) -> Iterator[str]
         directory = dirname(_path(disk)) if _is_file(disk) else ""
         if basename(directory) == instance.name:
             yield directory
-
-
-def _owner(snapshot: Snapshot, disk: Disk) -> Instance | None:
-    """Returns the instance that a disk belongs to, None if it is detached."""
-    return next((one for one in snapshot.instances.values() if disk.uuid in one.disks), None)
 
 
 def _is_file(disk: Disk) -> bool:

@@ -117,15 +117,14 @@ def drbd_faults(snapshot: Snapshot, node: Node, answer: VerifyAnswer) -> Iterato
     if not isinstance(used, (list, tuple)):
         yield Finding("ENODEDRBD", node.name, f"cannot parse drbd status file: {used}")
         return
-    owners = {uuid: inst for inst in snapshot.instances.values() for uuid in inst.disks}
     minors = {
         minor: disk
-        for disk in snapshot.disks.values()
+        for disk in snapshot.disks_on(node)
         for uuid, minor in disk.minors()
         if uuid == node.uuid
     }
     for minor, disk in sorted(minors.items()):
-        owner = owners.get(disk.uuid)
+        owner = snapshot.owner_of(disk)
         if owner is not None and owner.disks_active and minor not in used:
             yield Finding(
                 "ENODEDRBD",
