@@ -71,8 +71,10 @@ def test_life_of_a_rule(daemon: DaemonProcess, gnt: Callable[..., str]) -> None:
     rejected = client.submit_job([DELAY])
     job_is(client, rejected, "canceled")
     gnt("gnt-filter", "replace", "--action=RATE_LIMIT 1", uuid)
-    jobs = [client.submit_job([DELAY | {"duration": 0.2, "no_locks": True}]) for _ in range(3)]
-    assert [row[0] for row in client.query_jobs(jobs[1:], ["status"])] == ["queued", "queued"]
+    long = client.submit_job([DELAY | {"duration": 3600, "no_locks": True}])
+    jobs = [client.submit_job([DELAY | {"no_locks": True}]) for _ in range(2)]
+    assert [row[0] for row in client.query_jobs(jobs, ["status"])] == ["queued", "queued"]
+    assert client.cancel_job(long, kill=True)[0]
     for job in jobs:
         job_is(client, job, "success")
     assert gnt("gnt-filter", "delete", uuid) == ""

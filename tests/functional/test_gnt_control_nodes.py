@@ -11,7 +11,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,13 +240,11 @@ def test_other_jobs_go_on(daemon: DaemonProcess) -> None:
     """A node joins and leaves while a job holds another node."""
     client = daemon.client()
     busy = client.submit_job(
-        [{"OP_ID": "OP_TEST_DELAY", "duration": 20, "on_nodes": ["node2"], "on_master": False}]
+        [{"OP_ID": "OP_TEST_DELAY", "duration": 3600, "on_nodes": ["node2"], "on_master": False}]
     )
     job_is(client, busy, "running")
-    began = time.monotonic()
     assert gnt(daemon, "gnt-node remove node3").code == 0
     code, text = submit(daemon, OP_ID="OP_NODE_ADD", node_name="node3", primary_ip="198.51.100.3")
     assert code == 0, text
     assert gnt(daemon, "gnt-node modify -D yes node3").code == 0
-    assert time.monotonic() - began < 15
     assert client.query_jobs([busy], ["status"])[0][0] == "running"

@@ -56,7 +56,7 @@ def test_locks_of_a_job(make_daemon: Make) -> None:
     with make_daemon() as daemon:
         client = daemon.client()
         nodes = ["node2", "node3"]
-        delay = {"OP_ID": "OP_TEST_DELAY", "duration": 30.0, "on_master": False}
+        delay = {"OP_ID": "OP_TEST_DELAY", "duration": 3600.0, "on_master": False}
         job = client.submit_job([{**delay, "on_nodes": nodes, "no_locks": False}])
         job_is(client, job, "running")
         found = [row[0] for row in client.query_nodes(nodes, ["uuid"])]
