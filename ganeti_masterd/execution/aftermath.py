@@ -255,11 +255,12 @@ class Aftermath:
         """Says in one sentence what was cleared away, and what is left and how that goes."""
         parts = []
         if self._done:
-            parts.append(f"the restart {', '.join(self._done)}")
+            parts.append(f"The restart {', '.join(self._done)}")
         if self._left:
-            parts.append(f"it could not clear away what may be left: {by_hand(self._left)}")
+            subject = "it" if parts else "The restart"
+            parts.append(f"{subject} could not clear away what may be left: {by_hand(self._left)}")
         if self._told:
-            parts.append(f"left for you to remove: {by_hand(self._told)}")
+            parts.append(f"{'left' if parts else 'Left'} for you to remove: {by_hand(self._told)}")
         return "; ".join(parts) if parts else "Nothing that no disk has is left on nodes"
 
     # From the executor, as of any job that is under way

@@ -123,7 +123,7 @@ class AftermathTests(ExecutionScene):
         await self.make(there)
         job = await self.cut_off(there, self.device("node3", "absent", Fate.TELL))
         self.assertEqual(await self.volumes("node2"), {"data"})
-        self.assertIn("left for you to remove: volume xenvg/data on node node2", self.words(job))
+        self.assertIn("Left for you to remove: volume xenvg/data on node node2", self.words(job))
         self.assertNotIn("absent", self.words(job))
 
     async def test_renamed_back(self) -> None:
