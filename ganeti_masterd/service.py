@@ -231,6 +231,7 @@ class MasterService(Service):
             self._timers.every(watchdog, surroundings.notifier.tell, ALIVE)
 
     def _run_jobs(self) -> None:
+        self._parts.executor.clear_away(self._parts.queue.cut_off)
         self._parts.queue.run_with(self._parts.executor)
         self._surroundings.notifier.tell(READY)
 

@@ -20,6 +20,7 @@ from ganeti_masterd.constants import ELOG_MESSAGE
 from ganeti_masterd.execution.hops import Hops
 from ganeti_masterd.execution.killing import KillSwitch
 from ganeti_masterd.execution.targets import targets_of
+from ganeti_masterd.jobs.devices import Device
 from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.locking.keeper import LockKeeper
@@ -130,6 +131,11 @@ class OpcodeContext(Context):
             return call_nodes(self._services.nodes, targets, call, arguments, timeout=timeout)
 
         return self._wait(begin)
+
+    def note_devices(self, devices: Sequence[Device]) -> None:
+        """See ``Context.note_devices``."""
+        self.checkpoint()
+        self._services.hops.wait(self._services.queue.note_devices, self.job_id, devices)
 
     def call_unattended(
         self, nodes: Iterable[str | Target], call: Call[Any], arguments: Arguments = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from ganeti_masterd.execution.aftermath import Aftermath
 from ganeti_masterd.execution.context import Services
 from ganeti_masterd.execution.run import JobRun
 from ganeti_masterd.execution.threads import OpcodeThreads
@@ -33,7 +34,7 @@ class Executor:
         self._threads = threads
         self._services = services
         self.data_dir = data_dir
-        self._runs: dict[int, JobRun] = {}
+        self._runs: dict[int, JobRun | Aftermath] = {}
         self._idle: list[Deferred[None]] = []
         #: How many jobs without a slot keep a thread.
         self._lent = 0
@@ -47,6 +48,20 @@ class Executor:
         queue.scheduler.limit = limit
         self._threads.set_limit(limit + self._lent)
         queue.wake()
+
+    def clear_away(self, job_ids: Iterable[int]) -> None:
+        """Ends jobs that a former daemon left running, once their devices are cleared away.
+
+        To be called before any job begins: what these have reserved is theirs at once.
+        """
+        begun = []
+        for job_id in job_ids:
+            aftermath = self._runs[job_id] = Aftermath(self._services, self.forget, job_id)
+            begun.append(aftermath)
+        for aftermath in begun:
+            aftermath.reserve()
+        for aftermath in begun:
+            aftermath.begin()
 
     # From the queue
 

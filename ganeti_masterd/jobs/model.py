@@ -28,6 +28,7 @@ from ganeti_masterd.constants import (
 )
 from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.errors import OpExecError, ProgrammerError, encode_error
+from ganeti_masterd.jobs.devices import Device
 from ganeti_masterd.opcodes import redact
 from ganeti_masterd.statuses import job_status
 
@@ -101,7 +102,9 @@ class OpState(Struct, frozen=True, gc=False):
 class Job(Struct, frozen=True, gc=False):
     """A list of opcodes that run one after another, and where they stand.
 
-    ``livelock`` and ``process_id`` are luxid's, kept as found and never set.
+    ``livelock`` and ``process_id`` are luxid's, kept as found and never set. ``devices`` is what
+    the opcode that runs makes, renames or removes on nodes, in that order; it is in the file only
+    while there is any.
     """
 
     id: int
@@ -111,6 +114,7 @@ class Job(Struct, frozen=True, gc=False):
     end_timestamp: Timestamp | None = None
     livelock: str | UnsetType | None = UNSET
     process_id: int | UnsetType | None = UNSET
+    devices: tuple[Device, ...] | UnsetType = UNSET
 
     @property
     def status(self) -> str:
@@ -226,6 +230,7 @@ def succeed(job: Job, index: int, result: Any, now: float) -> Job:
         job,
         ops=_with_op(job, index, op),
         end_timestamp=stamp if last else job.end_timestamp,
+        devices=UNSET,
     )
 
 
@@ -237,7 +242,12 @@ def fail(job: Job, index: int, error: Any, now: float) -> Job:
     ops[index] = _ended(ops[index], STATUS_ERROR, result=error, end_timestamp=stamp)
     for later in range(index + 1, len(ops)):
         ops[later] = _ended(ops[later], STATUS_ERROR, result=PRECEDING_FAILED, end_timestamp=stamp)
-    return replace(job, ops=tuple(ops), end_timestamp=stamp)
+    return replace(job, ops=tuple(ops), end_timestamp=stamp, devices=UNSET)
+
+
+def note_devices(job: Job, devices: Iterable[Device]) -> Job:
+    """The opcode that runs is about to make, rename or remove devices."""
+    return replace(job, devices=(*(job.devices or ()), *devices))
 
 
 def wait_again(job: Job, index: int) -> Job:
@@ -260,7 +270,8 @@ def cancel(job: Job, now: float, result: Any = None) -> Job:
         _step(op, STATUS_CANCELED)
         return _ended(op, STATUS_CANCELED, result=result)
 
-    return replace(job, ops=_unfinished(job, canceled), end_timestamp=timestamp(now))
+    ops = _unfinished(job, canceled)
+    return replace(job, ops=ops, end_timestamp=timestamp(now), devices=UNSET)
 
 
 def requeue(job: Job) -> Job:

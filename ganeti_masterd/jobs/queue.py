@@ -25,6 +25,7 @@ from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import Events, JobArchived, JobChanged
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.admission import Admission
+from ganeti_masterd.jobs.devices import Device
 from ganeti_masterd.jobs.endings import Endings
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, LogEntry, encode_job, timestamp
@@ -104,6 +105,8 @@ class JobQueue:
         self.reserved = 0
         self.drained = False
         self.closing = False
+        #: Jobs found running, whose devices on nodes are to be cleared away before they end.
+        self.cut_off: list[int] = []
         self._events = events
         self._tip: dict[int, Job] = {}
         self._pending: dict[int, int] = {}
@@ -291,6 +294,12 @@ class JobQueue:
         entry = LogEntry(job.log_serial + 1, timestamp(self.timers.now()), kind, message)
         row = LogRow(job_id, index, msgspec.json.encode(entry))
         return self._commit_rows(model.add_log(job, index, entry), [row])
+
+    def note_devices(self, job_id: int, devices: Sequence[Device]) -> Deferred[None]:
+        """Adds to what a running job makes, renames or removes on nodes; fires once durable."""
+        job = self.tip(job_id)
+        assert job is not None
+        return self.commit([model.note_devices(job, devices)])
 
     def show_progress(self, job_id: int, index: int, text: str) -> None:
         """Shows how far an opcode is, in place of what was shown before; a crash may forget it.

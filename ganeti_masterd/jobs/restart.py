@@ -4,7 +4,8 @@ See protocol/startup.rst, Stop and protocol/queue.rst, Restart, take-over, hand-
 
 Jobs that were queued or waited for locks are queued again. One that was
 running, or being cancelled, ends in error: what it had done by then is not
-known, and nothing runs twice.
+known, and nothing runs twice. If it had noted devices on nodes, it ends once these
+are cleared away.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ganeti_masterd.constants import (
 )
 from ganeti_masterd.errors import GenericError, OpExecError, encode_error, prereq
 from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.devices import by_hand
 from ganeti_masterd.jobs.files import LoadedJobs
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.jobs.queue import JobQueue
@@ -37,16 +39,30 @@ SECRETS_GONE = (
 
 
 def after_restart(job: Job, now: float) -> Job:
-    """Returns the state in which a job found on disk goes on; itself if unchanged."""
-    for index, op in enumerate(job.ops):
-        if op.status in (STATUS_RUNNING, STATUS_CANCELING):
-            return model.fail(job, index, encode_error(OpExecError(STOPPED_UNCLEANLY)), now)
+    """Returns the state in which a job found on disk goes on; itself if unchanged.
+
+    The error of one that was cut off names the devices that it may have left on nodes.
+    """
+    index = cut_off(job)
+    if index is not None:
+        text = STOPPED_UNCLEANLY
+        if job.devices:
+            text += f". What no disk has of the following is to be removed: {by_hand(job.devices)}"
+        return model.fail(job, index, encode_error(OpExecError(text)), now)
     if any(lacks_secrets(op.input) for op in job.ops[job.current :] if not op.finished):
         error = encode_error(prereq(SECRETS_GONE, "wrong_state"))
         return model.fail(job, job.current, error, now)
     if any(op.status == STATUS_WAITING for op in job.ops):
         return model.requeue(job)
     return job
+
+
+def cut_off(job: Job) -> int | None:
+    """Returns the index of the opcode that ran, or was being cancelled; None if none did."""
+    for index, op in enumerate(job.ops):
+        if op.status in (STATUS_RUNNING, STATUS_CANCELING):
+            return index
+    return None
 
 
 def _opcodes_of(job: Job) -> tuple[Opcode, ...]:
@@ -56,6 +72,9 @@ def _opcodes_of(job: Job) -> tuple[Opcode, ...]:
 def restore(queue: JobQueue, loaded: LoadedJobs) -> Deferred[None]:
     """Fills an empty queue with what was found on disk; fires once it is durable.
 
+    A job that was cut off while it had devices on nodes in the making still runs, and is among
+    ``queue.cut_off``, for whoever clears these away.
+
     Ids go on above every id ever seen: the serial file, the journal's
     reservation, the queue and the archive.
     """
@@ -63,6 +82,9 @@ def restore(queue: JobQueue, loaded: LoadedJobs) -> Deferred[None]:
     changed: list[Job] = []
     for job_id in sorted(loaded.jobs):
         found = loaded.jobs[job_id]
+        if found.devices and cut_off(found) is not None:
+            queue.cut_off.append(job_id)
+            continue
         job = after_restart(found, now)
         if not job.finished:
             try:

@@ -19,6 +19,7 @@ from ganeti_masterd.allocation.desk import PlacementDesk
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.jobs.devices import Device
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
@@ -111,6 +112,16 @@ class Context(Protocol):
         """Makes a call to one node; returns its result. Otherwise as :meth:`call`."""
         (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
         return answer
+
+    def note_devices(self, devices: Sequence[Device]) -> None:
+        """Notes durably what the opcode is about to make, rename or remove on nodes, in order.
+
+        To be called before any of them is touched. If the daemon dies while the opcode runs,
+        the next start clears away what no disk of the configuration has of them, last first
+        (:class:`ganeti_masterd.execution.aftermath.Aftermath`); an opcode that ends in any
+        other way answers for them itself. Raises ``JobQueueError`` if the disk refuses.
+        """
+        ...
 
     def run_hooks_early(self, node: Target) -> None:
         """Runs the opcode's hooks after it on a node that will not be there then.

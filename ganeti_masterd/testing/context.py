@@ -16,6 +16,7 @@ from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.execution.targets import targets_of
+from ganeti_masterd.jobs.devices import Device
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.opcodes.base import Opcode
@@ -37,8 +38,8 @@ class SynchronousContext(Context):
     """A context with a configuration of its own, in which nobody waits but the clock.
 
     What the unit did is in ``lines`` (its log), ``locks`` (held, by level), ``submitted``,
-    ``slept`` (seconds; ``off_slot`` are those slept without a slot) and ``hooks_early``
-    (names of nodes). ``kill_after`` lets a kill arrive after so many checkpoints;
+    ``devices`` (as noted), ``slept`` (seconds; ``off_slot`` are those slept without a slot) and
+    ``hooks_early`` (names of nodes). ``kill_after`` lets a kill arrive after so many checkpoints;
     ``engine`` answers :meth:`ask`; ``clock`` moves on by what is slept.
     """
 
@@ -64,6 +65,7 @@ class SynchronousContext(Context):
         self.reservations = Reservations()
         self.locks: dict[Level, set[str]] = {}
         self.lines: list[Any] = []
+        self.devices: list[Device] = []
         self.submitted: list[list[Opcode]] = []
         self.progressed: list[str] = []
         self.slept: list[float] = []
@@ -104,6 +106,11 @@ class SynchronousContext(Context):
             waited += step
         answers: Mapping[str, NodeResult[P]] = _now(called)
         return answers
+
+    def note_devices(self, devices: Sequence[Device]) -> None:
+        """Writes down the devices."""
+        self.checkpoint()
+        self.devices += devices
 
     def run_hooks_early(self, node: Target) -> None:
         """Writes down the node's name."""

@@ -94,6 +94,7 @@ class Interrupted:
             status = job_is(master, job, *FINAL)
             assert status in ("success", "error"), status
             there = NAME in instances(master)
+            self._look_for_leftovers(master, job, writes)
             if status == "success":
                 assert there is (self.op is not REMOVAL)
             if not there and self.op is not REMOVAL:
@@ -109,6 +110,20 @@ class Interrupted:
         left = [one for one in held(daemon) if not _is_told(told, *one)]
         assert not left, f"nobody tells of {left} after {writes} writes:\n{told}"
         return reached
+
+    def _look_for_leftovers(self, master: BlockingClient, job: int, writes: int) -> None:
+        """Nodes hold what the configuration has, or the job that was cut off names the rest."""
+        ((result,),) = master.query_jobs([job], ["opresult"])
+        words, told = str(result), self._verified(master)
+        for node, kind, name in held(self.daemon):
+            if not _is_told(told, node, kind, name):
+                continue
+            if kind == "end":
+                host, _, minor = name.partition("/")
+                named = f"DRBD minor {minor} on node {host}"
+            else:
+                named = f"{name} on node {node}"
+            assert named in words, f"{named} is left after {writes} writes:\n{words}\n{told}"
 
     def _wait_for(self, writes: int, ended: Callable[[], bool]) -> bool:
         """Returns once so much was written; False if the job ended before that."""

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.jobs import files, model
+from ganeti_masterd.jobs.devices import Device, Fate
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, OpState, new_job
 from ganeti_masterd.jobs.restart import after_restart, restore
@@ -43,6 +44,23 @@ class RestartScene(QueueScene):
 
 class RestartTests(RestartScene):
     """States (protocol/startup.rst, Stop)."""
+
+    def test_devices(self) -> None:
+        """A job that was cut off with devices on nodes runs until these are cleared away."""
+        sent = {"dev_type": "drbd", "dynamic_params": {"local-minor": 3}}
+        device = Device(node="u", node_name="node2", owner="web", fate=Fate.REMOVE, disk=sent)
+        ops = (OpState(input=NOOP, status="running"), OpState(input=NOOP))
+        found = model.note_devices(Job(id=1, ops=ops), [device])
+        self.put(1, model.encode_job(found))
+        self.found(2, "running")
+        self.restart()
+        self.assertEqual(self.queue.cut_off, [1])
+        self.assertEqual([self.queue.jobs[n].status for n in (1, 2)], ["running", "error"])
+        # With nobody to clear away, as when the queue is handed back, they are named.
+        ended = after_restart(found, 5.0)
+        command = "gnt-cluster command -n node2 drbdsetup down resource3"
+        self.assertIn(f"DRBD minor 3 on node node2 ({command})", str(ended.ops[0].result))
+        self.assertEqual(ended.status, "error")
 
     def test_drained(self) -> None:
         """A queue that was drained stays drained, and one that wasn't stays open."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.config.changes import Add
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.errors import OpExecError, RemoteError
+from ganeti_masterd.jobs.devices import Device
 from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.logical_units.disks.activating import (
     activate_disks,
@@ -160,12 +161,40 @@ class MakingTests(StepsCase):
         self.break_call("blockdev_remove", "node2")
         self.assertRaises(OpExecError, self.make, "drbd", 64)
         self.assertEqual(list(self.devices()), ["node2"])
-        (line,) = self.ctx.lines
+        line, hint = self.ctx.lines
         self.assertEqual(
             line,
             " - WARNING: Could not remove disk/0 of instance db.example.com from node node2: "
             "the node refuses: broken",
         )
+        # The mirror is taken down before the volumes below it are removed.
+        command = r"gnt-cluster command -n node2 "
+        self.assertRegex(
+            hint,
+            rf"Hint: {command}drbdsetup down resource\d+; {command}lvremove -f xenvg/\S+_meta; "
+            rf"{command}lvremove -f xenvg/\S+_data$",
+        )
+
+    def test_noted_first(self) -> None:
+        """Devices are noted before the first call, below a mirror first, without its secret."""
+        self.patch(self.ctx, "note_devices", self.fail)
+        self.assertRaises(self.failureException, self.make, "drbd", 64)
+        self.assertEqual(self.devices(), {})
+        for template, noted in (
+            ("drbd", 2 * [("plain", "remove"), ("plain", "remove"), ("drbd", "remove")]),
+            ("plain", [("plain", "remove")]),
+            ("file", [(None, "directory"), ("file", "remove")]),
+        ):
+            found: list[Device] = []
+            self.patch(self.ctx, "note_devices", found.extend)
+            self.make(template, 64)
+            kinds = [(each.disk.get("dev_type"), each.fate.value) for each in found]
+            self.assertEqual(kinds, noted)
+            for each in found:
+                self.assertNotIn("children", each.disk)
+                if each.disk.get("dev_type") == "drbd":
+                    self.assertEqual(each.logical_id[5], "")
+                    self.assertIsNotNone(each.minor)
 
 
 class ActivatingTests(StepsCase):

@@ -14,7 +14,10 @@ from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.jobs.devices import Fate
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.disks.noting import directory as noted_directory
+from ganeti_masterd.logical_units.disks.noting import disk_devices
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
@@ -180,6 +183,25 @@ def remove_disks(
             )
             good = False
     return good
+
+
+def note_removed(
+    ctx: Context,
+    instance: Instance,
+    disks: Sequence[Disk],
+    *,
+    nodes: Sequence[str] | None = None,
+    fate: Fate = Fate.REMOVE,
+) -> None:
+    """Notes what :func:`remove_disks` removes, before disks leave the configuration."""
+    primary = instance.primary_node if nodes is None else nodes[0]
+    # Noted first, they go last.
+    noted = [noted_directory(ctx, instance, primary, path) for path in sorted(_directories(disks))]
+    for disk in disks:
+        where = disk_nodes(instance, disk) if nodes is None else nodes
+        own = Fate.REMOVE if disk.children else fate
+        noted += disk_devices(ctx, instance, disk, where, fate=fate, mirror_fate=own)
+    ctx.note_devices(noted)
 
 
 def mark_disks(ctx: Context, instance: Instance, *, active: bool) -> Instance:

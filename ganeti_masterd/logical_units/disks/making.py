@@ -10,7 +10,10 @@ from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.templates import DiskTemplate
+from ganeti_masterd.jobs.devices import Fate, commands
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.disks.noting import directory as noted_directory
+from ganeti_masterd.logical_units.disks.noting import disk_devices
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.rpc import calls
@@ -47,6 +50,7 @@ def create_disks(
     if _in_directory(disks[0].template):
         directory = directory_of(disks[0])
         create_directory(ctx, undo, instance, directory, kept=directory in map(directory_of, kept))
+    _note(ctx, instance, disks, nodes, fresh=fresh)
     for disk in disks:
         where = nodes_of_new(instance, disk) if nodes is None else tuple(nodes)
         if fresh:
@@ -71,6 +75,25 @@ def create_disks(
                     f"Can't create block device {_called(disk)} ({disk.dev_type}) "
                     f"on node {answer.node} for instance {instance.name}"
                 )
+
+
+def _note(
+    ctx: Context,
+    instance: Instance,
+    disks: Sequence[Disk],
+    nodes: Sequence[str] | None,
+    *,
+    fresh: bool,
+) -> None:
+    """Notes disks that are about to be made, for a start after a crash."""
+    # What has a name that others may have used is not to be removed unseen.
+    fate = Fate.REMOVE if fresh else Fate.TELL
+    noted = []
+    for disk in disks:
+        where = nodes_of_new(instance, disk) if nodes is None else tuple(nodes)
+        mirror = Fate.REMOVE if disk.children else fate
+        noted += disk_devices(ctx, instance, disk, where, fate=fate, mirror_fate=mirror)
+    ctx.note_devices(noted)
 
 
 def nodes_of_new(instance: Instance, disk: Disk) -> tuple[str, ...]:
@@ -111,6 +134,7 @@ def create_directory(
         ctx.call_one(node, calls.FILE_STORAGE_DIR_REMOVE, (directory,)).or_fail("the node refuses")
 
     if not kept:
+        ctx.note_devices([noted_directory(ctx, instance, node, directory)])
         undo.push(f"remove directory '{directory}' from node {name}", remove)
     ctx.call_one(node, calls.FILE_STORAGE_DIR_CREATE, (directory,)).or_fail(
         f"Failed to create directory '{directory}' on node {name}"
@@ -130,7 +154,16 @@ def _push_removal(
         ctx.call_one(node, calls.BLOCKDEV_REMOVE, (sent,)).or_fail("the node refuses")
 
     name = ctx.snapshot().nodes[node].name
-    undo.push(f"remove {_called(disk)} of instance {instance.name} from node {name}", remove)
+    made = (
+        disk_devices(ctx, instance, disk, (node,))
+        if child is None
+        else disk_devices(ctx, instance, disk, (node,), children=(child,), itself=False)
+    )
+    undo.push(
+        f"remove {_called(disk)} of instance {instance.name} from node {name}",
+        remove,
+        hint=commands(reversed(made)),
+    )
 
 
 def create_on(

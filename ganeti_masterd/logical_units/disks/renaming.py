@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.disks.noting import renamed_device
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.rpc import calls
@@ -30,6 +31,7 @@ def rename_devices(
     node = instance.primary_node
     name = ctx.snapshot().nodes[node].name
     ids = ", ".join("/".join(map(str, old.logical_id or ())) for old, _ in pairs)
+    ctx.note_devices([renamed_device(ctx, instance, node, old, new) for old, new in pairs])
     undo.push(
         f"give disks of instance {instance.name} on node {name} their old names back ({ids})",
         lambda: rename_back(ctx, instance, node, pairs),

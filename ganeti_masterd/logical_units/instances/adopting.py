@@ -22,6 +22,7 @@ from ganeti_masterd.errors import (
     prereq,
 )
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.disks.noting import renamed_device
 from ganeti_masterd.logical_units.disks.renaming import rename
 from ganeti_masterd.logical_units.disks.trees import DiskSpecification
 from ganeti_masterd.logical_units.steps.undo import UndoStack
@@ -91,6 +92,7 @@ def rename_volumes(
         renamed = [(new, old) for new, old in pairs if new.volume in there]
         rename(ctx, node, renamed, "the node refuses")
 
+    ctx.note_devices([renamed_device(ctx, instance, node, old, new) for new, old in pairs])
     named = ", ".join(str(old.volume) for _, old in pairs)
     undo.push(f"give volumes on node {name} their names back ({named})", rename_back)
     failure = f"Failed to rename adopted volumes of instance {instance.name} on node {name}"

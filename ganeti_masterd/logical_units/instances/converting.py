@@ -23,7 +23,12 @@ from ganeti_masterd.config.templates import DiskTemplate, summary_name, template
 from ganeti_masterd.errors import ECODE_INVAL, ECODE_NORES, ECODE_STATE, OpExecError, prereq
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.disks.activating import current, remove_disks, shut_disks
+from ganeti_masterd.logical_units.disks.activating import (
+    current,
+    note_removed,
+    remove_disks,
+    shut_disks,
+)
 from ganeti_masterd.logical_units.disks.making import create_disks, exclusive_storage
 from ganeti_masterd.logical_units.disks.naming import ReservedNaming
 from ganeti_masterd.logical_units.disks.syncing import wait_for_sync
@@ -39,6 +44,7 @@ from ganeti_masterd.logical_units.instances.base import require_stopped, require
 from ganeti_masterd.logical_units.instances.mirroring import (
     forget_mirrors,
     mirror_volumes,
+    note_forgotten,
     volumes_of_mirrors,
 )
 from ganeti_masterd.logical_units.instances.placing import allocator_named
@@ -157,6 +163,10 @@ def convert_disks(
             made = _copied(ctx, undo, instance, disks, plan)
         # The swap is whole, and the old devices have nobody else to remove them.
         with ctx.shielded():
+            if plan.drops_mirrors:
+                note_forgotten(ctx, instance, disks)
+            elif not plan.adds_mirrors:
+                note_removed(ctx, instance, disks)
             _swap(ctx, instance, disks, made, plan)
             undo.keep()
             _clear(ctx, instance, disks, plan)

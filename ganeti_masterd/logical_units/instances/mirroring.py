@@ -11,9 +11,11 @@ from functools import partial
 from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.jobs.devices import commands
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.activating import remove_disks
 from ganeti_masterd.logical_units.disks.making import create_on
+from ganeti_masterd.logical_units.disks.noting import disk_devices
 from ganeti_masterd.logical_units.disks.renaming import rename_devices
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.undo import UndoStack
@@ -36,6 +38,7 @@ def mirror_volumes(
     ``undo``, which leaves the volumes as they were. Raises ``OpExecError``.
     """
     primary = instance.primary_node
+    _note_new(ctx, instance, mirrors)
     ctx.feedback("Creating additional volumes...")
     for mirror in mirrors:
         _create(ctx, undo, instance, mirror, _META, primary)
@@ -49,10 +52,39 @@ def mirror_volumes(
     ]
     rename_devices(ctx, undo, instance, pairs, "Failed to rename original LVs")
     ctx.feedback("Initializing DRBD devices...")
+    ctx.note_devices(
+        [
+            device
+            for mirror in mirrors
+            for device in disk_devices(
+                ctx, instance, mirror, (primary, *_others(instance, mirror)), children=()
+            )
+        ]
+    )
     for mirror in mirrors:
         for node in (primary, *_others(instance, mirror)):
             _create_mirror(ctx, undo, instance, mirror, node)
     return list(mirrors)
+
+
+def _note_new(ctx: Context, instance: Instance, mirrors: Sequence[Disk]) -> None:
+    """Notes the volumes that are made below mirrors; the data on the primary are there already."""
+    noted = []
+    for mirror in mirrors:
+        noted += disk_devices(
+            ctx, instance, mirror, (instance.primary_node,), children=(_META,), itself=False
+        )
+        noted += disk_devices(ctx, instance, mirror, _others(instance, mirror), itself=False)
+    ctx.note_devices(noted)
+
+
+def note_forgotten(ctx: Context, instance: Instance, mirrors: Sequence[Disk]) -> None:
+    """Notes what :func:`forget_mirrors` removes, before mirrors leave the configuration."""
+    noted = []
+    for mirror in mirrors:
+        noted += disk_devices(ctx, instance, mirror, (instance.primary_node,), children=(_META,))
+        noted += disk_devices(ctx, instance, mirror, _others(instance, mirror))
+    ctx.note_devices(noted)
 
 
 def volumes_of_mirrors(mirrors: Sequence[Disk], primary: str) -> list[Disk]:
@@ -105,7 +137,8 @@ def _create(
     def remove() -> None:
         ctx.call_one(node, calls.BLOCKDEV_REMOVE, (sent,)).or_fail("the node refuses")
 
-    undo.push(f"remove volume {volume.volume} from node {name}", remove)
+    made = disk_devices(ctx, instance, mirror, (node,), children=(child,), itself=False)
+    undo.push(f"remove volume {volume.volume} from node {name}", remove, hint=commands(made))
     failure = f"Can't create volume {volume.volume} on node {name} for instance {instance.name}"
     # All of these are made as on a primary, whose failures are told in full.
     create_on(ctx, instance, mirror, child, node, failure, on_primary=True)
@@ -121,6 +154,7 @@ def _create_mirror(
     undo.push(
         f"shut down {mirror.iv_name} of instance {instance.name} on node {name}",
         partial(_shut, ctx, node, sent),
+        hint=commands(disk_devices(ctx, instance, mirror, (node,), children=())),
     )
     failure = (
         f"Can't create block device {mirror.iv_name} (drbd) on node {name} for instance "

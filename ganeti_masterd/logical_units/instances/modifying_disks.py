@@ -21,6 +21,7 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.activating import (
     activate_disks,
     current,
+    note_removed,
     remove_disks,
     shut_disks,
 )
@@ -341,6 +342,7 @@ class DiskModification:
             self._unplug(instance, disk, index)
             if self._hotplug:
                 shut_disks(ctx, instance, [disk])
+            note_removed(ctx, instance, [disk])
             self._published(instance, disks, others)
             if not remove_disks(ctx, current(ctx, instance), [disk], kept=others):
                 ctx.warning(

@@ -20,7 +20,7 @@ from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, OpExecError, prereq
 from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.base import HookNodes
 from ganeti_masterd.logical_units.context import Context, JobKilled
-from ganeti_masterd.logical_units.disks.activating import remove_disks
+from ganeti_masterd.logical_units.disks.activating import note_removed, remove_disks
 from ganeti_masterd.logical_units.disks.making import create_disks, exclusive_storage
 from ganeti_masterd.logical_units.disks.transferring import copy_disks
 from ganeti_masterd.logical_units.instances.base import InstanceUnit, require_online, require_usable
@@ -228,6 +228,7 @@ class CopyState(FailoverState):
     def record(self) -> None:
         """Makes the target the node of the instance and of its disks, in one transaction."""
         target = self.target
+        note_removed(self.ctx, self.before, self.disks, nodes=(self.source,))
         changes: list[Change] = [
             Update(disk.uuid, lambda now: replace(now, nodes=(target,))) for disk in self.disks
         ]

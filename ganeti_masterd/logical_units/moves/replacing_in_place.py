@@ -11,9 +11,11 @@ from msgspec.structs import replace
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.constants import LDS_FAULTY
 from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.jobs.devices import Fate
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.consistency import look_at
+from ganeti_masterd.logical_units.disks.noting import disk_devices
 from ganeti_masterd.logical_units.disks.renaming import Renamed, rename, rename_back
 from ganeti_masterd.logical_units.moves.replacement import (
     ReplacementPlan,
@@ -105,6 +107,14 @@ class InPlace:
         """Makes the new volumes."""
         ctx = self.ctx
         ctx.feedback("STEP 3/6 Allocate new storage")
+        noted = []
+        for each in self.swaps:
+            # The old ones have the data until the new ones are in sync.
+            for disk, fate in ((each.aside, Fate.TELL), (each.fresh, Fate.REMOVE)):
+                noted += disk_devices(
+                    ctx, self.instance, disk, (self.plan.target,), itself=False, fate=fate
+                )
+        ctx.note_devices(noted)
         for each in self.swaps:
             ctx.info(f"Adding storage on {self.name(self.plan.target)} for disk/{each.index}")
             for child in range(len(each.fresh.children)):

@@ -11,8 +11,10 @@ from msgspec.structs import replace
 from ganeti_masterd.config.changes import Change, Update
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.jobs.devices import Fate
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.disks.activating import note_removed
 from ganeti_masterd.logical_units.disks.consistency import look_at
 from ganeti_masterd.logical_units.moves.replacement import (
     ReplacementPlan,
@@ -123,6 +125,7 @@ class NewSecondary:
         ctx = self.ctx
         ctx.feedback("STEP 3/6 Allocate new storage")
         self.plan_disks()
+        note_removed(ctx, self.instance, [disk for _, disk in self.after], nodes=(self.new,))
         for index, disk in self.after:
             ctx.info(f"Adding new local storage on {self.name(self.new)} for disk/{index}")
             for child in range(len(disk.children)):
@@ -176,6 +179,14 @@ class NewSecondary:
     def record(self) -> None:
         """Changes the configuration."""
         self.ctx.info("Updating instance configuration")
+        # Until the new node is in sync, its data may be worth keeping.
+        note_removed(
+            self.ctx,
+            self.instance,
+            [disk for _, disk in self.before],
+            nodes=(self.left,),
+            fate=Fate.REMOVE if self.plan.early else Fate.TELL,
+        )
         record(self.ctx, [disk for _, disk in self.after])
         self.ctx.release(Level.NODE)
 

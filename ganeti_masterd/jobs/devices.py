@@ -1,0 +1,118 @@
+"""What a job makes, renames or removes on nodes, as its record keeps it while it runs. Pure.
+
+A job notes its devices durably before the first of them is touched. If the daemon dies, those
+that no disk of the configuration has are cleared away by
+:class:`~ganeti_masterd.execution.aftermath.Aftermath`; the job's end forgets them all.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+from msgspec import Struct
+
+
+class Fate(Enum):
+    """What becomes of a device that no disk has, if the job was cut off."""
+
+    #: It is removed; a mirror is taken down, the volumes below it stay.
+    REMOVE = "remove"
+    #: It gets the name back that it had before the job.
+    RENAME = "rename"
+    #: Whether it can go is the administrator's to decide: it is named.
+    TELL = "tell"
+    #: It is a directory, and goes if it is empty.
+    DIRECTORY = "directory"
+
+
+class Device(Struct, frozen=True, gc=False, omit_defaults=True):
+    """One device, or directory, on one node.
+
+    ``owner`` is the name of the instance that it is for. ``disk`` is what the node is sent of
+    it, without children and without a mirror's secret; of a directory it is its ``path``. ``old``
+    is the logical id that a renamed one had before.
+    """
+
+    node: str
+    node_name: str
+    owner: str
+    fate: Fate
+    disk: dict[str, Any] = {}
+    path: str = ""
+    old: tuple[Any, ...] | None = None
+
+    @property
+    def logical_id(self) -> tuple[Any, ...]:
+        """The logical id of the device, as the job would have it."""
+        return tuple(self.disk.get("logical_id") or ())
+
+    @property
+    def minor(self) -> int | None:
+        """The minor of a mirror on its node; None if the device is no mirror."""
+        if self.disk.get("dev_type") != "drbd":
+            return None
+        minor = (self.disk.get("dynamic_params") or {}).get("local-minor")
+        return minor if isinstance(minor, int) else None
+
+    def __str__(self) -> str:
+        """Says what it is and where, as after "removed"."""
+        return f"{self._what()} on node {self.node_name}"
+
+    def _what(self) -> str:
+        if self.fate is Fate.DIRECTORY:
+            return f"directory {self.path}"
+        if self.minor is not None:
+            return f"DRBD minor {self.minor}"
+        kind = self.disk.get("dev_type")
+        if kind == "plain":
+            return f"volume {_joined(self.logical_id)}"
+        return f"{kind} disk {self.logical_id[-1] if self.logical_id else '?'}"
+
+    @property
+    def command(self) -> str | None:
+        """The command that does by hand what is to be done; None where none is known."""
+        words = self._words()
+        if words is None:
+            return None
+        return shlex.join(["gnt-cluster", "command", "-n", self.node_name, *words])
+
+    def _words(self) -> list[str] | None:
+        kind = self.disk.get("dev_type")
+        if self.fate is Fate.DIRECTORY:
+            return ["rmdir", self.path]
+        if self.fate is Fate.RENAME and self.old is not None:
+            if kind == "plain":
+                return ["lvrename", _joined(self.logical_id), _joined(self.old)]
+            return ["mv", "-n", str(self.logical_id[-1]), str(self.old[-1])]
+        if self.minor is not None:
+            return ["drbdsetup", "down", f"resource{self.minor}"]
+        if kind == "plain":
+            return ["lvremove", "-f", _joined(self.logical_id)]
+        if kind in ("file", "sharedfile"):
+            return ["rm", "-f", str(self.logical_id[-1])]
+        if kind == "rbd":
+            pool = str((self.disk.get("params") or {}).get("pool", "rbd"))
+            return ["rbd", "rm", "-p", pool, str(self.logical_id[-1])]
+        return None
+
+
+def _joined(logical_id: Iterable[Any]) -> str:
+    return "/".join(map(str, logical_id))
+
+
+def by_hand(devices: Iterable[Device]) -> str:
+    """Says which devices may be left, where, and the commands that clear them away."""
+    told = []
+    for device in devices:
+        command = device.command
+        told.append(f"{device} ({command})" if command else f"{device} (with its storage's tools)")
+    return "; ".join(told)
+
+
+def commands(devices: Iterable[Device]) -> str | None:
+    """Returns the commands that clear devices away, in order; None if none is known."""
+    known = [device.command for device in devices if device.command is not None]
+    return "; ".join(known) or None
