@@ -65,14 +65,14 @@ def play(group: str, run: Gnt, folders: Mapping[str, str]) -> list[Result]:
         run(BEFORE[group])
     results = []
     for each in recorded_on_instances(group):
-        said = run(each.command)
+        said = run(each.played)
         same_code = said.code == each.code
         same_output = same_code and each.same_output(said, folders)
         results.append(Result(each, said, same_code, same_output))
         if each.place in AFTERWARDS:
             run(AFTERWARDS[each.place])
         if each.leaves_jobs:
-            until("no job is left", pending, equal_to(""))
+            until("no job is left", pending, equal_to(""), LIMIT)
     return results
 
 

@@ -28,9 +28,8 @@ ONLY_CODE: dict[str, dict[int, str]] = {
     "instance": {
         1: "descriptions of the fields are our own",
         19: "memory and processors of the machine",
-        **dict.fromkeys((66, 78, 96), _OURS),
+        **dict.fromkeys((66, 78), _OURS),
         110: _TIMING,
-        112: "simulated nodes have addresses of their own",
     },
     "inst-create": {
         **dict.fromkeys((33, 45, 52, 71, 75, 102, 112), _OURS),
@@ -83,7 +82,7 @@ ASIDE: dict[str, tuple[int, ...]] = {
 #: How many of the commands of each group that count end, and print, as recorded, at least: on
 #: simulated nodes.
 FLOORS: dict[str, tuple[int, int]] = {
-    "instance": (117, 110),
+    "instance": (117, 112),
     "inst-create": (113, 106),
     "batch-create": (24, 23),
     "inst-life": (95, 90),
@@ -110,8 +109,8 @@ _ELSEWHERE = (
     " $BLK lose-lv node5 instance1; $BLK lose-lv node4 instance1"
 )
 _SMALLER = (
-    "gnt-instance recreate-disks --disk 0:mode=ro,size=64M instance1; gnt-instance deactivate-disks"
-    " instance1; $BLK lose-lv node5 instance1 0; $BLK lose-lv node4 instance1 0"
+    "gnt-instance recreate-disks --disk 0:mode=ro,size=64M instance1; for node in node4 node5; do "
+    "$BLK down $node instance1 0; $BLK lose-lv $node instance1 0; done"
 )
 
 #: What is run before a group. Where recorded commands moved mirrors to and fro, seconds lay between
@@ -135,6 +134,12 @@ AFTERWARDS: dict[tuple[str, int], str] = {
     ("inst-move", 78): "gnt-instance migrate -f instance2",
 }
 
+#: How long the recording waited for jobs, and what does so here.
+_SLEEP = re.compile(r"sleep (15|20);")
+_UNTIL_ENDED = (
+    "while gnt-job list --no-headers -o id --pending --running | grep -q .; do sleep 0.2; done;"
+)
+
 _LEAVES_JOBS = re.compile(
     r"--submit|evacuate|change-group|verify|batch|gnt-node (migrate|failover)"
 )
@@ -154,10 +159,14 @@ _MOMENTARY = [
     (r"\(choose from [^)]*\)", "(choose from SET)"),
     # The minors of volumes: which were free on the machine.
     (r"\((251|253):\d+\)", r"(\1:N)"),
+    # The addresses of the recorded nodes.
+    (r"(?m)^( *(primary|secondary) ip): [\d.]+$", r"\1: ADDRESS"),
     (r"(does not resolve): .*", r"\1"),
     (r"(?m)^\d+: (?=instance\d+$)", "ID: "),
     # How far a sync is at the moment.
     (r"(?m)^.* - device disk/\d+: .*% done.*\n", ""),
+    # Whether a copy is seen at work, and how far it is.
+    (r"(?m)^.* disk/\d+ (is (receiving|sending) data on \w+|sent \d.*)\n", ""),
     # The rest is in docs/differences.rst.
     (r"(?m)^.* - INFO: Waiting for instance .* to sync disks\n", ""),
     (r"(?m)^.* - INFO: Instance .*'s disks are in sync\n", ""),
@@ -208,6 +217,11 @@ class RecordedOnInstances(Struct, frozen=True):
     def place(self) -> tuple[str, int]:
         """The group and the number in it."""
         return self.group, self.number
+
+    @property
+    def played(self) -> str:
+        """The command, which waits for jobs until they have ended, not for some seconds."""
+        return _SLEEP.sub(_UNTIL_ENDED, self.command)
 
     @property
     def leaves_jobs(self) -> bool:
