@@ -80,7 +80,7 @@ ASIDE: dict[str, tuple[int, ...]] = {
 }
 
 #: How many of the commands of each group that count end, and print, as recorded, at least: on
-#: simulated nodes.
+#: simulated nodes and on real node daemons.
 FLOORS: dict[str, tuple[int, int]] = {
     "instance": (117, 112),
     "inst-create": (113, 106),
@@ -88,15 +88,6 @@ FLOORS: dict[str, tuple[int, int]] = {
     "inst-life": (95, 90),
     "inst-disks": (90, 81),
     "inst-move": (88, 82),
-}
-
-#: The same on real node daemons (``tests/soak``).
-REAL_FLOORS: dict[str, tuple[int, int]] = {
-    "inst-create": (112, 105),
-    "batch-create": (22, 21),
-    "inst-life": (95, 87),
-    "inst-disks": (90, 80),
-    "inst-move": (88, 80),
 }
 
 _FORTHCOMING = (

@@ -25,7 +25,7 @@ import pytest
 
 from tests.functional.conftest import need_peer
 from tests.functional.instance_plays import agreement, play, shell
-from tests.functional.instance_transcripts import GROUPS, REAL_FLOORS
+from tests.functional.instance_transcripts import FLOORS, GROUPS
 from tests.functional.realcluster import NET, RealCluster
 
 REFERENCE = os.environ.get("GANETI_MASTERD_REFERENCE", "")
@@ -59,7 +59,7 @@ def cluster() -> Iterator[RealCluster]:
 
 @pytest.mark.parametrize("group", ON_DISKS)
 def test_as_recorded(cluster: RealCluster, group: str) -> None:
-    """As many commands as on simulated nodes, nearly, end and print as recorded."""
+    """As many commands as on simulated nodes end and print as recorded."""
     switch = f"{REFERENCE}/blockdev/ctl.py"
     root = str(cluster.folder)
     environment = {
@@ -76,6 +76,6 @@ def test_as_recorded(cluster: RealCluster, group: str) -> None:
     results = play(group, run, {f"{root}/node1": "ROOT", f"{root}/files": "$FS"})
     found = agreement(results)
     wrong = [result.wrong for result in results if result.wrong is not None]
-    codes, outputs = REAL_FLOORS[group]
+    codes, outputs = FLOORS[group]
     assert found.codes >= codes, (found, wrong)
     assert found.outputs >= outputs, (found, wrong)
