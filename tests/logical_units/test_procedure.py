@@ -134,6 +134,20 @@ class ProcedureTests(SynchronousTestCase):
                 found.append(work.done)
         self.assertEqual(found, [[], ["a", "b", "-b", "-a"]])
 
+    def test_a_look(self) -> None:
+        """One that only looks is refused by its error alone; a kill there says what stands."""
+        look = Step[Work](
+            does="look", leaves="Nothing is changed", finish="gnt-x", run=note("x"), looks=True
+        )
+        only = Procedure("Move", (look, step("b")))
+        self.assertEqual(self.broken("x", only).ctx.lines, [])
+        after = self.broken("x", Procedure("Move", (step("a"), look)))
+        self.assertEqual(after.done, ["a", "x", "-a"])
+        self.assertIn("Move failed at the step: look", after.ctx.lines[0])
+        killed = Work(kill_after=0)
+        self.assertRaises(JobKilled, carry_out, only, killed)
+        self.assertIn("Move failed at the step: look", killed.ctx.lines[0])
+
     def test_nothing_to_take_back(self) -> None:
         """If no step before has to be taken back, the log says what this one leaves."""
         first = Step[Work](does="look", leaves="Nothing is changed", finish="gnt-x", run=note("x"))

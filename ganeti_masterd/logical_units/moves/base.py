@@ -96,7 +96,8 @@ class RelocationUnit(InstanceUnit[R_co], Generic[R_co]):
 
     def _other_end(self, snapshot: Snapshot) -> str:
         instance = self.instance(snapshot)
-        if self._named is not None or self.op.iallocator is not None:
+        elsewhere = self._named is not None and self.others != (self._named,)
+        if elsewhere or self.op.iallocator is not None:
             template = summary_name(disk.dev_type for disk in snapshot.disks_of(instance))
             raise prereq(
                 f"Instances with disk types {template} cannot be {self.moved} to arbitrary nodes "

@@ -255,6 +255,7 @@ CLEANUP: Procedure[CleanupState] = Procedure(
             leaves="Nothing is changed",
             finish=_AGAIN,
             run=CleanupState.look,
+            looks=True,
         ),
         Step(
             does="end the migration of {instance}, if it runs on {source} and {target}",

@@ -278,7 +278,6 @@ COPY: Procedure[CopyState] = Procedure(
             "{source} may have its old disks, which verify names",
             finish=START,
             run=CopyState.remove_originals,
-            skip=lambda state: not state.disks,
             shielded=True,
         ),
         *STARTING,

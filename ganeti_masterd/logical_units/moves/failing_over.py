@@ -315,6 +315,7 @@ FAILOVER: Procedure[FailoverState] = Procedure(
             leaves="Nothing is changed",
             finish=_AGAIN,
             run=FailoverState.check_disks,
+            looks=True,
         ),
         STOP,
         Step(

@@ -503,12 +503,14 @@ MIGRATION: Procedure[MigrationState] = Procedure(
             leaves="Nothing is changed",
             finish=_AGAIN,
             run=MigrationState.check_versions,
+            looks=True,
         ),
         Step(
             does="check that the disks of {instance} are whole on {target}",
             leaves="Nothing is changed",
             finish=_AGAIN,
             run=MigrationState.check_disks,
+            looks=True,
         ),
         Step(
             does="take memory from {instance}, if {target} has less than it uses",

@@ -304,6 +304,7 @@ IN_PLACE: Procedure[InPlace] = Procedure(
             leaves="Nothing of {instance} has changed",
             finish=_AGAIN,
             run=InPlace.check_peer,
+            looks=True,
         ),
         Step(
             does="remove what an earlier replacement has left on {target}",

@@ -253,12 +253,14 @@ NEW_SECONDARY: Procedure[NewSecondary] = Procedure(
             leaves="Nothing of {instance} has changed",
             finish=_AGAIN,
             run=NewSecondary.find,
+            looks=True,
         ),
         Step(
             does="check that {primary} has all data",
             leaves="Nothing of {instance} has changed",
             finish=_AGAIN,
             run=NewSecondary.check_peer,
+            looks=True,
         ),
         Step(
             does="make volumes on {new}",

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from ganeti_masterd.errors import OpExecError
-from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 
 
@@ -44,6 +44,8 @@ class Step(Struct, Generic[S_contra], frozen=True, kw_only=True):
     - ``skip``: whether there is nothing to do.
     - ``final``: from its end on nothing is taken back any more.
     - ``shielded``: a kill is put off from before it until after it.
+    - ``looks``: it only looks whether the others can be done. If it fails, nothing has been done
+      that could be gone on with, and the error is all that is said.
     """
 
     does: str
@@ -54,6 +56,7 @@ class Step(Struct, Generic[S_contra], frozen=True, kw_only=True):
     skip: Callable[[S_contra], bool] = lambda state: False
     final: bool = False
     shielded: bool = False
+    looks: bool = False
 
 
 class Procedure(Struct, Generic[S_contra], frozen=True):
@@ -68,8 +71,8 @@ def carry_out(procedure: Procedure[S], state: S) -> None:
 
     If one fails, or the job is killed, those before it are taken back, last first, unless a
     ``final`` step has ended. The job's log then says that, or how things stand and, in its
-    last line, which command goes on from there; the error is raised on. A step that was
-    killed is the same as one that failed.
+    last line, which command goes on from there, unless nothing has been done but to look; the
+    error is raised on. A step that was killed is the same as one that failed.
     """
     ctx = state.ctx
     undo = UndoStack(ctx)
@@ -85,12 +88,14 @@ def carry_out(procedure: Procedure[S], state: S) -> None:
                     undo.push(_told("undo: " + step.does, state), _call(step.undo, state))
                 begun = True
                 step.run(state)
-        except OpExecError:
+        except OpExecError as error:
             with ctx.shielded():
                 # A step that can't be taken back leaves something, unless it was not begun.
                 taken_back = (bool(undo) or not begun) and not final
+                refused = step.looks and not undo and not isinstance(error, JobKilled)
                 taken_back = undo.run() and taken_back
-                _tell_failure(procedure, step, state, taken_back=taken_back)
+                if not refused:
+                    _tell_failure(procedure, step, state, taken_back=taken_back)
             raise
         except BaseException:
             undo.run()

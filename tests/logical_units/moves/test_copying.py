@@ -119,10 +119,11 @@ class MovingTests(CopyingScene):
         self.assertOn("node3", up=False)
 
     def test_without_disks(self) -> None:
-        """Nothing is copied."""
+        """Nothing is copied; the log says the same as of others, as Ganeti's does."""
         self.renew()
         self.make("diskless", ("node2",), up=True)
         self.copy()
+        self.assertIn(" - INFO: Removing the disks on the original node", self.world.lines)
         self.assertEqual(self.where(), ["node3"])
         self.assertFalse([name for _, name in self.calls if name.startswith(("block", "imp"))])
 

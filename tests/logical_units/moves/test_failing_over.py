@@ -115,6 +115,12 @@ class FailingOverTests(MovingScene):
         self.assertEqual(stopped[0][1], 7)
         self.assertEqual(self.hook_variables()[0]["GANETI_SHUTDOWN_TIMEOUT"], "7")
 
+    def test_secondary_named(self) -> None:
+        """The node to which it goes anyway may be named."""
+        self.make(up=True)
+        self.move(FAILOVER, target_node="node3")
+        self.assertWhole("node3")
+
     def test_hooks(self) -> None:
         """Before it on the master and the target, after it also on the source."""
         self.make(up=True)

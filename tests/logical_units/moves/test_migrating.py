@@ -88,6 +88,12 @@ class MigratingTests(MovingScene):
             self.move(MIGRATE)
             self.assertWhole("node2")
 
+    def test_secondary_named(self) -> None:
+        """The node to which it goes anyway may be named."""
+        self.make(up=True)
+        self.move(MIGRATE, target_node="node3")
+        self.assertWhole("node3")
+
     def test_shared(self) -> None:
         """To the node that is named, or that an allocator chooses."""
         for template in ("sharedfile", "rbd", "diskless"):
