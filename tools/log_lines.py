@@ -145,6 +145,8 @@ MEANINGS = {
     "Opcode {index} of job {job} failed in an unforeseen way": "A fault of the daemon, in the "
     "opcode. The job ends in error.",
     "Opcode {index} of job {job} could not be begun": "As above, before it ran.",
+    "What job {job} left on nodes can't be cleared away": "A fault of the daemon. The job's result "
+    "names what it may have left after a crash, with the commands that remove it.",
     "Job {job} is stuck": "A fault of the daemon: the job can't go on. It ends in error at the "
     "next start.",
     "A thread for opcodes can't be made: {error}": "The system lets this process have no more "

@@ -27,7 +27,7 @@ from ganeti_masterd.errors import (
 )
 from ganeti_masterd.execution.context import Services
 from ganeti_masterd.jobs import model
-from ganeti_masterd.jobs.devices import Device, Fate, by_hand
+from ganeti_masterd.jobs.devices import Fate, NotedDevice, by_hand
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.jobs.restart import STOPPED_UNCLEANLY, cut_off
 from ganeti_masterd.locking.levels import BGL, Level, WantedLocks, exclusive, shared
@@ -39,7 +39,7 @@ from ganeti_masterd.rpc.interfaces import NodeResult, Target
 log = Logger()
 
 
-def is_owned(snapshot: Snapshot, device: Device) -> bool:
+def is_owned(snapshot: Snapshot, device: NotedDevice) -> bool:
     """Whether a disk of the configuration has a device, or lies in a directory. Pure."""
     owned = snapshot.disks.grouped(_keys)
     if device.fate is Fate.DIRECTORY:
@@ -85,8 +85,8 @@ class Aftermath:
         self._devices = job.devices or ()
         self._index = cut_off(job) or 0
         self._done: list[str] = []
-        self._left: list[Device] = []
-        self._told: list[Device] = []
+        self._left: list[NotedDevice] = []
+        self._told: list[NotedDevice] = []
 
     def _job(self) -> Job:
         job = self._services.queue.tip(self.job_id)
@@ -164,14 +164,14 @@ class Aftermath:
         if isinstance(answer, Deferred):
             yield answer
 
-    def _by_node(self) -> Iterable[list[Device]]:
-        found: dict[str, list[Device]] = {}
+    def _by_node(self) -> Iterable[list[NotedDevice]]:
+        found: dict[str, list[NotedDevice]] = {}
         for device in reversed(self._devices):
             found.setdefault(device.node, []).append(device)
         return found.values()
 
     @inlineCallbacks
-    def _clear(self, devices: list[Device]) -> Generator[Any, Any, None]:
+    def _clear(self, devices: list[NotedDevice]) -> Generator[Any, Any, None]:
         """Clears one node, in the order given."""
         for device in devices:
             snapshot = self._services.store.snapshot
@@ -183,7 +183,7 @@ class Aftermath:
                 continue
             yield from self._treat(device, Target.of(node))
 
-    def _treat(self, device: Device, target: Target) -> Generator[Any, Any, None]:
+    def _treat(self, device: NotedDevice, target: Target) -> Generator[Any, Any, None]:
         if device.fate is Fate.DIRECTORY:
             yield from self._act(
                 device, target, calls.FILE_STORAGE_DIR_REMOVE, (device.path,), quiet=True
@@ -211,7 +211,7 @@ class Aftermath:
 
     def _act(
         self,
-        device: Device,
+        device: NotedDevice,
         target: Target,
         call: Call[Any],
         arguments: tuple[Any, ...],
@@ -232,13 +232,13 @@ class Aftermath:
     ) -> Deferred[NodeResult[Any]]:
         return ask_one(self._services.nodes, target, call, arguments)
 
-    def _not_done(self, device: Device, reason: str) -> None:
+    def _not_done(self, device: NotedDevice, reason: str) -> None:
         self._left.append(device)
         doing = "give its old name back to" if device.fate is Fate.RENAME else "remove"
         self._say(f" - WARNING: Could not {doing} {device}: {reason}")
         self._hint(device)
 
-    def _hint(self, device: Device) -> None:
+    def _hint(self, device: NotedDevice) -> None:
         if device.command is not None:
             self._say(f"      Hint: {device.command}")
 

@@ -20,7 +20,7 @@ from ganeti_masterd.constants import ELOG_MESSAGE
 from ganeti_masterd.execution.hops import Hops
 from ganeti_masterd.execution.killing import KillSwitch
 from ganeti_masterd.execution.targets import targets_of
-from ganeti_masterd.jobs.devices import Device
+from ganeti_masterd.jobs.devices import NotedDevice
 from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.locking.keeper import LockKeeper
@@ -132,7 +132,7 @@ class OpcodeContext(Context):
 
         return self._wait(begin)
 
-    def note_devices(self, devices: Sequence[Device]) -> None:
+    def note_devices(self, devices: Sequence[NotedDevice]) -> None:
         """See ``Context.note_devices``."""
         self.checkpoint()
         self._services.hops.wait(self._services.queue.note_devices, self.job_id, devices)

@@ -28,7 +28,7 @@ class Fate(Enum):
     DIRECTORY = "directory"
 
 
-class Device(Struct, frozen=True, gc=False, omit_defaults=True):
+class NotedDevice(Struct, frozen=True, gc=False, omit_defaults=True):
     """One device, or directory, on one node.
 
     ``owner`` is the name of the instance that it is for. ``disk`` is what the node is sent of
@@ -103,7 +103,7 @@ def _joined(logical_id: Iterable[Any]) -> str:
     return "/".join(map(str, logical_id))
 
 
-def by_hand(devices: Iterable[Device]) -> str:
+def by_hand(devices: Iterable[NotedDevice]) -> str:
     """Says which devices may be left, where, and the commands that clear them away."""
     told = []
     for device in devices:
@@ -112,7 +112,7 @@ def by_hand(devices: Iterable[Device]) -> str:
     return "; ".join(told)
 
 
-def commands(devices: Iterable[Device]) -> str | None:
+def commands(devices: Iterable[NotedDevice]) -> str | None:
     """Returns the commands that clear devices away, in order; None if none is known."""
     known = [device.command for device in devices if device.command is not None]
     return "; ".join(known) or None

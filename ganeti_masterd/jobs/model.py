@@ -28,7 +28,7 @@ from ganeti_masterd.constants import (
 )
 from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.errors import OpExecError, ProgrammerError, encode_error
-from ganeti_masterd.jobs.devices import Device
+from ganeti_masterd.jobs.devices import NotedDevice
 from ganeti_masterd.opcodes import redact
 from ganeti_masterd.statuses import job_status
 
@@ -114,7 +114,7 @@ class Job(Struct, frozen=True, gc=False):
     end_timestamp: Timestamp | None = None
     livelock: str | UnsetType | None = UNSET
     process_id: int | UnsetType | None = UNSET
-    devices: tuple[Device, ...] | UnsetType = UNSET
+    devices: tuple[NotedDevice, ...] | UnsetType = UNSET
 
     @property
     def status(self) -> str:
@@ -245,7 +245,7 @@ def fail(job: Job, index: int, error: Any, now: float) -> Job:
     return replace(job, ops=tuple(ops), end_timestamp=stamp, devices=UNSET)
 
 
-def note_devices(job: Job, devices: Iterable[Device]) -> Job:
+def note_devices(job: Job, devices: Iterable[NotedDevice]) -> Job:
     """The opcode that runs is about to make, rename or remove devices."""
     return replace(job, devices=(*(job.devices or ()), *devices))
 

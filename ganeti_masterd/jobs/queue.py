@@ -25,7 +25,7 @@ from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import Events, JobArchived, JobChanged
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.admission import Admission
-from ganeti_masterd.jobs.devices import Device
+from ganeti_masterd.jobs.devices import NotedDevice
 from ganeti_masterd.jobs.endings import Endings
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, LogEntry, encode_job, timestamp
@@ -295,7 +295,7 @@ class JobQueue:
         row = LogRow(job_id, index, msgspec.json.encode(entry))
         return self._commit_rows(model.add_log(job, index, entry), [row])
 
-    def note_devices(self, job_id: int, devices: Sequence[Device]) -> Deferred[None]:
+    def note_devices(self, job_id: int, devices: Sequence[NotedDevice]) -> Deferred[None]:
         """Adds to what a running job makes, renames or removes on nodes; fires once durable."""
         job = self.tip(job_id)
         assert job is not None

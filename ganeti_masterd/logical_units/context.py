@@ -19,7 +19,7 @@ from ganeti_masterd.allocation.desk import PlacementDesk
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import OpExecError
-from ganeti_masterd.jobs.devices import Device
+from ganeti_masterd.jobs.devices import NotedDevice
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.query.engine import QueryEngine
@@ -113,7 +113,7 @@ class Context(Protocol):
         (answer,) = self.call((node,), call, arguments, timeout=timeout).values()
         return answer
 
-    def note_devices(self, devices: Sequence[Device]) -> None:
+    def note_devices(self, devices: Sequence[NotedDevice]) -> None:
         """Notes durably what the opcode is about to make, rename or remove on nodes, in order.
 
         To be called before any of them is touched. If the daemon dies while the opcode runs,

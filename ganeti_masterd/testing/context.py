@@ -16,7 +16,7 @@ from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.execution.targets import targets_of
-from ganeti_masterd.jobs.devices import Device
+from ganeti_masterd.jobs.devices import NotedDevice
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.opcodes.base import Opcode
@@ -65,7 +65,7 @@ class SynchronousContext(Context):
         self.reservations = Reservations()
         self.locks: dict[Level, set[str]] = {}
         self.lines: list[Any] = []
-        self.devices: list[Device] = []
+        self.devices: list[NotedDevice] = []
         self.submitted: list[list[Opcode]] = []
         self.progressed: list[str] = []
         self.slept: list[float] = []
@@ -107,7 +107,7 @@ class SynchronousContext(Context):
         answers: Mapping[str, NodeResult[P]] = _now(called)
         return answers
 
-    def note_devices(self, devices: Sequence[Device]) -> None:
+    def note_devices(self, devices: Sequence[NotedDevice]) -> None:
         """Writes down the devices."""
         self.checkpoint()
         self.devices += devices

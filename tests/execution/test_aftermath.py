@@ -10,7 +10,7 @@ from ganeti_masterd.config.changes import Add
 from ganeti_masterd.config.objects import Disk
 from ganeti_masterd.execution.aftermath import is_owned
 from ganeti_masterd.jobs import model
-from ganeti_masterd.jobs.devices import Device, Fate
+from ganeti_masterd.jobs.devices import Fate, NotedDevice
 from ganeti_masterd.jobs.model import Job, OpState, new_job
 from ganeti_masterd.locking.levels import BGL, Level, exclusive, shared
 from ganeti_masterd.opcodes import encode_opcode
@@ -26,7 +26,7 @@ class AftermathTests(ExecutionScene):
     def node(self, name: str) -> str:
         return self.store.snapshot.node(name).uuid
 
-    def device(self, name: str, volume: str, fate: Fate = Fate.REMOVE, **more: Any) -> Device:
+    def device(self, name: str, volume: str, fate: Fate = Fate.REMOVE, **more: Any) -> NotedDevice:
         """Returns a volume on a node, as a job would have noted it."""
         disk = {
             "dev_type": "plain",
@@ -38,7 +38,7 @@ class AftermathTests(ExecutionScene):
             "params": {},
             "dynamic_params": {},
         }
-        return Device(
+        return NotedDevice(
             node=self.node(name), node_name=name, owner="web", fate=fate, disk=disk, **more
         )
 
@@ -49,7 +49,7 @@ class AftermathTests(ExecutionScene):
         self.assertIsNone(answer.error)
         return answer.payload
 
-    async def make(self, device: Device) -> None:
+    async def make(self, device: NotedDevice) -> None:
         await self.call(
             device.node_name, "blockdev_create", device.disk, 16, "web", True, "", False
         )
@@ -57,7 +57,7 @@ class AftermathTests(ExecutionScene):
     async def volumes(self, name: str) -> set[str]:
         return {each.partition("/")[2] for each in await self.call(name, "lv_list", [GROUP])}
 
-    async def cut_off(self, *devices: Device) -> Job:
+    async def cut_off(self, *devices: NotedDevice) -> Job:
         """Has a job that was cut off with these devices end; returns it."""
         job = new_job(self.queue.last_id + 1, [encode_opcode(dummy())], 1.0)
         self.queue.last_id = job.id
@@ -195,7 +195,7 @@ class OwnershipTests(ExecutionScene):
         await self.store.apply([Add("disks", mirror)])
 
         def owned(node: str, **disk: Any) -> bool:
-            device = Device(node=node, node_name="n", owner="web", fate=Fate.REMOVE, disk=disk)
+            device = NotedDevice(node=node, node_name="n", owner="web", fate=Fate.REMOVE, disk=disk)
             return is_owned(self.store.snapshot, device)
 
         for node, minor, volume in ((one, 3, True), (two, 4, True), (three, 3, False)):
@@ -209,7 +209,9 @@ class OwnershipTests(ExecutionScene):
         job = Job(id=1, ops=(OpState(input={"OP_ID": "OP_X"}),))
         self.assertNotIn(b"devices", model.encode_job(job))
         running = model.begin_running(job, 0, 1.0)
-        device = Device(node="u", node_name="n", owner="web", fate=Fate.DIRECTORY, path="/srv/x")
+        device = NotedDevice(
+            node="u", node_name="n", owner="web", fate=Fate.DIRECTORY, path="/srv/x"
+        )
         noted = model.note_devices(model.note_devices(running, [device]), [device])
         again = model.decode_job(model.encode_job(noted))
         self.assertEqual(again, noted)

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.jobs import files, model
-from ganeti_masterd.jobs.devices import Device, Fate
+from ganeti_masterd.jobs.devices import Fate, NotedDevice
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, OpState, new_job
 from ganeti_masterd.jobs.restart import after_restart, restore
@@ -48,7 +48,7 @@ class RestartTests(RestartScene):
     def test_devices(self) -> None:
         """A job that was cut off with devices on nodes runs until these are cleared away."""
         sent = {"dev_type": "drbd", "dynamic_params": {"local-minor": 3}}
-        device = Device(node="u", node_name="node2", owner="web", fate=Fate.REMOVE, disk=sent)
+        device = NotedDevice(node="u", node_name="node2", owner="web", fate=Fate.REMOVE, disk=sent)
         ops = (OpState(input=NOOP, status="running"), OpState(input=NOOP))
         found = model.note_devices(Job(id=1, ops=ops), [device])
         self.put(1, model.encode_job(found))

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.config.changes import Add
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.errors import OpExecError, RemoteError
-from ganeti_masterd.jobs.devices import Device
+from ganeti_masterd.jobs.devices import NotedDevice
 from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.logical_units.disks.activating import (
     activate_disks,
@@ -185,7 +185,7 @@ class MakingTests(StepsCase):
             ("plain", [("plain", "remove")]),
             ("file", [(None, "directory"), ("file", "remove")]),
         ):
-            found: list[Device] = []
+            found: list[NotedDevice] = []
             self.patch(self.ctx, "note_devices", found.extend)
             self.make(template, 64)
             kinds = [(each.disk.get("dev_type"), each.fate.value) for each in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ganeti_masterd.config.objects import Disk, Instance
-from ganeti_masterd.jobs.devices import Device, Fate
+from ganeti_masterd.jobs.devices import Fate, NotedDevice
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.steps import node_objects
 
@@ -23,7 +23,7 @@ def disk_devices(
     itself: bool = True,
     fate: Fate = Fate.REMOVE,
     mirror_fate: Fate | None = None,
-) -> list[Device]:
+) -> list[NotedDevice]:
     """Returns what a disk consists of on nodes (uuids): the volumes below it, then itself.
 
     ``children`` are the volumes that count, by default all; ``itself``: whether the disk does.
@@ -44,10 +44,12 @@ def disk_devices(
     return found
 
 
-def renamed_device(ctx: Context, instance: Instance, node: str, old: Disk, new: Disk) -> Device:
+def renamed_device(
+    ctx: Context, instance: Instance, node: str, old: Disk, new: Disk
+) -> NotedDevice:
     """Returns a device that is renamed on a node (its uuid)."""
     snapshot = ctx.snapshot()
-    return Device(
+    return NotedDevice(
         node=node,
         node_name=snapshot.nodes[node].name,
         owner=instance.name,
@@ -57,19 +59,21 @@ def renamed_device(ctx: Context, instance: Instance, node: str, old: Disk, new: 
     )
 
 
-def directory(ctx: Context, instance: Instance, node: str, path: str) -> Device:
+def directory(ctx: Context, instance: Instance, node: str, path: str) -> NotedDevice:
     """Returns a directory on a node (its uuid)."""
     name = ctx.snapshot().nodes[node].name
-    return Device(node=node, node_name=name, owner=instance.name, fate=Fate.DIRECTORY, path=path)
+    return NotedDevice(
+        node=node, node_name=name, owner=instance.name, fate=Fate.DIRECTORY, path=path
+    )
 
 
 def _device(
     instance: Instance, node: str, name: str, sent: dict[str, object], fate: Fate
-) -> Device:
+) -> NotedDevice:
     # The volumes below it are devices of their own, each of which may have come to be anybody's.
     known = {key: value for key, value in sent.items() if key != "children"}
     logical_id = known.get("logical_id")
     if known.get("dev_type") == "drbd" and isinstance(logical_id, (list, tuple)):
         # A node that takes an end down doesn't ask for it.
         known["logical_id"] = (*logical_id[:_SECRET], "", *logical_id[_SECRET + 1 :])
-    return Device(node=node, node_name=name, owner=instance.name, fate=fate, disk=known)
+    return NotedDevice(node=node, node_name=name, owner=instance.name, fate=fate, disk=known)
