@@ -125,7 +125,11 @@ class MoveRules(InstanceRules):
     def move(self, place: int, deed: Deed) -> None:
         op_id, parameters = deed
         name = self.there(place)
-        self.attempt(lambda: self.world.run(op_id, instance_name=name, **parameters))
+        # Looking for what is broken brings up disks that are down, and down again.
+        looks = parameters.get("mode") == "replace_auto"
+        self.attempt(
+            lambda: self.world.run(op_id, instance_name=name, **parameters), alone=not looks
+        )
 
     @rule(place=places, deed=deeds, fault=faults)
     def move_with_fault(self, place: int, deed: Deed, fault: SimulatedFault) -> None:

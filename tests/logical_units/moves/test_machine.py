@@ -15,6 +15,11 @@ from tests.logical_units.test_instance_machine import InstanceMachine
 class MovingMachine(MoveRules, InstanceMachine, RuleBasedStateMachine):
     """As :class:`InstanceMachine`; at each step the simulation watches that nothing runs twice."""
 
+    def leaks(self) -> list[str]:
+        # Ports of ends that are left on nodes which were dead, or that instances have left, are
+        # passed over by new mirrors, and free again only when the cluster is made anew.
+        return [text for text in super().leaks() if not text.endswith("is lost")]
+
     def teardown(self) -> None:
         for node in NODES:
             throw(self.world.nodes, ["power", node, "on"])
