@@ -14,6 +14,7 @@ from bench.figures import AtLeast, AtMost, Figure, Limit
 from bench.instances import creation, switching
 from bench.job_runs import Values, burst, jobs, sustained
 from bench.loads import Beside, Burst, Query
+from bench.moves import evacuation
 from bench.queues import full_queue
 from bench.site import Site
 from bench.sizes import SIZES, changes, large_cluster
@@ -220,6 +221,20 @@ WORKLOADS: tuple[Workload, ...] = (
         peer=False,
         options=("--simulate-log=off",),
         prepare=cluster(500, 10000),
+    ),
+    Workload(
+        "evacuate",
+        "50 mirrors leave one of 20 nodes",
+        evacuation,
+        (
+            Figure("took", "until all are elsewhere", "s"),
+            Figure("bound", "the mirrors alone", "s"),
+            Figure("times", "against the mirrors alone", "times", wanted=AtMost(1.25)),
+            Figure("cpu", "CPU an instance, daemon and nodes", "ms"),
+        ),
+        peer=False,
+        options=("--simulate-log=off",),
+        prepare=cluster(20),
     ),
     Workload(
         "info-1",
