@@ -28,7 +28,7 @@ def evacuation(site: Site) -> Values:
     daemon = site.own()
     filled_in = FILLED_IN / (4 if site.quick else 1)
     with BlockingClient(str(daemon.path), timeout=120) as client:
-        _end(client, client.call("SubmitManyJobs", [[_creation(n)] for n in range(EVACUATED)]))
+        end(client, client.call("SubmitManyJobs", [[_creation(n)] for n in range(EVACUATED)]))
         root = str(daemon.folder / "node1")
         if switch(["--root", root, "sync-speed", f"{SIZE / filled_in:g}"]):
             raise DidNotRun("the speed of mirrors could not be set")
@@ -39,9 +39,9 @@ def evacuation(site: Site) -> Values:
             "mode": "secondary-only",
             "iallocator": "builtin",
         }
-        (job,) = _end(client, [(True, client.call("SubmitJob", [evacuation]))])
+        (job,) = end(client, [(True, client.call("SubmitJob", [evacuation]))])
         ((results,),) = client.call("QueryJobs", [job], ["opresult"])
-        moves = _end(client, results[0]["jobs"])
+        moves = end(client, results[0]["jobs"])
         took, cpu = perf_counter() - begun, daemon.cpu_seconds() - cpu
         rows = client.call("Query", "instance", ["snodes"], None)["data"]
     targets = Counter(name for ((_, names),) in rows for name in names)
@@ -75,7 +75,7 @@ def _creation(number: int) -> dict[str, Any]:
     }
 
 
-def _end(client: BlockingClient, submitted: list[Any]) -> list[int]:
+def end(client: BlockingClient, submitted: list[Any]) -> list[int]:
     """Waits until jobs have ended; returns their ids. Raises if one did not succeed."""
     jobs = [job for good, job in submitted if good]
     for job in jobs:
