@@ -171,7 +171,7 @@ def test_power(daemon: DaemonProcess, placed: Places) -> None:
     powered = "gnt-node list --no-headers --separator=: -o name,powered,offline"
     assert run(daemon, powered).split()[1:3] == ["node2:N:N", "node3:N:N"]
     # That nodes are there again gnt-cluster epo --on finds out by addresses of their own.
-    run(daemon, "gnt-node power -f on node2 node3")
+    run(daemon, "gnt-node power -f --power-delay=0 on node2 node3")
     run(daemon, "gnt-instance startup --all --force-multiple")
     assert where(daemon) == {name: (*nodes, "running") for name, nodes in placed.items()}
     out = run(daemon, "hsqueeze -L -X")
@@ -181,7 +181,7 @@ def test_power(daemon: DaemonProcess, placed: Places) -> None:
     states = dict(line.split(":", 1) for line in run(daemon, powered).split())
     assert {states[node] for node in squeezed} == {"N:Y"}
     assert {state for node, state in states.items() if node not in squeezed} == {"Y:N"}
-    run(daemon, f"gnt-node power -f on {' '.join(squeezed)}")
+    run(daemon, f"gnt-node power -f --power-delay=0 on {' '.join(squeezed)}")
     for node in squeezed:
         run(daemon, f"gnt-node modify -f -O no {node}")
 
