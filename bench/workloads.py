@@ -14,6 +14,9 @@ from bench.figures import AtLeast, AtMost, Figure, Limit
 from bench.instances import creation, switching
 from bench.job_runs import Values, burst, jobs, sustained
 from bench.loads import Beside, Burst, Query
+from bench.moves import evacuation
+from bench.moving import moving
+from bench.moving import prepare as slow_nodes
 from bench.queues import full_queue
 from bench.site import Site
 from bench.sizes import SIZES, changes, large_cluster
@@ -220,6 +223,39 @@ WORKLOADS: tuple[Workload, ...] = (
         peer=False,
         options=("--simulate-log=off",),
         prepare=cluster(500, 10000),
+    ),
+    Workload(
+        "evacuate",
+        "50 mirrors leave one of 20 nodes",
+        evacuation,
+        (
+            Figure("took", "until all are elsewhere", "s"),
+            Figure("most", "most that one node gets", "mirrors"),
+            Figure("bound", "the mirrors alone, one after the other on each node", "s"),
+            Figure("times", "against the mirrors alone", "times", wanted=AtMost(1.25)),
+            Figure("cpu", "CPU an instance, daemon and nodes", "ms"),
+        ),
+        peer=False,
+        options=("--simulate-log=off",),
+        prepare=cluster(20),
+    ),
+    Workload(
+        "move",
+        "a migration, a failover; 50 ms a node call",
+        moving,
+        (
+            Figure("migrate", "migration, against its nodes' time", "times", AtMost(1.15)),
+            Figure("migrate-own", "what the daemon adds", "ms"),
+            Figure("migrate-cpu", "CPU of it, daemon and nodes", "ms"),
+            Figure("migrate-rounds", "calls one after the other", "calls"),
+            Figure("failover", "failover, against its nodes' time", "times", AtMost(1.15)),
+            Figure("failover-own", "what the daemon adds", "ms"),
+            Figure("failover-cpu", "CPU of it, daemon and nodes", "ms"),
+            Figure("failover-rounds", "calls one after the other", "calls"),
+        ),
+        peer=False,
+        options=("--simulate-log=buffered",),
+        prepare=slow_nodes,
     ),
     Workload(
         "info-1",

@@ -234,6 +234,8 @@ MEANINGS = {
     # simulated nodes
     "Bug in the simulation of {call} on {node}": "A simulated node's own code failed: the caller"
     " gets an error that names the bug, and no node is to blame.",
+    "Must never be: {what}": "With --simulate: an instance runs twice, or a mirror is primary at "
+    "both ends. A fault of the daemon, unless somebody insisted.",
     "Bug in the switch {command}": "A command that disturbs simulated nodes failed by a fault of"
     " its own; whoever sent it is told so.",
     "Switch of the simulation: {command}": "A command for simulated nodes was carried out.",

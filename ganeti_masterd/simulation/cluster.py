@@ -44,6 +44,7 @@ from ganeti_masterd.simulation.programs import Programs
 from ganeti_masterd.simulation.state import NodeState
 from ganeti_masterd.simulation.store import CLUSTER, NodeStore, StoredChange
 from ganeti_masterd.simulation.volumes import make as make_volume
+from ganeti_masterd.simulation.watching import Watch
 from ganeti_masterd.simulation.world import World
 from ganeti_masterd.timing import Timer, Timers
 
@@ -111,6 +112,7 @@ class SimulatedNodes:
         self.cluster = self.world.cluster
         self.mirrors = self.world.mirrors
         self.transfers = self.world.transfers
+        self.watch = Watch()
         self.providers = self.world.description.providers
         self.shared_paths = self.world.description.shared_paths
         self._latency = latency

@@ -50,6 +50,8 @@ class Mirror(Block):
         local, remote = dynamic["local-ip"], dynamic["remote-ip"]
         if local == remote:
             raise Unexpected(f"Invalid configuration data, same local/remote {local}, {port}")
+        node.world.watch.homes[local] = node.name
+        self._peer = remote, int(dynamic["remote-minor"])
         self.children: list[Block] = []
         whole = [child for child in children if child is not None and _readable(child)]
         if len(whole) == len(children) == 2:
@@ -210,6 +212,9 @@ class Mirror(Block):
         """Makes it Primary."""
         with self._refusing("can't make drbd device primary"):
             self.node.world.mirrors.promote(self.node.name, self.minor, force=force)
+        world = self.node.world
+        if (end := self.end) is not None:
+            world.watch.promoted(self.node.name, end, *self._peer, world.mirrors)
 
     def close(self) -> None:
         """Makes it Secondary."""

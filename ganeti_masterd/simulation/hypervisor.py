@@ -295,6 +295,7 @@ def instance_finalize_migration_dst(
     held = node.state.instances.get(instance["name"])
     if held is not None and held.incoming:
         node.state.instances[instance["name"]] = replace(held, incoming=False)
+        _watch(node, instance["name"])
         return
     try:
         _mark_up(node, instance, _paths(node, instance["disks_info"]))
@@ -401,3 +402,11 @@ def _mark_up(
     node.state.instances[name] = SimulatedInstance(
         known(instance["hypervisor"]), memory, int(parameters["vcpus"]), disks, incoming
     )
+    if not incoming:
+        _watch(node, name)
+
+
+def _watch(node: SimulatedNode, name: str) -> None:
+    """Has it noticed if an instance that runs here now runs elsewhere, too."""
+    world = node.world
+    world.watch.started(node.name, name, world.cluster, world.nodes(), world.now())

@@ -52,6 +52,12 @@ class Migration(Struct, frozen=True):
             return 100.0
         return min(100.0, 100.0 * max(0.0, now - self.started) * self.speed / max(1, self.memory))
 
+    def arrived(self, now: float) -> bool:
+        """Whether all memory is at the target, or fetched by it, so that the source has stopped."""
+        if self.broken or (self.fails_at is not None and self.percent(now) >= self.fails_at):
+            return False
+        return self.postcopy or self.percent(now) >= 100.0
+
     def status(self, now: float) -> dict[str, Any]:
         """Returns what ``instance_get_migration_status`` shows."""
         percent = self.percent(now)

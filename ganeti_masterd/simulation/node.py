@@ -27,6 +27,7 @@ from ganeti_masterd.simulation.mirrors import Mirrors
 from ganeti_masterd.simulation.shelves import Shelf
 from ganeti_masterd.simulation.state import Hardware, NodeState, SharedState, StoredFile
 from ganeti_masterd.simulation.transfers import Transfers
+from ganeti_masterd.simulation.watching import Watch
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -164,6 +165,7 @@ class NodeSurroundings(Protocol):
     cluster: SharedState
     mirrors: Mirrors
     transfers: Transfers
+    watch: Watch
     providers: tuple[StorageProvider, ...]
     shared_paths: tuple[str, ...]
 

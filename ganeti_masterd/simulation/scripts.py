@@ -6,6 +6,7 @@ none. Allocators are those installed on this machine, as they only compute.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -144,8 +145,8 @@ def _run_command(node: SimulatedNode, command: str, program: str | None) -> Any:
 @calls("run_oob")
 def run_oob(
     node: SimulatedNode, program: str, command: str, remote: str, timeout: float
-) -> Deferred[str]:
-    """Runs the program that powers nodes on and off; returns its output."""
+) -> Deferred[Any]:
+    """Runs the program that powers nodes on and off; returns its output, which is JSON."""
     where = node.real_path(program)
     if where is None or not executable(where):
         raise Unexpected(f"[Errno 2] No such file or directory: '{program}'")
@@ -160,4 +161,9 @@ def _run_oob(node: SimulatedNode, where: str, program: str, command: str, remote
         raise NodeFailure(
             f"'{program} {command} {remote}' failed with reason '{ended.reason}'; output: {output}"
         )
-    return output
+    if not output:
+        return None
+    try:
+        return json.loads(output)
+    except ValueError as error:
+        raise Unexpected(str(error))

@@ -39,7 +39,9 @@ CREATION: Mapping[str, Any] = {
 REMOVAL: Mapping[str, Any] = {"OP_ID": "OP_INSTANCE_REMOVE", "instance_name": NAME}
 
 #: What is done while the daemon is killed: the jobs before it, and the opcode.
-ERRANDS: Mapping[str, tuple[tuple[Mapping[str, Any], ...], Mapping[str, Any]]] = {
+Errand = tuple[tuple[Mapping[str, Any], ...], Mapping[str, Any]]
+
+ERRANDS: Mapping[str, Errand] = {
     "create": ((), CREATION),
     "remove": ((CREATION,), REMOVAL),
     "grow": (
@@ -67,9 +69,11 @@ LIMIT = 60.0
 class Interrupted:
     """One errand in the life of one daemon, killed at a given write."""
 
-    def __init__(self, daemon: DaemonProcess, errand: str) -> None:
+    def __init__(
+        self, daemon: DaemonProcess, errand: str, errands: Mapping[str, Errand] = ERRANDS
+    ) -> None:
         self.daemon = daemon
-        self.before, self.op = ERRANDS[errand]
+        self.before, self.op = errands[errand]
         folder = daemon.root / "simulation"
         folder.mkdir(parents=True, exist_ok=True)
         faults = [{"kind": "delay", "seconds": LATENCY}]

@@ -205,6 +205,8 @@ class _Job(SynchronousContext):
             self.world.lines += [line for line in self.lines if isinstance(line, str)]
             self.world.progressed += self.progressed
             self.world.submitted += self.submitted
+            seen, self.world.nodes.watch.seen = self.world.nodes.watch.seen, []
+            assert not seen, seen
 
     # As an applicant
 

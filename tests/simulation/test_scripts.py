@@ -189,6 +189,20 @@ class ScriptTests(TestCase):
         self.assertIn("Restricted command 'bad' failed: exited with exit code 1", result.error)
 
     @inlineCallbacks
+    def test_out_of_band(self) -> Any:
+        """What the program for a node's power prints is JSON, or nothing."""
+        prints = {"power-status": '{"powered": true}', "power-off": "", "health": "[", "other": ""}
+        cases = "".join(f"{name}) echo '{text}';;" for name, text in prints.items() if text)
+        self.script(f"{self.root}/sbin/oob", f"case $1 in other) exit 3;; {cases} esac")
+        found = {}
+        for command in prints:
+            found[command] = yield self.call("a", "run_oob", "/sbin/oob", command, "b", 60)
+        self.assertEqual(found["power-status"].payload, {"powered": True})
+        self.assertEqual((found["power-off"].payload, found["power-off"].error), (None, None))
+        self.assertIn("Error while executing backend function", found["health"].error)
+        self.assertIn("exited with exit code 3", found["other"].error)
+
+    @inlineCallbacks
     def test_closed(self) -> Any:
         """Closing kills running programs, which ends their calls."""
         self.hook("slow", "exec sleep 60")

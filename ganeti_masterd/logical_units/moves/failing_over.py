@@ -137,7 +137,7 @@ class FailoverState:
     def check_disks(self) -> None:
         """Refuses to rely on disks that lack data; raises ``OpExecError``."""
         ctx = self.ctx
-        if not self.before.disks_active:
+        if not (self.before.disks_active or self._runs_all_the_same()):
             ctx.feedback("* not checking disk consistency as instance is not running")
             return
         ctx.feedback("* checking disk consistency between source and target")
@@ -154,6 +154,16 @@ class FailoverState:
                 )
             elif not self.ignore_consistency:
                 raise OpExecError(f"Disk {index} is degraded on target node, aborting failover")
+
+    def _runs_all_the_same(self) -> bool:
+        """Whether it runs though its disks are said to be down, as after they were forced to be.
+
+        What it has written since is on the source only.
+        """
+        if not self.starts or self.source_offline:
+            return False
+        answer = ask(self.ctx, self.before)
+        return not answer.failed and is_running(answer.payload)
 
     def stop(self) -> None:
         """Stops it on the source, or makes sure that it doesn't run there."""

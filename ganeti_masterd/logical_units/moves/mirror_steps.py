@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.logical_units.context import Context
@@ -124,7 +126,10 @@ def assemble_missing(ctx: Context, instance: Instance, node: str) -> bool:
         )
         if found is not None:
             continue
-        missing = True
+        if not missing:
+            missing = True
+            if not now.disks_active:
+                now = ctx.change(instance.uuid, lambda held: replace(held, disks_active=True))
         arguments = (sent, node_objects.instance(snapshot, now, node), False, index)
         ctx.call_one(node, calls.BLOCKDEV_ASSEMBLE, arguments).or_fail(
             f"Could not prepare block device {disk.iv_name} on node {name}"

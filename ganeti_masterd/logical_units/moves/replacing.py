@@ -7,7 +7,7 @@ differs, docs/differences.rst says so. What is done is in :mod:`.replacing_in_pl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ganeti_masterd.allocation.requests import Relocate
@@ -77,7 +77,8 @@ class ReplaceDisks(InstanceUnit[InstanceReplaceDisks], runs=InstanceReplaceDisks
     """Replaces volumes below the mirrors of an instance, or their secondary node.
 
     Its nodes are held alone until the mirrors are connected with their new volumes; the
-    instance, and its nodes as resources, until these are in sync.
+    instance, and as a resource the node that is filled, until these are in sync. So a node is
+    filled by one instance at a time, and others may be filled from the same node meanwhile.
     """
 
     node_levels = (Level.NODE, Level.NODE_RES)
@@ -120,7 +121,10 @@ class ReplaceDisks(InstanceUnit[InstanceReplaceDisks], runs=InstanceReplaceDisks
                 )
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
-        """Holds its nodes and the new one; with an allocator all of their groups."""
+        """Holds its nodes and the new one; with an allocator all of their groups.
+
+        As a resource only the one that is filled, where that is known.
+        """
         own = snapshot.nodes_of(self.instance(snapshot))
         groups = {snapshot.nodes[uuid].group for uuid in own}
         if level is Level.NODEGROUP and self.op.iallocator is not None:
@@ -128,8 +132,16 @@ class ReplaceDisks(InstanceUnit[InstanceReplaceDisks], runs=InstanceReplaceDisks
         if level in (Level.NODE, Level.NODE_RES):
             if self.op.iallocator is not None:
                 return exclusive(node.uuid for group in groups for node in snapshot.members(group))
+            if level is Level.NODE_RES and self.op.mode != AUTO:
+                return exclusive(self._filled(own))
             return exclusive((*own, self.named.uuid) if self.named is not None else own)
         return super().locks(level, snapshot)
+
+    def _filled(self, own: Sequence[str]) -> Sequence[str]:
+        """Returns the node that gets new volumes, of an instance with these nodes."""
+        if self.named is not None:
+            return (self.named.uuid,)
+        return own[:1] if self.op.mode == ON_PRIMARY else own[1:]
 
     def hook_nodes(self, snapshot: Snapshot) -> HookNodes:
         """The master, the primary node, and the new secondary node if it was named."""
@@ -159,7 +171,9 @@ class ReplaceDisks(InstanceUnit[InstanceReplaceDisks], runs=InstanceReplaceDisks
             self.plan = self._in_place(ctx, instance)
         if self.plan is not None:
             ctx.release(Level.NODE, self.plan.nodes)
-            ctx.release(Level.NODE_RES, self.plan.nodes)
+            ctx.release(
+                Level.NODE_RES, self.plan.nodes if self.op.mode == AUTO else (self.plan.target,)
+            )
         ctx.release(Level.NODEGROUP)
 
     # What will be done

@@ -9,7 +9,7 @@ from ganeti_masterd.simulation.state import SimulatedInstance
 from ganeti_masterd.simulation.switches import throw
 from tests.logical_units.instances.scene import NAME
 from tests.logical_units.moves.moving import FAILOVER, MovingScene
-from tests.logical_units.world import MustWait
+from tests.logical_units.world import MustWait, Refused
 
 #: The calls of a failover from node2 to node3, as real daemon 3.0.2 makes them; the question
 #: whether it runs on node3 is ours.
@@ -47,6 +47,18 @@ class FailingOverTests(MovingScene):
         self.assertWhole("node3")
         self.move(FAILOVER)
         self.assertWhole("node2")
+
+    def test_disks_said_to_be_down(self) -> None:
+        """One that runs though its disks were forced down isn't started from an old copy."""
+        self.make(up=True)
+        self.world.run("OP_INSTANCE_DEACTIVATE_DISKS", instance_name=NAME, force=True)
+        self.assertEqual(self.state(), ("up", "admin", False, ["node2"]))
+        self.assertRaises(Refused, self.move, FAILOVER)
+        self.assertEqual(self.where(), ["node2"])
+        self.assertIn("* checking disk consistency", "".join(self.world.lines))
+        self.world.run("OP_INSTANCE_ACTIVATE_DISKS", instance_name=NAME)
+        self.move(FAILOVER)
+        self.assertWhole("node3")
 
     def test_down(self) -> None:
         """One that is down stays down; its disks too."""

@@ -393,6 +393,14 @@ class CleanupTests(BrokenScene):
         )
         self.assertWhole("node2")
 
+    def test_disks_said_to_be_down(self) -> None:
+        """The cleanup of one that runs brings up its mirrors, and records that they are."""
+        self.make(up=True, hypervisor="kvm")
+        self.world.run("OP_INSTANCE_DEACTIVATE_DISKS", instance_name=NAME, force=True)
+        self.assertFalse(self.now().disks_active)
+        self.move(MIGRATE, cleanup=True)
+        self.assertWhole("node2")
+
     def test_nowhere(self) -> None:
         """An instance that doesn't run isn't guessed about."""
         self.prepare()

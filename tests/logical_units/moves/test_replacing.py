@@ -116,13 +116,13 @@ class InPlaceTests(ReplacingCase):
         self.assertEqual(steps[4:], ["STEP 5/6 Removing old storage", "STEP 6/6 Sync devices"])
 
     def test_locks_while_waiting(self) -> None:
-        """Nodes may be used by others meanwhile, as resources they may not."""
+        """Nodes may be used by others meanwhile; as a resource that one may not that is filled."""
         self.made()
         held: list[Any] = []
         self.at_call("blockdev_getmirrorstatus", lambda: held.append(self.held()))
         self.replace("-s")
-        nodes = sorted(self.world.now.node(name).uuid for name in ("node2", "node3"))
-        self.assertEqual(held[0], {"instance": [NAME], "node-res": nodes})
+        filled = [self.world.now.node("node3").uuid]
+        self.assertEqual(held[0], {"instance": [NAME], "node-res": filled})
 
     def test_volumes_are_gone(self) -> None:
         """Those of the secondary node, while the instance runs: they are named and made anew."""
@@ -326,7 +326,8 @@ class NewSecondaryTests(ReplacingCase):
             f" - INFO: Selected new secondary for instance '{NAME}': {new}", self.world.lines
         )
         nodes = sorted(self.world.now.node(name).uuid for name in ("node2", "node3", new))
-        self.assertEqual(held[0], {"instance": [NAME], "node": nodes, "node-res": nodes})
+        filled = [self.world.now.node(new).uuid]
+        self.assertEqual(held[0], {"instance": [NAME], "node": nodes, "node-res": filled})
 
     def test_secondary_is_lost(self) -> None:
         """The old secondary node is dead, or marked offline: what stays there is named."""

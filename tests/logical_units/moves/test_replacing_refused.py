@@ -304,20 +304,26 @@ class LockTests(MirrorScene):
     """What is held, and where hooks run."""
 
     def test_locks(self) -> None:
-        """Its nodes and the new one; with an allocator the groups of its nodes with all members."""
+        """Its nodes and the new one; with an allocator the groups of its nodes with all members.
+
+        As a resource only the one that is filled, unless it is still to be found.
+        """
         self.made()
         known = {node.name: node.uuid for node in self.world.now.nodes.values()}
         own = sorted((known["node2"], known["node3"]))
-        for parameters, nodes in (
-            (IN_PLACE, own),
-            ({**NEW, "remote_node": "node4"}, sorted([*own, known["node4"]])),
-            ({**NEW, "iallocator": "hail"}, sorted(known.values())),
+        every = sorted(known.values())
+        for parameters, nodes, filled in (
+            (IN_PLACE, own, [known["node3"]]),
+            ({"mode": "replace_on_primary"}, own, [known["node2"]]),
+            ({"mode": "replace_auto"}, own, own),
+            ({**NEW, "remote_node": "node4"}, sorted([*own, known["node4"]]), [known["node4"]]),
+            ({**NEW, "iallocator": "hail"}, every, every),
         ):
             found = self.locks_of(OP, instance_name=NAME, **parameters)
             expected: dict[str, Any] = {
                 "instance": ([NAME], True),
                 "node": (nodes, True),
-                "node-res": (nodes, True),
+                "node-res": (filled, True),
             }
             if "iallocator" in parameters:
                 expected["nodegroup"] = ([self.world.now.group("default").uuid], False)
