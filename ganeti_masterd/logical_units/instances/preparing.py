@@ -42,12 +42,10 @@ from ganeti_masterd.logical_units.instances.environment import instance_environm
 from ganeti_masterd.logical_units.instances.nics import require_distinct, settle_nic
 from ganeti_masterd.logical_units.instances.planning import WantedInstance, read_instance
 from ganeti_masterd.logical_units.instances.publishing import WholeInstance
+from ganeti_masterd.logical_units.instances.requirements import require_compression
 from ganeti_masterd.logical_units.instances.resolving import check_address_unused, resolved_name
 from ganeti_masterd.logical_units.nodes.addresses import normal_name
 from ganeti_masterd.opcodes.instances import InstanceCreate
-
-#: As a tool of compression: none.
-NO_COMPRESSION = "none"
 
 #: What hooks are told of a disk before the opcode (and never after it: then all is told).
 _BEFORE = re.compile(r"INSTANCE_DISK\d+_(NAME|SIZE|MODE)")
@@ -104,12 +102,7 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
     def _find(self, snapshot: Snapshot) -> None:
         """Finds the forthcoming instance, or makes sure that there is none; finds the nodes."""
         op = self.op
-        tools = snapshot.cluster.compression_tools
-        if op.compress not in (NO_COMPRESSION, *tools):
-            raise prereq(
-                f"Compression tool not allowed, tools allowed are [{', '.join(tools)}]",
-                ECODE_INVAL,
-            )
+        require_compression(snapshot.cluster, op.compress)
         existing = snapshot.instances.named(self.name)
         if not op.commit:
             specification.enabled_template(snapshot.cluster, op.disk_template)
