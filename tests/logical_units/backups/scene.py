@@ -75,9 +75,7 @@ class BackupScene(MovingScene):
         for each in ("node1", "node2", "node3", "node4"):
             state = self.world.nodes.node(each).state
             self.assertEqual([path for path in state.devices if path.endswith(".snap")], [], each)
-            self.assertEqual(
-                [name for name in state.exports if name.endswith(".new")], [], each
-            )
+            self.assertEqual([name for name in state.exports if name.endswith(".new")], [], each)
             self.assertFalse(state.facts.get("keys"), each)
         self.assertEqual(len(self.world.nodes.world.cluster.transfers), 0)
         self.assertEqual(self.world.faults(), [])

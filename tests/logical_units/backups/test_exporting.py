@@ -56,9 +56,7 @@ class ExportTests(BackupScene):
                 f"Removing old exports for instance {NAME}",
             ],
         )
-        self.assertIn(
-            " - INFO: snapshot/0 sent 8M, 16.0 MiB/s, 12%, ETA 4s", self.world.progressed
-        )
+        self.assertIn(" - INFO: snapshot/0 sent 8M, 16.0 MiB/s, 12%, ETA 4s", self.world.progressed)
         self.assertEqual(self.contents(), [("data of 0",)])
         self.assertEqual(self.state(), ("up", "admin", True, ["node2"]))
         self.assertNothingLeft()
@@ -132,9 +130,7 @@ class ExportTests(BackupScene):
                 error = self.fails(EXPORT, **self.arguments_of(), **parameters)
                 self.assertEqual(error.args[0], "Can't remove instance's disks")
                 self.assertEqual(self.state()[0], "down")
-                self.assertIn(
-                    f"      Hint: To go on: gnt-instance remove {NAME}", self.world.lines
-                )
+                self.assertIn(f"      Hint: To go on: gnt-instance remove {NAME}", self.world.lines)
             mend()
             self.assertEqual(self.contents(), [("data of 0",)])
 
@@ -331,9 +327,7 @@ class RefusalTests(BackupScene):
     def test_no_disks(self) -> None:
         """There is nothing to copy."""
         self.prepare("diskless")
-        self.refused(
-            f"Instance {NAME} has no disks: there is nothing to export", "wrong_state"
-        )
+        self.refused(f"Instance {NAME} has no disks: there is nothing to export", "wrong_state")
 
     def test_nodes(self) -> None:
         """One that is drained, or offline; the source as well."""
@@ -344,4 +338,3 @@ class RefusalTests(BackupScene):
         self.refused("Can't use offline node: node4", "wrong_state", target_node="node4")
         self.set_offline("node2")
         self.refused("Can't use offline node: node2", "wrong_state", target_node="node1")
-
