@@ -10,9 +10,6 @@ from ganeti_masterd.logical_units.steps import signing
 from ganeti_masterd.opcodes.backups import BackupPrepare
 from ganeti_masterd.rpc import calls
 
-#: Seconds for which a certificate of an export or import is good.
-VALIDITY = 86400
-
 
 class PrepareExport(InstanceUnit[BackupPrepare], runs=BackupPrepare):
     """Makes a key for one remote export; a local one needs no preparation.
@@ -36,9 +33,9 @@ class PrepareExport(InstanceUnit[BackupPrepare], runs=BackupPrepare):
         primary = self.instance(snapshot).primary_node
         name = snapshot.nodes[primary].name
         ctx.feedback(f"Generating X509 certificate on {name}")
-        key, certificate = ctx.call_one(primary, calls.X509_CERT_CREATE, (VALIDITY,)).or_fail(
-            f"Can't create X509 key and certificate on {name}"
-        )
+        key, certificate = ctx.call_one(
+            primary, calls.X509_CERT_CREATE, (signing.VALIDITY,)
+        ).or_fail(f"Can't create X509 key and certificate on {name}")
         return {
             "handshake": list(signing.handshake(self._secret)),
             "x509_key_name": list(signing.signed_name(self._secret, key)),

@@ -17,6 +17,9 @@ from ganeti_masterd.errors import ECODE_ENVIRON, prereq
 #: Where the secret is that clusters share.
 SECRET_FILE = "/var/lib/ganeti/cluster-domain-secret"
 
+#: Seconds for which a certificate of an export or import is good.
+VALIDITY = 86400
+
 #: The version of what is said between clusters.
 VERSION = 0
 
