@@ -295,8 +295,13 @@ class Transferring:
                     flow.sender = self._start(flow, transfer.source, receives=False)
         self._tell(transfer, receiver, "receiv")
         self._tell(transfer, flow.sender, "send")
-        if flow.sender is not None and flow.sender.state is DaemonState.CONNECTED:
-            amounts.append(f"{transfer.label} sent {_amount(flow.sender.status)}")
+        sender = flow.sender
+        if (
+            sender is not None
+            and sender.state is DaemonState.CONNECTED
+            and sender.status.megabytes is not None
+        ):
+            amounts.append(f"{transfer.label} sent {_amount(sender.status)}")
         if flow.failed:
             for daemon in flow.daemons:
                 if not daemon.ended:
