@@ -67,7 +67,7 @@ class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
             return
         name = self.instance(ctx.snapshot()).name
         others = [node for node in ctx.snapshot().nodes if node != self.target]
-        found = exports.exports_on(ctx, others)
+        found = exports.exports_on(ctx, others, quiet=True)
         self.older = frozenset(node for node, names in found.items() if name in names)
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:

@@ -387,7 +387,6 @@ EXPORT: Procedure[ExportState] = Procedure(
             leaves="The export is complete; the disks of {instance} may be active",
             finish="gnt-instance deactivate-disks {instance}",
             run=ExportState.deactivate,
-            skip=lambda state: not state.stays,
             shielded=True,
         ),
         Step(

@@ -31,11 +31,11 @@ class RemoveExports(LogicalUnit[BackupRemove], runs=BackupRemove):
 
     def prepare(self, ctx: Context) -> None:
         """Looks for it on all nodes."""
-        self.where = frozenset(self._found(ctx))
+        self.where = frozenset(self._found(ctx, quiet=True))
 
-    def _found(self, ctx: Context) -> dict[str, list[str]]:
+    def _found(self, ctx: Context, *, quiet: bool = False) -> dict[str, list[str]]:
         names = (self.name, self.name + exports.UNFINISHED)
-        found = exports.exports_on(ctx, ctx.snapshot().nodes)
+        found = exports.exports_on(ctx, ctx.snapshot().nodes, quiet=quiet)
         held = {node: [name for name in names if name in there] for node, there in found.items()}
         return {node: there for node, there in held.items() if there}
 

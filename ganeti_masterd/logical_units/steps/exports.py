@@ -175,10 +175,13 @@ def has_none(answer: NodeResult[Any]) -> bool:
     return answer.failed and _NO_DIRECTORY in str(answer.error)
 
 
-def exports_on(ctx: Context, nodes: Iterable[str]) -> dict[str, frozenset[str]]:
+def exports_on(
+    ctx: Context, nodes: Iterable[str], *, quiet: bool = False
+) -> dict[str, frozenset[str]]:
     """Asks nodes (uuids) for their exports; returns the names by node.
 
-    A node that can't say is left out, with a warning; one that is offline without.
+    A node that can't say is left out, with a warning unless ``quiet``; one that is marked
+    offline without.
     """
     known = ctx.snapshot().nodes
     asked = [node for node in nodes if not known[node].offline]
@@ -186,6 +189,8 @@ def exports_on(ctx: Context, nodes: Iterable[str]) -> dict[str, frozenset[str]]:
     for node, answer in ctx.call(asked, calls.EXPORT_LIST).items():
         if has_none(answer):
             found[node] = frozenset()
+        elif answer.failed and quiet:
+            continue
         elif answer.failed:
             ctx.warning(f"Failed to query node {answer.node} (continuing): {answer.error}")
         else:
