@@ -7,6 +7,7 @@ docs/differences.rst names.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -54,8 +55,18 @@ def daemon(module_folder: Path) -> Iterator[DaemonProcess]:
     """One cluster for the whole module."""
     require("gnt-backup", "ganeti-3.0")
     module_folder.chmod(0o755)  # the remote API runs as another user
-    with DaemonProcess(module_folder / "node1", *may_connect(), nodes=str(CLUSTER)) as daemon:
+    nodes = described(module_folder)
+    with DaemonProcess(module_folder / "node1", *may_connect(), nodes=nodes) as daemon:
         yield daemon
+
+
+def described(folder: Path) -> str:
+    """Returns the description of a cluster that others in this folder can reach."""
+    path = folder / "cluster.toml"
+    place = f'[cluster]\nmeeting_place = "{folder}/meeting"\n'
+    text = CLUSTER.read_text(encoding="utf-8").replace("[cluster]\n", place)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
 
 
 def run(daemon: DaemonProcess, command: str) -> tuple[int, str]:
@@ -89,42 +100,47 @@ def test_as_recorded(daemon: DaemonProcess) -> None:
         assert run(daemon, command) == (recorded["code"], steady(said)), command
 
 
-def test_moved(daemon: DaemonProcess, module_folder: Path) -> None:
-    """RAPI exports; move-instance moves an instance to where it has another name and storage.
+@contextlib.contextmanager
+def api(daemon: DaemonProcess, certificate: Path) -> Iterator[int]:
+    """Runs the remote API of a cluster; yields its port."""
+    with remote_api(daemon, USERS, f"--ssl-key={certificate}", f"--ssl-cert={certificate}") as port:
+        yield port
 
-    Both clusters are the same one. The tool has names resolved, so it has to be one that does.
+
+def test_moved(daemon: DaemonProcess, module_folder: Path) -> None:
+    """RAPI exports; move-instance moves an instance from one cluster to another.
+
+    There it gets another name, which has to be one that resolves, and other storage.
     """
     move = require("/usr/lib/ganeti/tools/move-instance", "ganeti-3.0")
     made = run(daemon, f"{ADD} -t plain -n node2 -o noop --disk 0:size=8M --disk 1:size=4M web")
     assert made[0] == 0, made
     certificate = module_folder / "rapi.pem"
-    authority = pki.identity("localhost")
-    authority.write(str(certificate))
+    pki.identity("localhost").write(str(certificate))
     certificate.chmod(0o644)
     password = module_folder / "password"
     password.write_text("secret\n", encoding="utf-8")
-    with remote_api(daemon, USERS, f"--ssl-key={certificate}", f"--ssl-cert={certificate}") as port:
-        rapi = RapiClient(port, "tester", "secret")
-        prepared, exported, gone = rapi.calls(
-            ("PrepareExport", ["web", "local"], {}),
-            ("ExportInstance", ["web", "local", "node3"], {}),
-            ("ExportInstance", ["web", "local", "nosuch"], {}),
-        )
-        assert (prepared["status"], prepared["opresult"]) == ("success", [None])
-        assert (exported["status"], exported["opresult"]) == ("success", [[True, [True, True]]])
-        assert gone["status"] == "error"
-        said = run(
-            daemon,
-            f"{move} --verbose --src-rapi-port={port} --dest-rapi-port={port} "
-            f"--src-ca-file={certificate} --src-username=tester --src-password-file={password} "
-            "--opportunistic-tries=0 --dest-instance-name=localhost --dest-primary-node=node3 "
-            "--dest-disk-template=file "
-            "localhost localhost web",
-        )
-    assert said[0] == 0, said
-    listed = "gnt-instance list --no-headers --separator=: -o"
-    fields = "name,pnode,disk_template,disk.sizes,status"
-    assert run(daemon, f"{listed} {fields}")[1].splitlines()[0] == (
-        "localhost:node3:file:8,4:running"
-    )
+    there = module_folder / "there" / "node1"
+    secret = "var/lib/ganeti/cluster-domain-secret"
+    with DaemonProcess(there, *may_connect(), nodes=described(module_folder)) as other:
+        (there / secret).write_bytes((daemon.root / secret).read_bytes())
+        with api(daemon, certificate) as port, api(other, certificate) as its_port:
+            exported, gone = RapiClient(port, "tester", "secret").calls(
+                ("ExportInstance", ["web", "local", "node3"], {}),
+                ("ExportInstance", ["web", "local", "nosuch"], {}),
+            )
+            assert exported["opresult"] == [[True, [True, True]]], exported
+            assert gone["status"] == "error"
+            said = run(
+                daemon,
+                f"{move} --verbose --src-rapi-port={port} --dest-rapi-port={its_port} "
+                f"--src-ca-file={certificate} --src-username=tester "
+                f"--src-password-file={password} --opportunistic-tries=0 "
+                "--dest-instance-name=localhost --dest-primary-node=node3 "
+                "--dest-disk-template=file localhost localhost web",
+            )
+        assert said[0] == 0, said
+        listed = "gnt-instance list --no-headers --separator=: -o"
+        fields = "name,pnode,disk_template,disk.sizes,status"
+        assert run(other, f"{listed} {fields}") == (0, "localhost:node3:file:8,4:running")
     assert "web" not in run(daemon, f"{listed} name")[1].split()
