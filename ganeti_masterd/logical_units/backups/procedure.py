@@ -23,8 +23,8 @@ from ganeti_masterd.logical_units.disks.activating import current, shut_disks, s
 from ganeti_masterd.logical_units.disks.snapshots import Snapshots
 from ganeti_masterd.logical_units.disks.transferring import (
     REMOTE_CONNECT_TIMEOUT,
+    DiskTransfer,
     Protection,
-    Transfer,
     TransferEnd,
     Transferring,
 )
@@ -197,7 +197,7 @@ class ExportState:
                 )
             undo.keep()
 
-    def _transfer(self, index: int) -> Transfer:
+    def _transfer(self, index: int) -> DiskTransfer:
         ctx, disk = self.ctx, self._copied[index]
         sent = node_objects.disk(ctx.snapshot(), disk, self.before, self.source)
         source = (
@@ -208,7 +208,7 @@ class ExportState:
         if self.target is None:
             assert self.other is not None
             host, port, magic = self.other.places[index]
-            return Transfer(
+            return DiskTransfer(
                 label=f"Disk {index}",
                 index=index,
                 source=source,
@@ -218,7 +218,7 @@ class ExportState:
             )
         kind = "snapshot" if self.snapshots else "disk"
         path = exports.path_of(ctx, self._name + exports.UNFINISHED, disk.uuid)
-        return Transfer(
+        return DiskTransfer(
             label=f"{kind}/{index}",
             index=index,
             source=source,

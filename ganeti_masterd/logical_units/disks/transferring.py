@@ -40,7 +40,7 @@ class TransferEnd(Struct, frozen=True):
     arguments: Sequence[Any]
 
 
-class Transfer(Struct, frozen=True, kw_only=True):
+class DiskTransfer(Struct, frozen=True, kw_only=True):
     """One disk that travels, called ``label`` in the log; ``index`` is its place.
 
     At least one end is in this cluster. Without ``target`` the data goes to ``host`` and
@@ -75,7 +75,7 @@ class Protection(Struct, frozen=True):
 class _Flow:
     """A transfer that is under way."""
 
-    def __init__(self, transfer: Transfer) -> None:
+    def __init__(self, transfer: DiskTransfer) -> None:
         self.transfer = transfer
         self.magic = transfer.magic or secrets.token_hex(20)
         self.receiver: TransferDaemon | None = None
@@ -133,16 +133,16 @@ class Transferring:
         self._osparams = osparams
         self._flows: list[_Flow] = []
         self._said: set[tuple[str, DaemonState]] = set()
-        self._ended: Callable[[Transfer, bool], object] = lambda transfer, good: None
+        self._ended: Callable[[DiskTransfer, bool], object] = lambda transfer, good: None
         self._listening: Callable[[dict[int, tuple[int, str]]], object] | None = None
         self._progress = Progress(ctx)
         self._progress.wait()
 
     def run(
         self,
-        transfers: Sequence[Transfer],
+        transfers: Sequence[DiskTransfer],
         *,
-        ended: Callable[[Transfer, bool], object] | None = None,
+        ended: Callable[[DiskTransfer, bool], object] | None = None,
         listening: Callable[[dict[int, tuple[int, str]]], object] | None = None,
     ) -> list[bool]:
         """Carries out all transfers; returns which of them have ended well, in order.
@@ -167,7 +167,7 @@ class Transferring:
         poll(self._ctx, self._look)
         return [not flow.failed for flow in self._flows]
 
-    def _announce(self, transfer: Transfer) -> None:
+    def _announce(self, transfer: DiskTransfer) -> None:
         if transfer.source is not None and transfer.target is not None:
             self._ctx.feedback(
                 f"Exporting {transfer.label} from {self._name(transfer.source.node)} to "
@@ -336,7 +336,7 @@ class Transferring:
         listening, self._listening = self._listening, None
         listening({index: (int(port), magic) for index, (port, magic) in ports.items() if port})
 
-    def _tell(self, transfer: Transfer, daemon: TransferDaemon | None, stem: str) -> None:
+    def _tell(self, transfer: DiskTransfer, daemon: TransferDaemon | None, stem: str) -> None:
         """Says once that a daemon is connected, has ended, or has failed."""
         if daemon is None or (daemon.name, daemon.state) in self._said:
             return
@@ -370,7 +370,7 @@ def copy_disks(
     if not disks:
         return
     transfers = [
-        Transfer(
+        DiskTransfer(
             label=disk.iv_name,
             index=index,
             source=raw_end(ctx, instance, disk, source),

@@ -21,8 +21,8 @@ from ganeti_masterd.errors import ECODE_INVAL, ECODE_NOENT, ECODE_STATE, OpExecE
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.transferring import (
     REMOTE_CONNECT_TIMEOUT,
+    DiskTransfer,
     Protection,
-    Transfer,
     TransferEnd,
     Transferring,
 )
@@ -260,7 +260,7 @@ def import_disks(
     """Fills the disks of a new instance from an export; raises ``OpExecError`` if one fails."""
     ctx.feedback("* running the instance OS import scripts...")
     transfers = [
-        Transfer(
+        DiskTransfer(
             label=f"disk/{index}",
             index=index,
             source=TransferEnd(source.node, IEIO_FILE, [image]),
@@ -362,7 +362,9 @@ def receive_disks(
             osparams=osparams,
         )
         transfers = [
-            Transfer(label=f"Disk {index}", index=index, target=_target(ctx, instance, disk, index))
+            DiskTransfer(
+                label=f"Disk {index}", index=index, target=_target(ctx, instance, disk, index)
+            )
             for index, disk in enumerate(disks)
         ]
         good = transferring.run(transfers, listening=announce)
@@ -378,7 +380,7 @@ def _target(ctx: Context, instance: Instance, disk: Disk, index: int) -> Transfe
     return TransferEnd(primary, IEIO_RAW_DISK, [sent])
 
 
-def _require(instance: Instance, transfers: Sequence[Transfer], good: Sequence[bool]) -> None:
+def _require(instance: Instance, transfers: Sequence[DiskTransfer], good: Sequence[bool]) -> None:
     failed = [
         str(transfer.index) for transfer, well in zip(transfers, good, strict=True) if not well
     ]

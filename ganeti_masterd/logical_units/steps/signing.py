@@ -1,7 +1,8 @@
 """What clusters that share a secret tell each other, signed so that each knows it for the other's.
 
-The forms are those of real daemon 3.0.2 (protocol/rpc.rst, Exports): HMAC-SHA1 with the cluster
-domain secret as the key, over a salt and the text. All but :func:`domain_secret` is pure.
+The forms are those of real daemon 3.0.2 (protocol/rpc.rst, Exports and transfers): HMAC-SHA1 with
+the cluster domain secret as the key, over a salt and the text. All but :func:`domain_secret` is
+pure.
 """
 
 from __future__ import annotations
