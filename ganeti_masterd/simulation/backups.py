@@ -358,11 +358,24 @@ def _config(node: SimulatedNode, instance: Mapping[str, Any], disks: Sequence[An
         ("os", list((instance.get("osparams") or {}).items())),
         ("os_private", list((instance.get("osparams_private") or {}).items())),
     ]
+    for _, rows in sections:
+        for _, value in rows:
+            _check_written(str(value))
     return "".join(
         f"[{title}]\n" + "".join(f"{key} = {value}\n" for key, value in rows) + "\n"
         for title, rows in sections
     )
 
+
+def _check_written(value: str) -> None:
+    """Refuses what a parser of INI files takes for the beginning of an interpolation."""
+    left = _INTERPOLATION.sub("", value.replace("%%", ""))
+    if "%" in left:
+        place = left.find("%")
+        raise Unexpected(f"invalid interpolation syntax in {value!r} at position {place}")
+
+
+_INTERPOLATION = re.compile(r"%\([^)]+\)s")
 
 #: Hypervisor parameters that only the cluster has, so that no export contains them.
 GLOBAL_PARAMETERS = frozenset(

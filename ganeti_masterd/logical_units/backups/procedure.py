@@ -241,7 +241,7 @@ class ExportState:
         private = PRIVATE_TAG in (*now.tags, *snapshot.cluster.tags)
         sent = node_objects.instance(snapshot, now, self.target)
         about = exports.writable(sent, private=private)
-        disks = [node_objects.plain_disk(disk) for disk in self._copied]
+        disks = [exports.writable_disk(node_objects.plain_disk(disk)) for disk in self._copied]
         answer = ctx.call_one(self.target, calls.FINALIZE_EXPORT, (about, disks))
         if answer.failed and not self._is_final():
             ctx.warning(

@@ -152,12 +152,22 @@ def writable(sent: dict[str, Any], *, private: bool) -> dict[str, Any]:
     operating system are left out unless they are wanted. Pure.
     """
     kept = sent.get("osparams_private", {}) if private else {}
+    nics = [
+        {**_doubled(nic), "nicparams": _doubled(nic.get("nicparams", {}))}
+        for nic in sent.get("nics", ())
+    ]
     return {
         **sent,
         "hvparams": _doubled(sent.get("hvparams", {})),
         "osparams": _doubled(sent.get("osparams", {})),
         "osparams_private": _doubled(kept),
+        "nics": nics,
     }
+
+
+def writable_disk(sent: dict[str, Any]) -> dict[str, Any]:
+    """Returns a disk, as sent to a node, in the form in which its name can be written. Pure."""
+    return {**sent, "name": sent["name"].replace("%", "%%")} if sent.get("name") else sent
 
 
 def _doubled(params: Params) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from ganeti_masterd.config.objects import Nic
+from ganeti_masterd.logical_units.steps.exports import read_document
 from tests.logical_units.backups.scene import EXPORT, BackupScene
 from tests.logical_units.instances.scene import NAME
 
@@ -219,6 +221,21 @@ class DocumentTests(BackupScene):
         self.prepare(**about)
         self.modify(self.world.now.cluster.uuid, lambda now: replace(now, tags=(tag,)))
         self.assertIn("password = s3cret", self.config())
+
+    def test_percent(self) -> None:
+        """A node refuses a single percent sign, wherever it stands."""
+        nic = Nic(mac="aa:00:00:00:00:01", name="50%", nicparams={"link": "br%d"}, uuid="nic")
+        self.prepare(nics=(nic,), osparams={"rate": "%(x)s 100%"}, hvparams={})
+        disk = self.world.now.disks_of(self.now())[0]
+        self.modify(disk.uuid, lambda now: replace(now, name="a%b"))
+        text = self.config()
+        for line in ("rate = %%(x)s 100%%", "nic0_name = 50%%", "nic0_link = br%%d"):
+            self.assertIn(line, text)
+        self.assertIn("disk0_name = a%%b", text)
+        read = read_document(text)
+        self.assertEqual(read.osparams["rate"], "%(x)s 100%")
+        self.assertEqual((read.nics[0]["name"], read.nics[0]["link"]), ("50%", "br%d"))
+        self.assertEqual(read.disks[0].name, "a%b")
 
 
 class RefusalTests(BackupScene):
