@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.execution.phases import TABLE as PHASES
 from ganeti_masterd.jobs.model import STEPS
+from ganeti_masterd.logical_units.backups.procedure import EXPORT
 from ganeti_masterd.logical_units.moves.cleaning_up import CLEANUP
 from ganeti_masterd.logical_units.moves.copying import COPY
 from ganeti_masterd.logical_units.moves.failing_over import FAILOVER
@@ -244,6 +245,11 @@ def move_of_instance() -> str:
     return procedure_table(COPY)
 
 
+def export_of_instance() -> str:
+    """Returns how an instance is exported."""
+    return procedure_table(EXPORT)
+
+
 def shutdown() -> str:
     """Returns how a shutdown goes on: what may happen in each state, and what is done."""
     return table(
@@ -346,6 +352,7 @@ TABLES: dict[str, Callable[[], str]] = {
         migration_of_instance,
         cleanup_after_migration,
         move_of_instance,
+        export_of_instance,
         shutdown,
         metrics,
         switches,

@@ -163,21 +163,30 @@ def x509_cert_remove(node: SimulatedNode, name: str) -> None:
 
 def deliver(node: Callable[[str], SimulatedNode], source: Transfer, target: Transfer) -> None:
     """Copies what a transfer's source reads to its target; skips what no longer exists."""
-    origin, place = node(source.node), node(target.node)
-    content: tuple[str, ...] = ()
+    write_to(node, target, source.size, content_of(node, source))
+
+
+def content_of(node: Callable[[str], SimulatedNode], source: Transfer) -> tuple[str, ...]:
+    """Returns what a transfer's source reads; nothing if that no longer exists."""
+    origin = node(source.node)
     if source.io == IEIO_FILE:
         export, _, dump = source.where[0].rpartition("/")
         held = origin.state.exports.get(_export_name(origin, export) or "")
-        if held is not None and dump in held.dumps:
-            content = held.dumps[dump].content
-    else:
-        block = looked_up(origin, source.where[0])
-        content = () if block is None else block.read()
+        return held.dumps[dump].content if held is not None and dump in held.dumps else ()
+    block = looked_up(origin, source.where[0])
+    return () if block is None else block.read()
+
+
+def write_to(
+    node: Callable[[str], SimulatedNode], target: Transfer, size: int, content: tuple[str, ...]
+) -> None:
+    """Writes to a transfer's target, unless that no longer exists; ``size`` in MiB."""
+    place = node(target.node)
     if target.io == IEIO_FILE:
         folder, _, dump = place.local_path(target.where[0]).rpartition("/")
         name = folder.rpartition("/")[2]
         export = place.state.exports.get(name) or StoredExport()
-        made = {**export.dumps, dump: Dump(source.size, content)}
+        made = {**export.dumps, dump: Dump(size, content)}
         place.state.exports[name] = replace(export, dumps=made)
         return
     block = looked_up(place, target.where[0])
@@ -217,6 +226,7 @@ def _start(
         magic=magic,
         port=port or 0,
         patience=patience if mode == IEM_IMPORT else EXPORT_PATIENCE,
+        abroad=key is not None,
     )
     node.world.transfers.start(name, transfer)
     return name
@@ -348,11 +358,24 @@ def _config(node: SimulatedNode, instance: Mapping[str, Any], disks: Sequence[An
         ("os", list((instance.get("osparams") or {}).items())),
         ("os_private", list((instance.get("osparams_private") or {}).items())),
     ]
+    for _, rows in sections:
+        for _, value in rows:
+            _check_written(str(value))
     return "".join(
         f"[{title}]\n" + "".join(f"{key} = {value}\n" for key, value in rows) + "\n"
         for title, rows in sections
     )
 
+
+def _check_written(value: str) -> None:
+    """Refuses what a parser of INI files takes for the beginning of an interpolation."""
+    left = _INTERPOLATION.sub("", value.replace("%%", ""))
+    if "%" in left:
+        place = left.find("%")
+        raise Unexpected(f"invalid interpolation syntax in {value!r} at position {place}")
+
+
+_INTERPOLATION = re.compile(r"%\([^)]+\)s")
 
 #: Hypervisor parameters that only the cluster has, so that no export contains them.
 GLOBAL_PARAMETERS = frozenset(

@@ -68,6 +68,8 @@ class Description(Struct, frozen=True):
     pace: SyncPace = SyncPace()
     transfer_speed: float | None = None
     migration_speed: float | None = None
+    #: The folder in which simulated clusters meet that send each other instances.
+    meeting_place: str | None = None
     shared_paths: tuple[str, ...] = SHARED_PATHS
     settings: dict[str, Any] = {}
 
@@ -107,6 +109,7 @@ def parse(document: Mapping[str, Any], path: str) -> Description:
     settings: dict[str, Any] = {}
     shared: Sequence[str] = SHARED_PATHS
     transfer = migration = None
+    meeting: str | None = None
     if cluster is not None:
         cluster.asked(*CLUSTER_TEXTS, *CLUSTER_LISTS, "candidate_pool_size")
         for key in CLUSTER_TEXTS:
@@ -122,6 +125,8 @@ def parse(document: Mapping[str, Any], path: str) -> Description:
         shared = cluster.texts("shared_paths", usual)
         transfer = cluster.rate("transfer_speed")
         migration = cluster.rate("migration_speed")
+        if "meeting_place" in cluster:
+            meeting = cluster.text("meeting_place")
         cluster.finish()
     top.finish()
     _check_unique(top, "os", [each.name for each in systems])
@@ -134,6 +139,7 @@ def parse(document: Mapping[str, Any], path: str) -> Description:
         pace=pace,
         transfer_speed=transfer,
         migration_speed=migration,
+        meeting_place=meeting,
         shared_paths=tuple(shared),
         settings=settings,
     )

@@ -39,7 +39,7 @@ class Transfer(Struct, frozen=True):
 
     ``io`` and ``where`` say what it reads or writes (see
     :mod:`ganeti_masterd.simulation.backups`). ``length`` is how long the copy
-    takes once both are connected.
+    takes once both are connected. ``abroad``: the other end may be in another cluster.
     """
 
     node: str
@@ -58,6 +58,8 @@ class Transfer(Struct, frozen=True):
     ended: float | None = None
     status: int | None = None
     message: str | None = None
+    abroad: bool = False
+    sent: bool = False
 
 
 class Wires(Protocol):
@@ -74,6 +76,18 @@ class Wires(Protocol):
 
     def deliver(self, source: Transfer, target: Transfer) -> None:
         """Copies what the source reads to the target."""
+
+    def send_away(self, source: Transfer) -> None:
+        """Lays down for another cluster what the source reads."""
+
+    def has_arrived(self, source: Transfer) -> bool:
+        """Whether another cluster has taken it."""
+
+    def withdraw(self, source: Transfer) -> None:
+        """Takes back what was laid down for another cluster."""
+
+    def receive(self, target: Transfer) -> int | None:
+        """Takes what another cluster has laid down; returns its size, None if there is nothing."""
 
 
 class Transfers:
@@ -133,10 +147,30 @@ class Transfers:
             if transfer.mode == IEM_EXPORT and transfer.ended is None:
                 self._settle_export(name, transfer, now)
         for name, transfer in self._shelf.items():
+            if transfer.abroad and transfer.peer is None and transfer.ended is None:
+                self._settle_abroad(name, transfer, now)
+        for name, transfer in self._shelf.items():
             if transfer.ended is None and transfer.connected is None:
                 until = transfer.started + STARTUP + transfer.patience
                 if now >= until:
                     self._end(name, 1, "Exited with status 1", until)
+
+    def _settle_abroad(self, name: str, transfer: Transfer, now: float) -> None:
+        """Updates an end whose other end is in another cluster, if there is one."""
+        if now < transfer.started + STARTUP:
+            return
+        if transfer.mode == IEM_EXPORT:
+            if self._wires.has_arrived(transfer):
+                self._shelf[name] = replace(transfer, connected=now)
+                self._end(name, 0, None, now)
+            elif not transfer.sent:
+                self._wires.send_away(transfer)
+                self._shelf[name] = replace(transfer, sent=True)
+            return
+        size = self._wires.receive(transfer)
+        if size is not None:
+            self._shelf[name] = replace(transfer, connected=now, size=size)
+            self._end(name, 0, None, now)
 
     def _settle_export(self, name: str, export: Transfer, now: float) -> None:
         if export.connected is None:
@@ -161,6 +195,8 @@ class Transfers:
         for other, listening in self._shelf.items():
             if listening.mode != IEM_IMPORT or listening.port != export.port:
                 continue
+            if export.abroad and listening.magic != export.magic:
+                continue  # the port is that of another cluster's node
             at = max(export.started, listening.started) + STARTUP
             until = listening.started + STARTUP + listening.patience
             if now < at or at >= until or listening.ended is not None or listening.peer:
@@ -187,6 +223,8 @@ class Transfers:
 
     def _end(self, name: str, status: int, message: str | None, at: float | None = None) -> None:
         ended = self._wires.now() if at is None else at
+        if status != 0 and self._shelf[name].sent:
+            self._wires.withdraw(self._shelf[name])
         self._shelf[name] = replace(self._shelf[name], ended=ended, status=status, message=message)
 
 

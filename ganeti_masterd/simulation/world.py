@@ -1,4 +1,4 @@
-"""The cluster-wide state of a simulation: power, links, mirrors, transfers, speeds. Pure."""
+"""The cluster-wide state of a simulation: power, links, mirrors, transfers, speeds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
-from ganeti_masterd.simulation.backups import deliver
+from ganeti_masterd.simulation.backups import content_of, deliver, write_to
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.ends import SyncPace
+from ganeti_masterd.simulation.meeting import MeetingPlace, Parcel
 from ganeti_masterd.simulation.mirrors import Mirrors
 from ganeti_masterd.simulation.node import SimulatedNode
 from ganeti_masterd.simulation.state import SharedState
@@ -33,6 +34,8 @@ class World:
         self.cluster = SharedState()
         self.mirrors = Mirrors(self.cluster.ends, self.cluster.metadata, self)
         self.transfers = Transfers(self.cluster.transfers, self)
+        place = description.meeting_place
+        self._meeting = None if place is None else MeetingPlace(place)
         self._now = now
         self._node = node
 
@@ -85,6 +88,36 @@ class World:
     def deliver(self, source: Transfer, target: Transfer) -> None:
         """Copies what a transfer's source reads to its target."""
         deliver(self._node, source, target)
+
+    def send_away(self, source: Transfer) -> None:
+        """Lays down for another cluster what a transfer's source reads."""
+        if self._meeting is not None and source.magic is not None:
+            parcel = Parcel(source.size, content_of(self._node, source))
+            self._meeting.send(source.magic, parcel)
+
+    def has_arrived(self, source: Transfer) -> bool:
+        """Whether another cluster has taken what was laid down for it."""
+        if self._meeting is None or source.magic is None:
+            return False
+        if not self._meeting.taken(source.magic):
+            return False
+        self._meeting.withdraw(source.magic)
+        return True
+
+    def withdraw(self, source: Transfer) -> None:
+        """Takes back what was laid down for another cluster."""
+        if self._meeting is not None and source.magic is not None:
+            self._meeting.withdraw(source.magic)
+
+    def receive(self, target: Transfer) -> int | None:
+        """Takes what another cluster has laid down; returns its size in MiB, None if nothing."""
+        if self._meeting is None or target.magic is None:
+            return None
+        parcel = self._meeting.take(target.magic)
+        if parcel is None:
+            return None
+        write_to(self._node, target, parcel.size, parcel.content)
+        return parcel.size
 
     # Events
 

@@ -91,7 +91,11 @@ class World:
         self.at_hooks: list[Callable[[], object]] = []
         self.before_second_try: Callable[[], object] = lambda: None
         self.kill_after: int | None = None
+        #: Below which the files of Ganeti are that opcodes read.
+        self.root = ""
         self.lines: list[str] = []
+        #: Told of entries of jobs' logs that aren't messages: their kind and value.
+        self.on_entry: Callable[[str, Any], object] = lambda kind, value: None
         #: What jobs showed of their progress, besides their log.
         self.progressed: list[str] = []
         self.submitted: list[Any] = []
@@ -175,6 +179,7 @@ class _Job(SynchronousContext):
             world.nodes,
             job_id=job_id,
             kill_after=world.kill_after,
+            root=world.root,
             clock=world.clock,
         )
         world.kill_after = None
@@ -248,6 +253,11 @@ class _Job(SynchronousContext):
         if happens:
             happens.pop(0)()
         return answers
+
+    def feedback(self, text: str, *, kind: str = "message", value: Any = None) -> None:
+        super().feedback(text, kind=kind, value=value)
+        if kind != "message":
+            self.world.on_entry(kind, value)
 
     @property  # type: ignore[override]
     def hooks_early(self) -> Callable[[Target], object]:

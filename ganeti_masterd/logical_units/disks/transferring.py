@@ -1,4 +1,4 @@
-"""Disks are copied from one node to another, by pairs of import and export daemons.
+"""Disks travel between nodes, and clusters, by pairs of import and export daemons.
 
 Node daemons start these processes; the master tells them of each other, and asks how far they
 are. Options, time-outs and texts are those of real daemon 3.0.2 (protocol/rpc.rst).
@@ -8,298 +8,270 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Any
 
 from msgspec import Struct
 
+from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.constants import DISK_TRANSFER_CONNECT_TIMEOUT, IEIO_RAW_DISK
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.disks.daemons import DaemonState, DaemonStatus, TransferDaemon
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.polling import Progress, poll, time_left
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import Target
 
-#: Seconds until a daemon has to have a status, and an import a port; for so long questions may
-#: fail as well.
-READY_IN = 10.0
+#: Seconds within which the ends in two clusters have to meet.
+REMOTE_CONNECT_TIMEOUT = 180
 
 #: Seconds between two looks: until all listen and are connected, and while they copy.
 SOON = 1.0
 LATER = 5.0
 
 
-class DaemonState(Enum):
-    """How far an import or export daemon is."""
+class TransferEnd(Struct, frozen=True):
+    """What a daemon reads or writes: on a node (its uuid), of a kind, with its arguments."""
 
-    STARTING = "has no status yet"
-    READY = "waits for the other end"
-    CONNECTED = "copies"
-    SUCCESS = "has ended well"
-    FAILED = "has failed"
+    node: str
+    io: str
+    arguments: Sequence[Any]
 
 
-class DaemonStatus(Struct, frozen=True):
-    """What a node says of a daemon; see :func:`status_of`."""
+class DiskTransfer(Struct, frozen=True, kw_only=True):
+    """One disk that travels, called ``label`` in the log; ``index`` is its place.
 
-    port: int | None = None
-    connected: bool = False
-    megabytes: int | None = None
-    throughput: float | None = None
-    percent: float | None = None
-    left: float | None = None
-    exit_status: int | None = None
-    message: str | None = None
-    output: tuple[str, ...] = ()
-
-
-def status_of(told: dict[str, Any]) -> DaemonStatus:
-    """Returns an entry of ``impexp_status`` that isn't None. Pure."""
-    return DaemonStatus(
-        port=told.get("listen_port"),
-        connected=bool(told.get("connected")),
-        megabytes=told.get("progress_mbytes"),
-        throughput=told.get("progress_throughput"),
-        percent=told.get("progress_percent"),
-        left=told.get("progress_eta"),
-        exit_status=told.get("exit_status"),
-        message=told.get("error_message"),
-        output=tuple(told.get("recent_output") or ()),
-    )
-
-
-class TransferDaemon:
-    """One daemon on its node (a uuid): what is known of it, and when it has to be further.
-
-    Pure: times are seconds of any clock. ``listens``: it is an import, which needs a port.
+    At least one end is in this cluster. Without ``target`` the data goes to ``host`` and
+    ``port`` of another cluster, which has given the ``magic``; without ``source`` it comes
+    from another one.
     """
 
-    def __init__(self, node: str, name: str, started: float, *, listens: bool) -> None:
-        self.node = node
-        self.name = name
-        self.listens = listens
-        self.state = DaemonState.STARTING
-        self.status = DaemonStatus()
-        #: Why it failed.
-        self.reason = ""
-        self._started = started
-        #: Since when it waits for the other end.
-        self._waits_since = started
-        self._answered = started
+    label: str
+    index: int
+    source: TransferEnd | None = None
+    target: TransferEnd | None = None
+    host: str = ""
+    port: int = 0
+    magic: str = ""
 
     @property
-    def ended(self) -> bool:
-        """Whether it has ended, well or not."""
-        return self.state in (DaemonState.SUCCESS, DaemonState.FAILED)
-
-    @property
-    def port(self) -> int | None:
-        """The port on which an import listens."""
-        return self.status.port
-
-    def unanswered(self, now: float) -> None:
-        """Notes that its node doesn't answer."""
-        if now - self._answered >= READY_IN:
-            self.fail("Too many errors while updating data")
-
-    def update(self, told: dict[str, Any] | None, now: float) -> None:
-        """Notes what its node says of it; None: it has no status yet."""
-        self._answered = now
-        if told is None:
-            if now - self._started >= READY_IN:
-                self.fail("Didn't become ready after 10 seconds")
-            return
-        before, self.status = self.status, status_of(told)
-        if self.status.exit_status is not None:
-            self._end()
-            return
-        if self.state is DaemonState.STARTING:
-            self.state = DaemonState.READY
-        if self.status.connected:
-            self.state = DaemonState.CONNECTED
-            return
-        if self.listens and self.status.port is None:
-            if now - self._started >= READY_IN:
-                self.fail("Not listening after 10 seconds")
-            return
-        if self.listens and before.port is None:
-            self._waits_since = now
-        if now - self._waits_since >= DISK_TRANSFER_CONNECT_TIMEOUT:
-            self.fail(f"Not connected after {DISK_TRANSFER_CONNECT_TIMEOUT} seconds")
-
-    def fail(self, reason: str) -> None:
-        """Notes that it can't succeed any more."""
-        self.state = DaemonState.FAILED
-        self.reason = reason
-
-    def _end(self) -> None:
-        message = self.status.message
-        if self.status.exit_status == 0 and not message:
-            self.state = DaemonState.SUCCESS
-        else:
-            self.fail(message or f"Exited with status {self.status.exit_status}")
+    def inside(self) -> bool:
+        """Whether both ends are in this cluster."""
+        return self.source is not None and self.target is not None
 
 
-class _Copy:
-    """One disk on its way."""
+class Protection(Struct, frozen=True):
+    """How data between two clusters is encrypted: the key's name at our node, their certificate."""
 
-    def __init__(self, disk: Disk, index: int) -> None:
-        self.disk = disk
-        self.component = f"disk{index}"
-        self.magic = secrets.token_hex(20)
-        self.target: TransferDaemon | None = None
-        self.source: TransferDaemon | None = None
+    key_name: str
+    authority: str
+
+    def __repr__(self) -> str:
+        return "Protection(...)"
+
+
+class _Flow:
+    """A transfer that is under way."""
+
+    def __init__(self, transfer: DiskTransfer) -> None:
+        self.transfer = transfer
+        self.magic = transfer.magic or secrets.token_hex(20)
+        self.receiver: TransferDaemon | None = None
+        self.sender: TransferDaemon | None = None
+        #: Why a daemon could not even be started.
+        self.unstarted = ""
+        self.finished = False
 
     @property
     def daemons(self) -> list[TransferDaemon]:
-        return [each for each in (self.target, self.source) if each is not None]
+        return [each for each in (self.receiver, self.sender) if each is not None]
 
     @property
     def failed(self) -> bool:
-        return any(each.state is DaemonState.FAILED for each in self.daemons)
+        return bool(self.unstarted) or any(
+            each.state is DaemonState.FAILED for each in self.daemons
+        )
+
+    @property
+    def started(self) -> bool:
+        """Whether all daemons are there that this cluster has to start."""
+        wanted = (self.transfer.target, self.receiver), (self.transfer.source, self.sender)
+        return all(end is None or daemon is not None for end, daemon in wanted)
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to wait for."""
-        if self.failed:
-            return True
-        return self.source is not None and all(each.ended for each in self.daemons)
+        return self.failed or (self.started and all(each.ended for each in self.daemons))
 
 
-def copy_disks(
-    ctx: Context, instance: Instance, source: str, target: str, *, compress: str = "none"
-) -> None:
-    """Copies an instance's disks, as they are, to disks with the same ids on another node.
+class Transferring:
+    """Carries out transfers of one instance's disks; what is under way is ended by ``undo``.
 
-    ``source`` and ``target`` are uuids of nodes; on the target the disks exist. Raises
-    ``OpExecError`` if one of them can't be copied. No daemon is left then, nor after a kill.
+    ``connect_in`` are the seconds within which two ends have to meet; ``osparams`` are laid
+    over the instance's parameters of its operating system, for scripts that read or write.
     """
-    disks = ctx.snapshot().disks_of(instance)
-    if disks:
-        with UndoStack(ctx) as undo:
-            _Copying(ctx, undo, instance, (source, target), compress).run(disks)
-
-
-class _Copying:
-    """The disks of one instance on their way."""
 
     def __init__(
         self,
         ctx: Context,
         undo: UndoStack,
         instance: Instance,
-        nodes: tuple[str, str],
-        compress: str,
+        *,
+        compress: str = "none",
+        protection: Protection | None = None,
+        connect_in: int = DISK_TRANSFER_CONNECT_TIMEOUT,
+        osparams: Params | None = None,
     ) -> None:
         self._ctx = ctx
         self._undo = undo
         self._instance = instance
-        self._source, self._target = nodes
         self._compress = compress
-        self._copies: list[_Copy] = []
-        self._said: set[tuple[str, str]] = set()
+        self._protection = protection
+        self._connect_in = connect_in
+        self._osparams = osparams
+        self._flows: list[_Flow] = []
+        self._said: set[tuple[str, DaemonState]] = set()
+        self._ended: Callable[[DiskTransfer, bool], object] = lambda transfer, good: None
+        self._listening: Callable[[dict[int, tuple[int, str]]], object] | None = None
         self._progress = Progress(ctx)
         self._progress.wait()
 
-    def run(self, disks: Sequence[Disk]) -> None:
-        ctx = self._ctx
-        for index, disk in enumerate(disks):
-            copy = _Copy(disk, index)
-            self._copies.append(copy)
-            ctx.feedback(
-                f"Exporting {disk.iv_name} from {self._name(self._source)} to "
-                f"{self._name(self._target)}"
-            )
+    def run(
+        self,
+        transfers: Sequence[DiskTransfer],
+        *,
+        ended: Callable[[DiskTransfer, bool], object] | None = None,
+        listening: Callable[[dict[int, tuple[int, str]]], object] | None = None,
+    ) -> list[bool]:
+        """Carries out all transfers; returns which of them have ended well, in order.
+
+        One that fails doesn't end the others. ``ended`` is called for each as it has ended,
+        with whether that went well, shielded from a kill. ``listening`` is called once all
+        wait for the other cluster, with port and magic by index.
+        """
+        if ended is not None:
+            self._ended = ended
+        self._listening = listening
+        for transfer in transfers:
+            flow = _Flow(transfer)
+            self._flows.append(flow)
+            self._announce(transfer)
             # Shielded, as a daemon whose name isn't known can't be ended.
-            with ctx.shielded():
-                copy.target = self._start_import(copy)
-        poll(ctx, self._look)
-        failed = [copy.disk.iv_name for copy in self._copies if copy.failed]
-        if failed:
-            raise OpExecError(
-                f"Failed to transfer instance data of {', '.join(failed)} to node "
-                f"{self._name(self._target)}"
+            with self._ctx.shielded():
+                if transfer.target is not None:
+                    flow.receiver = self._start(flow, transfer.target, receives=True)
+                elif transfer.source is not None:
+                    flow.sender = self._start(flow, transfer.source, receives=False)
+        poll(self._ctx, self._look)
+        return [not flow.failed for flow in self._flows]
+
+    def _announce(self, transfer: DiskTransfer) -> None:
+        if transfer.source is not None and transfer.target is not None:
+            self._ctx.feedback(
+                f"Exporting {transfer.label} from {self._name(transfer.source.node)} to "
+                f"{self._name(transfer.target.node)}"
             )
-        self._undo.keep()
-        with ctx.shielded():
-            for daemon in (each for copy in self._copies for each in copy.daemons):
-                answer = ctx.call_one(daemon.node, calls.IMPEXP_CLEANUP, (daemon.name,))
-                if answer.failed:
-                    ctx.warning(f"Could not remove the files of {daemon.name}: {answer.error}")
+        elif transfer.source is not None:
+            self._ctx.feedback(f"Sending disk {transfer.index} to {transfer.host}:{transfer.port}")
 
     def _name(self, node: str) -> str:
         return self._ctx.snapshot().nodes[node].name
 
-    def _start_import(self, copy: _Copy) -> TransferDaemon:
-        arguments = (
-            self._options(copy),
-            self._instance_at(self._target),
-            copy.component,
-            self._end_at(copy, self._target),
-        )
-        name = self._ctx.call_one(self._target, calls.IMPORT_START, arguments).or_fail(
-            f"Can't start receiving {copy.disk.iv_name} on node {self._name(self._target)}"
-        )
-        return self._started(self._target, name, listens=True)
+    # Daemons begin and end
 
-    def _start_export(self, copy: _Copy, port: int) -> TransferDaemon:
-        address = self._ctx.snapshot().nodes[self._target].secondary_ip
-        arguments = (
-            self._options(copy),
-            address,
-            port,
-            self._instance_at(self._source),
-            copy.component,
-            self._end_at(copy, self._source),
+    def _start(self, flow: _Flow, end: TransferEnd, *, receives: bool) -> TransferDaemon | None:
+        ctx, transfer = self._ctx, flow.transfer
+        component = f"disk{transfer.index}"
+        sent = node_objects.instance(
+            ctx.snapshot(), self._instance, end.node, osparams=self._osparams
         )
-        name = self._ctx.call_one(self._source, calls.EXPORT_START, arguments).or_fail(
-            f"Can't start sending {copy.disk.iv_name} from node {self._name(self._source)}"
+        about = (sent, component, [end.io, list(end.arguments)])
+        options = self._options(flow)
+        if receives:
+            answer = ctx.call_one(end.node, calls.IMPORT_START, (options, *about))
+        else:
+            address = self._address(flow)
+            answer = ctx.call_one(end.node, calls.EXPORT_START, (options, *address, *about))
+        if answer.failed:
+            kind = "import" if receives else "export"
+            flow.unstarted = str(answer.error)
+            ctx.warning(f"{kind} '{component}' on {answer.node} failed: {answer.error}")
+            return None
+        daemon = TransferDaemon(
+            end.node,
+            answer.payload,
+            ctx.seconds(),
+            listens=receives,
+            connect_in=self._connect_in,
         )
-        return self._started(self._source, name, listens=False)
+        self._undo.push(
+            f"end {daemon.name} on node {self._name(end.node)}", lambda: self._end(daemon)
+        )
+        return daemon
 
-    def _started(self, node: str, name: str, *, listens: bool) -> TransferDaemon:
-        def end() -> None:
-            self._ctx.call_one(node, calls.IMPEXP_CLEANUP, (name,)).or_fail("the node refuses")
+    def _address(self, flow: _Flow) -> tuple[str, int]:
+        target = flow.transfer.target
+        if target is None:
+            return flow.transfer.host, flow.transfer.port
+        assert flow.receiver is not None
+        assert flow.receiver.port is not None
+        return self._ctx.snapshot().nodes[target.node].secondary_ip, flow.receiver.port
 
-        self._undo.push(f"end {name} on node {self._name(node)}", end)
-        return TransferDaemon(node, name, self._ctx.seconds(), listens=listens)
-
-    def _options(self, copy: _Copy) -> dict[str, Any]:
-        return {
+    def _options(self, flow: _Flow) -> dict[str, Any]:
+        options: dict[str, Any] = {
             "compress": self._compress,
-            "magic": copy.magic,
-            "connect_timeout": DISK_TRANSFER_CONNECT_TIMEOUT,
+            "magic": flow.magic,
+            "connect_timeout": self._connect_in,
         }
+        if self._protection is not None:
+            options["key_name"] = self._protection.key_name
+            options["ca_pem"] = self._protection.authority
+        return options
 
-    def _instance_at(self, node: str) -> dict[str, Any]:
-        return node_objects.instance(self._ctx.snapshot(), self._instance, node)
+    def _end(self, daemon: TransferDaemon) -> None:
+        if not daemon.cleaned:
+            self._ctx.call_one(daemon.node, calls.IMPEXP_CLEANUP, (daemon.name,)).or_fail(
+                "the node refuses"
+            )
 
-    def _end_at(self, copy: _Copy, node: str) -> list[Any]:
-        sent = node_objects.disk(self._ctx.snapshot(), copy.disk, self._instance, node)
-        return [IEIO_RAW_DISK, [sent]]
+    def _clean(self, daemon: TransferDaemon | None) -> None:
+        if daemon is None:
+            return
+        answer = self._ctx.call_one(daemon.node, calls.IMPEXP_CLEANUP, (daemon.name,))
+        if answer.failed:
+            self._ctx.warning(f"Could not remove the files of {daemon.name}: {answer.error}")
+        else:
+            daemon.cleaned = True
+
+    # How far they are
 
     def _look(self) -> float | None:
-        """Asks both nodes for their daemons; returns after how long to ask again."""
+        """Asks all nodes for their daemons; returns after how long to ask again."""
         self._update()
-        for copy in self._copies:
-            self._go_on(copy)
-        if all(copy.done for copy in self._copies):
+        amounts: list[str] = []
+        for flow in self._flows:
+            if not flow.finished:
+                self._go_on(flow, amounts)
+        if amounts:
+            self._progress.tell(*amounts)
+        self._tell_listening()
+        left = [flow for flow in self._flows if not flow.finished]
+        if not left:
             return None
         copying = all(
             daemon.state in (DaemonState.CONNECTED, DaemonState.SUCCESS)
-            for copy in self._copies
-            for daemon in copy.daemons
+            for flow in left
+            for daemon in flow.daemons
         )
-        return LATER if copying and all(copy.source for copy in self._copies) else SOON
+        return LATER if copying and all(flow.started for flow in left) else SOON
 
     def _update(self) -> None:
         ctx = self._ctx
         waiting: dict[str, list[TransferDaemon]] = {}
-        for copy in self._copies:
-            for daemon in copy.daemons:
+        for flow in self._flows:
+            for daemon in flow.daemons:
                 if not daemon.ended:
                     waiting.setdefault(daemon.node, []).append(daemon)
 
@@ -314,44 +286,113 @@ class _Copying:
                 else:
                     daemon.update(answer.payload[place], now)
 
-    def _go_on(self, copy: _Copy) -> None:
-        name, target = copy.disk.iv_name, copy.target
-        assert target is not None
-        if copy.source is None and target.port is not None and not target.ended:
-            self._ctx.feedback(f"{name} is now listening, starting export")
-            with self._ctx.shielded():
-                copy.source = self._start_export(copy, target.port)
-        for daemon, doing, receives in (
-            (target, "receiving", True),
-            (copy.source, "sending", False),
+    def _go_on(self, flow: _Flow, amounts: list[str]) -> None:
+        transfer, receiver = flow.transfer, flow.receiver
+        if receiver is not None and receiver.port is not None and not receiver.ended:
+            self._tell_port(flow, receiver)
+            if flow.sender is None and transfer.source is not None:
+                with self._ctx.shielded():
+                    flow.sender = self._start(flow, transfer.source, receives=False)
+        self._tell(transfer, receiver, "receiv")
+        self._tell(transfer, flow.sender, "send")
+        sender = flow.sender
+        if (
+            sender is not None
+            and sender.state is DaemonState.CONNECTED
+            and sender.status.megabytes is not None
         ):
-            if daemon is not None:
-                self._tell(name, daemon, doing, receives)
-        if copy.failed:
-            for daemon in copy.daemons:
+            amounts.append(f"{transfer.label} sent {_amount(sender.status)}")
+        if flow.failed:
+            for daemon in flow.daemons:
                 if not daemon.ended:
                     self._ctx.call_one(daemon.node, calls.IMPEXP_ABORT, (daemon.name,))
                     daemon.fail("the other end failed")
+        if flow.done:
+            with self._ctx.shielded():
+                flow.finished = True
+                self._clean(receiver)
+                self._ended(transfer, not flow.failed)
+                self._clean(flow.sender)
 
-    def _tell(self, name: str, daemon: TransferDaemon, doing: str, receives: bool) -> None:
-        verb = "receive" if receives else "send"
-        lines: dict[DaemonState, Callable[[], str]] = {
-            DaemonState.CONNECTED: lambda: f"{name} is {doing} data on {self._name(daemon.node)}",
-            DaemonState.SUCCESS: lambda: f"{name} finished {doing} data",
-            DaemonState.FAILED: lambda: (
-                f"{name} failed to {verb} data: {daemon.reason}"
-                + (
-                    f" (recent output: {' '.join(daemon.status.output)})"
-                    if daemon.status.output
-                    else ""
-                )
-            ),
+    def _tell_port(self, flow: _Flow, receiver: TransferDaemon) -> None:
+        """Says once that a daemon listens."""
+        if (receiver.name, DaemonState.READY) in self._said:
+            return
+        self._said.add((receiver.name, DaemonState.READY))
+        label = flow.transfer.label
+        self._ctx.feedback(
+            f"{label} is now listening" + (", starting export" if flow.transfer.inside else "")
+        )
+
+    def _tell_listening(self) -> None:
+        """Tells who waits for it that all daemons wait for another cluster."""
+        ports = {
+            flow.transfer.index: (flow.receiver.port, flow.magic)
+            for flow in self._flows
+            if flow.receiver is not None and flow.receiver.port is not None
         }
-        if daemon.state in lines and (daemon.name, daemon.state.name) not in self._said:
-            self._said.add((daemon.name, daemon.state.name))
-            self._ctx.feedback(lines[daemon.state]())
-        if daemon.state is DaemonState.CONNECTED and not receives:
-            self._progress.tell(f"{name} sent {_amount(daemon.status)}")
+        if self._listening is None or len(ports) < len(self._flows):
+            return
+        listening, self._listening = self._listening, None
+        listening({index: (int(port), magic) for index, (port, magic) in ports.items() if port})
+
+    def _tell(self, transfer: DiskTransfer, daemon: TransferDaemon | None, stem: str) -> None:
+        """Says once that a daemon is connected, has ended, or has failed."""
+        if daemon is None or (daemon.name, daemon.state) in self._said:
+            return
+        doing, label = stem + "ing", transfer.label
+        if daemon.state is DaemonState.CONNECTED:
+            node = self._name(daemon.node)
+            inside = transfer.inside
+            text = f"is {doing} data on {node}" if inside else f"is now {doing} data"
+        elif daemon.state is DaemonState.SUCCESS:
+            text = f"finished {doing} data"
+        elif daemon.state is DaemonState.FAILED:
+            verb = "receive" if daemon.listens else "send"
+            output = " ".join(daemon.status.output)
+            text = f"failed to {verb} data: {daemon.reason}"
+            text += f" (recent output: {output})" if output else ""
+        else:
+            return
+        self._said.add((daemon.name, daemon.state))
+        self._ctx.feedback(f"{label} {text}")
+
+
+def copy_disks(
+    ctx: Context, instance: Instance, source: str, target: str, *, compress: str = "none"
+) -> None:
+    """Copies an instance's disks, as they are, to disks with the same ids on another node.
+
+    ``source`` and ``target`` are uuids of nodes; on the target the disks exist. Raises
+    ``OpExecError`` if one of them can't be copied. No daemon is left then, nor after a kill.
+    """
+    disks = ctx.snapshot().disks_of(instance)
+    if not disks:
+        return
+    transfers = [
+        DiskTransfer(
+            label=disk.iv_name,
+            index=index,
+            source=raw_end(ctx, instance, disk, source),
+            target=raw_end(ctx, instance, disk, target),
+        )
+        for index, disk in enumerate(disks)
+    ]
+    with UndoStack(ctx) as undo:
+        good = Transferring(ctx, undo, instance, compress=compress).run(transfers)
+        failed = [disk.iv_name for disk, well in zip(disks, good, strict=True) if not well]
+        if failed:
+            raise OpExecError(
+                f"Failed to transfer instance data of {', '.join(failed)} to node "
+                f"{ctx.snapshot().nodes[target].name}"
+            )
+        undo.keep()
+
+
+def raw_end(ctx: Context, instance: Instance, disk: Disk, node: str) -> TransferEnd:
+    """Returns the end of a transfer that reads or writes a disk of a node, byte by byte."""
+    sent = node_objects.disk(ctx.snapshot(), disk, instance, node)
+    return TransferEnd(node, IEIO_RAW_DISK, [sent])
 
 
 def _amount(status: DaemonStatus) -> str:

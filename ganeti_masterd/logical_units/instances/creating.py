@@ -19,7 +19,7 @@ from ganeti_masterd.logical_units.disks.activating import (
 )
 from ganeti_masterd.logical_units.disks.making import create_disks
 from ganeti_masterd.logical_units.disks.syncing import wait_for_sync, wipe_disks
-from ganeti_masterd.logical_units.instances import adopting, setting_up
+from ganeti_masterd.logical_units.instances import adopting, importing, setting_up
 from ganeti_masterd.logical_units.instances.preparing import CheckedCreation
 from ganeti_masterd.logical_units.instances.publishing import changes_between
 from ganeti_masterd.logical_units.steps.undo import UndoStack
@@ -47,10 +47,16 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
                 undo.keep()
                 ctx.feedback("Instance is forthcoming; not creating the actual instance")
                 return self._names(ctx)
-            ctx.release(Level.NODE)
+            ctx.release(Level.NODE, self.source_nodes)
+            if self.source_nodes:
+                # Others may read the export, too, but nobody may take it away.
+                ctx.downgrade(Level.NODE, self.source_nodes)
             ctx.release(Level.NODE_RES)
             in_sync = self._fill(ctx)
+            self._import(ctx)
             undo.keep()
+        if self.source_nodes:
+            ctx.release(Level.NODE)
         self._set_up(ctx)
         self._start(ctx, in_sync)
         return self._names(ctx)
@@ -111,7 +117,7 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
             ctx.feedback("* wiping instance disks...")
             with self._named(ctx, "Wiping"):
                 wipe_disks(ctx, instance, [(index, disk, 0) for index, disk in enumerate(disks)])
-        if self.wanted.image is not None:
+        if self.wanted.image is not None and not self.imports:
             with self._named(ctx, "Imaging"):
                 setting_up.image_disk(ctx, instance, disks[0], self.wanted.image)
         wait = self.op.wait_for_sync
@@ -124,6 +130,37 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
         if not good:
             raise OpExecError(f"Instance {self.name} is not made: some of its disks are degraded")
         return wait or not self.wanted.template.internal
+
+    def _import(self, ctx: Context) -> None:
+        """Fills the disks from an export, or with what another cluster sends."""
+        instance, disks = current(ctx, self.whole.instance), self.whole.disks
+        parameters = self.wanted.os_parameters
+        with parameters.kept_from_errors():
+            if self.source is not None:
+                importing.import_disks(
+                    ctx,
+                    instance,
+                    disks,
+                    self.source,
+                    compress=self.op.compress,
+                    osparams=parameters.secret,
+                )
+                before = self.source.document.name
+            elif self.sender is not None:
+                importing.receive_disks(
+                    ctx,
+                    instance,
+                    disks,
+                    self.sender,
+                    compress=self.op.compress,
+                    shutdown_timeout=self.op.source_shutdown_timeout,
+                    osparams=parameters.secret,
+                )
+                before = self.sender.instance
+            else:
+                return
+        debug = self.op.debug_level or 0
+        importing.run_rename_script(ctx, instance, before, debug=debug)
 
     @contextmanager
     def _named(self, ctx: Context, doing: str) -> Iterator[None]:

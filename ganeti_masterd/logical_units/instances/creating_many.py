@@ -64,6 +64,8 @@ class CreateManyInstances(LogicalUnit[InstanceMultiAlloc], runs=InstanceMultiAll
             raise prereq("There are no instances to be made", ECODE_INVAL)
         if any(op.iallocator is not None for op in inner):
             raise prereq("iallocator are not allowed to be set on instance objects", ECODE_INVAL)
+        if any(op.mode != "create" for op in inner):
+            raise prereq("Only new instances can be made many at once, not imports", ECODE_INVAL)
         names = [normal_name(op.instance_name) for op in inner]
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:

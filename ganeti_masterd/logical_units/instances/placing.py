@@ -231,10 +231,13 @@ def _tell(ctx: Context, instance: str, allocator: str, nodes: Sequence[str]) -> 
     )
 
 
-def keep_place(ctx: Context, nodes: Sequence[str]) -> None:
-    """Gives back the locks of all nodes and groups but those of an instance's nodes."""
+def keep_place(ctx: Context, nodes: Sequence[str], others: Sequence[str] = ()) -> None:
+    """Gives back the locks of all nodes and groups but those of an instance's nodes.
+
+    ``others`` are nodes that stay locked, but not as resources.
+    """
     snapshot = ctx.snapshot()
-    ctx.release(Level.NODE, nodes)
+    ctx.release(Level.NODE, (*nodes, *others))
     ctx.release(Level.NODE_RES, nodes)
     ctx.release(Level.NODEGROUP, {snapshot.nodes[node].group for node in nodes})
 

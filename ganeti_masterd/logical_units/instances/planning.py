@@ -102,7 +102,7 @@ def read_instance(
     inherited = specification.inherited_hypervisor(cluster, hypervisor, os)
     backend = specification.backend(cluster, op.beparams)
     own = specification.os_parameters(op.osparams, op.osparams_private, op.osparams_secret)
-    if op.os_type is None and specification.OS_IMAGE not in own.public:
+    if op.mode == "create" and op.os_type is None and specification.OS_IMAGE not in own.public:
         raise prereq("No guest OS or OS image specified", ECODE_INVAL)
     nics, kept_nics = _nics(op, name, cluster, address, planned)
     disks, kept_disks = _disks(op, template, cluster, planned)

@@ -34,20 +34,20 @@ from ganeti_masterd.logical_units.disks.trees import (
 from ganeti_masterd.logical_units.instances import (
     adopting,
     fitting,
+    importing,
     placing,
     setting_up,
     specification,
 )
 from ganeti_masterd.logical_units.instances.environment import instance_environment
+from ganeti_masterd.logical_units.instances.importing import FoundExport, SendingCluster
 from ganeti_masterd.logical_units.instances.nics import require_distinct, settle_nic
 from ganeti_masterd.logical_units.instances.planning import WantedInstance, read_instance
 from ganeti_masterd.logical_units.instances.publishing import WholeInstance
+from ganeti_masterd.logical_units.instances.requirements import require_compression
 from ganeti_masterd.logical_units.instances.resolving import check_address_unused, resolved_name
 from ganeti_masterd.logical_units.nodes.addresses import normal_name
 from ganeti_masterd.opcodes.instances import InstanceCreate
-
-#: As a tool of compression: none.
-NO_COMPRESSION = "none"
 
 #: What hooks are told of a disk before the opcode (and never after it: then all is told).
 _BEFORE = re.compile(r"INSTANCE_DISK\d+_(NAME|SIZE|MODE)")
@@ -71,6 +71,9 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
     planned: WholeInstance | None = None
     #: The uuids of its nodes, the primary first; none until an allocator chose.
     nodes: tuple[str, ...] = ()
+    #: The export that it comes from, and the cluster that sends it.
+    source: FoundExport | None = None
+    sender: SendingCluster | None = None
     #: Where it is to be, chosen before the locks; None if that is done with all nodes held.
     place: PendingPlace | None = None
     name: str
@@ -88,8 +91,13 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
         _check_arguments(op)
         self.name = normal_name(op.instance_name)
         self.uuid = str(uuid4())
-        if not op.name_check:
+        if not (op.name_check or self.imports):
             self._find(snapshot)
+
+    @property
+    def imports(self) -> bool:
+        """Whether its disks come from an export, or from another cluster."""
+        return self.op.mode != "create"
 
     def prepare(self, ctx: Context) -> None:
         """Looks the name up, where that is wanted; has a place found, where that can be."""
@@ -97,19 +105,24 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
         if op.name_check:
             found = resolved_name(ctx, op.instance_name)
             self.name, self.address = found.name, found.address
+        if op.mode == "import":
+            self.source = importing.find_export(ctx, op, self.name)
+            self.op = op = self._completed(ctx, self.source)
+        elif op.mode == "remote-import":
+            self.sender = importing.sending_cluster(ctx, op)
+        if op.name_check or self.imports:
             self._find(ctx.snapshot())
         if not (self.nodes or self.attempt or op.opportunistic_locking):
             self.place = placing.choose_ahead(ctx, self.wanted.to_be_placed(), op)
 
+    def _completed(self, ctx: Context, source: FoundExport) -> InstanceCreate:
+        cluster = ctx.snapshot().cluster
+        return importing.completed(self.op, source.document, self.name, cluster)
+
     def _find(self, snapshot: Snapshot) -> None:
         """Finds the forthcoming instance, or makes sure that there is none; finds the nodes."""
         op = self.op
-        tools = snapshot.cluster.compression_tools
-        if op.compress not in (NO_COMPRESSION, *tools):
-            raise prereq(
-                f"Compression tool not allowed, tools allowed are [{', '.join(tools)}]",
-                ECODE_INVAL,
-            )
+        require_compression(snapshot.cluster, op.compress)
         existing = snapshot.instances.named(self.name)
         if not op.commit:
             specification.enabled_template(snapshot.cluster, op.disk_template)
@@ -170,7 +183,8 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
     @property
     def some_nodes(self) -> bool:
         """Whether an allocator chooses among nodes that are free, not among all."""
-        return self.op.opportunistic_locking and not self.attempt and not self.nodes
+        wanted = self.op.opportunistic_locking and self.op.mode != "import"
+        return wanted and not self.attempt and not self.nodes
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """See ``LogicalUnit.locks``."""
@@ -180,9 +194,12 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
             return exclusive((), creating=self.name)
         if level in (Level.NODEGROUP, Level.NODE, Level.NODE_RES):
             minimum = (2 if self.wanted.template.internal else 1) if self.some_nodes else None
-            return placing.locks_of_place(
+            wanted = placing.locks_of_place(
                 level, snapshot, self._placed(snapshot), self.held.get(Level.NODE), minimum
             )
+            if level is Level.NODE and self.source is not None and wanted.names is not None:
+                return exclusive((*wanted.names, self.source.node))
+            return wanted
         return super().locks(level, snapshot)
 
     # With the locks
@@ -192,7 +209,9 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
         op = self.op
         self._find_again(ctx)
         wanted = self.wanted
-        if op.no_install and op.start:
+        if self.imports:
+            importing.tell_ignored(ctx, op)
+        elif op.no_install and op.start:
             ctx.info("No-installation mode selected, disabling startup")
         if op.ip_check and self.address is not None and self.planned is None:
             check_address_unused(self.address, self.name)
@@ -204,7 +223,7 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
             ctx.info(f"Nodes of instance {self.name}: {names}")
         elif self.ignored:
             ctx.warning("Secondary node will be ignored on non-mirrored disk template")
-        placing.keep_place(ctx, self.nodes)
+        placing.keep_place(ctx, self.nodes, self.source_nodes)
         placing.check_place(ctx, self.nodes, wanted.template)
         nics = self._settle_nics(ctx)
         with placing.still_fitting(ctx, self.place):
@@ -213,10 +232,17 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
             if not op.ignore_ipolicy:
                 fitting.check_policy(ctx.snapshot(), wanted, self.nodes[0])
             fitting.ask_nodes(ctx, wanted, self.nodes, force_variant=op.force_variant)
-            if self.installs:
+            if self.installs or (self.imports and wanted.os):
                 setting_up.check_trusted(ctx, self.nodes[0], wanted.os)
             fitting.ask_primary(ctx, wanted, self.nodes[0], nics, starts=self.starts)
         self.whole = self._build(ctx, nics, base)
+        if self.source is not None:
+            importing.warn_of_sizes(ctx, self.source, self.whole.disks)
+
+    @property
+    def source_nodes(self) -> tuple[str, ...]:
+        """The uuid of the node that has the export; none without one."""
+        return () if self.source is None else (self.source.node,)
 
     def _placed(self, snapshot: Snapshot) -> tuple[str, ...]:
         """Returns the nodes that were named or chosen before the locks; none if one is gone."""
@@ -239,6 +265,14 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
     def _find_again(self, ctx: Context) -> None:
         """Makes sure that what was found before the locks is still so."""
         nodes = self.nodes
+        if self.source is not None:
+            there = importing.read_export(ctx, self.source.node, self.source.path)
+            if there != self.source:
+                raise prereq(
+                    f"The export in {self.source.path} changed since locks were acquired; retry "
+                    "the operation",
+                    ECODE_STATE,
+                )
         self._find(ctx.snapshot())
         if self.nodes != nodes:
             raise prereq(
@@ -266,7 +300,7 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
     @property
     def starts(self) -> bool:
         """Whether it is started in the end."""
-        return self.op.start and not self.op.no_install
+        return self.op.start and (self.imports or not self.op.no_install)
 
     @property
     def installs(self) -> bool:
@@ -276,7 +310,7 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
             wanted.os
             and wanted.disks
             and wanted.image is None
-            and not (self.op.no_install or self.op.forthcoming or self.adopts)
+            and not (self.op.no_install or self.op.forthcoming or self.adopts or self.imports)
         )
 
     def _build(self, ctx: Context, nics: tuple[Any, ...], base: str) -> WholeInstance:
@@ -339,7 +373,17 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
             told = _without_disks(told)
             for index in range(len(self.whole.disks)):
                 told[f"INSTANCE_DISK{index}_UUID"] = ""
-        return {**told, "ADD_MODE": self.op.mode}
+        told = {**told, "ADD_MODE": self.op.mode}
+        if self.source is None:
+            return told
+        images = [self.source.image(at) or False for at in range(len(self.whole.disks))]
+        node = snapshot.nodes.get(self.source.node)
+        return {
+            **told,
+            "SRC_NODE": "" if node is None else node.name,
+            "SRC_PATH": self.source.path,
+            "SRC_IMAGES": str(images),
+        }
 
     def _is_whole(self, there: Instance | None) -> bool:
         """Whether the instance in the configuration is the one that this opcode makes."""
@@ -347,12 +391,8 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
 
 
 def _check_arguments(op: InstanceCreate) -> None:
-    """Refuses arguments that don't go together, or that are for what can't be done."""
-    if op.mode != "create":
-        raise prereq(
-            f"Instances can't be made in mode '{op.mode}': this daemon has no backups yet",
-            ECODE_INVAL,
-        )
+    """Refuses arguments that don't go together."""
+    importing.check_arguments(op)
     if op.forthcoming and op.commit:
         raise prereq("Forthcoming generation and commiting are mutually exclusive", ECODE_INVAL)
     if op.ip_check and not op.name_check:

@@ -51,26 +51,12 @@ class RemoveInstance(InstanceUnit[InstanceRemove], runs=InstanceRemove):
         """Shuts down, removes the disks, then all of it from the configuration at once."""
         instance = self.instance(ctx.snapshot())
         if instance.forthcoming:
-            self._forget(ctx, instance)
+            _forget(ctx, instance)
             return
         with settled_if_stop_killed(ctx, instance):
             instance = mark(ctx, instance, admin_state="down", admin_state_source="admin")
             self._shut_down(ctx, instance)
-        with ctx.shielded():
-            # From here on nobody may make the disks ready again.
-            instance = mark_disks(ctx, instance, active=False)
-            disks = ctx.snapshot().disks_of(instance)
-            if not remove_disks(ctx, instance, disks):
-                if not self.op.ignore_failures:
-                    ctx.warning(
-                        f"Instance {instance.name} is still there, marked to be down, and has "
-                        "lost a part of its disks",
-                        hint=f"'gnt-instance remove {instance.name}' removes the rest, and with "
-                        "'--ignore-failures' forgets what can't be removed",
-                    )
-                    raise OpExecError("Can't remove instance's disks")
-                ctx.feedback("Warning: can't remove instance's disks")
-            self._forget(ctx, instance)
+        remove_stopped(ctx, instance, ignore_failures=self.op.ignore_failures)
 
     def _shut_down(self, ctx: Context, instance: Instance) -> None:
         snapshot = ctx.snapshot()
@@ -92,8 +78,32 @@ class RemoveInstance(InstanceUnit[InstanceRemove], runs=InstanceRemove):
             "down, but may still run)"
         )
 
-    def _forget(self, ctx: Context, instance: Instance) -> None:
-        snapshot = ctx.snapshot()
-        whole = WholeInstance(instance, tuple(snapshot.disks_of(instance)))
-        ctx.change_all(changes_between(whole, None, snapshot.cluster))
-        ctx.remove_lock(Level.INSTANCE, instance.name)
+
+def remove_stopped(ctx: Context, instance: Instance, *, ignore_failures: bool) -> None:
+    """Removes an instance that doesn't run and is marked so: its disks, then its entry.
+
+    A kill is put off. Raises ``OpExecError`` if a disk can't be removed, unless failures are
+    ignored; the instance is still there then.
+    """
+    with ctx.shielded():
+        # From here on nobody may make the disks ready again.
+        instance = mark_disks(ctx, instance, active=False)
+        disks = ctx.snapshot().disks_of(instance)
+        if not remove_disks(ctx, instance, disks):
+            if not ignore_failures:
+                ctx.warning(
+                    f"Instance {instance.name} is still there, marked to be down, and has "
+                    "lost a part of its disks",
+                    hint=f"'gnt-instance remove {instance.name}' removes the rest, and with "
+                    "'--ignore-failures' forgets what can't be removed",
+                )
+                raise OpExecError("Can't remove instance's disks")
+            ctx.feedback("Warning: can't remove instance's disks")
+        _forget(ctx, instance)
+
+
+def _forget(ctx: Context, instance: Instance) -> None:
+    snapshot = ctx.snapshot()
+    whole = WholeInstance(instance, tuple(snapshot.disks_of(instance)))
+    ctx.change_all(changes_between(whole, None, snapshot.cluster))
+    ctx.remove_lock(Level.INSTANCE, instance.name)

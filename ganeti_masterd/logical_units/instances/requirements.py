@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ganeti_masterd.config.base import Params
-from ganeti_masterd.config.objects import Nic
+from ganeti_masterd.config.objects import Cluster, Nic
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.parameters.devices import ACCESS_MODES, can_access
 from ganeti_masterd.config.snapshot import Snapshot
@@ -23,8 +23,20 @@ from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
 from ganeti_masterd.rpc.results import HypervisorSpace, NodeInfo
 
+#: As a tool of compression: none.
+NO_COMPRESSION = "none"
+
 #: Where an entry of a CPU mask names no processor, so that every node has what it asks for.
 _ANY_PROCESSOR = ("", "all")
+
+
+def require_compression(cluster: Cluster, tool: str) -> None:
+    """Refuses a tool to compress transfers that the cluster doesn't allow. Pure."""
+    tools = cluster.compression_tools
+    if tool not in (NO_COMPRESSION, *tools):
+        raise prereq(
+            f"Compression tool not allowed, tools allowed are [{', '.join(tools)}]", ECODE_INVAL
+        )
 
 
 def check_hypervisor_on_nodes(

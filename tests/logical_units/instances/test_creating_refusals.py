@@ -27,16 +27,6 @@ class RefusalTests(CreationCase):
         """What makes no sense by itself."""
         refused: list[tuple[str, str, dict[str, Any]]] = [
             (
-                "Instances can't be made in mode 'import': this daemon has no backups yet",
-                ECODE_INVAL,
-                {"mode": "import"},
-            ),
-            (
-                "Instances can't be made in mode 'remote-import': this daemon has no backups yet",
-                ECODE_INVAL,
-                {"mode": "remote-import"},
-            ),
-            (
                 "Forthcoming generation and commiting are mutually exclusive",
                 ECODE_INVAL,
                 {"forthcoming": True, "commit": True},

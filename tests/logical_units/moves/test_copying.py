@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ganeti_masterd.logical_units.disks.transferring import DaemonState, TransferDaemon
+from ganeti_masterd.logical_units.disks.daemons import DaemonState, TransferDaemon
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.state import Device
 from ganeti_masterd.simulation.switches import throw

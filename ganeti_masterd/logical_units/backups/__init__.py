@@ -1,0 +1,1 @@
+"""Opcodes that export instances, and remove exports."""
