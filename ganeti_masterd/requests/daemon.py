@@ -5,11 +5,22 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ganeti_masterd.config.store import ConfigStore
+from ganeti_masterd.history.recorder import ConfigHistory
 from ganeti_masterd.jobs.control import JobControl
 from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
+from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.rpc.interfaces import INodeRPC
+
+
+class HistoryParts(Struct, frozen=True):
+    """What the methods about the configuration's history use besides the rest."""
+
+    history: ConfigHistory
+    locks: LockKeeper
+    nodes: INodeRPC
 
 
 class Daemon(Struct, frozen=True):
@@ -21,3 +32,4 @@ class Daemon(Struct, frozen=True):
     switches: Switches
     store: ConfigStore
     engine: QueryEngine
+    history: HistoryParts | None = None
