@@ -47,6 +47,7 @@ from ganeti_masterd.query.resources import CONFIGURED
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
+from ganeti_masterd.requests.backup_desk import BackupDesk
 from ganeti_masterd.requests.daemon import Daemon, HistoryParts
 from ganeti_masterd.requests.observed import ObservedAnswers
 from ganeti_masterd.requests.registry import METHODS, LuxiAnswers
@@ -164,9 +165,10 @@ class Assembly:
         )
 
         # What the configuration was before, and who changed it.
+        history_thread = DiskThread(mailbox, name="history")
         self.history = ConfigHistory(
             paths.history,
-            DiskThread(mailbox, name="history"),
+            history_thread,
             self.timers,
             lambda: self.store.snapshot,
             self._uid_of,
@@ -210,7 +212,13 @@ class Assembly:
             switches=switches,
             store=self.store,
             engine=self.engine,
-            history=HistoryParts(self.history, self.locks, self.door.nodes),
+            history=HistoryParts(
+                self.history,
+                self.locks,
+                self.door.nodes,
+                history_thread.run,
+                BackupDesk(self.timers),
+            ),
         )
         self.listeners = self._listeners(daemon)
 

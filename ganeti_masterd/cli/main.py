@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import click
 
+from ganeti_masterd.cli.backup import backup, restore_backup
 from ganeti_masterd.cli.call import call
 from ganeti_masterd.cli.cluster import drain, info, pause_watcher
 from ganeti_masterd.cli.command import EXIT_INTERRUPTED, Program
@@ -87,6 +88,8 @@ for _command in (
     master_failover,
     node_maintenance,
     config,
+    backup,
+    restore_backup,
     *commands,
     fields,
     call,

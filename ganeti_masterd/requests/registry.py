@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ganeti_masterd.requests import (
+    backing_up,
     config_history,
     filters,
     flags,
@@ -16,6 +17,7 @@ __all__ = [
     "METHODS",
     "OWN_METHODS",
     "LuxiAnswers",
+    "backing_up",
     "config_history",
     "filters",
     "flags",
