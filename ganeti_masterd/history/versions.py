@@ -113,6 +113,8 @@ class VersionStore:
         try:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute("PRAGMA journal_mode = WAL")
+            # What is dropped may hold private parameters.
+            db.execute("PRAGMA secure_delete = ON")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA journal_size_limit = 4194304")
             if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:

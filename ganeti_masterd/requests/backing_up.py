@@ -13,7 +13,6 @@ from typing import Any
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.logger import Logger
 
 from ganeti_masterd.config.ssconf import file_content, ssconf_values
 from ganeti_masterd.errors import GenericError
@@ -25,8 +24,6 @@ from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.requests.backup_desk import BackupDesk, BackupMoment
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import OWN_METHODS, method
-
-log = Logger()
 
 #: Bytes of files in an answer, about; a file is in one answer as a whole.
 PIECE = 2 << 20
@@ -117,9 +114,12 @@ def _archived(
                 continue
             try:
                 content = read_file(path)
-            except OSError as error:
-                log.warn("{path} is not in the backup: {error}", path=path, error=error)
+            except FileNotFoundError:  # cleaned away meanwhile
                 continue
+            except OSError as error:
+                raise GenericError(
+                    f"{path} can't be read ({error.strerror}): make the backup without the archive"
+                ) from None
             yield f"queue/archive/{number}/job-{job_id}", content
 
 
