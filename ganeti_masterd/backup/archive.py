@@ -7,6 +7,7 @@ anything of it is used: a file that is cut off, changed, or of other contents is
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import os
 import tarfile
@@ -149,19 +150,26 @@ def check_backup(file: BinaryIO) -> BackupManifest:
 def read_files(file: BinaryIO) -> Iterator[BackupFile]:
     """Yields the files of a backup as they come; raises :class:`BackupFault`."""
     try:
-        with tarfile.open(fileobj=file, mode="r|gz") as tar:
-            for member in tar:
-                if not member.isreg():
-                    raise BackupFault(f"it has {member.name!r}, which is no regular file")
-                if member.size > LARGEST:
-                    raise BackupFault(f"its {member.name!r} is too large")
-                content = tar.extractfile(member)
-                assert content is not None
-                yield member.name, content.read()
+        with gzip.GzipFile(fileobj=file, mode="rb") as plain:
+            with tarfile.open(fileobj=plain, mode="r|") as tar:
+                for member in tar:
+                    yield member.name, _content(tar, member)
+            while plain.read(1 << 20):  # to the end, where its checksum is
+                pass
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
         if isinstance(error, BackupFault):
             raise
         raise BackupFault(f"it is cut off or damaged, or no backup: {error}") from None
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if not member.isreg():
+        raise BackupFault(f"it has {member.name!r}, which is no regular file")
+    if member.size > LARGEST:
+        raise BackupFault(f"its {member.name!r} is too large")
+    content = tar.extractfile(member)
+    assert content is not None
+    return content.read()
 
 
 def _compare(manifest: BackupManifest, digests: dict[str, str]) -> None:
