@@ -22,8 +22,10 @@ from ganeti_masterd.execution.context import Services
 from ganeti_masterd.execution.executor import Executor
 from ganeti_masterd.execution.hops import Hops
 from ganeti_masterd.execution.threads import OpcodeThreads
+from ganeti_masterd.history.recorder import ConfigHistory
 from ganeti_masterd.jobs.control import JobControl
 from ganeti_masterd.jobs.files import QueueFolder
+from ganeti_masterd.jobs.model import submitter
 from ganeti_masterd.jobs.published import PublishedState
 from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.jobs.scheduler import Scheduler
@@ -45,7 +47,8 @@ from ganeti_masterd.query.resources import CONFIGURED
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
-from ganeti_masterd.requests.daemon import Daemon
+from ganeti_masterd.requests.backup_desk import BackupDesk
+from ganeti_masterd.requests.daemon import Daemon, HistoryParts
 from ganeti_masterd.requests.observed import ObservedAnswers
 from ganeti_masterd.requests.registry import METHODS, LuxiAnswers
 from ganeti_masterd.requests.wconfd import WCONFD_METHODS, WconfdAnswers, WconfdParts
@@ -161,6 +164,16 @@ class Assembly:
             disk_thread.run,
         )
 
+        # What the configuration was before, and who changed it.
+        history_thread = DiskThread(mailbox, name="history")
+        self.history = ConfigHistory(
+            paths.history,
+            history_thread,
+            self.timers,
+            lambda: self.store.snapshot,
+            self._uid_of,
+        )
+
         # What clients and jobs need.
         self.locks = LockKeeper(self.timers, self.events)
         switches = Switches(self.queue, paths.watcher_pause, self.replication)
@@ -199,11 +212,23 @@ class Assembly:
             switches=switches,
             store=self.store,
             engine=self.engine,
+            history=HistoryParts(
+                self.history,
+                self.locks,
+                self.door.nodes,
+                history_thread.run,
+                BackupDesk(self.timers),
+            ),
         )
         self.listeners = self._listeners(daemon)
 
         self._fill(snapshot)
         self._wire()
+
+    def _uid_of(self, job_id: int) -> int | None:
+        """Returns whose a job is; None if that isn't known."""
+        job = self.queue.tip(job_id)
+        return None if job is None else submitter(job)
 
     def _fill(self, snapshot: Snapshot) -> None:
         """Gives the parts what they begin with of the configuration."""
@@ -226,6 +251,8 @@ class Assembly:
         self.journal.config_from(self.store.image)
         # When the journal closes, the file serial gets the last id that was given.
         self.journal.serial_from(lambda: self.queue.last_id)
+        # When a change of the configuration is published, the history records it.
+        self.store.on_publication(self.history.record)
         # When the configuration changes, other nodes are sent what concerns them,
         self.store.on_change(self.replication.configured)
         # as many jobs may run as it says,

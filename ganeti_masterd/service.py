@@ -223,6 +223,7 @@ class MasterService(Service):
         self._parts.door.start_threads()
         self._parts.replication.start()
         self._parts.journal.start()
+        self._parts.history.start()
         Signals(self._reactor, self._signalled, self._reopen_logs).install()
         for listener in self._parts.listeners:
             self._timers.every(LOOK_EVERY, listener.socket.restore)
@@ -316,6 +317,7 @@ class MasterService(Service):
                 ("the nodes", parts.door.close),
                 ("the record of stuck jobs", self._record_stuck),
                 ("the journal", parts.journal.close),
+                ("the history", parts.history.close),
                 ("commits to be tried again", parts.queue.give_up),
                 ("the timers", self._cancel_timers),
                 ("the threads", self._stop_threads),

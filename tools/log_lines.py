@@ -119,6 +119,15 @@ MEANINGS = {
     "Job {event.job_id}: {before} -> {event.after}": "With --debug: each step of a job.",
     "Job {job} was {before} when the daemon stopped, it is {after} now": "A start after a stop: "
     "what waited is queued again, what ran ends in error.",
+    "The history of the configuration can't be read ({error}): it is kept as {path}, and another "
+    "one begins": "The file of versions is damaged, or another cluster's. The configuration itself "
+    "is not concerned.",
+    "The configuration's changes aren't recorded: {fault}": "The file of versions can't be "
+    "written. Once it can, what changed meanwhile is one version without an author.",
+    "The history of the configuration could not be written": "As above, by a fault of the daemon.",
+    "The history of the configuration can be written again": "The trouble above is over.",
+    "A backup was not fetched to its end, and is forgotten": "`gnt-luxi backup` ended early ten "
+    "minutes ago.",
     "The queue is {state}": "A client set or removed the drain flag.",
     "{path} holds no time ({error}); the watcher is not paused": "Someone else wrote the watcher's "
     "pause file. `gnt-cluster watcher continue` removes it.",

@@ -45,15 +45,27 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.params.append(
-            click.Option(
-                ["--json"],
-                is_flag=True,
-                expose_value=False,
-                callback=_wants_json,
-                help="Print JSON on standard output, and nothing else there.",
-            )
-        )
+        self.params.append(_json_option())
+
+
+class CommandGroup(click.Group):
+    """A command that has commands of its own; each accepts ``--json`` after its name."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.params.append(_json_option())
+
+
+def _json_option() -> click.Option:
+    return click.Option(
+        ["--json"],
+        is_flag=True,
+        expose_value=False,
+        callback=_wants_json,
+        help="Print JSON on standard output, and nothing else there.",
+    )
 
 
 def _wants_json(context: click.Context, _: click.Parameter, value: bool) -> None:

@@ -8,9 +8,11 @@ from importlib.metadata import version
 
 import click
 
+from ganeti_masterd.cli.backup import backup, restore_backup
 from ganeti_masterd.cli.call import call
 from ganeti_masterd.cli.cluster import drain, info, pause_watcher
 from ganeti_masterd.cli.command import EXIT_INTERRUPTED, Program
+from ganeti_masterd.cli.config import config
 from ganeti_masterd.cli.control import archive, cancel, priority
 from ganeti_masterd.cli.failover import master_failover
 from ganeti_masterd.cli.jobs import job, jobs
@@ -85,6 +87,9 @@ for _command in (
     recover,
     master_failover,
     node_maintenance,
+    config,
+    backup,
+    restore_backup,
     *commands,
     fields,
     call,

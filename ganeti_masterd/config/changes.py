@@ -8,6 +8,8 @@ increased as in the real daemon 3.0.2 (seen in its files and answers):
 - adding, removing or renaming an object changes the cluster's serial;
   updating a node changes the cluster's serial and time (filter rules: neither);
 - each transaction changes the document's serial and time.
+
+Restoring an earlier configuration is the one change that isn't Ganeti's.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.config.base import ConfigObject
 from ganeti_masterd.config.kinds import SECTIONS
+from ganeti_masterd.config.section import Section
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import (
     ConfigurationError,
@@ -58,7 +61,17 @@ class Remove(Struct, frozen=True):
     serial: int | None = None
 
 
-Change = Update | Add | Remove
+class Restore(Struct, frozen=True):
+    """Puts the objects of an earlier configuration in the place of those that are there now.
+
+    Serials go on: an object that is there has its next one, and one that comes back has a higher
+    one than it ever had. The document's header stays.
+    """
+
+    earlier: Snapshot
+
+
+Change = Update | Add | Remove | Restore
 
 
 class Draft(NamedTuple):
@@ -81,6 +94,8 @@ def draft(before: Snapshot, changes: Sequence[Change], now: float) -> Draft:
             work.update(change)
         elif isinstance(change, Add):
             work.add(change)
+        elif isinstance(change, Restore):
+            work.restore(change.earlier)
         else:
             work.remove(change)
     return work.finish()
@@ -152,6 +167,36 @@ class _Work:
         self.touched[change.section, change.uuid] = None
         self._moved(change.section)
 
+    def restore(self, earlier: Snapshot) -> None:
+        """Takes over all objects of an earlier configuration."""
+        # Since then no object can have been changed more often than the document.
+        passed = max(0, self.after.header.serial_no - earlier.header.serial_no)
+        sections: dict[str, Section[Any]] = {}
+        for key in SECTIONS:
+            current, wanted = self.after.section(key), earlier.section(key)
+            objects = {}
+            for uuid, obj in wanted.items():
+                known = current.get(uuid)
+                objects[uuid] = known if _same(known, obj) else self._put_back(known, obj, passed)
+                if objects[uuid] is not known:
+                    self.touched[key, uuid] = None
+            gone = [uuid for uuid in current if uuid not in wanted]
+            self.touched.update({(key, uuid): None for uuid in gone})
+            sections[key] = Section(objects) if gone or objects != dict(current) else current
+        cluster = self.after.cluster
+        if not _same(cluster, earlier.cluster):
+            self.touched["cluster", cluster.uuid] = None
+            cluster = replace(earlier.cluster, ctime=cluster.ctime)
+        if self.touched:
+            self.after = Snapshot(self.after.header, cluster, sections, self.after.order)
+            self.cluster_serial = self.cluster_time = True
+
+    def _put_back(self, known: Any, obj: Any, passed: int) -> Any:
+        if "serial_no" not in obj.__struct_fields__:
+            return obj
+        serial = obj.serial_no + passed if known is None else known.serial_no
+        return replace(obj, serial_no=serial + 1, mtime=self.now)
+
     def finish(self) -> Draft:
         """Increases the serials of cluster and document; returns the result with its rows."""
         if not self.touched:
@@ -207,6 +252,13 @@ class _Work:
         other = self.after.section(section).named(name)
         if other is not None and other.uuid != _uuid(obj):
             raise ConfigurationError(f"{describe(section, obj)}: the name is taken")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two objects differ in their serials and times at most."""
+    if one is None or "serial_no" not in one.__struct_fields__:
+        return bool(one == other)
+    return bool(one == replace(other, serial_no=one.serial_no, ctime=one.ctime, mtime=one.mtime))
 
 
 def describe(section: str, obj: ConfigObject) -> str:

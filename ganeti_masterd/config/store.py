@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import Struct
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -24,6 +25,23 @@ from ganeti_masterd.observers import Observers
 from ganeti_masterd.timing import Timers
 
 Observer = Callable[[Snapshot, Snapshot], object]
+
+
+class ChangeAuthor(Struct, frozen=True):
+    """Who changed the configuration: a user, a job; what else is to be said of the change.
+
+    ``uid`` and ``job`` are None where that isn't known, or nobody's.
+    """
+
+    uid: int | None = None
+    job: int | None = None
+    note: str = ""
+
+
+NOBODY = ChangeAuthor()
+
+#: Called with what is published by a change, its rows, and who made it.
+Recorder = Callable[[Snapshot, Sequence[ConfigRow], ChangeAuthor], object]
 
 
 class Planned:
@@ -64,6 +82,9 @@ class ConfigStore:
         self._journal = journal
         self._timers = timers
         self._observers: Observers[Snapshot, Snapshot] = Observers("a change of the configuration")
+        self._recorders: Observers[Snapshot, Sequence[ConfigRow], ChangeAuthor] = Observers(
+            "a change of the configuration that is recorded"
+        )
         self._pages = Pages()
         journal.on_rollback(self._rollback)
 
@@ -82,20 +103,30 @@ class ConfigStore:
         return ConfigImage(self._published, self._pages)
 
     def change(
-        self, uuid: str, function: Callable[[Any], ConfigObject], serial: int | None = None
+        self,
+        uuid: str,
+        function: Callable[[Any], ConfigObject],
+        serial: int | None = None,
+        author: ChangeAuthor = NOBODY,
     ) -> Deferred[Snapshot]:
         """Changes one object (see :class:`Update`); fires as :meth:`apply` does."""
-        return self.apply([Update(uuid, function, serial)])
+        return self.apply([Update(uuid, function, serial)], author)
 
     def add(self, section: str, obj: ConfigObject) -> Deferred[Snapshot]:
         """Adds one object (see :class:`Add`); fires as :meth:`apply` does."""
         return self.apply([Add(section, obj)])
 
-    def remove(self, section: str, uuid: str, serial: int | None = None) -> Deferred[Snapshot]:
+    def remove(
+        self,
+        section: str,
+        uuid: str,
+        serial: int | None = None,
+        author: ChangeAuthor = NOBODY,
+    ) -> Deferred[Snapshot]:
         """Removes one object (see :class:`Remove`); fires as :meth:`apply` does."""
-        return self.apply([Remove(section, uuid, serial)])
+        return self.apply([Remove(section, uuid, serial)], author)
 
-    def apply(self, changes: Sequence[Change]) -> Deferred[Snapshot]:
+    def apply(self, changes: Sequence[Change], author: ChangeAuthor = NOBODY) -> Deferred[Snapshot]:
         """Makes changes in one transaction, all or nothing.
 
         Fires with the configuration that includes them, once it is published. Fails with
@@ -106,7 +137,13 @@ class ConfigStore:
             planned = self.plan(changes)
         except Exception:
             return defer.fail(Failure())
-        done = self._journal.commit(planned.rows, planned.publish)
+
+        def published() -> None:
+            planned.publish()
+            if planned.rows:
+                self._recorders.call(planned.after, planned.rows, author)
+
+        done = self._journal.commit(planned.rows, published)
 
         def failed(failure: Failure) -> Failure:
             self.withdraw(planned)
@@ -135,6 +172,10 @@ class ConfigStore:
     def on_change(self, observer: Observer) -> Callable[[], None]:
         """Calls ``observer(before, after)`` after each publication; returns a function to stop."""
         return self._observers.add(observer)
+
+    def on_publication(self, recorder: Recorder) -> Callable[[], None]:
+        """Calls ``recorder`` after each change that is published; returns a function to stop."""
+        return self._recorders.add(recorder)
 
     def _publish(self, after: Snapshot) -> None:
         before, self._published = self._published, after

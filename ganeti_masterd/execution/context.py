@@ -15,7 +15,7 @@ from ganeti_masterd.allocation.desk import PlacementDesk
 from ganeti_masterd.config.changes import Change
 from ganeti_masterd.config.reservations import Reservations
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.config.store import ConfigStore
+from ganeti_masterd.config.store import ChangeAuthor, ConfigStore
 from ganeti_masterd.constants import ELOG_MESSAGE
 from ganeti_masterd.execution.hops import Hops
 from ganeti_masterd.execution.killing import KillSwitch
@@ -105,7 +105,10 @@ class OpcodeContext(Context):
         """See ``Context.change``."""
         self.checkpoint()
         self.wrote_config = True
-        snapshot = self._services.hops.wait(self._services.store.change, uuid, function, serial)
+        author = ChangeAuthor(job=self.job_id)
+        snapshot = self._services.hops.wait(
+            self._services.store.change, uuid, function, serial, author
+        )
         found = snapshot.locate(uuid)
         return found[1] if found is not None else None
 
@@ -113,7 +116,8 @@ class OpcodeContext(Context):
         """See ``Context.change_all``."""
         self.checkpoint()
         self.wrote_config = True
-        return self._services.hops.wait(self._services.store.apply, changes)
+        author = ChangeAuthor(job=self.job_id)
+        return self._services.hops.wait(self._services.store.apply, changes, author)
 
     # Nodes
 

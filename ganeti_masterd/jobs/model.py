@@ -8,6 +8,7 @@ Ganeti's job files are (protocol/queue.rst, Files of the queue), so encoding a j
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -52,6 +53,21 @@ STEPS: dict[str, frozenset[str]] = {
 
 CANCELED_BY_REQUEST = "Job canceled by request"
 PRECEDING_FAILED = encode_error(OpExecError("Preceding opcode failed"))
+
+
+_SENDER = re.compile(r";uid=(\d+)(?:;|$)")
+
+
+def submitter(job: Job) -> int | None:
+    """Returns the uid of the client that submitted a job; None if that isn't known.
+
+    It is in the last entry of the reason trail, which the daemon adds to what clients give.
+    """
+    reason = job.ops[0].input.get("reason") if job.ops else None
+    if not reason:
+        return None
+    found = _SENDER.search(str(reason[-1][1]))
+    return None if found is None else int(found[1])
 
 
 def timestamp(now: float) -> Timestamp:

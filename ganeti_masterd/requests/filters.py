@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from ganeti_masterd.config.changes import Add, Change, Update
 from ganeti_masterd.config.objects import FilterRule
+from ganeti_masterd.config.store import ChangeAuthor
 from ganeti_masterd.errors import GenericError, OpPrereqError, prereq
 from ganeti_masterd.jobs.model import nanoseconds
 from ganeti_masterd.jobs.rules import compile_rule
@@ -63,7 +64,8 @@ def replace_filter(
 
     known = rule.uuid in daemon.store.tip.filters
     change: Change = Update(rule.uuid, renewed) if known else Add("filters", rule)
-    return daemon.store.apply([change]).addCallback(lambda _: rule.uuid)
+    author = ChangeAuthor(uid=peer.uid)
+    return daemon.store.apply([change], author).addCallback(lambda _: rule.uuid)
 
 
 @method("DeleteFilter", changes=True)
@@ -71,4 +73,5 @@ def delete_filter(daemon: Daemon, peer: Peer, uuid: RuleId) -> Deferred[None]:
     """Removes a filter rule; jobs that it held back may start."""
     if uuid not in daemon.store.tip.filters:
         raise GenericError(f"Filter rule {uuid} doesn't exist")
-    return daemon.store.remove("filters", uuid).addCallback(lambda _: None)
+    author = ChangeAuthor(uid=peer.uid)
+    return daemon.store.remove("filters", uuid, author=author).addCallback(lambda _: None)

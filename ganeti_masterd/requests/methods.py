@@ -76,6 +76,9 @@ class Method(Struct, frozen=True):
 #: Every LUXI method by its name.
 METHODS: dict[str, Method] = {}
 
+#: Methods of this daemon's own, which luxid doesn't have.
+OWN_METHODS: dict[str, Method] = {}
+
 F = typing.TypeVar("F", bound=Callable[..., Any])
 
 
@@ -130,7 +133,7 @@ class LuxiAnswers:
 
     def __call__(self, request: LuxiRequest, peer: Peer) -> Any:
         """Returns the result or a Deferred of it; raises Ganeti's errors."""
-        declared = METHODS.get(request.method)
+        declared = METHODS.get(request.method) or OWN_METHODS.get(request.method)
         if declared is None:
             raise OpPrereqError(f"Unknown LUXI method {shown(request.method)}", ECODE_INVAL)
         if declared.changes:

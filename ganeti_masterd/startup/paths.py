@@ -52,6 +52,11 @@ class Paths:
         return self.data + "/masterd/journal.db"
 
     @property
+    def history(self) -> str:
+        """The versions of the configuration that this daemon keeps."""
+        return self.data + "/masterd/history.db"
+
+    @property
     def watcher_pause(self) -> str:
         """The file with the time until which the watcher pauses."""
         return self.data + "/watcher.pause"

@@ -80,9 +80,11 @@ class WiringTests(RootTestCase):
         super().setUp()
         disks: list[SteppedDisk] = []
 
-        def disk(reactor: IReactorFromThreads) -> SteppedDisk:
-            disks.append(SteppedDisk(reactor))
-            return disks[-1]
+        def disk(reactor: IReactorFromThreads, name: str = "disk") -> SteppedDisk:
+            made = SteppedDisk(reactor)
+            if name == "disk":
+                disks.append(made)
+            return made
 
         self.patch(assembly, "DiskThread", disk)
         self.disks = disks

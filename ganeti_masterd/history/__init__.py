@@ -1,0 +1,1 @@
+"""Earlier versions of the configuration: what is kept, who changed what, and how it reads."""
