@@ -141,7 +141,7 @@ class _Answering(ProtocolWrapper):
         super().writeSequence(data)
 
 
-class _Bounded(WrappingFactory):
+class _Bounded(WrappingFactory["_Answering"]):
     """Keeps no more than :data:`MAX_CONNECTIONS` connections, and can drop all of them."""
 
     noisy = False
@@ -184,5 +184,6 @@ class _Bounded(WrappingFactory):
 
     def _close(self, connection: _Answering) -> None:
         del self._places[connection]
-        if connection.transport is not None:
-            connection.transport.abortConnection()
+        transport: Any = connection.transport
+        if transport is not None:
+            transport.abortConnection()
