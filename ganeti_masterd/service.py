@@ -200,7 +200,7 @@ class MasterService(Service):
     def _prepare(self, disk: IDisk) -> Deferred[Any]:
         """Does all that can fail; returns what fires once the jobs found are durable again."""
         parts = self._parts
-        _fit_descriptors([listener.factory for listener in parts.listeners])
+        fit_descriptors([listener.factory for listener in parts.listeners])
         loaded = job_files.load(parts.queue.folder)
         alive = living(loaded.jobs.values(), is_locked)
         if alive:
@@ -388,7 +388,7 @@ def _raise_if_failed(done: Deferred[None]) -> Deferred[None]:
     return done
 
 
-def _fit_descriptors(factories: Sequence[LuxiFactory]) -> None:
+def fit_descriptors(factories: Sequence[LuxiFactory]) -> None:
     """Makes room for the descriptors of all connections, or leaves as many places as there is.
 
     Raises ``GenericError`` where the system's limit leaves none.
