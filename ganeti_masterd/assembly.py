@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
@@ -38,6 +38,7 @@ from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.thread import DiskThread
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import Level
+from ganeti_masterd.luxi.budget import MAX_BUFFERED, Budget
 from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, AnswerFunction, LuxiFactory
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 from ganeti_masterd.mailbox import Mailbox
@@ -49,6 +50,7 @@ from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
 from ganeti_masterd.requests.backup_desk import BackupDesk
 from ganeti_masterd.requests.daemon import Daemon, HistoryParts
+from ganeti_masterd.requests.methods import Method, size_bound
 from ganeti_masterd.requests.observed import ObservedAnswers
 from ganeti_masterd.requests.registry import METHODS, LuxiAnswers
 from ganeti_masterd.requests.wconfd import WCONFD_METHODS, WconfdAnswers, WconfdParts
@@ -72,7 +74,8 @@ class Settings(Struct, frozen=True):
     ``simulate_log`` is None for real nodes, ``description`` unless a file describes
     the simulated ones, ``account`` where the daemon stays the user that started it,
     ``monitor_socket`` without such a socket, ``monitoring`` (a Twisted endpoint)
-    without such pages. ``stop_timeout`` is in seconds, None for no bound.
+    without such pages. ``max_connections_per_user`` is None for half of ``max_connections``.
+    ``stop_timeout`` is in seconds, None for no bound.
     """
 
     paths: Paths
@@ -80,7 +83,9 @@ class Settings(Struct, frozen=True):
     description: Description | None = None
     account: Account | None = None
     max_connections: int = MAX_CONNECTIONS
+    max_connections_per_user: int | None = None
     max_message_size: int = MAX_MESSAGE_SIZE
+    max_buffered: int = MAX_BUFFERED
     idle_timeout: float | None = LUXI_DEF_RWTO
     socket_mode: int = LUXI_SOCKET_PERMS
     monitor_socket: str | None = None
@@ -275,6 +280,7 @@ class Assembly:
 
     def _listeners(self, daemon: Daemon) -> list[OpenedListener]:
         settings, paths = self._settings, self._settings.paths
+        self._budget = Budget(settings.max_buffered, _trusted(settings))
         wconfd = WconfdAnswers(
             WconfdParts(
                 store=self.store,
@@ -303,7 +309,12 @@ class Assembly:
         return self.journal.settle().addCallback(lambda _: self.replication.flushed())
 
     def _listener(
-        self, name: str, answers: AnswerFunction, methods: Container[str], path: str, mode: int
+        self,
+        name: str,
+        answers: AnswerFunction,
+        methods: Mapping[str, Method],
+        path: str,
+        mode: int,
     ) -> OpenedListener:
         settings, seconds = self._settings, self.timers.seconds
         answer: AnswerFunction = ObservedAnswers(answers, methods, self.events, seconds)
@@ -312,7 +323,11 @@ class Assembly:
             self.timers,
             idle_timeout=settings.idle_timeout,
             max_connections=settings.max_connections,
+            max_each=settings.max_connections_per_user or max(1, settings.max_connections // 2),
             max_message_size=settings.max_message_size,
+            trusted=_trusted(settings),
+            budget=self._budget,
+            largest=size_bound(methods),
         )
         owner = None if settings.account is None else (-1, settings.account.gid)
         return OpenedListener(name, factory, MasterSocket(path, mode, owner))
@@ -352,3 +367,9 @@ class Assembly:
             self.executor.set_limit(after.cluster.max_running_jobs)
         if before.filters is not after.filters:
             self.queue.admission.set_rules(after.filters.values())
+
+
+def _trusted(settings: Settings) -> frozenset[int]:
+    """Returns the users for whom places and memory are kept: root and the daemon's own."""
+    own = os.geteuid() if settings.account is None else settings.account.uid
+    return frozenset({0, own})

@@ -19,6 +19,9 @@ from ganeti_masterd.patterns import BadPattern, Pattern
 #: How deep operators may stand in each other.
 MAX_DEPTH = 50
 
+#: How many operators and conditions a filter may have.
+MAX_TERMS = 5000
+
 #: How much of what is wrong an error shows.
 _SHOWN = 80
 
@@ -174,10 +177,14 @@ class _Reader:
 
     def __init__(self, whole: str) -> None:
         self._whole = whole
+        self._terms = 0
 
     def read(self, document: Any, where: str, depth: int) -> FilterTree[Condition]:
         if depth > MAX_DEPTH:
             raise FilterTooDeep(self._whole, f"nested deeper than {MAX_DEPTH} levels")
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            raise MalformedFilter(self._whole, f"it has more than {MAX_TERMS} terms")
         if not isinstance(document, (list, tuple)) or not document:
             raise _malformed(where, "expected a list that begins with an operator", document)
         name, *args = document

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.python import usage
 
 from ganeti_masterd.constants import EXIT_FAILURE
+from ganeti_masterd.luxi.budget import MAX_BUFFERED
 from ganeti_masterd.luxi.factory import MAX_CONNECTIONS
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 
@@ -140,6 +141,18 @@ class Options(usage.Options):
             "max-connections", str(MAX_CONNECTIONS), "The most clients at a time.", _positive
         ),
         _parameter(
+            "max-connections-per-user",
+            None,
+            "The most of them for each user but root and the daemon's own. Default: half.",
+            _positive,
+        ),
+        _parameter(
+            "max-buffered",
+            str(MAX_BUFFERED),
+            "The most bytes held of requests half sent and answers not read, for all clients.",
+            _positive,
+        ),
+        _parameter(
             "max-message-size",
             str(MAX_MESSAGE_SIZE),
             "The most bytes that one request may have.",
@@ -201,6 +214,11 @@ class Options(usage.Options):
             raise usage.UsageError(f"This program takes no arguments, but got: {' '.join(args)}")
 
     def postOptions(self) -> None:
-        """Has twistd write no PID file unless it was given one."""
+        """Refuses bounds that don't fit; has twistd write no PID file unless it was given one."""
+        if self["max-buffered"] < 4 * self["max-message-size"]:
+            raise usage.UsageError(
+                f"--max-buffered {self['max-buffered']}: must be four times --max-message-size "
+                f"({self['max-message-size']}) or more, as half of it is one user's"
+            )
         if self.parent is not None and self.parent.get("pidfile") == _TWISTD_PID_FILE:
             self.parent["pidfile"] = ""

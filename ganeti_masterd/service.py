@@ -13,6 +13,7 @@ import gc
 import resource
 import sqlite3
 import time
+from collections.abc import Sequence
 from signal import Signals as Signal
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,6 +36,7 @@ from ganeti_masterd.jobs.takeover import is_locked, living
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
+from ganeti_masterd.luxi.factory import LuxiFactory
 from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.dumps import forbid_dumps
 from ganeti_masterd.startup.ending import Ending
@@ -198,7 +200,7 @@ class MasterService(Service):
     def _prepare(self, disk: IDisk) -> Deferred[Any]:
         """Does all that can fail; returns what fires once the jobs found are durable again."""
         parts = self._parts
-        _raise_descriptor_limit(self._settings.max_connections + SPARE_DESCRIPTORS)
+        fit_descriptors([listener.factory for listener in parts.listeners])
         loaded = job_files.load(parts.queue.folder)
         alive = living(loaded.jobs.values(), is_locked)
         if alive:
@@ -389,13 +391,36 @@ def _raise_if_failed(done: Deferred[None]) -> Deferred[None]:
     return done
 
 
-def _raise_descriptor_limit(wanted: int) -> None:
+def fit_descriptors(factories: Sequence[LuxiFactory]) -> None:
+    """Makes room for the descriptors of all connections, or leaves as many places as there is.
+
+    Raises ``GenericError`` where the system's limit leaves none.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        if limit < wanted:
-            log.warn(
-                "This process may open {limit} files, fewer than --max-connections needs",
-                limit=limit,
+    wanted = SPARE_DESCRIPTORS + sum(factory.descriptors for factory in factories)
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        places = places_within(hard, factories)
+        if places < 1:
+            raise GenericError(
+                f"This process may open {hard} files at most (RLIMIT_NOFILE, LimitNOFILE= of the "
+                f"unit), which leaves no place for clients: {wanted} are wanted"
             )
+        log.warn(
+            "This process may open {hard} files at most (RLIMIT_NOFILE, LimitNOFILE= of the unit), "
+            "and --max-connections={asked} needs {wanted}: each socket takes {places} clients",
+            hard=hard,
+            asked=max(factory.max_connections for factory in factories),
+            wanted=wanted,
+            places=places,
+        )
+        for factory in factories:
+            factory.max_connections = min(places, factory.max_connections)
+        wanted = hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def places_within(limit: int, factories: Sequence[LuxiFactory]) -> int:
+    """Returns how many clients each socket can take where ``limit`` descriptors may be open."""
+    besides = sum(factory.descriptors - factory.max_connections for factory in factories)
+    return (limit - SPARE_DESCRIPTORS - besides) // len(factories)

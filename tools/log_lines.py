@@ -74,8 +74,12 @@ MEANINGS = {
     "code 1.",
     "The configuration has a fault: {fault}": "config.data contradicts itself. The daemon works "
     "with it; mend what it names.",
-    "This process may open {limit} files, fewer than --max-connections needs": "Raise the "
-    "limit (LimitNOFILE of systemd), or lower the option.",
+    "This process may open {hard} files at most (RLIMIT_NOFILE, LimitNOFILE= of the unit), and "
+    "--max-connections={asked} needs {wanted}: each socket takes {places} clients": "Raise the "
+    "limit, or lower the option.",
+    "The process for job files did not answer for {seconds} s and was killed; the daemon writes "
+    "them itself for now": "It was stopped (SIGSTOP), or its disk hangs. Nothing is lost; another "
+    "is started after a while.",
     "Monitoring is on {name}": "The endpoint of --monitoring answers.",
     "Received {signal}": "SIGTERM or SIGINT: the daemon is to stop.",
     "The log file was opened again": "SIGHUP, after a rotation.",

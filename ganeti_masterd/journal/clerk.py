@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from select import select
 from threading import Thread
 
 import msgspec
@@ -35,6 +36,13 @@ WINDOW = 2
 WEIGHT = 64 * 1024
 #: Seconds until a clerk that should end is killed.
 PATIENCE = 10.0
+#: Seconds that it may take for a group. After that it is killed, as one that was stopped
+#: (SIGSTOP) or hangs would keep all files waiting.
+ANSWER_PATIENCE = 60.0
+#: Seconds between two looks at whether it is late.
+LOOK = 5.0
+#: Seconds that a fault is shown after the daemon has taken over its work.
+SHOWN = 300.0
 #: Seconds until another is tried after one that never did anything: it may lack a right.
 PAUSE = 60.0
 
@@ -50,9 +58,20 @@ class _Process:
     """A clerk's process and its answers. ``answered`` is called for each, in any thread."""
 
     def __init__(
-        self, groups: Mapping[str, int], keep: Sequence[int], answered: Callable[[], object]
+        self,
+        groups: Mapping[str, int],
+        keep: Sequence[int],
+        answered: Callable[[], object],
+        patience: float,
     ) -> None:
         """Starts it; raises ``OSError`` if that can't be done."""
+        self._patience = patience
+        #: Groups sent, by the disk thread, and answered, by the reader.
+        self._sent = self._done = 0
+        #: When the last group was sent or answered.
+        self._heard = time.monotonic()
+        #: Whether it was killed as it did not answer.
+        self.silent = False
         self.answers: deque[ClerkFault | _Gone | None] = deque()
         #: Whether it has answered anything.
         self.served = False
@@ -89,8 +108,19 @@ class _Process:
         """Which process it is."""
         return self._process.pid
 
+    @property
+    def late(self) -> bool:
+        """Whether it takes suspiciously long for a group. For any thread."""
+        return self._sent > self._done and self._silence >= self._patience / 4
+
+    @property
+    def _silence(self) -> float:
+        return time.monotonic() - self._heard
+
     def send(self, group: FileGroup) -> None:
         """Hands over a group; raises ``OSError`` if it can't be taken."""
+        self._heard = time.monotonic()
+        self._sent += 1
         self._socket.send(clerk_process.encode(group))
 
     def end(self) -> int:
@@ -108,11 +138,17 @@ class _Process:
 
     def _read(self) -> None:
         while True:
+            while not select([self._socket], [], [], LOOK)[0]:
+                if self.late and self._silence >= self._patience and not self.silent:
+                    self.silent = True
+                    self._process.kill()
             answer: ClerkFault | _Gone | None = _Gone()
             with contextlib.suppress(OSError, msgspec.DecodeError):
                 if data := self._socket.recv(LONGEST):
                     answer = clerk_process.decode_answer(data)
             gone = isinstance(answer, _Gone)
+            self._heard = time.monotonic()
+            self._done += 1
             self.served |= not gone
             self.answers.append(answer)
             self._answered()
@@ -128,6 +164,7 @@ class Clerk:
     - ``keep``: descriptors that the process holds as well, such as the queue's lock: should
       it outlive this process for a moment, no other daemon begins before its end.
     - ``worth``: from how many files on they are the process's, which is started then.
+    - ``patience``: how many seconds the process may take for a group before it is killed.
 
     Whatever it can't do is done here.
     """
@@ -139,12 +176,16 @@ class Clerk:
         keep: Sequence[int] = (),
         *,
         worth: int = WORTH,
+        patience: float = ANSWER_PATIENCE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._resume = resume
         self._groups = dict(groups or {})
         self._keep = list(keep)
         self._worth = worth
+        self._patience = patience
+        self._fault = ""
+        self._fault_until = float("-inf")
         self._process: _Process | None = None
         self._unstartable: str | None = None
         self._clock = clock
@@ -166,6 +207,17 @@ class Clerk:
         """The process; None where none was started, or the last one was lost."""
         return None if self._process is None else self._process.process_id
 
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with the process, or was a while ago; None for nothing. For any thread."""
+        process = self._process
+        if process is not None and process.late:
+            return "their process does not answer"
+        return self._fault if self._clock() < self._fault_until else None
+
+    def _show(self, fault: str) -> None:
+        self._fault, self._fault_until = fault, self._clock() + SHOWN
+
     def close(self) -> None:
         """Ends the process, if there is one. Not while files are replaced."""
         process, self._process = self._process, None
@@ -176,7 +228,7 @@ class Clerk:
         """Returns the process, which is started if need be; None if it can't be."""
         if self._process is None and self._clock() >= self._not_before:
             try:
-                self._process = _Process(self._groups, self._keep, self._resume)
+                self._process = _Process(self._groups, self._keep, self._resume, self._patience)
                 self._unstartable = None
             except (OSError, UnicodeError) as error:
                 if str(error) != self._unstartable:
@@ -186,6 +238,7 @@ class Clerk:
                         error=error,
                     )
                 self._unstartable = str(error)
+                self._show(f"no process for them can be had: {error}")
         return self._process
 
     def _by_process(
@@ -205,6 +258,7 @@ class Clerk:
                     lost = True
                     continue
                 under_way.popleft()
+                self._fault_until = float("-inf")
                 if answer is not None:
                     fault = fault or answer
                     groups.clear()
@@ -227,9 +281,20 @@ class Clerk:
         self._process = None
         if not process.served:
             self._not_before = self._clock() + PAUSE
+        code = process.end()
+        if process.silent:
+            self._not_before = self._clock() + PAUSE
+            self._show(f"their process did not answer for {self._patience:.0f} s and was killed")
+            log.error(
+                "The process for job files did not answer for {seconds} s and was killed; the "
+                "daemon writes them itself for now",
+                seconds=round(self._patience),
+            )
+            return
+        self._show(f"their process ended with {code}")
         log.warn(
             "The process for job files ended with {code}; the daemon writes them itself for now",
-            code=process.end(),
+            code=code,
         )
 
 

@@ -61,7 +61,14 @@ Replace = Callable[[IDisk, Sequence[File]], Iterator[object]]
 
 
 class JobFiles(Protocol):
-    """Whoever replaces the job files of a round."""
+    """Whoever replaces the job files of a round.
+
+    ``fault`` is what is wrong with it, None for nothing; it may be read in any thread.
+    """
+
+    @property
+    def fault(self) -> str | None:
+        """See the class."""
 
     def replace(self, disk: IDisk, files: Sequence[File]) -> Iterator[object]:
         """Replaces files in steps, as :func:`in_groups` does."""

@@ -87,6 +87,7 @@ class Journal:
         self._exact_serial: Callable[[], int | None] = lambda: None
         self._events = events if events is not None else Events()
         self._writing = JournalWriting(recovered, job_files)
+        self._job_files = job_files
         self._rounds = Rounds(
             thread,
             timers,
@@ -139,6 +140,11 @@ class Journal:
     def fault(self) -> str | None:
         """Why the last commit of rows failed; None if it did not."""
         return self._fault
+
+    @property
+    def clerk_fault(self) -> str | None:
+        """What is wrong with the process for job files; the daemon does its work meanwhile."""
+        return None if self._job_files is None else self._job_files.fault
 
     def commit(
         self, rows: Sequence[Row], publish: Callable[[], object] | None = None

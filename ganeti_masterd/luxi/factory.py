@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
@@ -11,8 +12,9 @@ from twisted.logger import Logger
 
 from ganeti_masterd.constants import LUXI_DEF_RWTO
 from ganeti_masterd.errors import LuxiError
+from ganeti_masterd.luxi.budget import Budget
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
-from ganeti_masterd.luxi.messages import LuxiRequest
+from ganeti_masterd.luxi.messages import LuxiRequest, SizeBound
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.luxi.server import LuxiServer
 from ganeti_masterd.timing import Timer, Timers
@@ -21,6 +23,8 @@ log = Logger()
 
 #: The most clients that are served at once unless told otherwise.
 MAX_CONNECTIONS = 4096
+#: How many more places there are, for trusted users only.
+KEPT_PLACES = 16
 #: The most refused clients that may still read why; past it the oldest is cut off.
 MAX_LINGERING = 256
 
@@ -37,6 +41,11 @@ class LuxiFactory(ServerFactory):
     other exception is logged with its traceback and answered as ``OpExecError``. Its
     Deferred is cancelled when the client goes away.
 
+    ``trusted`` users (uids) have :data:`KEPT_PLACES` more than ``max_connections``; each of the
+    others has at most ``max_each`` (None: no bound of its own). ``budget`` bounds what is held for
+    clients, and is shared with other factories. ``largest`` says how large the requests of each
+    method may be, below ``max_message_size``, which holds for all.
+
     ``idle_timeout`` is in seconds (null: never). One timer serves all connections, so
     that closing may come up to a second later. ``requests`` counts the messages that
     came in. Stopping to listen leaves the connections as they are; :meth:`close` ends
@@ -52,12 +61,22 @@ class LuxiFactory(ServerFactory):
         *,
         idle_timeout: float | None = LUXI_DEF_RWTO,
         max_connections: int = MAX_CONNECTIONS,
+        max_each: int | None = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
+        trusted: Collection[int] = (),
+        budget: Budget | None = None,
+        largest: SizeBound = lambda method: None,
     ) -> None:
         self.answer = answer
         self.seconds = timers.seconds
         self.idle_timeout = float("inf") if idle_timeout is None else idle_timeout
         self.max_connections = max_connections
+        self.largest = largest
+        self.budget = budget if budget is not None else Budget(trusted=trusted)
+        #: The most connections of one user who isn't trusted.
+        self.max_each = max_connections if max_each is None else max_each
+        self._trusted = frozenset(trusted)
+        self._by_user: Counter[int | None] = Counter()
         self.max_message_size = max_message_size
         self.requests = 0
         self._timers = timers
@@ -72,6 +91,11 @@ class LuxiFactory(ServerFactory):
     def connections(self) -> int:
         """How many clients are connected, without those that were refused."""
         return len(self._open)
+
+    @property
+    def descriptors(self) -> int:
+        """How many connections may be open at a time, those that were refused included."""
+        return self.max_connections + KEPT_PLACES + MAX_LINGERING
 
     def buildProtocol(self, addr: IAddress | None) -> LuxiServer:  # type: ignore[override]
         """Returns the protocol of a new connection."""
@@ -95,11 +119,22 @@ class LuxiFactory(ServerFactory):
     def connection_made(self, connection: LuxiServer) -> None:
         """Counts a new connection, or refuses it past the limit."""
         self._open.add(connection)
-        if len(self._open) > self.max_connections:
+        uid = connection.peer.uid
+        self._by_user[uid] += 1
+        kept = KEPT_PLACES if uid in self._trusted else 0
+        if len(self._open) > self.max_connections + kept:
             connection.refuse(
                 LuxiError(
                     f"The master daemon serves {self.max_connections} connections already, "
                     "which is its limit (--max-connections); try again later"
+                )
+            )
+        elif self._by_user[uid] > self.max_each and uid is not None and not kept:
+            connection.refuse(
+                LuxiError(
+                    f"The master daemon serves {self.max_each} connections of user id {uid} "
+                    "already, which is the limit for each user (--max-connections-per-user); "
+                    "try again later"
                 )
             )
         else:
@@ -107,7 +142,7 @@ class LuxiFactory(ServerFactory):
 
     def connection_refused(self, connection: LuxiServer) -> None:
         """Takes a connection out of the count that only waits to be closed."""
-        self._open.discard(connection)
+        self._leave(connection)
         self._lingering[connection] = None
         if len(self._lingering) > MAX_LINGERING:
             oldest = next(iter(self._lingering))
@@ -116,7 +151,7 @@ class LuxiFactory(ServerFactory):
 
     def connection_lost(self, connection: LuxiServer) -> None:
         """Forgets a connection that is gone."""
-        self._open.discard(connection)
+        self._leave(connection)
         self._lingering.pop(connection, None)
         if not self._open and not self._lingering and self._sweep is not None:
             self._sweep.cancel()
@@ -131,6 +166,15 @@ class LuxiFactory(ServerFactory):
                 self._sweep.cancel()
             self._sweep_at = deadline
             self._sweep = self._timers.later(deadline - self.seconds(), self._look)
+
+    def _leave(self, connection: LuxiServer) -> None:
+        """Gives the connection's place free, if it has one still."""
+        if connection in self._open:
+            self._open.remove(connection)
+            uid = connection.peer.uid
+            self._by_user[uid] -= 1
+            if not self._by_user[uid]:
+                del self._by_user[uid]
 
     def _look(self) -> None:
         """Tells the connections that are overdue, and comes back for the next."""

@@ -10,8 +10,9 @@ from ganeti_masterd.constants import LUXI_EOM
 from ganeti_masterd.errors import LuxiError
 
 #: The most bytes that a message may have unless told otherwise. The largest that
-#: real tools send (thousands of jobs at once) stay below a tenth of it.
-MAX_MESSAGE_SIZE = 32 * 1024 * 1024
+#: real tools send (thousands of jobs at once) stay below half of it; to read one that is
+#: larger would keep other clients waiting.
+MAX_MESSAGE_SIZE = 8 * 1024 * 1024
 
 
 class MessageTooLarge(LuxiError):

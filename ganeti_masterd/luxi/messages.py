@@ -6,6 +6,7 @@ a version, as that of the 3.x server. Text goes out as UTF-8.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +20,9 @@ from ganeti_masterd.luxi.documents import ProtocolError, parse, parse_strictly
 CLASSIC_VERSIONS = range(2050000, 2060000 + 1)
 #: What requests may say, besides a classic version.
 VERSIONS = frozenset({LUXI_VERSION, CONFIG_VERSION_NEXT})
+
+#: The most bytes that a request may have whose method doesn't say that it takes more.
+MAX_REQUEST = 1 << 20
 
 _SUCCESS = b'{"success":true,"result":'
 _FAILURE = b'{"success":false,"result":'
@@ -62,13 +66,34 @@ class Encoded:
         return self.reply[len(_SUCCESS) : -len(_END)]
 
 
-def decode_request(message: bytes) -> LuxiRequest:
+class _Head(msgspec.Struct):
+    """The method of a request, all else being passed over without making values of it."""
+
+    method: Any = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+#: Says how many bytes a request of a method may have; None for no bound of the method's own.
+SizeBound = Callable[[str], int | None]
+
+
+def _one_mib(method: str) -> int | None:
+    return MAX_REQUEST
+
+
+def decode_request(message: bytes, largest: SizeBound = _one_mib) -> LuxiRequest:
     """Returns the request that a message holds. Keys it doesn't know are ignored.
+
+    Of a message above :data:`MAX_REQUEST` first only the method is read, and ``OpPrereqError``
+    raised if ``largest`` says that its requests may not be as large.
 
     Raises ``ProtocolError`` if the message can't be understood: answer, then close.
     Raises ``LuxiError`` for a version that isn't spoken here, and ``OpPrereqError`` for
     a method or arguments of the wrong type: answer, and go on.
     """
+    if len(message) > MAX_REQUEST:
+        _refuse_if_too_large(message, largest)
     document = parse_strictly(message)
     if type(document) is not dict:
         raise ProtocolError(f"A request must be a JSON object, not {_kind(document)}")
@@ -92,6 +117,19 @@ def decode_request(message: bytes) -> LuxiRequest:
             f"{_shown(method)}: the arguments must be a list, not {_kind(args)}", ECODE_INVAL
         )
     return LuxiRequest(method, args, version)
+
+
+def _refuse_if_too_large(message: bytes, largest: SizeBound) -> None:
+    try:
+        method = _decode_head(message).method
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise ProtocolError(f"Not a request: {error}") from None
+    bound = largest(method) if type(method) is str else MAX_REQUEST
+    if bound is not None and len(message) > bound:
+        raise OpPrereqError(
+            f"{_shown(method)}: the request has {len(message)} bytes, and may have {bound}",
+            ECODE_INVAL,
+        )
 
 
 def encode_reply(result: Any) -> bytes:

@@ -15,6 +15,10 @@ from twisted.internet.interfaces import IListeningPort
 class PromptServer(unix.Server):
     """A server's connection as Twisted makes it, but for what is here."""
 
+    #: Bytes that may wait here before the protocol is told to pause. Of a slice that doesn't fit
+    #: the kernel has most.
+    bufferSize = 1 << 14
+
     def doRead(self) -> Any:
         """Reads as from a TCP socket; descriptors that a client may send along are dropped."""
         return tcp.Connection.doRead(self)

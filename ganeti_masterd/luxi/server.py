@@ -21,9 +21,16 @@ from zope.interface import implementer
 
 from ganeti_masterd.constants import LUXI_EOM
 from ganeti_masterd.errors import GenericError, LuxiError, ProgrammerError
+from ganeti_masterd.luxi.budget import READ_COST, Budget
 from ganeti_masterd.luxi.documents import ProtocolError
 from ganeti_masterd.luxi.framing import Framer, MessageTooLarge
-from ganeti_masterd.luxi.messages import LuxiRequest, decode_request, encode_error, encode_reply
+from ganeti_masterd.luxi.messages import (
+    LuxiRequest,
+    SizeBound,
+    decode_request,
+    encode_error,
+    encode_reply,
+)
 from ganeti_masterd.luxi.peers import Peer, hung_up, peer_of
 from ganeti_masterd.luxi.serverstates import AWAITING, LIVE, ReadingState, ServerState, step
 
@@ -35,8 +42,10 @@ LINGER = 2.0
 PEER_CHECK = 5.0
 
 _NEVER = float("inf")
-#: From here on a reply is not copied to get its end byte.
+#: From here on a reply is not copied to get its end byte, and a request is counted.
 _LARGE = 16384
+#: An answer that is longer goes to the transport in slices of so many bytes, as the client reads.
+SLICE = 1 << 16
 
 # A member is looked up here once: from its Enum that is slow, for each request.
 _LISTENING, _SERVING = ServerState.LISTENING, ServerState.SERVING
@@ -57,6 +66,10 @@ class Connections(typing.Protocol):
     """All connections of one socket, as far as each of them needs the others."""
 
     max_message_size: int
+    #: How large the requests of each method may be.
+    largest: SizeBound
+    #: What may be held for clients, of all sockets.
+    budget: Budget
     #: Seconds, infinity for never.
     idle_timeout: float
     #: How many messages came in.
@@ -100,12 +113,20 @@ class LuxiServer(Protocol):
     message: the time runs from its first bytes, and more of them don't stretch it.
     While an answer is pending there is a deadline only if reading is paused or over: then
     nothing else tells that the client has gone.
+
+    What is held for the client is counted in the factory's budget: of a message that isn't
+    whole, of a large request until it is answered, of an answer until the client reads it. A
+    connection for which the budget doesn't suffice is refused.
     """
 
     __slots__ = (
+        "_asked",
+        "_counted",
         "_framer",
         "_pending",
         "_reading",
+        "_unread",
+        "_unsent",
         "connected",
         "deadline",
         "factory",
@@ -134,6 +155,14 @@ class LuxiServer(Protocol):
         self._pending: Deferred[Any] | None = None
         #: Whether more is read from the client; opened again when ``LISTENING``.
         self._reading = ReadingState.OPEN
+        #: What the budget was told: the sum of what is buffered and the three below.
+        self._counted = 0
+        #: What a large request that is being answered takes; 0 once it is answered.
+        self._asked = 0
+        #: The size of an answer that choked the transport; 0 once the client has read it.
+        self._unread = 0
+        #: The rest of an answer that is sent in slices, and its end byte; None without any.
+        self._unsent: memoryview | None = None
 
     @property
     def MAX_LENGTH(self) -> int:
@@ -156,16 +185,23 @@ class LuxiServer(Protocol):
             self.state = _BEGIN_SERVING
             if not self._serve() and framer.buffered == len(data):  # a message's beginning
                 self._restart_idle_time()
+            if framer.buffered or self._counted:
+                self._count()
         elif state in LIVE:
             self._framer.feed(data)
             self._pause_reading()
+            self._count()
 
     def lineReceived(self, line: bytes) -> None:
         """Answers one message, now or, if the answer is a Deferred, later."""
         factory = self.factory
         factory.requests += 1
+        if len(line) > _LARGE:
+            self._asked = READ_COST * len(line)
+            if not self._count():
+                return
         try:
-            request = decode_request(line)
+            request = decode_request(line, factory.largest)
         except ProtocolError as error:
             self.refuse(error)
             return
@@ -194,10 +230,19 @@ class LuxiServer(Protocol):
 
     def sendLine(self, line: bytes) -> None:
         """Sends one message, given without its end byte."""
+        self._asked = 0
         if len(line) < _LARGE:
             self.transport.write(line + LUXI_EOM)
-        else:
+        elif len(line) <= SLICE or self.state is not _SERVING:
             self.transport.writeSequence((line, LUXI_EOM))
+        else:
+            self._unsent = memoryview(line)
+            if self._count():
+                self._send_on()
+            return
+        if self.state is _CHOKED:
+            self._unread = len(line)
+            self._count()
 
     def refuse(self, error: LuxiError) -> None:
         """Answers ``error`` and ends the connection.
@@ -272,7 +317,13 @@ class LuxiServer(Protocol):
             self._go(_PENDING)
         elif state is _CHOKED:
             self._go(_SERVING)
-            self._serve()
+            self._unread = 0
+            if self._unsent is not None:
+                self._send_on()
+            if self.state is _SERVING:
+                self._serve()
+            if self._counted:
+                self._count()
 
     def stopProducing(self) -> None:
         """The transport is ending, and calls :meth:`connectionLost` next."""
@@ -298,7 +349,7 @@ class LuxiServer(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Cancels the answer that is pending."""
         self._go(_LOST)
-        self._framer.clear()
+        self._drop()
         self.factory.connection_lost(self)
         self._give_up()
 
@@ -351,19 +402,71 @@ class LuxiServer(Protocol):
             self._restart_idle_time()
             if self.state is _SERVING:
                 self._serve()
+            if self._counted:
+                self._count()
 
     def _finish(self) -> None:
         """Closes once what was answered is sent. The deadline stays as it is."""
+        unsent = self._unsent
         self._stop_serving(_CLOSING)
+        if unsent is not None:
+            self.transport.writeSequence((bytes(unsent), LUXI_EOM))
         self.transport.loseConnection()
 
     def _stop_serving(self, state: ServerState) -> None:
         """Goes to a state that isn't live."""
         live = self.state in LIVE
         self._go(state)
-        self._framer.clear()
+        self._drop()
         if live:
             self.transport.unregisterProducer()
+
+    def _send_on(self) -> None:
+        """Sends slices of the answer under way until the transport has enough for now."""
+        unsent = self._unsent
+        while unsent is not None and self.state is _SERVING:
+            piece, rest = unsent[:SLICE], unsent[SLICE:]
+            self._unsent = unsent = rest if rest else None
+            if unsent is not None:
+                self.transport.write(bytes(piece))
+            else:
+                self.transport.writeSequence((bytes(piece), LUXI_EOM))
+        if unsent is None and self.state is _CHOKED:
+            self._unread = SLICE
+        if self._counted or self._unread:
+            self._count()
+
+    def _drop(self) -> None:
+        """Lets go of all that is held for the client, but for what the transport has."""
+        self._framer.clear()
+        self._asked = self._unread = 0
+        self._unsent = None
+        if self._counted:
+            self.factory.budget.add(self.peer.uid, -self._counted)
+            self._counted = 0
+
+    def _count(self) -> bool:
+        """Tells the budget what is held; refuses the connection where that is too much.
+
+        Returns whether it may go on. While an answer is pending nothing is refused: no more than
+        a chunk comes in.
+        """
+        state = self.state
+        if state not in LIVE:
+            return False
+        held = self._framer.buffered + self._asked + self._unread
+        if self._unsent is not None:
+            held += len(self._unsent)
+        more, uid, budget = held - self._counted, self.peer.uid, self.factory.budget
+        if more > 0 and state not in AWAITING:
+            why = budget.refusal(uid, more)
+            if why is not None:
+                # What could not be counted goes first: the error is the answer to it.
+                self.refuse(LuxiError(f"Too much is held for clients: {why}"))
+                return False
+        budget.add(uid, more)
+        self._counted = held
+        return True
 
     def _give_up(self) -> None:
         pending, self._pending = self._pending, None

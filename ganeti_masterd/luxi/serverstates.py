@@ -42,7 +42,7 @@ TABLE: dict[ServerState, tuple[str, frozenset[ServerState]]] = {
     ),
     _CHOKED: (
         "waits until the client reads its answers; is cut off after the idle time",
-        frozenset({_SERVING, _CLOSING, _CUT_OFF, _LOST}),
+        frozenset({_SERVING, _REFUSED, _CLOSING, _CUT_OFF, _LOST}),
     ),
     _PENDING_CHOKED: (
         "waits for an answer, and the client doesn't read those before it",

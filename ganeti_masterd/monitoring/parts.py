@@ -29,6 +29,10 @@ class MonitoredJournal(Protocol):
     def files_fault(self) -> str | None:
         """Why the files can't be written."""
 
+    @property
+    def clerk_fault(self) -> str | None:
+        """What is wrong with the process for job files."""
+
 
 class MonitoredListener(Protocol):
     """A LUXI socket's connections."""

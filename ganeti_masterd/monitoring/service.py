@@ -31,8 +31,10 @@ from ganeti_masterd.monitoring.status import StatusReport
 
 log = Logger()
 
-#: The most connections at a time; further ones are closed at once.
+#: The most connections at a time, and of one host. For another one that is closed which has been
+#: without an answer for the longest time: so those who ask slowly, or never, keep out nobody.
 MAX_CONNECTIONS = 32
+MAX_OF_A_HOST = 16
 #: Seconds without data after which a connection is closed.
 IDLE_TIMEOUT = 60
 
@@ -121,17 +123,67 @@ def _site(root: Resource, reactor: IReactorTime) -> _Site:
     return _Site(root, timeout=IDLE_TIMEOUT, reactor=reactor)
 
 
-class _Bounded(WrappingFactory):
-    """Accepts no more than :data:`MAX_CONNECTIONS` connections, and can drop all of them."""
+class _Answering(ProtocolWrapper):
+    """A connection that tells its factory when something is sent on it; ``host`` is its peer's."""
+
+    factory: _Bounded
+
+    def __init__(self, factory: _Bounded, protocol: Any, host: str | None) -> None:
+        super().__init__(factory, protocol)
+        self.host = host
+
+    def write(self, data: bytes) -> None:
+        self.factory.answered(self)
+        super().write(data)
+
+    def writeSequence(self, data: Any) -> None:
+        self.factory.answered(self)
+        super().writeSequence(data)
+
+
+class _Bounded(WrappingFactory["_Answering"]):
+    """Keeps no more than :data:`MAX_CONNECTIONS` connections, and can drop all of them."""
 
     noisy = False
 
-    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]
-        if len(self.protocols) >= MAX_CONNECTIONS:
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        #: The connections, the longest without an answer first.
+        self._places: dict[_Answering, None] = {}
+
+    def buildProtocol(self, addr: IAddress | None) -> _Answering | None:  # type: ignore[override]
+        host = getattr(addr, "host", None)
+        of_host = [each for each in self._places if host is not None and each.host == host]
+        if len(of_host) >= MAX_OF_A_HOST:
+            self._close(of_host[0])
+        elif len(self._places) >= MAX_CONNECTIONS:
+            self._close(next(iter(self._places)))
+        inner = self.wrappedFactory.buildProtocol(cast(IAddress, addr))
+        if inner is None:
             return None
-        return super().buildProtocol(cast(IAddress, addr))
+        made = _Answering(self, inner, host)
+        self._places[made] = None
+        return made
+
+    def answered(self, connection: _Answering) -> None:
+        """Notes that something was sent on a connection."""
+        if connection in self._places:
+            del self._places[connection]
+            self._places[connection] = None
+
+    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+        """Gives the place of a connection that is gone free."""
+        self._places.pop(cast(_Answering, p), None)
+        if p in self.protocols:
+            super().unregisterProtocol(p)
 
     def drop(self) -> None:
         """Aborts every connection."""
-        for protocol in list(self.protocols):
-            protocol.transport.abortConnection()
+        for connection in list(self._places):
+            self._close(connection)
+
+    def _close(self, connection: _Answering) -> None:
+        del self._places[connection]
+        transport: Any = connection.transport
+        if transport is not None:
+            transport.abortConnection()

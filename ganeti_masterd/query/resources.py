@@ -38,6 +38,9 @@ RowMaker = Callable[[Any], list[Any]]
 #: Selections of more fields aren't cached.
 _LONGEST = 512
 
+#: The most fields that one query may ask for; no resource has half as many.
+MAX_FIELDS = 1000
+
 
 class Source(Enum):
     """Where the rows of a resource come from."""
@@ -222,9 +225,19 @@ def _unknown(obj: Any) -> Entry:
 
 
 def select(resource: str, names: Sequence[str]) -> Selection:
-    """Returns the fields ``names`` of a resource; raises like :func:`resource_named`."""
+    """Returns the fields ``names`` of a resource.
+
+    Raises like :func:`resource_named`, and ``OpPrereqError`` for more than :data:`MAX_FIELDS`.
+    """
+    refuse_if_too_many(names, f"The fields of the {resource_named(resource).name} query")
     key = tuple(names)
     return _remembered(resource, key) if len(key) <= _LONGEST else _selected(resource, key)
+
+
+def refuse_if_too_many(names: Sequence[str], where: str) -> None:
+    """Raises ``OpPrereqError`` with ``wrong_input`` for more fields than one query may have."""
+    if len(names) > MAX_FIELDS:
+        raise prereq(f"{where}: {len(names)} are asked for, and may be {MAX_FIELDS}")
 
 
 def describe(resource: str, names: Sequence[str] | None) -> list[dict[str, str]]:

@@ -22,6 +22,11 @@ R = TypeVar("R")
 
 #: The most work in a slice; computing one cell of an answer counts as 1.
 WEIGHT = 3000
+#: How many bytes of finished parts may wait for the rest of their answers. Past it the work that
+#: has most goes on alone until it is done, so that a crowd of long answers isn't made all at once.
+MOST_KEPT = 64 * 1024 * 1024
+#: What a part that isn't bytes is taken for, by its weight.
+CELL = 64
 #: A slice ends after this many seconds in any case, because some cells are costly.
 SECONDS = 0.002
 
@@ -29,22 +34,37 @@ SECONDS = 0.002
 class _Work(Generic[T, R]):
     """A piece of long work, with its results so far."""
 
-    __slots__ = ("batch", "batches", "done", "function", "given_up", "items", "next", "results")
+    __slots__ = (
+        "batch",
+        "batches",
+        "done",
+        "function",
+        "given_up",
+        "items",
+        "kept",
+        "next",
+        "results",
+        "weight",
+    )
 
     def __init__(
         self,
         items: Sequence[T],
         batch: int,
         batches: int,
+        weight: int,
         function: Callable[[Sequence[T]], R],
         cancelled: Callable[[Deferred[Any]], None],
     ) -> None:
         self.items = items
         self.batch = batch
         self.batches = batches
+        self.weight = weight
         self.function = function
         self.next = 0
         self.results: list[R] = []
+        #: About how many bytes the results take.
+        self.kept = 0
         #: Whether ``done`` was cancelled or failed, so that the rest must not run.
         self.given_up = False
         self.done: Deferred[list[R]] = Deferred(cancelled)
@@ -56,7 +76,9 @@ class _Work(Generic[T, R]):
             if self.given_up:
                 break
             end = self.next + self.batch
-            self.results.append(self.function(self.items[self.next : end]))
+            part = self.function(self.items[self.next : end])
+            self.results.append(part)
+            self.kept += len(part) if isinstance(part, bytes) else CELL * self.weight
             self.next = end
             if end >= len(self.items):
                 return True
@@ -91,7 +113,9 @@ class Slices:
             return fail(_stopping())
         batch = max(1, self._weight // (8 * each))
         batches = max(1, self._weight // (batch * each))
-        work: _Work[T, R] = _Work(items, batch, batches, function, lambda _: self._give_up(work))
+        work: _Work[T, R] = _Work(
+            items, batch, batches, batch * each, function, lambda _: self._give_up(work)
+        )
         self._line.append(work)
         self._tick()
         return work.done
@@ -114,11 +138,19 @@ class Slices:
             self._ticking = True
             self._timers.later(0, self._turn)
 
+    def _next(self) -> _Work[Any, Any]:
+        """Takes the work whose turn it is out of the line."""
+        if sum(work.kept for work in self._line) <= MOST_KEPT:
+            return self._line.popleft()
+        most = max(self._line, key=lambda work: work.kept)
+        self._line.remove(most)
+        return most
+
     def _turn(self) -> None:
         self._ticking = False
         if not self._line:
             return
-        work = self._line.popleft()
+        work = self._next()
         try:
             finished = work.step(self._timers.seconds)
         except Exception:

@@ -19,7 +19,12 @@ from twisted.python.failure import Failure
 from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.replication.acknowledgement import Mark
 from ganeti_masterd.replication.calls import calls_for
-from ganeti_masterd.replication.comparison import CandidateComparison, difference, digests_told
+from ganeti_masterd.replication.comparison import (
+    CandidateComparison,
+    difference,
+    digests_told,
+    lowest_held,
+)
 from ganeti_masterd.replication.interfaces import Published
 from ganeti_masterd.replication.pace import Preparing, pause
 from ganeti_masterd.replication.standing import STREAMING, CandidateStanding, step
@@ -100,6 +105,9 @@ class Candidate:
         #: Grows by one whenever :meth:`begin` starts over; answers to earlier questions are
         #: ignored.
         self._life = 0
+        #: The lowest id that it may have a file of. When it was last up to date it held just the
+        #: jobs in the queue; before that, nothing is known.
+        self._lowest = 1
         self._pumping = False
         self._delivered = False
         self._before = before
@@ -267,7 +275,7 @@ class Candidate:
         """Asks what it holds; fires with None if that failed or ``life`` is over."""
         site = self._site
         published = site.published
-        comparison = CandidateComparison(site.files, published.serial())
+        comparison = CandidateComparison(site.files, published.serial(), lowest=self._lowest)
         while not comparison.complete:
             cluster = published.snapshot().cluster.cluster_name
             arguments = [{"filelist": comparison.paths()}, cluster, {}]
@@ -438,6 +446,8 @@ class Candidate:
         self._pause = RETRY
         self._trusted = True
         self._fault = None
+        published = self._site.published
+        self._lowest = lowest_held(published.job_ids(), published.serial())
         log.info(
             "Node {node} holds the queue and the configuration{again}",
             node=self.target.name,

@@ -1,8 +1,9 @@
 """Compares what a candidate holds with what it should hold: questions and difference. Pure.
 
 noded has no call that lists the queue, but ``node_verify`` returns the SHA-1 of each existing file
-of a given list. So job files are asked for in slices of ids, from 1 to at least half a slice above
-the highest id, and further as long as any file above that exists. Only files that differ are sent.
+of a given list. So job files are asked for in slices of ids, from the lowest that may be there to
+at least half a slice above the highest, and a few slices further as long as any file above that
+exists. Only files that differ are sent.
 Nothing is purged: a candidate never holds less than before.
 """
 
@@ -25,19 +26,28 @@ from ganeti_masterd.replication.states import (
 #: How many files are asked for in one call.
 SLICE = 2000
 
+#: How many ids are looked at, at most: a stray file of a very high id must not make it endless.
+MOST = 10_000_000
+
+#: How many slices above the highest id are looked at, at most.
+FURTHER = 10
+
 
 class CandidateComparison:
     """Finds out which files of the queue one candidate holds, slice by slice.
 
-    Ask the node for the digests of :meth:`paths` and pass them to :meth:`found`, until
-    ``complete``. ``jobs`` has the digest of each job file in the candidate's queue.
+    ``lowest`` is the lowest id that may be there. Ask the node for the digests of :meth:`paths` and
+    pass them to :meth:`found`, until ``complete``. ``jobs`` has the digest of each job file in the
+    candidate's queue.
     """
 
-    def __init__(self, files: QueueFiles, highest: int, *, slice_: int = SLICE) -> None:
+    def __init__(
+        self, files: QueueFiles, highest: int, *, lowest: int = 1, slice_: int = SLICE
+    ) -> None:
         self._files = files
         self._highest = highest
         self._slice = slice_
-        self._first = 1
+        self._first = self._lowest = max(1, lowest, highest - MOST)
         self.jobs: dict[int, str] = {}
         self.serial: str | None = None
         self.config: str | None = None
@@ -46,11 +56,15 @@ class CandidateComparison:
     def paths(self) -> list[str]:
         """Returns the files to ask for next."""
         paths = [self._files.job(job_id) for job_id in self._ids()]
-        return [self._files.serial, self._files.config, *paths] if self._first == 1 else paths
+        return (
+            [self._files.serial, self._files.config, *paths]
+            if self._first == self._lowest
+            else paths
+        )
 
     def found(self, digests: Mapping[str, str]) -> None:
         """Records the SHA-1 digests (hex) of those files that exist."""
-        if self._first == 1:
+        if self._first == self._lowest:
             self.serial = digests.get(self._files.serial)
             self.config = digests.get(self._files.config)
         here = {
@@ -61,11 +75,21 @@ class CandidateComparison:
         self.jobs.update(here)
         last = self._first + self._slice - 1
         above = any(job_id > self._highest for job_id in here)
-        self.complete = last >= self._highest + self._slice // 2 and not above
+        enough = last >= self._highest + self._slice // 2
+        end = self._highest + FURTHER * self._slice
+        self.complete = enough and (not above or last >= end)
         self._first += self._slice
 
     def _ids(self) -> range:
         return range(self._first, self._first + self._slice)
+
+
+def lowest_held(jobs: Iterable[int], serial: int) -> int:
+    """Returns the lowest id of a file that a candidate has or gets, if it holds ``jobs`` alone.
+
+    Ids up to ``serial`` are reserved, and may be given yet.
+    """
+    return max(1, min([*jobs, serial - SLICE]))
 
 
 def difference(

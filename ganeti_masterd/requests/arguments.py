@@ -22,6 +22,14 @@ from ganeti_masterd.opcodes.types import Reason
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
+#: How many opcodes a job may have, and how many jobs, and opcodes of them all, a request.
+MAX_OPCODES = 2000
+MAX_JOBS = 10_000
+MAX_OPCODES_OF_ALL = 20_000
+
+#: How many names, of whatever, an argument may have.
+MAX_NAMES = 20_000
+
 #: Decodes job ids in the form that most clients send, quickly even for thousands.
 _Numbers = list[Annotated[int, msgspec.Meta(ge=0)]]
 
@@ -56,13 +64,22 @@ def _job_ids(value: Any, where: str) -> list[int] | None:
 def _opcodes(value: Any, where: str) -> list[Opcode]:
     if not isinstance(value, list):
         raise prereq(f"{where}: expected a list of opcodes, not {shown(value)}")
+    _bound(len(value), MAX_OPCODES, where, "opcodes")
     return [decode_opcode(raw, f"{where}[{index}]") for index, raw in enumerate(value)]
 
 
 def _many_jobs(value: Any, where: str) -> list[list[Opcode]]:
     if not isinstance(value, list):
         raise prereq(f"{where}: expected a list of jobs, not {shown(value)}")
+    _bound(len(value), MAX_JOBS, where, "jobs")
+    opcodes = sum(len(raw) for raw in value if isinstance(raw, list))
+    _bound(opcodes, MAX_OPCODES_OF_ALL, where, "opcodes in all")
     return [_opcodes(raw, f"{where}[{index}]") for index, raw in enumerate(value)]
+
+
+def _bound(found: int, most: int, where: str, what: str) -> None:
+    if found > most:
+        raise prereq(f"{where}: it has {found} {what}, and may have {most}")
 
 
 def _uuid(value: Any, where: str) -> str:
@@ -116,6 +133,8 @@ def reader(annotation: Any) -> Callable[[Any, str], Any]:
     is_integer = int in (annotation, *get_args(annotation))
 
     def read(value: Any, where: str) -> Any:
+        if type(value) is list:
+            _bound(len(value), MAX_NAMES, where, "items")
         try:
             return convert(whole(value) if is_integer else value, annotation)
         except msgspec.ValidationError as error:

@@ -9,9 +9,13 @@ from twisted.internet.defer import Deferred
 from ganeti_masterd.errors import GenericError, JobLost
 from ganeti_masterd.jobs.control import ControlAnswer
 from ganeti_masterd.luxi.peers import Peer
+from ganeti_masterd.query.resources import refuse_if_too_many
 from ganeti_masterd.requests.arguments import JobId, JobIds
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import method
+
+#: The most bytes of a request that names jobs: all that a full queue may have.
+LARGEST_LIST = 4 << 20
 
 
 @method("WaitForJobChange")
@@ -25,6 +29,7 @@ def wait_for_job_change(
     timeout: float,
 ) -> Any:
     """Answers ``[values, log entries]`` once they differ from what the client already has."""
+    refuse_if_too_many(fields, "WaitForJobChange: argument fields")
     job = daemon.queue.jobs.get(job_id)
     if job is None:
         raise JobLost(f"Job {job_id} is archived or was never there")
@@ -61,7 +66,7 @@ def auto_archive_jobs(
     return daemon.control.auto_archive(age, timeout)
 
 
-@method("QueryJobs")
+@method("QueryJobs", largest=LARGEST_LIST)
 def query_jobs(
     daemon: Daemon, peer: Peer, job_ids: JobIds, fields: list[str], *, null_rows: bool = False
 ) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from ganeti_masterd.errors import ECODE_INVAL, JobLost, OpPrereqError, prereq
 from ganeti_masterd.luxi.dialects import DialectForm, dialect_of
-from ganeti_masterd.luxi.messages import LuxiRequest
+from ganeti_masterd.luxi.messages import MAX_REQUEST, LuxiRequest, SizeBound
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.requests.arguments import describe, reader, shown
 from ganeti_masterd.requests.daemon import Daemon
@@ -38,13 +38,17 @@ class MethodArgument(Struct, frozen=True):
 
 
 class Method(Struct, frozen=True):
-    """One method of a socket: its arguments, and whether it changes anything."""
+    """One method of a socket: its arguments, and whether it changes anything.
+
+    A request may have ``largest`` bytes; None for as many as any message.
+    """
 
     name: str
     function: Callable[..., Any]
     arguments: tuple[MethodArgument, ...]
     changes: bool
     any_arguments: bool
+    largest: int | None = MAX_REQUEST
 
     def read(self, args: Sequence[Any]) -> list[Any]:
         """Returns typed arguments; raises ``OpPrereqError``."""
@@ -87,12 +91,13 @@ def method(
     *,
     changes: bool = False,
     any_arguments: bool = False,
+    largest: int | None = MAX_REQUEST,
     table: dict[str, Method] = METHODS,
 ) -> Callable[[F], F]:
     """Declares the decorated function as the answer to a method of ``table``.
 
     ``changes`` marks methods that change something; with ``any_arguments`` all sent arguments are
-    ignored.
+    ignored. ``largest``: see :class:`Method`.
     """
 
     def declare(function: F) -> F:
@@ -113,10 +118,21 @@ def method(
             ),
             changes,
             any_arguments,
+            largest,
         )
         return function
 
     return declare
+
+
+def size_bound(table: Mapping[str, Method]) -> SizeBound:
+    """Returns the function that says how many bytes a request of a method may have."""
+
+    def largest(name: str) -> int | None:
+        declared = table.get(name)
+        return MAX_REQUEST if declared is None else declared.largest
+
+    return largest
 
 
 class LuxiAnswers:

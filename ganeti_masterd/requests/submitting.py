@@ -29,14 +29,14 @@ def _one(results: list[Submitted]) -> int:
     return result
 
 
-@method("SubmitJob", changes=True)
+@method("SubmitJob", changes=True, largest=None)
 def submit_job(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> Deferred[int]:
     """Queues one job; answers its id once the job is durable."""
     _refuse_unbuilt(ops)
     return daemon.submission.submit([ops], sender=peer.credentials).addCallback(_one)
 
 
-@method("SubmitJobToDrainedQueue", changes=True)
+@method("SubmitJobToDrainedQueue", changes=True, largest=None)
 def submit_job_to_drained_queue(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> Deferred[int]:
     """Queues one job even while the queue is drained."""
     _refuse_unbuilt(ops)
@@ -45,7 +45,7 @@ def submit_job_to_drained_queue(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> 
     ).addCallback(_one)
 
 
-@method("SubmitManyJobs", changes=True)
+@method("SubmitManyJobs", changes=True, largest=None)
 def submit_many_jobs(
     daemon: Daemon, peer: Peer, jobs: ManyJobs
 ) -> Deferred[list[tuple[bool, Any]]]:

@@ -18,8 +18,9 @@ from unittest.mock import patch
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti_masterd.journal import clerk as clerk_module
 from ganeti_masterd.journal import clerk_process
-from ganeti_masterd.journal.clerk import PAUSE, WEIGHT, Clerk
+from ganeti_masterd.journal.clerk import PAUSE, SHOWN, WEIGHT, Clerk
 from ganeti_masterd.journal.clerk_process import ClerkFault, Orders
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import File
@@ -131,6 +132,28 @@ class ClerkTests(SynchronousTestCase):
         self.replace(files)
         self.assert_replaced(files)
         self.assertEqual(self.process_id(), before)
+
+    def test_stopped(self) -> None:
+        """One that is stopped is killed and told of; this one does the work, then a new process."""
+        self.patch(clerk_module, "LOOK", 0.01)
+        clock = [0.0]
+        self.clerk = self.make(clock=lambda: clock[0])
+        self.replace(self.files(100, b"old"))
+        before = self.process_id()
+        os.kill(before, signal.SIGSTOP)
+        assert self.clerk._process is not None
+        self.clerk._process._patience = 0.0
+        self.replace(self.files(100, b"new"))
+        self.assert_replaced(self.files(100, b"new"))
+        self.assertEqual(len(self.disk.written), 100)
+        self.assertIn("did not answer", self.clerk.fault or "")
+        self.assertRaises(ProcessLookupError, os.kill, before, 0)
+        clock[0] += SHOWN
+        self.assertIsNone(self.clerk.fault)
+        self.replace(self.files(100, b"newer"))
+        self.assert_replaced(self.files(100, b"newer"))
+        self.assertEqual(len(self.disk.written), 100)
+        self.assertIsNone(self.clerk.fault)
 
     def test_killed_between(self) -> None:
         """A process that died meanwhile is noticed: this one does the work, then a new one."""

@@ -96,7 +96,7 @@ class AnswerTests(SynchronousTestCase):
         """20 MiB in chunks take one call for each argument, and a few for each chunk."""
         data = request("A", *[["x" * 100, {"a:b": n}] for n in range(175_000)])
         self.assertGreater(len(data), 20 << 20)
-        line = Line(lambda request, _: len(request.args))
+        line = Line(lambda request, _: len(request.args), max_message_size=1 << 25)
         chunks = [data[at : at + 65536] for at in range(0, len(data), 65536)]
         _, calls = calls_of(lambda: [line.server.dataReceived(chunk) for chunk in chunks])
         self.assertLess(calls, 2 * 175_000)

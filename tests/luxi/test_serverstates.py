@@ -111,6 +111,11 @@ class Scene:
         self.line.factory.max_connections = 0
         self.line.connect()
 
+    def exceed(self) -> None:
+        """Sends more than the budget has."""
+        self.line.factory.budget.total = 0
+        self.ask("Now")
+
     def fire(self) -> None:
         self.answers[-1].callback(None)
 
@@ -195,6 +200,7 @@ STEPS: dict[tuple[ServerState, ServerState], tuple[Act, ...]] = {
     (_PENDING, _CUT_OFF): (Scene.hang_up_half_closed, Scene.hang_up_unheard),
     (_PENDING, _LOST): (Scene.lose,),
     (_CHOKED, _SERVING): (Scene.read,),
+    (_CHOKED, _REFUSED): (Scene.exceed,),
     (_CHOKED, _CLOSING): (Scene.close,),
     (_CHOKED, _CUT_OFF): (Scene.idle,),
     (_CHOKED, _LOST): (Scene.lose,),

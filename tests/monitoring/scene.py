@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
@@ -77,6 +78,7 @@ class FakeJournal:
         self.backlog = 0
         self.fault: str | None = None
         self.files_fault: str | None = None
+        self.clerk_fault: str | None = None
 
 
 class FakePool:
@@ -122,9 +124,10 @@ class MonitoringScene(QueueScene):
         """Starts monitoring."""
         self.assertIsNone(self.successResultOf(self.monitoring.start()))
 
-    def connect(self) -> tuple[Any, StringTransport]:
-        """Returns a connection's protocol (None if it is refused) and its transport."""
-        protocol = self.monitoring.factory.buildProtocol(None)
+    def connect(self, host: str | None = None) -> tuple[Any, StringTransport]:
+        """Returns a connection's protocol and its transport; it comes from a host, if given."""
+        address = None if host is None else IPv4Address("TCP", host, 4711)
+        protocol = self.monitoring.factory.buildProtocol(address)
         transport = StringTransport()
         if protocol is not None:
             protocol.makeConnection(transport)

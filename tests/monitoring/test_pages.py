@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from ganeti_masterd import __version__
 from ganeti_masterd.jobs.model import new_job
 from ganeti_masterd.monitoring.declarations import METRICS
-from ganeti_masterd.monitoring.service import MAX_CONNECTIONS
+from ganeti_masterd.monitoring.service import MAX_CONNECTIONS, MAX_OF_A_HOST
 from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.replication.standing import CandidateStanding
@@ -172,6 +172,14 @@ class StatusTests(MonitoringScene):
             status["journal"], {"backlog": 5, "fault": None, "files_fault": "OSError: no room"}
         )
 
+    def test_job_files(self) -> None:
+        """A process for job files that hangs is a fault that the status shows."""
+        self.begin()
+        self.start()
+        self.observed_journal.clerk_fault = "it did not answer"
+        faults = json.loads(self.ask("/status").body)["faults"]
+        self.assertEqual(faults, ["Job files are written more slowly: it did not answer"])
+
     def test_healthy(self) -> None:
         """A daemon that runs jobs and can write is healthy."""
         self.begin()
@@ -273,12 +281,35 @@ class RefusalTests(MonitoringScene):
         self.clock.pump([1] * 61)
         self.assertTrue(transport.disconnecting)
 
+    def test_slow_ones(self) -> None:
+        """However many ask slowly, or never, who asks is answered, again and again."""
+        scraper, answers = self.connect("192.0.2.1")
+        for number in range(5 * MAX_CONNECTIONS):
+            protocol, _ = self.connect(f"198.51.100.{number}")
+            protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * (number % 7))
+            if number % (MAX_CONNECTIONS // 2) == 0:
+                scraper.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertFalse(answers.disconnecting)
+        self.assertEqual(answers.value().count(b"HTTP/1.1 503"), 10)
+        self.assertEqual(self.ask("/healthz").code, 503)
+
     def test_too_many(self) -> None:
-        """Connections beyond the limit are refused; closing one makes room."""
+        """For one too many that is closed which has been without an answer for the longest time."""
         open_ = [self.connect() for _ in range(MAX_CONNECTIONS)]
-        self.assertIsNone(self.connect()[0])
-        open_[0][0].connectionLost(Failure(ConnectionDone()))
+        open_[0][0].dataReceived(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertIsNotNone(self.connect()[0])
+        closed = [number for number, (_, each) in enumerate(open_) if each.disconnecting]
+        self.assertEqual(closed, [1])
+        open_[2][0].connectionLost(Failure(ConnectionDone()))
+        self.connect()
+        self.assertFalse(open_[3][1].disconnecting)
+
+    def test_too_many_of_a_host(self) -> None:
+        """One host can't take the places of others."""
+        _, other = self.connect("192.0.2.1")
+        open_ = [self.connect("198.51.100.1") for _ in range(MAX_OF_A_HOST + 2)]
+        closed = [number for number, (_, each) in enumerate(open_) if each.disconnecting]
+        self.assertEqual((closed, other.disconnecting), ([0, 1], False))
 
 
 class CostTests(MonitoringScene):

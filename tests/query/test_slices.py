@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import DaemonStopping
+from ganeti_masterd.query import slices as slices_module
 from ganeti_masterd.query.slices import Slices, then
 from ganeti_masterd.timing import Timers
 
@@ -58,6 +59,30 @@ class SliceTests(SynchronousTestCase):
         self.assertEqual(self.slices.run(range(8), 10, list), [list(range(8))])
         self.assertEqual(self.slices.run([], 10, list), [[]])
         self.assertEqual(self.reactor.calls, [])
+
+    def test_crowd(self) -> None:
+        """Many long answers aren't all made at once: with much at hand one is finished first."""
+        self.patch(slices_module, "MOST_KEPT", 4000)
+        held: list[bytes] = []
+        highest = 0
+
+        def part(items: Sequence[int]) -> bytes:
+            nonlocal highest
+            held.append(b"x" * 100 * len(items))
+            highest = max(highest, sum(map(len, held)))
+            return held[-1]
+
+        def done(parts: list[bytes]) -> None:
+            for each in parts:
+                held.remove(each)
+
+        for _ in range(50):
+            work = self.slices.run(range(40), 10, part)  # 4000 bytes each, 200,000 in all
+            assert isinstance(work, Deferred)
+            work.addCallback(done)
+        self.reactor.turns()
+        self.assertEqual(held, [])
+        self.assertLess(highest, 9000)
 
     def test_long(self) -> None:
         """Long work takes several turns; its parts are in order, and none is lost."""

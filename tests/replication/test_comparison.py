@@ -9,7 +9,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.errors import ProgrammerError
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, SerialRow
 from ganeti_masterd.replication.calls import calls_for
-from ganeti_masterd.replication.comparison import CandidateComparison, difference, sha1
+from ganeti_masterd.replication.comparison import (
+    FURTHER,
+    MOST,
+    SLICE,
+    CandidateComparison,
+    difference,
+    lowest_held,
+    sha1,
+)
 from ganeti_masterd.replication.standing import TABLE, CandidateStanding, step
 from ganeti_masterd.replication.states import (
     ArchiveMove,
@@ -53,6 +61,36 @@ class ComparisonTests(SynchronousTestCase):
         files = {FILES.job(job_id): b"{}" for job_id in (3, 7, 11)}
         self.assertEqual(len(self.compared(files, 2, 4)), 4)
         self.assertEqual(list(self.held.jobs), [3, 7, 11])
+
+    def test_lowest(self) -> None:
+        """A million ids given cost nothing where the candidate can't have files of them."""
+        lowest = lowest_held([999_990, 999_995], 1_000_100)
+        self.assertEqual(lowest, 1_000_100 - SLICE)
+        self.held = CandidateComparison(FILES, 1_000_100, lowest=lowest)
+        turns = 0
+        while not self.held.complete:
+            asked = self.held.paths()
+            self.assertEqual(asked[:2] == [FILES.serial, FILES.config], turns == 0)
+            self.held.found({FILES.serial: "s", FILES.config: "c"} if turns == 0 else {})
+            turns += 1
+        self.assertEqual((turns, self.held.serial, self.held.config), (2, "s", "c"))
+        self.assertEqual(lowest_held([7], 1_000_100), 7)
+        self.assertEqual(lowest_held([], 5), 1)
+
+    def test_strays(self) -> None:
+        """Files above all ids, however many, and an id beyond all reason, come to an end."""
+        self.held = CandidateComparison(FILES, 10, slice_=4)
+        turns = 0
+        while not self.held.complete:
+            self.held.found(dict.fromkeys(self.held.paths(), "x"))
+            turns += 1
+        self.assertLessEqual(turns, FURTHER + 4)
+        self.held = CandidateComparison(FILES, 10**18 - 1, slice_=MOST // 10)
+        turns = 0
+        while not self.held.complete:
+            self.held.found({})
+            turns += 1
+        self.assertLessEqual(turns, 12)
 
     def test_difference(self) -> None:
         """Differences are sent, serial and configuration first, moves last; and the drain flag."""

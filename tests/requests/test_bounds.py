@@ -1,0 +1,106 @@
+"""Requests that would keep everybody waiting: refused by a count, before they are worked on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ganeti_masterd.errors import LuxiError, OpPrereqError
+from ganeti_masterd.filtertree import MAX_TERMS, MalformedFilter, read_filter
+from ganeti_masterd.luxi import messages
+from ganeti_masterd.luxi.documents import ProtocolError
+from ganeti_masterd.luxi.messages import MAX_REQUEST, decode_request
+from ganeti_masterd.query.resources import MAX_FIELDS, select
+from ganeti_masterd.requests.arguments import MAX_JOBS, MAX_NAMES, MAX_OPCODES, MAX_OPCODES_OF_ALL
+from ganeti_masterd.requests.methods import size_bound
+from ganeti_masterd.requests.registry import METHODS
+
+LARGEST = size_bound(METHODS)
+
+
+def message(method: Any, *args: Any) -> bytes:
+    return json.dumps({"args": args, "method": method}).encode()
+
+
+class SizeTests(SynchronousTestCase):
+    """How many bytes the requests of a method may have."""
+
+    def test_by_method(self) -> None:
+        """Each method is refused above its own size by name; submissions have no bound here."""
+        for name, method in METHODS.items():
+            bound = LARGEST(name)
+            self.assertEqual(bound, method.largest)
+            long = message(name, "x" * (bound or 2 * MAX_REQUEST))
+            if bound is None:
+                self.assertIn("Submit", name)
+                self.assertEqual(decode_request(long, LARGEST).method, name)
+                continue
+            error = self.assertRaises(OpPrereqError, decode_request, long, LARGEST)
+            self.assertEqual(
+                error.args[0], f"{name}: the request has {len(long)} bytes, and may have {bound}"
+            )
+
+    def test_nothing_is_made_of_it(self) -> None:
+        """What is too large for its method isn't decoded, wherever the method stands."""
+        self.patch(messages, "parse_strictly", lambda _: self.fail("it was decoded"))
+        for document in (
+            {"method": "Query", "args": ["x" * MAX_REQUEST]},
+            {"args": ["x" * MAX_REQUEST], "method": "Query"},
+            {"method": "NoSuch", "args": ["x" * MAX_REQUEST]},
+            {"args": ["x" * MAX_REQUEST]},
+        ):
+            long = json.dumps(document).encode()
+            self.assertRaises(OpPrereqError, decode_request, long, LARGEST)
+
+    def test_nonsense(self) -> None:
+        """What is large and no request ends the connection like what is small."""
+        for nonsense in (b'"' * (MAX_REQUEST + 1), b"[" * (2 * MAX_REQUEST), b"\xff" * 2**21):
+            self.assertRaises(ProtocolError, decode_request, nonsense, LARGEST)
+        self.assertTrue(issubclass(ProtocolError, LuxiError))
+
+
+class CountTests(SynchronousTestCase):
+    """How many of each thing a request may have."""
+
+    def refused(self, method: str, *args: Any) -> str:
+        """What the method's arguments are refused with."""
+        error = self.assertRaises(OpPrereqError, METHODS[method].read, args)
+        return str(error.args[0])
+
+    def test_filters(self) -> None:
+        """The terms of a filter are counted at every depth, before anything is made of them."""
+        leaf = ["?", "offline"]
+        read_filter(["|", *[leaf] * (MAX_TERMS - 1)], "filter")
+        for document in (
+            ["|", *[leaf] * MAX_TERMS],
+            ["&", *[["|", *[["!", leaf]] * 9]] * (MAX_TERMS // 19 + 1)],
+        ):
+            error = self.assertRaises(MalformedFilter, read_filter, document, "filter")
+            self.assertEqual(str(error), f"filter: it has more than {MAX_TERMS} terms")
+
+    def test_fields(self) -> None:
+        """A million field names are refused by their number."""
+        select("node", ["name"] * MAX_FIELDS)
+        error = self.assertRaises(OpPrereqError, select, "node", ["name"] * 1_000_000)
+        self.assertIn("1000000 are asked for, and may be 1000", error.args[0])
+
+    def test_names(self) -> None:
+        """So is a list of names, with its method and argument."""
+        METHODS["QueryNodes"].read([["a"] * MAX_NAMES, [], False])
+        self.assertEqual(
+            self.refused("QueryNodes", ["a"] * (MAX_NAMES + 1), [], False),
+            f"QueryNodes: argument names: it has {MAX_NAMES + 1} items, and may have {MAX_NAMES}",
+        )
+
+    def test_opcodes(self) -> None:
+        """A job's opcodes, a request's jobs and their opcodes in all."""
+        self.assertIn(
+            f"{MAX_OPCODES + 1} opcodes, and", self.refused("SubmitJob", [{}] * (MAX_OPCODES + 1))
+        )
+        self.assertIn(
+            f"{MAX_JOBS + 1} jobs, and", self.refused("SubmitManyJobs", [[]] * (MAX_JOBS + 1))
+        )
+        many = [[{}] * MAX_OPCODES] * (MAX_OPCODES_OF_ALL // MAX_OPCODES) + [[{}]]
+        self.assertIn("opcodes in all", self.refused("SubmitManyJobs", many))
