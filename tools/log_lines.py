@@ -158,6 +158,12 @@ MEANINGS = {
     "Opcode {index} of job {job} failed in an unforeseen way": "A fault of the daemon, in the "
     "opcode. The job ends in error.",
     "Opcode {index} of job {job} could not be begun": "As above, before it ran.",
+    "{device} of job {job} is in use": "After a crash: a disk has this device, "
+    "which the job had noted. It is left alone.",
+    "Job {job} ends: {text}": "A job that was cut off by a crash ends: what it left "
+    "on nodes was cleared away, or is named.",
+    "The end of job {job} is recorded at the next start": "The daemon stops before this "
+    "job, which a crash had cut off, could be ended.",
     "What job {job} left on nodes can't be cleared away": "A fault of the daemon. The job's result "
     "names what it may have left after a crash, with the commands that remove it.",
     "Job {job} is stuck": "A fault of the daemon: the job can't go on. It ends in error at the "
