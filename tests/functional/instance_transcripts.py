@@ -52,6 +52,8 @@ OTHER_TYPE: dict[str, tuple[int, ...]] = {
 TIES: dict[str, tuple[int, ...]] = {
     "inst-create": (19, 20, 21, 22, 23, 24, 111),
     "batch-create": (11, 12),
+    # Here jobs run side by side, so that it finds other memory free.
+    "inst-move": (75, 81),
 }
 
 #: Where it depends on the moment whether a mirror is in sync yet.
@@ -121,8 +123,11 @@ AFTERWARDS: dict[tuple[str, int], str] = {
     ("inst-disks", 85): _SMALLER,
     # A move for which there is no room stops nothing.
     ("inst-move", 60): "$BLK crash node3 instance2",
+    # Where the allocator may have chosen another node.
+    ("inst-move", 75): "gnt-instance migrate -f -n node3 instance4",
     # A mirror goes to its other node, whatever allocator is named.
-    ("inst-move", 78): "gnt-instance migrate -f instance2",
+    ("inst-move", 78): "gnt-instance migrate -f instance2; "
+    "gnt-instance migrate -f -n node2 instance4",
 }
 
 #: How long the recording waited for jobs, and what does so here.
