@@ -20,6 +20,7 @@ from ganeti_masterd.logical_units.disks.activating import (
 )
 from ganeti_masterd.logical_units.disks.making import create_disks
 from ganeti_masterd.logical_units.disks.naming import ReservedNaming
+from ganeti_masterd.logical_units.disks.snapshots import Snapshots
 from ganeti_masterd.logical_units.disks.syncing import wait_for_sync, wipe_disks
 from ganeti_masterd.logical_units.disks.trees import DiskLocation, DiskSpecification, build_disks
 from ganeti_masterd.logical_units.steps.undo import UndoStack
@@ -195,6 +196,19 @@ class MakingTests(StepsCase):
                 if each.disk.get("dev_type") == "drbd":
                     self.assertEqual(each.logical_id[5], "")
                     self.assertIsNotNone(each.minor)
+
+
+    def test_snapshots_noted(self) -> None:
+        """Snapshots are noted, under the names that they are to get, before the first is taken."""
+        for template in ("plain", "drbd"):
+            instance = self.made(template, 64)
+            disks = self.ctx.snapshot().disks_of(instance)
+            self.ctx.devices.clear()
+            with UndoStack(self.ctx) as undo:
+                taken = Snapshots(self.ctx, instance).take(undo, disks)
+            noted = [each.logical_id for each in self.ctx.devices]
+            self.assertEqual(noted, [each.logical_id for each in taken])
+            self.assertEqual({each.fate.value for each in self.ctx.devices}, {"remove"})
 
 
 class ActivatingTests(StepsCase):

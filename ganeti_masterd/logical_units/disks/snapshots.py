@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.logical_units.context import Context
+from ganeti_masterd.logical_units.disks.noting import disk_devices
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.rpc import calls
@@ -47,6 +48,14 @@ class Snapshots:
         such a name is replaced by the node.
         """
         ctx, instance = self._ctx, self._instance
+        primary = (instance.primary_node,)
+        ctx.note_devices(
+            [
+                device
+                for disk in disks
+                for device in disk_devices(ctx, instance, _snapshot_of(disk), primary)
+            ]
+        )
         for index, disk in enumerate(disks):
             ctx.feedback(f"Creating a snapshot of disk/{index} on node {self._node}")
             # A call that fails may have made it, and nodes give it this name.
