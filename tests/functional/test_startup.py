@@ -401,10 +401,8 @@ def test_clients_collect_results(make_daemon: MakeDaemon) -> None:
         until("its socket is gone", lambda: not os.path.exists(daemon.socket))
         assert master.query_jobs([job], ["status"]) == [["success"]]
         assert daemon.running
-        begun = time.monotonic()
         master.close()
         assert daemon.exit_code() == -signal.SIGTERM
-        assert time.monotonic() - begun < 2
 
 
 def test_a_second_signal(make_daemon: MakeDaemon) -> None:
