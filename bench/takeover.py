@@ -65,7 +65,7 @@ def measure(folder: Path, quick: bool, remarks: list[str]) -> list[tuple[str, Li
     peers: dict[str, float] = {}
     try:
         # Other users must get at it, so not below the folder of the other workloads.
-        with real_cluster(parent=folder) as cluster:
+        with real_cluster(parent=folder, kind=RealCluster) as cluster:
             peers = {**nodes_and_jobs(cluster, quick, remarks, "peer: ")}
             peers["submissions"] = submissions(cluster, remarks, "peer: ")
             cluster.stop_luxid()
