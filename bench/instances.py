@@ -17,7 +17,7 @@ from ganeti_masterd.luxi.blocking import BlockingClient
 #: the last part tell whether a creation costs more the more instances there are.
 CREATED = 1000
 CREATORS = 16
-PARTS = 4
+PARTS = 5
 
 #: How many instances are stopped and started again on each cluster, and by how many clients.
 SWITCHED = 200

@@ -197,10 +197,10 @@ WORKLOADS: tuple[Workload, ...] = (
         creation,
         (
             Figure("rate", "rate", "1/s", wanted=AtLeast(0.05), limit=True),
-            Figure("slowest", "slowest quarter", "1/s"),
+            Figure("slowest", "slowest fifth", "1/s"),
             P99,
             Figure("cpu", "CPU a creation, daemon and nodes", "ms"),
-            Figure("growth", "CPU of the last quarter, against the first", "times", AtMost(1.25)),
+            Figure("growth", "CPU of the last fifth, against the first", "times", AtMost(1.25)),
             Figure("faults", "verifications that find something", "jobs", AtMost(0)),
         ),
         limit=Limit.DURABLE,

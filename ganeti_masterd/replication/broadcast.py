@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from ganeti_masterd.replication.candidate import PATIENCE, RETRY, RETRY_AT_MOST
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.door import ask_one
-from ganeti_masterd.rpc.interfaces import INodeRPC, NodeResult, Target
+from ganeti_masterd.rpc.interfaces import FixedArguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
@@ -43,7 +43,7 @@ class _Recipient:
 class Broadcast:
     """Sends the newest value with one call to all nodes named. Reactor thread only.
 
-    ``arguments`` returns the call's arguments for a value.
+    ``arguments`` returns the call's arguments for a value, which must not change any more.
     """
 
     def __init__(
@@ -62,6 +62,8 @@ class Broadcast:
         self._leaving: dict[str, _Recipient] = {}
         self._version = 0
         self._value: Any = None
+        #: The call's arguments for the value, made once for all nodes; None until they are needed.
+        self._given: FixedArguments | None = None
         self._waiters: list[tuple[int, Deferred[None]]] = []
 
     @property
@@ -106,7 +108,7 @@ class Broadcast:
     def offer(self, value: Any) -> None:
         """Makes a value the newest one; the next :meth:`send` sends it."""
         self._version += 1
-        self._value = value
+        self._value, self._given = value, None
 
     def send(self) -> None:
         """Sends the newest value to those that don't hold it; does nothing if there is none yet."""
@@ -146,7 +148,7 @@ class Broadcast:
             recipient.timer.cancel()
 
     def _send(self, recipient: _Recipient) -> None:
-        version, value = self._version, self._value
+        version = self._version
         if recipient.busy or recipient.holds == version:
             return
         recipient.busy = True
@@ -154,7 +156,7 @@ class Broadcast:
             self._nodes,
             recipient.target,
             self._call,
-            lambda _: self._arguments(value),
+            lambda _: self._fixed(),
             timeout=PATIENCE,
         ).addCallback(self._answered, recipient, version).addErrback(
             lambda failure: log.failure(
@@ -163,6 +165,11 @@ class Broadcast:
                 node=recipient.target.name,
             )
         )
+
+    def _fixed(self) -> FixedArguments:
+        if self._given is None:
+            self._given = FixedArguments(self._arguments(self._value))
+        return self._given
 
     def _answered(self, result: NodeResult[Any], recipient: _Recipient, version: int) -> None:
         recipient.busy = False

@@ -117,6 +117,15 @@ class CallAbandoned(CancelledError):
         return f"{self.procedure} may still be under way at {', '.join(self.nodes)}"
 
 
+class FixedArguments(tuple[Any, ...]):
+    """Positional arguments that nobody changes any more, down to their parts.
+
+    A door may convert them once for all calls that are given the same object.
+    """
+
+    __slots__ = ()
+
+
 #: Positional arguments of a call: the same for all nodes, or a function of the node.
 Arguments = Sequence[Any] | Callable[[Target], Sequence[Any]]
 

@@ -22,7 +22,13 @@ from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.gathering import Gathering
-from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
+from ganeti_masterd.rpc.interfaces import (
+    Arguments,
+    FixedArguments,
+    INodeRPC,
+    NodeResult,
+    Target,
+)
 from ganeti_masterd.simulation import (
     backups,
     files,
@@ -122,6 +128,8 @@ class SimulatedNodes:
         self._nodes: dict[str, SimulatedNode] = {}
         self.exchanges: dict[SimulatedExchange, None] = {}
         self._waiting: set[Timer] = set()
+        #: The last arguments by call that nobody changes any more, and the same as decoded JSON.
+        self._fixed: dict[str, tuple[FixedArguments, list[Any]]] = {}
         self.closed = False
         self._store = None
         if folder is not None:
@@ -174,9 +182,9 @@ class SimulatedNodes:
         # All arguments are encoded first, so that nothing is sent if one can't be.
         given: list[list[Any]]
         if callable(arguments):
-            given = [_plain(call, arguments(target)) for target in called]
+            given = [self._plain(call, arguments(target)) for target in called]
         else:
-            given = [_plain(call, arguments)] * len(called)
+            given = [self._plain(call, arguments)] * len(called)
         gathering = Gathering(targets)
         if len(called) < len(targets):
             for target in targets:
@@ -188,6 +196,14 @@ class SimulatedNodes:
             else:
                 self._call(gathering, target, call, values, timeout)
         return gathering.ready(procedure, self._abandon)
+
+    def _plain(self, call: Call[Any], arguments: Sequence[Any]) -> list[Any]:
+        if not isinstance(arguments, FixedArguments):
+            return _plain(call, arguments)
+        known = self._fixed.get(call.name)
+        if known is None or known[0] is not arguments:
+            known = self._fixed[call.name] = arguments, _plain(call, arguments)
+        return known[1]
 
     def _abandon(self, gathering: Gathering) -> list[str]:
         """Ends calls without a result; returns the names of the nodes that still run them."""

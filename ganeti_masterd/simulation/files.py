@@ -162,6 +162,20 @@ def upload_file(node: SimulatedNode, file: Sequence[Any]) -> Deferred[None] | No
 @calls("write_ssconf_files")
 def write_ssconf_files(node: SimulatedNode, values: Mapping[str, Any]) -> Deferred[None] | None:
     """Writes values of the simple configuration: all of them, or none if one is wrong."""
+    shared = node.world.cluster
+    if shared.ssconf[0] is not values:
+        # The door's own copy, which nobody changes.
+        shared.ssconf = values, _ssconf_files(values, shared.ssconf[1])
+    held = node.state.files
+    return node.keep(
+        {path: file for path, file in shared.ssconf[1].items() if held.get(path) != file}
+    )
+
+
+def _ssconf_files(
+    values: Mapping[str, Any], before: Mapping[str, StoredFile]
+) -> dict[str, StoredFile]:
+    """Returns the files of the simple configuration by path; those of ``before`` if unchanged."""
     files: dict[str, StoredFile] = {}
     for key, value in values.items():
         if key not in SSCONF_KEYS:
@@ -175,10 +189,9 @@ def write_ssconf_files(node: SimulatedNode, values: Mapping[str, Any]) -> Deferr
                 f" but only up to {SSCONF_LIMIT} are allowed"
             )
         path = SSCONF_PREFIX + key
-        held = node.state.files.get(path)
-        if held is None or held.data != text:
-            files[path] = StoredFile(0, text, 0o444, "root", "root")
-    return node.keep(files)
+        file, known = StoredFile(0, text, 0o444, "root", "root"), before.get(path)
+        files[path] = known if known is not None and known == file else file
+    return files
 
 
 @calls("jobqueue_update")

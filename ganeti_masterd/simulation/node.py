@@ -16,6 +16,7 @@ neither change its arguments nor keep references to them.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -232,6 +233,9 @@ class SimulatedNode:
         self.systems = systems
         self.master_root = master_root
         self.is_master = is_master
+        #: MiB taken of each physical volume, and the version of the devices that hold for it;
+        #: kept by :mod:`ganeti_masterd.simulation.volumes`.
+        self.taken: tuple[int, Mapping[str, int]] = (-1, {})
         self._root = root
         self._prefix = None if not master_root else master_root.rstrip("/") + "/"
 
@@ -306,14 +310,35 @@ class SimulatedNode:
 
 
 def replace_files(files: Sequence[tuple[str, bytes, int]]) -> None:
-    """Writes real files (path, content, mode), each in one step. Blocks; raises ``OSError``."""
+    """Writes real files (path, content, mode), each in one step. Blocks; raises ``OSError``.
+
+    Leaves alone those that are as wanted already.
+    """
     for path, content, mode in files:
+        if _holds(path, content, mode):
+            continue
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         fresh = f"{path}.new"
         with open(fresh, "wb") as file:
             os.fchmod(file.fileno(), mode)
             file.write(content)
         os.replace(fresh, path)
+
+
+def _holds(path: str, content: bytes, mode: int) -> bool:
+    """Returns whether there is a regular file with that content and mode."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        there = os.fstat(descriptor)
+        if there.st_mode != stat.S_IFREG | mode or there.st_size != len(content):
+            return False
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read() == content
+    finally:
+        os.close(descriptor)
 
 
 def remove_file(path: str) -> None:

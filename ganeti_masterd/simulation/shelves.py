@@ -14,15 +14,20 @@ EVERYTHING = "*"
 
 
 class Shelf(Generic[V]):
-    """Values of one kind by name; adds (kind, name) to ``changes`` for each change."""
+    """Values of one kind by name; adds (kind, name) to ``changes`` for each change.
 
-    __slots__ = ("_changes", "_values", "kind", "shape")
+    ``version`` increases with each change, so that what was computed from all values can be kept
+    until then.
+    """
+
+    __slots__ = ("_changes", "_values", "kind", "shape", "version")
 
     def __init__(self, kind: str, shape: Any, changes: dict[tuple[str, str], None]) -> None:
         self.kind = kind
         self.shape = shape
         self._values: dict[str, V] = {}
         self._changes = changes
+        self.version = 0
 
     def get(self, name: str) -> V | None:
         """Returns the value, or None."""
@@ -36,27 +41,32 @@ class Shelf(Generic[V]):
         """Removes and returns the value; None if there is none."""
         value = self._values.pop(name, None)
         if value is not None:
+            self.version += 1
             self._changes[self.kind, name] = None
         return value
 
     def forget(self, name: str) -> None:
         """Removes the value from memory only; it stays on disk."""
         self._values.pop(name, None)
+        self.version += 1
 
     def clear(self) -> None:
         """Removes all values, including those removed from memory by :meth:`forget`."""
         self._values.clear()
+        self.version += 1
         self._changes[self.kind, EVERYTHING] = None
 
     def restore(self, name: str, value: V) -> None:
         """Sets a value read from disk, without recording a change."""
         self._values[name] = value
+        self.version += 1
 
     def __getitem__(self, name: str) -> V:
         return self._values[name]
 
     def __setitem__(self, name: str, value: V) -> None:
         self._values[name] = value
+        self.version += 1
         self._changes[self.kind, name] = None
 
     def __contains__(self, name: str) -> bool:

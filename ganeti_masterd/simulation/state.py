@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import sys
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -167,10 +168,14 @@ class SharedState(Shelves):
     sees, by path; ``migrations`` by instance; ``transfers`` by the name of the daemon; ``facts``:
     ``off``, the nodes without power; ``cut``, pairs of nodes without a link; ``generation`` and
     ``serial``, the last numbers used; ``pace``, how fast mirrors sync, if that was changed.
+
+    ``ssconf`` is the simple configuration that a node was sent last, and its files by path: all
+    nodes are sent the same, one after another. It is not stored.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.ssconf: tuple[Mapping[str, Any], Mapping[str, StoredFile]] = ({}, {})
         self.ends: Shelf[End] = self.shelf("end", End)
         self.metadata: Shelf[Metadata] = self.shelf("metadata", Metadata)
         self.volumes: Shelf[Device] = self.shelf("volume", Device)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ganeti_masterd.simulation.shelves import EVERYTHING
+from ganeti_masterd.simulation.state import StoredFile
 
 #: Node, kind, name and the value or its JSON; None if the value was removed (name ``*``: every
 #: value of the kind).
@@ -70,10 +71,12 @@ class NodeStore:
         connection.execute("BEGIN IMMEDIATE")
         try:
             kept: list[tuple[str, str, str, bytes]] = []
+            # Files that many nodes share, so that each is encoded once; they live as long as this.
+            files: dict[int, tuple[StoredFile, bytes]] = {}
             for node, kind, name, value in changes:
                 if value is not None:
                     # Encoded one by one, as the state of a big cluster's nodes is large.
-                    encoded = value if isinstance(value, bytes) else msgspec.json.encode(value)
+                    encoded = _encoded(value, files)
                     kept.append((node, kind, name, encoded))
                     if len(kept) == BLOCKS[0]:
                         _keep(connection, kept)
@@ -100,6 +103,18 @@ class NodeStore:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _encoded(value: Any, files: dict[int, tuple[StoredFile, bytes]]) -> bytes:
+    """Returns the JSON of a value that may be encoded already; ``files`` are known ones by id."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, StoredFile):
+        return msgspec.json.encode(value)
+    known = files.get(id(value))
+    if known is None:
+        known = files[id(value)] = value, msgspec.json.encode(value)
+    return known[1]
 
 
 def _keep(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, str, bytes]]) -> None:

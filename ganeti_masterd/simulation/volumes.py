@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -125,12 +125,20 @@ def remove(node: SimulatedNode, path: str) -> None:
     node.world.mirrors.forget_volume(node.name, path)
 
 
-def _taken(node: SimulatedNode) -> dict[str, int]:
-    """Returns how many MiB of each physical volume are taken."""
+def _taken(node: SimulatedNode) -> Mapping[str, int]:
+    """Returns how many MiB of each physical volume are taken.
+
+    Added up only once while no device of the node changes: all nodes are asked for their room
+    again and again, by each placement.
+    """
+    version, known = node.taken
+    if version == node.state.devices.version:
+        return known
     taken: dict[str, int] = {}
     for _, device in of_node(node):
         for name, size in device.segments:
             taken[name] = taken.get(name, 0) + size
+    node.taken = node.state.devices.version, taken
     return taken
 
 

@@ -80,6 +80,22 @@ class BroadcastTests(SynchronousTestCase):
         self.successResultOf(self.broadcast.settled())
         self.assertEqual(self.broadcast.behind, ())
 
+    def test_once(self) -> None:
+        """The arguments of a value are made once for all nodes, and anew for the next value."""
+        made: list[Any] = []
+
+        def arguments(value: Any) -> list[Any]:
+            made.append(value)
+            return [value]
+
+        broadcast = self.over(arguments)
+        broadcast.put(1)
+        broadcast.put(2)
+        broadcast.repeat()
+        self.assertEqual(made, [1, 2, 2])
+        self.assertEqual(len(self.door.got), 6)
+        self.assertEqual({value for _, value in self.door.got}, {1, 2})
+
     def test_raises(self) -> None:
         """A call that raises at once counts as a node that can't be reached."""
         self.door.behaviour = raises

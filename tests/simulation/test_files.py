@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import stat
 import zlib
 
 import msgspec
 
+from ganeti_masterd.rpc.interfaces import FixedArguments
 from ganeti_masterd.simulation.files import CHECKED
 from ganeti_masterd.simulation.state import NodeState
 from tests.simulation.nodes import SimulationCase, target
@@ -175,6 +177,30 @@ class SsconfTests(FileCase):
         self.ask("b", "write_ssconf_files", {"node_list": ["a"]})
         self.assertEqual(self.nodes.node("b").state.take_changes(), [])
 
+    def test_changed_elsewhere(self) -> None:
+        """A node gets what it lacks, whatever another node was sent in between."""
+        one, two = {"cluster_name": "c", "node_list": ["a"]}, {"node_list": ["b"]}
+        for name, values in (("b", one), ("c", two), ("b", two), ("c", one)):
+            self.ask(name, "write_ssconf_files", values)
+        for name, nodes in (("b", "b"), ("c", "a")):
+            node = self.nodes.node(name)
+            self.assertEqual((node.ssconf("cluster_name"), node.ssconf("node_list")), ("c", nodes))
+
+    def test_fixed(self) -> None:
+        """Arguments that don't change any more are converted once for all nodes."""
+        values = {"instance_list": ["web"], "node_list": ["b", "c"]}
+        given = FixedArguments([values])
+        for name in ("b", "c"):
+            done = self.nodes.call([target(name)], "write_ssconf_files", given)
+            self.assertFalse(self.successResultOf(done)[f"uuid-{name}"].failed)
+        held = [self.nodes.node(name).state.files for name in ("b", "c")]
+        self.assertEqual(*(dict(files.items()) for files in held))
+        for path in held[0]:
+            self.assertIs(held[0][path], held[1][path])
+        self.ask("b", "write_ssconf_files", {"node_list": ["c"]})
+        self.assertEqual(self.nodes.node("b").ssconf("node_list"), "c")
+        self.assertEqual(self.nodes.node("c").ssconf("node_list"), "b\nc")
+
     def test_long_value_is_held_once(self) -> None:
         """A long file that many nodes have is in memory only once, even after a restart."""
         names = [f"instance{number}" for number in range(1000)]
@@ -228,6 +254,30 @@ class MasterTests(FileCase):
         self.assertEqual(self.real("/var/lib/ganeti/watcher.pause"), b"1800000000\n")
         self.ask("a", "set_watcher_pause", None)
         self.assertFalse(os.path.exists(self.root + "/var/lib/ganeti/watcher.pause"))
+
+    def test_left_alone(self) -> None:
+        """A file that is as wanted stays; another content, mode or kind of file is replaced."""
+        path = self.root + "/var/lib/ganeti/ssconf_node_list"
+        values = {"node_list": ["a", "b"]}
+
+        def written() -> int:
+            self.ask("a", "write_ssconf_files", values)
+            self.assertEqual(self.real("/var/lib/ganeti/ssconf_node_list"), b"a\nb\n")
+            found = os.lstat(path)
+            self.assertEqual(found.st_mode, stat.S_IFREG | 0o444)
+            return found.st_ino
+
+        first = written()
+        self.assertEqual(written(), first)
+        os.chmod(path, 0o644)
+        self.assertNotEqual(second := written(), first)
+        os.unlink(path)
+        self.write("/var/lib/ganeti/ssconf_node_list", b"b\na\n")
+        os.chmod(path, 0o444)
+        written()
+        os.rename(path, path + ".aside")
+        os.symlink(path + ".aside", path)
+        self.assertNotEqual(written(), second)
 
     def test_disk_fails(self) -> None:
         """A disk error is a failure that noded doesn't expect."""

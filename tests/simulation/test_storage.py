@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from ganeti_masterd.simulation import volumes
 from ganeti_masterd.simulation.describing import described
 from ganeti_masterd.simulation.state import StoredFile
 from tests.simulation.nodes import SimulationCase, file_disk, instance, mirror, target, volume
@@ -163,6 +169,43 @@ class VolumeTests(StorageCase):
         self.assertIn("in rename", self.fault("a", "blockdev_rename", [[disk, ["xenvg", "x"]]]))
         self.ask("a", "blockdev_remove", volume("other"))
         self.assertEqual(self.ask("a", "lv_list", []), {})
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(("make", "extend", "rename", "remove", "wipe", "restore")),
+                st.sampled_from("abcd"),
+                st.integers(1, 3000),
+            ),
+            max_size=12,
+        )
+    )
+    def test_taken(self, changes: list[tuple[str, str, int]]) -> None:
+        """What is kept of the room that is taken is at each moment what the volumes add up to."""
+        state = self.nodes.node("a").state
+        state.wipe()
+        node = self.nodes.node("a")
+        for what, name, size in changes:
+            path = f"/dev/xenvg/{name}"
+            if what == "make" and path not in state.devices:
+                volumes.make(node, "xenvg", name, size)
+            elif what == "extend" and path in state.devices:
+                volumes.extend(node, path, size, dry_run=False)
+            elif what == "rename" and path in state.devices and path + "2" not in state.devices:
+                volumes.rename(node, path, path + "2")
+            elif what == "remove":
+                volumes.remove(node, path)
+            elif what == "wipe":
+                state.wipe()
+            elif what == "restore" and path in state.devices:
+                grown = replace(state.devices[path], segments=(("/dev/sda", size),))
+                state.restore("device", path, msgspec.json.encode(grown))
+            added: dict[str, int] = {}
+            for _, device in state.devices.items():
+                for physical, part in device.segments:
+                    added[physical] = added.get(physical, 0) + part
+            for physical in {"/dev/sda", *added}:
+                self.assertEqual(volumes.used(node, physical), added.get(physical, 0))
 
     def test_held_open(self) -> None:
         """A volume is open while a running instance or an assembled mirror uses it."""

@@ -50,6 +50,23 @@ class NodeStoreTests(SynchronousTestCase):
         self.assertEqual(len({id(value) for *_, value in rows}), 1)
         self.assertEqual(msgspec.json.decode(rows[0][3], type=StoredFile), files[0])
 
+    def test_shared(self) -> None:
+        """A file that nodes share is encoded once in a write; each of two is stored as it is."""
+        files = [StoredFile(0, "x"), StoredFile(0, "y")]
+        encoded: list[object] = []
+        encode = msgspec.json.encode
+
+        def counted(value: object) -> bytes:
+            encoded.append(value)
+            return encode(value)
+
+        self.patch(msgspec.json, "encode", counted)
+        self.store.write([(f"n{at}", "file", f"f{at}", files[at % 2]) for at in range(10)])
+        self.assertEqual(encoded, files)
+        held = self.held()
+        for at in range(10):
+            self.assertEqual(held[f"f{at}"], encode(files[at % 2]))
+
     def test_order(self) -> None:
         """Of several changes of one name the last one counts, in one write or several."""
         changes: list[StoredChange] = [
