@@ -69,7 +69,8 @@ class Settings(Struct, frozen=True):
     ``simulate_log`` is None for real nodes, ``description`` unless a file describes
     the simulated ones, ``account`` where the daemon stays the user that started it,
     ``monitor_socket`` without such a socket, ``monitoring`` (a Twisted endpoint)
-    without such pages. ``stop_timeout`` is in seconds, None for no bound.
+    without such pages, which also answer to the names ``monitoring_hosts``.
+    ``stop_timeout`` is in seconds, None for no bound.
     """
 
     paths: Paths
@@ -83,6 +84,7 @@ class Settings(Struct, frozen=True):
     monitor_socket: str | None = None
     monitor_socket_mode: int = LUXI_SOCKET_PERMS
     monitoring: str | None = None
+    monitoring_hosts: tuple[str, ...] = ()
     stop_timeout: float | None = None
     ack: Ack = Ack.CANDIDATES
     debug: bool = False
@@ -309,6 +311,7 @@ class Assembly:
             listeners={listener.name: listener.factory for listener in self.listeners},
             pools={"opcodes": self.threads},
             replicas=lambda: self.replication.replicas,
+            hosts=self._settings.monitoring_hosts,
         )
         server = serverFromString(self._reactor, local(endpoint))
         return Monitoring(self._reactor, parts, server, endpoint)

@@ -15,6 +15,10 @@ from ganeti_masterd.monitoring.status import Status
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json"
 
+#: "Misdirected Request", which Twisted has no name for (RFC 9110, 15.5.20).
+MISDIRECTED = 421
+_PHRASES = {MISDIRECTED: b"Misdirected Request"}
+
 #: A page's response code, type and content.
 WebPage = tuple[int, str, bytes]
 
@@ -33,7 +37,7 @@ class ReadOnly(Resource):
         else:
             request.setHeader(b"Allow", b"GET, HEAD")
             code, kind, content = http.NOT_ALLOWED, PLAIN, b"This is read only: GET or HEAD\n"
-        request.setResponseCode(code)
+        request.setResponseCode(code, _PHRASES.get(code))
         request.setHeader(b"Content-Type", kind.encode("ascii"))
         request.setHeader(b"Cache-Control", b"no-store")
         if request.method == b"HEAD":

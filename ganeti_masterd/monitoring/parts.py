@@ -54,7 +54,10 @@ class MonitoredPool(Protocol):
 
 
 class Parts(Struct, frozen=True):
-    """The parts to monitor; the keys of ``listeners`` and ``pools`` are used as labels."""
+    """The parts to monitor; the keys of ``listeners`` and ``pools`` are used as labels.
+
+    ``hosts`` are further names by which the pages may be asked for.
+    """
 
     events: Events
     timers: Timers
@@ -64,3 +67,9 @@ class Parts(Struct, frozen=True):
     listeners: Mapping[str, MonitoredListener]
     pools: Mapping[str, MonitoredPool]
     replicas: Callable[[], Sequence[Replica]] = tuple
+    hosts: Sequence[str] = ()
+
+    def own_names(self) -> tuple[str, str]:
+        """Returns the names of the cluster and of its master."""
+        snapshot = self.snapshot()
+        return snapshot.cluster.cluster_name, snapshot.master.name

@@ -22,6 +22,8 @@ from twisted.web.server import Request, Site
 
 from ganeti_masterd.errors import GenericError
 from ganeti_masterd.monitoring.activity import Activity
+from ganeti_masterd.monitoring.guard import Guard
+from ganeti_masterd.monitoring.hosts import KnownHosts
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.latency import ReactorLatency
 from ganeti_masterd.monitoring.pages import pages
@@ -54,8 +56,9 @@ class Monitoring:
         registry.register(Readings(parts, jobs))
         ProcessCollector(registry=registry)
         status = StatusReport(parts, jobs, self._latency, parts.timers.now())
+        guarded = Guard(pages(registry, status), KnownHosts(parts.own_names, parts.hosts))
         #: Serves a connection; public so that tests need no port.
-        self.factory = _Bounded(_site(pages(registry, status), reactor))
+        self.factory = _Bounded(_site(guarded, reactor))
         self._endpoint = endpoint
         self._name = name
         self._port: IListeningPort | None = None

@@ -134,7 +134,7 @@ class MonitoringScene(QueueScene):
         """Sends a request on a new connection; returns the response."""
         protocol, transport = self.connect()
         length = f"Content-Length: {len(body)}\r\n" if body else ""
-        head = f"{method} {path} HTTP/1.1\r\nHost: here\r\n{length}Connection: close\r\n\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}Connection: close\r\n\r\n"
         protocol.dataReceived(head.encode() + body)
         protocol.connectionLost(Failure(ConnectionDone()))
         return parse_response(transport.value())

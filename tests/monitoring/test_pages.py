@@ -243,7 +243,7 @@ class RefusalTests(MonitoringScene):
         self.patch(tempfile, "TemporaryFile", lambda: self.fail("kept in a file"))
         for size in (b"Content-Length: 9000000", b"Transfer-Encoding: chunked"):
             protocol, transport = self.connect()
-            protocol.dataReceived(b"POST /status HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n" % size)
+            protocol.dataReceived(b"POST /status HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n" % size)
             for _ in range(9):
                 if b"chunked" in size:
                     protocol.dataReceived(b"f4240\r\n%s\r\n" % (b"x" * 1_000_000))
@@ -263,7 +263,7 @@ class RefusalTests(MonitoringScene):
         """A connection can be reused for the next scrape."""
         protocol, transport = self.connect()
         for _ in range(3):
-            protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.assertEqual(transport.value().count(b"HTTP/1.1 503"), 3)
         self.assertFalse(transport.disconnecting)
 
