@@ -42,6 +42,7 @@ from ganeti_masterd.mailbox import Mailbox
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.query.jobs import job_values
 from ganeti_masterd.query.resources import CONFIGURED
+from ganeti_masterd.query.waits import JobWaits
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
@@ -194,6 +195,7 @@ class Assembly:
         self.executor = Executor(mailbox, self.threads, services, paths.data)
 
         # What answers clients.
+        self.waits = JobWaits(self.queue, self.locks, lambda: self.store.snapshot)
         daemon = Daemon(
             queue=self.queue,
             submission=submission,
@@ -201,6 +203,7 @@ class Assembly:
             switches=switches,
             store=self.store,
             engine=self.engine,
+            waits=self.waits,
         )
         self.listeners = self._listeners(daemon)
 
@@ -312,6 +315,7 @@ class Assembly:
             pools={"opcodes": self.threads},
             replicas=lambda: self.replication.replicas,
             hosts=self._settings.monitoring_hosts,
+            waits=self.waits.all,
         )
         server = serverFromString(self._reactor, local(endpoint))
         return Monitoring(self._reactor, parts, server, endpoint)

@@ -13,7 +13,7 @@ from ganeti_masterd.cli.cluster import drain, info, pause_watcher
 from ganeti_masterd.cli.command import EXIT_INTERRUPTED, Program
 from ganeti_masterd.cli.control import archive, cancel, priority
 from ganeti_masterd.cli.failover import master_failover
-from ganeti_masterd.cli.jobs import job, jobs
+from ganeti_masterd.cli.jobs import job, jobs, why
 from ganeti_masterd.cli.listings import commands, fields
 from ganeti_masterd.cli.maintenance import node_maintenance
 from ganeti_masterd.cli.recover import recover
@@ -74,6 +74,7 @@ for _command in (
     info,
     jobs,
     job,
+    why,
     submit,
     watch,
     wait,

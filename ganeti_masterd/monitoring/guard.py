@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from twisted.web import http
@@ -45,7 +46,7 @@ class Guard(Resource):
         self._pages = pages
         self._hosts = hosts
 
-    def getChildWithDefault(self, path: bytes, request: Request) -> Resource:  # type: ignore[override]
+    def getChildWithDefault(self, path: bytes, request: Request) -> Resource:
         """Returns the page of a request, or the refusal of it."""
         for name, value in HEADERS.items():
             request.setHeader(name, value)
@@ -70,7 +71,7 @@ class Guard(Resource):
         return None
 
 
-def _first(values: list[bytes] | None) -> bytes | None:
+def _first(values: Sequence[bytes] | None) -> bytes | None:
     return values[0] if values else None
 
 

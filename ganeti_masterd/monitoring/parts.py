@@ -10,6 +10,7 @@ from msgspec import Struct
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.events import Events
 from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.query.waits import JobWait
 from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.timing import Timers
 
@@ -56,6 +57,7 @@ class MonitoredPool(Protocol):
 class Parts(Struct, frozen=True):
     """The parts to monitor; the keys of ``listeners`` and ``pools`` are used as labels.
 
+    ``waits`` returns why jobs wait, no more than so many of each kind.
     ``hosts`` are further names by which the pages may be asked for.
     """
 
@@ -68,6 +70,7 @@ class Parts(Struct, frozen=True):
     pools: Mapping[str, MonitoredPool]
     replicas: Callable[[], Sequence[Replica]] = tuple
     hosts: Sequence[str] = ()
+    waits: Callable[[int], list[JobWait]] = lambda limit: []
 
     def own_names(self) -> tuple[str, str]:
         """Returns the names of the cluster and of its master."""

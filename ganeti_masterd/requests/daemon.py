@@ -10,6 +10,7 @@ from ganeti_masterd.jobs.queue import JobQueue
 from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.query.waits import JobWaits
 
 
 class Daemon(Struct, frozen=True):
@@ -21,3 +22,4 @@ class Daemon(Struct, frozen=True):
     switches: Switches
     store: ConfigStore
     engine: QueryEngine
+    waits: JobWaits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -18,6 +19,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.luxi.factory import LuxiFactory
 from ganeti_masterd.monitoring.parts import Parts
 from ganeti_masterd.monitoring.service import Monitoring
+from ganeti_masterd.query.waits import JobWait
 from ganeti_masterd.replication.replication import Replica
 from tests.jobs.scene import QueueScene
 
@@ -100,7 +102,7 @@ class MonitoringScene(QueueScene):
         self.endpoint: Any = FakeEndpoint()
         self.monitoring = self.make_monitoring()
 
-    def make_monitoring(self) -> Monitoring:
+    def make_monitoring(self, waits: Callable[[int], list[JobWait]] = lambda _: []) -> Monitoring:
         """Makes another monitoring of the same parts."""
         parts = Parts(
             events=self.events,
@@ -111,6 +113,7 @@ class MonitoringScene(QueueScene):
             listeners={"master": self.listener},
             pools={"opcodes": self.pool},
             replicas=lambda: self.replicas,
+            waits=waits,
         )
         return Monitoring(self.clock, parts, self.endpoint, "tcp:9100")
 

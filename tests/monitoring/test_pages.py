@@ -11,9 +11,11 @@ from twisted.python.failure import Failure
 
 from ganeti_masterd import __version__
 from ganeti_masterd.jobs.model import new_job
+from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.monitoring.declarations import METRICS
 from ganeti_masterd.monitoring.service import MAX_CONNECTIONS
 from ganeti_masterd.opcodes import OPCODES
+from ganeti_masterd.query.waits import JobWaits
 from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.replication.standing import CandidateStanding
 from tests.jobs.scene import delay
@@ -150,6 +152,27 @@ class StatusTests(MonitoringScene):
         self.assertEqual(status["pools"], {"opcodes": {"busy": 0, "limit": 20}})
         self.assertEqual(status["journal"], {"backlog": 0, "fault": None, "files_fault": None})
         self.assertEqual(status["replicas"], {})
+
+    def test_status_of_waits(self) -> None:
+        """The status says why jobs wait, in the same sentences as ``gnt-luxi why``."""
+        self.begin()
+        self.start()
+        waits = JobWaits(self.queue, LockKeeper(self.timers, self.events), lambda: self.snapshot)
+        self.monitoring = self.make_monitoring(waits.all)
+        first = self.submit_one()
+        second = self.submit_one(delay(depends=[[first, []]]))
+        status = json.loads(self.ask("/status").body)
+        self.assertEqual(
+            status["waits"],
+            [
+                {
+                    "job_id": second,
+                    "kind": "dependency",
+                    "sentence": waits.sentence_about(second),
+                    "jobs": [first],
+                }
+            ],
+        )
 
     def test_status_of_replicas_and_files(self) -> None:
         """The status shows which candidates are behind, and why files can't be written."""
