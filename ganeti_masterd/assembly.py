@@ -166,7 +166,7 @@ class Assembly:
 
         # What clients and jobs need.
         self.locks = LockKeeper(self.timers, self.events)
-        switches = Switches(self.queue, paths.watcher_pause, self.replication)
+        self.switches = Switches(self.queue, paths.watcher_pause, self.replication)
         submission = Submission(self.queue, refusal=self.replication.refusal)
         self.engine = QueryEngine(
             self.timers,
@@ -174,7 +174,7 @@ class Assembly:
             self.door.nodes,
             self.queue,
             self.locks.rows,
-            switches,
+            self.switches,
         )
 
         # From a ready job to its result.
@@ -200,7 +200,7 @@ class Assembly:
             queue=self.queue,
             submission=submission,
             control=JobControl(self.queue),
-            switches=switches,
+            switches=self.switches,
             store=self.store,
             engine=self.engine,
             waits=self.waits,
@@ -315,6 +315,7 @@ class Assembly:
             pools={"opcodes": self.threads},
             replicas=lambda: self.replication.replicas,
             hosts=self._settings.monitoring_hosts,
+            watcher_pause=lambda: self.switches.watcher_pause,
             waits=self.waits.all,
         )
         server = serverFromString(self._reactor, local(endpoint))

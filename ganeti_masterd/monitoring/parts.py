@@ -57,6 +57,7 @@ class MonitoredPool(Protocol):
 class Parts(Struct, frozen=True):
     """The parts to monitor; the keys of ``listeners`` and ``pools`` are used as labels.
 
+    ``watcher_pause`` returns until when the watcher pauses, None if it doesn't.
     ``waits`` returns why jobs wait, no more than so many of each kind.
     ``hosts`` are further names by which the pages may be asked for.
     """
@@ -70,6 +71,7 @@ class Parts(Struct, frozen=True):
     pools: Mapping[str, MonitoredPool]
     replicas: Callable[[], Sequence[Replica]] = tuple
     hosts: Sequence[str] = ()
+    watcher_pause: Callable[[], int | None] = lambda: None
     waits: Callable[[int], list[JobWait]] = lambda limit: []
 
     def own_names(self) -> tuple[str, str]:

@@ -73,7 +73,7 @@ class JobWait(Struct, frozen=True):
     jobs: tuple[int, ...] = ()
 
 
-class Locks(Protocol):
+class WaitingForLocks(Protocol):
     """The lock table, as far as it says who waits."""
 
     def states(self) -> Iterator[LockState]:
@@ -86,7 +86,9 @@ class Locks(Protocol):
 class JobWaits:
     """Says of jobs why they wait; reactor thread only. Looking changes nothing."""
 
-    def __init__(self, queue: JobQueue, locks: Locks, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(
+        self, queue: JobQueue, locks: WaitingForLocks, snapshot: Callable[[], Snapshot]
+    ) -> None:
         self._queue = queue
         self._locks = locks
         self._snapshot = snapshot
