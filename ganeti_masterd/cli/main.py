@@ -12,6 +12,7 @@ from ganeti_masterd.cli.call import call
 from ganeti_masterd.cli.cluster import drain, info, pause_watcher
 from ganeti_masterd.cli.command import EXIT_INTERRUPTED, Program
 from ganeti_masterd.cli.control import archive, cancel, priority
+from ganeti_masterd.cli.events import events
 from ganeti_masterd.cli.failover import master_failover
 from ganeti_masterd.cli.jobs import job, jobs, why
 from ganeti_masterd.cli.listings import commands, fields
@@ -75,6 +76,7 @@ for _command in (
     jobs,
     job,
     why,
+    events,
     submit,
     watch,
     wait,
