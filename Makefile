@@ -10,13 +10,16 @@ ROOT   ?= $(CURDIR)/.state/node1
 BIN    := $(VENV)/bin
 SHELL  := /bin/sh
 
+# How pytest runs the modules of tests/functional.
+SIDE_BY_SIDE ?= --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
 # Editable, yet as plain paths: the default editable layout hides plugins from twistd.
 INSTALL = $(BIN)/python -m pip install --quiet --config-settings editable_mode=compat
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo run test unit unit-pytest functional check lint types layers docs \
+.PHONY: help demo run test unit unit-pytest functional kvm check lint types layers docs \
 	fragments bench soak mutations wheel clean
 
 help: ## Say what there is
@@ -68,16 +71,20 @@ unit: $(VENV)/.installed-test ## Run the unit tests with trial
 unit-pytest: $(VENV)/.installed-test ## Run the unit tests with pytest
 	$(BIN)/python -m pytest tests
 
-# In a process of its own: there pytest-twisted owns the reactor.
-functional: $(VENV)/.installed-test ## Run the tests that start a daemon
-	@if test -d tests/functional; then set -x; \
-		$(BIN)/python -m pytest --override-ini addopts= tests/functional; \
-	else echo 'tests/functional: none yet'; fi
+# In processes of its own: there pytest-twisted owns the reactor. The tests mostly wait for daemons
+# and tools, so modules run side by side; each keeps to its own folders, ports and namespaces.
+functional: $(VENV)/.installed-test ## Run the tests that start a daemon (ARGS=...)
+	$(BIN)/python -m pytest --override-ini addopts= $(SIDE_BY_SIDE) $(ARGS) tests/functional
+
+# One at a time, as the machine's own CPU stands for that of the virtual machines.
+kvm: $(VENV)/.installed-test ## Run real virtual machines in qemu (ARGS='-k short')
+	$(BIN)/python -m pytest --override-ini addopts= --capture=no $(ARGS) tests/kvm
 
 soak: $(VENV)/.installed-test ## Run the long profiles of fuzzing, crashing, mixed load; mutations
 	GANETI_MASTERD_SOAK=1 $(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial tests
 	@if test -d tests/soak; then set -x; GANETI_MASTERD_SOAK=1 \
 		$(BIN)/python -m pytest --override-ini addopts= tests/soak; fi
+	$(MAKE) kvm
 	$(BIN)/python -m tools.mutate
 
 mutations: $(VENV)/.installed-test ## Break the code in chosen ways, and see tests notice (ARGS=WORD)

@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -47,7 +48,7 @@ NODES = ("node1", "node2", "node3")
 PATIENCE = 90.0
 
 #: Instances so small and so large as a test likes.
-_BOUNDS = (
+BOUNDS = (
     "min:disk-size=0,cpu-count=1,disk-count=0,memory-size=1,nic-count=0,spindle-use=0/"
     "max:disk-size=1048576,cpu-count=8,disk-count=16,memory-size=32768,nic-count=8,spindle-use=12"
 )
@@ -87,7 +88,7 @@ class RealCluster:
         ``nodes``, the master first, are its members; the others can be added later.
         """
         self.folder.chmod(0o755)
-        self._make_namespace()
+        self.make_namespace()
         setup = [VCLUSTER_SETUP, "-E", "-N", "-c", str(len(NODES)), "-i", "10", "-p", NET]
         self._inside([*setup, "-I", "/bin/true", str(self.folder)], {}).checked()
         self._storage.mkdir()
@@ -100,7 +101,7 @@ class RealCluster:
 
     def init(self) -> None:
         """Makes a cluster of node1, whose roots are there."""
-        options = f"--file-storage-dir={self._storage} --ipolicy-bounds-specs={_BOUNDS}"
+        options = f"--file-storage-dir={self._storage} --ipolicy-bounds-specs={BOUNDS}"
         self.run(
             "gnt-cluster init --no-etc-hosts --no-ssh-init --master-netdev=lo "
             "--enabled-disk-templates=diskless,file --enabled-hypervisors=fake "
@@ -110,11 +111,11 @@ class RealCluster:
     def close(self) -> None:
         """Ends every process in the namespace, and takes it away."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in self._processes():
+            for pid in self.processes():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
             with contextlib.suppress(AssertionError):
-                until("no process is left", self._processes, lambda left: not left, 3)
+                until("no process is left", self.processes, lambda left: not left, 3)
         subprocess.run(["ip", "netns", "del", self.namespace], check=False, capture_output=True)
         shutil.rmtree(self._etc, ignore_errors=True)
 
@@ -214,14 +215,14 @@ class RealCluster:
     def names(self) -> list[str]:
         """Returns the names of all processes of the cluster."""
         found = []
-        for pid in self._processes():
+        for pid in self.processes():
             with contextlib.suppress(OSError):
                 found.append(Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip())
         return found
 
     # The namespace
 
-    def _make_namespace(self) -> None:
+    def make_namespace(self) -> None:
         ip = ["ip", "-n", self.namespace]
         commands = [["ip", "netns", "add", self.namespace], [*ip, "link", "set", "lo", "up"]]
         for number, _ in enumerate(NODES, 10):
@@ -254,17 +255,28 @@ class RealCluster:
         Path("/run/sshd").mkdir(exist_ok=True)
         self._inside(["/usr/sbin/sshd"], {}).checked()
 
-    def _processes(self) -> list[int]:
+    def processes(self, node: str | None = None) -> list[int]:
+        """Returns the ids of all processes of the cluster, or of those that run as on a node."""
         command = ["ip", "netns", "pids", self.namespace]
         found = subprocess.run(command, check=False, capture_output=True, text=True)
-        return [int(line) for line in found.stdout.split()]
+        pids = [int(line) for line in found.stdout.split()]
+        if node is None:
+            return pids
+        return [pid for pid in pids if _environment(pid).get("GANETI_HOSTNAME") == node]
+
+
+ClusterT = TypeVar("ClusterT", bound=RealCluster)
 
 
 @contextlib.contextmanager
-def real_cluster(nodes: Sequence[str] = NODES, parent: Path | None = None) -> Iterator[RealCluster]:
+def real_cluster(
+    nodes: Sequence[str] = NODES,
+    parent: Path | None = None,
+    kind: Callable[[Path], ClusterT] = RealCluster,  # type: ignore[assignment]
+) -> Iterator[ClusterT]:
     """A cluster that is up, in a folder of its own below ``parent``; both are gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="gnt-", dir=parent))
-    cluster = RealCluster(folder)
+    cluster = kind(folder)
     try:
         cluster.up(nodes)
         yield cluster
@@ -275,6 +287,15 @@ def real_cluster(nodes: Sequence[str] = NODES, parent: Path | None = None) -> It
 
 def _write(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _environment(pid: int) -> dict[str, str]:
+    """Returns the environment that a process was started with, none if it has ended."""
+    try:
+        found = Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return {}
+    return dict(line.split("=", 1) for line in found.split("\0") if "=" in line)
 
 
 def _own_environment() -> dict[str, str]:

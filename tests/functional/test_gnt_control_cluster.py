@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,7 @@ from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
 from tests.functional.gnt import Said, on
 from tests.functional.ledger import FINAL
-from tests.functional.waiting import job_is
-
-#: The most of our own time that changing one parameter may take on 500 nodes, in seconds.
-CHANGE_LIMIT = 0.1
+from tests.functional.waiting import equal_to, job_is, until
 
 
 def refused(text: str, code: str = "wrong_input") -> Said:
@@ -216,16 +212,20 @@ def finished(client: Any, job_id: int) -> Any:
 
 
 def test_change_on_many_nodes(make_daemon: Callable[..., DaemonProcess]) -> None:
-    """On 500 nodes a parameter is changed in less than 100 ms, from start to end of its job."""
+    """On 500 nodes a parameter is changed while each that isn't a candidate takes an hour."""
     daemon = make_daemon(nodes=500)
+    slow = [
+        {"kind": "delay", "node": f"node{number}", "seconds": 3600} for number in range(11, 501)
+    ]
     daemon.start(60.0)
-    taken = []
+    seen = {"kind": "error", "call": "test_delay"}
+    (daemon.root / "simulation/faults.json").write_text(json.dumps([seen, *slow]))
+    delay = {"OP_ID": "OP_TEST_DELAY", "duration": 0, "on_nodes": ["node1"]}
+    until("the nodes know of the faults", lambda: run(daemon, [delay])[0][0], equal_to("error"))
     for value in range(5):
         op = {"OP_ID": "OP_CLUSTER_SET_PARAMS", "max_running_jobs": 20 + value}
-        ((status, _, begin, end),) = run(daemon, [op])
+        ((status, *_),) = run(daemon, [op])
         assert status == "success"
-        taken.append(end - begin)
-    assert min(taken) < CHANGE_LIMIT, taken
 
 
 def test_groups_side_by_side(make_daemon: Callable[..., DaemonProcess]) -> None:
@@ -242,15 +242,11 @@ def test_groups_side_by_side(make_daemon: Callable[..., DaemonProcess]) -> None:
         assert status == "success"
     path = daemon.root / "simulation/faults.json"
     path.write_text(json.dumps([{"kind": "delay", "call": "node_verify", "seconds": 1.0}]))
-    begin = time.monotonic()
     ((status, result, *_),) = run(daemon, [{"OP_ID": "OP_CLUSTER_VERIFY"}])
     assert status == "success"
     client = daemon.client()
     jobs = [finished(client, job_id) for _, job_id in result[0]["jobs"]]
-    taken = time.monotonic() - begin
     assert len(jobs) == 11
     assert [(s, r) for s, r, *_ in jobs] == [("success", [True])] * 11
     starts, ends = [job[2] for job in jobs[1:]], [job[3] for job in jobs[1:]]
     assert max(starts) < min(ends), "the groups waited for each other"
-    # Each asks its own nodes, then files of the master: two rounds of a second.
-    assert taken < 8

@@ -12,9 +12,7 @@ import os
 import re
 import shlex
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +31,7 @@ from ganeti_masterd.testing.context import SynchronousContext
 from ganeti_masterd.testing.daemon import DaemonProcess
 from ganeti_masterd.timing import Timers
 from tests.functional.conftest import require
+from tests.functional.waiting import job_is, until
 from tests.logical_units.instances.scene import make_instance
 
 #: Where the watcher finds what starts the other daemons of a master.
@@ -277,29 +276,21 @@ def test_lost_disk(daemon: DaemonProcess) -> None:
 
 def test_killed_start(daemon: DaemonProcess) -> None:
     """A start that is killed while its node takes its time leaves the instance as it was."""
-    slow = [{"kind": "delay", "call": "instance_start", "seconds": 60}]
+    slow = [{"kind": "delay", "call": "instance_start", "seconds": 3600}]
     Path(daemon.root, "simulation/faults.json").write_text(json.dumps(slow))
     submitted = daemon.tool(["gnt-instance", "startup", "--submit", "instance1"])
     assert submitted.returncode == 0, submitted.stderr
     job = re.findall(r"\d+", submitted.stdout)[-1]
     log = Path(daemon.root, "simulation/calls.log")
-    _until(lambda: log.read_text().count("blockdev_assemble") >= 3)
+    until(
+        "all disks are assembled",
+        lambda: log.read_text().count("blockdev_assemble"),
+        lambda count: count >= 3,
+    )
     assert gnt(daemon, f"{LIST} instance1") == Said(0, "instance1 ERROR_down\n")
-    began = time.monotonic()
     assert gnt(daemon, f"gnt-job cancel --kill --yes-do-it {job}").code == 0
-    client = daemon.client()
-    _until(lambda: client.query_jobs([int(job)], ["status"])[0][0] == "error")
-    assert time.monotonic() - began < 20
+    job_is(daemon.client(), int(job), "error")
     assert gnt(daemon, f"{LIST},disks_active instance1") == Said(0, "instance1 ADMIN_down N\n")
-
-
-def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Waits until a condition holds."""
-    pause = threading.Event()
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        pause.wait(0.02)
 
 
 def watch(daemon: DaemonProcess, *options: str) -> None:

@@ -22,9 +22,6 @@ QUESTION = b'{"method":"QueryConfigValues","args":[["cluster_name"]]}'
 ANSWER = b'{"success":true,"result":["cluster"]}'
 MIB = 1 << 20
 
-#: Within how many seconds a bystander is answered: milliseconds, on a machine that may be busy.
-PROMPT = 2.0
-
 #: How many files a daemon keeps open once it has needed them: nodes' state, log of calls.
 FILES = 4
 
@@ -40,13 +37,11 @@ def connect(daemon: DaemonProcess) -> socket.socket:
     return connection
 
 
-def ask(daemon: DaemonProcess) -> float:
-    """Asks one question on a new connection; returns the seconds until its answer."""
-    begun = time.monotonic()
+def ask(daemon: DaemonProcess) -> None:
+    """Asks one question on a new connection, which must be answered."""
     with connect(daemon) as connection:
         connection.sendall(QUESTION + END)
         assert read(connection) == ANSWER + END
-    return time.monotonic() - begun
 
 
 def read(connection: socket.socket) -> bytes:
@@ -74,7 +69,7 @@ def daemon(shared: DaemonProcess) -> Iterator[DaemonProcess]:
     before = shared.descriptors()
     yield shared
     until("descriptors are closed", shared.descriptors, lambda held: held <= before + FILES)
-    assert ask(shared) < PROMPT
+    ask(shared)
     assert "Traceback" not in shared.log_text()
 
 
@@ -112,14 +107,12 @@ def test_mutated_requests(daemon: DaemonProcess) -> None:
     ],
     ids=lambda message: message[:40].decode("latin-1") or "empty",
 )
-def test_nonsense_is_answered_at_once_then_closed(daemon: DaemonProcess, message: bytes) -> None:
-    """A message that is no request costs milliseconds, gets an error, and ends the connection."""
+def test_nonsense_is_answered_then_closed(daemon: DaemonProcess, message: bytes) -> None:
+    """A message that is no request gets an error, and ends the connection."""
     assert not understood(message)
     with connect(daemon) as connection:
-        begun = time.monotonic()
         connection.sendall(message + END + QUESTION + END)
         assert check_reply(read(connection).removesuffix(END)) == "LuxiError"
-        assert time.monotonic() - begun < PROMPT
         assert connection.recv(1) == b""
 
 
@@ -166,13 +159,13 @@ def test_half_a_message_keeps_nobody_waiting(daemon: DaemonProcess) -> None:
     halves = [connect(daemon) for _ in range(50)]
     for number, connection in enumerate(halves):
         connection.sendall(QUESTION[: number % len(QUESTION) + 1])
-    assert ask(daemon) < PROMPT
+    ask(daemon)
     # One of them goes on after all.
     halves[0].sendall(QUESTION[1:] + END)
     assert read(halves[0]) == ANSWER + END
     for connection in halves:
         connection.close()
-    assert ask(daemon) < PROMPT
+    ask(daemon)
 
 
 def test_a_client_that_never_reads_is_not_served_further(daemon: DaemonProcess) -> None:
@@ -190,7 +183,7 @@ def test_a_client_that_never_reads_is_not_served_further(daemon: DaemonProcess) 
                 sent[number] += connection.send(question * 50)
                 quiet = time.monotonic() + 0.3
             except BlockingIOError:
-                assert ask(daemon) < PROMPT
+                ask(daemon)
     assert min(sent) > 50 * len(question)
     assert daemon.resident_bytes() - before < 16 * MIB
     # What was asked is still answered to one that begins to read.
@@ -213,7 +206,7 @@ def test_five_hundred_clients_connect_and_vanish(daemon: DaemonProcess) -> None:
             elif number % 3 == 2:
                 connection.sendall(QUESTION + END + waiting)
         if number % 50 == 0:
-            assert ask(daemon) < PROMPT
+            ask(daemon)
     assert daemon.resident_bytes() - before < 8 * MIB
 
 
@@ -230,7 +223,7 @@ def test_parked_clients_vanish(daemon: DaemonProcess) -> None:
         parked = [connect(daemon) for _ in range(100)]
         for connection in parked:
             connection.sendall(json.dumps(wait).encode() + END)
-        assert ask(daemon) < PROMPT
+        ask(daemon)
         assert daemon.descriptors() >= before + 100
         for connection in parked:
             connection.close()
@@ -301,7 +294,7 @@ def test_messages_past_the_limit_are_refused_while_they_come(make_daemon: MakeDa
         assert check_reply(reply) == "LuxiError"
         assert "65536" in json.loads(reply)["result"][1][0]
         assert daemon.resident_bytes() - before < 4 * MIB
-        assert ask(daemon) < PROMPT
+        ask(daemon)
 
 
 def test_the_socket_is_open_to_its_group_only(make_daemon: MakeDaemon) -> None:
@@ -312,6 +305,6 @@ def test_the_socket_is_open_to_its_group_only(make_daemon: MakeDaemon) -> None:
             assert os.stat(daemon.socket).st_mode & 0o777 == mode
             for name in set(os.listdir(folder)) - {os.path.basename(daemon.socket)}:
                 assert os.stat(os.path.join(folder, name)).st_mode & 0o077 == 0
-            assert ask(daemon) < PROMPT
+            ask(daemon)
             daemon.stop()
             assert os.listdir(folder) == []

