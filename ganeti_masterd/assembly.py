@@ -45,6 +45,7 @@ from ganeti_masterd.mailbox import Mailbox
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.query.jobs import job_values
 from ganeti_masterd.query.resources import CONFIGURED
+from ganeti_masterd.query.waits import JobWaits
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
@@ -74,7 +75,8 @@ class Settings(Struct, frozen=True):
     ``simulate_log`` is None for real nodes, ``description`` unless a file describes
     the simulated ones, ``account`` where the daemon stays the user that started it,
     ``monitor_socket`` without such a socket, ``monitoring`` (a Twisted endpoint)
-    without such pages. ``max_connections_per_user`` is None for half of ``max_connections``.
+    without such pages, which also answer to the names ``monitoring_hosts``.
+    ``max_connections_per_user`` is None for half of ``max_connections``.
     ``stop_timeout`` is in seconds, None for no bound.
     """
 
@@ -91,6 +93,7 @@ class Settings(Struct, frozen=True):
     monitor_socket: str | None = None
     monitor_socket_mode: int = LUXI_SOCKET_PERMS
     monitoring: str | None = None
+    monitoring_hosts: tuple[str, ...] = ()
     stop_timeout: float | None = None
     ack: Ack = Ack.CANDIDATES
     debug: bool = False
@@ -181,7 +184,7 @@ class Assembly:
 
         # What clients and jobs need.
         self.locks = LockKeeper(self.timers, self.events)
-        switches = Switches(self.queue, paths.watcher_pause, self.replication)
+        self.switches = Switches(self.queue, paths.watcher_pause, self.replication)
         submission = Submission(self.queue, refusal=self.replication.refusal)
         self.engine = QueryEngine(
             self.timers,
@@ -189,7 +192,7 @@ class Assembly:
             self.door.nodes,
             self.queue,
             self.locks.rows,
-            switches,
+            self.switches,
         )
 
         # From a ready job to its result.
@@ -210,11 +213,12 @@ class Assembly:
         self.executor = Executor(mailbox, self.threads, services, paths.data)
 
         # What answers clients.
+        self.waits = JobWaits(self.queue, self.locks, lambda: self.store.snapshot)
         daemon = Daemon(
             queue=self.queue,
             submission=submission,
             control=JobControl(self.queue),
-            switches=switches,
+            switches=self.switches,
             store=self.store,
             engine=self.engine,
             history=HistoryParts(
@@ -224,6 +228,7 @@ class Assembly:
                 history_thread.run,
                 BackupDesk(self.timers),
             ),
+            waits=self.waits,
         )
         self.listeners = self._listeners(daemon)
 
@@ -351,6 +356,9 @@ class Assembly:
             listeners={listener.name: listener.factory for listener in self.listeners},
             pools={"opcodes": self.threads},
             replicas=lambda: self.replication.replicas,
+            hosts=self._settings.monitoring_hosts,
+            watcher_pause=lambda: self.switches.watcher_pause,
+            waits=self.waits.all,
         )
         server = serverFromString(self._reactor, local(endpoint))
         return Monitoring(self._reactor, parts, server, endpoint)

@@ -25,6 +25,12 @@ class JobChanged(Struct, frozen=True):
     after: str
 
 
+class JobShown(Struct, frozen=True):
+    """Something in a job's published state is new: its status, a log line, its progress."""
+
+    job_id: int
+
+
 class JobArchived(Struct, frozen=True):
     """A job that ended left the queue for the archive."""
 

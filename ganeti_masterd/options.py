@@ -57,6 +57,12 @@ def _socket_mode(text: str) -> int:
     return mode
 
 
+def _host_names(text: str) -> tuple[str, ...]:
+    from ganeti_masterd.monitoring.hosts import host_names
+
+    return host_names(text)
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def word(text: str) -> str:
         if text not in words:
@@ -172,6 +178,12 @@ class Options(usage.Options):
             None,
             "Serve metrics and status on this Twisted endpoint, such as "
             "tcp:19100 (local, unless it names an interface) or unix:PATH.",
+        ),
+        _parameter(
+            "monitoring-hosts",
+            None,
+            "Further names by which --monitoring may be asked for, separated by commas.",
+            _host_names,
         ),
         _parameter(
             "ack",

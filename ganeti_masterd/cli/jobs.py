@@ -8,7 +8,10 @@ from functools import partial
 from typing import Any
 
 import click
+import msgspec
+from msgspec import Struct
 
+from ganeti_masterd.cli.answers import read_as
 from ganeti_masterd.cli.command import Command, JobIdType
 from ganeti_masterd.cli.listings import JOBS, Wish, ask, chosen_fields, read_filter, show, wishes
 from ganeti_masterd.cli.output import Column, Output
@@ -158,6 +161,31 @@ def job(session: Session, job_id: int) -> None:
         session.out.document(as_object(found))
         return
     _show(session.out, found)
+
+
+class WaitAnswer(Struct, frozen=True):
+    """What the daemon says of a job's wait; ``kind`` is None if it doesn't wait."""
+
+    id: int
+    sentence: str
+    kind: str | None
+    jobs: list[int]
+
+
+@click.command("why", cls=Command)
+@click.argument("job_id", metavar="ID", type=JobIdType())
+@pass_session
+def why(session: Session, job_id: int) -> None:
+    """Say why a job waits, in one sentence.
+
+    It names the locks and the jobs that hold them, the jobs that it depends on, the filter rule, or
+    those that have all the slots.
+    """
+    answer = read_as(WaitAnswer, session.client.query_job_wait(job_id), f"job {job_id}")
+    if session.out.json:
+        session.out.document(msgspec.to_builtins(answer))
+    else:
+        session.out.line(printable(answer.sentence))
 
 
 def _show(out: Output, job: Whole) -> None:

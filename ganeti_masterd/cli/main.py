@@ -14,8 +14,9 @@ from ganeti_masterd.cli.cluster import drain, info, pause_watcher
 from ganeti_masterd.cli.command import EXIT_INTERRUPTED, Program
 from ganeti_masterd.cli.config import config
 from ganeti_masterd.cli.control import archive, cancel, priority
+from ganeti_masterd.cli.events import events
 from ganeti_masterd.cli.failover import master_failover
-from ganeti_masterd.cli.jobs import job, jobs
+from ganeti_masterd.cli.jobs import job, jobs, why
 from ganeti_masterd.cli.listings import commands, fields
 from ganeti_masterd.cli.maintenance import node_maintenance
 from ganeti_masterd.cli.recover import recover
@@ -76,6 +77,8 @@ for _command in (
     info,
     jobs,
     job,
+    why,
+    events,
     submit,
     watch,
     wait,

@@ -111,6 +111,18 @@ class Admission:
             or job_id in self._ending
         )
 
+    def waiting_for(self, job_id: int) -> list[int]:
+        """Returns the ids of the jobs whose end a job waits for, in order."""
+        return self._dependencies.waiting_for(job_id)
+
+    def dependent(self) -> Iterable[int]:
+        """Returns the ids of all jobs that wait for the end of others."""
+        return self._dependencies.waiting()
+
+    def rule_of(self, job: Job) -> str:
+        """Returns the uuid of the filter rule that decides about a job; empty for none."""
+        return weigh(self._rules, job).rule
+
     def set_rules(self, rules: Iterable[FilterRule]) -> None:
         """Puts other filter rules in the place of all former ones, and weighs the jobs again."""
         self._rules = in_order(rules)

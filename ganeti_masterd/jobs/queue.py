@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from ganeti_masterd.constants import STATUSES_FINALIZED
 from ganeti_masterd.errors import DaemonStopping, JobQueueError
-from ganeti_masterd.events import Events, JobArchived, JobChanged
+from ganeti_masterd.events import Events, JobArchived, JobChanged, JobShown
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.admission import Admission
 from ganeti_masterd.jobs.devices import NotedDevice
@@ -338,6 +338,8 @@ class JobQueue:
             # By now it may be about to end.
             self.admission.admit(self._tip.get(job.id, job))
         self.watch.changed(job)
+        if self._events.observed(JobShown):
+            self._events.publish(JobShown(job.id))
         if self._events.observed(JobChanged) and (before is None or before.status != status):
             self._events.publish(JobChanged(job.id, before.status if before else None, status))
 

@@ -59,6 +59,10 @@ class Scheduler:
         """Whether the job has or had a slot, and was not discarded since."""
         return job_id in self.running or job_id in self.blocked or job_id in self._resuming
 
+    def limit_holding(self, job_id: int) -> tuple[str, str] | None:
+        """Returns the key of the full limit in whose line a job stands; None if in none."""
+        return self._held_at.get(job_id)
+
     def add(self, job_id: int, priority: int, limits: tuple[Limit, ...] = ()) -> None:
         """A job may begin, as soon as its limits have room."""
         if limits:

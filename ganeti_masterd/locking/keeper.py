@@ -170,6 +170,11 @@ class LockKeeper:
         """How many jobs wait for locks."""
         return len(self._waiters)
 
+    def wanted(self, job_id: int) -> tuple[Level, WantedLocks] | None:
+        """Returns what a job that waits asks for; None if it doesn't wait."""
+        waiter = self._waiters.get(job_id)
+        return None if waiter is None else (waiter.level, waiter.wanted)
+
     def states(self) -> Iterator[LockState]:
         """Returns each lock that is held or waited for; see :meth:`LockTable.states`."""
         return self._table.states()

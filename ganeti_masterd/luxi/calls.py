@@ -60,6 +60,10 @@ class Calls(ABC):
         """Asks for fields of these jobs, or of all that aren't archived; rows of values."""
         return self.call("QueryJobs", jobs, fields)
 
+    def query_job_wait(self, job: int) -> Any:
+        """Asks why a job waits; ``{"id", "sentence", "kind", "jobs"}``; luxid has no such call."""
+        return self.call("QueryJobWait", job)
+
     def cancel_job(self, job: int, kill: bool = False) -> Any:
         """Cancels a job, or ends a running one with ``kill``; ``[whether, text]``."""
         return self.call("CancelJob", job, True) if kill else self.call("CancelJob", job)

@@ -15,6 +15,10 @@ from ganeti_masterd.monitoring.status import Status
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json"
 
+#: "Misdirected Request", which Twisted has no name for (RFC 9110, 15.5.20).
+MISDIRECTED = 421
+_PHRASES = {MISDIRECTED: b"Misdirected Request"}
+
 #: A page's response code, type and content.
 WebPage = tuple[int, str, bytes]
 
@@ -33,7 +37,7 @@ class ReadOnly(Resource):
         else:
             request.setHeader(b"Allow", b"GET, HEAD")
             code, kind, content = http.NOT_ALLOWED, PLAIN, b"This is read only: GET or HEAD\n"
-        request.setResponseCode(code)
+        request.setResponseCode(code, _PHRASES.get(code))
         request.setHeader(b"Content-Type", kind.encode("ascii"))
         request.setHeader(b"Cache-Control", b"no-store")
         if request.method == b"HEAD":
@@ -46,8 +50,10 @@ class ReadOnly(Resource):
         return ReadOnly(_nothing_here)
 
 
-def pages(registry: CollectorRegistry, status: Callable[[], Status]) -> Resource:
-    """Returns the root of all pages, which isn't a page itself."""
+def pages(
+    registry: CollectorRegistry, status: Callable[[], Status], schema: Callable[[], object]
+) -> Resource:
+    """Returns the root of all pages, which isn't a page itself; ``/events`` isn't in it yet."""
     root = ReadOnly(_nothing_here)
     root.putChild(
         b"metrics",
@@ -55,15 +61,20 @@ def pages(registry: CollectorRegistry, status: Callable[[], Status]) -> Resource
     )
     root.putChild(b"status", ReadOnly(lambda: _status(status())))
     root.putChild(b"healthz", ReadOnly(lambda: _health(status())))
+    root.putChild(b"events.schema.json", ReadOnly(lambda: (http.OK, JSON, _document(schema()))))
     return root
 
 
 def _nothing_here() -> WebPage:
-    return http.NOT_FOUND, PLAIN, b"There are /metrics, /status and /healthz\n"
+    return http.NOT_FOUND, PLAIN, b"There are /metrics, /status, /healthz and /events\n"
 
 
 def _status(status: Status) -> WebPage:
-    return http.OK, JSON, msgspec.json.format(msgspec.json.encode(status)) + b"\n"
+    return http.OK, JSON, _document(status)
+
+
+def _document(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value)) + b"\n"
 
 
 def _health(status: Status) -> WebPage:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.events import Events
 from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.query.waits import JobWait
 from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.timing import Timers
 
@@ -58,7 +59,12 @@ class MonitoredPool(Protocol):
 
 
 class Parts(Struct, frozen=True):
-    """The parts to monitor; the keys of ``listeners`` and ``pools`` are used as labels."""
+    """The parts to monitor; the keys of ``listeners`` and ``pools`` are used as labels.
+
+    ``watcher_pause`` returns until when the watcher pauses, None if it doesn't.
+    ``waits`` returns why jobs wait, no more than so many of each kind.
+    ``hosts`` are further names by which the pages may be asked for.
+    """
 
     events: Events
     timers: Timers
@@ -68,3 +74,11 @@ class Parts(Struct, frozen=True):
     listeners: Mapping[str, MonitoredListener]
     pools: Mapping[str, MonitoredPool]
     replicas: Callable[[], Sequence[Replica]] = tuple
+    hosts: Sequence[str] = ()
+    watcher_pause: Callable[[], int | None] = lambda: None
+    waits: Callable[[int], list[JobWait]] = lambda limit: []
+
+    def own_names(self) -> tuple[str, str]:
+        """Returns the names of the cluster and of its master."""
+        snapshot = self.snapshot()
+        return snapshot.cluster.cluster_name, snapshot.master.name

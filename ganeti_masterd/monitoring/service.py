@@ -22,12 +22,17 @@ from twisted.web.server import Request, Site
 
 from ganeti_masterd.errors import GenericError
 from ganeti_masterd.monitoring.activity import Activity
+from ganeti_masterd.monitoring.feed import Feed
+from ganeti_masterd.monitoring.guard import Guard
+from ganeti_masterd.monitoring.hosts import KnownHosts
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.latency import ReactorLatency
 from ganeti_masterd.monitoring.pages import pages
 from ganeti_masterd.monitoring.parts import Parts
 from ganeti_masterd.monitoring.readings import Readings
+from ganeti_masterd.monitoring.schema import schema
 from ganeti_masterd.monitoring.status import StatusReport
+from ganeti_masterd.monitoring.stream import EventStream
 
 log = Logger()
 
@@ -56,8 +61,12 @@ class Monitoring:
         registry.register(Readings(parts, jobs))
         ProcessCollector(registry=registry)
         status = StatusReport(parts, jobs, self._latency, parts.timers.now())
+        self._stream = EventStream(parts, lambda: jobs.by_status)
+        root = pages(registry, status, schema)
+        root.putChild(b"events", Feed(self._stream, parts.timers))
+        guarded = Guard(root, KnownHosts(parts.own_names, parts.hosts))
         #: Serves a connection; public so that tests need no port.
-        self.factory = _Bounded(_site(pages(registry, status), reactor))
+        self.factory = _Bounded(_site(guarded, reactor))
         self._endpoint = endpoint
         self._name = name
         self._port: IListeningPort | None = None
@@ -77,6 +86,7 @@ class Monitoring:
         self._activity.end()
         self._latency.end()
         self.factory.drop()
+        self._stream.end()
         port, self._port = self._port, None
         if port is None:
             return succeed(None)

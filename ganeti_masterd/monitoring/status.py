@@ -8,7 +8,11 @@ from ganeti_masterd import __version__
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.latency import ReactorLatency
 from ganeti_masterd.monitoring.parts import Parts
+from ganeti_masterd.query.waits import JobWait
 from ganeti_masterd.replication.standing import CandidateStanding
+
+#: How many waits for locks are shown, and how many for other jobs or filter rules.
+WAITS = 100
 
 
 class QueueStatus(Struct, frozen=True):
@@ -60,7 +64,8 @@ class Status(Struct, frozen=True):
     """What ``/status`` shows. ``since`` and ``now`` are seconds since the epoch.
 
     ``since`` is when the daemon started. ``faults`` are sentences; empty if it is healthy.
-    ``reactor_latency`` is in seconds.
+    ``reactor_latency`` is in seconds. ``waits`` says why jobs wait, but for those that only
+    lack a slot; at most 200.
     """
 
     version: str
@@ -79,6 +84,7 @@ class Status(Struct, frozen=True):
     replicas: dict[str, ReplicaStatus]
     pools: dict[str, PoolStatus]
     reactor_latency: float
+    waits: list[JobWait]
 
 
 def faults(parts: Parts) -> list[str]:
@@ -142,4 +148,5 @@ class StatusReport:
             },
             pools={name: PoolStatus(pool.busy, pool.limit) for name, pool in parts.pools.items()},
             reactor_latency=self._latency.last,
+            waits=parts.waits(WAITS),
         )

@@ -16,6 +16,7 @@ from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.query.waits import JobWaits
 from ganeti_masterd.requests.backup_desk import BackupDesk
 from ganeti_masterd.rpc.interfaces import INodeRPC
 
@@ -40,4 +41,5 @@ class Daemon(Struct, frozen=True):
     switches: Switches
     store: ConfigStore
     engine: QueryEngine
+    waits: JobWaits
     history: HistoryParts | None = None

@@ -76,6 +76,24 @@ def query_jobs(
     return daemon.engine.answer_jobs(job_ids, fields)
 
 
+@method("QueryJobWait")
+def query_job_wait(daemon: Daemon, peer: Peer, job_id: JobId) -> dict[str, Any]:
+    """Answers why a job waits: a sentence, what kind of wait it is, and for which jobs.
+
+    luxid doesn't have this method. ``kind`` is null for a job that doesn't wait.
+    """
+    sentence = daemon.waits.sentence_about(job_id)
+    if sentence is None:
+        raise JobLost(f"Job {job_id} is archived or was never there")
+    wait = daemon.waits.of(job_id)
+    return {
+        "id": job_id,
+        "sentence": sentence,
+        "kind": None if wait is None else wait.kind,
+        "jobs": [] if wait is None else list(wait.jobs),
+    }
+
+
 @method("PickupJob", changes=True)
 def pickup_job(daemon: Daemon, peer: Peer, job_id: JobId) -> Any:
     """For luxid's internal use; refused, as by luxid."""

@@ -210,6 +210,16 @@ class JobsTests(CommandCase):
         for part in ("debug_level", "dry_run"):
             self.assertNotIn(part, text)
 
+    def test_why(self) -> None:
+        """The daemon's sentence is printed, without control characters; JSON has all of it."""
+        answer = {"id": 7, "sentence": "Job 7 waits\x1b[2J", "kind": "lock", "jobs": [5]}
+        self.daemon.answers["QueryJobWait"] = answer
+        said = self.run_ok("why", "7")
+        self.assertTrue(said.startswith("Job 7 waits"))
+        self.assertNotIn("\x1b", said)
+        self.assertEqual(self.run_json("why", "7"), answer)
+        self.assertEqual(self.daemon.heard[-1], ("QueryJobWait", [7]))
+
     def test_job_on_a_terminal(self) -> None:
         """A terminal shows the same lines, with coloured states if it can."""
         plain = self.run_ok("job", "7")

@@ -67,6 +67,7 @@ class MisshapenTests(CommandCase):
             "WaitForJobChange": [["success", ["success"]], [[1, [1767323045, 0], "message", "x"]]],
             "SetDrainFlag": True,
             "SetWatcherPause": None,
+            "QueryJobWait": {"id": 7, "sentence": "Job 7 waits", "kind": "lock", "jobs": [5]},
             "CancelJob": [True, "Job 7 was cancelled"],
             "ChangeJobPriority": [True, "Job 7 has priority 10"],
             "ArchiveJob": True,
@@ -127,6 +128,10 @@ class MisshapenTests(CommandCase):
         more = ("priority", "archived", "ops", "oppriority", "opstart", "opexec", "opend")
         self.check("QueryJobs", "jobs", values=self.rows(*listed))
         self.check("QueryJobs", "job", "7", values=self.rows(*ended, *more))
+
+    def test_why(self) -> None:
+        """``why``."""
+        self.check("QueryJobWait", "why", "7")
 
     def test_control(self) -> None:
         """``cancel``, ``priority`` and ``archive``."""

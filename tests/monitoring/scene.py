@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -19,6 +20,7 @@ from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.luxi.factory import LuxiFactory
 from ganeti_masterd.monitoring.parts import Parts
 from ganeti_masterd.monitoring.service import Monitoring
+from ganeti_masterd.query.waits import JobWait
 from ganeti_masterd.replication.replication import Replica
 from tests.jobs.scene import QueueScene
 
@@ -102,7 +104,7 @@ class MonitoringScene(QueueScene):
         self.endpoint: Any = FakeEndpoint()
         self.monitoring = self.make_monitoring()
 
-    def make_monitoring(self) -> Monitoring:
+    def make_monitoring(self, waits: Callable[[int], list[JobWait]] = lambda _: []) -> Monitoring:
         """Makes another monitoring of the same parts."""
         parts = Parts(
             events=self.events,
@@ -113,6 +115,7 @@ class MonitoringScene(QueueScene):
             listeners={"master": self.listener},
             pools={"opcodes": self.pool},
             replicas=lambda: self.replicas,
+            waits=waits,
         )
         return Monitoring(self.clock, parts, self.endpoint, "tcp:9100")
 
@@ -137,7 +140,7 @@ class MonitoringScene(QueueScene):
         """Sends a request on a new connection; returns the response."""
         protocol, transport = self.connect()
         length = f"Content-Length: {len(body)}\r\n" if body else ""
-        head = f"{method} {path} HTTP/1.1\r\nHost: here\r\n{length}Connection: close\r\n\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}Connection: close\r\n\r\n"
         protocol.dataReceived(head.encode() + body)
         protocol.connectionLost(Failure(ConnectionDone()))
         return parse_response(transport.value())

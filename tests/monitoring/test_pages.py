@@ -11,9 +11,11 @@ from twisted.python.failure import Failure
 
 from ganeti_masterd import __version__
 from ganeti_masterd.jobs.model import new_job
+from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.monitoring.declarations import METRICS
 from ganeti_masterd.monitoring.service import MAX_CONNECTIONS, MAX_OF_A_HOST
 from ganeti_masterd.opcodes import OPCODES
+from ganeti_masterd.query.waits import JobWaits
 from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.replication.standing import CandidateStanding
 from tests.jobs.scene import delay
@@ -151,6 +153,27 @@ class StatusTests(MonitoringScene):
         self.assertEqual(status["journal"], {"backlog": 0, "fault": None, "files_fault": None})
         self.assertEqual(status["replicas"], {})
 
+    def test_status_of_waits(self) -> None:
+        """The status says why jobs wait, in the same sentences as ``gnt-luxi why``."""
+        self.begin()
+        self.start()
+        waits = JobWaits(self.queue, LockKeeper(self.timers, self.events), lambda: self.snapshot)
+        self.monitoring = self.make_monitoring(waits.all)
+        first = self.submit_one()
+        second = self.submit_one(delay(depends=[[first, []]]))
+        status = json.loads(self.ask("/status").body)
+        self.assertEqual(
+            status["waits"],
+            [
+                {
+                    "job_id": second,
+                    "kind": "dependency",
+                    "sentence": waits.sentence_about(second),
+                    "jobs": [first],
+                }
+            ],
+        )
+
     def test_status_of_replicas_and_files(self) -> None:
         """The status shows which candidates are behind, and why files can't be written."""
         self.begin()
@@ -251,7 +274,7 @@ class RefusalTests(MonitoringScene):
         self.patch(tempfile, "TemporaryFile", lambda: self.fail("kept in a file"))
         for size in (b"Content-Length: 9000000", b"Transfer-Encoding: chunked"):
             protocol, transport = self.connect()
-            protocol.dataReceived(b"POST /status HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n" % size)
+            protocol.dataReceived(b"POST /status HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n" % size)
             for _ in range(9):
                 if b"chunked" in size:
                     protocol.dataReceived(b"f4240\r\n%s\r\n" % (b"x" * 1_000_000))
@@ -271,7 +294,7 @@ class RefusalTests(MonitoringScene):
         """A connection can be reused for the next scrape."""
         protocol, transport = self.connect()
         for _ in range(3):
-            protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.assertEqual(transport.value().count(b"HTTP/1.1 503"), 3)
         self.assertFalse(transport.disconnecting)
 

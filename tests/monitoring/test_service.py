@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from twisted.internet.defer import ensureDeferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import UNIXClientEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
@@ -17,7 +17,10 @@ from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import GenericError
 from ganeti_masterd.events import JobChanged
+from ganeti_masterd.luxi.eventreader import EventReader
+from ganeti_masterd.luxi.failures import ConnectionLost
 from ganeti_masterd.monitoring.endpoints import local
+from ganeti_masterd.monitoring.stream import GATHER
 from tests.luxi.doubles import reactor as real_reactor
 from tests.monitoring.scene import FakeEndpoint, MonitoringScene
 
@@ -133,6 +136,24 @@ class RealPortTests(MonitoringScene, TestCase):
     async def test_tcp(self) -> None:
         """A real client gets its pages from a real port."""
         await self.scrape(local("tcp:0"), "http://127.0.0.1:{port}/{path}")
+
+    async def test_events(self) -> None:
+        """The client's iterator reads the stream of a real port, and learns of its end."""
+        path = os.path.relpath(self.mktemp())
+        self.endpoint = serverFromString(real_reactor, f"unix:{path}:mode=600")
+        self.monitoring = self.make_monitoring()
+        await self.monitoring.start()
+        reader = EventReader(UNIXClientEndpoint(real_reactor, path))
+        state = await reader.__anext__()
+        self.assertEqual((state["event"], state["cluster"]), ("state", "cluster.example"))
+        self.start()
+        job_id = self.submit_one()
+        self.clock.advance(GATHER)
+        seen = await reader.__anext__()
+        self.assertEqual((seen["event"], seen["job"]["id"]), ("job", job_id))
+        await self.monitoring.close()
+        with self.assertRaises(ConnectionLost):
+            await reader.__anext__()
 
     async def test_unix(self) -> None:
         """A UNIX socket has the given mode, and is removed at the end."""

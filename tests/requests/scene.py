@@ -21,10 +21,12 @@ from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.jobs.watch import JobWatch
 from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.luxi.messages import Encoded, LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.query.engine import QueryEngine
 from ganeti_masterd.query.jobs import job_values
+from ganeti_masterd.query.waits import JobWaits
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.registry import LuxiAnswers
 from ganeti_masterd.testing.journal import MemoryJournal
@@ -70,6 +72,7 @@ class RequestScene(QueueScene):
             lambda before, after: self.queue.admission.set_rules(after.filters.values())
         )
         self.switches = Switches(self.queue, self.folder.queue + "/watcher.pause")
+        self.locks = LockKeeper(self.timers, self.events)
         engine = QueryEngine(
             self.timers,
             lambda: self.store.snapshot,
@@ -85,6 +88,7 @@ class RequestScene(QueueScene):
             switches=self.switches,
             store=self.store,
             engine=engine,
+            waits=JobWaits(self.queue, self.locks, lambda: self.store.snapshot),
         )
         self.answers = LuxiAnswers(self.daemon)
         self.peer = Peer(1, uid=1000, pid=77, gid=1000)

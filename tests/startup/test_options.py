@@ -39,6 +39,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertFalse(options[flag])
         for name in ("user", "group", "stop-timeout", "monitoring", "simulate", "root"):
             self.assertIsNone(options[name])
+        self.assertIsNone(options["monitoring-hosts"])
         self.assertEqual((options["syslog"], options["socket-mode"]), ("no", 0o660))
 
     def test_values(self) -> None:
@@ -50,6 +51,8 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(options["socket-mode"], 0o770)
         self.assertEqual(options["syslog"], "only")
         self.assertEqual(options["simulate"], 5)
+        given = self.parsed("--monitoring-hosts=Proxy.example, ganeti.example.")
+        self.assertEqual(given["monitoring-hosts"], ("proxy.example", "ganeti.example"))
         self.assertTrue(options["debug"])
 
     def test_simulate(self) -> None:
@@ -87,6 +90,11 @@ class OptionsTests(SynchronousTestCase):
             ("--syslog=maybe",),
             ("--ack=perhaps",),
             ("--simulate-log=never",),
+            ("--monitoring-hosts=",),
+            ("--monitoring-hosts=a b",),
+            ("--monitoring-hosts=a.example,,b.example",),
+            ("--monitoring-hosts=a.example:80",),
+            ("--monitoring-hosts=http://a.example",),
             ("--max-connections=0",),
             ("--no-such-option",),
         ):
