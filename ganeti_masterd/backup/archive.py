@@ -23,6 +23,7 @@ from ganeti_masterd.backup.contents import (
     KEYS,
     LARGEST,
     MANIFEST,
+    QUEUE,
     SERIAL,
     BackupFault,
     BackupManifest,
@@ -136,7 +137,7 @@ def check_backup(file: BinaryIO) -> BackupManifest:
             if job_id in jobs:
                 raise BackupFault(f"it has job {job_id} twice")
             jobs.add(job_id)
-            if not name.startswith("queue/archive/"):  # nobody depends on what is there
+            if not name.startswith(f"{QUEUE.archive}/"):  # nobody depends on what is there
                 _check_job(name, job_id, content)
     if manifest is None:
         raise BackupFault(f"it has no {MANIFEST}: it is cut off, or no backup of a master")

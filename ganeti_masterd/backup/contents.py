@@ -16,6 +16,7 @@ from msgspec import Struct
 from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.errors import GenericError
 from ganeti_masterd.journal.layout import (
+    QueuePaths,
     archive_number,
     job_file_mode,
     job_number,
@@ -26,7 +27,10 @@ FORMAT = 1
 
 MANIFEST = "MANIFEST.json"
 CONFIG = "config.data"
-SERIAL = "queue/serial"
+
+#: The names of the queue's files in a backup.
+QUEUE = QueuePaths("queue")
+SERIAL = QUEUE.serial
 
 #: Keys, certificates and passwords, and their modes; only root can put them into a backup.
 KEYS = {
@@ -89,9 +93,9 @@ def mode_of(name: str, content: bytes) -> int:
     """Returns the mode of a file; raises :class:`BackupFault` for a name that no backup has."""
     if name in KEYS:
         return KEYS[name]
-    if name in (CONFIG, SERIAL, "queue/version"):
+    if name in (CONFIG, SERIAL, QUEUE.version):
         return 0o640
-    if name == "queue/drain":
+    if name == QUEUE.drain:
         return 0o644
     if _SSCONF.fullmatch(name):
         return 0o444

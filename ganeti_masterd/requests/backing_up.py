@@ -19,11 +19,14 @@ from ganeti_masterd.errors import GenericError
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.jobs.model import Job, encode_job
 from ganeti_masterd.journal.disk import read_file
-from ganeti_masterd.journal.layout import encode_serial
+from ganeti_masterd.journal.layout import QueuePaths, encode_serial
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.requests.backup_desk import BackupDesk, BackupMoment
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import OWN_METHODS, method
+
+#: The names of the queue's files in a backup.
+_QUEUE = QueuePaths("queue")
 
 #: Bytes of files in an answer, about; a file is in one answer as a whole.
 PIECE = 2 << 20
@@ -84,14 +87,14 @@ def _moment(daemon: Daemon, archive: bool) -> BackupMoment:
 
     def files() -> Iterator[tuple[str, bytes]]:
         yield "config.data", image.encode()
-        yield "queue/serial", encode_serial(about["last_job"])
-        yield "queue/version", b"1\n"
+        yield _QUEUE.serial, encode_serial(about["last_job"])
+        yield _QUEUE.version, b"1\n"
         if drained:
-            yield "queue/drain", b""
+            yield _QUEUE.drain, b""
         for key, lines in ssconf_values(snapshot).items():
             yield f"ssconf_{key}", file_content(lines)
         for job_id, job in jobs.items():
-            yield f"queue/job-{job_id}", encode_job(job)
+            yield _QUEUE.job(job_id), encode_job(job)
         if archive:
             yield from _archived(queue.folder, jobs, about["last_job"])
 
@@ -104,7 +107,6 @@ def _archived(
 ) -> Iterator[tuple[str, bytes]]:
     """Yields the files of the jobs that were archived at the moment."""
     for directory in folder.archive_folders():
-        number = directory.rpartition("/")[2]
         for job_id in sorted(folder.ids_in(directory)):
             # Others were archived, or submitted and archived, since.
             if job_id in live or job_id > last_id:
@@ -120,7 +122,7 @@ def _archived(
                 raise GenericError(
                     f"{path} can't be read ({error.strerror}): make the backup without the archive"
                 ) from None
-            yield f"queue/archive/{number}/job-{job_id}", content
+            yield _QUEUE.archived_job(job_id), content
 
 
 def _next(files: Iterator[tuple[str, bytes]]) -> tuple[list[tuple[str, str]], bool]:

@@ -80,6 +80,8 @@ class World:
         self.clock.advance(1000.0)
         self.timers = Timers(self.clock)
         self.nodes = SimulatedNodes(self.timers, master="node1", description=description)
+        #: Sees what must never be; kept, as tests put other nodes before the simulated ones.
+        self.watch = self.nodes.watch
         snapshot = new_cluster("cluster", nodes, 1000.0, uuids=_uuids(), **cluster)
         snapshot = with_instance(snapshot, "web.example.com", ("node2", "node3"), template="drbd")
         used = with_ports(snapshot.cluster, [11000])
@@ -210,7 +212,7 @@ class _Job(SynchronousContext):
             self.world.lines += [line for line in self.lines if isinstance(line, str)]
             self.world.progressed += self.progressed
             self.world.submitted += self.submitted
-            seen, self.world.nodes.watch.seen = self.world.nodes.watch.seen, []
+            seen, self.world.watch.seen = self.world.watch.seen, []
             assert not seen, seen
 
     # As an applicant

@@ -59,7 +59,7 @@ class FramerTests(SynchronousTestCase):
 
     def test_large_message_in_chunks(self) -> None:
         """20 MiB in chunks of 64 KiB are searched once, not once a chunk."""
-        framer = Framer()
+        framer = Framer(32 << 20)
         chunk = b"x" * 65536
         for _ in range(320):
             framer.feed(chunk)

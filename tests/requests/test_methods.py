@@ -185,19 +185,12 @@ class SubmitTests(RequestScene):
             [
                 [DELAY],
                 [],
-                [
-                    {
-                        "OP_ID": "OP_BACKUP_PREPARE",
-                        "instance_name": "x",
-                        "mode": "local",
-                    }
-                ],
                 [{**DELAY, "depends": [[-1, []]]}],
-                [{**DELAY, "depends": [[-4, []]]}],
+                [{**DELAY, "depends": [[-3, []]]}],
             ],
         )
-        self.assertEqual([done for done, _ in results], [True, False, False, False, True])
-        self.assertEqual((results[0][1], results[4][1]), (1, 5))
+        self.assertEqual([done for done, _ in results], [True, False, False, True])
+        self.assertEqual((results[0][1], results[3][1]), (1, 4))
         self.assertTrue(all(isinstance(text, str) for done, text in results if not done))
         self.assertEqual(self.call("SubmitManyJobs", []), [])
 
