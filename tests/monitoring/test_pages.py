@@ -311,7 +311,7 @@ class RefusalTests(MonitoringScene):
             protocol, _ = self.connect(f"198.51.100.{number}")
             protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * (number % 7))
             if number % (MAX_CONNECTIONS // 2) == 0:
-                scraper.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                scraper.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.assertFalse(answers.disconnecting)
         self.assertEqual(answers.value().count(b"HTTP/1.1 503"), 10)
         self.assertEqual(self.ask("/healthz").code, 503)
@@ -319,7 +319,7 @@ class RefusalTests(MonitoringScene):
     def test_too_many(self) -> None:
         """For one too many that is closed which has been without an answer for the longest time."""
         open_ = [self.connect() for _ in range(MAX_CONNECTIONS)]
-        open_[0][0].dataReceived(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        open_[0][0].dataReceived(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.assertIsNotNone(self.connect()[0])
         closed = [number for number, (_, each) in enumerate(open_) if each.disconnecting]
         self.assertEqual(closed, [1])
