@@ -27,7 +27,6 @@ from ganeti_masterd.logical_units.steps.procedure import Procedure
 from ganeti_masterd.luxi.clientstates import TABLE as CLIENT
 from ganeti_masterd.luxi.serverstates import TABLE as CONNECTION
 from ganeti_masterd.monitoring.declarations import METRICS
-from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.options import Options
 from ganeti_masterd.query.resources import RESOURCES
 from ganeti_masterd.replication.standing import TABLE as CANDIDATE
@@ -116,7 +115,7 @@ def resources() -> str:
 
 
 def units() -> str:
-    """Returns every opcode that can be run, with its logical unit."""
+    """Returns every opcode, with its logical unit."""
     return table(
         ("Opcode", "Logical unit", "What it does"),
         (28, 30, 42),
@@ -125,12 +124,6 @@ def units() -> str:
             for op_id, unit in sorted(UNITS.items())
         ),
     )
-
-
-def unbuilt() -> str:
-    """Returns the opcodes that are declared and checked, but have no logical unit yet."""
-    names = sorted(OPCODES.keys() - UNITS.keys())
-    return ", ".join(f"``{name}``" for name in names) + "\n" if names else "None.\n"
 
 
 def steps() -> str:
@@ -339,7 +332,6 @@ TABLES: dict[str, Callable[[], str]] = {
         wconfd,
         resources,
         units,
-        unbuilt,
         steps,
         phases,
         candidate,

@@ -22,7 +22,6 @@ from ganeti_masterd.errors import (
     GenericError,
     OpPrereqError,
     encode_error,
-    prereq,
 )
 from ganeti_masterd.execution.acquiring import Acquisition
 from ganeti_masterd.execution.context import OpcodeContext, Services
@@ -125,9 +124,6 @@ class JobRun:
             self._refused(self.kills.error())
             return
         unit = unit_for(self._op)
-        if unit is None:
-            self._refused(prereq(f"{self._op.op_id} can't be run by this daemon yet"))
-            return
         try:
             self._take_up(unit)
         except Exception as error:

@@ -125,15 +125,9 @@ class LogicalUnit(Generic[O_co]):
         return result
 
 
-def unit_for(op: Opcode) -> LogicalUnit[Any] | None:
-    """Returns a fresh logical unit for an opcode, None if none is built."""
-    cls = UNITS.get(op.op_id)
-    return cls(op) if cls is not None else None
-
-
-def is_built(op_id: str) -> bool:
-    """Whether an opcode can be run."""
-    return op_id in UNITS
+def unit_for(op: Opcode) -> LogicalUnit[Any]:
+    """Returns a fresh logical unit for an opcode."""
+    return UNITS[op.op_id](op)
 
 
 def names_of(snapshot: Snapshot, uuids: Iterable[str]) -> str:

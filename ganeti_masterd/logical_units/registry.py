@@ -5,7 +5,7 @@ from __future__ import annotations
 # ruff: noqa: F401  (a unit registers itself when its module is imported)
 from ganeti_masterd.logical_units.backups import exporting, preparing
 from ganeti_masterd.logical_units.backups import removing as removing_exports
-from ganeti_masterd.logical_units.base import UNITS, is_built, unit_for
+from ganeti_masterd.logical_units.base import UNITS, unit_for
 from ganeti_masterd.logical_units.cluster import (
     crypto,
     lifecycle,
@@ -61,4 +61,4 @@ from ganeti_masterd.logical_units.verification import (
     sizes,
 )
 
-__all__ = ["UNITS", "is_built", "unit_for"]
+__all__ = ["UNITS", "unit_for"]

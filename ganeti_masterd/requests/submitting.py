@@ -6,20 +6,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from ganeti_masterd.errors import OpPrereqError, prereq
+from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.jobs.submission import Submitted
-from ganeti_masterd.logical_units.registry import is_built
 from ganeti_masterd.luxi.peers import Peer
-from ganeti_masterd.opcodes import Opcode
 from ganeti_masterd.requests.arguments import JobOpcodes, ManyJobs
 from ganeti_masterd.requests.daemon import Daemon
 from ganeti_masterd.requests.methods import method
-
-
-def _refuse_unbuilt(ops: list[Opcode]) -> None:
-    for op in ops:
-        if not is_built(op.op_id):
-            raise prereq(f"{op.op_id} can't be run by this daemon yet")
 
 
 def _one(results: list[Submitted]) -> int:
@@ -32,14 +24,12 @@ def _one(results: list[Submitted]) -> int:
 @method("SubmitJob", changes=True, largest=None)
 def submit_job(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> Deferred[int]:
     """Queues one job; answers its id once the job is durable."""
-    _refuse_unbuilt(ops)
     return daemon.submission.submit([ops], sender=peer.credentials).addCallback(_one)
 
 
 @method("SubmitJobToDrainedQueue", changes=True, largest=None)
 def submit_job_to_drained_queue(daemon: Daemon, peer: Peer, ops: JobOpcodes) -> Deferred[int]:
     """Queues one job even while the queue is drained."""
-    _refuse_unbuilt(ops)
     return daemon.submission.submit(
         [ops], even_if_drained=True, sender=peer.credentials
     ).addCallback(_one)
@@ -54,14 +44,6 @@ def submit_many_jobs(
     If one of them can't be decoded, the call fails and no job is queued, as with the real daemon
     3.0.2. If a job is refused for another reason, the others are still queued.
     """
-    checked: list[list[Opcode] | OpPrereqError] = []
-    for job in jobs:
-        try:
-            _refuse_unbuilt(job)
-        except OpPrereqError as error:
-            checked.append(error)
-        else:
-            checked.append(job)
 
     def shown(results: list[Submitted]) -> list[tuple[bool, Any]]:
         return [
@@ -69,4 +51,4 @@ def submit_many_jobs(
             for result in results
         ]
 
-    return daemon.submission.submit(checked, sender=peer.credentials).addCallback(shown)
+    return daemon.submission.submit(jobs, sender=peer.credentials).addCallback(shown)

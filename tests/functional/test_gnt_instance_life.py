@@ -22,7 +22,6 @@ from twisted.internet.task import Clock
 
 from ganeti_masterd.config.document import encode
 from ganeti_masterd.config.objects import Nic
-from ganeti_masterd.logical_units.registry import is_built
 from ganeti_masterd.simulation.cluster import SimulatedNodes
 from ganeti_masterd.startup import simulated_root
 from ganeti_masterd.startup.configuration import read_config
@@ -339,9 +338,6 @@ def test_watcher(daemon: DaemonProcess) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="a mount of one's own needs root")
-@pytest.mark.skipif(
-    not is_built("OP_INSTANCE_ACTIVATE_DISKS"), reason="the daemon can't activate disks yet"
-)
 def test_watcher_after_a_reboot(daemon: DaemonProcess) -> None:
     """When a node has rebooted, what ran there is started, and mirrors to it are made ready."""
     require("ganeti-watcher", "ganeti-3.0")

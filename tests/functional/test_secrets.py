@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from ganeti_masterd.logical_units.registry import is_built
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.waiting import equal_to, jobs_end, until
 
@@ -193,14 +192,13 @@ def test_values_are_nowhere(daemon: DaemonProcess, folder: Path) -> None:
     many = {"OP_ID": "OP_INSTANCE_MULTI_ALLOC", "instances": [inner | values.given(fs="xfs")]}
     ends.append(("success", many))
     values.private.append(values.private.pop(-2))
-    if is_built("OP_INSTANCE_SET_PARAMS"):
-        modify = {"OP_ID": "OP_INSTANCE_SET_PARAMS", "instance_name": NAME}
-        for status, public in (("error", {"nosuch": "x"}), ("success", {"fs": "ext4"})):
-            given = values.given(**public)
-            # What isn't stored can't be modified.
-            values.secret.pop()
-            del given["osparams_secret"]
-            ends.append((status, modify | given))
+    modify = {"OP_ID": "OP_INSTANCE_SET_PARAMS", "instance_name": NAME}
+    for status, public in (("error", {"nosuch": "x"}), ("success", {"fs": "ext4"})):
+        given = values.given(**public)
+        # What isn't stored can't be modified.
+        values.secret.pop()
+        del given["osparams_secret"]
+        ends.append((status, modify | given))
     said = []
     for status, op in ends:
         end = run(daemon, op)
