@@ -52,16 +52,15 @@ class Submission:
 
     def submit(
         self,
-        jobs: Sequence[Sequence[Opcode] | OpPrereqError],
+        jobs: Sequence[Sequence[Opcode]],
         *,
         even_if_drained: bool = False,
         sender: str = "",
     ) -> Deferred[list[Submitted]]:
         """Queues jobs, each a list of opcodes; fires with an id or an error for each.
 
-        A job given as an error (it can't be run here) passes through, and so
-        do jobs that depend on it or on an id that was never given: one bad job
-        doesn't keep out the others. Fails as a whole when the queue is drained
+        One bad job, such as one that depends on an id that was never given, doesn't keep out
+        the others. Fails as a whole when the queue is drained
         or full, the daemon stops, or the disk refuses. ``sender`` ("uid=0;pid=7")
         says who it was, in the daemon's own entry of the reason trail.
         """
@@ -114,13 +113,12 @@ class Submission:
             )
         return self._refused_elsewhere()
 
-    def _outside(self, jobs: Iterable[Sequence[Opcode] | OpPrereqError]) -> set[int]:
+    def _outside(self, jobs: Iterable[Sequence[Opcode]]) -> set[int]:
         """Returns the ids depended upon that only the archive may know."""
         queue = self._queue
         return {
             dependency.job
             for ops in jobs
-            if not isinstance(ops, OpPrereqError)
             for op in ops
             for dependency in op.depends or ()
             if 0 < dependency.job <= queue.last_id
@@ -131,7 +129,7 @@ class Submission:
     @inlineCallbacks
     def _enter_after_reading(
         self,
-        jobs: Sequence[Sequence[Opcode] | OpPrereqError],
+        jobs: Sequence[Sequence[Opcode]],
         unknown: set[int],
         sender: str,
     ) -> Generator[Any, Any, list[Submitted]]:
@@ -149,7 +147,7 @@ class Submission:
 
     def _enter(
         self,
-        jobs: Sequence[Sequence[Opcode] | OpPrereqError],
+        jobs: Sequence[Sequence[Opcode]],
         ended: Mapping[int, str],
         sender: str,
     ) -> Deferred[list[Submitted]]:
@@ -165,7 +163,7 @@ class Submission:
 
     def _build(
         self,
-        jobs: Sequence[Sequence[Opcode] | OpPrereqError],
+        jobs: Sequence[Sequence[Opcode]],
         ended: Mapping[int, str],
         sender: str = "",
     ) -> tuple[list[Submitted], list[Job], list[Row]]:
@@ -180,9 +178,6 @@ class Submission:
         for ops in jobs:
             # A refused job keeps its place, so that relative ids of others stay true.
             job_id = queue.last_id = queue.last_id + 1
-            if isinstance(ops, OpPrereqError):
-                results.append(ops)
-                continue
             try:
                 ready = self._resolve(job_id, ops, fresh, ended)
             except OpPrereqError as error:

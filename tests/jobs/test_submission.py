@@ -10,7 +10,6 @@ from ganeti_masterd.errors import (
     JobQueueError,
     JobQueueFull,
     OpPrereqError,
-    prereq,
 )
 from ganeti_masterd.jobs import model
 from ganeti_masterd.jobs.submission import SERIAL_BLOCK, Submission
@@ -50,7 +49,7 @@ class SubmissionTests(QueueScene):
         """A bad job is refused by itself, and relative ids of the others stay true."""
         results = self.submit(
             [delay()],
-            prereq("bad opcode"),
+            [delay(depends=[[9, []]])],
             [delay(depends=[[-2, []]])],
             [delay(depends=[[-2, []]])],
         )
