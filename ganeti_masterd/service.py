@@ -34,7 +34,6 @@ from ganeti_masterd.jobs.model import decode_job_of, merge_log
 from ganeti_masterd.jobs.restart import STOPPED_UNCLEANLY, after_restart, restore
 from ganeti_masterd.jobs.takeover import is_locked, living
 from ganeti_masterd.journal.disk import RealDisk
-from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.luxi.factory import LuxiFactory
 from ganeti_masterd.startup.configuration import read_config
@@ -114,7 +113,7 @@ class MasterService(Service):
             )
             listening = self._parts.listeners
             self._monitoring = self._parts.monitoring()
-            restored = self._prepare(recovered.disk)
+            restored = self._prepare(recovered)
         except BaseException as error:
             self._undo(recovered, listening)
             if isinstance(error, GenericError):
@@ -197,7 +196,7 @@ class MasterService(Service):
             log.warn("The configuration has a fault: {fault}", fault=fault)
         return recovered, snapshot
 
-    def _prepare(self, disk: IDisk) -> Deferred[Any]:
+    def _prepare(self, recovered: Recovered) -> Deferred[Any]:
         """Does all that can fail; returns what fires once the jobs found are durable again."""
         parts = self._parts
         fit_descriptors([listener.factory for listener in parts.listeners])
@@ -208,9 +207,10 @@ class MasterService(Service):
                 f"Processes of luxid still run jobs: {', '.join(map(str, alive))}; start"
                 " ganeti-wconfd, which they need for their end, and this daemon after it"
             )
-        job_files.set_aside(parts.queue.folder, disk, loaded.corrupt)
+        job_files.set_aside(parts.queue.folder, recovered.disk, loaded.corrupt)
         _raise_if_failed(parts.door.start())
-        restored = restore(parts.queue, loaded)
+        # A journal that is new knows nothing of the jobs that are found.
+        restored = restore(parts.queue, loaded, own=recovered.numbered > 0)
         for listener in parts.listeners:
             listener.socket.listen(cast(IReactorSocket, self._reactor), listener.factory)
         waits = [restored]

@@ -157,7 +157,7 @@ def read_files(file: BinaryIO) -> Iterator[BackupFile]:
                     yield member.name, _content(tar, member)
             while plain.read(1 << 20):  # to the end, where its checksum is
                 pass
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, MemoryError) as error:
         if isinstance(error, BackupFault):
             raise
         raise BackupFault(f"it is cut off or damaged, or no backup: {error}") from None

@@ -9,13 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 
+import msgspec
+
 from ganeti_masterd import safely
 from ganeti_masterd.backup.archive import check_backup, read_files
-from ganeti_masterd.backup.contents import CONFIG, MANIFEST, BackupFault, BackupManifest, mode_of
+from ganeti_masterd.backup.contents import (
+    CONFIG,
+    MANIFEST,
+    BackupFault,
+    BackupManifest,
+    digest,
+    mode_of,
+)
+from ganeti_masterd.journal.layout import QueuePaths
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import make_folders
 
-#: The mark of a restoration that has not ended, in the data folder: it names the cluster.
+#: The mark of a restoration that has not ended, in the data folder: the digest of its manifest.
 MARK = "restoring-backup"
 
 
@@ -27,20 +37,22 @@ def lay_down(path: str, paths: Paths) -> BackupManifest:
     """
     with open(safely.open_file(path, os.O_RDONLY), "rb") as file:
         manifest = check_backup(file)
-        _check_empty(paths, manifest)
+        own = digest(msgspec.json.encode(manifest, order="deterministic")).encode("ascii")
+        _check_empty(paths, own)
         file.seek(0)
         make_folders(paths)
         mark = f"{paths.data}/{MARK}"
-        _write(mark, manifest.cluster.encode(), 0o600)
+        _write(mark, own, 0o600)
         config = b""
         for name, content in read_files(file):
+            if name == MANIFEST:
+                continue
+            if manifest.files.get(name) != digest(content):
+                raise BackupFault(f"{path} was changed while it was read: run this again")
             if name == CONFIG:
                 config = content
-            elif name != MANIFEST:
-                mode = mode_of(name, content)
-                if manifest.files.get(name) is None:
-                    raise BackupFault(f"{path} was changed while it was read")
-                _write(f"{paths.data}/{name}", content, mode)
+            else:
+                _write(f"{paths.data}/{name}", content, mode_of(name, content))
     os.sync()
     _write(paths.config, config, mode_of(CONFIG, config))
     os.unlink(mark)
@@ -48,18 +60,24 @@ def lay_down(path: str, paths: Paths) -> BackupManifest:
     return manifest
 
 
-def _check_empty(paths: Paths, manifest: BackupManifest) -> None:
+def _check_empty(paths: Paths, own: bytes) -> None:
+    """Refuses a machine that isn't empty, unless a restoration with our mark has begun there."""
     if os.path.lexists(paths.config):
         raise BackupFault(f"{paths.config} exists: this machine has a cluster's master already")
     with contextlib.suppress(FileNotFoundError):
-        if safely.read(f"{paths.data}/{MARK}").decode() != manifest.cluster:
-            raise BackupFault(f"{paths.data} has half a backup of another cluster: remove it")
+        if safely.read(f"{paths.data}/{MARK}") != own:
+            raise BackupFault(f"{paths.data} has half of another backup: remove it")
         return
     for folder in (paths.queue, os.path.dirname(paths.journal)):
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(folder):
                 if name not in ("lock", "archive"):
                     raise BackupFault(f"{folder}/{name} exists: the machine must have no queue")
+    archived = [name for _, _, names in os.walk(QueuePaths(paths.queue).archive) for name in names]
+    if archived:
+        raise BackupFault(
+            f"{paths.queue} has {len(archived)} archived jobs: the machine must have none"
+        )
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
@@ -76,6 +94,7 @@ def _write(path: str, content: bytes, mode: int) -> None:
             file.write(content)
             file.flush()
             os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
         os.rename(
             os.path.basename(temporary),
             os.path.basename(path),

@@ -57,7 +57,7 @@ def _connected(address: str, timeout: float) -> socket.socket:
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(timeout)
             connection.connect(address)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         code = getattr(error, "errno", None)
         raise unreachable(address, code, str(error)) from None
     return connection

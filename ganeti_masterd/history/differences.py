@@ -124,6 +124,7 @@ class _Names:
     def __init__(self, before: AnyState, after: AnyState) -> None:
         self.before, self.after = before, after
         self._known: dict[str, str | None] = {}
+        self._owners: dict[str, str] | None = None
 
     def of(self, text: str) -> str:
         """Returns the name of the object with a uuid; any other text as it is."""
@@ -151,14 +152,15 @@ class _Names:
 
     def _owner(self, disk: str) -> str | None:
         """Returns the name of the instance that has a disk, in either configuration."""
-        wanted = disk.encode()
-        for state in (self.after, self.before):
-            for (section, _), body in state.items():
-                if section == "instances" and body is not None and wanted in body:
-                    values = plain(body)
-                    if disk in (values.get("disks") or ()):
-                        return str(values.get("name"))
-        return None
+        if self._owners is None:
+            self._owners = {}
+            for state in (self.before, self.after):
+                for (section, _), body in state.items():
+                    if section == "instances" and body is not None:
+                        values = plain(body)
+                        name = str(values.get("name"))
+                        self._owners |= dict.fromkeys(values.get("disks") or (), name)
+        return self._owners.get(disk)
 
 
 def plain(body: bytes | None) -> dict[str, Any]:

@@ -113,14 +113,18 @@ class ConfigHistory:
     ) -> Deferred[T]:
         """Asks ``question(store, ...)`` in the thread, once all changes so far are recorded.
 
-        Fails with Ganeti's errors, also where the history can't be read.
+        Fails with Ganeti's errors, also where the history can't be read. Once it is cancelled,
+        or the history is closed, a question whose turn has not come yet costs nothing more.
         """
         if self._closed or not self._started:
             return fail(DaemonStopping("The history of the configuration is closed"))
         self._write()
-        done: Deferred[Any] = Deferred()
+        gone: list[Deferred[Any]] = []
+        done: Deferred[Any] = Deferred(gone.append)
 
         def work() -> T:
+            if gone or self._closed:
+                raise DaemonStopping("Nobody waits for an answer any more")
             store = self._store
             if store is None:
                 raise GenericError("The history of the configuration can't be read")
@@ -130,7 +134,8 @@ class ConfigHistory:
             if isinstance(result, Failure) and result.check(OSError, sqlite3.Error):
                 text = f"The history of the configuration can't be read: {result.value}"
                 result = Failure(GenericError(text))
-            done.callback(result)
+            if not gone:
+                done.callback(result)
 
         self._thread.do(work, answered)
         return done

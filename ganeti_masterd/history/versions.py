@@ -37,6 +37,9 @@ ROOM = 64 << 20
 #: Seconds between thinnings that are due to age alone.
 THIN_EVERY = 600.0
 
+#: The largest whole number that SQLite takes.
+_LARGEST = 2**63 - 1
+
 APPLICATION_ID = 0x476E4356  # "GnCV"
 
 _SCHEMA = f"""
@@ -95,6 +98,9 @@ class VersionStore:
         self._thinned_at = float("-inf")
         try:
             self._db = self._opened()
+        except sqlite3.OperationalError:
+            # Somebody else has it locked, or the disk is full: nothing is wrong with the file.
+            raise
         except (sqlite3.DatabaseError, ConfigurationError) as error:
             aside = self._put_aside()
             log.error(
@@ -156,10 +162,20 @@ class VersionStore:
 
     # Writing
 
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """A transaction after whose failure is known again what is there."""
+        try:
+            with _transaction(self._db):
+                yield
+        except BaseException:
+            self._count, self._size = self._measured()
+            raise
+
     def catch_up(self, state: ConfigState, now: float, serial: int, note: str) -> None:
         """Records whatever of ``state`` isn't in the newest version; begins an empty history."""
         if not self._count:
-            with _transaction(self._db):
+            with self._counted():
                 self._db.execute("DELETE FROM oldest")
                 content = (self._cluster, pack(state))
                 self._db.execute("INSERT INTO oldest VALUES (1, ?, ?)", content)
@@ -173,7 +189,7 @@ class VersionStore:
         """Records changes, all or none, and drops old ones as bounds and age demand."""
         (newest,) = self._db.execute("SELECT max(id) FROM versions").fetchone()
         assert newest is not None, "the history has not begun"
-        with _transaction(self._db):
+        with self._counted():
             for number, version in enumerate(versions, newest + 1):
                 self._insert(number, version)
         full = self._count > self._most or self._size > self._room
@@ -236,7 +252,7 @@ class VersionStore:
 
     def lines(self, newest: int | None = None) -> list[VersionLine]:
         """Returns the versions, the oldest first; only the last ones if ``newest`` is given."""
-        limit = -1 if newest is None else newest
+        limit = -1 if newest is None else min(newest, _LARGEST)
         found = self._db.execute(
             "SELECT id, time, serial, uid, job, note FROM versions ORDER BY id DESC LIMIT ?",
             (limit,),
@@ -245,6 +261,8 @@ class VersionStore:
 
     def has(self, number: int) -> bool:
         """Whether there is a version of that number."""
+        if not 0 < number <= _LARGEST:
+            return False
         found = self._db.execute("SELECT 1 FROM versions WHERE id = ?", (number,)).fetchone()
         return found is not None
 

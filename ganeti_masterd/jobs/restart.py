@@ -69,11 +69,14 @@ def _opcodes_of(job: Job) -> tuple[Opcode, ...]:
     return tuple(load_opcode(op.input) for op in job.ops)
 
 
-def restore(queue: JobQueue, loaded: LoadedJobs) -> Deferred[None]:
+def restore(queue: JobQueue, loaded: LoadedJobs, *, own: bool) -> Deferred[None]:
     """Fills an empty queue with what was found on disk; fires once it is durable.
 
-    A job that was cut off while it had devices on nodes in the making still runs, and is among
-    ``queue.cut_off``, for whoever clears these away.
+    ``own``: the jobs are as this machine's own journal has left them, and so is the
+    configuration. Then a job that was cut off while it had devices on nodes in the making still
+    runs, and is among ``queue.cut_off``, for whoever clears these away. Otherwise, as on a new
+    master or from a backup, the configuration may be older than what was done on the nodes,
+    and a device that no disk has may be the only copy: it is named, and stays.
 
     Ids go on above every id ever seen: the serial file, the journal's
     reservation, the queue and the archive.
@@ -82,7 +85,7 @@ def restore(queue: JobQueue, loaded: LoadedJobs) -> Deferred[None]:
     changed: list[Job] = []
     for job_id in sorted(loaded.jobs):
         found = loaded.jobs[job_id]
-        if found.devices and cut_off(found) is not None:
+        if own and found.devices and cut_off(found) is not None:
             queue.cut_off.append(job_id)
             continue
         job = after_restart(found, now)

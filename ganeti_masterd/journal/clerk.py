@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from select import select
+from select import POLLIN, poll
 from threading import Thread
 
 import msgspec
@@ -137,8 +137,11 @@ class _Process:
         return code
 
     def _read(self) -> None:
+        # Not select(), which takes no descriptor beyond 1,023.
+        ready = poll()
+        ready.register(self._socket, POLLIN)
         while True:
-            while not select([self._socket], [], [], LOOK)[0]:
+            while not ready.poll(LOOK * 1000):
                 if self.late and self._silence >= self._patience and not self.silent:
                     self.silent = True
                     self._process.kill()

@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from ganeti_masterd.config.ssconf import file_content, ssconf_values
@@ -66,9 +67,15 @@ def _piece(
         yield daemon.queue.journal.settle()
         token = desk.keep(moment)
     moment = desk.take(token)
-    files, ended = yield work(lambda: _next(moment.files))
-    if not ended:
-        desk.put_back(token, moment)
+    try:
+        files, ended = yield work(lambda: _next(moment.files))
+    except BaseException:
+        desk.drop(token)
+        raise
+    if ended:
+        desk.drop(token)
+    else:
+        desk.put_back(token)
     return BackupPiece(None if ended else token, moment.about, files)
 
 
@@ -94,6 +101,9 @@ def _moment(daemon: Daemon, archive: bool) -> BackupMoment:
         for key, lines in ssconf_values(snapshot).items():
             yield f"ssconf_{key}", file_content(lines)
         for job_id, job in jobs.items():
+            # Where the backup comes back, what a job was making is somebody's, or gone.
+            if job.devices:
+                job = replace(job, devices=UNSET)  # noqa: PLW2901
             yield _QUEUE.job(job_id), encode_job(job)
         if archive:
             yield from _archived(queue.folder, jobs, about["last_job"])

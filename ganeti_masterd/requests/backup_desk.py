@@ -24,6 +24,7 @@ class BackupMoment(Struct):
 
     about: dict[str, Any]
     files: Iterator[tuple[str, bytes]]
+    #: Until it is forgotten; None while a piece is fetched.
     timer: Timer | None = None
 
 
@@ -44,18 +45,26 @@ class BackupDesk:
         return token
 
     def take(self, token: str) -> BackupMoment:
-        """Takes a moment out, to fetch from it; raises ``OpPrereqError`` for an unknown token."""
-        moment = self._moments.pop(token, None)
+        """Begins to fetch from a moment, until :meth:`put_back` or :meth:`drop`.
+
+        Raises ``OpPrereqError`` for an unknown token, and for one of which a piece is fetched.
+        """
+        moment = self._moments.get(token)
         if moment is None:
             raise OpPrereqError("There is no such backup (any more)", ECODE_STATE)
-        if moment.timer is not None:
-            moment.timer.cancel()
+        if moment.timer is None:
+            raise OpPrereqError("A piece of this backup is being fetched", ECODE_STATE)
+        moment.timer.cancel()
+        moment.timer = None
         return moment
 
-    def put_back(self, token: str, moment: BackupMoment) -> None:
-        """Keeps a moment from which more is to be fetched."""
-        self._moments[token] = moment
-        self._wait(token, moment)
+    def put_back(self, token: str) -> None:
+        """Ends a fetch after which there is more to fetch."""
+        self._wait(token, self._moments[token])
+
+    def drop(self, token: str) -> None:
+        """Forgets a moment: all is fetched, or it can't be."""
+        del self._moments[token]
 
     def _wait(self, token: str, moment: BackupMoment) -> None:
         moment.timer = self._timers.later(FORGOTTEN_AFTER, self._forget, token)

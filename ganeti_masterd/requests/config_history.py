@@ -133,8 +133,9 @@ class _Restoration:
         if planned.refusals:
             return self._answer(planned, planned.refusals)
         locks = self._parts.locks
-        if locks.owned(RESTORER, Level.CLUSTER):
+        if self._parts.restoring:
             raise OpPrereqError("Another version is being restored", ECODE_STATE)
+        self._parts.restoring.append(self)
         try:
             yield from self._lock()
             # Others may have changed it meanwhile.
@@ -146,6 +147,7 @@ class _Restoration:
             after = yield self._commit(planned)
             return RestoreAnswer([], planned.kept, changes, after.header.serial_no)
         finally:
+            self._parts.restoring.remove(self)
             locks.release_all(RESTORER)
 
     def _answer(self, planned: PlannedRestore, refusals: list[str]) -> RestoreAnswer:

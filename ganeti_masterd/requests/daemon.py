@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
@@ -30,6 +31,8 @@ class HistoryParts(Struct, frozen=True):
     #: Runs a function in the history's thread.
     work: Callable[[Callable[[], Any]], Deferred[Any]]
     backups: BackupDesk
+    #: Has whoever restores a version now: one at a time.
+    restoring: list[object] = msgspec.field(default_factory=list)
 
 
 class Daemon(Struct, frozen=True):

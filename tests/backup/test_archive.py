@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti_masterd.backup import laying_down
 from ganeti_masterd.backup.archive import check_backup, write_backup
 from ganeti_masterd.backup.contents import FORMAT, BackupFault, BackupManifest, mode_of
 from ganeti_masterd.backup.laying_down import MARK, lay_down
@@ -238,7 +239,8 @@ class RefusingTests(Case):
 
     def test_machine_in_use(self) -> None:
         """A machine with a configuration, a queue, or half of another backup is left alone."""
-        for name in ("config.data", "queue/job-1", "masterd/journal.db", MARK):
+        used = ("config.data", "queue/job-1", "queue/archive/0/job-3", "masterd/journal.db", MARK)
+        for name in used:
             paths = Paths(f"{self.folder}/{name.replace('/', '-')}")
             path = f"{paths.data}/{name}"
             os.makedirs(os.path.dirname(path))
@@ -248,11 +250,27 @@ class RefusingTests(Case):
             self.assertFalse(os.path.exists(f"{paths.data}/ssconf_cluster_name"))
 
     def test_interrupted(self) -> None:
-        """One that was interrupted can be run again."""
-        os.makedirs(self.paths.queue)
-        for name, content in ((MARK, CLUSTER), ("queue/job-3", "half")):
-            with open(f"{self.paths.data}/{name}", "w") as file:
-                file.write(content)
+        """One that was interrupted can be run again, and not with another backup."""
+        write = laying_down._write
+
+        def broken(path: str, content: bytes, mode: int) -> None:
+            if path.endswith("/job-3"):
+                raise OSError("no room")
+            write(path, content, mode)
+
+        patch = self.patch(laying_down, "_write", broken)
+        self.assertRaises(OSError, lay_down, self.path, self.paths)
+        patch.restore()
+        mark = f"{self.paths.data}/{MARK}"
+        with open(mark, "rb") as file:
+            own = file.read()
+        for other in (b"\xff", own[1:], b""):
+            with open(mark, "wb") as file:
+                file.write(other)
+            error = self.assertRaises(BackupFault, lay_down, self.path, self.paths)
+            self.assertIn("half of another backup", str(error))
+        with open(mark, "wb") as file:
+            file.write(own)
         lay_down(self.path, self.paths)
         with open(f"{self.paths.queue}/job-3", "rb") as file:
             self.assertEqual(file.read(), JOB)

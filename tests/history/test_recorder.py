@@ -109,6 +109,20 @@ class RecorderTests(SynchronousTestCase):
         self.assertEqual(len(self.listed()), 2)
         self.assertEqual(len(self.timers), 0)
 
+    def test_nobody_waits(self) -> None:
+        """A question is not asked once who asked has gone, or once the history is closed."""
+        held: list[Any] = []
+        asked: list[Any] = []
+        self.history._thread.do = lambda work, answer: held.append((work, answer))  # type: ignore
+        gone, late = (self.history.ask(lambda store: asked.append(store)) for _ in range(2))
+        gone.cancel()
+        self.history.close()
+        for work, answer in held:
+            AtOnce().do(work, answer)
+        self.assertEqual(asked, [])
+        self.failureResultOf(gone)
+        self.failureResultOf(late).trap(DaemonStopping)
+
     def test_found_at_start(self) -> None:
         """What changed while nobody recorded is one version at the next start."""
         self.successResultOf(self.history.close())

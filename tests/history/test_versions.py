@@ -6,6 +6,8 @@ import os
 import shutil
 import sqlite3
 import stat
+from contextlib import closing
+from functools import partialmethod
 from typing import Any
 
 from hypothesis import given, settings
@@ -35,6 +37,45 @@ DELTAS = st.dictionaries(st.tuples(st.just("nodes"), st.sampled_from("abcd")), B
 
 def version(delta: Any, time: float = NOW, note: str = "") -> NewVersion:
     return NewVersion(time, 1, 0, 7, note, delta)
+
+
+class TroubleTests(SynchronousTestCase):
+    """The file can't be written, or read, for a while."""
+
+    def setUp(self) -> None:
+        self.path = os.path.abspath(self.mktemp())
+        self.store = VersionStore(self.path, CLUSTER)
+        self.addCleanup(lambda: self.store.close())
+
+    def test_first_commit_fails(self) -> None:
+        """A history whose first commit failed begins with the next."""
+        state = state_of(sample())
+        self.store._db.set_authorizer(lambda action, *_: int(action == sqlite3.SQLITE_INSERT))
+        self.assertRaises(sqlite3.Error, self.store.catch_up, state, NOW, 1, "")
+        self.store._db.set_authorizer(None)
+        self.store.catch_up(state, NOW, 1, "")
+        self.assertEqual([one.id for one in self.store.lines()], [1])
+
+    def test_locked(self) -> None:
+        """A file that another program has locked is healthy: it stays where it is."""
+        self.store.close()
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            self.patch(VersionStore, "_opened", partialmethod(_impatient, VersionStore._opened))
+            self.assertRaises(sqlite3.OperationalError, VersionStore, self.path, CLUSTER)
+        self.assertFalse(os.path.exists(f"{self.path}.1"))
+        self.store = VersionStore(self.path, CLUSTER)
+
+
+def _impatient(store: VersionStore, opened: Any) -> Any:
+    """Opens a store whose connection doesn't wait for others."""
+    connect = sqlite3.connect
+    try:
+        sqlite3.connect = lambda *args, **options: connect(*args, timeout=0, **options)  # type: ignore
+        return opened(store)
+    finally:
+        sqlite3.connect = connect
 
 
 class StateTests(SynchronousTestCase):

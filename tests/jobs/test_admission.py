@@ -346,7 +346,7 @@ class StartTests(AdmissionScene):
         noop = {"OP_ID": "OP_TEST_DELAY", "duration": 1.0, "reason": []}
         jobs = {n: model.new_job(n, [noop], 1.0) for n in (1, 2, 3)}
         jobs[2] = model.begin_waiting(jobs[2], 0, 2.0)
-        self.successResultOf(restore(self.queue, LoadedJobs(jobs, {})))
+        self.successResultOf(restore(self.queue, LoadedJobs(jobs, {}), own=True))
         self.start()
         self.assertEqual([self.status(n) for n in (1, 2, 3)], ["canceled", "canceled", "queued"])
         self.assertEqual(self.runner.begun, [])

@@ -144,7 +144,7 @@ class NamesTests(QueueScene):
             ).store.close()
             loaded = files.load(folder)
             files.set_aside(folder, disk, loaded.corrupt)
-            self.successResultOf(restore(self.queue, loaded))
+            self.successResultOf(restore(self.queue, loaded, own=True))
         except (JobQueueError, OSError) as error:
             named = str(error) if isinstance(error, JobQueueError) else error.filename
             self.assertTrue(any(f"{where.queue}/{place}" in named for place in there), error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from msgspec import UNSET
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.jobs import files, model
@@ -34,12 +35,12 @@ class RestartScene(QueueScene):
         with open(path, "wb") as file:
             file.write(body)
 
-    def restart(self) -> None:
+    def restart(self, *, own: bool = True) -> None:
         """Loads what is there into a fresh queue."""
         self.make_queue()
         loaded = files.load(self.folder)
         files.set_aside(self.folder, RealDisk(), loaded.corrupt)
-        self.successResultOf(restore(self.queue, loaded))
+        self.successResultOf(restore(self.queue, loaded, own=own))
 
 
 class RestartTests(RestartScene):
@@ -56,11 +57,15 @@ class RestartTests(RestartScene):
         self.restart()
         self.assertEqual(self.queue.cut_off, [1])
         self.assertEqual([self.queue.jobs[n].status for n in (1, 2)], ["running", "error"])
-        # With nobody to clear away, as when the queue is handed back, they are named.
-        ended = after_restart(found, 5.0)
+        # With nobody to clear away, as when the queue is handed back, they are named. So they
+        # are on a new master, whose configuration may be older than what is on the nodes.
         command = "gnt-cluster command -n node2 drbdsetup down resource3"
-        self.assertIn(f"DRBD minor 3 on node node2 ({command})", str(ended.ops[0].result))
-        self.assertEqual(ended.status, "error")
+        self.put(1, model.encode_job(found))
+        self.restart(own=False)
+        self.assertEqual(self.queue.cut_off, [])
+        for ended in (after_restart(found, 5.0), self.queue.jobs[1]):
+            self.assertIn(f"DRBD minor 3 on node node2 ({command})", str(ended.ops[0].result))
+            self.assertEqual((ended.status, ended.devices), ("error", UNSET))
 
     def test_drained(self) -> None:
         """A queue that was drained stays drained, and one that wasn't stays open."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 import base64
 import os
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from ganeti_masterd.errors import GenericError, OpPrereqError
 from ganeti_masterd.events import Events
 from ganeti_masterd.history.recorder import ConfigHistory
+from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.devices import Fate, NotedDevice
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import BGL, Level, shared
 from ganeti_masterd.luxi.messages import LuxiRequest
 from ganeti_masterd.requests import backing_up
-from ganeti_masterd.requests.backup_desk import FORGOTTEN_AFTER, BackupDesk
+from ganeti_masterd.requests.backup_desk import FORGOTTEN_AFTER, MOST, BackupDesk
 from ganeti_masterd.requests.config_history import PATIENCE, RESTORER
 from ganeti_masterd.requests.daemon import HistoryParts
 from ganeti_masterd.requests.registry import OWN_METHODS, LuxiAnswers
@@ -120,6 +123,22 @@ class HistoryMethodTests(OwnScene):
         self.call("ConfigRestore", 1)
         self.assertEqual(self.tags(), ())
 
+    def test_one_at_a_time(self) -> None:
+        """While one is being restored another is refused, and doesn't disturb it."""
+        self.tag("one")
+        self.locks.acquire(7, Level.CLUSTER, shared(BGL))
+        answer = self.ask("ConfigRestore", 1)
+        self.refused("ConfigRestore", 1, kind=OpPrereqError)
+        self.assertNoResult(answer)
+        self.locks.release_all(7)
+        self.successResultOf(answer)
+        self.assertEqual(self.tags(), ())
+
+    def test_huge_numbers(self) -> None:
+        """A number beyond what the file can hold is the number of no version."""
+        self.refused("ConfigDiff", 1 << 80, kind=OpPrereqError)
+        self.assertEqual(len(self.call("ConfigLog", 1 << 80)), 1)
+
     def test_monitors(self) -> None:
         """A socket for monitors tells versions, and neither restores nor hands out secrets."""
         answers = LuxiAnswers(self.daemon, read_only=True)
@@ -169,6 +188,33 @@ class BackupMethodTests(OwnScene):
         self.assertNotIn(b'"later"', config)
         self.assertEqual(zlib.decompress(base64.b64decode(files["queue/serial"])), b"1\n")
         self.assertIn("queue/job-2", self.fetched())
+
+    def test_few_at_once(self) -> None:
+        """However many are begun at the same moment, few are kept, and each is fetched in turn."""
+        self.patch(backing_up, "PIECE", 1)
+        waiting: list[Deferred[Any]] = []
+
+        def work(function: Callable[[], Any]) -> Deferred[Any]:
+            waiting.append(Deferred())
+            return waiting[-1].addCallback(lambda _: function())
+
+        history = self.daemon.history
+        assert history is not None
+        self.answers = LuxiAnswers(replace(self.daemon, history=replace(history, work=work)))
+        asked = [self.ask("Backup") for _ in range(6)]
+        self.assertEqual(len(waiting), MOST)
+        for each in waiting:
+            each.callback(None)
+        for each in asked[MOST:]:
+            self.failureResultOf(each).trap(OpPrereqError)
+
+    def test_devices(self) -> None:
+        """What a job was making on nodes isn't in a backup: nobody may clear it away there."""
+        self.call("SubmitJob", [DELAY])
+        device = NotedDevice(node="u", node_name="node2", owner="web", fate=Fate.REMOVE)
+        running = model.begin_running(self.queue.jobs[1], 0, 2.0)
+        self.successResultOf(self.queue.commit([model.note_devices(running, [device])]))
+        self.assertNotIn(b"devices", self.fetched()["queue/job-1"])
 
     def test_forgotten(self) -> None:
         """A backup that isn't fetched to its end goes after a while; there are few at a time."""

@@ -18,6 +18,7 @@ from ganeti_masterd.constants import (
     IEIO_SCRIPT,
 )
 from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.activating import current, shut_disks, start_disks
 from ganeti_masterd.logical_units.disks.snapshots import Snapshots
@@ -126,7 +127,7 @@ class ExportState:
     def clear(self) -> None:
         """Removes from the target what an export has left there that broke off."""
         assert self.target is not None
-        exports.remove_export(self.ctx, self.target, self._name + exports.UNFINISHED)
+        exports.remove_unfinished(self.ctx, self.target, self._name)
 
     def stop(self) -> None:
         """Stops the instance, but not its disks."""
@@ -163,6 +164,10 @@ class ExportState:
         """Removes the snapshots that are there."""
         if not self._taken.run():
             raise OpExecError("some snapshots are left")
+
+    def remove_snapshots_left(self) -> None:
+        """Removes them once all is copied; one that stays is a warning, as the copy is whole."""
+        self._taken.run()
 
     def start(self) -> None:
         """Starts the instance again."""
@@ -273,10 +278,11 @@ class ExportState:
     def remove_older(self) -> None:
         """Removes exports of the instance from other nodes; what fails is a warning."""
         ctx = self.ctx
-        others = [node for node in ctx.snapshot().nodes if node != self.target]
-        if not others:
+        if ctx.snapshot().nodes.keys() <= {self.target}:
             return
         ctx.feedback(f"Removing old exports for instance {self._name}")
+        # Another job may use one that has come since to a node that isn't locked.
+        others = [node for node in ctx.owned(Level.NODE) if node != self.target]
         for node, names in exports.exports_on(ctx, others).items():
             if self._name not in names:
                 continue
@@ -361,7 +367,7 @@ EXPORT: Procedure[ExportState] = Procedure(
             does="remove the snapshots that are left",
             leaves=f"{_SNAPSHOTS}; {_FILES}",
             finish=_AGAIN,
-            run=ExportState.remove_snapshots,
+            run=ExportState.remove_snapshots_left,
             skip=lambda state: not state.snapshots,
             shielded=True,
         ),

@@ -57,6 +57,8 @@ class RemoveExports(LogicalUnit[BackupRemove], runs=BackupRemove):
         failed = []
         for node, names in found.items():
             for name in names:
+                if name != self.name and exports.is_anothers(ctx, node, name):
+                    continue
                 answer = ctx.call_one(node, calls.EXPORT_REMOVE, (name,))
                 if answer.failed:
                     failed.append(f"{name} from node {answer.node} ({answer.error})")

@@ -227,8 +227,9 @@ def _nics(
         return
     for index, nic in enumerate(op.nics):
         mac = nic.get("mac")
-        if same_name and index < len(before) and (mac is None or mac.lower() in GENERATED):
-            yield {**nic, "mac": before[index]["mac"]}  # type: ignore[dict-item]
+        kept = before[index].get("mac") if same_name and index < len(before) else None
+        if kept is not None and (mac is None or mac.lower() in GENERATED):
+            yield {**nic, "mac": kept}  # type: ignore[dict-item]
         else:
             yield nic  # type: ignore[misc]
 

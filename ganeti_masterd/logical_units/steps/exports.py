@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ganeti_masterd.config.base import Params
 from ganeti_masterd.constants import EXPORT_VERSION
-from ganeti_masterd.errors import ECODE_ENVIRON, prereq
+from ganeti_masterd.errors import ECODE_ENVIRON, OpExecError, OpPrereqError, prereq
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.interfaces import NodeResult
@@ -221,6 +221,33 @@ def remove_export(ctx: Context, node: str, name: str) -> None:
     if name in names_on(ctx, node):
         answer = ctx.call_one(node, calls.EXPORT_REMOVE, (name,))
         answer.or_fail(f"Could not remove export {name} from node {answer.node}")
+
+
+def remove_unfinished(ctx: Context, node: str, name: str) -> None:
+    """Removes what an export of an instance has left on a node that broke off.
+
+    Raises ``OpExecError``, also for the complete export of an instance that is called so.
+    """
+    unfinished = name + UNFINISHED
+    if unfinished not in names_on(ctx, node):
+        return
+    if is_anothers(ctx, node, unfinished):
+        where = ctx.snapshot().nodes[node].name
+        raise OpExecError(
+            f"Export {unfinished} on node {where} is that of instance {unfinished}, and in the way"
+        )
+    remove_export(ctx, node, unfinished)
+
+
+def is_anothers(ctx: Context, node: str, unfinished: str) -> bool:
+    """Whether what looks unfinished is the complete export of an instance with that very name."""
+    answer = ctx.call_one(node, calls.EXPORT_INFO, (path_of(ctx, unfinished),))
+    if answer.failed:
+        return False
+    try:
+        return read_document(answer.payload).name == unfinished
+    except OpPrereqError:
+        return False
 
 
 def path_of(ctx: Context, *parts: str) -> str:

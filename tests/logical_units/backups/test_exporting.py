@@ -36,9 +36,6 @@ class ExportTests(BackupScene):
                 ("node2", "blockdev_remove"),
                 ("node2", "impexp_cleanup"),
                 ("node3", "finalize_export"),
-                ("node1", "export_list"),
-                ("node2", "export_list"),
-                ("node4", "export_list"),
             ],
         )
         self.assertEqual(

@@ -90,6 +90,17 @@ class BrokenExportTests(BackupScene):
         del parameters["instance_name"]
         return list(self.each_call(lambda: self.arrange(template, up=up), EXPORT, **parameters))
 
+    def test_snapshot_stays(self) -> None:
+        """A snapshot that can't be removed is a warning: the copy is whole."""
+        self.arrange()
+        self.break_call("blockdev_remove", "node2")
+        self.assertEqual(self.export(), (True, [True, True]))
+        self.assertTrue(self.assertOneExport())
+        self.assertTrue(
+            any("Could not remove the snapshot" in line for line in self.world.lines),
+            self.world.lines,
+        )
+
     def test_lost(self) -> None:
         """The same where the node did what it was asked to, and nobody heard of it."""
         for up in (True, False):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from ganeti_masterd.simulation.state import StoredExport
 from tests.logical_units.backups.scene import BackupScene
 from tests.logical_units.instances.scene import NAME
+from tests.logical_units.world import Refused
 
 REMOVE = "OP_BACKUP_REMOVE"
 
@@ -43,6 +46,21 @@ class RemoveTests(BackupScene):
         self.assertEqual(list(self.exports("node4")), ["another"])
         self.assertEqual(self.world.lines, [])
         self.assertNotIn("hooks_runner", [name for _, name in self.calls])
+
+    def test_name_of_another(self) -> None:
+        """The export of an instance that is called as an unfinished one would be stays."""
+        self.prepare()
+        self.export()
+        state = self.world.nodes.node("node3").state
+        other = f"{NAME}.new"
+        whole = state.exports[NAME]
+        text = str(whole.config).replace(f"name = {NAME}", f"name = {other}")
+        state.exports[other] = replace(whole, config=text)
+        self.world.run("OP_BACKUP_REMOVE", instance_name=NAME)
+        self.assertEqual(list(self.exports()), [other])
+        error = self.assertRaises(Refused, self.export)
+        self.assertIn(f"is that of instance {other}, and in the way", str(error))
+        self.assertEqual(list(self.exports()), [other])
 
     def test_nothing(self) -> None:
         """Of an instance without exports: nothing is said; of an unknown name it is."""
