@@ -2,6 +2,7 @@
 #
 # PYTHON   a path, a name or a version (3.12); default: the first that will do
 # VENV     the virtual environment, made when needed
+# JOBS     how many processes run unit tests
 # ROOT     where `make run` keeps its cluster
 
 PYTHON ?=
@@ -10,7 +11,8 @@ ROOT   ?= $(CURDIR)/.state/node1
 BIN    := $(VENV)/bin
 SHELL  := /bin/sh
 
-# How pytest runs the modules of tests/functional.
+# How many processes run unit tests, and how pytest runs the modules of tests/functional.
+JOBS ?= 2
 SIDE_BY_SIDE ?= --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 # Editable, yet as plain paths: the default editable layout hides plugins from twistd.
@@ -66,10 +68,10 @@ run: $(VENV)/.installed ## Run the daemon on three simulated nodes until Ctrl-C
 test: unit functional ## Run all tests
 
 unit: $(VENV)/.installed-test ## Run the unit tests with trial
-	$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial tests
+	$(BIN)/python -m twisted.trial --jobs=$(JOBS) --temp-directory=$(VENV)/trial tests
 
 unit-pytest: $(VENV)/.installed-test ## Run the unit tests with pytest
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) tests
 
 # In processes of its own: there pytest-twisted owns the reactor. The tests mostly wait for daemons
 # and tools, so modules run side by side; each keeps to its own folders, ports and namespaces.

@@ -53,7 +53,7 @@ TIES: dict[str, tuple[int, ...]] = {
     "inst-create": (19, 20, 21, 22, 23, 24, 111),
     "batch-create": (11, 12),
     # Here jobs run side by side, so that it finds other memory free.
-    "inst-move": (75, 81),
+    "inst-move": (62, 75, 81),
 }
 
 #: Where it depends on the moment whether a mirror is in sync yet.
@@ -119,6 +119,11 @@ AFTERWARDS: dict[tuple[str, int], str] = {
     # Nor does a size change, if the disk can't be made.
     ("inst-disks", 73): "$BLK lose-lv node2 instance2; "
     "gnt-instance recreate-disks --disk 0:size=96M instance2",
+    # The mirrors are in sync before the next command, however fast the machine is.
+    (
+        "inst-disks",
+        62,
+    ): "while gnt-instance info instance1 | grep -q recovering; do :; done",
     ("inst-disks", 81): _ELSEWHERE,
     ("inst-disks", 85): _SMALLER,
     # A move for which there is no room stops nothing.

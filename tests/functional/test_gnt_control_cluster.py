@@ -220,7 +220,7 @@ def test_change_on_many_nodes(make_daemon: Callable[..., DaemonProcess]) -> None
     daemon.start(60.0)
     seen = {"kind": "error", "call": "test_delay"}
     (daemon.root / "simulation/faults.json").write_text(json.dumps([seen, *slow]))
-    delay = {"OP_ID": "OP_TEST_DELAY", "duration": 0, "on_nodes": ["node1"]}
+    delay = {"OP_ID": "OP_TEST_DELAY", "duration": 0.001, "on_nodes": ["node1"]}
     until("the nodes know of the faults", lambda: run(daemon, [delay])[0][0], equal_to("error"))
     for value in range(5):
         op = {"OP_ID": "OP_CLUSTER_SET_PARAMS", "max_running_jobs": 20 + value}

@@ -102,7 +102,7 @@ def test_wipe_holds_up_no_creation(daemon: DaemonProcess, *, allocated: bool) ->
     with daemon.client() as master:
         op: dict[str, Any] = {"OP_ID": "OP_CLUSTER_SET_PARAMS", "prealloc_wipe_disks": True}
         job_is(master, master.submit_job([op]), "success")
-        delay = {"OP_ID": "OP_TEST_DELAY", "duration": 0, "on_nodes": ["node1"]}
+        delay = {"OP_ID": "OP_TEST_DELAY", "duration": 0.001, "on_nodes": ["node1"]}
         until(
             "the nodes know of the faults",
             lambda: job_is(master, master.submit_job([delay]), *FINAL),

@@ -210,8 +210,9 @@ def test_remote_api(daemon: DaemonProcess, placed: Places, module_folder: Path) 
         )
         assert [answer["status"] for answer in answers] == ["success"] * len(answers), answers
         jobs_end(daemon.client())
+        (elsewhere,) = {"node1", "node2", "node3"} - set(where(daemon)["one"])
         refused, unknown = rapi.calls(
-            ("MigrateInstance", ["one"], {"target_node": "node2"}),
+            ("MigrateInstance", ["one"], {"target_node": elsewhere}),
             ("FailoverInstance", ["nowhere"], {}),
         )
     assert refused["status"] == "error"

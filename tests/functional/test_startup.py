@@ -427,6 +427,7 @@ def test_a_second_signal(make_daemon: MakeDaemon) -> None:
 
 
 STUCK = """
+import time
 from twisted.scripts.twistd import run
 from ganeti_masterd.logical_units.trials.delay import Delay
 Delay.exec = lambda self, ctx: time.sleep(60)

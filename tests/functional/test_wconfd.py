@@ -141,7 +141,7 @@ def test_destroy_of_a_real_cluster(alone: RealCluster) -> None:
     assert "The master daemon has stopped" in alone.log()
     assert "Traceback" not in alone.log()
     left = [path for path in Path(alone.paths.data).rglob("*") if path.is_file()]
-    assert {path.name for path in left} <= {"journal.db", "journal.tip", "lock"}, left
+    assert {path.name for path in left} <= {"history.db", "journal.db", "journal.tip", "lock"}, left
     assert not Path(alone.paths.socket).exists()
     assert not Path(alone.paths.wconfd_socket).exists()
     assert not Path(alone.paths.pid).exists()
