@@ -41,6 +41,8 @@ log = Logger()
 
 def is_owned(snapshot: Snapshot, device: NotedDevice) -> bool:
     """Whether a disk of the configuration has a device, or lies in a directory. Pure."""
+    if device.fate is Fate.DAEMON:
+        return False
     owned = snapshot.disks.grouped(_keys)
     if device.fate is Fate.DIRECTORY:
         return any(("directory", node, device.path) in owned for node in (device.node, ""))
@@ -188,6 +190,9 @@ class Aftermath:
             yield from self._act(
                 device, target, calls.FILE_STORAGE_DIR_REMOVE, (device.path,), quiet=True
             )
+            return
+        if device.fate is Fate.DAEMON:
+            yield from self._act(device, target, calls.IMPEXP_CLEANUP, (device.path,), quiet=True)
             return
         found: NodeResult[Any] = yield self._ask(target, calls.BLOCKDEV_FIND, (device.disk,))
         if not found.failed and found.payload is None:

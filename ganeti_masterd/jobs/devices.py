@@ -26,14 +26,16 @@ class Fate(Enum):
     TELL = "tell"
     #: It is a directory, and goes if it is empty.
     DIRECTORY = "directory"
+    #: It is an import or export daemon, which holds devices open: it is ended.
+    DAEMON = "daemon"
 
 
 class NotedDevice(Struct, frozen=True, gc=False, omit_defaults=True):
-    """One device, or directory, on one node.
+    """One device, directory or daemon, on one node.
 
     ``owner`` is the name of the instance that it is for. ``disk`` is what the node is sent of
-    it, without children and without a mirror's secret; of a directory it is its ``path``. ``old``
-    is the logical id that a renamed one had before.
+    it, without children and without a mirror's secret; ``path`` is that of a directory, or a
+    daemon's name. ``old`` is the logical id that a renamed one had before.
     """
 
     node: str
@@ -64,6 +66,8 @@ class NotedDevice(Struct, frozen=True, gc=False, omit_defaults=True):
     def _what(self) -> str:
         if self.fate is Fate.DIRECTORY:
             return f"directory {self.path}"
+        if self.fate is Fate.DAEMON:
+            return f"transfer {self.path}"
         if self.minor is not None:
             return f"DRBD minor {self.minor}"
         kind = self.disk.get("dev_type")
@@ -83,6 +87,8 @@ class NotedDevice(Struct, frozen=True, gc=False, omit_defaults=True):
         kind = self.disk.get("dev_type")
         if self.fate is Fate.DIRECTORY:
             return ["rmdir", self.path]
+        if self.fate is Fate.DAEMON:
+            return ["pkill", "-f", self.path]
         if self.fate is Fate.RENAME and self.old is not None:
             if kind == "plain":
                 return ["lvrename", _joined(self.logical_id), _joined(self.old)]

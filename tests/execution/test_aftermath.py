@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -116,6 +117,34 @@ class AftermathTests(ExecutionScene):
         gone = replace(self.device("node2", "left"), node="nobody", node_name="node9")
         job = await self.cut_off(gone)
         self.assertIn("volume xenvg/left on node node9", self.words(job))
+
+    async def test_transfers(self) -> None:
+        """A transfer is ended before what it holds open is removed, or is named."""
+        volume = self.device("node2", "copied")
+        await self.make(volume)
+        transfers = [
+            NotedDevice(
+                node=self.node(name), node_name=name, owner="web", fate=Fate.DAEMON, path="import-1"
+            )
+            for name in ("node2", "node3")
+        ]
+        uuid = self.node("node3")
+        await self.store.change(uuid, lambda now: replace(now, offline=True))
+        made: list[str] = []
+        call = self.nodes.call
+
+        def noted(targets: Sequence[Target], procedure: str, *more: Any, **options: Any) -> Any:
+            if any(target.name == "node2" for target in targets):
+                made.append(procedure)
+            return call(targets, procedure, *more, **options)
+
+        self.patch(self.nodes, "call", noted)
+        job = await self.cut_off(volume, *transfers)
+        order = [each for each in made if each in ("impexp_cleanup", "blockdev_remove")]
+        self.assertEqual(order, ["impexp_cleanup", "blockdev_remove"])
+        self.assertIn("removed volume xenvg/copied", self.words(job))
+        command = "gnt-cluster command -n node3 pkill -f import-1"
+        self.assertIn(f"transfer import-1 on node node3 ({command})", self.words(job))
 
     async def test_told(self) -> None:
         """What may be somebody's data stays, and is named if it is there."""

@@ -67,6 +67,14 @@ def directory(ctx: Context, instance: Instance, node: str, path: str) -> NotedDe
     )
 
 
+def transfer_daemon(ctx: Context, instance: Instance, node: str, name: str) -> NotedDevice:
+    """Returns an import or export daemon on a node (its uuid), by the name that this gave it."""
+    node_name = ctx.snapshot().nodes[node].name
+    return NotedDevice(
+        node=node, node_name=node_name, owner=instance.name, fate=Fate.DAEMON, path=name
+    )
+
+
 def _device(
     instance: Instance, node: str, name: str, sent: dict[str, object], fate: Fate
 ) -> NotedDevice:

@@ -18,6 +18,7 @@ from ganeti_masterd.constants import DISK_TRANSFER_CONNECT_TIMEOUT, IEIO_RAW_DIS
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.daemons import DaemonState, DaemonStatus, TransferDaemon
+from ganeti_masterd.logical_units.disks.noting import transfer_daemon
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.polling import Progress, poll, time_left
 from ganeti_masterd.logical_units.steps.undo import UndoStack
@@ -209,6 +210,8 @@ class Transferring:
         self._undo.push(
             f"end {daemon.name} on node {self._name(end.node)}", lambda: self._end(daemon)
         )
+        # It would outlive this process, and keep what it reads and writes from being removed.
+        ctx.note_devices([transfer_daemon(ctx, self._instance, end.node, daemon.name)])
         return daemon
 
     def _address(self, flow: _Flow) -> tuple[str, int]:
