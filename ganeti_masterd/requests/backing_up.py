@@ -102,9 +102,8 @@ def _moment(daemon: Daemon, archive: bool) -> BackupMoment:
             yield f"ssconf_{key}", file_content(lines)
         for job_id, job in jobs.items():
             # Where the backup comes back, what a job was making is somebody's, or gone.
-            if job.devices:
-                job = replace(job, devices=UNSET)  # noqa: PLW2901
-            yield _QUEUE.job(job_id), encode_job(job)
+            kept = replace(job, devices=UNSET) if job.devices else job
+            yield _QUEUE.job(job_id), encode_job(kept)
         if archive:
             yield from _archived(queue.folder, jobs, about["last_job"])
 
