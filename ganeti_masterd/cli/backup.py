@@ -67,6 +67,8 @@ def backup(session: Session, file: str, keys: bool, no_archive: bool) -> None:
     from ganeti_masterd.backup.archive import key_files, write_backup
     from ganeti_masterd.backup.contents import FORMAT, BackupManifest
 
+    if not os.path.basename(file):
+        raise CommandFault(f"FILE must name a file, not {file!r}")
     if keys and os.geteuid() != 0:
         raise CommandFault("Only root can back up the keys")
     root = session.place.root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -107,6 +108,18 @@ class ClerkTests(SynchronousTestCase):
         self.assertEqual([next(steps), next(steps)], [None, None])
         self.drive(steps)
         self.assert_replaced(self.files(500))
+
+    def test_many_descriptors(self) -> None:
+        """It is heard on a descriptor beyond 1,023, as with a thousand clients."""
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2048), max(before[1], 2048)))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        with open(os.devnull, "rb") as some:
+            for _ in range(1100):
+                self.addCleanup(os.close, os.dup(some.fileno()))
+        self.replace(self.files(200, b"new"))
+        self.assert_replaced(self.files(200, b"new"))
+        self.assertEqual(self.disk.written, [])
 
     def test_few_files(self) -> None:
         """Few files need no process."""
