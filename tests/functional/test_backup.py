@@ -46,7 +46,9 @@ def test_backup_under_load(make_daemon: MakeDaemon, folder: Path) -> None:
             number = 0
             while not ended.is_set():
                 number += 1
-                op = tag(number % 60) if number % 3 else {"OP_ID": "OP_TEST_DELAY", "duration": 1e-3}
+                op = (
+                    tag(number % 60) if number % 3 else {"OP_ID": "OP_TEST_DELAY", "duration": 1e-3}
+                )
                 acknowledged.append(client.submit_job([op]))
                 if not number % 5:
                     client.auto_archive_jobs(0, 10)
