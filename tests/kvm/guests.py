@@ -88,13 +88,22 @@ done
 """
 
 
+def _kernel_package() -> str:
+    """Returns the name of the package with the kernel itself, which has its version in it."""
+    command = ["apt-cache", "depends", KERNEL]
+    for _ in range(2):
+        ran = subprocess.run(command, check=False, capture_output=True, text=True)
+        found = re.findall(r"Depends: (\S+)", ran.stdout)
+        if found:
+            return str(found[0])
+        subprocess.run(["apt-get", "update", "--quiet", "--quiet"], check=True)
+    raise AssertionError(f"Debian's package {KERNEL} is not to be had")
+
+
 def build(folder: Path) -> None:
     """Makes ``folder``, with ``vmlinuz`` and ``initrd``; the kernel comes as a Debian package."""
     folder.mkdir()
-    depends = subprocess.run(
-        ["apt-cache", "depends", KERNEL], check=True, capture_output=True, text=True
-    )
-    package = re.findall(r"Depends: (\S+)", depends.stdout)[0]
+    package = _kernel_package()
     fetched = folder / "fetched"
     fetched.mkdir(mode=0o755)
     subprocess.run(
