@@ -86,7 +86,6 @@ soak: $(VENV)/.installed-test ## Run the long profiles of fuzzing, crashing, mix
 	GANETI_MASTERD_SOAK=1 $(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial tests
 	@if test -d tests/soak; then set -x; GANETI_MASTERD_SOAK=1 \
 		$(BIN)/python -m pytest --override-ini addopts= tests/soak; fi
-	$(MAKE) kvm
 	$(BIN)/python -m tools.mutate
 
 mutations: $(VENV)/.installed-test ## Break the code in chosen ways, and see tests notice (ARGS=WORD)
