@@ -137,7 +137,8 @@ json.dump([parsed(text) for text in json.load(sys.stdin)], sys.stdout)
 
 def real(texts: list[str]) -> list[Any]:
     """Returns the lists that the installed Ganeti makes of the texts; None for no filter."""
-    command = ["/usr/bin/python3", "-c", _REAL]
+    # Without what the environment says of paths: a worker of trial has those of its own Python.
+    command = ["/usr/bin/python3", "-E", "-c", _REAL]
     try:
         done = subprocess.run(
             command, input=json.dumps(texts), capture_output=True, text=True, check=False
