@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -23,6 +24,16 @@ from ganeti_masterd.opcodes import decode_opcode
 from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.replication.standing import CandidateStanding
 from tests.monitoring.scene import MonitoringScene
+
+
+def evened(value: Any) -> Any:
+    """Returns a schema whose texts have no indentation, which Python takes away from 3.13 on."""
+    if isinstance(value, dict):
+        return {key: evened(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [evened(item) for item in value]
+    return cleandoc(value) if isinstance(value, str) else value
+
 
 _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(StreamMessage)
 
@@ -336,5 +347,6 @@ class FormTests(StreamScene):
     def test_schema(self) -> None:
         """The schema that is shipped, and that is served, is that of the messages."""
         shipped = files("ganeti_masterd.monitoring").joinpath("events.schema.json").read_bytes()
-        self.assertEqual(json.loads(shipped), schema.schema())
-        self.assertEqual(json.loads(self.ask("/events.schema.json").body), schema.schema())
+        served = json.loads(self.ask("/events.schema.json").body)
+        for found in (served, schema.schema()):
+            self.assertEqual(evened(json.loads(shipped)), evened(found))
