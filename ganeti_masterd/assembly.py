@@ -53,7 +53,7 @@ from ganeti_masterd.requests.backup_desk import BackupDesk
 from ganeti_masterd.requests.daemon import Daemon, HistoryParts
 from ganeti_masterd.requests.methods import Method, size_bound
 from ganeti_masterd.requests.observed import ObservedAnswers
-from ganeti_masterd.requests.registry import METHODS, LuxiAnswers
+from ganeti_masterd.requests.registry import METHODS, OWN_METHODS, LuxiAnswers
 from ganeti_masterd.requests.wconfd import WCONFD_METHODS, WconfdAnswers, WconfdParts
 from ganeti_masterd.simulation.calllog import CallLogMode
 from ganeti_masterd.simulation.description import Description
@@ -296,15 +296,16 @@ class Assembly:
                 pid=os.getpid(),
             )
         )
+        methods = {**METHODS, **OWN_METHODS}
         listeners = [
             self._listener(
-                "master", LuxiAnswers(daemon), METHODS, paths.socket, settings.socket_mode
+                "master", LuxiAnswers(daemon), methods, paths.socket, settings.socket_mode
             )
         ]
         if settings.monitor_socket is not None:
             asking = LuxiAnswers(daemon, read_only=True)
             path, mode = settings.monitor_socket, settings.monitor_socket_mode
-            listeners.append(self._listener("monitor", asking, METHODS, path, mode))
+            listeners.append(self._listener("monitor", asking, methods, path, mode))
         path, mode = paths.wconfd_socket, WCONFD_SOCKET_PERMS
         listeners.append(self._listener("wconfd", wconfd, WCONFD_METHODS, path, mode))
         return listeners

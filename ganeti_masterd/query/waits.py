@@ -111,14 +111,11 @@ class JobWaits:
         found = (self._why(job, blocked) for job in jobs if job is not None)
         return [wait for wait in found if wait is not None]
 
-    def sentence_about(self, job_id: int) -> str | None:
-        """Returns a sentence about a job in the queue, waiting or not; None for any other."""
+    def why_not(self, job_id: int) -> str | None:
+        """Returns a sentence about a job that doesn't wait; None if it isn't in the queue."""
         job = self._queue.jobs.get(job_id)
         if job is None:
             return None
-        wait = self.of(job_id)
-        if wait is not None:
-            return wait.sentence
         if job.status == STATUS_RUNNING:
             return f"Job {job_id} runs; it waits for nothing"
         if job.status == STATUS_CANCELING:

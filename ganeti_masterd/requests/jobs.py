@@ -12,7 +12,7 @@ from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.query.resources import refuse_if_too_many
 from ganeti_masterd.requests.arguments import JobId, JobIds
 from ganeti_masterd.requests.daemon import Daemon
-from ganeti_masterd.requests.methods import method
+from ganeti_masterd.requests.methods import OWN_METHODS, method
 
 #: The most bytes of a request that names jobs: all that a full queue may have.
 LARGEST_LIST = 4 << 20
@@ -76,16 +76,16 @@ def query_jobs(
     return daemon.engine.answer_jobs(job_ids, fields)
 
 
-@method("QueryJobWait")
+@method("QueryJobWait", table=OWN_METHODS)
 def query_job_wait(daemon: Daemon, peer: Peer, job_id: JobId) -> dict[str, Any]:
     """Answers why a job waits: a sentence, what kind of wait it is, and for which jobs.
 
-    luxid doesn't have this method. ``kind`` is null for a job that doesn't wait.
+    ``kind`` is null for a job that doesn't wait.
     """
-    sentence = daemon.waits.sentence_about(job_id)
+    wait = daemon.waits.of(job_id)
+    sentence = daemon.waits.why_not(job_id) if wait is None else wait.sentence
     if sentence is None:
         raise JobLost(f"Job {job_id} is archived or was never there")
-    wait = daemon.waits.of(job_id)
     return {
         "id": job_id,
         "sentence": sentence,

@@ -162,13 +162,15 @@ class StatusTests(MonitoringScene):
         first = self.submit_one()
         second = self.submit_one(delay(depends=[[first, []]]))
         status = json.loads(self.ask("/status").body)
+        wait = waits.of(second)
+        assert wait is not None
         self.assertEqual(
             status["waits"],
             [
                 {
                     "job_id": second,
                     "kind": "dependency",
-                    "sentence": waits.sentence_about(second),
+                    "sentence": wait.sentence,
                     "jobs": [first],
                 }
             ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from ganeti_masterd.config.objects import FilterRule
-from ganeti_masterd.errors import JobLost
+from ganeti_masterd.errors import JobLost, OpPrereqError
 from ganeti_masterd.jobs import model
 from ganeti_masterd.locking.levels import (
     BGL,
@@ -268,3 +268,4 @@ class QueueTests(WaitScene):
         self.end(job_id)
         self.assertEqual(self.why(job_id), f"Job {job_id} doesn't wait: its status is success")
         self.assertRaises(JobLost, self.call, "QueryJobWait", 999)
+        self.refused("QueryJobWait", [], kind=OpPrereqError)

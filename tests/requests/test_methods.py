@@ -31,7 +31,6 @@ ARGUMENTS: dict[str, list[tuple[Any, Any]]] = {
     "ArchiveJob": [(1, 1.5)],
     "AutoArchiveJobs": [(3600, "3600"), (5, None)],
     "QueryJobs": [([1], 1), (["id"], None)],
-    "QueryJobWait": [(1, [])],
     "PickupJob": [(1, {})],
     "Query": [("node", 5), (["name"], "name"), (None, ...)],
     "QueryFields": [("node", []), (["name"], "name")],
@@ -108,7 +107,7 @@ class TableTests(RequestScene):
                 self.assertIn("changes something", error.args[0])
             else:
                 asked.add(name)
-                if name not in ("WaitForJobChange", "QueryJobWait"):  # there is no job
+                if name != "WaitForJobChange":
                     answers(request, self.peer)
         self.assertEqual(
             {name for name in METHODS if name.startswith("Query")} | {"WaitForJobChange"}, asked
