@@ -7,7 +7,7 @@ seconds since the epoch, sizes MiB. Objects name each other by uuid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from msgspec import field
@@ -242,6 +242,17 @@ class Disk(ConfigObject, frozen=True, kw_only=True, dict=True):
 
 # A drbd disk stands on two plain ones, so the class nests itself.
 Disk.nested = {"children": Disk}
+
+#: Where the logical id of a drbd disk has the secret that its ends share.
+_SECRET = 5
+
+
+def hide_secret(logical_id: Sequence[Any], instead: Any) -> list[Any]:
+    """Returns the logical id of a drbd disk with ``instead`` in the place of its secret."""
+    found = list(logical_id)
+    if len(found) > _SECRET:
+        found[_SECRET] = instead
+    return found
 
 
 class Network(Taggable, frozen=True, kw_only=True, dict=True):

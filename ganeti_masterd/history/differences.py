@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from ganeti_masterd.config.kinds import SECTIONS
+from ganeti_masterd.config.objects import hide_secret
 from ganeti_masterd.decoding import decode_json
 from ganeti_masterd.history.states import CLUSTER, Place
 
@@ -31,9 +32,6 @@ _ONE_OF = {"tags": "tag", "disks": "disk"}
 
 #: How long a value may be in words.
 _LONGEST = 80
-
-#: Where a drbd disk's logical id has its secret.
-_DRBD_SECRET = 5
 
 _UNSET: Any = object()
 
@@ -113,9 +111,7 @@ def _hidden(value: Any) -> Any:
 
 
 def _masked_id(value: Any) -> Any:
-    if isinstance(value, list) and len(value) > _DRBD_SECRET:
-        return [*value[:_DRBD_SECRET], HIDDEN, *value[_DRBD_SECRET + 1 :]]
-    return value
+    return hide_secret(value, HIDDEN) if isinstance(value, list) else value
 
 
 class _Names:

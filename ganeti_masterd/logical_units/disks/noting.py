@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.config.objects import Disk, Instance, hide_secret
 from ganeti_masterd.jobs.devices import Fate, NotedDevice
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.steps import node_objects
-
-#: Where a mirror's logical id has its secret.
-_SECRET = 5
 
 
 def disk_devices(
@@ -83,5 +80,5 @@ def _device(
     logical_id = known.get("logical_id")
     if known.get("dev_type") == "drbd" and isinstance(logical_id, (list, tuple)):
         # A node that takes an end down doesn't ask for it.
-        known["logical_id"] = (*logical_id[:_SECRET], "", *logical_id[_SECRET + 1 :])
+        known["logical_id"] = tuple(hide_secret(logical_id, ""))
     return NotedDevice(node=node, node_name=name, owner=instance.name, fate=fate, disk=known)

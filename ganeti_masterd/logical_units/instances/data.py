@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from ganeti_masterd.config.objects import Disk, Instance, Nic
+from ganeti_masterd.config.objects import Disk, Instance, Nic, hide_secret
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.ssconf import natural
@@ -268,7 +268,7 @@ def _disk(
             "secondary_minor": minors.get(secondary),
             "port": logical_id[2],
         }
-        logical_id[5] = None
+        logical_id = hide_secret(logical_id, None)
     return {
         "iv_name": disk.iv_name,
         "dev_type": disk.dev_type,
