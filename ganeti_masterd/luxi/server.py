@@ -437,7 +437,7 @@ class LuxiServer(Protocol):
             self._count()
 
     def _drop(self) -> None:
-        """Lets go of all that is held for the client, but for what the transport has."""
+        """Lets go of all that is held for the client, except what the transport has."""
         self._framer.clear()
         self._asked = self._unread = 0
         self._unsent = None

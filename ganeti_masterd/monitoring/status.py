@@ -64,7 +64,7 @@ class Status(Struct, frozen=True):
     """What ``/status`` shows. ``since`` and ``now`` are seconds since the epoch.
 
     ``since`` is when the daemon started. ``faults`` are sentences; empty if it is healthy.
-    ``reactor_latency`` is in seconds. ``waits`` says why jobs wait, but for those that only
+    ``reactor_latency`` is in seconds. ``waits`` says why jobs wait, except those that only
     lack a slot; at most 200.
     """
 

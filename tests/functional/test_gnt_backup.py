@@ -1,7 +1,7 @@
 """Debian's own gnt-backup exports and imports on simulated nodes; so does move-instance.
 
 ``tests/data/gnt_backups.json`` has commands with the exit code and output that Ganeti 3.0.2 gave
-for them on a real cluster (recorded once). The daemon says the same, but for what
+for them on a real cluster (recorded once). The daemon says the same, except what
 docs/differences.rst names.
 """
 

@@ -244,7 +244,7 @@ class Walk:
         return {**found, "after": self.seen()}
 
     def verify(self) -> Seen:
-        """Nothing is wrong in the end, but for what no virtual node has."""
+        """Nothing is wrong in the end, except what no virtual node has."""
         said = self.cluster.run("gnt-cluster verify", limit=SLOW)
         lines = re.findall(r".*(?:ERROR|WARNING).*", said.out + said.err)
         return {"lines": sorted(line for line in lines if "/proc/sysrq-trigger" not in line)}
@@ -301,7 +301,7 @@ def walked(walk: Walk, steps: list[Step]) -> dict[str, Seen]:
 
 
 def expected(found: dict[str, Seen]) -> dict[str, Seen]:
-    """Returns what gnt-masterd is to see where luxid saw this: the same but for DIFFERENT."""
+    """Returns what gnt-masterd is to see where luxid saw this: the same, except DIFFERENT."""
     wanted = {step: dict(seen) for step, seen in found.items()}
     for (step, what), (luxids, ours) in DIFFERENT.items():
         assert wanted[step][what] == luxids

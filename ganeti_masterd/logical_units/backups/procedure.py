@@ -307,7 +307,10 @@ class ExportState:
 
 
 _STOPPED = "{instance} is stopped, and the watcher starts it again if it is to run"
-_SNAPSHOTS = "there may be snapshots on {source}, which the next export replaces"
+_SNAPSHOTS = (
+    "there may be snapshots on {source}, which the next start of the daemon removes, or the next "
+    "export replaces"
+)
 _FILES = "{target} may have {instance}.new, which isn't complete and which the next export removes"
 _AGAIN = "{again}"
 

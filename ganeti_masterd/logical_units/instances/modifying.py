@@ -23,7 +23,7 @@ from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, OpExecError, prereq
 from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, shared
 from ganeti_masterd.logical_units.base import HookNodes
 from ganeti_masterd.logical_units.context import Context
-from ganeti_masterd.logical_units.disks.activating import current
+from ganeti_masterd.logical_units.disks.activating import current, shut_disks
 from ganeti_masterd.logical_units.disks.making import exclusive_storage
 from ganeti_masterd.logical_units.instances.base import (
     InstanceUnit,
@@ -324,7 +324,10 @@ class ModifyInstance(InstanceUnit[InstanceSetParams], runs=InstanceSetParams):
             with ctx.shielded():
                 instance = current(ctx, instance)
                 result += do_nics(ctx, instance, self._nics, hotplug=self._hotplug)
+                active = instance.disks_active
                 instance = self._write(ctx, instance)
+                if op.offline and active:
+                    shut_disks(ctx, instance)
         result += parameter_entries(op)
         if self._primary is not None:
             result.append(("pnode", ctx.snapshot().nodes[self._primary].name))

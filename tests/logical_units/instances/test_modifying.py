@@ -435,6 +435,22 @@ class StateTests(ParameterCase):
             self.assertEqual(self.modify(offline=False), [("admin_state", "down")])
             self.assertEqual(self.instance.admin_state, "down")
 
+    def test_offline_with_active_disks(self) -> None:
+        """Its disks are shut down, as they count as inactive from then on."""
+        self.world.run("OP_INSTANCE_ACTIVATE_DISKS", instance_name=NAME)
+        self.assertTrue(self.instance.disks_active)
+        seen: list[str] = []
+        call = self.world.nodes.call
+
+        def noted(targets: Any, procedure: str, *more: Any, **options: Any) -> Any:
+            seen.append(procedure)
+            return call(targets, procedure, *more, **options)
+
+        self.patch(self.world.nodes, "call", noted)
+        self.modify(offline=True)
+        self.assertFalse(self.instance.disks_active)
+        self.assertIn("blockdev_shutdown", seen)
+
     def test_running(self) -> None:
         """One that is to run, or does, changes neither way."""
         self.start()
