@@ -10,13 +10,13 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from bench.clusters import Prepare, cluster
+from bench.evacuating import evacuation
 from bench.figures import AtLeast, AtMost, Figure, Limit
 from bench.instances import creation, switching
 from bench.job_runs import Values, burst, jobs, sustained
 from bench.loads import Beside, Burst, Query
-from bench.moves import evacuation
-from bench.moving import moving
-from bench.moving import prepare as slow_nodes
+from bench.overhead import moving
+from bench.overhead import prepare as slow_nodes
 from bench.queues import full_queue
 from bench.site import Site
 from bench.sizes import SIZES, changes, large_cluster

@@ -18,6 +18,7 @@ import pytest
 import ganeti_masterd.simulation
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.instance_kills import CREATION
 from tests.functional.waiting import until
 
 #: Five nodes in two groups with all kinds of storage, as those of the recording.
@@ -226,18 +227,11 @@ def test_killed(daemon: DaemonProcess, module_folder: Path) -> None:
     job = client.submit_job(
         [
             {
-                "OP_ID": "OP_INSTANCE_CREATE",
+                **CREATION,
                 "instance_name": "doomed",
-                "mode": "create",
-                "disk_template": "drbd",
                 "disks": [{"size": 64}],
-                "nics": [],
-                "os_type": "noop",
-                "name_check": False,
-                "ip_check": False,
                 "pnode": "node1",
                 "snode": "node2",
-                "reason": [],
             }
         ]
     )

@@ -18,6 +18,7 @@ import pytest
 import ganeti_masterd.simulation
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.instance_kills import CREATION
 from tests.functional.remoteapi import RapiClient, may_connect, remote_api
 from tests.functional.waiting import jobs_end
 from tests.rpc import pki
@@ -73,15 +74,9 @@ def placed(daemon: DaemonProcess) -> Iterator[Places]:
         [
             [
                 {
-                    "OP_ID": "OP_INSTANCE_CREATE",
+                    **CREATION,
                     "instance_name": name,
-                    "mode": "create",
-                    "disk_template": "drbd",
                     "disks": [{"size": 64}],
-                    "nics": [],
-                    "os_type": "noop",
-                    "name_check": False,
-                    "ip_check": False,
                     "pnode": nodes[0],
                     "snode": nodes[1],
                 }

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from bench.clusters import cluster
 from bench.job_runs import Values
-from bench.moves import end
+from bench.mirrored import end, mirrored
 from bench.process import DidNotRun
 from bench.site import Site
 from ganeti_masterd.luxi.blocking import BlockingClient
@@ -59,19 +59,7 @@ def moving(site: Site) -> Values:
     cpu = {"MIGRATE": 0.0, "FAILOVER": 0.0}
     spans: dict[str, list[tuple[float, float]]] = {"MIGRATE": [], "FAILOVER": []}
     with BlockingClient(str(daemon.path), timeout=120) as client:
-        creation = {
-            "OP_ID": "OP_INSTANCE_CREATE",
-            "instance_name": "mover",
-            "mode": "create",
-            "disk_template": "drbd",
-            "disks": [{"size": 64}],
-            "nics": [],
-            "os_type": "noop",
-            "name_check": False,
-            "ip_check": False,
-            "pnode": "node2",
-            "snode": "node3",
-        }
+        creation = mirrored("mover", 64, "node2", "node3")
         end(client, [(True, client.call("SubmitJob", [creation]))])
         for _ in range(count):
             for how, each in spans.items():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from time import perf_counter
-from typing import Any
 
 from bench.job_runs import Values
+from bench.mirrored import end, mirrored
 from bench.process import DidNotRun
 from bench.site import Site
 from ganeti_masterd.luxi.blocking import BlockingClient
@@ -28,7 +28,12 @@ def evacuation(site: Site) -> Values:
     daemon = site.own()
     filled_in = FILLED_IN / (4 if site.quick else 1)
     with BlockingClient(str(daemon.path), timeout=120) as client:
-        end(client, client.call("SubmitManyJobs", [[_creation(n)] for n in range(EVACUATED)]))
+        others = [f"node{other}" for other in range(1, NODES + 1) if f"node{other}" != LEFT]
+        made = [
+            [mirrored(f"leaving{number}", SIZE, others[number % len(others)], LEFT)]
+            for number in range(EVACUATED)
+        ]
+        end(client, client.call("SubmitManyJobs", made))
         root = str(daemon.folder / "node1")
         if switch(["--root", root, "sync-speed", f"{SIZE / filled_in:g}"]):
             raise DidNotRun("the speed of mirrors could not be set")
@@ -55,36 +60,3 @@ def evacuation(site: Site) -> Values:
         "times": took / bound,
         "cpu": cpu / EVACUATED * 1e3,
     }
-
-
-def _creation(number: int) -> dict[str, Any]:
-    """Returns the creation of an instance whose mirror is on the node that is left."""
-    others = [f"node{other}" for other in range(1, NODES + 1) if f"node{other}" != LEFT]
-    return {
-        "OP_ID": "OP_INSTANCE_CREATE",
-        "instance_name": f"leaving{number}",
-        "mode": "create",
-        "disk_template": "drbd",
-        "disks": [{"size": SIZE}],
-        "nics": [],
-        "os_type": "noop",
-        "name_check": False,
-        "ip_check": False,
-        "pnode": others[number % len(others)],
-        "snode": LEFT,
-    }
-
-
-def end(client: BlockingClient, submitted: list[Any]) -> list[int]:
-    """Waits until jobs have ended; returns their ids. Raises if one did not succeed."""
-    jobs = [job for good, job in submitted if good]
-    for job in jobs:
-        status = None
-        while status not in ("success", "error", "canceled"):
-            answer = client.call("WaitForJobChange", job, ["status"], [status], -1, 25)
-            if isinstance(answer, list):
-                ((status,), _) = answer
-        if status != "success":
-            ((results,),) = client.call("QueryJobs", [job], ["opresult"])
-            raise DidNotRun(f"job {job} ended with {status}: {results}")
-    return jobs
