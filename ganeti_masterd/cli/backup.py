@@ -64,8 +64,8 @@ def backup(session: Session, file: str, keys: bool, no_archive: bool) -> None:
     on. FILE must not exist; it is read back before it has its name. It holds secrets, and only you
     can read it: keep it so.
     """
-    from ganeti_masterd.backup.archive import key_files, write_backup
-    from ganeti_masterd.backup.contents import FORMAT, BackupManifest
+    from ganeti_masterd.masterbackup.archive import key_files, write_backup
+    from ganeti_masterd.masterbackup.contents import FORMAT, BackupManifest
 
     if not os.path.basename(file):
         raise CommandFault(f"FILE must name a file, not {file!r}")
@@ -108,8 +108,8 @@ def restore_backup(session: Session, file: str) -> None:
     Run as root, no master daemon running. FILE is checked as a whole first; if anything is wrong
     with it, or the machine has a cluster's configuration or queue, nothing is changed.
     """
-    from ganeti_masterd.backup.contents import BackupFault
-    from ganeti_masterd.backup.laying_down import lay_down
+    from ganeti_masterd.masterbackup.contents import BackupFault
+    from ganeti_masterd.masterbackup.laying_down import lay_down
     from ganeti_masterd.startup.accounts import GROUP, USER, find_account
     from ganeti_masterd.startup.ownership import set_right
 

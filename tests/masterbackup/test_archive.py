@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.backup import laying_down
-from ganeti_masterd.backup.archive import check_backup, write_backup
-from ganeti_masterd.backup.contents import FORMAT, BackupFault, BackupManifest, mode_of
-from ganeti_masterd.backup.laying_down import MARK, lay_down
 from ganeti_masterd.jobs.model import encode_job, new_job
+from ganeti_masterd.masterbackup import laying_down
+from ganeti_masterd.masterbackup.archive import check_backup, write_backup
+from ganeti_masterd.masterbackup.contents import FORMAT, BackupFault, BackupManifest, mode_of
+from ganeti_masterd.masterbackup.laying_down import MARK, lay_down
 from ganeti_masterd.startup.paths import Paths
 from tests.config.sample import CLUSTER, CONTENT, sample
 

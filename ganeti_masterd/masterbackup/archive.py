@@ -18,7 +18,11 @@ from typing import BinaryIO
 import msgspec
 
 from ganeti_masterd import safely
-from ganeti_masterd.backup.contents import (
+from ganeti_masterd.config.document import parse
+from ganeti_masterd.errors import GenericError
+from ganeti_masterd.jobs.model import decode_job_of
+from ganeti_masterd.journal.layout import parse_serial
+from ganeti_masterd.masterbackup.contents import (
     CONFIG,
     KEYS,
     LARGEST,
@@ -32,10 +36,6 @@ from ganeti_masterd.backup.contents import (
     job_in,
     mode_of,
 )
-from ganeti_masterd.config.document import parse
-from ganeti_masterd.errors import GenericError
-from ganeti_masterd.jobs.model import decode_job_of
-from ganeti_masterd.journal.layout import parse_serial
 
 #: gzip's fastest level: it is text, of which even that leaves a tenth.
 _LEVEL = 1

@@ -12,8 +12,9 @@ import os
 import msgspec
 
 from ganeti_masterd import safely
-from ganeti_masterd.backup.archive import check_backup, read_files
-from ganeti_masterd.backup.contents import (
+from ganeti_masterd.journal.layout import QueuePaths
+from ganeti_masterd.masterbackup.archive import check_backup, read_files
+from ganeti_masterd.masterbackup.contents import (
     CONFIG,
     MANIFEST,
     BackupFault,
@@ -21,7 +22,6 @@ from ganeti_masterd.backup.contents import (
     digest,
     mode_of,
 )
-from ganeti_masterd.journal.layout import QueuePaths
 from ganeti_masterd.startup.paths import Paths
 from ganeti_masterd.startup.simulated_root import make_folders
 
