@@ -11,12 +11,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from ganeti_masterd.config.objects import Disk, Instance
-from ganeti_masterd.constants import (
-    DISK_TRANSFER_CONNECT_TIMEOUT,
-    IEIO_FILE,
-    IEIO_RAW_DISK,
-    IEIO_SCRIPT,
-)
+from ganeti_masterd.constants import DISK_TRANSFER_CONNECT_TIMEOUT, IEIO_FILE
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
@@ -28,6 +23,7 @@ from ganeti_masterd.logical_units.disks.transferring import (
     Protection,
     TransferEnd,
     Transferring,
+    system_end,
 )
 from ganeti_masterd.logical_units.instances.power import mark, turn_off, turn_on
 from ganeti_masterd.logical_units.instances.removing import remove_stopped
@@ -204,12 +200,7 @@ class ExportState:
 
     def _transfer(self, index: int) -> DiskTransfer:
         ctx, disk = self.ctx, self._copied[index]
-        sent = node_objects.disk(ctx.snapshot(), disk, self.before, self.source)
-        source = (
-            TransferEnd(self.source, IEIO_SCRIPT, [sent, index])
-            if self.before.os
-            else TransferEnd(self.source, IEIO_RAW_DISK, [sent])
-        )
+        source = system_end(ctx, self.before, disk, index)
         if self.target is None:
             assert self.other is not None
             host, port, magic = self.other.places[index]

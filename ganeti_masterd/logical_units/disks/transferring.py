@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.objects import Disk, Instance
-from ganeti_masterd.constants import DISK_TRANSFER_CONNECT_TIMEOUT, IEIO_RAW_DISK
+from ganeti_masterd.constants import DISK_TRANSFER_CONNECT_TIMEOUT, IEIO_RAW_DISK, IEIO_SCRIPT
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.daemons import DaemonState, DaemonStatus, TransferDaemon
@@ -39,6 +39,18 @@ class TransferEnd(Struct, frozen=True):
     node: str
     io: str
     arguments: Sequence[Any]
+
+
+def system_end(ctx: Context, instance: Instance, disk: Disk, index: int) -> TransferEnd:
+    """Returns the end at a disk on the primary node, by its place.
+
+    A script of the operating system reads or writes it; without one it is copied as it is.
+    """
+    primary = instance.primary_node
+    sent = node_objects.disk(ctx.snapshot(), disk, instance, primary)
+    if instance.os:
+        return TransferEnd(primary, IEIO_SCRIPT, [sent, index])
+    return TransferEnd(primary, IEIO_RAW_DISK, [sent])
 
 
 class DiskTransfer(Struct, frozen=True, kw_only=True):

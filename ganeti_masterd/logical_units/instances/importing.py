@@ -16,7 +16,7 @@ from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.objects import Cluster, Disk, Instance
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.parameters.types import BACKEND, HYPERVISOR
-from ganeti_masterd.constants import IEIO_FILE, IEIO_RAW_DISK, IEIO_SCRIPT
+from ganeti_masterd.constants import IEIO_FILE
 from ganeti_masterd.errors import ECODE_INVAL, ECODE_NOENT, ECODE_STATE, OpExecError, prereq
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.transferring import (
@@ -25,6 +25,7 @@ from ganeti_masterd.logical_units.disks.transferring import (
     Protection,
     TransferEnd,
     Transferring,
+    system_end,
 )
 from ganeti_masterd.logical_units.instances.nics import COMMUNICATION_PREFIX, GENERATED
 from ganeti_masterd.logical_units.steps import exports, node_objects, signing
@@ -265,7 +266,7 @@ def import_disks(
             label=f"disk/{index}",
             index=index,
             source=TransferEnd(source.node, IEIO_FILE, [image]),
-            target=_target(ctx, instance, disk, index),
+            target=system_end(ctx, instance, disk, index),
         )
         for index, disk in enumerate(disks)
         if (image := source.image(index)) is not None
@@ -364,21 +365,13 @@ def receive_disks(
         )
         transfers = [
             DiskTransfer(
-                label=f"Disk {index}", index=index, target=_target(ctx, instance, disk, index)
+                label=f"Disk {index}", index=index, target=system_end(ctx, instance, disk, index)
             )
             for index, disk in enumerate(disks)
         ]
         good = transferring.run(transfers, listening=announce)
         _require(instance, transfers, good)
         undo.run()
-
-
-def _target(ctx: Context, instance: Instance, disk: Disk, index: int) -> TransferEnd:
-    primary = instance.primary_node
-    sent = node_objects.disk(ctx.snapshot(), disk, instance, primary)
-    if instance.os:
-        return TransferEnd(primary, IEIO_SCRIPT, [sent, index])
-    return TransferEnd(primary, IEIO_RAW_DISK, [sent])
 
 
 def _require(instance: Instance, transfers: Sequence[DiskTransfer], good: Sequence[bool]) -> None:
