@@ -3,7 +3,8 @@
 Waiting takes no thread. A level is asked for, and the answer either is there
 at once or comes by Deferred; meanwhile the job's slot goes to another. The
 world may move during a wait, also as to what was taken before it: so all
-levels taken are checked then, not only the last one.
+levels taken are checked then, not only the last one. So too if a lock is removed
+while it is waited for: who still wants it then is told by the unit what is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from ganeti_masterd.config.store import ConfigStore
-from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.errors import LockError, OpExecError
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import Level, WantedLocks, nothing
 from ganeti_masterd.logical_units.base import LogicalUnit
@@ -43,7 +44,10 @@ class Applicant(Protocol):
         """A wait begins: the slot is not needed."""
 
     def locks_granted(self) -> None:
-        """The wait is over: :meth:`Acquisition.resume` once there is a slot again."""
+        """The wait is over: :meth:`Acquisition.resume` once there is a slot again.
+
+        What was waited for need not be held: it may have been removed.
+        """
 
 
 class Acquisition:
@@ -65,6 +69,7 @@ class Acquisition:
         self._planned: object = None
         self._tries = 0
         self._waiting_for: Deferred[Any] | None = None
+        self._removed: LockError | None = None
 
     def begin(self, first: Level = Level.CLUSTER) -> None:
         """Asks for the locks of ``first`` and of the levels below it."""
@@ -98,9 +103,12 @@ class Acquisition:
 
     def resume(self) -> None:
         """Goes on after a wait, from the first level where what is wanted has changed."""
+        removed, self._removed = self._removed, None
         if self._store.snapshot is not self._planned and self._moved():
             return
-        if self._level is Level.NETWORK:
+        if removed is not None:
+            self._applicant.locks_refused(removed)
+        elif self._level is Level.NETWORK:
             self._applicant.locks_held()
         else:
             self.begin(Level(self._level + 1))
@@ -151,6 +159,11 @@ class Acquisition:
 
     def _denied(self, failure: Failure) -> None:
         given_up, self._waiting_for = self._waiting_for is None, None
-        if not (given_up and failure.check(CancelledError)):
-            assert failure.value is not None
-            self._applicant.locks_refused(failure.value)
+        if given_up and failure.check(CancelledError):
+            return
+        if isinstance(failure.value, LockError):
+            self._removed = failure.value
+            self._applicant.locks_granted()
+            return
+        assert failure.value is not None
+        self._applicant.locks_refused(failure.value)

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.store import ConfigStore
-from ganeti_masterd.errors import OpExecError
+from ganeti_masterd.errors import LockError, OpExecError, OpPrereqError
 from ganeti_masterd.events import Events
 from ganeti_masterd.execution.acquiring import MOVING_WORLD_TRIES, Acquisition
 from ganeti_masterd.locking.keeper import LockKeeper
@@ -109,3 +109,39 @@ class MovingWorldTests(SynchronousTestCase):
         self.assertEqual(self.job.told[-1], "refused")
         self.assertIsInstance(self.job.error, OpExecError)
         self.assertIn("node kept changing", str(self.job.error))
+
+    def test_a_lock_that_is_removed(self) -> None:
+        """A job that wants others by then goes on with those."""
+        self.acquisition.begin()
+        self.unit.node = "n1"
+        self.move()
+        self.locks.remove_lock(2, Level.NODE, "n0")
+        self.assertEqual(self.job.told, ["awaited", "granted"])
+        self.acquisition.resume()
+        self.assertEqual(self.job.told[-1], "awaited")
+        self.locks.release(2, Level.NODE)
+        self.acquisition.resume()
+        self.assertEqual(self.job.told[-1], "held")
+        self.assertEqual(self.locks.owned(1, Level.NODE), {"n1"})
+
+    def test_a_removed_lock_that_is_still_wanted(self) -> None:
+        """The unit says what is missing; else the job is told that the lock is gone."""
+
+        def unknown(level: Level, snapshot: object) -> WantedLocks:
+            raise OpPrereqError("Node 'n0' not known", "unknown_entity")
+
+        self.acquisition.begin()
+        self.locks.remove_lock(2, Level.NODE, "n0")
+        self.acquisition.resume()
+        self.assertEqual(self.job.told, ["awaited", "granted", "refused"])
+        self.assertIsInstance(self.job.error, LockError)
+        self.assertIn("node/", str(self.job.error))
+
+        self.setUp()
+        self.acquisition.begin()
+        self.move()
+        self.locks.remove_lock(2, Level.NODE, "n0")
+        self.unit.locks = unknown
+        self.acquisition.resume()
+        self.assertEqual(self.job.told, ["awaited", "granted", "refused"])
+        self.assertIsInstance(self.job.error, OpPrereqError)
