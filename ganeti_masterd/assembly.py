@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
@@ -42,7 +42,7 @@ from ganeti_masterd.luxi.budget import MAX_BUFFERED, Budget
 from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, AnswerFunction, LuxiFactory
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 from ganeti_masterd.mailbox import Mailbox
-from ganeti_masterd.query.engine import QueryEngine
+from ganeti_masterd.query.engine import QueryEngine, Rows
 from ganeti_masterd.query.jobs import job_values
 from ganeti_masterd.query.resources import CONFIGURED
 from ganeti_masterd.query.waits import JobWaits
@@ -360,9 +360,17 @@ class Assembly:
             hosts=self._settings.monitoring_hosts,
             watcher_pause=lambda: self.switches.watcher_pause,
             waits=self.waits.all,
+            why=self.waits.of,
+            measure=self._measure,
         )
         server = serverFromString(self._reactor, local(endpoint))
         return Monitoring(self._reactor, parts, server, endpoint)
+
+    def _measure(
+        self, kind: str, names: Sequence[str], fields: Sequence[str]
+    ) -> Rows | Deferred[Rows]:
+        ask = self.engine.nodes if kind == "node" else self.engine.instances
+        return ask(names, fields)
 
     def _add_locks(self, snapshot: Snapshot) -> None:
         for resource in CONFIGURED:

@@ -66,6 +66,11 @@ class Activity:
         while self._ends:
             self._ends.pop()()
 
+    @property
+    def rows(self) -> int:
+        """How many rows the journal made durable."""
+        return int(self._rows.values[()])
+
     def collect(self) -> Iterator[Metric]:
         """Yields the metrics."""
         yield from self._jobs.collect()

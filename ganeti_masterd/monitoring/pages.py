@@ -17,7 +17,9 @@ JSON = "application/json"
 
 #: "Misdirected Request", which Twisted has no name for (RFC 9110, 15.5.20).
 MISDIRECTED = 421
-_PHRASES = {MISDIRECTED: b"Misdirected Request"}
+#: "Too Many Requests", the same (RFC 6585, 4).
+TOO_MANY_REQUESTS = 429
+_PHRASES = {MISDIRECTED: b"Misdirected Request", TOO_MANY_REQUESTS: b"Too Many Requests"}
 
 #: A page's response code, type and content.
 WebPage = tuple[int, str, bytes]
@@ -66,7 +68,7 @@ def pages(
 
 
 def _nothing_here() -> WebPage:
-    return http.NOT_FOUND, PLAIN, b"There are /metrics, /status, /healthz and /events\n"
+    return http.NOT_FOUND, PLAIN, b"There are /, /metrics, /status, /healthz and /events\n"
 
 
 def _status(status: Status) -> WebPage:

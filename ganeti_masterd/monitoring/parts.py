@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
+from twisted.internet.defer import Deferred
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.events import Events
@@ -58,12 +59,24 @@ class MonitoredPool(Protocol):
         """How many threads are working."""
 
 
+#: Rows of values: of a kind (``node`` or ``instance``), the fields named, of the objects named; of
+#: all if none is named. A value that isn't known is None.
+Measure = Callable[[str, Sequence[str], Sequence[str]], list[list[Any]] | Deferred[list[list[Any]]]]
+
+
+def _nothing_measured(kind: str, names: Sequence[str], fields: Sequence[str]) -> list[list[Any]]:
+    return []
+
+
 class Parts(Struct, frozen=True):
     """The parts to monitor; the keys of ``listeners`` and ``pools`` are used as labels.
 
     ``watcher_pause`` returns until when the watcher pauses, None if it doesn't.
     ``waits`` returns why jobs wait, no more than so many of each kind.
+    ``why`` returns why one job waits, None if it doesn't.
     ``hosts`` are further names by which the pages may be asked for.
+    ``measure`` asks nodes for what only they know; see :class:`Measure`. ``users_file`` has the
+    names of users, as ``/etc/passwd``.
     """
 
     events: Events
@@ -77,6 +90,9 @@ class Parts(Struct, frozen=True):
     hosts: Sequence[str] = ()
     watcher_pause: Callable[[], int | None] = lambda: None
     waits: Callable[[int], list[JobWait]] = lambda limit: []
+    why: Callable[[int], JobWait | None] = lambda job_id: None
+    measure: Measure = _nothing_measured
+    users_file: str = "/etc/passwd"
 
     def own_names(self) -> tuple[str, str]:
         """Returns the names of the cluster and of its master."""

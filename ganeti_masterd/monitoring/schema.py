@@ -22,7 +22,8 @@ class JobView(Struct, frozen=True, gc=False):
     """A job as viewers see it; never with its parameters. Times are seconds since the epoch.
 
     ``summary`` has each opcode in short, ``done`` is how many have ended. ``progress`` is how far
-    the running one says it is, ``error`` why the job failed, in one sentence.
+    the running one says it is, ``error`` why the job failed, in one sentence. ``user`` is who sent
+    the job, by name or as ``uid NUMBER``; ``last`` is the last line that it logged, until it ends.
     """
 
     id: int
@@ -34,6 +35,8 @@ class JobView(Struct, frozen=True, gc=False):
     ended: float | None
     progress: str | None = None
     error: str | None = None
+    user: str | None = None
+    last: str | None = None
 
 
 class QueueView(Struct, frozen=True):
@@ -79,8 +82,9 @@ class Message(Struct, frozen=True, tag_field="event"):
 class FullState(Message, frozen=True, tag="state"):
     """All that is known now; what a viewer knew before is void.
 
-    ``jobs`` are those that have not ended, up to 2,000, and the last 100 that have; ``left_out`` is
-    how many have not ended and aren't listed. ``config_serial`` is that of the whole configuration.
+    ``jobs`` are those that have not ended, up to 2,000, the last 100 that have, and the last 50
+    that failed; ``left_out`` is how many have not ended and aren't listed. ``config_serial`` is
+    that of the whole configuration.
     """
 
     schema: int

@@ -27,6 +27,7 @@ from ganeti_masterd.monitoring.guard import Guard
 from ganeti_masterd.monitoring.hosts import KnownHosts
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.latency import ReactorLatency
+from ganeti_masterd.monitoring.live.documents import LiveDocuments, put_page
 from ganeti_masterd.monitoring.pages import pages
 from ganeti_masterd.monitoring.parts import Parts
 from ganeti_masterd.monitoring.readings import Readings
@@ -64,6 +65,11 @@ class Monitoring:
         self._stream = EventStream(parts, lambda: jobs.by_status)
         root = pages(registry, status, schema)
         root.putChild(b"events", Feed(self._stream, parts.timers))
+        self._documents = LiveDocuments(
+            parts,
+            lambda: (self._latency.last, self._activity.rows, len(self._stream)),
+        )
+        put_page(root, self._documents)
         guarded = Guard(root, KnownHosts(parts.own_names, parts.hosts))
         #: Serves a connection; public so that tests need no port.
         self.factory = _Bounded(_site(guarded, reactor))
@@ -87,6 +93,7 @@ class Monitoring:
         self._latency.end()
         self.factory.drop()
         self._stream.end()
+        self._documents.close()
         port, self._port = self._port, None
         if port is None:
             return succeed(None)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Protocol
 
 import msgspec
 
 from ganeti_masterd import __version__
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import STATUS_ERROR
 from ganeti_masterd.events import JobArchived, JobShown
 from ganeti_masterd.monitoring.parts import Parts
 from ganeti_masterd.monitoring.schema import (
@@ -33,6 +35,7 @@ from ganeti_masterd.monitoring.schema import (
     WaitsChanged,
 )
 from ganeti_masterd.monitoring.status import WAITS, faults
+from ganeti_masterd.monitoring.usernames import UserNames
 from ganeti_masterd.monitoring.views import changes, job_view, log_lines, log_text, seconds
 from ganeti_masterd.query.waits import JobWait
 from ganeti_masterd.replication.standing import CandidateStanding
@@ -46,6 +49,8 @@ LINGER = 60.0
 KEPT = 1000
 #: How many jobs that have not ended a full state has, and how many that have.
 MOST_OPEN, MOST_ENDED = 2000, 100
+#: How many failed ones it has besides, and among how many of the last these are looked for.
+MOST_FAILED, LOOKED_THROUGH = 50, 5000
 #: How many lines of one job, and how many changed objects, one moment's messages have.
 MOST_LINES, MOST_CHANGES = 100, 100
 
@@ -71,6 +76,7 @@ class EventStream:
         self._parts = parts
         self._timers: Timers = parts.timers
         self._counts = counts
+        self._users = UserNames(parts.users_file)
         #: Viewers, and whether each has missed messages and needs a full state.
         self._viewers: dict[Viewer, bool] = {}
         # Numbers go on from the time of the start, so that they grow over restarts, too.
@@ -181,7 +187,7 @@ class EventStream:
             job = self._parts.queue.jobs.get(job_id)
             if job is None:
                 continue
-            messages.append(self._message(JobSeen(self._next(), job_view(job))))
+            messages.append(self._message(JobSeen(self._next(), job_view(job, self._users))))
             lines = list(log_lines(job, self._said.get(job_id, 0)))
             for entry in lines[-MOST_LINES:]:
                 time = seconds(entry.time) or 0.0
@@ -256,6 +262,10 @@ class EventStream:
             under_way = [job_id for job_id in waiting if scheduler.under_way(job_id)]
             listed = list(dict.fromkeys([*under_way, *waiting]))[:MOST_OPEN]
             ended = sorted((job_id for job_id, job in jobs.items() if job.finished), reverse=True)
+            failed = (
+                job_id for job_id in ended[:LOOKED_THROUGH] if jobs[job_id].status == STATUS_ERROR
+            )
+            shown = sorted({*listed, *ended[:MOST_ENDED], *islice(failed, MOST_FAILED)})
             state = FullState(
                 seq=self._seq,
                 schema=VERSION,
@@ -265,7 +275,7 @@ class EventStream:
                 now=self._timers.now(),
                 config_serial=snapshot.header.serial_no,
                 queue=self._queue(),
-                jobs=[job_view(jobs[n]) for n in sorted([*listed, *ended[:MOST_ENDED]])],
+                jobs=[job_view(jobs[n], self._users) for n in shown],
                 left_out=len(waiting) - len(listed),
                 waits=self._waits(),
                 candidates=self._candidates(),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
 from ganeti_masterd.config.kinds import SECTIONS
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import STATUS_ERROR
-from ganeti_masterd.jobs.model import Job, LogEntry, Timestamp
+from ganeti_masterd.jobs.model import Job, LogEntry, Timestamp, submitter
 from ganeti_masterd.jobs.queue import PROGRESS
 from ganeti_masterd.monitoring.schema import JobView, ObjectChange
 from ganeti_masterd.query.jobs import op_summary
@@ -25,8 +25,9 @@ def seconds(stamp: Timestamp | None) -> float | None:
     return None if stamp is None else stamp[0] + stamp[1] / 1_000_000
 
 
-def job_view(job: Job) -> JobView:
-    """Returns what is shown of a job."""
+def job_view(job: Job, user: Callable[[int], str]) -> JobView:
+    """Returns what is shown of a job; ``user`` returns the name of a user id."""
+    uid = submitter(job)
     index = min(job.current, len(job.ops) - 1)
     return JobView(
         id=job.id,
@@ -38,6 +39,8 @@ def job_view(job: Job) -> JobView:
         ended=seconds(job.end_timestamp),
         progress=None if job.finished else _progress(job.ops[index].log),
         error=_error(job) if job.status == STATUS_ERROR else None,
+        user=None if uid is None else user(uid),
+        last=None if job.finished else _last_line(job),
     )
 
 
@@ -95,6 +98,14 @@ def _serial(obj: Any) -> int | None:
 def _progress(log: tuple[LogEntry, ...]) -> str | None:
     entry = next((entry for entry in reversed(log) if entry.kind == PROGRESS), None)
     return None if entry is None else log_text(entry)
+
+
+def _last_line(job: Job) -> str | None:
+    for op in reversed(job.ops):
+        for entry in reversed(op.log):
+            if entry.kind != PROGRESS:
+                return log_text(entry)
+    return None
 
 
 def _error(job: Job) -> str | None:

@@ -25,6 +25,8 @@ from ganeti_masterd.query.jobs import op_summary
 
 #: How many jobs, or locks, a sentence names; it counts the others.
 NAMED = 3
+#: How many locks a wait lists.
+LISTED = 20
 
 _PLURALS = {
     Level.INSTANCE: "instances",
@@ -60,17 +62,32 @@ class HeldLock(Struct, frozen=True):
     before: tuple[int, ...]
 
 
+class AwaitedLock(Struct, frozen=True):
+    """A lock that a job waits for, by a name for people, such as ``node node3``.
+
+    ``owners`` are the jobs that hold it, ``before`` those that asked for it earlier; only jobs that
+    stand in the way are listed. ``shared`` is whether the owners hold it shared.
+    """
+
+    name: str
+    owners: tuple[int, ...]
+    before: tuple[int, ...]
+    shared: bool
+
+
 class JobWait(Struct, frozen=True):
     """What a job waits for.
 
     ``kind`` is ``lock``, ``slot``, ``dependency``, ``rule``, ``limit``, ``daemon`` or
     ``moment`` (it goes on by itself at once); ``jobs`` are the ids of those that it waits for.
+    ``locks`` are those that it waits for, the first :data:`LISTED` of them.
     """
 
     job_id: int
     kind: str
     sentence: str
     jobs: tuple[int, ...] = ()
+    locks: tuple[AwaitedLock, ...] = ()
 
 
 class WaitingForLocks(Protocol):
@@ -199,7 +216,11 @@ class JobWaits:
         for lock in held[NAMED:]:
             blockers.update(dict.fromkeys((*lock.owners, *lock.before)))
         text = f"Job {job.id} waits for {'; and for '.join(clauses)}"
-        return JobWait(job.id, "lock", text, tuple(sorted(blockers)))
+        listed = tuple(
+            AwaitedLock(self._lock(each.level, each.name), each.owners, each.before, not each.alone)
+            for each in held[:LISTED]
+        )
+        return JobWait(job.id, "lock", text, tuple(sorted(blockers)), listed)
 
     def _queued(self, job: Job) -> JobWait:
         queue = self._queue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -101,6 +101,8 @@ class MonitoringScene(QueueScene):
         self.listener = LuxiFactory(lambda request, peer: None, self.timers)
         self.pool = FakePool(20)
         self.replicas: list[Replica] = []
+        self.asked: list[tuple[str, tuple[str, ...], Deferred[list[list[Any]]]]] = []
+        self.users_file = "/nonexistent/passwd"
         self.endpoint: Any = FakeEndpoint()
         self.monitoring = self.make_monitoring()
 
@@ -116,8 +118,18 @@ class MonitoringScene(QueueScene):
             pools={"opcodes": self.pool},
             replicas=lambda: self.replicas,
             waits=waits,
+            measure=self.measure,
+            users_file=self.users_file,
         )
         return Monitoring(self.clock, parts, self.endpoint, "tcp:9100")
+
+    def measure(
+        self, kind: str, names: Sequence[str], fields: Sequence[str]
+    ) -> Deferred[list[list[Any]]]:
+        """Asks the nodes; the test answers by the last of ``asked``."""
+        answer: Deferred[list[list[Any]]] = Deferred()
+        self.asked.append((kind, tuple(names), answer))
+        return answer
 
     def stall(self, seconds: float) -> None:
         """Lets time pass during which the reactor runs nothing."""
@@ -136,11 +148,12 @@ class MonitoringScene(QueueScene):
             protocol.makeConnection(transport)
         return protocol, transport
 
-    def ask(self, path: str, method: str = "GET", body: bytes = b"") -> Response:
+    def ask(self, path: str, method: str = "GET", body: bytes = b"", headers: str = "") -> Response:
         """Sends a request on a new connection; returns the response."""
         protocol, transport = self.connect()
         length = f"Content-Length: {len(body)}\r\n" if body else ""
-        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}Connection: close\r\n\r\n"
+        lines = f"Host: localhost\r\n{length}{headers}Connection: close\r\n\r\n"
+        head = f"{method} {path} HTTP/1.1\r\n{lines}"
         protocol.dataReceived(head.encode() + body)
         protocol.connectionLost(Failure(ConnectionDone()))
         return parse_response(transport.value())

@@ -172,6 +172,7 @@ class StatusTests(MonitoringScene):
                     "kind": "dependency",
                     "sentence": wait.sentence,
                     "jobs": [first],
+                    "locks": [],
                 }
             ],
         )
@@ -265,10 +266,21 @@ class RefusalTests(MonitoringScene):
                 self.assertEqual(response.headers["allow"], "get, head")
 
     def test_paths(self) -> None:
-        """Only the three pages exist, under exactly their names."""
-        for path in ("/", "/nothing", "/metrics/", "/metrics/x", "/METRICS", "/healthz/..", "//"):
+        """Only the pages exist, under exactly their names."""
+        for path in (
+            "/nothing",
+            "/live",
+            "/live/",
+            "/live/cluster/x",
+            "/live/app.js/x",
+            "/metrics/",
+            "/metrics/x",
+            "/METRICS",
+            "/healthz/..",
+            "//",
+        ):
             self.assertEqual(self.ask(path).code, 404, path)
-        for path in ("/metrics?name[]=x", "/%6detrics"):
+        for path in ("/", "/metrics?name[]=x", "/%6detrics"):
             self.assertEqual(self.ask(path).code, 200, path)
 
     def test_body_is_dropped(self) -> None:

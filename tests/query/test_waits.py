@@ -18,6 +18,7 @@ from ganeti_masterd.locking.levels import (
     shared,
 )
 from ganeti_masterd.opcodes import Opcode, decode_opcode
+from ganeti_masterd.query.waits import AwaitedLock
 from tests.jobs.scene import delay
 from tests.requests.scene import RequestScene
 
@@ -85,6 +86,12 @@ class WaitScene(RequestScene):
         assert wait is not None
         return wait.kind, wait.jobs
 
+    def locks_of(self, job_id: int) -> tuple[AwaitedLock, ...]:
+        """Returns the locks that a job waits for."""
+        wait = self.daemon.waits.of(job_id)
+        assert wait is not None
+        return wait.locks
+
 
 class LockTests(WaitScene):
     """Jobs that wait for locks."""
@@ -103,6 +110,9 @@ class LockTests(WaitScene):
             f"which job {holder} (INSTANCE_STARTUP(web1)) holds",
         )
         self.assertEqual(self.wait_of(waiter), ("lock", (holder,)))
+        self.assertEqual(
+            self.locks_of(waiter), (AwaitedLock(f"node {self.first.name}", (holder,), (), False),)
+        )
         self.assertEqual(self.why(holder), f"Job {holder} runs; it waits for nothing")
 
     def test_shared_holders(self) -> None:
@@ -124,6 +134,10 @@ class LockTests(WaitScene):
         third = self.begin(delay(), (Level.INSTANCE, shared("web1")))
         self.assertEqual(self.wait_of(second), ("lock", (holder,)))
         self.assertEqual(self.wait_of(third), ("lock", (second,)))
+        self.assertEqual(
+            self.locks_of(second), (AwaitedLock("instance web1", (holder,), (), True),)
+        )
+        self.assertEqual(self.locks_of(third), (AwaitedLock("instance web1", (), (second,), True),))
         self.assertIn("instance web1, for which job", self.why(third))
         self.assertIn("asked before it", self.why(third))
 
