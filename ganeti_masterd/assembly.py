@@ -66,6 +66,7 @@ from ganeti_masterd.startup.tracing import trace, traced
 from ganeti_masterd.timing import Timers
 
 if TYPE_CHECKING:
+    from ganeti_masterd.monitoring.access import Access
     from ganeti_masterd.monitoring.service import Monitoring
 
 
@@ -75,7 +76,8 @@ class Settings(Struct, frozen=True):
     ``simulate_log`` is None for real nodes, ``description`` unless a file describes
     the simulated ones, ``account`` where the daemon stays the user that started it,
     ``monitor_socket`` without such a socket, ``monitoring`` (a Twisted endpoint)
-    without such pages, which also answer to the names ``monitoring_hosts``.
+    without such pages, which also answer to the names ``monitoring_hosts``;
+    ``monitoring_access`` is who may look at them, None for everybody.
     ``max_connections_per_user`` is None for half of ``max_connections``.
     ``stop_timeout`` is in seconds, None for no bound.
     """
@@ -94,6 +96,7 @@ class Settings(Struct, frozen=True):
     monitor_socket_mode: int = LUXI_SOCKET_PERMS
     monitoring: str | None = None
     monitoring_hosts: tuple[str, ...] = ()
+    monitoring_access: Access | None = None
     stop_timeout: float | None = None
     ack: Ack = Ack.CANDIDATES
     debug: bool = False
@@ -344,6 +347,7 @@ class Assembly:
         if endpoint is None:
             return None
         # Here, as only who asks for it needs its libraries in memory.
+        from ganeti_masterd.monitoring.access import EVERYBODY
         from ganeti_masterd.monitoring.endpoints import local
         from ganeti_masterd.monitoring.parts import Parts
         from ganeti_masterd.monitoring.service import Monitoring
@@ -364,7 +368,8 @@ class Assembly:
             measure=self._measure,
         )
         server = serverFromString(self._reactor, local(endpoint))
-        return Monitoring(self._reactor, parts, server, endpoint)
+        access = self._settings.monitoring_access or EVERYBODY
+        return Monitoring(self._reactor, parts, server, endpoint, access)
 
     def _measure(
         self, kind: str, names: Sequence[str], fields: Sequence[str]

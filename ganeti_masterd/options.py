@@ -176,7 +176,7 @@ class Options(usage.Options):
         _parameter(
             "monitoring",
             None,
-            "Serve metrics and status on this Twisted endpoint, such as "
+            "Serve the live page, metrics and status on this Twisted endpoint, such as "
             "tcp:19100 (local, unless it names an interface) or unix:PATH.",
         ),
         _parameter(
@@ -184,6 +184,22 @@ class Options(usage.Options):
             None,
             "Further names by which --monitoring may be asked for, separated by commas.",
             _host_names,
+        ),
+        _parameter(
+            "monitoring-certificate",
+            None,
+            "Serve --monitoring over TLS, with the certificate and key in this file (PEM).",
+        ),
+        _parameter(
+            "monitoring-client-ca",
+            None,
+            "Serve only clients that have a certificate of one of the authorities in this file.",
+        ),
+        _parameter(
+            "monitoring-users",
+            None,
+            "Ask for a name and password of this file; gnt-luxi monitoring-password makes its "
+            "lines.",
         ),
         _parameter(
             "ack",
@@ -226,7 +242,10 @@ class Options(usage.Options):
             raise usage.UsageError(f"This program takes no arguments, but got: {' '.join(args)}")
 
     def postOptions(self) -> None:
-        """Refuses bounds that don't fit; has twistd write no PID file unless it was given one."""
+        """Refuses options that don't fit; has twistd write no PID file unless it was given one."""
+        for name in ("hosts", "certificate", "client-ca", "users"):
+            if self[f"monitoring-{name}"] is not None and self["monitoring"] is None:
+                raise usage.UsageError(f"--monitoring-{name} needs --monitoring")
         if self["max-buffered"] < 4 * self["max-message-size"]:
             raise usage.UsageError(
                 f"--max-buffered {self['max-buffered']}: must be four times --max-message-size "

@@ -12,6 +12,7 @@ from ganeti_masterd.errors import GenericError
 from ganeti_masterd.options import Options
 
 if TYPE_CHECKING:
+    from ganeti_masterd.monitoring.access import Access
     from ganeti_masterd.startup.agreement import VoteReport
     from ganeti_masterd.startup.checks import Passed
     from ganeti_masterd.startup.launch import Launch
@@ -54,7 +55,7 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     from ganeti_masterd.startup.preflight import clear_start, rehearse_start
 
     reactor = _reactor()
-    _check_endpoint(options["monitoring"])
+    access = _monitoring_access(options)
     if options["check-only"]:
         rehearse_start(options, reactor)
     cleared = clear_start(options, reactor)
@@ -76,6 +77,7 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
         monitor_socket_mode=options["monitor-socket-mode"],
         monitoring=options["monitoring"],
         monitoring_hosts=options["monitoring-hosts"] or (),
+        monitoring_access=access,
         stop_timeout=options["stop-timeout"],
         ack=Ack(options["ack"]),
         debug=bool(options["debug"]),
@@ -84,16 +86,25 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     return MasterService(reactor, settings, surroundings)
 
 
-def _check_endpoint(endpoint: str | None) -> None:
+def _monitoring_access(options: Options) -> Access | None:
+    """Returns who may look at the pages, None without any; read now, with the rights of now."""
     from ganeti_masterd.startup.checks import StartRefused
 
-    if endpoint is not None:
-        from ganeti_masterd.monitoring.endpoints import local
+    endpoint = options["monitoring"]
+    if endpoint is None:
+        return None
+    from ganeti_masterd.monitoring.access import read_access
+    from ganeti_masterd.monitoring.endpoints import local
 
-        try:
-            local(endpoint)
-        except ValueError as error:
-            raise StartRefused(f"--monitoring {endpoint} is no endpoint: {error}") from None
+    try:
+        local(endpoint)
+    except ValueError as error:
+        raise StartRefused(f"--monitoring {endpoint} is no endpoint: {error}") from None
+    files = (options[f"monitoring-{each}"] for each in ("certificate", "client-ca", "users"))
+    try:
+        return read_access(endpoint, *files)
+    except ValueError as error:
+        raise StartRefused(str(error)) from None
 
 
 def _logs(options: Options, launch: Launch, paths: Paths, passed: Passed) -> Logs:

@@ -119,6 +119,10 @@ MEANINGS = {
     "Request {method} on connection {peer.connection} (uid {peer.uid}, pid {peer.pid}): {how} "
     "after {took:.4f} s": "With --debug: each request.",
     "Monitoring: {method} {uri} {code}": "With --debug: each page asked for, and its HTTP status.",
+    "Nodes could not be asked for the live page: {reason}": "The page says so too; they are asked "
+    "again within a minute, while someone looks.",
+    "A password could not be checked": "The request was answered with 500. The traceback says why, "
+    "such as a lack of memory.",
     # jobs
     "Job {event.job_id}: {before} -> {event.after}": "With --debug: each step of a job.",
     "Job {job} was {before} when the daemon stopped, it is {after} now": "A start after a stop: "

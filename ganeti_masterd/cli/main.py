@@ -19,6 +19,7 @@ from ganeti_masterd.cli.failover import master_failover
 from ganeti_masterd.cli.jobs import job, jobs, why
 from ganeti_masterd.cli.listings import commands, fields
 from ganeti_masterd.cli.maintenance import node_maintenance
+from ganeti_masterd.cli.passwords import monitoring_password
 from ganeti_masterd.cli.recover import recover
 from ganeti_masterd.cli.session import Session
 from ganeti_masterd.cli.submitting import submit
@@ -95,6 +96,7 @@ for _command in (
     restore_backup,
     *commands,
     fields,
+    monitoring_password,
     call,
 ):
     program.add_command(_command)

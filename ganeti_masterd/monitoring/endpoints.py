@@ -27,3 +27,18 @@ def local(text: str) -> str:
     except Exception as error:  # the parsers of endpoints raise anything
         raise ValueError(f"{text!r} is not a server endpoint of Twisted: {error}") from None
     return text
+
+
+def private(text: str) -> bool:
+    """Whether nobody on the way can read what goes over an endpoint that :func:`local` returned.
+
+    It is a UNIX socket, has TLS, or is bound to loopback.
+    """
+    kind, *parts = re.split(r"(?<!\\):", text)
+    if kind in ("unix", "ssl"):
+        return True
+    interfaces = [part.partition("=")[2] for part in parts if part.startswith("interface=")]
+    return bool(interfaces) and all(
+        re.fullmatch(r"127(\.[0-9]{1,3}){3}|localhost|::1", each.replace("\\", ""))
+        for each in interfaces
+    )

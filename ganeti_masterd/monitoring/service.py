@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Any, cast
 
@@ -13,14 +15,18 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamServerEndpoint,
 )
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from ganeti_masterd.errors import GenericError
+from ganeti_masterd.monitoring.access import EVERYBODY, Access
 from ganeti_masterd.monitoring.activity import Activity
 from ganeti_masterd.monitoring.feed import Feed
 from ganeti_masterd.monitoring.guard import Guard
@@ -28,6 +34,7 @@ from ganeti_masterd.monitoring.hosts import KnownHosts
 from ganeti_masterd.monitoring.jobs import JobMetrics
 from ganeti_masterd.monitoring.latency import ReactorLatency
 from ganeti_masterd.monitoring.live.documents import LiveDocuments, put_page
+from ganeti_masterd.monitoring.logins import Logins
 from ganeti_masterd.monitoring.pages import pages
 from ganeti_masterd.monitoring.parts import Parts
 from ganeti_masterd.monitoring.readings import Readings
@@ -48,11 +55,16 @@ IDLE_TIMEOUT = 60
 class Monitoring:
     """Monitors the daemon's ``parts`` and serves metrics and status on ``endpoint``.
 
-    ``name`` is the endpoint's string as configured, for messages.
+    ``name`` is the endpoint's string as configured, for messages; ``access`` is who may look.
     """
 
     def __init__(
-        self, reactor: IReactorTime, parts: Parts, endpoint: IStreamServerEndpoint, name: str
+        self,
+        reactor: IReactorTime,
+        parts: Parts,
+        endpoint: IStreamServerEndpoint,
+        name: str,
+        access: Access = EVERYBODY,
     ) -> None:
         jobs = JobMetrics(parts.queue.jobs)
         self._activity = Activity(parts.events, jobs)
@@ -70,7 +82,14 @@ class Monitoring:
             lambda: (self._latency.last, self._activity.rows, len(self._stream)),
         )
         put_page(root, self._documents)
-        guarded = Guard(root, KnownHosts(parts.own_names, parts.hosts))
+        self._checks = ThreadPool(0, 1, "passwords")
+        logins = None
+        if access.users is not None:
+            seconds = parts.timers.seconds
+            logins = Logins(access.users, partial(_in_thread, reactor, self._checks), seconds)
+        self._asks_passwords = logins is not None
+        self._tls = access.tls
+        guarded = Guard(root, KnownHosts(parts.own_names, parts.hosts), logins)
         #: Serves a connection; public so that tests need no port.
         self.factory = _Bounded(_site(guarded, reactor))
         self._endpoint = endpoint
@@ -84,7 +103,13 @@ class Monitoring:
         """
         self._activity.begin()
         self._latency.begin()
-        listening: Deferred[Any] = maybeDeferred(self._endpoint.listen, self.factory)
+        if self._asks_passwords:
+            self._checks.start()
+        factory: Any = self.factory
+        if self._tls is not None:
+            factory = TLSMemoryBIOFactory(self._tls, False, factory)
+            factory.noisy = False
+        listening: Deferred[Any] = maybeDeferred(self._endpoint.listen, factory)
         return listening.addCallbacks(self._listening, self._not_listening)
 
     def close(self) -> Deferred[None]:
@@ -94,11 +119,16 @@ class Monitoring:
         self.factory.drop()
         self._stream.end()
         self._documents.close()
+        self._end_checks()
         port, self._port = self._port, None
         if port is None:
             return succeed(None)
         closed: Deferred[Any] = maybeDeferred(port.stopListening)
         return closed
+
+    def _end_checks(self) -> None:
+        if self._checks.started:
+            self._checks.stop()  # one that is going on takes a tenth of a second
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
@@ -107,8 +137,14 @@ class Monitoring:
     def _not_listening(self, failure: Failure) -> None:
         self._activity.end()
         self._latency.end()
+        self._end_checks()
         reason = failure.getErrorMessage()
         raise GenericError(f"Monitoring can't listen on {self._name}: {reason}")
+
+
+def _in_thread(reactor: Any, pool: ThreadPool, check: Callable[[], bool]) -> Deferred[bool]:
+    done: Deferred[bool] = deferToThreadPool(reactor, pool, check)
+    return done
 
 
 class _WithoutBody(Request):

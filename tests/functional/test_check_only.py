@@ -119,6 +119,11 @@ def test_refusals(site: Site) -> None:
     del site.environment["GANETI_HOSTNAME"]
     assert "nobody-at-all" in checked(site, "--user=nobody-at-all", code=1)
     assert "is no endpoint" in checked(site, "--monitoring=tcp:x", code=1)
+    users = Path(site.folder) / "users"
+    users.write_text("anna:secret\n")
+    users.chmod(0o600)
+    asked = ("--monitoring=tcp:1", f"--monitoring-users={users}")
+    assert f"{users}: line 1: the password of anna" in checked(site, *asked, code=1)
     site.disturb(kind="garbage", call="master_node_name", payload="node2")
     assert "node2 is the master by 2 of 2 votes" in checked(site, code=1)
     assert "nodes were not asked" in checked(site, "--no-voting")

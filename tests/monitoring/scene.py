@@ -18,6 +18,7 @@ from zope.interface import implementer
 from ganeti_masterd.config.newcluster import new_cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.luxi.factory import LuxiFactory
+from ganeti_masterd.monitoring.access import EVERYBODY, Access
 from ganeti_masterd.monitoring.parts import Parts
 from ganeti_masterd.monitoring.service import Monitoring
 from ganeti_masterd.query.waits import JobWait
@@ -106,7 +107,12 @@ class MonitoringScene(QueueScene):
         self.endpoint: Any = FakeEndpoint()
         self.monitoring = self.make_monitoring()
 
-    def make_monitoring(self, waits: Callable[[int], list[JobWait]] = lambda _: []) -> Monitoring:
+    def make_monitoring(
+        self,
+        waits: Callable[[int], list[JobWait]] = lambda _: [],
+        access: Access = EVERYBODY,
+        reactor: Any = None,
+    ) -> Monitoring:
         """Makes another monitoring of the same parts."""
         parts = Parts(
             events=self.events,
@@ -121,7 +127,7 @@ class MonitoringScene(QueueScene):
             measure=self.measure,
             users_file=self.users_file,
         )
-        return Monitoring(self.clock, parts, self.endpoint, "tcp:9100")
+        return Monitoring(reactor or self.clock, parts, self.endpoint, "tcp:9100", access)
 
     def measure(
         self, kind: str, names: Sequence[str], fields: Sequence[str]

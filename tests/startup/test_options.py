@@ -51,7 +51,9 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(options["socket-mode"], 0o770)
         self.assertEqual(options["syslog"], "only")
         self.assertEqual(options["simulate"], 5)
-        given = self.parsed("--monitoring-hosts=Proxy.example, ganeti.example.")
+        given = self.parsed(
+            "--monitoring=tcp:1", "--monitoring-hosts=Proxy.example, ganeti.example."
+        )
         self.assertEqual(given["monitoring-hosts"], ("proxy.example", "ganeti.example"))
         self.assertTrue(options["debug"])
 
@@ -63,6 +65,13 @@ class OptionsTests(SynchronousTestCase):
         for wrong in ("0", "-1", ""):
             said = self.refused(f"--simulate={wrong}")
             self.assertIn("must be a whole number, 1 or more", said)
+
+    def test_monitoring(self) -> None:
+        """Options about the pages are refused where there are none."""
+        for name in ("hosts", "certificate", "client-ca", "users"):
+            option = f"--monitoring-{name}"
+            self.assertIn(f"{option} needs --monitoring\n", self.refused(f"{option}=some"))
+            self.assertIn("some", self.parsed("--monitoring=tcp:1", f"{option}=some")[option[2:]])
 
     def test_positional(self) -> None:
         """Positional arguments are refused: usage on standard error, exit code 1."""
