@@ -27,6 +27,7 @@ TYPE_VARIABLES = frozenset({"TypeVar", "ParamSpec"})
 #: Tests that may sleep, and why; all others wait for something (tests/functional/waiting.py).
 SLEEPERS = {
     "tests/functional/crashing.py": "a kill strikes at a random moment",
+    "tests/functional/day.py": "a day lasts so long",
     "tests/functional/instance_kills.py": "looks for the next write all the time",
     "tests/functional/mixing.py": "the pace of a load",
     "tests/functional/waiting.py": "looks again after a while",
