@@ -110,28 +110,35 @@ def stored(
         raise Unexpected("")
     if not isinstance(data, str):
         raise Unexpected("a file's content must be text")
-    file = StoredFile(form, data, mode, owner, group, mtime)
-    if form == 1 and (fault := _fault(data)) is not None:
-        raise Unexpected(fault)
-    return file
+    return _file(form, data, mode, owner, group, mtime)
 
 
-@lru_cache(maxsize=2)
-def _fault(data: str) -> str | None:
-    """Returns why compressed content can't be read, None if it can.
+@lru_cache(maxsize=8)
+def _file(
+    form: int, data: str, mode: int, owner: str, group: str, mtime: float | None
+) -> StoredFile:
+    """Returns the file, the same object again if it was made of late; raises as :func:`stored`.
 
-    The last results are kept, as all candidates are sent the same, one after another. Of large
-    content only the beginning is checked: all candidates get the whole configuration again and
-    again, and the checks run in the process that benchmarks measure.
+    All candidates are sent the same, one after another: it is checked and encoded once for all.
     """
-    try:
-        if len(data) <= CHECKED:
-            _ = StoredFile(1, data).content
-        else:
-            zlib.decompressobj().decompress(base64.b64decode(data[:BEGINNING], validate=True))
-    except (ValueError, zlib.error) as error:
-        return str(error)
-    return None
+    if form == 1:
+        try:
+            _check(data)
+        except (ValueError, zlib.error) as error:
+            raise Unexpected(str(error))
+    return StoredFile(form, data, mode, owner, group, mtime)
+
+
+def _check(data: str) -> None:
+    """Raises ``ValueError`` or ``zlib.error`` if compressed content can't be read.
+
+    Of large content only the beginning is checked: all candidates get the whole configuration
+    again and again, and the checks run in the process that benchmarks measure.
+    """
+    if len(data) <= CHECKED:
+        _ = StoredFile(1, data).content
+    else:
+        zlib.decompressobj().decompress(base64.b64decode(data[:BEGINNING], validate=True))
 
 
 @calls("upload_file_single")
