@@ -16,7 +16,8 @@ from ganeti_masterd.simulation.control import main as switch
 EVACUATED = 50
 NODES = 20
 
-#: MiB of each disk, and the seconds in which a mirror is filled.
+#: MiB of each disk, and the seconds in which a mirror is filled. Their ratio must stay below the
+#: rate at which DRBD lets mirrors sync (60 MiB/s), or filling takes longer than the bound says.
 SIZE = 256
 FILLED_IN = 8.0
 
@@ -26,16 +27,17 @@ LEFT = "node2"
 def evacuation(site: Site) -> Values:
     """Has all mirrors leave one node; the bound is that each node is filled by one at a time."""
     daemon = site.own()
-    filled_in = FILLED_IN / (4 if site.quick else 1)
+    share = 4 if site.quick else 1
+    size, filled_in = SIZE // share, FILLED_IN / share
     with BlockingClient(str(daemon.path), timeout=120) as client:
         others = [f"node{other}" for other in range(1, NODES + 1) if f"node{other}" != LEFT]
         made = [
-            [mirrored(f"leaving{number}", SIZE, others[number % len(others)], LEFT)]
+            [mirrored(f"leaving{number}", size, others[number % len(others)], LEFT)]
             for number in range(EVACUATED)
         ]
         end(client, client.call("SubmitManyJobs", made))
         root = str(daemon.folder / "node1")
-        if switch(["--root", root, "sync-speed", f"{SIZE / filled_in:g}"]):
+        if switch(["--root", root, "sync-speed", f"{size / filled_in:g}"]):
             raise DidNotRun("the speed of mirrors could not be set")
         cpu, begun = daemon.cpu_seconds(), perf_counter()
         evacuation = {

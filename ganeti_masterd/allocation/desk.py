@@ -1,23 +1,31 @@
 """Placing new instances for several jobs at once, with what each of them chose before in hand.
 
-Finding a place takes two calls to every node, and a look at every instance. Jobs that ask while
-another one does that wait for it; then one of them does it for all that wait, so that the cost
-of a placement falls as there are more of them. A place stays pending until its job ends: until
-its instance is in the configuration and running, nobody else would know of it.
+Finding a place takes two calls to every node. Jobs that ask while another one does that wait for
+it; then one of them does it for all that wait, so that the cost of a placement falls as there are
+more of them. What nodes answered holds for the jobs that ask within :data:`FRESH` seconds, too. A
+place stays pending until its job ends: until its instance is in the configuration and running,
+nobody else would know of it.
 
 Called in pool threads. Knows neither nodes nor the configuration; whoever serves does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from threading import Lock
 
 from msgspec import Struct
 
-from ganeti_masterd.allocation.document import Descriptions
+from ganeti_masterd.allocation.builtin.room import Occupancy
+from ganeti_masterd.allocation.document import Descriptions, Questions, same_hosts
 from ganeti_masterd.allocation.requests import Allocate
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.rpc.interfaces import NodeResult
+from ganeti_masterd.rpc.results import NodeInfo, RunningInstance
+
+#: For how many seconds the answers of nodes are taken to hold. What instances take meanwhile is
+#: known, and whoever holds the locks of the nodes chosen asks these again.
+FRESH = 1.0
 
 #: Seconds between looks whether a job that waits for its turn was killed.
 LOOK = 0.1
@@ -62,6 +70,29 @@ class PlaceWanted(Struct, eq=False):
     gone: bool = False
 
 
+class NodeAnswers(Struct, frozen=True):
+    """What all nodes answered to the questions before a placement, by uuid.
+
+    ``first`` is the request that they were asked for, ``before`` the configuration then, and
+    ``asked_at`` the time, in seconds of any steady clock.
+    """
+
+    first: Allocate
+    before: Snapshot
+    asked_at: float
+    asked: Questions
+    info: Mapping[str, NodeResult[NodeInfo]]
+    running: Mapping[str, NodeResult[dict[str, RunningInstance]]]
+
+    def serve(self, request: Allocate, snapshot: Snapshot, now: float) -> bool:
+        """Whether they hold for a request, with this configuration at this time. Pure."""
+        return (
+            now - self.asked_at < FRESH
+            and same_questions(request, self.first)
+            and same_hosts(self.before, snapshot)
+        )
+
+
 #: Settles requests that agree in hypervisor and disk template: finds a place for each.
 PlaceFinder = Callable[[Sequence[PlaceWanted]], None]
 
@@ -75,8 +106,11 @@ class PlacementDesk:
         self._turn = Lock()
         self._guard = Lock()
         self._waiting: list[PlaceWanted] = []
-        #: For whoever finds places, one at a time.
+        # For whoever finds places, one at a time.
         self.descriptions = Descriptions()
+        self.occupancy = Occupancy()
+        #: The answers of nodes that were given last, None before the first.
+        self.answers: NodeAnswers | None = None
 
     def place(
         self, wanted: PlaceWanted, find: PlaceFinder, checkpoint: Callable[[], object]
@@ -109,7 +143,7 @@ class PlacementDesk:
 
     def _serve(self, first: PlaceWanted, find: PlaceFinder) -> None:
         with self._guard:
-            batch = [one for one in self._waiting if _agree(one, first)]
+            batch = [one for one in self._waiting if same_questions(one.request, first.request)]
             self._waiting = [one for one in self._waiting if one not in batch]
         try:
             find(batch)
@@ -151,7 +185,6 @@ def residents(snapshot: Snapshot, nodes: Sequence[str]) -> frozenset[Resident] |
     return frozenset(found)
 
 
-def _agree(one: PlaceWanted, other: PlaceWanted) -> bool:
+def same_questions(one: Allocate, other: Allocate) -> bool:
     """Whether nodes are asked the same for both."""
-    mine, its = one.request, other.request
-    return (mine.hypervisor, mine.disk_template) == (its.hypervisor, its.disk_template)
+    return (one.hypervisor, one.disk_template) == (other.hypervisor, other.disk_template)

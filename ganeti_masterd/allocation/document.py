@@ -8,13 +8,13 @@ groups by uuid, sizes in MiB. Live data of nodes is passed in as their answers t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import is_
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ganeti_masterd.allocation.requests import AllocationRequest, taken_by, template_of
-from ganeti_masterd.config.objects import Cluster, Disk, Instance, Node, NodeGroup
+from ganeti_masterd.config.objects import Cluster, Instance, Node, NodeGroup
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.templates import template_named
@@ -38,33 +38,98 @@ class Questions(Struct, frozen=True):
 
 
 class Descriptions:
-    """Descriptions of instances, kept for the next document while nothing has changed.
+    """Descriptions of nodes and instances, kept for the next document while nothing has changed.
 
-    Not to be used by two threads at once. The descriptions must not be changed.
+    A document then costs what has changed since the last one. Not to be used by two threads at
+    once. The descriptions must not be changed.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[Cluster, Instance, tuple[Disk, ...], dict[str, Any]]] = {}
+        self._before: Snapshot | None = None
+        self._instances: dict[str, dict[str, Any]] = {}
+        #: By uuid: the template, the two answers and the description made from them.
+        self._nodes: dict[str, tuple[str, Any, Any, dict[str, Any]]] = {}
 
     def of(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
         """Returns the description of each instance, by name."""
-        cluster, before = snapshot.cluster, self._kept
-        self._kept = now = {}
-        found: dict[str, dict[str, Any]] = {}
-        for uuid, instance in snapshot.instances.items():
-            disks = snapshot.disks_of(instance)
-            kept = before.get(uuid)
-            if (
-                kept is None
-                or kept[0] is not cluster
-                or kept[1] is not instance
-                or len(kept[2]) != len(disks)
-                or not all(map(is_, kept[2], disks))
-            ):
-                kept = cluster, instance, disks, _instance(snapshot, instance)
-            now[uuid] = kept
-            found[instance.name] = kept[3]
-        return found
+        self._follow(snapshot)
+        return dict(self._instances)
+
+    def node(
+        self,
+        snapshot: Snapshot,
+        node: Node,
+        template: str,
+        info: NodeResult[NodeInfo] | None,
+        running: NodeResult[dict[str, RunningInstance]] | None,
+    ) -> dict[str, Any]:
+        """Returns the description of a node that gave these answers, None for one not asked.
+
+        Raises as :func:`document`.
+        """
+        self._follow(snapshot)
+        kept = self._nodes.get(node.uuid)
+        if kept is not None and kept[0] == template and kept[1] is info and kept[2] is running:
+            return kept[3]
+        live = {}
+        if info is not None and running is not None:
+            live = _live(snapshot, node, template, info, running)
+        described = {**live, **_static(snapshot, node)}
+        self._nodes[node.uuid] = template, info, running, described
+        return described
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        """Forgets what has changed since the last snapshot, and describes instances anew."""
+        before = self._before
+        if before is snapshot:
+            return
+        # If describing fails, everything is described anew the next time.
+        self._before = None
+        if before is None or not same_hosts(before, snapshot):
+            self._nodes.clear()
+            self._instances = {
+                each.name: _instance(snapshot, each) for each in snapshot.instances.values()
+            }
+        else:
+            self._change(before, snapshot)
+        self._before = snapshot
+
+    def _change(self, before: Snapshot, snapshot: Snapshot) -> None:
+        come = _changed_instances(snapshot, before)
+        for each in _changed_instances(before, snapshot):
+            self._nodes.pop(each.primary_node, None)
+            self._instances.pop(each.name, None)
+        for each in come:
+            self._nodes.pop(each.primary_node, None)
+            self._instances[each.name] = _instance(snapshot, each)
+
+
+def same_hosts(before: Snapshot, after: Snapshot) -> bool:
+    """Whether nodes, groups and the cluster's parameters are the same in two snapshots. Pure.
+
+    Ports that instances take from the cluster don't count.
+    """
+    return (
+        before.nodes is after.nodes
+        and before.groups is after.groups
+        and (before.cluster is after.cluster or _settled(before) == _settled(after))
+    )
+
+
+def _settled(snapshot: Snapshot) -> Cluster:
+    """Returns the cluster without what changes as instances are made."""
+    return replace(snapshot.cluster, highest_used_port=0, tcpudp_port_pool=(), serial_no=0, mtime=0)
+
+
+def _changed_instances(there: Snapshot, other: Snapshot) -> list[Instance]:
+    """Returns the instances of one snapshot that are not the same, with their disks, in another."""
+    uuids = dict.fromkeys(there.instances.differing(other.instances))
+    for disk in there.disks.differing(other.disks):
+        found = there.disks.get(disk)
+        owner = None if found is None else there.owner_of(found)
+        if owner is not None:
+            uuids[owner.uuid] = None
+    return [there.instances[uuid] for uuid in uuids if uuid in there.instances]
 
 
 def questions(snapshot: Snapshot, request: AllocationRequest) -> Questions:
@@ -106,12 +171,12 @@ def document(
     are those of earlier documents.
     """
     cluster = snapshot.cluster
+    descriptions = descriptions or Descriptions()
     nodes = {}
     for node in snapshot.nodes.values():
-        live = {}
-        if node.uuid in info and not node.offline:
-            live = _live(snapshot, node, asked.template, info[node.uuid], instances[node.uuid])
-        nodes[node.name] = {**live, **_static(snapshot, node)}
+        said = None if node.offline else info.get(node.uuid)
+        running = None if said is None else instances[node.uuid]
+        nodes[node.name] = descriptions.node(snapshot, node, asked.template, said, running)
     return {
         "version": VERSION,
         "cluster_name": cluster.cluster_name,
@@ -120,7 +185,7 @@ def document(
         "ipolicy": dict(cluster.ipolicy),
         "nodegroups": {group.uuid: _group(cluster, group) for group in snapshot.groups.values()},
         "nodes": nodes,
-        "instances": (descriptions or Descriptions()).of(snapshot),
+        "instances": descriptions.of(snapshot),
         "request": request.plain(snapshot),
     }
 

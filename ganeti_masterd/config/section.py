@@ -95,6 +95,17 @@ class Section(Mapping[str, T], Generic[T]):
         objects = self._objects.copy()
         return self._changed(objects, objects.pop(uuid), None)
 
+    def differing(self, before: Section[T]) -> list[str]:
+        """Returns the uuids of objects that only one section has, or that aren't the very same.
+
+        Takes little time, as unchanged objects are shared: only references are compared.
+        """
+        if before is self:
+            return []
+        earlier, now = before._objects, self._objects
+        found = [uuid for uuid, obj in now.items() if earlier.get(uuid) is not obj]
+        return found + [uuid for uuid in earlier if uuid not in now]
+
     def named(self, name: str) -> T | None:
         """Returns the object whose name is exactly ``name``, or None."""
         uuids = self.grouped(names).get(name)

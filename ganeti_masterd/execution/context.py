@@ -229,13 +229,13 @@ class OpcodeContext(Context):
         return self._services.hops.wait(self._services.locks.owned, self.job_id, level)
 
     def release(self, level: Level, keep: Iterable[str] = ()) -> None:
-        """See ``Context.release``."""
-        self._services.hops.wait(self._services.locks.release, self.job_id, level, frozenset(keep))
+        """See ``Context.release``. Not waited for: what follows in the reactor comes after it."""
+        self._services.hops.tell(self._services.locks.release, self.job_id, level, frozenset(keep))
 
     def downgrade(self, level: Level, names: Iterable[str] | None = None) -> None:
         """See ``Context.downgrade``."""
         chosen = None if names is None else frozenset(names)
-        self._services.hops.wait(self._services.locks.downgrade, self.job_id, level, chosen)
+        self._services.hops.tell(self._services.locks.downgrade, self.job_id, level, chosen)
 
     def add_lock(self, level: Level, name: str) -> None:
         """See ``Context.add_lock``."""

@@ -6,6 +6,7 @@ import base64
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -109,20 +110,30 @@ def stored(
         raise Unexpected("")
     if not isinstance(data, str):
         raise Unexpected("a file's content must be text")
-    file = StoredFile(form, data, mode, owner, group, mtime)
+    return _file(form, data, mode, owner, group, mtime)
+
+
+@lru_cache(maxsize=8)
+def _file(
+    form: int, data: str, mode: int, owner: str, group: str, mtime: float | None
+) -> StoredFile:
+    """Returns the file, the same object again if it was made of late; raises as :func:`stored`.
+
+    All candidates are sent the same, one after another: it is checked and encoded once for all.
+    """
     if form == 1:
         try:
             _check(data)
         except (ValueError, zlib.error) as error:
             raise Unexpected(str(error))
-    return file
+    return StoredFile(form, data, mode, owner, group, mtime)
 
 
 def _check(data: str) -> None:
     """Raises ``ValueError`` or ``zlib.error`` if compressed content can't be read.
 
-    Of large content only the beginning is checked: all candidates get the whole configuration again
-    and again, and the checks run in the process that benchmarks measure.
+    Of large content only the beginning is checked: all candidates get the whole configuration
+    again and again, and the checks run in the process that benchmarks measure.
     """
     if len(data) <= CHECKED:
         _ = StoredFile(1, data).content
@@ -167,9 +178,13 @@ def write_ssconf_files(node: SimulatedNode, values: Mapping[str, Any]) -> Deferr
         # The door's own copy, which nobody changes.
         shared.ssconf = values, _ssconf_files(values, shared.ssconf[1])
     held = node.state.files
-    return node.keep(
-        {path: file for path, file in shared.ssconf[1].items() if held.get(path) != file}
-    )
+    # Most are the very same object, which tells without comparing contents.
+    changed: dict[str, StoredFile] = {}
+    for path, file in shared.ssconf[1].items():
+        before = held.get(path)
+        if before is not file and before != file:
+            changed[path] = file
+    return node.keep(changed)
 
 
 def _ssconf_files(

@@ -86,9 +86,13 @@ class Mirrors(Pairs):
     def users(self, node: str) -> set[str]:
         """Returns the paths of the volumes that ends of a node are attached to."""
         found: set[str] = set()
-        for end in self.of_node(node).values():
-            if end.backing is not None:
-                found |= {end.backing.data, end.backing.meta}
+        for minor in self._minors(node):
+            # Not settled, as that costs more the more ends there are: only the loss of a volume
+            # changes what an end is attached to.
+            end = self._end((node, minor))
+            backing = end.backing if end.configured else None
+            if backing is not None and self._backed(node, backing):
+                found |= {backing.data, backing.meta}
         return found
 
     # Operations: each is one run of drbdsetup or drbdmeta, and may raise MeetingRefused

@@ -21,6 +21,7 @@ from ganeti_masterd.simulation.ends import (
     SYNCING,
     UP_TO_DATE,
     WAITING,
+    Backing,
     End,
     EndStanding,
     Filling,
@@ -55,10 +56,7 @@ class Pairs:
         for each in (key, peer):
             if each is not None:
                 backing = self._end(each).backing
-                if backing is not None and (
-                    self._ground.volume(each[0], backing.data) is None
-                    or self._ground.volume(each[0], backing.meta) is None
-                ):
+                if backing is not None and not self._backed(each[0], backing):
                     self._lose_disk(each)
         if peer is None or not self._agree(key, peer):
             for each in (key, peer):
@@ -134,6 +132,13 @@ class Pairs:
         if peer is not None and self._end(key).filling is None:
             self._meet(key, peer)
         self._settle(key)
+
+    def _backed(self, node: str, backing: Backing) -> bool:
+        """Returns whether both volumes of an end are still there."""
+        return (
+            self._ground.volume(node, backing.data) is not None
+            and self._ground.volume(node, backing.meta) is not None
+        )
 
     def _compare(self, key: PairKey, peer: PairKey) -> Meeting:
         meeting = MEETING[self._standing(key), self._standing(peer)]

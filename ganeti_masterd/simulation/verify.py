@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ganeti_masterd.constants import PROTOCOL_VERSION, RELEASE_VERSION
@@ -11,6 +12,7 @@ from ganeti_masterd.simulation import volumes as lvm
 from ganeti_masterd.simulation.hypervisor import SimulatedHypervisorError, known, names, space
 from ganeti_masterd.simulation.mirroring import HELPER
 from ganeti_masterd.simulation.node import Implementations, SimulatedNode, Unexpected
+from ganeti_masterd.simulation.state import StoredFile
 from ganeti_masterd.simulation.system import certificate_digest, missing_bridges
 from ganeti_masterd.simulation.systems import os_diagnose
 from ganeti_masterd.simulation.units import vg_list, volumes
@@ -23,6 +25,10 @@ Check = Callable[[SimulatedNode, Any], Any]
 NOTHING = object()
 
 DRBD_VERSION = "8.4.11"
+
+#: From this many characters on, the digest of a file that several nodes hold is kept: config.data,
+#: which all candidates compare again and again.
+DIGESTED_ONCE = 1 << 16
 
 #: Checks that only concern nodes that can run instances.
 OF_INSTANCE_NODES = frozenset(
@@ -66,10 +72,23 @@ def _files(node: SimulatedNode, paths: Sequence[str]) -> dict[str, str]:
     """Returns the SHA-1 of each existing file, by the path as it was sent."""
     digests: dict[str, str] = {}
     for path in paths:
-        content = node.read(node.local_path(path))
-        if content is not None:
-            digests[path] = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        local = node.local_path(path)
+        stored = None if node.is_master else node.state.files.get(local)
+        if stored is not None and len(stored.data) >= DIGESTED_ONCE:
+            digests[path] = _large_digest(stored)
+        elif (content := node.read(local)) is not None:
+            digests[path] = _digest(content)
     return digests
+
+
+@lru_cache(maxsize=2)
+def _large_digest(file: StoredFile) -> str:
+    """Returns a large file's SHA-1, which is computed once for all nodes that hold the same."""
+    return _digest(file.content)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 
 def _reaches(node: SimulatedNode, name: str) -> bool:

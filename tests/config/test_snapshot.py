@@ -20,6 +20,21 @@ def renamed(*names: str) -> Snapshot:
     return snapshot
 
 
+class Differing(SynchronousTestCase):
+    """Which objects of a section are not the very same in an earlier one."""
+
+    def test_changes(self) -> None:
+        """Those that were added, replaced or removed; none of a section that is the same."""
+        before = sample()
+        self.assertEqual(before.nodes.differing(before.nodes), [])
+        after = before.with_object("nodes", replace(before.node("node2"), drained=True))
+        self.assertEqual(after.nodes.differing(before.nodes), [NODE2])
+        self.assertEqual(after.instances.differing(before.instances), [])
+        after = after.without("nodes", NODE3)
+        self.assertEqual(set(after.nodes.differing(before.nodes)), {NODE2, NODE3})
+        self.assertEqual(set(before.nodes.differing(after.nodes)), {NODE2, NODE3})
+
+
 class Finding(SynchronousTestCase):
     def test_by_name_and_uuid(self) -> None:
         """Each kind of object is found by its name and by its uuid."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.config.changes import Add
@@ -27,6 +29,7 @@ from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.ends import SyncPace
 from ganeti_masterd.simulation.faults import SimulatedFault
+from ganeti_masterd.simulation.mirrors import Mirrors
 from ganeti_masterd.testing.context import SynchronousContext
 from tests.logical_units.world import World
 
@@ -322,6 +325,33 @@ class SyncTests(StepsCase):
         self.assertLess(len(self.ctx.lines), 8)
         self.assertGreater(len(self.ctx.progressed), 10)
         self.assertIn("% done, ", self.ctx.progressed[-1])
+
+    def test_nearly_done(self) -> None:
+        """A mirror that is said to be done within half a second is looked at again after one."""
+        self.world = World(description=Description(pace=SyncPace(speed=100.0)))
+        self.ctx = SynchronousContext(
+            self.world.now, self.world.nodes, job_id=7, clock=self.world.clock
+        )
+        instance = self.made("drbd", 24)
+        self.assertTrue(wait_for_sync(self.ctx, instance))
+        self.assertEqual(self.ctx.slept, [1.0])
+
+    def test_no_estimate(self) -> None:
+        """Without an estimate of the time left it is looked at every five seconds."""
+        self.world = World(description=Description(pace=SyncPace(speed=10.0)))
+        self.ctx = SynchronousContext(
+            self.world.now, self.world.nodes, job_id=7, clock=self.world.clock
+        )
+        instance = self.made("drbd", 100)
+        original = Mirrors.status
+
+        def unknown(*args: Any) -> Any:
+            return replace(original(*args), left=None)
+
+        self.patch(Mirrors, "status", unknown)
+        self.assertTrue(wait_for_sync(self.ctx, instance))
+        self.assertEqual(self.ctx.slept, [5.0] * len(self.ctx.slept))
+        self.assertIn("no time estimate", "".join(self.ctx.lines))
 
     def test_degraded(self) -> None:
         """A mirror that stays degraded is looked at ten times more, and that is said."""

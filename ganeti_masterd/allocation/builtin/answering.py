@@ -11,7 +11,7 @@ import msgspec
 
 from ganeti_masterd.allocation.builtin import moving
 from ganeti_masterd.allocation.builtin.placing import NodesChosen, NoPlace, place
-from ganeti_masterd.allocation.builtin.room import RoomDemand, Rooms
+from ganeti_masterd.allocation.builtin.room import Occupancy, RoomDemand, Rooms
 
 #: The name of the built-in allocator in parameters and messages.
 NAME = "builtin"
@@ -51,6 +51,7 @@ def place_each(
     wanted: Iterable[Mapping[str, Any]],
     pending: Iterable[tuple[Mapping[str, Any], Sequence[str]]],
     unseen: Iterable[str],
+    occupancy: Occupancy | None = None,
 ) -> Iterator[list[str]]:
     """Yields the names of the nodes for each instance ``wanted``, none for one without a place.
 
@@ -58,10 +59,11 @@ def place_each(
     its room before the next one is placed. ``pending`` are instances that are being made, and
     their nodes: one that isn't in the document takes its room, one that isn't up yet its
     memory. ``unseen`` are instances in the document whose disks its nodes don't count yet.
-    Their nodes are avoided where that makes little difference, as their locks are held. Raises
-    ``msgspec.ValidationError`` if the document is malformed.
+    Their nodes are avoided where that makes little difference, as their locks are held.
+    ``occupancy`` is that of earlier documents. Raises ``msgspec.ValidationError`` if the
+    document is malformed.
     """
-    rooms = Rooms(document)
+    rooms = Rooms(document, occupancy=occupancy)
     busy: set[str] = set()
     for described, nodes in pending:
         demand = _demand(described)

@@ -135,7 +135,7 @@ def _pair(rooms: Rooms, demand: RoomDemand, uuid: str, hosts: Sequence[HostRoom]
     if not mirrors:
         _best(rooms, demand, hosts, "")
     refusal: NoPlace | None = None
-    for rating, _, primary in _ranked(rooms, demand, hosts):
+    for rating, _, primary in sorted(_candidates(rooms, demand, hosts)):
         try:
             secondary, mirrored = _best(rooms, demand, mirrors, primary.name)
         except NoPlace as error:
@@ -149,16 +149,17 @@ def _pair(rooms: Rooms, demand: RoomDemand, uuid: str, hosts: Sequence[HostRoom]
 def _best(
     rooms: Rooms, demand: RoomDemand, hosts: Iterable[HostRoom], primary: str | None = None
 ) -> tuple[HostRoom, float]:
-    rating, _, host = _ranked(rooms, demand, hosts, primary)[0]
+    rating, _, host = min(_candidates(rooms, demand, hosts, primary))
     return host, rating
 
 
-def _ranked(
+def _candidates(
     rooms: Rooms, demand: RoomDemand, hosts: Iterable[HostRoom], primary: str | None = None
 ) -> list[tuple[float, list[tuple[int, int, str]], HostRoom]]:
-    """Returns the hosts that can take an instance, the best first, each after its score.
+    """Returns the hosts that can take an instance, each after its score and its own rank.
 
-    Raises :class:`NoPlace` if there are none.
+    The ranks differ, so that the least of them is the best. Raises :class:`NoPlace` if there are
+    none.
     """
     refused: dict[str, list[str]] = {}
     ranked = []
@@ -173,7 +174,7 @@ def _ranked(
     if not ranked:
         role = "primary" if primary is None else "secondary"
         raise NoPlace(f"no node can be the {role}: {_lacking(refused)}")
-    return sorted(ranked, key=lambda one: one[:2])
+    return ranked
 
 
 def _lacking(refused: Mapping[str, list[str]]) -> str:

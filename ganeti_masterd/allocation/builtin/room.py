@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 from msgspec import Struct, convert
+from msgspec.structs import force_setattr
 
 from ganeti_masterd.config.parameters.policy import PolicyDemand as Limited
 from ganeti_masterd.config.parameters.policy import violations
@@ -36,6 +38,12 @@ class RoomDemand(Struct, frozen=True):
     nodes: Sequence[str] = ()
     disks: Sequence[Mapping[str, Any]] = ()
     nics: Sequence[Mapping[str, Any]] = ()
+    #: How much its disks take of a node's own storage, in MiB; follows from the others.
+    local_disk: int = 0
+
+    def __post_init__(self) -> None:
+        local = 0 if self.reached_anywhere else self.disk_space_total
+        force_setattr(self, "local_disk", local)
 
     @property
     def mirrored_internally(self) -> bool:
@@ -46,11 +54,6 @@ class RoomDemand(Struct, frozen=True):
     def reached_anywhere(self) -> bool:
         """Whether every node reaches its data."""
         return template_named(self.disk_template).external
-
-    @property
-    def local_disk(self) -> int:
-        """How much its disks take of a node's own storage, in MiB."""
-        return 0 if self.reached_anywhere else self.disk_space_total
 
 
 class HostRoom(Struct):
@@ -71,6 +74,10 @@ class HostRoom(Struct):
     spindles: int = 0
     #: MiB of memory that it needs if a node fails whose secondary it is, by that node (N+1).
     stands_in: dict[str, int] = {}
+    #: The most memory (MiB) that it needs if any one other node fails.
+    needed_for_others: int = 0
+    #: The memory (MiB) of all instances whose secondary it is.
+    mirrored: int = 0
     #: What its name is sorted by.
     rank: list[tuple[int, int, str]] = []
 
@@ -86,15 +93,95 @@ class HostRoom(Struct):
             return "drained"
         return None if self.vm_capable else "not able to run instances"
 
-    @property
-    def needed_for_others(self) -> int:
-        """The most memory (MiB) that it needs if any one other node fails."""
-        return max(self.stands_in.values(), default=0)
+    def stand_in(self, primary: str, memory: int) -> None:
+        """Adds to the memory (MiB) that it needs if ``primary`` fails; less if negative."""
+        left = self.stands_in.get(primary, 0) + memory
+        self.set_stands_in({**self.stands_in, primary: left})
 
-    @property
-    def mirrored(self) -> int:
-        """The memory (MiB) of all instances whose secondary it is."""
-        return sum(self.stands_in.values())
+    def set_stands_in(self, memory: dict[str, int]) -> None:
+        """Sets what it needs if another node fails, by that node; the dictionary isn't changed."""
+        self.stands_in = memory
+        self.needed_for_others = max(memory.values(), default=0)
+        self.mirrored = sum(memory.values())
+
+
+class HostLoad(Struct):
+    """What all instances of a host take, except for free memory and disk, which nodes report."""
+
+    vcpus: int = 0
+    spindles: int = 0
+    stands_in: dict[str, int] = {}
+
+    def add(self, demand: RoomDemand, host: str, sign: int) -> None:
+        """Adds an instance of the host of that name, or takes it away (``sign`` -1)."""
+        primary = demand.nodes[0]
+        if primary == host:
+            self.vcpus += sign * demand.vcpus
+            self.spindles += sign * demand.spindle_use
+            return
+        left = self.stands_in.get(primary, 0) + sign * demand.memory
+        # A new dictionary: hosts that were made from this load share the one before.
+        self.stands_in = {**self.stands_in, primary: left}
+
+
+class Occupancy:
+    """Hosts and instances of documents, kept for the next one while nothing has changed.
+
+    :class:`Rooms` then cost what has changed since the last document. A description of a node or
+    an instance that is the very same object as before must be unchanged. Not to be used by two
+    threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._instances: dict[str, tuple[Any, RoomDemand]] = {}
+        self._empty: dict[str, tuple[Any, HostRoom]] = {}
+        self._loads: dict[str, HostLoad] = {}
+
+    def instances(self, described: Mapping[str, Any]) -> dict[str, RoomDemand]:
+        """Returns the instances of a document by name; they are counted from now on.
+
+        Raises ``msgspec.ValidationError`` if the document is malformed.
+        """
+        kept = self._instances
+        come = {
+            name: (about, convert({**about, "name": name}, RoomDemand))
+            for name, about in described.items()
+            if name not in kept or kept[name][0] is not about
+        }
+        gone = [name for name in kept if name in come or name not in described]
+        for name in gone:
+            self._count(kept.pop(name)[1], -1)
+        for name, (about, demand) in come.items():
+            kept[name] = about, demand
+            self._count(demand, 1)
+        return {name: demand for name, (_, demand) in kept.items()}
+
+    def hosts(self, described: Mapping[str, Any]) -> dict[str, HostRoom]:
+        """Returns the hosts of a document by name, with the load of all instances counted.
+
+        They may be changed. Raises ``msgspec.ValidationError`` if the document is malformed.
+        """
+        before, now = self._empty, {}
+        found: dict[str, HostRoom] = {}
+        for name, about in described.items():
+            kept = before.get(name)
+            if kept is None or kept[0] is not about:
+                kept = about, convert({**about, "name": name}, HostRoom)
+            now[name] = kept
+            host = found[name] = copy(kept[1])
+            load = self._loads.get(name)
+            if load is not None:
+                host.vcpus, host.spindles = load.vcpus, load.spindles
+                host.set_stands_in(load.stands_in)
+        self._empty = now
+        return found
+
+    def _count(self, demand: RoomDemand, sign: int) -> None:
+        for node in dict.fromkeys(demand.nodes):
+            load = self._loads.get(node)
+            if load is None:
+                load = self._loads[node] = HostLoad()
+            load.add(demand, node, sign)
 
 
 class Rooms:
@@ -104,32 +191,24 @@ class Rooms:
     primary is the one and whose secondary is the other (N+1).
     """
 
-    def __init__(self, document: Mapping[str, Any], *, ignore_ratios: bool = False) -> None:
+    def __init__(
+        self,
+        document: Mapping[str, Any],
+        *,
+        ignore_ratios: bool = False,
+        occupancy: Occupancy | None = None,
+    ) -> None:
         """Reads the document; raises ``msgspec.ValidationError`` if it is malformed.
 
         ``ignore_ratios``: processors and spindles may be overcommitted without limit.
+        ``occupancy`` is that of earlier documents.
         """
+        occupancy = Occupancy() if occupancy is None else occupancy
         self._ignore_ratios = ignore_ratios
         self._spare = True
         self.groups: dict[str, GroupRoom] = convert(document["nodegroups"], dict[str, GroupRoom])
-        self.hosts: dict[str, HostRoom] = {
-            name: convert({**about, "name": name}, HostRoom)
-            for name, about in document["nodes"].items()
-        }
-        self.instances: dict[str, RoomDemand] = {
-            name: convert({**about, "name": name}, RoomDemand)
-            for name, about in document["instances"].items()
-        }
-        for instance in self.instances.values():
-            for place, node in enumerate(instance.nodes):
-                host = self.hosts.get(node)
-                if host is None:
-                    continue
-                if place == 0:
-                    host.vcpus += instance.vcpus
-                    host.spindles += instance.spindle_use
-                elif instance.nodes[0] != node:
-                    _stand_in(host, instance.nodes[0], instance.memory)
+        self.instances: dict[str, RoomDemand] = occupancy.instances(document["instances"])
+        self.hosts: dict[str, HostRoom] = occupancy.hosts(document["nodes"])
 
     @contextmanager
     def without_spare(self) -> Iterator[None]:
@@ -201,7 +280,7 @@ class Rooms:
                 host.vcpus += sign * demand.vcpus
                 host.spindles += sign * demand.spindle_use
             else:
-                _stand_in(host, nodes[0], sign * demand.memory)
+                host.stand_in(nodes[0], sign * demand.memory)
 
 
 def score(host: HostRoom, demand: RoomDemand, ratio: float, *, secondary: bool = False) -> float:
@@ -237,8 +316,3 @@ def policy_faults(demand: RoomDemand, policy: Mapping[str, Any]) -> list[str]:
             spindles=demand.spindle_use,
         ),
     )
-
-
-def _stand_in(host: HostRoom, primary: str, memory: int) -> None:
-    left = host.stands_in.get(primary, 0) + memory
-    host.stands_in = {**host.stands_in, primary: left}

@@ -85,7 +85,11 @@ class _SyncWatch:
         if syncing:
             self._progress.tell(*self._lines(answer.payload))
         if syncing and not self._once:
-            return max((status.estimated_time or UNKNOWN_PAUSE) for status in syncing)
+            # An estimate of 0 is one, too: these mirrors are about to be in sync.
+            return max(
+                UNKNOWN_PAUSE if status.estimated_time is None else status.estimated_time
+                for status in syncing
+            )
         if self.degraded and self._degraded_looks < DEGRADED_TRIES:
             self._degraded_looks += 1
             return 1.0

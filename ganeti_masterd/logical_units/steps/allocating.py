@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from ganeti_masterd.allocation import builtin
-from ganeti_masterd.allocation.desk import PendingPlace, PlaceWanted
+from ganeti_masterd.allocation.desk import NodeAnswers, PendingPlace, PlaceWanted
 from ganeti_masterd.allocation.document import Questions, document, questions
 from ganeti_masterd.allocation.requests import Allocate, AllocationRequest, MultiAllocate
 from ganeti_masterd.allocation.scripts import AllocatorMissing, read_answer
+from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_NORES, prereq
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.rpc import calls
@@ -73,23 +74,65 @@ def place_ahead(ctx: Context, request: Allocate, name: str | None) -> PendingPla
 
 
 def _place_all(ctx: Context, batch: Sequence[PlaceWanted]) -> None:
-    request = MultiAllocate(instances=[each.request for each in batch])
-    before = ctx.snapshot()
-    asked = questions(before, request)
+    kept = ctx.desk.answers
+    if kept is not None and kept.serve(batch[0].request, ctx.snapshot(), ctx.seconds()):
+        snapshot, found = _places(ctx, batch, kept)
+        if all(found):
+            _settle(ctx, batch, snapshot, found)
+            return
+    snapshot, found = _places(ctx, batch, _fresh_answers(ctx, batch))
+    _settle(ctx, batch, snapshot, found)
+
+
+def _fresh_answers(ctx: Context, batch: Sequence[PlaceWanted]) -> NodeAnswers:
+    before, now = ctx.snapshot(), ctx.seconds()
+    first = batch[0].request
+    asked = questions(before, first)
     info, running = _ask_nodes(ctx, asked)
+    answers = ctx.desk.answers = NodeAnswers(first, before, now, asked, info, running)
+    return answers
+
+
+def _places(
+    ctx: Context, batch: Sequence[PlaceWanted], answers: NodeAnswers
+) -> tuple[Snapshot, list[list[str]]]:
+    """Returns the configuration that was looked at, and each job's nodes, none without a place."""
+    request = MultiAllocate(instances=[each.request for each in batch])
     # In this order: what was made and isn't pending any more is in the configuration.
     pending = ctx.desk.others()
     snapshot = ctx.snapshot()
-    names = {uuid: node.name for uuid, node in snapshot.nodes.items()}
+    unseen = snapshot.instances.keys() - answers.before.instances.keys()
     found = builtin.place_each(
-        document(snapshot, request, asked, info, running, ctx.desk.descriptions),
+        document(
+            snapshot,
+            request,
+            answers.asked,
+            answers.info,
+            answers.running,
+            ctx.desk.descriptions,
+        ),
         [each.request.described() for each in batch],
         [
-            (each.request.described(), [names.get(node, "") for node in each.nodes])
+            (each.request.described(), [_name(snapshot, node) for node in each.nodes])
             for each in pending
         ],
-        [each.name for uuid, each in snapshot.instances.items() if uuid not in before.instances],
+        [snapshot.instances[uuid].name for uuid in unseen],
+        ctx.desk.occupancy,
     )
+    return snapshot, list(found)
+
+
+def _name(snapshot: Snapshot, uuid: str) -> str:
+    node = snapshot.nodes.get(uuid)
+    return "" if node is None else node.name
+
+
+def _settle(
+    ctx: Context,
+    batch: Sequence[PlaceWanted],
+    snapshot: Snapshot,
+    found: Sequence[Sequence[str]],
+) -> None:
     for wanted, nodes in zip(batch, found, strict=True):
         ctx.desk.settle(wanted, [snapshot.node(node).uuid for node in nodes], snapshot)
 

@@ -7,10 +7,13 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti_masterd.allocation.desk import FRESH, PlacementDesk
 from ganeti_masterd.errors import ECODE_NORES, prereq
 from ganeti_masterd.logical_units.instances import requirements
 from ganeti_masterd.logical_units.instances.creating import CreateInstance
 from ganeti_masterd.simulation.faults import SimulatedFault
+from ganeti_masterd.simulation.volumes import make
+from ganeti_masterd.testing.context import SynchronousContext
 from tests.logical_units.world import MustWait, Refused, World
 
 
@@ -223,3 +226,81 @@ class MeanwhileTests(PlacedScene):
                 break
         else:
             self.fail("it never ended")
+
+
+class FreshAnswersTests(PlacedScene):
+    """One desk for all jobs, which keeps what nodes answered."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        desk = PlacementDesk(self.world.reservations.places)
+        self.patch(SynchronousContext, "desk", desk)
+        self.asked: list[str] = []
+        original = self.world.nodes.call
+
+        def call(targets: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+            if len(targets) == 8:
+                self.asked.append(name)
+            return original(targets, name, *args, **kwargs)
+
+        self.patch(self.world.nodes, "call", call)
+
+    def rounds(self) -> int:
+        """Returns how often all nodes were asked, and forgets it."""
+        asked = self.asked.count("all_instances_info")
+        self.asked.clear()
+        return asked
+
+    def test_kept(self) -> None:
+        """Jobs that come soon after one another share the answers; later ones ask again."""
+        places = [self.create(f"one{number}") for number in range(8)]
+        self.assertEqual(self.rounds(), 1)
+        for number in range(8):
+            self.world.run("OP_INSTANCE_REMOVE", instance_name=f"one{number}")
+        anew = []
+        for number in range(8):
+            self.world.clock.advance(FRESH)
+            anew.append(self.create(f"one{number}"))
+        self.assertEqual(self.rounds(), 8)
+        self.assertEqual(places, anew)
+        self.world.clock.advance(FRESH)
+        self.create("later")
+        self.assertEqual(self.rounds(), 1)
+        self.assertEqual(self.world.faults(), [])
+
+    def test_changed_node(self) -> None:
+        """They don't hold once a node has changed, or for another kind of storage."""
+        self.create("one")
+        self.rounds()
+        self.world.run("OP_NODE_SET_PARAMS", node_name="node4", drained=True)
+        self.rounds()
+        self.assertNotIn("node4", self.create("two"))
+        self.assertEqual(self.rounds(), 1)
+        self.create("three", disk_template="plain")
+        self.assertEqual(self.rounds(), 1)
+
+    def test_no_place_by_them(self) -> None:
+        """Where they leave no place, nodes are asked once more: something may have gone."""
+        large = {"disks": [{"size": 1000000}], "ignore_ipolicy": True}
+        for number in range(4):
+            self.create(f"large{number}", **large)
+        self.assertEqual(self.rounds(), 1)
+        self.world.clock.advance(FRESH)
+        self.refused("again", **large)
+        self.world.run("OP_INSTANCE_REMOVE", instance_name="large2")
+        self.rounds()
+        self.create("again", **large)
+        self.assertEqual(self.rounds(), 1)
+        self.assertEqual(self.world.faults(), [])
+
+    def test_gone_room(self) -> None:
+        """A place that is too small by now sends the job back for all nodes."""
+        self.create("one")
+        node = self.world.nodes.node
+        for number in range(1, 8):
+            make(node(f"node{number}"), "xenvg", "other", 1048000)
+        text, code = self.refused("two", disks=[{"size": 4096}])
+        self.assertEqual(code, ECODE_NORES)
+        self.assertIn("* falling back to full lock allocation", self.world.lines)
+        self.assertIn("iallocator 'builtin'", text)
+        self.assertEqual(self.world.faults(), [])
