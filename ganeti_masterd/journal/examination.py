@@ -28,19 +28,24 @@ from ganeti_masterd.journal.digests import DIGEST_SIZE, digest_of
 from ganeti_masterd.journal.faults import JournalCorrupt, JournalInUse, JournalTooNew
 from ganeti_masterd.journal.schema import (
     APPLICATION_ID,
+    KNOWN_VERSIONS,
     SCHEMA_VERSION,
     TABLES,
     expected_tables,
+    tables_in,
     tables_of,
 )
-from ganeti_masterd.journal.seals import StoreEntry, seal_entry, seal_header
+from ganeti_masterd.journal.seals import seal_entry, seal_header
+from ganeti_masterd.journal.states import last_states
 from ganeti_masterd.journal.store import (
     ConfigEntry,
     Entries,
+    JobEdit,
     JobEntry,
     JournalHeader,
     SerialEntry,
     StoredLogEntry,
+    StoreEntry,
 )
 from ganeti_masterd.journal.tip import Tip, decode_tip, tip_path
 from ganeti_masterd.journal.wal import pages_of_all_frames
@@ -72,6 +77,7 @@ _TYPES: dict[str, tuple[type[Any], ...]] = {
     "logs": (int, int, int, bytes, bytes),
     "config": (int, str, str, bytes),
     "serials": (int, int),
+    "edits": (int, int, bytes, bytes, bytes),
 }
 
 
@@ -127,12 +133,15 @@ def judge(
     last = max(entries.last_seq, header.followed if header is not None else 0)
     entries = _above(entries, tip.empty)
     losses = [*faults]
+    broken = {edit.seq for edit in last_states(entries)[1]}
+    entries = replace(entries, edits=[edit for edit in entries.edits if edit.seq not in broken])
     saved = set(entries.numbers())
     gone = {number: table for number, table in damaged.items() if number not in saved}
     losses += [f"row {number} ({table}) is damaged" for number, table in gone.items()]
+    losses += [f"row {number} (edits) lacks what it changes" for number in sorted(broken)]
     if header is None and saved:
         losses.append("it has rows but no header that can be read")
-    known = sorted(number for number in saved | set(gone) if number > followed)
+    known = sorted(number for number in saved | set(gone) | broken if number > followed)
     until = max(last, tip.reached)
     losses += [f"{_numbers(first, to)} missing" for first, to in _gaps(known, followed, until)]
     return Examined(header, entries, [_printable(loss) for loss in losses], until)
@@ -147,6 +156,7 @@ def _above(entries: Entries, number: int) -> Entries:
         [line for line in entries.logs if line.seq > number],
         [entry for entry in entries.config if entry.seq > number],
         [entry for entry in entries.serials if entry.seq > number],
+        [edit for edit in entries.edits if edit.seq > number],
     )
 
 
@@ -222,6 +232,9 @@ class _Reading:
         found = Entries()
         for table, rows in self.rows.items():
             getattr(found, table).extend(sorted(rows.values(), key=lambda entry: entry.seq))
+        # An edit that was made whole may be in older frames of a damaged log as well.
+        whole = {entry.seq for entry in found.jobs}
+        found.edits = [edit for edit in found.edits if edit.seq not in whole]
         return found
 
 
@@ -274,7 +287,7 @@ def _read_database(path: str, database: sqlite3.Connection, reading: _Reading) -
         raise JournalTooNew(path, version, SCHEMA_VERSION)
     if application != APPLICATION_ID:
         reading.faults.append("its application id is another one")
-    matching = [known for known in (1, SCHEMA_VERSION) if tables == expected_tables(known)]
+    matching = [known for known in KNOWN_VERSIONS if tables == expected_tables(known)]
     if matching != [version]:
         reading.faults.append(f"its tables are not those of schema version {version}")
     reading.version = matching[0] if matching else SCHEMA_VERSION
@@ -282,7 +295,7 @@ def _read_database(path: str, database: sqlite3.Connection, reading: _Reading) -
     if fault != "ok":
         reading.faults.append(f"SQLite's check says: {fault}")
     reading.header = _read_header(path, database, reading)
-    for table in TABLES:
+    for table in tables_in(reading.version):
         _read_table(path, database, table, reading)
     if reading.version == 1 and reading.header is not None:
         # The numbers of these rows may have gaps: a commit that failed left one.
@@ -291,7 +304,7 @@ def _read_database(path: str, database: sqlite3.Connection, reading: _Reading) -
 
 
 def _ours(tables: list[tuple[str, str, str]]) -> bool:
-    return {"header", *TABLES} <= {name for _, name, _ in tables}
+    return {"header", *tables_in(KNOWN_VERSIONS[0])} <= {name for _, name, _ in tables}
 
 
 def _read_header(
@@ -386,6 +399,8 @@ def parse_entry(table: str, row: Sequence[Any], version: int = SCHEMA_VERSION) -
         entry = StoredLogEntry(*values)
     elif table == "config":
         entry = ConfigEntry(*values)
+    elif table == "edits":
+        entry = JobEdit(*values)
     else:
         entry = SerialEntry(*values)
     return entry if version == 1 or _sealed(seal_entry, entry, row[columns]) else None
@@ -420,7 +435,7 @@ def _with_salvage(path: str, seen: _Reading, tip: Tip) -> Examined:
     entries = seen.entries()
     if header is not None and seen.version != 1:
         newer = _above(entries, header.followed)
-        entries = Entries(newer.jobs, entries.logs, newer.config, newer.serials)
+        entries = replace(newer, logs=entries.logs)
     examined = judge(header, entries, tip, seen.faults, seen.damaged)
     if not examined.losses:
         examined.losses.append("bytes of it were changed, but all its rows can be read")

@@ -217,6 +217,7 @@ def _lawful_digests(held: Entries) -> dict[int, tuple[set[bytes], bool]]:
     archived: dict[int, bool] = {}
     entries: Iterable[tuple[int, int, bytes]] = (
         *((entry.job_id, entry.seq, entry.base) for entry in held.jobs),
+        *((edit.job_id, edit.seq, edit.base) for edit in held.edits),
         *((line.job_id, line.seq, line.base) for line in held.logs),
     )
     for job_id, seq, base in entries:
@@ -225,6 +226,8 @@ def _lawful_digests(held: Entries) -> dict[int, tuple[set[bytes], bool]]:
     for entry in held.jobs:
         lawful.setdefault(entry.job_id, set()).add(entry.made)
         archived[entry.job_id] = entry.archived
+    for edit in held.edits:
+        lawful.setdefault(edit.job_id, set()).add(edit.made)
     return {
         job_id: (lawful.get(job_id, set()) | {base}, archived.get(job_id, False))
         for job_id, (_, base) in first.items()

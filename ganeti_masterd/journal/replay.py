@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 from twisted.logger import Logger
 
 from ganeti_masterd.journal.digests import digest_of
@@ -17,6 +18,7 @@ from ganeti_masterd.journal.following import EncodedImage, FileFollower, Round
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.layout import QueueFiles, parse_serial
 from ganeti_masterd.journal.rows import ConfigRow, JobRow
+from ganeti_masterd.journal.states import last_rows
 from ganeti_masterd.journal.store import Entries, IStore, JobEntry, StoredLogEntry
 
 log = Logger()
@@ -97,7 +99,7 @@ def plan(
     """
     unusable: list[str] = []
     folded = folded_logs(held, after, disk, files, merge_log)
-    held = Entries([*held.jobs, *folded], held.logs, held.config, held.serials)
+    held = replace(held, jobs=[*held.jobs, *folded])
     image = None
     if held.config:
         rows = [ConfigRow(entry.section, entry.uuid, entry.body) for entry in held.config]
@@ -134,8 +136,3 @@ def carry_out(planned: PlannedReplay, store: IStore, disk: IDisk, files: QueueFi
         store.append(Entries(jobs=planned.folded))
     for _ in FileFollower(disk, store, files).steps(planned.round):
         pass
-
-
-def last_rows(held: Entries) -> dict[int, JobEntry]:
-    """Returns the last row of each job."""
-    return {entry.job_id: entry for entry in held.jobs}

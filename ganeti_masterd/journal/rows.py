@@ -1,7 +1,8 @@
 """The rows of the journal: each is a whole state of one durable thing.
 
-Replay takes the last row of each thing; nothing is a difference to something
-else. Bodies are JSON bytes exactly as they will stand in Ganeti's own files.
+Replay takes the last row of each thing. The store may keep a job's row as an edit of the
+row before it (:mod:`ganeti_masterd.journal.edits`). Bodies are JSON bytes exactly as they
+will stand in Ganeti's own files.
 """
 
 from __future__ import annotations

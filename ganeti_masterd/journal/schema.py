@@ -1,7 +1,8 @@
 """The tables of a journal on SQLite, in each version of the schema.
 
-Version 2 has a seal in each row and the header's ``followed`` mark; version 1, of releases
-before, has neither. A journal of version 1 is read, and rewritten when it is opened.
+Version 3 has a table of edits. Version 2 hasn't; version 1 has neither seals nor the header's
+``followed`` mark. A journal of an earlier version is read, and becomes one of this when it is
+opened.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import sqlite3
 from functools import cache
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: Kept in the file's header, tells a journal from any other database ("GnMJ").
 APPLICATION_ID = 0x476E4D4A
 
 #: The tables of rows, each with how many columns it has without the seal, and by how many
 #: of the first ones it is ordered.
-TABLES = {"jobs": (6, 1), "logs": (5, 2), "config": (4, 1), "serials": (2, 1)}
+TABLES = {"jobs": (6, 1), "logs": (5, 2), "config": (4, 1), "serials": (2, 1), "edits": (5, 1)}
 
 _VERSION_1 = """
 CREATE TABLE header (
@@ -64,7 +65,28 @@ CREATE TABLE serials (
 );
 """
 
-_VERSIONS = {1: _VERSION_1, 2: _VERSION_2}
+_EDITS = """
+CREATE TABLE edits (
+    seq INTEGER PRIMARY KEY, job_id INTEGER NOT NULL, edit BLOB NOT NULL,
+    base BLOB NOT NULL, made BLOB NOT NULL, seal BLOB NOT NULL
+);
+"""
+
+_VERSIONS = {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_2 + _EDITS}
+
+#: The versions that this daemon reads.
+KNOWN_VERSIONS = tuple(_VERSIONS)
+
+
+def tables_in(version: int) -> list[str]:
+    """Returns which of :data:`TABLES` a version has."""
+    return [table for table in TABLES if version >= 3 or table != "edits"]
+
+
+def additions(version: int) -> list[str]:
+    """Returns what makes a journal of this version of one of version 2, or a later one."""
+    made = set(statements(version))
+    return [statement for statement in statements(SCHEMA_VERSION) if statement not in made]
 
 
 def statements(version: int) -> list[str]:

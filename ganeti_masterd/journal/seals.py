@@ -14,15 +14,15 @@ import msgspec
 
 from ganeti_masterd.journal.store import (
     ConfigEntry,
+    JobEdit,
     JobEntry,
     JournalHeader,
     SerialEntry,
     StoredLogEntry,
+    StoreEntry,
 )
 
 SEAL_SIZE = 8
-
-StoreEntry = JobEntry | StoredLogEntry | ConfigEntry | SerialEntry
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -55,4 +55,5 @@ KINDS: dict[type[StoreEntry], str] = {
     StoredLogEntry: "logs",
     ConfigEntry: "config",
     SerialEntry: "serials",
+    JobEdit: "edits",
 }

@@ -28,10 +28,10 @@ from ganeti_masterd.journal.replay import (
     MergeConfig,
     MergeLog,
     carry_out,
-    last_rows,
     plan,
 )
 from ganeti_masterd.journal.sqlite import SQLiteStore
+from ganeti_masterd.journal.states import last_rows
 from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
 from ganeti_masterd.journal.tip import tip_path
 from ganeti_masterd.statuses import job_status
@@ -197,7 +197,7 @@ def _error(aside: str, examined: Examined) -> JournalSetAside:
     reason = examined.header.reason if examined.header is not None else ""
     held = examined.entries
     saved = {
-        "jobs": len(held.jobs),
+        "jobs": len(held.jobs) + len(held.edits),
         "log lines": len(held.logs),
         "configuration": len(held.config),
         "serials": len(held.serials),

@@ -21,9 +21,17 @@ from zope.interface import implementer
 from ganeti_masterd.journal.disk import sync_directory
 from ganeti_masterd.journal.examination import parse_entry, parse_header
 from ganeti_masterd.journal.faults import JournalCorrupt, JournalInUse, JournalTooNew
-from ganeti_masterd.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES, statements
-from ganeti_masterd.journal.seals import StoreEntry, seal_entry, seal_header
-from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
+from ganeti_masterd.journal.schema import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    TABLES,
+    additions,
+    statements,
+    tables_in,
+)
+from ganeti_masterd.journal.seals import seal_entry, seal_header
+from ganeti_masterd.journal.states import first_after
+from ganeti_masterd.journal.store import Entries, IStore, JournalHeader, StoreEntry
 from ganeti_masterd.journal.tip import TipFile, tip_path
 
 log = Logger()
@@ -105,6 +113,7 @@ class SQLiteStore:
             *_inserts("logs", entries.logs),
             *_inserts("config", entries.config),
             *_inserts("serials", entries.serials),
+            *_inserts("edits", entries.edits),
         ]
         if not inserts:
             return
@@ -151,9 +160,9 @@ class SQLiteStore:
         header = self.header()
         self._look()
         with self._transaction():
-            self._db.execute("DELETE FROM jobs WHERE seq <= ?", (seq,))
-            self._db.execute("DELETE FROM config WHERE seq <= ?", (seq,))
-            self._db.execute("DELETE FROM serials WHERE seq <= ?", (seq,))
+            self._make_whole(seq)
+            for table in ("jobs", "config", "serials", "edits"):
+                self._db.execute(f"DELETE FROM {table} WHERE seq <= ?", (seq,))
             if logs:
                 self._db.executemany("DELETE FROM logs WHERE job_id = ? AND seq < ?", logs)
             if header is not None:
@@ -171,12 +180,7 @@ class SQLiteStore:
         """See :meth:`IStore.load`."""
         held = Entries()
         for table in TABLES:
-            found: list[StoreEntry] = getattr(held, table)
-            for row in self._db.execute(f"SELECT * FROM {table} ORDER BY seq"):
-                entry = parse_entry(table, row)
-                if entry is None:
-                    raise JournalCorrupt(self.path, f"a row of {table} is not what was written")
-                found.append(entry)
+            getattr(held, table).extend(self._rows(table))
         return held
 
     def close(self) -> None:
@@ -211,8 +215,12 @@ class SQLiteStore:
         if application == 0:
             with self._transaction():
                 self._make_tables()
-        elif version < SCHEMA_VERSION:
+        elif version == 1:
             self._upgrade()
+        elif version < SCHEMA_VERSION:
+            with self._transaction():
+                for statement in additions(version):
+                    self._db.execute(statement)
 
     def _make_tables(self) -> None:
         for statement in statements(SCHEMA_VERSION):
@@ -226,7 +234,7 @@ class SQLiteStore:
         """
         read = self._db.execute
         held: dict[str, list[StoreEntry]] = {}
-        for table in TABLES:
+        for table in tables_in(1):
             rows = read(f"SELECT * FROM {table} ORDER BY seq").fetchall()
             parsed = [parse_entry(table, row, 1) for row in rows]
             held[table] = [entry for entry in parsed if entry is not None]
@@ -240,7 +248,7 @@ class SQLiteStore:
             os.unlink(tip_path(self.path))
             sync_directory(os.path.dirname(self.path))
         with self._transaction():
-            for table in ("header", *TABLES):
+            for table in ("header", *held):
                 read(f"DROP TABLE {table}")
             self._make_tables()
             for table, entries in held.items():
@@ -249,6 +257,33 @@ class SQLiteStore:
             if header is not None:
                 last = max((entry.seq for kept in held.values() for entry in kept), default=0)
                 self._write_header(replace(header, followed=last))
+
+    def _rows(self, table: str, of: str = "", values: Sequence[Any] = ()) -> list[Any]:
+        """Returns the entries of a table, all or those ``of`` some condition, in order."""
+        found = []
+        for row in self._db.execute(f"SELECT * FROM {table} {of} ORDER BY seq", values):
+            entry = parse_entry(table, row)
+            if entry is None:
+                raise JournalCorrupt(self.path, f"a row of {table} is not what was written")
+            found.append(entry)
+        return found
+
+    def _make_whole(self, seq: int) -> None:
+        """Lets no edit above ``seq`` build on a row that isn't."""
+        later = self._db.execute("SELECT DISTINCT job_id FROM edits WHERE seq > ?", (seq,))
+        for job in later.fetchall():
+            held = Entries(
+                jobs=self._rows("jobs", "WHERE job_id = ?", job),
+                edits=self._rows("edits", "WHERE job_id = ?", job),
+            )
+            try:
+                whole = first_after(held, seq)
+            except ValueError as error:
+                raise JournalCorrupt(self.path, str(error)) from None
+            for entry in whole:
+                self._db.execute("DELETE FROM edits WHERE seq = ?", (entry.seq,))
+            for statement, parameters in _inserts("jobs", whole):
+                self._db.execute(statement, parameters)
 
     def _pragma(self, name: str) -> Any:
         return self._db.execute(f"PRAGMA {name}").fetchone()[0]

@@ -24,6 +24,20 @@ class JobEntry(NamedTuple):
     made: bytes
 
 
+class JobEdit(NamedTuple):
+    """What changed in a job's document since its row before, which is in the journal as well.
+
+    ``edit`` is one of :mod:`~ganeti_masterd.journal.edits`; ``base`` and ``made`` are the
+    digests of the whole document before and after it.
+    """
+
+    seq: int
+    job_id: int
+    edit: bytes
+    base: bytes
+    made: bytes
+
+
 class StoredLogEntry(NamedTuple):
     """A log line, with the digest of the job's file (or last row) that it adds to."""
 
@@ -50,6 +64,9 @@ class SerialEntry(NamedTuple):
     reserved: int
 
 
+StoreEntry = JobEntry | JobEdit | StoredLogEntry | ConfigEntry | SerialEntry
+
+
 class Entries(Struct):
     """A batch to append, or all that a store holds; each list in the order of ``seq``."""
 
@@ -57,26 +74,25 @@ class Entries(Struct):
     logs: list[StoredLogEntry] = field(default_factory=list)
     config: list[ConfigEntry] = field(default_factory=list)
     serials: list[SerialEntry] = field(default_factory=list)
+    edits: list[JobEdit] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.jobs) + len(self.logs) + len(self.config) + len(self.serials)
+        return sum(map(len, self._lists))
 
     def numbers(self) -> Iterator[int]:
         """Yields the number of each entry, in no order."""
-        for entries in (self.jobs, self.logs, self.config, self.serials):
+        for entries in self._lists:
             for entry in entries:
                 yield entry.seq
 
     @property
     def last_seq(self) -> int:
         """The highest sequence number, 0 where there is no entry."""
-        lists: tuple[Sequence[JobEntry | StoredLogEntry | ConfigEntry | SerialEntry], ...] = (
-            self.jobs,
-            self.logs,
-            self.config,
-            self.serials,
-        )
-        return max((entries[-1].seq for entries in lists if entries), default=0)
+        return max((entries[-1].seq for entries in self._lists if entries), default=0)
+
+    @property
+    def _lists(self) -> tuple[Sequence[StoreEntry], ...]:
+        return self.jobs, self.logs, self.config, self.serials, self.edits
 
 
 class JournalHeader(Struct, frozen=True):
@@ -131,7 +147,9 @@ class IStore(Interface):
 
         That is each entry up to ``seq`` but log lines; of these the ones of each
         ``(job id, seq)`` in ``logs`` that are older than its seq. The digests
-        given become the only ones that config.data and serial may have.
+        given become the only ones that config.data and serial may have. The first row
+        that is left of each job is whole: where it was an edit, the state that it makes
+        takes its place.
         """
 
     def load() -> Entries:

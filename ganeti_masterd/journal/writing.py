@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from ganeti_masterd.journal.digests import digest_of
 from ganeti_masterd.journal.files import in_groups
 from ganeti_masterd.journal.following import FileFollower, JobFiles, Round
 from ganeti_masterd.journal.recovery import Recovered
-from ganeti_masterd.journal.replay import folded_logs, last_rows
+from ganeti_masterd.journal.replay import folded_logs
 from ganeti_masterd.journal.rows import JobRow, Row
+from ganeti_masterd.journal.states import last_rows
 from ganeti_masterd.journal.store import Entries
 
 
@@ -37,6 +40,7 @@ class JournalWriting:
     def steps(self, round_: Round) -> Iterator[object]:
         """Runs a round (see :meth:`FileFollower.steps`)."""
         yield from self._follower.steps(round_)
+        self._chain.followed(round_.seq)
         for job_id, (_, row) in round_.jobs.items():
             if row.archived:
                 self._chain.forget(job_id, digest_of(row.body))
@@ -53,7 +57,7 @@ class JournalWriting:
         folded = folded_logs(held, after, recovered.disk, recovered.files, recovered.merge_log)
         if folded:
             self._store.append(Entries(jobs=folded))
-        held = Entries([*held.jobs, *folded], held.logs, held.config, held.serials)
+        held = replace(held, jobs=[*held.jobs, *folded])
         last = max(held.last_seq, after)
         yield None
         jobs = {

@@ -24,6 +24,10 @@ VERSIONS = frozenset({LUXI_VERSION, CONFIG_VERSION_NEXT})
 #: The most bytes that a request may have whose method doesn't say that it takes more.
 MAX_REQUEST = 1 << 20
 
+#: The most lists and objects that a request may have. To decode them costs far more than their
+#: bytes: 2.7 million empty lists in 8 MiB took 1.8 s, in which nobody else was answered.
+MAX_CONTAINERS = 100_000
+
 _SUCCESS = b'{"success":true,"result":'
 _FAILURE = b'{"success":false,"result":'
 _END = b"}"
@@ -86,7 +90,8 @@ def decode_request(message: bytes, largest: SizeBound = _one_mib) -> LuxiRequest
     """Returns the request that a message holds. Keys it doesn't know are ignored.
 
     Of a message above :data:`MAX_REQUEST` first only the method is read, and ``OpPrereqError``
-    raised if ``largest`` says that its requests may not be as large.
+    raised if ``largest`` says that its requests may not be as large. So it is for one of more
+    than :data:`MAX_CONTAINERS` brackets that open something; those in texts count as well.
 
     Raises ``ProtocolError`` if the message can't be understood: answer, then close.
     Raises ``LuxiError`` for a version that isn't spoken here, and ``OpPrereqError`` for
@@ -94,6 +99,8 @@ def decode_request(message: bytes, largest: SizeBound = _one_mib) -> LuxiRequest
     """
     if len(message) > MAX_REQUEST:
         _refuse_if_too_large(message, largest)
+    if len(message) > MAX_CONTAINERS:
+        _refuse_if_too_many(message)
     document = parse_strictly(message)
     if type(document) is not dict:
         raise ProtocolError(f"A request must be a JSON object, not {_kind(document)}")
@@ -128,6 +135,15 @@ def _refuse_if_too_large(message: bytes, largest: SizeBound) -> None:
     if bound is not None and len(message) > bound:
         raise OpPrereqError(
             f"{_shown(method)}: the request has {len(message)} bytes, and may have {bound}",
+            ECODE_INVAL,
+        )
+
+
+def _refuse_if_too_many(message: bytes) -> None:
+    found = message.count(b"[") + message.count(b"{")
+    if found > MAX_CONTAINERS:
+        raise OpPrereqError(
+            f"The request has {found} lists and objects, and may have {MAX_CONTAINERS}",
             ECODE_INVAL,
         )
 

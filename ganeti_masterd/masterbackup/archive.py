@@ -13,7 +13,7 @@ import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import msgspec
 
@@ -39,6 +39,16 @@ from ganeti_masterd.masterbackup.contents import (
 
 #: gzip's fastest level: it is text, of which even that leaves a tenth.
 _LEVEL = 1
+
+#: Types of members that only say more about the next one.
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.GNUTYPE_SPARSE,
+)
 
 #: A file of a backup: its name and its content.
 BackupFile = tuple[str, bytes]
@@ -152,7 +162,7 @@ def read_files(file: BinaryIO) -> Iterator[BackupFile]:
     """Yields the files of a backup as they come; raises :class:`BackupFault`."""
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as plain:
-            with tarfile.open(fileobj=plain, mode="r|") as tar:
+            with tarfile.open(fileobj=plain, mode="r|", tarinfo=_PlainHeader) as tar:
                 for member in tar:
                     yield member.name, _content(tar, member)
             while plain.read(1 << 20):  # to the end, where its checksum is
@@ -161,6 +171,22 @@ def read_files(file: BinaryIO) -> Iterator[BackupFile]:
         if isinstance(error, BackupFault):
             raise
         raise BackupFault(f"it is cut off or damaged, or no backup: {error}") from None
+
+
+class _PlainHeader(tarfile.TarInfo):
+    """A member's header. Extended ones (of pax, of GNU for long names) are refused unread.
+
+    No backup has them. tarfile reads them whole, however long they say to be, and one within
+    the other.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Returns the header in a block; raises :class:`BackupFault`."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENDED:
+            raise BackupFault(f"it has {header.name!r}, an extended header of {header.size} bytes")
+        return header
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

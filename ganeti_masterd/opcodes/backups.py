@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Hooks
-from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt, ObjectName
 from ganeti_masterd.opcodes.targets import InstanceOpcode
 from ganeti_masterd.opcodes.types import ExportMode, ParamValues
 
@@ -29,7 +29,7 @@ class BackupExport(InstanceOpcode, tag="OP_BACKUP_EXPORT", frozen=True, kw_only=
 
     compress: str = "none"
     shutdown_timeout: NonNegativeInt = 120
-    target_node: NonEmptyStr | tuple[Any, ...]
+    target_node: ObjectName | tuple[Any, ...]
     target_node_uuid: NonEmptyStr | None = None
     shutdown: bool = True
     remove_instance: bool = False

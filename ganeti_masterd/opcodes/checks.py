@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, ValidationError, convert
 
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
+
+#: The name of an instance, a node, a group, a network or a cluster: as long as one of DNS.
+ObjectName = Annotated[str, Meta(min_length=1, max_length=255)]
 NonNegativeInt = Annotated[int, Meta(ge=0)]
 
 #: Parameters of a NIC, by name; None stands for the cluster's default.

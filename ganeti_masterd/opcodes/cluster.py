@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
-from ganeti_masterd.opcodes.checks import NicParams, NonEmptyStr, NonNegativeInt
+from ganeti_masterd.opcodes.checks import NicParams, NonEmptyStr, NonNegativeInt, ObjectName
 from ganeti_masterd.opcodes.results import JobsResult
 from ganeti_masterd.opcodes.types import (
     DiskTemplateName,
@@ -56,7 +56,7 @@ class ClusterRename(Opcode, tag="OP_CLUSTER_RENAME", frozen=True, kw_only=True):
     SUMMARY = "name"
     RESULT = NonEmptyStr
 
-    name: NonEmptyStr
+    name: ObjectName
 
 
 class ClusterSetParams(Opcode, tag="OP_CLUSTER_SET_PARAMS", frozen=True, kw_only=True):

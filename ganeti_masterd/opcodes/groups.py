@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
-from ganeti_masterd.opcodes.checks import NonEmptyStr
+from ganeti_masterd.opcodes.checks import NonEmptyStr, ObjectName
 from ganeti_masterd.opcodes.results import JobsResult
 from ganeti_masterd.opcodes.types import AllocPolicy, ObjectNames, ParamsByTemplate, ParamValues
 
@@ -17,7 +17,7 @@ class GroupAdd(Opcode, tag="OP_GROUP_ADD", frozen=True, kw_only=True):
     SUMMARY = "group_name"
     RESULT = JobsResult | None
 
-    group_name: NonEmptyStr
+    group_name: ObjectName
     alloc_policy: AllocPolicy | None = None
     ndparams: ParamValues | None = None
     diskparams: ParamsByTemplate | None = None
@@ -31,7 +31,7 @@ class GroupAssignNodes(Opcode, tag="OP_GROUP_ASSIGN_NODES", frozen=True, kw_only
 
     SUMMARY = "group_name"
 
-    group_name: NonEmptyStr
+    group_name: ObjectName
     force: bool = False
     nodes: ObjectNames
     node_uuids: ObjectNames | None = None
@@ -44,7 +44,7 @@ class GroupSetParams(Opcode, tag="OP_GROUP_SET_PARAMS", frozen=True, kw_only=Tru
     SUMMARY = "group_name"
     RESULT = list[tuple[NonEmptyStr, Any]]
 
-    group_name: NonEmptyStr
+    group_name: ObjectName
     alloc_policy: AllocPolicy | None = None
     ndparams: ParamValues | None = None
     diskparams: ParamsByTemplate | None = None
@@ -59,7 +59,7 @@ class GroupRemove(Opcode, tag="OP_GROUP_REMOVE", frozen=True, kw_only=True):
     HOOKS = Hooks("group-remove", "GROUP")
     SUMMARY = "group_name"
 
-    group_name: NonEmptyStr
+    group_name: ObjectName
 
 
 class GroupRename(Opcode, tag="OP_GROUP_RENAME", frozen=True, kw_only=True):
@@ -68,8 +68,8 @@ class GroupRename(Opcode, tag="OP_GROUP_RENAME", frozen=True, kw_only=True):
     HOOKS = Hooks("group-rename", "GROUP")
     RESULT = NonEmptyStr
 
-    group_name: NonEmptyStr
-    new_name: NonEmptyStr
+    group_name: ObjectName
+    new_name: ObjectName
 
 
 class GroupEvacuate(Opcode, tag="OP_GROUP_EVACUATE", frozen=True, kw_only=True):
@@ -79,7 +79,7 @@ class GroupEvacuate(Opcode, tag="OP_GROUP_EVACUATE", frozen=True, kw_only=True):
     SUMMARY = "group_name"
     RESULT = JobsResult
 
-    group_name: NonEmptyStr
+    group_name: ObjectName
     early_release: bool = False
     iallocator: NonEmptyStr | None = None
     target_groups: ObjectNames | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ganeti_masterd.opcodes.base import Hooks
-from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt, ObjectName
 from ganeti_masterd.opcodes.targets import InstanceOpcode
 from ganeti_masterd.opcodes.types import DiskIndex, ObjectNames, RecreatedDisks, ReplaceMode
 
@@ -63,6 +63,6 @@ class InstanceReplaceDisks(
     ignore_ipolicy: bool = False
     mode: ReplaceMode
     disks: tuple[DiskIndex, ...] = ()
-    remote_node: NonEmptyStr | None = None
+    remote_node: ObjectName | None = None
     remote_node_uuid: NonEmptyStr | None = None
     iallocator: NonEmptyStr | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ganeti_masterd.opcodes.base import Hooks
-from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt, ObjectName
 from ganeti_masterd.opcodes.results import JobsResult
 from ganeti_masterd.opcodes.targets import InstanceOpcode
 from ganeti_masterd.opcodes.types import MigrationMode, ObjectNames
@@ -16,7 +16,7 @@ class InstanceFailover(InstanceOpcode, tag="OP_INSTANCE_FAILOVER", frozen=True, 
 
     shutdown_timeout: NonNegativeInt = 120
     ignore_consistency: bool = False
-    target_node: NonEmptyStr | None = None
+    target_node: ObjectName | None = None
     target_node_uuid: NonEmptyStr | None = None
     ignore_ipolicy: bool = False
     cleanup: bool = False
@@ -33,7 +33,7 @@ class InstanceMigrate(InstanceOpcode, tag="OP_INSTANCE_MIGRATE", frozen=True, kw
 
     mode: MigrationMode | None = None
     live: bool | None = None
-    target_node: NonEmptyStr | None = None
+    target_node: ObjectName | None = None
     target_node_uuid: NonEmptyStr | None = None
     allow_runtime_changes: bool = True
     ignore_ipolicy: bool = False
@@ -50,7 +50,7 @@ class InstanceMove(InstanceOpcode, tag="OP_INSTANCE_MOVE", frozen=True, kw_only=
 
     shutdown_timeout: NonNegativeInt = 120
     ignore_ipolicy: bool = False
-    target_node: NonEmptyStr
+    target_node: ObjectName
     target_node_uuid: NonEmptyStr | None = None
     compress: str = "none"
     ignore_consistency: bool = False

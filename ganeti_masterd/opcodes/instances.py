@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
-from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt, ObjectName
 from ganeti_masterd.opcodes.results import AllocatedResult
 from ganeti_masterd.opcodes.targets import InstanceOpcode
 from ganeti_masterd.opcodes.types import (
@@ -19,12 +19,14 @@ from ganeti_masterd.opcodes.types import (
     InnerOpcodes,
     NicChanges,
     Nics,
+    ObjectNameOrEmpty,
     ObjectNames,
     ParamValues,
     PositiveInt,
     PrivateParams,
     RebootType,
     SecretParams,
+    Tag,
 )
 
 
@@ -38,7 +40,7 @@ class InstanceCreate(Opcode, tag="OP_INSTANCE_CREATE", frozen=True, kw_only=True
     SUMMARY = "instance_name"
     RESULT = ObjectNames
 
-    instance_name: str
+    instance_name: ObjectNameOrEmpty
     force_variant: bool = False
     wait_for_sync: bool = True
     name_check: bool = True
@@ -47,7 +49,7 @@ class InstanceCreate(Opcode, tag="OP_INSTANCE_CREATE", frozen=True, kw_only=True
     beparams: ParamValues = {}
     disks: Disks
     disk_template: DiskTemplateName | None = None
-    group_name: NonEmptyStr | None = None
+    group_name: ObjectName | None = None
     file_driver: FileDriver | None = None
     file_storage_dir: NonEmptyStr | None = None
     hvparams: ParamValues = {}
@@ -63,22 +65,22 @@ class InstanceCreate(Opcode, tag="OP_INSTANCE_CREATE", frozen=True, kw_only=True
     osparams_private: PrivateParams | None = None
     osparams_secret: SecretParams | None = None
     os_type: NonEmptyStr | None = None
-    pnode: NonEmptyStr | None = None
+    pnode: ObjectName | None = None
     pnode_uuid: NonEmptyStr | None = None
-    snode: NonEmptyStr | None = None
+    snode: ObjectName | None = None
     snode_uuid: NonEmptyStr | None = None
     source_handshake: tuple[Any, ...] | None = None
-    source_instance_name: NonEmptyStr | None = None
+    source_instance_name: ObjectName | None = None
     source_shutdown_timeout: NonNegativeInt = 120
     source_x509_ca: NonEmptyStr | None = None
-    src_node: NonEmptyStr | None = None
+    src_node: ObjectName | None = None
     src_node_uuid: NonEmptyStr | None = None
     src_path: NonEmptyStr | None = None
     compress: str = "none"
     start: bool = True
     forthcoming: bool = False
     commit: bool = False
-    tags: ObjectNames = ()
+    tags: tuple[Tag, ...] = ()
     instance_communication: bool = False
     helper_startup_timeout: int | None = None
     helper_shutdown_timeout: int | None = None
@@ -125,7 +127,7 @@ class InstanceRename(InstanceOpcode, tag="OP_INSTANCE_RENAME", frozen=True, kw_o
     SUMMARY = None
     RESULT = NonEmptyStr
 
-    new_name: NonEmptyStr
+    new_name: ObjectName
     name_check: bool = True
     ip_check: bool = True
 
@@ -184,9 +186,9 @@ class InstanceSetParams(InstanceOpcode, tag="OP_INSTANCE_SET_PARAMS", frozen=Tru
     ext_params: ParamValues = {}
     file_driver: FileDriver | None = None
     file_storage_dir: NonEmptyStr | None = None
-    pnode: NonEmptyStr | None = None
+    pnode: ObjectName | None = None
     pnode_uuid: NonEmptyStr | None = None
-    remote_node: NonEmptyStr | None = None
+    remote_node: ObjectName | None = None
     remote_node_uuid: NonEmptyStr | None = None
     iallocator: NonEmptyStr | None = None
     os_name: NonEmptyStr | None = None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
-from ganeti_masterd.opcodes.checks import NonEmptyStr
+from ganeti_masterd.opcodes.checks import NonEmptyStr, ObjectName
 from ganeti_masterd.opcodes.types import (
     IPv4Address,
     IPv4Network,
     IPv6Address,
     IPv6Network,
     NicMode,
-    ObjectNames,
+    Tag,
 )
 
 
@@ -20,7 +20,7 @@ class NetworkAdd(Opcode, tag="OP_NETWORK_ADD", frozen=True, kw_only=True):
     HOOKS = Hooks("network-add", "NETWORK")
     SUMMARY = "network_name"
 
-    network_name: NonEmptyStr
+    network_name: ObjectName
     network: IPv4Network
     gateway: IPv4Address | None = None
     network6: IPv6Network | None = None
@@ -28,7 +28,7 @@ class NetworkAdd(Opcode, tag="OP_NETWORK_ADD", frozen=True, kw_only=True):
     mac_prefix: NonEmptyStr | None = None
     add_reserved_ips: tuple[IPv4Address, ...] | None = None
     conflicts_check: bool = True
-    tags: ObjectNames = ()
+    tags: tuple[Tag, ...] = ()
 
 
 class NetworkRemove(Opcode, tag="OP_NETWORK_REMOVE", frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class NetworkRemove(Opcode, tag="OP_NETWORK_REMOVE", frozen=True, kw_only=True):
     HOOKS = Hooks("network-remove", "NETWORK")
     SUMMARY = "network_name"
 
-    network_name: NonEmptyStr
+    network_name: ObjectName
     force: bool = False
 
 
@@ -47,7 +47,7 @@ class NetworkSetParams(Opcode, tag="OP_NETWORK_SET_PARAMS", frozen=True, kw_only
     HOOKS = Hooks("network-modify", "NETWORK")
     SUMMARY = "network_name"
 
-    network_name: NonEmptyStr
+    network_name: ObjectName
     gateway: IPv4Address | None = None
     network6: IPv6Network | None = None
     gateway6: IPv6Address | None = None
@@ -62,8 +62,8 @@ class NetworkConnect(Opcode, tag="OP_NETWORK_CONNECT", frozen=True, kw_only=True
     HOOKS = Hooks("network-connect", "NETWORK")
     SUMMARY = "network_name"
 
-    group_name: NonEmptyStr
-    network_name: NonEmptyStr
+    group_name: ObjectName
+    network_name: ObjectName
     network_mode: NicMode
     network_link: NonEmptyStr
     network_vlan: str = ""
@@ -76,5 +76,5 @@ class NetworkDisconnect(Opcode, tag="OP_NETWORK_DISCONNECT", frozen=True, kw_onl
     HOOKS = Hooks("network-disconnect", "NETWORK")
     SUMMARY = "network_name"
 
-    group_name: NonEmptyStr
-    network_name: NonEmptyStr
+    group_name: ObjectName
+    network_name: ObjectName

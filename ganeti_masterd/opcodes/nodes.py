@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
-from ganeti_masterd.opcodes.checks import NonEmptyStr
+from ganeti_masterd.opcodes.checks import NonEmptyStr, ObjectName
 from ganeti_masterd.opcodes.results import JobsResult, ResultStatus
 from ganeti_masterd.opcodes.targets import NodeOpcode
 from ganeti_masterd.opcodes.types import (
@@ -23,13 +23,13 @@ class NodeAdd(Opcode, tag="OP_NODE_ADD", frozen=True, kw_only=True):
     HOOKS = Hooks("node-add", "NODE")
     SUMMARY = "node_name"
 
-    node_name: NonEmptyStr
+    node_name: ObjectName
     hv_state: ParamValues | None = None
     disk_state: ParamValues | None = None
     primary_ip: NonEmptyStr | None = None
     secondary_ip: NonEmptyStr | None = None
     readd: bool = False
-    group: NonEmptyStr | None = None
+    group: ObjectName | None = None
     master_capable: bool | None = None
     vm_capable: bool | None = None
     ndparams: ParamValues | None = None
@@ -76,7 +76,7 @@ class NodeEvacuate(NodeOpcode, tag="OP_NODE_EVACUATE", frozen=True, kw_only=True
     RESULT = JobsResult
 
     early_release: bool = False
-    remote_node: NonEmptyStr | None = None
+    remote_node: ObjectName | None = None
     remote_node_uuid: NonEmptyStr | None = None
     iallocator: NonEmptyStr | None = None
     mode: EvacuationMode
@@ -91,7 +91,7 @@ class NodeMigrate(NodeOpcode, tag="OP_NODE_MIGRATE", frozen=True, kw_only=True):
 
     mode: MigrationMode | None = None
     live: bool | None = None
-    target_node: NonEmptyStr | None = None
+    target_node: ObjectName | None = None
     target_node_uuid: NonEmptyStr | None = None
     allow_runtime_changes: bool = True
     ignore_ipolicy: bool = False

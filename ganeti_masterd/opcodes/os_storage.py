@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Opcode
-from ganeti_masterd.opcodes.checks import NonEmptyStr
+from ganeti_masterd.opcodes.checks import ObjectName
 from ganeti_masterd.opcodes.targets import NodeOpcode
 from ganeti_masterd.opcodes.types import ObjectNames, ParamValues, StorageType
 
@@ -45,14 +45,14 @@ class NodeQueryStorage(Opcode, tag="OP_NODE_QUERY_STORAGE", frozen=True, kw_only
     output_fields: ObjectNames
     storage_type: StorageType | None = None
     nodes: ObjectNames = ()
-    name: NonEmptyStr | None = None
+    name: ObjectName | None = None
 
 
 class NodeModifyStorage(NodeOpcode, tag="OP_NODE_MODIFY_STORAGE", frozen=True, kw_only=True):
     """Changes a storage unit of a node, such as whether a physical volume may be used."""
 
     storage_type: StorageType
-    name: NonEmptyStr | None = None
+    name: ObjectName | None = None
     changes: ParamValues
 
 
@@ -60,5 +60,5 @@ class RepairNodeStorage(NodeOpcode, tag="OP_REPAIR_NODE_STORAGE", frozen=True, k
     """Makes a node repair a volume group."""
 
     storage_type: StorageType
-    name: NonEmptyStr | None = None
+    name: ObjectName | None = None
     ignore_consistency: bool = False

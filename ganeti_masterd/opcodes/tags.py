@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ganeti_masterd.opcodes.base import Opcode
 from ganeti_masterd.opcodes.checks import NonEmptyStr
-from ganeti_masterd.opcodes.types import ObjectNames, TagKind
+from ganeti_masterd.opcodes.types import ObjectNameOrEmpty, ObjectNames, Tag, TagKind
 
 
 class TagsGet(Opcode, tag="OP_TAGS_GET", frozen=True, kw_only=True):
@@ -15,7 +15,7 @@ class TagsGet(Opcode, tag="OP_TAGS_GET", frozen=True, kw_only=True):
 
     kind: TagKind
     use_locking: bool = False
-    name: str | None = None
+    name: ObjectNameOrEmpty | None = None
 
 
 class TagsSearch(Opcode, tag="OP_TAGS_SEARCH", frozen=True, kw_only=True):
@@ -31,13 +31,13 @@ class TagsSet(Opcode, tag="OP_TAGS_SET", frozen=True, kw_only=True):
     """Adds tags to the cluster, a group, a node, a network or an instance."""
 
     kind: TagKind
-    tags: tuple[str, ...]
-    name: str | None = None
+    tags: tuple[Tag, ...]
+    name: ObjectNameOrEmpty | None = None
 
 
 class TagsDel(Opcode, tag="OP_TAGS_DEL", frozen=True, kw_only=True):
     """Removes tags from the cluster, a group, a node, a network or an instance."""
 
     kind: TagKind
-    tags: tuple[str, ...]
-    name: str | None = None
+    tags: tuple[Tag, ...]
+    name: ObjectNameOrEmpty | None = None

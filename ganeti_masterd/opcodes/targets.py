@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ganeti_masterd.opcodes.base import Opcode
-from ganeti_masterd.opcodes.checks import NonEmptyStr
+from ganeti_masterd.opcodes.checks import NonEmptyStr, ObjectName
+from ganeti_masterd.opcodes.types import ObjectNameOrEmpty
 
 
 class InstanceOpcode(Opcode, frozen=True, kw_only=True, tag="OP_ON_INSTANCE"):
@@ -13,7 +14,7 @@ class InstanceOpcode(Opcode, frozen=True, kw_only=True, tag="OP_ON_INSTANCE"):
 
     SUMMARY: ClassVar[str | None] = "instance_name"
 
-    instance_name: str
+    instance_name: ObjectNameOrEmpty
     instance_uuid: NonEmptyStr | None = None
 
 
@@ -22,5 +23,5 @@ class NodeOpcode(Opcode, frozen=True, kw_only=True, tag="OP_ON_NODE"):
 
     SUMMARY: ClassVar[str | None] = "node_name"
 
-    node_name: NonEmptyStr
+    node_name: ObjectName
     node_uuid: NonEmptyStr | None = None

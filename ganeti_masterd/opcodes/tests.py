@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganeti_masterd.opcodes.base import Opcode
-from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt, ObjectName
 from ganeti_masterd.opcodes.types import (
     AllocatorDirection,
     AllocatorMode,
@@ -16,6 +16,7 @@ from ganeti_masterd.opcodes.types import (
     Nics,
     ObjectNames,
     SecretParams,
+    Tag,
 )
 
 
@@ -44,12 +45,12 @@ class TestAllocator(Opcode, tag="OP_TEST_ALLOCATOR", frozen=True, kw_only=True):
 
     direction: AllocatorDirection
     mode: AllocatorMode
-    name: NonEmptyStr
+    name: ObjectName
     nics: Nics | None = None
     disks: tuple[Any, ...] | None = None
     hypervisor: Hypervisor | None = None
     iallocator: NonEmptyStr | None = None
-    tags: ObjectNames = ()
+    tags: tuple[Tag, ...] = ()
     memory: NonNegativeInt | None = None
     vcpus: NonNegativeInt | None = None
     os: NonEmptyStr | None = None
@@ -59,7 +60,7 @@ class TestAllocator(Opcode, tag="OP_TEST_ALLOCATOR", frozen=True, kw_only=True):
     target_groups: ObjectNames | None = None
     spindle_use: NonNegativeInt = 1
     count: NonNegativeInt = 1
-    group_name: NonEmptyStr | None = None
+    group_name: ObjectName | None = None
 
 
 class TestJqueue(Opcode, tag="OP_TEST_JQUEUE", frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ganeti_masterd.opcodes.base import Hooks, Opcode
-from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt
+from ganeti_masterd.opcodes.checks import NonEmptyStr, NonNegativeInt, ObjectName
 from ganeti_masterd.opcodes.results import JobsResult
 from ganeti_masterd.opcodes.types import ObjectNames, VerifyCheck, VerifyCode
 
@@ -18,7 +18,7 @@ class ClusterVerify(Opcode, tag="OP_CLUSTER_VERIFY", frozen=True, kw_only=True):
     skip_checks: tuple[VerifyCheck, ...] = ()
     ignore_errors: tuple[VerifyCode, ...] = ()
     verbose: bool = False
-    group_name: NonEmptyStr | None = None
+    group_name: ObjectName | None = None
     verify_clutter: bool = False
 
 
@@ -40,7 +40,7 @@ class ClusterVerifyGroup(Opcode, tag="OP_CLUSTER_VERIFY_GROUP", frozen=True, kw_
     SUMMARY = "group_name"
     RESULT = bool
 
-    group_name: NonEmptyStr
+    group_name: ObjectName
     debug_simulate_errors: bool = False
     error_codes: bool = False
     skip_checks: tuple[VerifyCheck, ...] = ()
@@ -54,7 +54,7 @@ class ClusterVerifyDisks(Opcode, tag="OP_CLUSTER_VERIFY_DISKS", frozen=True, kw_
 
     RESULT = JobsResult
 
-    group_name: NonEmptyStr | None = None
+    group_name: ObjectName | None = None
 
 
 class GroupVerifyDisks(Opcode, tag="OP_GROUP_VERIFY_DISKS", frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ class GroupVerifyDisks(Opcode, tag="OP_GROUP_VERIFY_DISKS", frozen=True, kw_only
     SUMMARY = "group_name"
     RESULT = tuple[dict[str, str], list[str], dict[str, list[list[str]]]]
 
-    group_name: NonEmptyStr
+    group_name: ObjectName
 
 
 class ClusterRepairDiskSizes(Opcode, tag="OP_CLUSTER_REPAIR_DISK_SIZES", frozen=True, kw_only=True):

@@ -140,7 +140,8 @@ def _fits(kind: inspect.Type, value: Any) -> bool:
         case inspect.LiteralType():
             return value in kind.values
         case inspect.StrType():
-            return isinstance(value, str) and len(value) >= (kind.min_length or 0)
+            longest = kind.max_length if kind.max_length is not None else float("inf")
+            return isinstance(value, str) and (kind.min_length or 0) <= len(value) <= longest
         case inspect.BoolType():
             return isinstance(value, bool)
         case inspect.IntType():
@@ -163,6 +164,11 @@ def _expected_integer(kind: inspect.IntType) -> str:
     if most is None:
         return f"an integer of at least {kind.ge}"
     return f"an integer from {kind.ge} to {most}"
+
+
+def _expected_string(kind: inspect.StrType) -> str:
+    words = "a string that isn't empty" if kind.min_length else "a string"
+    return words if kind.max_length is None else f"{words}, of at most {kind.max_length} characters"
 
 
 def _expected_object(kind: inspect.DictType) -> str:
@@ -193,7 +199,7 @@ _WORDS: dict[type[inspect.Type], Callable[[Any], str]] = {
     inspect.BoolType: lambda _: "true or false",
     inspect.IntType: _expected_integer,
     inspect.FloatType: lambda _: "a number",
-    inspect.StrType: lambda kind: "a string that isn't empty" if kind.min_length else "a string",
+    inspect.StrType: _expected_string,
     inspect.LiteralType: lambda kind: f"one of {', '.join(map(str, kind.values))}",
     inspect.DictType: _expected_object,
     inspect.VarTupleType: lambda kind: f"a list{_expected_item(kind.item_type)}",

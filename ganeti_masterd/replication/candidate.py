@@ -82,7 +82,8 @@ class Candidate:
     ``before`` is the same node's former :class:`Candidate`: a call made by it must not take effect
     after a call of this one. Until ``settled`` (by the timers' clock) calls of a killed daemon may
     still take effect at the node, so a comparison begun before then is repeated once, while the
-    stream goes on.
+    stream goes on. So is the first one, for files of jobs that left the queue long ago: they are
+    many ids, and nobody waits for them.
     """
 
     def __init__(
@@ -105,9 +106,12 @@ class Candidate:
         #: Grows by one whenever :meth:`begin` starts over; answers to earlier questions are
         #: ignored.
         self._life = 0
-        #: The lowest id that it may have a file of. When it was last up to date it held just the
-        #: jobs in the queue; before that, nothing is known.
-        self._lowest = 1
+        #: From which id on its files are compared. When it was last up to date it held just the
+        #: jobs in the queue. Before that anything may be there, but the queue comes first: ids
+        #: below are looked at once it is up to date, beside the stream (``_swept``).
+        published = site.published
+        self._lowest = lowest_held(published.job_ids(), published.serial())
+        self._swept = self._lowest == 1
         self._pumping = False
         self._delivered = False
         self._before = before
@@ -230,7 +234,7 @@ class Candidate:
 
     @inlineCallbacks
     def _compare(self, life: int) -> Any:
-        found: _Found | None = yield self._ask(life)
+        found: _Found | None = yield self._ask(life, self._lowest)
         if found is not None:
             self._catch_up(*found)
 
@@ -253,13 +257,15 @@ class Candidate:
 
     @inlineCallbacks
     def _compare_again(self, life: int) -> Any:
-        found: _Found | None = yield self._ask(life)
+        sweep = not self._swept
+        found: _Found | None = yield self._ask(life, 1 if sweep else self._lowest)
         if found is None:
             return
+        self._swept = True
         sent, self._sent_since = self._sent_since or set(), None
         states = [state for state in self._lacking(*found) if subject(state) not in sent]
         stale = sum(not isinstance(state, DrainFlag) for state in states)
-        if stale:
+        if stale and not sweep:
             log.warn(
                 "Node {node} got {count} files late from a daemon that ended before this one "
                 "began: they are put right",
@@ -271,11 +277,14 @@ class Candidate:
         self._pump()
 
     @inlineCallbacks
-    def _ask(self, life: int) -> Any:
-        """Asks what it holds; fires with None if that failed or ``life`` is over."""
+    def _ask(self, life: int, lowest: int) -> Any:
+        """Asks what it holds of ids from ``lowest`` on.
+
+        Fires with None if that failed or ``life`` is over.
+        """
         site = self._site
         published = site.published
-        comparison = CandidateComparison(site.files, published.serial(), lowest=self._lowest)
+        comparison = CandidateComparison(site.files, published.serial(), lowest=lowest)
         while not comparison.complete:
             cluster = published.snapshot().cluster.cluster_name
             arguments = [{"filelist": comparison.paths()}, cluster, {}]
@@ -454,6 +463,7 @@ class Candidate:
             again=again,
         )
         self._moved()
+        self._repeat = self._repeat or not self._swept
         self._repeat_if_idle()
 
     # Failing

@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from ganeti_masterd.journal.examination import Examined, judge
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.states import first_after
 from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
 from ganeti_masterd.journal.thread import DiskAnswer, IDiskThread, Steps, Work, WorkOrder
 from ganeti_masterd.journal.tip import Tip
@@ -314,6 +315,7 @@ class MemoryStore:
                 held.logs + entries.logs,
                 held.config + entries.config,
                 held.serials + entries.serials,
+                held.edits + entries.edits,
             ),
             self._header,
         )
@@ -345,12 +347,16 @@ class MemoryStore:
         held, header = self._held, self._header
         assert header is not None
         before = dict(logs)
+        whole = {entry.seq: entry for entry in first_after(held, seq)}
+        jobs = sorted((*held.jobs, *whole.values()), key=lambda entry: entry.seq)
+        edits = [edit for edit in held.edits if edit.seq not in whole]
         self._change(
             Entries(
-                [entry for entry in held.jobs if entry.seq > seq],
+                [entry for entry in jobs if entry.seq > seq],
                 [line for line in held.logs if line.seq >= before.get(line.job_id, 0)],
                 [entry for entry in held.config if entry.seq > seq],
                 [entry for entry in held.serials if entry.seq > seq],
+                [edit for edit in edits if edit.seq > seq],
             ),
             JournalHeader(
                 header.cluster,
@@ -366,7 +372,7 @@ class MemoryStore:
         """See :meth:`IStore.load`."""
         self.power.check()
         held = self._held
-        return Entries([*held.jobs], [*held.logs], [*held.config], [*held.serials])
+        return Entries([*held.jobs], [*held.logs], [*held.config], [*held.serials], [*held.edits])
 
     def close(self) -> None:
         """Does nothing."""

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import Struct
 from twisted.trial.unittest import SynchronousTestCase
 
+from ganeti_masterd.journal import edits
 from ganeti_masterd.journal.files import TEMPORARY_SUFFIX
 from ganeti_masterd.journal.layout import job_number, parse_serial
 from ganeti_masterd.journal.rounds import FollowingPace
@@ -349,3 +350,9 @@ class CrashTests(SynchronousTestCase):
     def test_crashes(self) -> None:
         """Whatever the moment of a crash, what is acknowledged is there afterwards."""
         run_machine(Crashes, examples(400, 5000), examples(40, 60))
+
+    def test_crashes_with_edits(self) -> None:
+        """Nor is anything lost where most rows are edits of the ones before them."""
+        self.patch(edits, "LARGE", 0)
+        self.patch(edits, "_OVERHEAD", 0)
+        run_machine(Crashes, examples(200, 5000), examples(40, 60))

@@ -20,7 +20,12 @@ from ganeti_masterd.journal.faults import JournalSetAside
 from ganeti_masterd.journal.layout import QueueFiles, encode_serial, job_number, parse_serial
 from ganeti_masterd.journal.recovery import Recovered, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
-from ganeti_masterd.journal.schema import statements
+from ganeti_masterd.journal.schema import (
+    SCHEMA_VERSION,
+    expected_tables,
+    statements,
+    tables_of,
+)
 from ganeti_masterd.journal.setaside import resolve
 from ganeti_masterd.journal.sqlite import SQLiteStore
 from ganeti_masterd.journal.tip import TipFile, encode_tip, tip_path
@@ -89,6 +94,12 @@ def document(job_id: int, n: int, archived: bool = False) -> JobRow:
     return job(job_id, n, archived, id=job_id, padding="x" * (200 + 37 * n))
 
 
+def large(job_id: int, n: int, archived: bool = False) -> JobRow:
+    """Returns a row of a job whose document is worth an edit, and has opcodes like real ones."""
+    ops = [{"input": {"OP_ID": "OP"}, "result": "x" * 290, "done": i < n} for i in range(20)]
+    return job(job_id, n, archived, id=job_id, ops=ops)
+
+
 class Image(Struct, frozen=True):
     """What a crash leaves, and what the files must hold after the next start."""
 
@@ -99,8 +110,8 @@ class Image(Struct, frozen=True):
 
 
 #: What a process does with the journal before it is killed: rows, True for a round of the
-#: files, False for a checkpoint of SQLite.
-Life = Sequence[list[Row] | bool]
+#: files, None for one that begins before the last rows, False for a checkpoint of SQLite.
+Life = Sequence[list[Row] | bool | None]
 
 LIVES: tuple[Life, ...] = (
     # All is in the write-ahead log.
@@ -131,6 +142,22 @@ LIVES: tuple[Life, ...] = (
         [ConfigRow("", "b", b"2"), LogRow(3, 0, b'"line"')],
         False,
     ],
+    # Most rows are edits of a large document.
+    [
+        [SerialRow(10), large(3, 1)],
+        [large(3, 2), large(3, 3), large(4, 1)],
+        [LogRow(3, 0, b'"line"'), ConfigRow("", "b", b"2")],
+        [large(3, 4), large(4, 2)],
+        None,
+        [large(3, 5)],
+        [large(4, 3, archived=True)],
+        [large(3, 6)],
+    ],
+    [
+        [SerialRow(10), *(large(3, n) for n in range(20))],
+        False,
+        [large(3, 20), large(3, 21)],
+    ],
     # All is in the files.
     [[SerialRow(10), document(3, 1), ConfigRow("", "b", b"2")], True],
 )
@@ -144,10 +171,12 @@ def lived(root: Root, life: Life) -> Recovered:
     assert isinstance(store, SQLiteStore)
     number = recovered.numbered
     rows: list[tuple[int, Row]] = []
+    batch: list[tuple[int, Row]] = []
     for deed in life:
-        if deed is True:
-            carry(root, writing, rows)
-            rows = []
+        if deed is True or deed is None:
+            taken = rows if deed else rows[: -len(batch)]
+            carry(root, writing, taken)
+            rows = rows[len(taken) :]
         elif deed is False:
             store._db.execute("PRAGMA wal_checkpoint(FULL)")
         else:
@@ -450,7 +479,7 @@ class ExaminationTests(DamageTestCase):
 
     def test_removed_when_empty(self) -> None:
         """One that held nothing isn't missed, and an older empty one will do."""
-        root = self.crashed(LIVES[4])
+        root = self.crashed(LIVES[-1])
         os.unlink(root.journal)
         os.unlink(root.journal + "-wal")
         recovered = root.recover()
@@ -501,6 +530,37 @@ class ExaminationTests(DamageTestCase):
         root.recover().store.close()
 
 
+class SecondVersionTests(DamageTestCase):
+    """Journals of schema version 2, which have no edits."""
+
+    def test_replayed(self) -> None:
+        """One is read whole, and takes edits from then on."""
+        root = Root(f"{self.top}/old").make()
+        recovered = root.recover()
+        recovered.store.append(recovered.chain.link([(1, document(3, 1)), (2, SerialRow(9))]))
+        recovered.store.close()
+        db = sqlite3.connect(root.journal, isolation_level=None)
+        db.execute("DROP TABLE edits")
+        db.execute("PRAGMA user_version = 2")
+        self.assertEqual(tables_of(db), expected_tables(2))
+        db.close()
+        shutil.copytree(root.root, f"{self.top}/cut-short")
+        before = examine(root.journal)
+        self.assertEqual((len(before.entries), before.losses), (2, []))
+        recovered = root.recover()
+        self.assertEqual((recovered.replayed, recovered.numbered), (2, 2))
+        self.assertEqual(root.disk.read(root.files.job(3)), document(3, 1).body)
+        recovered.store.append(recovered.chain.link([(3, large(3, 1)), (4, large(3, 2))]))
+        recovered.store.close()
+        self.assertEqual(len(examine(root.journal).entries.edits), 1)
+        root.recover().store.close()
+        self.assertEqual(root.disk.read(root.files.job(3)), large(3, 2).body)
+        # A start that dies between the two leaves all rows.
+        again = Root(f"{self.top}/cut-short")
+        SQLiteStore(again.journal).close()
+        self.assertEqual(examine(again.journal).entries, before.entries)
+
+
 class VersionTests(DamageTestCase):
     """Journals of schema version 1, which have neither seals nor a mark."""
 
@@ -534,7 +594,7 @@ class VersionTests(DamageTestCase):
     )
 
     def test_replayed(self) -> None:
-        """It is read, gaps and all, and is one of version 2 from then on."""
+        """It is read, gaps and all, and is one of this version from then on."""
         root = self.left(*self.ROWS)
         recovered = root.recover()
         self.addCleanup(recovered.store.close)
@@ -543,7 +603,7 @@ class VersionTests(DamageTestCase):
         self.assertEqual(recovered.reserved, 9)
         store = recovered.store
         assert isinstance(store, SQLiteStore)
-        self.assertEqual(store._db.execute("PRAGMA user_version").fetchone(), (2,))
+        self.assertEqual(store._db.execute("PRAGMA user_version").fetchone(), (SCHEMA_VERSION,))
 
     def test_rewritten(self) -> None:
         """A start that is cut short after it was rewritten leaves all rows, with seals."""

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.journal.digests import NOTHING, Chain, digest_of
 from ganeti_masterd.journal.disk import RealDisk
+from ganeti_masterd.journal.edits import apply_edit
+from ganeti_masterd.journal.examination import judge
 from ganeti_masterd.journal.faults import JournalSetAside
 from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.recovery import Identity, Recovered, misfit, recover
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row, SerialRow
-from ganeti_masterd.journal.store import JournalHeader
+from ganeti_masterd.journal.states import first_after, last_states
+from ganeti_masterd.journal.store import Entries, JournalHeader
+from ganeti_masterd.journal.tip import Tip
 from ganeti_masterd.testing.disk import ForgetfulDisk, MemoryStore, PowerCut
 from tests.journal.scene import (
     FILES,
@@ -63,6 +69,96 @@ class ChainTests(SynchronousTestCase):
         self.assertEqual(self.bases(job(1, 2)), [digest_of(job(1, 1).body)])
         self.chain.forget(1, digest_of(job(1, 1).body))
         self.assertEqual(self.bases(job(1, 2)), [NOTHING])
+
+
+class EditTests(SynchronousTestCase):
+    """Which rows of a large job are edits, and what they cost."""
+
+    def setUp(self) -> None:
+        self.chain = Chain(ForgetfulDisk(["/queue"]), FILES, [])
+        self.number = 0
+
+    def large(self, n: int, *, opcodes: int = 400, archived: bool = False) -> JobRow:
+        """Returns a job of whose opcodes ``n`` have ended."""
+        ops = [{"input": {"text": "x" * 900}, "status": i < n} for i in range(opcodes)]
+        return JobRow(1, msgspec.json.encode({"id": 1, "ops": ops, "log": []}), archived)
+
+    def append(self, *rows: Row, keep: bool = True) -> Entries:
+        entries = self.chain.link(enumerate(rows, self.number + 1))
+        if keep:
+            self.number += len(rows)
+            self.chain.keep()
+        return entries
+
+    def test_cost(self) -> None:
+        """A job of 400 opcodes costs little more than its document, however many steps it has."""
+        held = Entries()
+        for n in range(401):
+            entries = self.append(self.large(n))
+            held.jobs += entries.jobs
+            held.edits += entries.edits
+        size = len(self.large(400).body)
+        kept = sum(len(row.body) for row in held.jobs) + sum(len(row.edit) for row in held.edits)
+        self.assertLess(kept, size * 1.1)
+        last, broken = last_states(held)
+        self.assertEqual((last[1].body, broken), (self.large(400).body, []))
+
+    def test_followed(self) -> None:
+        """The first row after those that the files hold is whole; one that came before is not."""
+        self.append(self.large(0))
+        self.append(self.large(1))
+        self.chain.followed(1)
+        self.assertEqual(len(self.append(self.large(2)).edits), 1)
+        self.chain.followed(3)
+        self.assertEqual(len(self.append(self.large(3)).jobs), 1)
+
+    def test_refused(self) -> None:
+        """What the disk refused is edited by nothing."""
+        self.append(self.large(0))
+        self.append(self.large(1), keep=False)
+        edit = self.append(self.large(2)).edits[0]
+        self.assertEqual(edit.base, digest_of(self.large(0).body))
+        self.assertEqual(apply_edit(self.large(0).body, edit.edit), self.large(2).body)
+
+    def test_one_batch(self) -> None:
+        """Rows of one batch edit each other."""
+        entries = self.append(*(self.large(n) for n in range(3)))
+        self.assertEqual((len(entries.jobs), len(entries.edits)), (1, 2))
+
+    def test_whole(self) -> None:
+        """An archived job's row is whole, so is one of a small document, before or after."""
+        self.append(self.large(0))
+        self.assertEqual(len(self.append(self.large(0, archived=True)).jobs), 1)
+        self.append(self.large(0))
+        self.assertEqual(len(self.append(job(1)).jobs), 1)
+        self.assertEqual(len(self.append(self.large(1)).jobs), 1)
+
+    def test_broken(self) -> None:
+        """An edit without its base is told, with those that follow it; the state before stays."""
+        held = self.append(*(self.large(n) for n in range(4)))
+        less = replace(held, edits=held.edits[1:])
+        last, broken = last_states(less)
+        self.assertEqual(last[1].body, self.large(0).body)
+        self.assertEqual([edit.seq for edit in broken], [3, 4])
+        self.assertRaises(ValueError, first_after, less, 2)
+        self.assertEqual([row.body for row in first_after(held, 2)], [self.large(2).body])
+        examined = judge(JournalHeader("", "", (), ()), less, Tip())
+        self.assertEqual(
+            examined.losses,
+            [
+                "row 3 (edits) lacks what it changes",
+                "row 4 (edits) lacks what it changes",
+                "row 2 is missing",
+            ],
+        )
+        self.assertEqual(len(examined.entries), 1)
+
+    def test_wrong_edit(self) -> None:
+        """An edit that makes another document than it says is none."""
+        held = self.append(self.large(0), self.large(1))
+        for wrong in (b"", b"\xc1", msgspec.msgpack.encode([(5, 9, b"?")])):
+            edits = [held.edits[0]._replace(edit=wrong)]
+            self.assertEqual(last_states(replace(held, edits=edits))[1], edits)
 
 
 class RecoveryTestCase(SynchronousTestCase):

@@ -13,12 +13,16 @@ from zope.interface.verify import verifyObject
 
 from ganeti_masterd.errors import JobQueueError, encode_error
 from ganeti_masterd.journal.digests import digest_of
+from ganeti_masterd.journal.edits import edit_between
 from ganeti_masterd.journal.faults import JournalCorrupt, JournalInUse, JournalTooNew
+from ganeti_masterd.journal.schema import SCHEMA_VERSION
 from ganeti_masterd.journal.sqlite import SQLiteStore
+from ganeti_masterd.journal.states import last_states
 from ganeti_masterd.journal.store import (
     ConfigEntry,
     Entries,
     IStore,
+    JobEdit,
     JobEntry,
     JournalHeader,
     SerialEntry,
@@ -40,7 +44,14 @@ def entries() -> Entries:
         [StoredLogEntry(1, 2, 0, b"[1]", b"m" * 16), StoredLogEntry(1, 4, 1, b"[2]", b"m" * 16)],
         [ConfigEntry(5, "nodes", "u", b"{}"), ConfigEntry(6, "nodes", "v", None)],
         [SerialEntry(7, 1 << 40)],
+        [JobEdit(8, 1, b"[]", b"b" * 16, b"m" * 16)],
     )
+
+
+def edited(seq: int, before: bytes, after: bytes) -> JobEdit:
+    edit = edit_between(before, after)
+    assert edit is not None
+    return JobEdit(seq, 1, edit, digest_of(before), digest_of(after))
 
 
 class StoreTests:
@@ -71,15 +82,15 @@ class StoreTests:
         store.append(Entries())
         store = self.again(store)
         self.assertEqual(store.load(), entries())
-        self.assertEqual(len(store.load()), 7)
-        self.assertEqual(store.load().last_seq, 7)
+        self.assertEqual(len(store.load()), 8)
+        self.assertEqual(store.load().last_seq, 8)
         self.assertEqual(store.header(), HEADER)
 
     def test_followed(self: Any) -> None:
         """What the files hold goes; newer rows, and log lines not superseded, stay."""
         store = self.make()
         store.adopt(HEADER)
-        store.append(entries())
+        store.append(replace(entries(), edits=[]))
         store.followed(5, [(1, 3)], None, None)
         left = store.load()
         self.assertEqual(left.jobs, [])
@@ -87,6 +98,37 @@ class StoreTests:
         self.assertEqual([entry.seq for entry in left.config], [6])
         self.assertEqual([entry.seq for entry in left.serials], [7])
         self.assertEqual(store.header(), replace(HEADER, followed=5))
+
+    def test_edits(self: Any) -> None:
+        """What the rows amount to stays the same, wherever the files have come to."""
+        bodies = [bytes(5000) + b"%d" % n for n in range(6)]
+        for seq in range(1, 7):
+            store = self.make()
+            store.adopt(HEADER)
+            store.append(Entries([job_entry(1, body=bodies[0])]))
+            for n in range(1, 6):
+                store.append(Entries(edits=[edited(n + 1, bodies[n - 1], bodies[n])]))
+            store.followed(seq, [], None, None)
+            store = self.again(store)
+            left = store.load()
+            self.assertEqual(sorted(left.numbers()), [*range(seq + 1, 7)])
+            self.assertEqual([row.body for row in left.jobs], bodies[seq : seq + 1])
+            last, broken = last_states(left)
+            self.assertEqual(broken, [])
+            self.assertEqual([row.body for row in last.values()], bodies[5:] if left else [])
+            store.followed(6, [], None, None)
+            self.assertEqual(store.load(), Entries())
+            store.close()
+            self.forget()
+
+    def test_edit_of_nothing(self: Any) -> None:
+        """Rows aren't dropped while a later one can't be made whole."""
+        store = self.make()
+        store.adopt(HEADER)
+        first, second, third = (bytes(5000) + b"%d" % n for n in range(3))
+        store.append(Entries([job_entry(1, body=first)], edits=[edited(2, second, third)]))
+        self.assertRaises((JournalCorrupt, ValueError), store.followed, 1, [], None, None)
+        self.assertEqual(len(store.load()), 2)
 
     def test_digests(self: Any) -> None:
         """Digests gather until one is known to be on disk."""
@@ -106,6 +148,9 @@ class StoreTests:
 
 
 class MemoryStoreTests(StoreTests, SynchronousTestCase):
+    def forget(self) -> None:
+        pass
+
     def make(self) -> MemoryStore:
         return MemoryStore()
 
@@ -122,6 +167,10 @@ class SQLiteStoreTests(StoreTests, SynchronousTestCase):
         store = SQLiteStore(self.path)
         self.addCleanup(store.close)
         return store
+
+    def forget(self) -> None:
+        for name in os.listdir(os.path.dirname(self.path)):
+            os.unlink(os.path.join(os.path.dirname(self.path), name))
 
     def again(self, store: SQLiteStore) -> SQLiteStore:
         store.close()
@@ -265,7 +314,7 @@ class SQLiteStoreTests(StoreTests, SynchronousTestCase):
         db.execute("PRAGMA user_version = 9")
         db.close()
         error = self.assertRaises(JournalTooNew, SQLiteStore, self.path)
-        self.assertEqual((error.found, error.known), (9, 2))
+        self.assertEqual((error.found, error.known), (9, SCHEMA_VERSION))
         self.assertIn("9", str(error))
 
     def test_no_directory(self) -> None:

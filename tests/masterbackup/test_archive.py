@@ -216,6 +216,18 @@ class RefusingTests(Case):
             self.rewritten(add)
             self.refused(repr(name))
 
+    def test_extended_headers(self) -> None:
+        """A header of a gigabyte, or one in another, is refused before it is read."""
+        for kind in (b"x", b"g", b"L", b"K", b"X", b"S"):
+            for size, blocks in ((1 << 30, 1), (512, 3000)):
+                header = tarfile.TarInfo("@header")
+                header.type, header.size = kind, size
+                block = header.tobuf(tarfile.GNU_FORMAT)
+                path = f"{self.mktemp()}.tar.gz"
+                with gzip.open(path, "wb") as file:
+                    file.write((block + bytes(512)) * blocks)
+                self.refused(f"'@header', an extended header of {size} bytes", path)
+
     def test_contents(self) -> None:
         """A configuration or a job that can't be used, or doesn't fit the list, is refused."""
         base = dict(FILES)

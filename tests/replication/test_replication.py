@@ -13,11 +13,12 @@ from ganeti_masterd.replication import candidate as candidate_module
 from ganeti_masterd.replication import replication
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.candidate import LOOK_AGAIN, PATIENCE, RETRY, SETTLED
+from ganeti_masterd.replication.comparison import SLICE
 from ganeti_masterd.replication.replication import ACK_PATIENCE, STOP_PATIENCE
 from ganeti_masterd.replication.standing import CandidateStanding
 from ganeti_masterd.rpc.interfaces import INodeRPC
 from tests.replication.model import FILES
-from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, LATE, UP, Scene, configuration
+from tests.replication.scene import DOWN, DRAIN, HELD, HUNG, LATE, UP, Node, Scene, configuration
 
 
 class Case(SynchronousTestCase):
@@ -207,6 +208,43 @@ class CandidateTests(Case):
         self.assertEqual(node.files[FILES.archived_job(1)], self.model.archive[1])
         self.assertEqual(node.files[FILES.archived_job(3)], b"{}")
         self.assertCurrent("node2", "node3")
+
+    def test_many_ids_ever_given(self) -> None:
+        """Few questions make it current, whatever the ids; files of long ago are found after."""
+        self.model.begin_at(50_000)
+        self.scene.commit(self.model.submit())
+        node = self.nodes["node3"]
+        node.files[FILES.job(7)] = b"{}"
+        node.mode = HELD
+        self.start()
+        for _ in range(12):
+            if self.standing("node3") is CandidateStanding.CURRENT:
+                break
+            node.release()
+        self.assertEqual(self.standing("node3"), CandidateStanding.CURRENT)
+        self.assertLessEqual(node.asked.count("node_verify"), 4)
+        self.assertIn(FILES.job(7), node.files)
+        self.successResultOf(self.submit_while(node))
+        node.mode = UP
+        node.release()
+        self.scene.wait(1)
+        self.assertEqual(node.files[FILES.archived_job(7)], b"{}")
+        self.assertCurrent("node2", "node3")
+        asked = node.asked.count("node_verify")
+        self.assertGreater(asked, 50_000 // SLICE)
+        node.mode = DOWN
+        self.submit()
+        node.mode = UP
+        self.scene.wait(RETRY + 1)
+        self.assertCurrent("node2", "node3")
+        self.assertLessEqual(node.asked.count("node_verify"), asked + 3)
+
+    def submit_while(self, node: Node) -> Deferred[None]:
+        """Commits a job whose files the node takes, one call after another."""
+        done = self.submit()
+        for _ in range(6):
+            node.release()
+        return done
 
     def test_file_that_is_missing(self) -> None:
         """A candidate's missing file is noticed at the next move to the archive, and restored."""

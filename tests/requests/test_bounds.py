@@ -11,7 +11,7 @@ from ganeti_masterd.errors import LuxiError, OpPrereqError
 from ganeti_masterd.filtertree import MAX_TERMS, MalformedFilter, read_filter
 from ganeti_masterd.luxi import messages
 from ganeti_masterd.luxi.documents import ProtocolError
-from ganeti_masterd.luxi.messages import MAX_REQUEST, decode_request
+from ganeti_masterd.luxi.messages import MAX_CONTAINERS, MAX_REQUEST, decode_request
 from ganeti_masterd.query.resources import MAX_FIELDS, select
 from ganeti_masterd.requests.arguments import MAX_JOBS, MAX_NAMES, MAX_OPCODES, MAX_OPCODES_OF_ALL
 from ganeti_masterd.requests.methods import size_bound
@@ -53,6 +53,17 @@ class SizeTests(SynchronousTestCase):
         ):
             long = json.dumps(document).encode()
             self.assertRaises(OpPrereqError, decode_request, long, LARGEST)
+
+    def test_containers(self) -> None:
+        """So isn't what has very many lists or objects, however small they are; others go on."""
+        most = message("SubmitJob", [[]] * (MAX_CONTAINERS - 3))
+        self.assertEqual(decode_request(most, LARGEST).method, "SubmitJob")
+        self.patch(messages, "parse_strictly", lambda _: self.fail("it was decoded"))
+        for item in ([], {}, [[]], "[{"):
+            for method in ("SubmitManyJobs", "QueryJobs"):
+                long = message(method, [item] * MAX_CONTAINERS)
+                error = self.assertRaises(OpPrereqError, decode_request, long, LARGEST)
+                self.assertIn("and may have", error.args[0])
 
     def test_nonsense(self) -> None:
         """What is large and no request ends the connection like what is small."""
