@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import takeover
+from bench import reference, takeover
 from bench.figures import Limit, Line
 from bench.job_runs import Values
 from bench.machine import creation, description
@@ -26,7 +26,7 @@ DEFAULT_FOLDER = "/var/tmp"
 STEADY = 1.4
 
 #: All that ``--only`` takes.
-NAMES = (*(workload.name for workload in WORKLOADS), takeover.NAME)
+NAMES = (*(workload.name for workload in WORKLOADS), takeover.NAME, reference.NAME)
 
 #: From how many seconds for a file on its creation tells in the figures.
 SLOW_CREATION = 0.0002
@@ -161,9 +161,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         for workload in chosen:
             lines += [(workload.about, line) for line in run.workload(workload)]
-        if not options.only or takeover.NAME in options.only:
-            print(f"{takeover.NAME}: {takeover.ABOUT}", file=sys.stderr, flush=True)
-            lines += takeover.measure(options.dir, options.quick, run.remarks)
+        for real in (takeover, reference):
+            if not options.only or real.NAME in options.only:
+                print(f"{real.NAME}: {real.ABOUT}", file=sys.stderr, flush=True)
+                lines += real.measure(options.dir, options.quick, run.remarks)
     print(table(lines, any(line.peer is not None for _, line in lines)))
     print("\nOn " + ", ".join(f"{key} {value}" for key, value in machine.items()) + ".")
     for limit in dict.fromkeys(line.limit for _, line in lines if line.limit):

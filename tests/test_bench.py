@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import tempfile
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import takeover
+from bench import reference, takeover
 from bench.clusters import cluster
 from bench.crowd import Crowd, Failed, Script
 from bench.figures import AtLeast, AtMost, Figure, Line, Times
@@ -33,6 +34,7 @@ from bench.load import (
 )
 from bench.loads import Beside, Counted, Instances
 from bench.queues import full_queue
+from bench.reference import TappedCall, stretches
 from bench.report import as_json, number, table
 from bench.workloads import WORKLOADS
 from ganeti_masterd.jobs.files import QueueFolder, load
@@ -336,6 +338,60 @@ class TakeoverTests(SynchronousTestCase):
         self.assertEqual([line.measured for _, line in lines], [None, None, None])
         self.assertEqual(remarks, ["takeover: gnt-cluster init: 1"])
         self.assertEqual(list(folder.iterdir()), [])
+
+
+class ReferenceTests(SynchronousTestCase):
+    """What real node daemons took of a job, and a reference that isn't there or fails."""
+
+    def test_stretches(self) -> None:
+        """Calls side by side count once, a pause between calls not at all."""
+        calls = [TappedCall(t=10.0, ms=1000), TappedCall(t=10.5, ms=1000), TappedCall(t=13, ms=500)]
+        self.assertEqual(stretches(calls, 9.0, 20.0), (2.0, 2))
+        self.assertEqual(stretches(calls[::-1], 9.0, 20.0), (2.0, 2))
+        self.assertEqual(stretches([], 9.0, 20.0), (0.0, 0))
+
+    def test_span(self) -> None:
+        """Only what lies within the span counts."""
+        calls = [TappedCall(t=1.0, ms=1000), TappedCall(t=9.5, ms=1000), TappedCall(t=19, ms=5000)]
+        self.assertEqual(stretches(calls, 10.0, 20.0), (1.5, 2))
+        self.assertEqual(stretches([TappedCall(t=20.0, ms=1)], 10.0, 20.0), (0.0, 0))
+
+    def test_one_call_after_another(self) -> None:
+        """One that begins while another runs belongs to its stretch, however long it goes on."""
+        calls = [TappedCall(t=10.0, ms=3000), TappedCall(t=11.0, ms=100), TappedCall(t=12, ms=2000)]
+        self.assertEqual(stretches(calls, 10.0, 20.0), (4.0, 1))
+
+    def test_no_reference(self) -> None:
+        """Without the programs that make the cluster there are no figures, and a remark."""
+        self.patch(os, "environ", {})
+        remarks: list[str] = []
+        self.assertEqual(reference.measure(Path("/nowhere"), True, remarks), [])
+        self.assertEqual(
+            remarks, ["reference: not measured, as GANETI_MASTERD_REFERENCE names no folder"]
+        )
+
+    def test_failure(self) -> None:
+        """A cluster that doesn't come up is taken down; its figures are not measured."""
+        programs, folder = Path(self.mktemp()).absolute(), Path(self.mktemp())
+        for path in (programs, folder):
+            path.mkdir()
+        commands = {"up.sh": "echo no disks >&2; exit 3", "down.sh": 'rm -r "$VC_ROOT"'}
+        for name, command in commands.items():
+            (programs / name).write_text(f"#!/bin/sh\n{command}\n", encoding="ascii")
+            (programs / name).chmod(0o755)
+        self.patch(os, "environ", {**os.environ, "GANETI_MASTERD_REFERENCE": str(programs)})
+        self.patch(reference, "missing", lambda: None)
+        remarks: list[str] = []
+        lines = reference.measure(folder, True, remarks)
+        self.assertEqual({line.measured for _, line in lines}, {None})
+        self.assertEqual(len(lines), len(reference.FIGURES))
+        self.assertEqual(remarks, [f"reference: {programs}/up.sh: 3: no disks"])
+        self.assertEqual(list(folder.iterdir()), [])
+
+    def test_keys_are_unique(self) -> None:
+        """A key is one figure's."""
+        keys = [figure.key for figure in reference.FIGURES]
+        self.assertEqual(len(set(keys)), len(keys))
 
 
 class WorkloadTests(SynchronousTestCase):

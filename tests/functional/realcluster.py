@@ -40,9 +40,12 @@ PROGRAMS = {
     "unshare": "util-linux",
 }
 
-#: The first three parts of all addresses; the namespace has no other network.
+#: The first three parts of all addresses; a namespace has no other network unless joined.
 NET = "192.0.2"
 NODES = ("node1", "node2", "node3")
+
+#: The addresses of the link that joins two namespaces.
+JOIN = ("169.254.0.1", "169.254.0.2")
 
 #: Seconds in which a command ends, also on a machine that is busy.
 PATIENCE = 90.0
@@ -71,11 +74,14 @@ class Ran(Struct, frozen=True):
 class RealCluster:
     """One cluster below ``folder``, whose path must be short, from :meth:`up` to :meth:`close`.
 
-    Several may live at once, as each has a namespace named after its folder.
+    Several may live at once, as each has a namespace named after its folder. ``net`` is the
+    first three parts of its addresses, ``nodes`` are the names of its three nodes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, net: str = NET, nodes: Sequence[str] = NODES) -> None:
         self.folder = folder
+        self.net = net
+        self.nodes = tuple(nodes)
         self.namespace = f"masterd-{folder.name}"
         self.deployed = False
         self.paths = Paths(str(folder / "node1"))
@@ -89,15 +95,25 @@ class RealCluster:
         """
         self.folder.chmod(0o755)
         self.make_namespace()
-        setup = [VCLUSTER_SETUP, "-E", "-N", "-c", str(len(NODES)), "-i", "10", "-p", NET]
+        setup = [VCLUSTER_SETUP, "-E", "-N", "-c", str(len(NODES)), "-i", "10", "-p", self.net]
         self._inside([*setup, "-I", "/bin/true", str(self.folder)], {}).checked()
         self._storage.mkdir()
-        for node in NODES:
+        for made, node in zip(NODES, self.nodes, strict=True):
+            self._rename_root(made, node)
+        for node in self.nodes:
             allowed = self.folder / node / "etc/ganeti/file-storage-paths"
             allowed.write_text(f"{self._storage}\n", encoding="utf-8")
         self.init()
         for node in nodes[1:]:
             self.run(f"gnt-node add --no-ssh-key-check {node}").checked()
+
+    def _rename_root(self, made: str, node: str) -> None:
+        """Gives the root of a node another name, which is that of the node."""
+        if made == node:
+            return
+        (self.folder / made).rename(self.folder / node)
+        text = self._defaults(node).read_text(encoding="utf-8")
+        self._defaults(node).write_text(text.replace(made, node), encoding="utf-8")
 
     def init(self) -> None:
         """Makes a cluster of node1, whose roots are there."""
@@ -183,7 +199,7 @@ class RealCluster:
             script = programs / name
             script.write_text(wrapper(Path(sys.executable).with_name(name)), encoding="utf-8")
             script.chmod(0o755)
-        for node in NODES:
+        for node in self.nodes:
             with open(self._defaults(node), "a", encoding="utf-8") as file:
                 file.write(f"GNT_MASTERD_BIN={programs}\n. {PROJECT}/deploy/daemon-util.sh\n")
         self.deployed = True
@@ -196,7 +212,7 @@ class RealCluster:
 
     def undeploy(self) -> None:
         """Takes back what :meth:`deploy` did."""
-        for node in NODES:
+        for node in self.nodes:
             lines = self._defaults(node).read_text(encoding="utf-8").splitlines(keepends=True)
             self._defaults(node).write_text("".join(lines[:-2]), encoding="utf-8")
         self.deployed = False
@@ -225,15 +241,15 @@ class RealCluster:
     def make_namespace(self) -> None:
         ip = ["ip", "-n", self.namespace]
         commands = [["ip", "netns", "add", self.namespace], [*ip, "link", "set", "lo", "up"]]
-        for number, _ in enumerate(NODES, 10):
-            commands.append([*ip, "addr", "add", f"{NET}.{number}/32", "dev", "lo"])
+        for number, _ in enumerate(self.nodes, 10):
+            commands.append([*ip, "addr", "add", f"{self.net}.{number}/32", "dev", "lo"])
         for command in commands:
             subprocess.run(command, check=True)
         ssh = self._etc / "ssh"  # `ip netns exec` shows it as /etc/ssh
         ssh.mkdir(parents=True)
-        hosts = ["127.0.0.1 localhost", f"{NET}.1 cluster"]
-        hosts += [f"{NET}.{number} {node}" for number, node in enumerate(NODES, 10)]
-        hosts += [f"{NET}.{number} instance{number - 99}" for number in range(100, 110)]
+        hosts = ["127.0.0.1 localhost", f"{self.net}.1 cluster"]
+        hosts += [f"{self.net}.{number} {node}" for number, node in enumerate(self.nodes, 10)]
+        hosts += [f"{self.net}.{number} instance{number - 99}" for number in range(100, 110)]
         _write(self._etc / "hosts", hosts)
         for name in ("ssh_host_rsa_key", "own_key"):
             generate = ["ssh-keygen", "-q", "-t", "rsa", "-N", "", "-f", str(ssh / name)]
@@ -254,6 +270,20 @@ class RealCluster:
         )
         Path("/run/sshd").mkdir(exist_ok=True)
         self._inside(["/usr/sbin/sshd"], {}).checked()
+
+    def join(self, other: RealCluster) -> None:
+        """Lets the nodes of two clusters reach one another; it ends with their namespaces."""
+        ends = (self.namespace, "there", JOIN[0]), (other.namespace, "here", JOIN[1])
+        (own, link, address), (its, its_link, its_address) = ends
+        pair = ["link", "add", link, "type", "veth", "peer", "name", its_link, "netns", its]
+        commands = [["ip", "-n", own, *pair]]
+        for namespace, name, end in ends:
+            commands.append(["ip", "-n", namespace, "addr", "add", f"{end}/30", "dev", name])
+            commands.append(["ip", "-n", namespace, "link", "set", name, "up"])
+        commands.append(["ip", "-n", own, "route", "add", f"{other.net}.0/24", "via", its_address])
+        commands.append(["ip", "-n", its, "route", "add", f"{self.net}.0/24", "via", address])
+        for command in commands:
+            subprocess.run(command, check=True)
 
     def processes(self, node: str | None = None) -> list[int]:
         """Returns the ids of all processes of the cluster, or of those that run as on a node."""
