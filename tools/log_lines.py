@@ -107,6 +107,11 @@ MEANINGS = {
     "{error}": "While it stops: the files could not be brought up to date. The journal keeps the "
     "rest for the next start.",
     # clients
+    "{client} has died and left the configuration locked: it is free again": "A tool was killed. "
+    "What it had not written is not changed.",
+    "The configuration was locked by {holders} while {count} changes waited for it: "
+    "the lock is taken back": "A tool hangs, or is very slow. It is told so when it writes, and "
+    "nothing of it is written: run it again.",
     "{method} from connection {peer.connection}, uid {peer.uid}, pid {peer.pid}": "A client asked "
     "for a change. uid and pid are the client's own, as the kernel has them.",
     "LUXI protocol error of connection {peer.connection} (pid {peer.pid}, uid {peer.uid}): "
