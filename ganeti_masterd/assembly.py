@@ -50,6 +50,8 @@ from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.journal import ReplicatedJournal
 from ganeti_masterd.replication.replication import Replication
 from ganeti_masterd.requests.backup_desk import BackupDesk
+from ganeti_masterd.requests.config_lock import ConfigLock, LiveLocks
+from ganeti_masterd.requests.config_writing import ConfigWriter
 from ganeti_masterd.requests.daemon import Daemon, HistoryParts
 from ganeti_masterd.requests.methods import Method, size_bound
 from ganeti_masterd.requests.observed import ObservedAnswers
@@ -108,6 +110,32 @@ class OpenedListener(Struct, frozen=True):
     name: str
     factory: LuxiFactory
     socket: MasterSocket
+
+
+def make_listener(
+    settings: Settings,
+    timers: Timers,
+    budget: Budget,
+    name: str,
+    answers: AnswerFunction,
+    methods: Mapping[str, Method],
+    path: str,
+    mode: int,
+) -> OpenedListener:
+    """Returns a socket at ``path``, not listening yet, whose clients ``answers`` answers."""
+    factory = LuxiFactory(
+        traced(answers, timers.seconds) if settings.debug else answers,
+        timers,
+        idle_timeout=settings.idle_timeout,
+        max_connections=settings.max_connections,
+        max_each=settings.max_connections_per_user or max(1, settings.max_connections // 2),
+        max_message_size=settings.max_message_size,
+        trusted=trusted_users(settings),
+        budget=budget,
+        largest=size_bound(methods),
+    )
+    owner = None if settings.account is None else (-1, settings.account.gid)
+    return OpenedListener(name, factory, MasterSocket(path, mode, owner))
 
 
 class Assembly:
@@ -216,6 +244,7 @@ class Assembly:
         self.executor = Executor(mailbox, self.threads, services, paths.data)
 
         # What answers clients.
+        self.config_lock = ConfigLock(self.store, self.timers, LiveLocks(paths.live_locks))
         self.waits = JobWaits(self.queue, self.locks, lambda: self.store.snapshot)
         daemon = Daemon(
             queue=self.queue,
@@ -288,15 +317,20 @@ class Assembly:
 
     def _listeners(self, daemon: Daemon) -> list[OpenedListener]:
         settings, paths = self._settings, self._settings.paths
-        self._budget = Budget(settings.max_buffered, _trusted(settings))
+        self._budget = Budget(settings.max_buffered, trusted_users(settings))
+        slices = self.engine.slices
         wconfd = WconfdAnswers(
             WconfdParts(
                 store=self.store,
                 locks=self.locks.states,
                 flushed=self._flushed,
-                slices=self.engine.slices,
+                slices=slices,
                 lock_file=paths.pid,
                 pid=os.getpid(),
+                config_lock=self.config_lock,
+                writer=ConfigWriter(
+                    self.store, self.config_lock, slices, self.timers, self._flushed
+                ),
             )
         )
         methods = {**METHODS, **OWN_METHODS}
@@ -325,21 +359,10 @@ class Assembly:
         path: str,
         mode: int,
     ) -> OpenedListener:
-        settings, seconds = self._settings, self.timers.seconds
-        answer: AnswerFunction = ObservedAnswers(answers, methods, self.events, seconds)
-        factory = LuxiFactory(
-            traced(answer, seconds) if settings.debug else answer,
-            self.timers,
-            idle_timeout=settings.idle_timeout,
-            max_connections=settings.max_connections,
-            max_each=settings.max_connections_per_user or max(1, settings.max_connections // 2),
-            max_message_size=settings.max_message_size,
-            trusted=_trusted(settings),
-            budget=self._budget,
-            largest=size_bound(methods),
+        observed = ObservedAnswers(answers, methods, self.events, self.timers.seconds)
+        return make_listener(
+            self._settings, self.timers, self._budget, name, observed, methods, path, mode
         )
-        owner = None if settings.account is None else (-1, settings.account.gid)
-        return OpenedListener(name, factory, MasterSocket(path, mode, owner))
 
     def monitoring(self) -> Monitoring | None:
         """Returns what serves the pages for monitors, not started; None if not asked for."""
@@ -366,6 +389,7 @@ class Assembly:
             waits=self.waits.all,
             why=self.waits.of,
             measure=self._measure,
+            config_lock=lambda: self.config_lock.state,
         )
         server = serverFromString(self._reactor, local(endpoint))
         access = self._settings.monitoring_access or EVERYBODY
@@ -391,7 +415,7 @@ class Assembly:
             self.queue.admission.set_rules(after.filters.values())
 
 
-def _trusted(settings: Settings) -> frozenset[int]:
+def trusted_users(settings: Settings) -> frozenset[int]:
     """Returns the users for whom places and memory are kept: root and the daemon's own."""
     own = os.geteuid() if settings.account is None else settings.account.uid
     return frozenset({0, own})

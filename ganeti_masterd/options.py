@@ -105,6 +105,17 @@ class Options(usage.Options):
         ["require-master-ip", None, "Don't start if the master's address can't be brought up."],
         ["check-only", None, "Check whether it would start, change nothing, and exit."],
         ["json-log", None, "Log one JSON object a line."],
+        [
+            "only-wconfd",
+            None,
+            "Answer on wconfd's socket only: no other clients, no jobs. daemon-util starts it so "
+            "for gnt-cluster renew-crypto and gnt-cluster master-failover.",
+        ],
+        [
+            "force-node",
+            None,
+            "With --only-wconfd and --no-voting: start on a node that is not the master.",
+        ],
     ]
     optParameters = [
         _parameter(
@@ -246,6 +257,12 @@ class Options(usage.Options):
         for name in ("hosts", "certificate", "client-ca", "users"):
             if self[f"monitoring-{name}"] is not None and self["monitoring"] is None:
                 raise usage.UsageError(f"--monitoring-{name} needs --monitoring")
+        if self["only-wconfd"]:
+            for name in ("simulate", "check-only"):
+                if self[name]:
+                    raise usage.UsageError(f"--only-wconfd can't be combined with --{name}")
+        if self["force-node"] and not (self["only-wconfd"] and self["no-voting"]):
+            raise usage.UsageError("--force-node needs --only-wconfd and --no-voting")
         if self["max-buffered"] < 4 * self["max-message-size"]:
             raise usage.UsageError(
                 f"--max-buffered {self['max-buffered']}: must be four times --max-message-size "

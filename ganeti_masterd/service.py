@@ -311,6 +311,7 @@ class MasterService(Service):
                 ("monitoring", monitoring.close if monitoring is not None else lambda: None),
                 ("the queue", parts.queue.close),
                 ("the locks", parts.locks.close),
+                ("the configuration's lock", parts.config_lock.close),
                 ("the hops", lambda: parts.hops.close(STOPPED_UNCLEANLY)),
                 ("the jobs", lambda: self._idle_or(GRACE) if abandon else None),
                 ("the connections", self._close_connections),

@@ -48,17 +48,24 @@ def make_service(options: Options) -> IService:
 
 def _checked_service(options: Options, systemd: Notifier) -> IService:
     from ganeti_masterd.assembly import Settings
+    from ganeti_masterd.config_service import ConfigService
     from ganeti_masterd.replication.acknowledgement import Ack
     from ganeti_masterd.service import MasterService, ProcessSurroundings
+    from ganeti_masterd.startup.checks import Machine
     from ganeti_masterd.startup.ending import Ending
     from ganeti_masterd.startup.launch import Launch
-    from ganeti_masterd.startup.preflight import clear_start, rehearse_start
+    from ganeti_masterd.startup.preflight import (
+        clear_config_start,
+        clear_start,
+        rehearse_start,
+    )
 
     reactor = _reactor()
     access = _monitoring_access(options)
     if options["check-only"]:
         rehearse_start(options, reactor)
-    cleared = clear_start(options, reactor)
+    only_wconfd = bool(options["only-wconfd"])
+    cleared = (clear_config_start if only_wconfd else clear_start)(options, reactor)
     launch = Launch(options.parent)
     logs = _logs(options, launch, cleared.paths, cleared.passed)
     _log_lines(cleared.report)
@@ -83,6 +90,8 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
         debug=bool(options["debug"]),
     )
     surroundings = ProcessSurroundings(launch, logs, Ending(launch.pid_file), systemd)
+    if only_wconfd:
+        return ConfigService(reactor, settings, surroundings, Machine(os.environ).host_name())
     return MasterService(reactor, settings, surroundings)
 
 

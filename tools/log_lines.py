@@ -106,7 +106,22 @@ MEANINGS = {
     "The master daemon has stopped": "The last line of a stop in order.",
     "{error}": "While it stops: the files could not be brought up to date. The journal keeps the "
     "rest for the next start.",
+    # for wconfd's socket alone
+    "The configuration of cluster {cluster} can be changed by tools on {path}; no jobs run": "A "
+    "tool of Ganeti's has had it started for wconfd's socket alone.",
+    "A journal from a time when this node was the master is now {path}": "This node becomes the "
+    "master again. What that journal holds never reached the masters since.",
+    "A node wasn't told of the change: {fault}": "The change is in the file here. The master "
+    "daemon brings the node up to date once it answers.",
+    "{node} has changed the configuration until it was stopped: that is kept": "The old master "
+    "went on until the fail-over stopped it. This node goes on with its last configuration.",
+    "The daemon for wconfd's socket has stopped": "The last line of its stop in order.",
     # clients
+    "{client} has died and left the configuration locked: it is free again": "A tool was killed. "
+    "What it had not written is not changed.",
+    "The configuration was locked by {holders} while {count} changes waited for it: "
+    "the lock is taken back": "A tool hangs, or is very slow. It is told so when it writes, and "
+    "nothing of it is written: run it again.",
     "{method} from connection {peer.connection}, uid {peer.uid}, pid {peer.pid}": "A client asked "
     "for a change. uid and pid are the client's own, as the kernel has them.",
     "LUXI protocol error of connection {peer.connection} (pid {peer.pid}, uid {peer.uid}): "

@@ -7,9 +7,11 @@ increased as in the real daemon 3.0.2 (seen in its files and answers):
 - updating an object changes its own serial and time, if it has them;
 - adding, removing or renaming an object changes the cluster's serial;
   updating a node changes the cluster's serial and time (filter rules: neither);
-- each transaction changes the document's serial and time.
+- each transaction changes the document's serial and time;
+- a document that a tool has changed keeps the serials of its objects as they were sent.
 
-Restoring an earlier configuration is the one change that isn't Ganeti's.
+Two things aren't Ganeti's: an earlier configuration can be restored, and another master raises the
+document's serial by :data:`SERIAL_STEP`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ from ganeti_masterd.errors import (
     ProgrammerError,
 )
 from ganeti_masterd.journal.rows import ConfigRow
+
+#: How much the document's serial grows when another node becomes the master. The old master may
+#: have made changes that no other node got; none of their serials must be used again.
+SERIAL_STEP = 1000
 
 
 class Update(Struct, frozen=True):
@@ -71,7 +77,18 @@ class Restore(Struct, frozen=True):
     earlier: Snapshot
 
 
-Change = Update | Add | Remove | Restore
+class Rewrite(Struct, frozen=True):
+    """Puts a document that was changed elsewhere in the place of the one that it was read from.
+
+    Serials and times of its objects stay as they are sent. Objects that say the same as before keep
+    their bytes. ``document`` must have the serial and the version of the present one, be of the
+    same cluster, and have the same objects by the same names.
+    """
+
+    document: Snapshot
+
+
+Change = Update | Add | Remove | Restore | Rewrite
 
 
 class Draft(NamedTuple):
@@ -96,6 +113,8 @@ def draft(before: Snapshot, changes: Sequence[Change], now: float) -> Draft:
             work.add(change)
         elif isinstance(change, Restore):
             work.restore(change.earlier)
+        elif isinstance(change, Rewrite):
+            work.rewrite(change.document)
         else:
             work.remove(change)
     return work.finish()
@@ -197,6 +216,23 @@ class _Work:
         serial = obj.serial_no + passed if known is None else known.serial_no
         return replace(obj, serial_no=serial + 1, mtime=self.now)
 
+    def rewrite(self, document: Snapshot) -> None:
+        """Takes over all objects of a document that was changed elsewhere."""
+        current = self.after
+        _check_descent(current, document)
+        sections: dict[str, Section[Any]] = {}
+        for key in SECTIONS:
+            known, sent = current.section(key), document.section(key)
+            _check_members(key, known, sent)
+            changed = {uuid: obj for uuid, obj in sent.items() if _differs(known[uuid], obj)}
+            self.touched.update({(key, uuid): None for uuid in changed})
+            sections[key] = Section({**known, **changed}) if changed else known
+        cluster = current.cluster
+        if _differs(cluster, document.cluster):
+            cluster = document.cluster
+            self.touched["cluster", cluster.uuid] = None
+        self.after = Snapshot(current.header, cluster, sections, current.order)
+
     def finish(self) -> Draft:
         """Increases the serials of cluster and document; returns the result with its rows."""
         if not self.touched:
@@ -208,14 +244,15 @@ class _Work:
                 mtime=self.now if self.cluster_time else self.before.cluster.mtime,
             )
             self.after = self.after.with_object("cluster", cluster)
-        self.after = self.after.with_serial(self.now)
+        moved = self.after.cluster.master_node != self.before.cluster.master_node
+        self.after = self.after.with_serial(self.now, SERIAL_STEP if moved else 1)
         rows = [
             ConfigRow(section, uuid, None if current is None else current.encoded)
             for section, uuid in self.touched
             if section != "cluster"
             for current in (self.after.section(section).get(uuid),)
         ]
-        if self.cluster_serial:
+        if self.after.cluster is not self.before.cluster:
             rows.append(ConfigRow("cluster", "", self.after.cluster.encoded))
         rows.append(ConfigRow("", "", self.after.header.encoded))
         return Draft(self.after, rows)
@@ -252,6 +289,48 @@ class _Work:
         other = self.after.section(section).named(name)
         if other is not None and other.uuid != _uuid(obj):
             raise ConfigurationError(f"{describe(section, obj)}: the name is taken")
+
+
+def _check_descent(current: Snapshot, document: Snapshot) -> None:
+    """Raises ``ConfigurationError`` unless a document was read from the present one."""
+    if document.cluster.uuid != current.cluster.uuid:
+        raise ConfigurationError(
+            f"the document is of cluster '{document.cluster.uuid}', this one is"
+            f" '{current.cluster.uuid}'"
+        )
+    for what, sent, present in (
+        ("version", document.header.version, current.header.version),
+        ("serial", document.header.serial_no, current.header.serial_no),
+    ):
+        if sent != present:
+            raise ConfigurationError(
+                f"the configuration has the {what} {present}, the document that was sent"
+                f" has {sent}: it was not read from the present configuration"
+            )
+
+
+def _check_members(key: str, known: Section[Any], sent: Section[Any]) -> None:
+    """Raises ``ConfigurationError`` unless a section has the same objects by the same names."""
+    for uuid in known:
+        if uuid not in sent:
+            raise ConfigurationError(
+                f"the document lacks {describe(key, known[uuid])}: only a job removes objects"
+            )
+    for uuid, obj in sent.items():
+        if uuid not in known:
+            raise ConfigurationError(
+                f"the document has {describe(key, obj)}, which is unknown: only a job adds objects"
+            )
+        if _name(obj) != _name(known[uuid]):
+            raise ConfigurationError(
+                f"the document calls {describe(key, known[uuid])} '{_name(obj)}': only a job"
+                " renames objects"
+            )
+
+
+def _differs(known: ConfigObject, sent: ConfigObject) -> bool:
+    """Whether two objects say something different, whatever the order of their keys."""
+    return known != sent and known.plain() != sent.plain()
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -76,6 +76,12 @@ def parse(content: bytes, source: str = "config.data") -> Snapshot:
     return Snapshot(header, cluster, sections, () if keys == usual else keys)
 
 
+def parse_cluster(content: bytes, source: str) -> Cluster:
+    """Returns a cluster object; raises ``ConfigurationError`` like :func:`parse`."""
+    cluster: Cluster = _object(Cluster, content, source)
+    return cluster
+
+
 def encode(snapshot: Snapshot) -> bytes:
     """Returns the whole of config.data."""
     return Pages().content(snapshot)

@@ -72,6 +72,20 @@ class Planned:
         self._publish(self.after)
 
 
+class _WaitingChange:
+    """A change that waits until the configuration is no longer held."""
+
+    __slots__ = ("author", "changes", "done")
+
+    def __init__(
+        self, changes: Sequence[Change], author: ChangeAuthor, waiting: list[_WaitingChange]
+    ) -> None:
+        self.changes = changes
+        self.author = author
+        self.done: Deferred[Snapshot] = Deferred(lambda _: waiting.remove(self))
+        waiting.append(self)
+
+
 class ConfigStore:
     """The cluster's configuration, changed through the journal."""
 
@@ -86,6 +100,9 @@ class ConfigStore:
             "a change of the configuration that is recorded"
         )
         self._pages = Pages()
+        #: Changes that wait while the configuration is held, in order; None while it isn't.
+        self._waiting: list[_WaitingChange] | None = None
+        self._on_wait: Callable[[], object] = lambda: None
         journal.on_rollback(self._rollback)
 
     @property
@@ -131,8 +148,40 @@ class ConfigStore:
 
         Fires with the configuration that includes them, once it is published. Fails with
         the errors of :func:`ganeti_masterd.config.changes.draft`, or with
-        ``JobQueueError`` if the journal can't be written.
+        ``JobQueueError`` if the journal can't be written. While the configuration is held
+        (:meth:`hold`) the changes wait; until they begin they can be cancelled.
         """
+        if self._waiting is None:
+            return self.apply_held(changes, author)
+        waiting = _WaitingChange(changes, author, self._waiting)
+        self._on_wait()
+        return waiting.done
+
+    def hold(self, on_wait: Callable[[], object]) -> Deferred[None]:
+        """Has changes wait from now on; fires once those begun before are published, or failed.
+
+        Not while it is held already. ``on_wait`` is called for each change that has to wait.
+        """
+        assert self._waiting is None
+        self._waiting, self._on_wait = [], on_wait
+        settled: Deferred[None] = self._journal.commit(())
+        return settled.addErrback(lambda _: None)
+
+    def let_go(self) -> None:
+        """Ends :meth:`hold`: the changes that wait are made, in order."""
+        waiting, self._waiting = self._waiting or [], None
+        for each in waiting:
+            self.apply_held(each.changes, each.author).chainDeferred(each.done)
+
+    @property
+    def changes_waiting(self) -> int:
+        """The number of changes that wait because the configuration is held."""
+        return len(self._waiting or ())
+
+    def apply_held(
+        self, changes: Sequence[Change], author: ChangeAuthor = NOBODY
+    ) -> Deferred[Snapshot]:
+        """Makes changes as :meth:`apply` does, for whoever holds the configuration."""
         try:
             planned = self.plan(changes)
         except Exception:

@@ -26,10 +26,6 @@ from ganeti_masterd.errors import ConfigurationError
 from ganeti_masterd.failover.holdings import understood
 from ganeti_masterd.startup.checks import StartRefused
 
-#: How much the document's serial grows at a fail-over. The old master may have made changes that no
-#: other node got; none of their serials must be used again for another change.
-SERIAL_STEP = 1000
-
 _PROGRESS = {STATUS_QUEUED: 0, STATUS_WAITING: 1, STATUS_CANCELING: 2, STATUS_RUNNING: 3}
 
 
@@ -110,8 +106,7 @@ def promoted(snapshot: Snapshot, name: str, now: float) -> Snapshot:
     assert node is not None
     uuid = node.uuid
     change = Update(snapshot.cluster.uuid, lambda cluster: replace(cluster, master_node=uuid))
-    # A change moves the document's serial by one itself.
-    return draft(snapshot, [change], now).after.with_serial(now, SERIAL_STEP - 1)
+    return draft(snapshot, [change], now).after
 
 
 def check_candidate(snapshot: Snapshot, name: str) -> None:

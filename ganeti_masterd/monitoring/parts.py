@@ -68,12 +68,30 @@ def _nothing_measured(kind: str, names: Sequence[str], fields: Sequence[str]) ->
     return []
 
 
+class MonitoredConfigLock(Protocol):
+    """The lock that a tool holds on the configuration."""
+
+    @property
+    def holders(self) -> Sequence[str]:
+        """Those who hold it."""
+
+    @property
+    def since(self) -> float:
+        """Since when, in seconds since the epoch."""
+
+    @property
+    def changes_waiting(self) -> int:
+        """How many changes of the daemon's own wait for them."""
+
+
 class Parts(Struct, frozen=True):
     """The parts to monitor; the keys of ``listeners`` and ``pools`` are used as labels.
 
     ``watcher_pause`` returns until when the watcher pauses, None if it doesn't.
     ``waits`` returns why jobs wait, no more than so many of each kind.
     ``why`` returns why one job waits, None if it doesn't.
+    ``waits`` returns why jobs wait, no more than so many of each kind. ``config_lock`` returns
+    None while no tool has the configuration locked.
     ``hosts`` are further names by which the pages may be asked for.
     ``measure`` asks nodes for what only they know; see :class:`Measure`. ``users_file`` has the
     names of users, as ``/etc/passwd``.
@@ -93,6 +111,7 @@ class Parts(Struct, frozen=True):
     why: Callable[[int], JobWait | None] = lambda job_id: None
     measure: Measure = _nothing_measured
     users_file: str = "/etc/passwd"
+    config_lock: Callable[[], MonitoredConfigLock | None] = lambda: None
 
     def own_names(self) -> tuple[str, str]:
         """Returns the names of the cluster and of its master."""

@@ -46,6 +46,18 @@ class JournalStatus(Struct, frozen=True):
     files_fault: str | None
 
 
+class ConfigLockStatus(Struct, frozen=True):
+    """A lock on the configuration that tools hold.
+
+    ``since`` is in seconds since the epoch; ``changes_waiting`` counts changes that jobs and
+    others want to make meanwhile.
+    """
+
+    holders: list[str]
+    since: float
+    changes_waiting: int
+
+
 class ReplicaStatus(Struct, frozen=True):
     """A master candidate: whether it is up to date, and how many files are waiting to be sent."""
 
@@ -65,7 +77,7 @@ class Status(Struct, frozen=True):
 
     ``since`` is when the daemon started. ``faults`` are sentences; empty if it is healthy.
     ``reactor_latency`` is in seconds. ``waits`` says why jobs wait, except those that only
-    lack a slot; at most 200.
+    lack a slot; at most 200. ``config_lock`` is None while no tool has the configuration locked.
     """
 
     version: str
@@ -85,6 +97,7 @@ class Status(Struct, frozen=True):
     pools: dict[str, PoolStatus]
     reactor_latency: float
     waits: list[JobWait]
+    config_lock: ConfigLockStatus | None
 
 
 def faults(parts: Parts) -> list[str]:
@@ -149,4 +162,12 @@ class StatusReport:
             pools={name: PoolStatus(pool.busy, pool.limit) for name, pool in parts.pools.items()},
             reactor_latency=self._latency.last,
             waits=parts.waits(WAITS),
+            config_lock=_config_lock(parts),
         )
+
+
+def _config_lock(parts: Parts) -> ConfigLockStatus | None:
+    lock = parts.config_lock()
+    if lock is None:
+        return None
+    return ConfigLockStatus(list(lock.holders), lock.since, lock.changes_waiting)

@@ -153,7 +153,7 @@ class LuxiAnswers:
         if declared is None:
             raise OpPrereqError(f"Unknown LUXI method {shown(request.method)}", ECODE_INVAL)
         if declared.changes:
-            _log(declared.name, peer)
+            log_change(declared.name, peer)
         if self._read_only and declared.changes:
             raise OpPrereqError(
                 f"{declared.name} changes something, which this socket doesn't allow", ECODE_INVAL
@@ -169,7 +169,7 @@ class LuxiAnswers:
     def _call(self, declared: Method, form: DialectForm, peer: Peer, args: list[Any]) -> Any:
         result = declared.function(self._daemon, peer, *args, **form.options)
         if declared.changes and isinstance(result, Deferred):
-            return _shielded(result)
+            return shielded(result)
         return result
 
     def _in_dialect(self, declared: Method, form: DialectForm, peer: Peer, args: list[Any]) -> Any:
@@ -191,14 +191,15 @@ class LuxiAnswers:
         return answer(args, result)
 
 
-def _shielded(begun: Deferred[Any]) -> Deferred[Any]:
+def shielded(begun: Deferred[Any]) -> Deferred[Any]:
     """Returns a Deferred that fires like ``begun``; cancelling it doesn't cancel that."""
     told: Deferred[Any] = Deferred()
     begun.addCallbacks(told.callback, told.errback)
     return told
 
 
-def _log(name: str, peer: Peer) -> None:
+def log_change(name: str, peer: Peer) -> None:
+    """Logs that a method which changes something was called, and by whom."""
     log.info(
         "{method} from connection {peer.connection}, uid {peer.uid}, pid {peer.pid}",
         method=name,

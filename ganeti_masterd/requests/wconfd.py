@@ -2,8 +2,9 @@
 
 Ganeti's own job processes ask wconfd for locks, addresses, ports and changes of the configuration.
 Here jobs run inside the daemon, so only tools use the socket: ganeti-watcher to check that wconfd
-is alive, ``gnt-cluster destroy`` to get the configuration, ``gnt-debug wconfd`` to list locks.
-Messages are framed like LUXI's.
+is alive, ``gnt-cluster destroy`` to get the configuration, ``gnt-debug wconfd`` to list locks,
+``gnt-cluster renew-crypto`` and ``gnt-cluster master-failover`` to change the configuration while
+no jobs run. Messages are framed like LUXI's.
 
 The methods are in a table like LUXI's, :data:`WCONFD_METHODS`. The other methods of real wconfd
 3.0.2, :data:`NOT_SERVED`, are refused by name. Errors have the form of real wconfd's:
@@ -13,7 +14,7 @@ answers ``[]``, as real wconfd does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, Any
 
@@ -21,26 +22,32 @@ import msgspec
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
+from ganeti_masterd.config.document import parse, parse_cluster
+from ganeti_masterd.config.objects import Cluster
+from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
-from ganeti_masterd.config.verify import CHECKS
-from ganeti_masterd.errors import ConfigVerifyError, GenericError, OpPrereqError, prereq
+from ganeti_masterd.errors import (
+    ConfigurationError,
+    ConfigVerifyError,
+    GenericError,
+    OpPrereqError,
+    prereq,
+)
 from ganeti_masterd.locking.decisions import LockState
-from ganeti_masterd.locking.levels import LOCKSET, lock_name
+from ganeti_masterd.locking.levels import LOCKSET, LockMode, lock_name
 from ganeti_masterd.luxi.messages import Encoded, LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
-from ganeti_masterd.query.slices import WEIGHT, Slices, then
+from ganeti_masterd.query.slices import Slices, then
 from ganeti_masterd.requests.arguments import Reading, shown
-from ganeti_masterd.requests.methods import Method, method
+from ganeti_masterd.requests.config_lock import CONFIG_LOCK, ConfigLock, WconfdClient
+from ganeti_masterd.requests.config_writing import ConfigWriter, faults_of
+from ganeti_masterd.requests.methods import Method, log_change, method, shielded
 
-#: With up to this many nodes and instances the configuration is verified in one reactor turn; with
-#: more, each check gets its own turn.
-_FEW = 500
-
-#: Methods of real wconfd 3.0.2 that change something or serve its job processes.
+#: Methods of real wconfd 3.0.2 that serve its job processes.
 NOT_SERVED = frozenset(
     {
-        *("prepareClusterDestruction", "writeConfig", "lockConfig", "unlockConfig"),
-        *("writeConfigAndUnlock", "flushConfigGroup", "dropAllReservations", "computeDRBDMap"),
+        *("prepareClusterDestruction", "writeConfig", "flushConfigGroup", "dropAllReservations"),
+        *("computeDRBDMap",),
         *("allocateDRBDMinor", "releaseDRBDMinors", "reserveMAC", "generateMAC"),
         *("generateDRBDSecret", "reserveLV", "reserveIp", "releaseIp", "generateIp"),
         *("commitTemporaryIps", "commitReleaseTemporaryIp", "listReservedIps"),
@@ -49,39 +56,40 @@ NOT_SERVED = frozenset(
         *("guardedOpportunisticLockUnion", "hasPendingRequest", "addInstance"),
         *("addInstanceDisk", "addTcpUdpPort", "allocatePort", "attachInstanceDisk"),
         *("detachInstanceDisk", "removeInstance", "removeInstanceDisk"),
-        *("setInstancePrimaryNode", "setInstanceStatus", "updateCluster", "updateDisk"),
+        *("setInstancePrimaryNode", "setInstanceStatus", "updateDisk"),
         *("updateInstance", "updateNetwork", "updateNode", "updateNodeGroup"),
     }
 )
 
 
-class Client(Struct, frozen=True):
-    """The holder of locks in wconfd's form: ``[who, lock file, pid]``.
-
-    ``who`` is a job id, or a tool's name for itself. The process ``pid`` keeps the lock file locked
-    while it lives.
-    """
-
-    who: int | str
-    lock_file: str
-    pid: int
-
-    @property
-    def sent(self) -> list[int | str]:
-        """The client as it is sent in JSON."""
-        return [self.who, self.lock_file, self.pid]
-
-
-def _client(value: Any, where: str) -> Client:
+def _client(value: Any, where: str) -> WconfdClient:
     try:
         who, lock_file, pid = msgspec.convert(value, tuple[int | str, str, int])
     except msgspec.ValidationError:
         raise prereq(f"{where}: malformed client id: {shown(value)}")
-    return Client(who, lock_file, pid)
+    return WconfdClient(who, lock_file, pid)
+
+
+def _document(value: Any, where: str) -> Snapshot:
+    try:
+        return parse(msgspec.json.encode(value), where)
+    except ConfigurationError as error:
+        raise prereq(str(error)) from None
+
+
+def _cluster(value: Any, where: str) -> Cluster:
+    try:
+        return parse_cluster(msgspec.json.encode(value), where)
+    except ConfigurationError as error:
+        raise prereq(str(error)) from None
 
 
 #: A client as it is sent in JSON.
-ClientId = Annotated[Client, Reading(_client)]
+ClientId = Annotated[WconfdClient, Reading(_client)]
+#: The whole configuration as it is sent in JSON.
+ConfigDocument = Annotated[Snapshot, Reading(_document)]
+#: The cluster object as it is sent in JSON.
+ClusterObject = Annotated[Cluster, Reading(_cluster)]
 
 
 class WconfdParts(Struct, frozen=True):
@@ -89,7 +97,8 @@ class WconfdParts(Struct, frozen=True):
 
     ``locks`` returns the locks that are held or awaited. ``flushed`` fires when the configuration
     is in config.data here and on the candidates. ``lock_file`` and ``pid`` are the daemon's own,
-    and are shown for all its jobs.
+    and are shown for all its jobs. ``config_lock`` and ``writer`` are for tools that change the
+    configuration.
     """
 
     store: ConfigStore
@@ -98,10 +107,12 @@ class WconfdParts(Struct, frozen=True):
     slices: Slices
     lock_file: str
     pid: int
+    config_lock: ConfigLock
+    writer: ConfigWriter
 
-    def job(self, job_id: int) -> Client:
+    def job(self, job_id: int) -> WconfdClient:
         """Returns the client for a job."""
-        return Client(job_id, self.lock_file, self.pid)
+        return WconfdClient(job_id, self.lock_file, self.pid)
 
 
 #: Every method that is answered on wconfd's socket, by name.
@@ -132,51 +143,97 @@ def flush_config(parts: WconfdParts, peer: Peer) -> Deferred[list[Any]]:
 
 
 @_wconfd_method("verifyConfig")
-def verify_config(parts: WconfdParts, peer: Peer) -> list[Any] | Deferred[list[Any]]:
+def verify_config(parts: WconfdParts, peer: Peer) -> Deferred[list[Any]]:
     """Answers ``[]`` for a sound configuration, else the error ``ConfigVerifyError``."""
-    snapshot = parts.store.snapshot
 
-    def found(checks: Sequence[Any]) -> list[str]:
-        return [fault for check in checks for fault in check(snapshot)]
-
-    def judged(parted: list[list[str]]) -> list[Any]:
-        faults = [fault for part in parted for fault in part]
+    def judged(faults: list[str]) -> list[Any]:
         if faults:
             raise ConfigVerifyError("Validation failed", faults)
         return []
 
-    each = 1 if len(snapshot.instances) + len(snapshot.nodes) < _FEW else WEIGHT
-    return then(parts.slices.run(CHECKS, each, found), judged)
+    return faults_of(parts.slices, parts.store.snapshot).addCallback(judged)
+
+
+@_wconfd_method("lockConfig", changes=True)
+def lock_config(
+    parts: WconfdParts, peer: Peer, client: ClientId, shared: bool
+) -> Encoded | Deferred[Encoded | None] | None:
+    """Answers the configuration and locks it for the client, or null while others have it locked.
+
+    The daemon's own changes wait for the client, half a minute at most.
+    """
+
+    def told(granted: bool) -> Encoded | None:
+        return read_config(parts, peer) if granted else None
+
+    mode = LockMode.SHARED if shared else LockMode.EXCLUSIVE
+    return then(parts.config_lock.acquire(client, mode), told)
+
+
+@_wconfd_method("unlockConfig", changes=True)
+def unlock_config(parts: WconfdParts, peer: Peer, client: ClientId) -> list[Any]:
+    """Answers ``[]`` and unlocks the configuration, if the client had it locked."""
+    parts.config_lock.release(client)
+    return []
+
+
+@_wconfd_method("writeConfigAndUnlock", changes=True, largest=None)
+def write_config_and_unlock(
+    parts: WconfdParts, peer: Peer, client: ClientId, config: ConfigDocument
+) -> bool | Deferred[bool]:
+    """Answers true once the configuration that the client had locked is replaced and unlocked.
+
+    Answers false, and changes nothing, to a client that didn't lock it: the real client takes that
+    for a repeated request.
+    """
+    if not parts.config_lock.owned(client):
+        return False
+    return parts.writer.write(client, config, peer.uid).addCallback(lambda _: True)
+
+
+@_wconfd_method("updateCluster", changes=True, largest=None)
+def update_cluster(parts: WconfdParts, peer: Peer, cluster: ClusterObject) -> Deferred[Any]:
+    """Replaces the cluster object; answers its new serial and time, null while others lock it."""
+    return parts.writer.update_cluster(cluster, peer.uid)
 
 
 @_wconfd_method("listAllLocks")
 def list_all_locks(parts: WconfdParts, peer: Peer) -> list[str]:
-    """Answers the names of all locks that jobs hold, and of the lock sets of their levels."""
-    return [_name(state) for state in _ordered(parts.locks())]
+    """Answers the names of all locks that are held, and of the lock sets of jobs' levels."""
+    return [_name(state) for state in _ordered(parts.locks())] + (
+        [CONFIG_LOCK] if parts.config_lock.holders else []
+    )
 
 
 @_wconfd_method("listAllLocksOwners")
 def list_all_locks_owners(parts: WconfdParts, peer: Peer) -> list[Any]:
     """Answers ``[name, [[client, mode], ...]]`` for each lock in :func:`list_all_locks`."""
-    return [
+    found: list[Any] = [
         [_name(state), [[parts.job(owner).sent, _mode(state)] for owner in state.owners]]
         for state in _ordered(parts.locks())
     ]
+    holders = parts.config_lock.holders
+    if holders:
+        found.append([CONFIG_LOCK, [[client.sent, mode.value] for client, mode in holders]])
+    return found
 
 
 @_wconfd_method("listLocks")
 def list_locks(parts: WconfdParts, peer: Peer, client: ClientId) -> list[Any]:
-    """Answers ``[name, mode]`` for each lock that the client holds; only jobs hold any."""
-    return [
+    """Answers ``[name, mode]`` for each lock that a client, a job or a tool, holds."""
+    found: list[Any] = [
         [_name(state), _mode(state)]
         for state in _ordered(parts.locks())
         if any(parts.job(owner) == client for owner in state.owners)
     ]
+    found += [[CONFIG_LOCK, m.value] for one, m in parts.config_lock.holders if one == client]
+    return found
 
 
 @_wconfd_method("cleanupLocks")
 def cleanup_locks(parts: WconfdParts, peer: Peer) -> list[Any]:
-    """Answers ``[]``: a job's locks end with it, so no dead process ever holds any."""
+    """Answers ``[]``; frees what tools that have died hold. A job's locks end with it."""
+    parts.config_lock.clean_up()
     return []
 
 
@@ -193,14 +250,19 @@ class WconfdAnswers:
             if request.method in NOT_SERVED:
                 raise GenericError(
                     f"{request.method} is not answered: gnt-masterd runs in the place of"
-                    " ganeti-wconfd, and here nobody but its own jobs changes the configuration"
+                    " ganeti-wconfd, and its jobs are no processes that ask for this"
                 )
             raise GenericError(f"No such method: {_short(request.method)}")
         try:
             args = declared.read(request.args)
         except OpPrereqError as error:
             raise GenericError(f"RPC input: {error.args[0]}") from None
-        return declared.function(self._parts, peer, *args)
+        if declared.changes:
+            log_change(declared.name, peer)
+        result = declared.function(self._parts, peer, *args)
+        if declared.changes and isinstance(result, Deferred):
+            return shielded(result)
+        return result
 
 
 def _ordered(states: Iterator[LockState]) -> list[LockState]:

@@ -22,12 +22,18 @@ from ganeti_masterd import safely
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import EXIT_FAILURE, EXIT_NODESETUP_ERROR, EXIT_NOTMASTER
 from ganeti_masterd.errors import ConfigurationError, GenericError
+from ganeti_masterd.jobs.files import QueueFolder, load
+from ganeti_masterd.jobs.takeover import is_locked, living
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.recovery import Identity, check_journal
 from ganeti_masterd.startup.accounts import Account, acting_as, find_account
 from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.locks import patiently, queue_locked, refuse_held
 from ganeti_masterd.startup.paths import Paths
+
+#: The exit code of a daemon for wconfd's socket alone while processes of luxid run jobs, by which
+#: daemon-util's hook knows that the real wconfd is to be started.
+EXIT_LUXIDS_JOBS = 13
 
 
 class StartRefused(Exception):
@@ -124,22 +130,25 @@ def check(
     wanted: WantedStart,
     machine: IMachine,
     set_right: Callable[[Paths, Account], None] | None = None,
+    *,
+    anywhere: bool = False,
 ) -> Passed:
     """Checks all that needs no other node; raises :class:`StartRefused`.
 
     Configuration and journal are opened as the account that the daemon will run as, never as
     root. ``set_right`` is called first to give that account its files, if root starts the daemon.
+    ``anywhere``: this node need not be the master; then its journal, if any, doesn't matter.
     """
     paths = wanted.paths
     account = wanted_account(wanted, machine)
     try:
         refuse_others(paths, simulated=wanted.simulated)
-        check_master(paths, machine)
+        master = check_master(paths, machine, anywhere=anywhere)
         check_account(wanted, account)
         if set_right is not None and account is not None and machine.uid() == 0:
             set_right(paths, account)
         with acting_as(account):
-            return Passed(_check_files(paths), account)
+            return Passed(_check_files(paths, journal=master), account)
     except OSError as error:
         raise StartRefused(f"The daemon can't work below {paths.data}: {error}") from None
     except GenericError as error:
@@ -185,8 +194,12 @@ def refuse_others(paths: Paths, *, simulated: bool) -> None:
     patiently(lambda: refuse_held([paths.queue_lock]))
 
 
-def check_master(paths: Paths, machine: IMachine) -> None:
-    """Raises :class:`StartRefused` unless ssconf names this node as the master."""
+def check_master(paths: Paths, machine: IMachine, *, anywhere: bool = False) -> bool:
+    """Returns whether ssconf names this node as the master.
+
+    Raises :class:`StartRefused` if ssconf names none, this host's name has no address, or, unless
+    ``anywhere``, this node isn't the master.
+    """
     master = named_master(paths)
     name = machine.host_name()
     if not name or not machine.resolves(name):
@@ -194,8 +207,9 @@ def check_master(paths: Paths, machine: IMachine) -> None:
             f"The name of this host, {name!r}, does not resolve to an address",
             EXIT_NODESETUP_ERROR,
         )
-    if name != master:
+    if name != master and not anywhere:
         raise StartRefused("Not master", EXIT_NOTMASTER, on_stdout=True)
+    return name == master
 
 
 def named_master(paths: Paths) -> str:
@@ -214,11 +228,27 @@ def named_master(paths: Paths) -> str:
     raise StartRefused(f"Cluster configuration incomplete: {path} {reason}", EXIT_NODESETUP_ERROR)
 
 
-def _check_files(paths: Paths) -> Snapshot:
-    """Returns the configuration; the journal fits it, or is set aside and raises."""
+def refuse_jobs_of_luxid(paths: Paths) -> None:
+    """Raises :class:`StartRefused` with :data:`EXIT_LUXIDS_JOBS` while a job of luxid's runs.
+
+    Such a job ends by the help of the real wconfd only.
+    """
+    alive = living(load(QueueFolder(paths.queue)).jobs.values(), is_locked)
+    if alive:
+        raise StartRefused(
+            f"Processes of luxid still run jobs: {', '.join(map(str, alive))}; they need Ganeti's"
+            " own ganeti-wconfd for their end",
+            EXIT_LUXIDS_JOBS,
+        )
+
+
+def _check_files(paths: Paths, *, journal: bool) -> Snapshot:
+    """Returns the configuration; the journal, if it is looked at, fits it, or is set aside."""
     if not os.path.isdir(paths.queue):
         raise ConfigurationError(f"{paths.queue}, the folder of the job queue, is missing")
     configuration = read_config(paths)
+    if not journal:
+        return configuration
     with queue_locked(paths.queue_lock):
         check_journal(
             paths.journal,

@@ -107,7 +107,12 @@ class Paths:
     @property
     def peers_pids(self) -> tuple[str, ...]:
         """The PID files of the daemons whose place this one takes: luxid and wconfd."""
-        return (self.run + "/ganeti-luxid.pid", self.run + "/ganeti-wconfd.pid")
+        return (self.run + "/ganeti-luxid.pid", self.wconfd_pid)
+
+    @property
+    def wconfd_pid(self) -> str:
+        """The PID file of wconfd."""
+        return self.run + "/ganeti-wconfd.pid"
 
     @property
     def server_certificate(self) -> str:

@@ -33,6 +33,7 @@ from ganeti_masterd.startup.checks import (
     StartRefused,
     WantedStart,
     check,
+    refuse_jobs_of_luxid,
     refuse_others,
     wanted_account,
 )
@@ -89,6 +90,26 @@ def clear_start(options: Mapping[str, Any], reactor: Any) -> Cleared:
             description=description,
         )
     return Cleared(wanted.paths, description, passed, report)
+
+
+def clear_config_start(options: Mapping[str, Any], reactor: Any) -> Cleared:
+    """Checks what must hold before a daemon for wconfd's socket alone; see :func:`clear_start`.
+
+    With ``--force-node`` this node need not be the master, and the nodes are not asked.
+    """
+    wanted, machine = _wanted(options)
+    passed = check(wanted, machine, set_right, anywhere=bool(options["force-node"]))
+    if passed.account is not None:
+        check_readable(passed.account, parts())
+    wishes = StartWishes(vote=not options["no-voting"], master_ip=False)
+    if not wishes.vote and not options["yes-do-it"]:
+        confirm(sys.stdin, sys.stdout)
+    with acting_as(passed.account):
+        refuse_jobs_of_luxid(wanted.paths)
+        report = _ask_nodes(
+            reactor, wanted.paths, passed.snapshot, wishes, simulated=False, description=None
+        )
+    return Cleared(wanted.paths, None, passed, report)
 
 
 def _prepare(wanted: WantedStart, machine: IMachine, simulated: int | Description) -> None:

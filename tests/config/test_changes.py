@@ -7,7 +7,16 @@ from typing import Any
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.config.changes import Add, Change, Draft, Remove, Update, draft
+from ganeti_masterd.config.changes import (
+    SERIAL_STEP,
+    Add,
+    Change,
+    Draft,
+    Remove,
+    Rewrite,
+    Update,
+    draft,
+)
 from ganeti_masterd.config.document import apply_rows, encode, parse
 from ganeti_masterd.config.objects import FilterRule, Instance, Network, Node
 from ganeti_masterd.errors import (
@@ -18,7 +27,18 @@ from ganeti_masterd.errors import (
     TagError,
 )
 
-from .sample import CLUSTER, CONTENT, GROUP, INSTANCE1, NODE1, NODE2, sample, uuid
+from .sample import (
+    CLUSTER,
+    CONTENT,
+    GROUP,
+    INSTANCE1,
+    NODE1,
+    NODE2,
+    document,
+    dump,
+    sample,
+    uuid,
+)
 
 NOW = 1800000000.25
 
@@ -53,6 +73,35 @@ class Drafting(SynchronousTestCase):
         self.assertEqual(self.serials(made), (0, 1))
         self.assertEqual(made.after.header.mtime, NOW)
         self.assertEqual([row.section for row in made.rows], ["instances", ""])
+
+    def test_another_master(self) -> None:
+        """Its serial leaves room for what the old master has changed and nobody else knows."""
+        made = self.draft(Update(CLUSTER, lambda it: replace(it, master_node=NODE2)))
+        self.assertEqual(self.serials(made), (1, SERIAL_STEP))
+
+    def test_rewrite(self) -> None:
+        """Objects stand as they are sent, whatever the order of keys; only what differs is new."""
+        plain = document()
+        plain["cluster"] = dict(reversed(plain["cluster"].items()))
+        plain["nodes"][NODE2]["serial_no"] = 70
+        plain["nodes"] = dict(reversed(plain["nodes"].items()))
+        made = self.draft(Rewrite(parse(dump(plain))))
+        self.assertEqual(self.serials(made), (0, 1))
+        self.assertEqual(made.after.nodes[NODE2].serial_no, 70)
+        self.assertEqual(
+            [(row.section, row.uuid) for row in made.rows], [("nodes", NODE2), ("", "")]
+        )
+        plain["cluster"]["tags"] = ["new"]
+        made = self.draft(Rewrite(parse(dump(plain))))
+        self.assertEqual([row.section for row in made.rows], ["nodes", "cluster", ""])
+        self.assertEqual(self.serials(made), (0, 1))
+
+    def test_rewrite_of_nothing(self) -> None:
+        """A document that says what is there changes nothing."""
+        before = sample()
+        made = draft(before, [Rewrite(sample())], NOW)
+        self.assertIs(made.after, before)
+        self.assertEqual(made.rows, [])
 
     def test_update_of_a_node(self) -> None:
         """Updating a node also changes the cluster's serial and time, as in the real daemon."""

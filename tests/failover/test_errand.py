@@ -7,9 +7,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from ganeti_masterd.config.changes import SERIAL_STEP
 from ganeti_masterd.config.document import apply_rows
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.failover.newest import SERIAL_STEP
 from ganeti_masterd.jobs.model import decode_job_of, encode_job, merge_log
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.layout import QueueFiles

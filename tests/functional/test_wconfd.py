@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import need_peer, require
 from tests.functional.realcluster import RealCluster, real_cluster
-from tests.functional.waiting import job_is, process_ends, until
+from tests.functional.waiting import job_is, jobs_end, process_ends, until
 
 #: Reads the configuration as Ganeti's own commands do, and sends it through its objects.
 ROUND_TRIP = """
@@ -23,6 +25,19 @@ read = wconfd.Client().ReadConfig()
 config = objects.ConfigData.FromDict(json.loads(json.dumps(read)))
 config.UpgradeConfig()
 print(json.dumps([read, config.ToDict()]))
+"""
+
+#: Locks the configuration as Ganeti's own tools do, prints what it calls itself, and waits.
+LOCKING = """
+import json, os, sys
+sys.path.insert(0, "/usr/share/ganeti/3.0")
+from ganeti import wconfd
+from ganeti.utils import livelock
+file = livelock.LiveLock("tool")
+client = ["tool", file.GetPath(), os.getpid()]
+assert wconfd.Client().LockConfig(client, False) is not None
+print(json.dumps(client), flush=True)
+sys.stdin.read()
 """
 
 Make = Callable[..., DaemonProcess]
@@ -70,6 +85,41 @@ def test_locks_of_a_job(make_daemon: Make) -> None:
         ]
         assert wconfd(daemon, "listalllocksowners") == (0, f"Answer: {owners}\n", "")
         client.cancel_job(job, kill=True)
+
+
+def test_locked_by_a_tool(make_daemon: Make) -> None:
+    """A tool's lock is listed, a job waits for it, and the death of the tool frees it."""
+    require("gnt-cluster", "ganeti-3.0")
+    with make_daemon() as daemon:
+        environment = {
+            "GANETI_ROOTDIR": daemon.paths.root,
+            "GANETI_HOSTNAME": Path(daemon.paths.root).name,
+        }
+        tool = subprocess.Popen(
+            ["/usr/bin/python3", "-c", LOCKING],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert tool.stdout is not None
+            client = json.loads(tool.stdout.readline())
+            assert wconfd(daemon, "listalllocks")[1] == "Answer: ['cluster/config']\n"
+            owners = wconfd(daemon, "listalllocksowners")[1]
+            assert owners == f"Answer: {[['cluster/config', [[client, 'exclusive']]]]}\n"
+            opcode = {"OP_ID": "OP_TAGS_SET", "kind": "cluster", "name": None, "tags": ["job"]}
+            job = daemon.client().submit_job([opcode])
+            job_is(daemon.client(), job, "running")
+            assert wconfd(daemon, "cleanuplocks")[0] == 0  # it lives
+            assert wconfd(daemon, "listalllocks")[1].count("cluster/config") == 1
+        finally:
+            tool.kill()
+            tool.communicate()
+        assert wconfd(daemon, "cleanuplocks")[0] == 0
+        jobs_end(daemon.client())
+        assert daemon.tool(["gnt-cluster", "list-tags"]).stdout == "job\n"
+        assert "has died and left the configuration locked" in daemon.log_text()
 
 
 def test_flush(make_daemon: Make) -> None:

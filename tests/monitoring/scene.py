@@ -23,6 +23,7 @@ from ganeti_masterd.monitoring.parts import Parts
 from ganeti_masterd.monitoring.service import Monitoring
 from ganeti_masterd.query.waits import JobWait
 from ganeti_masterd.replication.replication import Replica
+from ganeti_masterd.requests.config_lock import ConfigLockState
 from tests.jobs.scene import QueueScene
 
 
@@ -104,6 +105,7 @@ class MonitoringScene(QueueScene):
         self.replicas: list[Replica] = []
         self.asked: list[tuple[str, tuple[str, ...], Deferred[list[list[Any]]]]] = []
         self.users_file = "/nonexistent/passwd"
+        self.config_lock: ConfigLockState | None = None
         self.endpoint: Any = FakeEndpoint()
         self.monitoring = self.make_monitoring()
 
@@ -126,6 +128,7 @@ class MonitoringScene(QueueScene):
             waits=waits,
             measure=self.measure,
             users_file=self.users_file,
+            config_lock=lambda: self.config_lock,
         )
         return Monitoring(reactor or self.clock, parts, self.endpoint, "tcp:9100", access)
 

@@ -18,6 +18,7 @@ from ganeti_masterd.opcodes import OPCODES
 from ganeti_masterd.query.waits import JobWaits
 from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.replication.standing import CandidateStanding
+from ganeti_masterd.requests.config_lock import ConfigLockState
 from tests.jobs.scene import delay
 from tests.monitoring.scene import MonitoringScene, parse_response
 
@@ -152,6 +153,16 @@ class StatusTests(MonitoringScene):
         self.assertEqual(status["pools"], {"opcodes": {"busy": 0, "limit": 20}})
         self.assertEqual(status["journal"], {"backlog": 0, "fault": None, "files_fault": None})
         self.assertEqual(status["replicas"], {})
+
+    def test_status_of_the_config_lock(self) -> None:
+        """The status says which tool has the configuration locked, and how many wait for it."""
+        self.begin()
+        self.assertIsNone(json.loads(self.ask("/status").body)["config_lock"])
+        self.config_lock = ConfigLockState(["renew_crypto (process 5)"], 7.5, 2)
+        self.assertEqual(
+            json.loads(self.ask("/status").body)["config_lock"],
+            {"holders": ["renew_crypto (process 5)"], "since": 7.5, "changes_waiting": 2},
+        )
 
     def test_status_of_waits(self) -> None:
         """The status says why jobs wait, in the same sentences as ``gnt-luxi why``."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.config.document import encode, parse
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.config.verify import CHECKS, verify
-from ganeti_masterd.errors import ConfigurationError, ConfigVerifyError, GenericError
+from ganeti_masterd.errors import (
+    ConfigurationError,
+    ConfigVerifyError,
+    DaemonStopping,
+    GenericError,
+    JobQueueError,
+)
 from ganeti_masterd.events import Events
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import BGL, Level, all_shared, exclusive, shared
@@ -23,6 +29,8 @@ from ganeti_masterd.luxi.factory import LuxiFactory
 from ganeti_masterd.luxi.messages import Encoded, LuxiRequest
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.query.slices import Slices
+from ganeti_masterd.requests.config_lock import PATIENCE, ConfigLock, WconfdClient
+from ganeti_masterd.requests.config_writing import ConfigWriter
 from ganeti_masterd.requests.registry import METHODS
 from ganeti_masterd.requests.wconfd import (
     NOT_SERVED,
@@ -32,7 +40,7 @@ from ganeti_masterd.requests.wconfd import (
 )
 from ganeti_masterd.testing.journal import MemoryJournal
 from ganeti_masterd.timing import Timers
-from tests.config.sample import CLUSTER, CONTENT, big, document, dump
+from tests.config.sample import CLUSTER, CONTENT, NODE2, big, document, dump, uuid
 from tests.query.test_slices import Turns
 
 LOCK_FILE = "/run/ganeti/ganeti-masterd.pid"
@@ -50,13 +58,19 @@ class WconfdScene(SynchronousTestCase):
         self.store = ConfigStore(parse(self.content), self.journal, timers)
         self.locks = LockKeeper(timers, Events())
         self.flushes: list[Deferred[None]] = []
+        #: Clients that have died.
+        self.dead: set[WconfdClient] = set()
+        slices = Slices(timers)
+        self.config_lock = ConfigLock(self.store, timers, lambda client: client not in self.dead)
         self.parts = WconfdParts(
             store=self.store,
             locks=self.locks.states,
             flushed=self.flush,
-            slices=Slices(timers),
+            slices=slices,
             lock_file=LOCK_FILE,
             pid=77,
+            config_lock=self.config_lock,
+            writer=ConfigWriter(self.store, self.config_lock, slices, timers, self.flush),
         )
         self.answers = WconfdAnswers(self.parts)
         self.factory = LuxiFactory(self.answers, timers, max_message_size=1000)
@@ -162,15 +176,321 @@ class MethodsTests(WconfdScene):
         self.assertEqual(self.call("listAllLocks"), [])
 
 
+#: A tool, as it calls itself, and another one.
+TOOL: list[Any] = ["renew_crypto", "/run/ganeti/livelocks/renew_crypto_1", 500]
+OTHER: list[Any] = ["other", "/run/ganeti/livelocks/other_1", 501]
+
+LOCK = "cluster/config"
+
+
+class WritingTests(WconfdScene):
+    """Methods by which tools lock and change the configuration."""
+
+    def read(self) -> Any:
+        """Returns the published configuration as JSON types."""
+        return json.loads(encode(self.store.snapshot))
+
+    def tag(self, tag: str) -> Deferred[Any]:
+        """Has a job tag the cluster."""
+        return self.store.change(CLUSTER, lambda it: it.with_tags((*it.tags, tag)))
+
+    def written(self, document: Any, client: list[Any] = TOOL) -> Deferred[Any]:
+        """Writes a document as the tool does."""
+        done = self.ask("writeConfigAndUnlock", client, document)
+        assert isinstance(done, Deferred)
+        return done
+
+    def flushed(self, done: Deferred[Any]) -> Any:
+        """Returns an answer that waits for the one flush that is under way."""
+        self.assertNoResult(done)
+        self.flushes.pop().callback(None)
+        return self.successResultOf(done)
+
+    def test_lock_and_write(self) -> None:
+        """What the tool changes is committed, recorded, flushed; the document's serial grows."""
+        authors: list[Any] = []
+        self.store.on_publication(lambda after, rows, author: authors.append((rows, author)))
+        document = self.call("lockConfig", TOOL, False)
+        self.assertEqual(document, self.read())
+        document["cluster"]["candidate_certs"]["bootstrap"] = "AA:BB"
+        self.assertIs(self.flushed(self.written(document)), True)
+        after = self.read()
+        self.assertEqual(after["serial_no"], document["serial_no"] + 1)
+        self.assertEqual(after["cluster"], document["cluster"])
+        self.assertEqual(after["nodes"], document["nodes"])
+        ((rows, author),) = authors
+        self.assertEqual([row.section for row in rows], ["cluster", ""])
+        self.assertEqual((author.uid, author.job), (None, None))
+        self.assertEqual(author.note, "written by renew_crypto (process 500)")
+        self.assertEqual(self.call("listAllLocks"), [])
+
+    def test_write_without_lock(self) -> None:
+        """A client that hasn't locked it changes nothing; it takes the answer for a repeat."""
+        document = self.call("lockConfig", TOOL, False)
+        document["cluster"]["tags"] = ["new"]
+        before = self.read()
+        self.assertIs(self.ask("writeConfigAndUnlock", OTHER, document), False)
+        self.assertEqual(self.read(), before)
+        self.assertEqual(self.call("listAllLocks"), [LOCK])
+
+    def test_lists(self) -> None:
+        """The lock and its holder are listed after the locks of jobs."""
+        self.locks.acquire(4, Level.CLUSTER, shared(BGL))
+        self.call("lockConfig", TOOL, False)
+        self.assertEqual(self.call("listAllLocks")[-2:], ["cluster/BGL", LOCK])
+        owners = self.call("listAllLocksOwners")
+        self.assertEqual(owners[-1], [LOCK, [[TOOL, "exclusive"]]])
+        self.assertEqual(self.call("listLocks", TOOL), [[LOCK, "exclusive"]])
+        self.assertEqual(self.call("listLocks", OTHER), [])
+
+    def test_others_must_wait(self) -> None:
+        """While one has it others get null, the holder gets it again; unlocking is idempotent."""
+        document = self.call("lockConfig", TOOL, False)
+        self.assertIsNone(self.call("lockConfig", OTHER, False))
+        self.assertIsNone(self.call("lockConfig", OTHER, True))
+        self.assertIsNone(self.call("updateCluster", document["cluster"]))
+        self.assertEqual(self.call("lockConfig", TOOL, False), document)
+        self.assertEqual(self.call("unlockConfig", OTHER), [])
+        self.assertIsNone(self.call("lockConfig", OTHER, False))
+        self.assertEqual(self.call("unlockConfig", TOOL), [])
+        self.assertEqual(self.call("unlockConfig", TOOL), [])
+        self.assertEqual(self.call("lockConfig", OTHER, False), document)
+
+    def test_shared(self) -> None:
+        """Several may share it, who shares it can't write, and who is alone may have it whole."""
+        document = self.call("lockConfig", TOOL, True)
+        self.assertEqual(self.call("lockConfig", OTHER, True), document)
+        self.assertIsNone(self.call("lockConfig", TOOL, False))
+        message = self.refused("writeConfigAndUnlock", TOOL, document)
+        self.assertEqual(message, "Requested lock OwnExclusive on the configuration missing")
+        self.call("unlockConfig", OTHER)
+        self.assertEqual(self.call("lockConfig", TOOL, False), document)
+        self.assertEqual(self.call("listLocks", TOOL), [[LOCK, "exclusive"]])
+
+    def test_jobs_wait(self) -> None:
+        """A change of a job's waits for the holder, and is made on what that has written."""
+        document = self.call("lockConfig", TOOL, False)
+        first, second = self.tag("first"), self.tag("second")
+        self.assertNoResult(first)
+        state = self.config_lock.state
+        assert state is not None
+        self.assertEqual(state.holders, ["renew_crypto (process 500)"])
+        self.assertEqual(state.changes_waiting, 2)
+        document["cluster"]["tags"] = ["tool"]
+        done = self.written(document)
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.flushed(done)
+        self.assertEqual(self.read()["cluster"]["tags"], ["first", "second", "tool"])
+        self.assertIsNone(self.config_lock.state)
+
+    def test_granted_once_nothing_is_pending(self) -> None:
+        """The lock waits for changes begun before, which the holder sees."""
+        self.journal.held = True
+        self.tag("pending")
+        done = self.ask("lockConfig", TOOL, False)
+        self.assertNoResult(done)
+        self.assertIsNone(self.call("lockConfig", OTHER, False))
+        self.journal.held = False
+        self.journal.release()
+        document = json.loads(self.successResultOf(done).data)
+        self.assertEqual(document["cluster"]["tags"], ["pending"])
+
+    def test_patience_ends(self) -> None:
+        """A holder that keeps a change waiting loses the lock and is told so; nothing is lost."""
+        document = self.call("lockConfig", TOOL, False)
+        self.clock.advance(10 * PATIENCE)  # nobody waits
+        self.assertEqual(self.call("listAllLocks"), [LOCK])
+        waiting = self.tag("job")
+        self.clock.advance(PATIENCE - 0.1)
+        self.assertNoResult(waiting)
+        self.clock.advance(0.2)
+        self.successResultOf(waiting)
+        self.assertEqual(self.call("listAllLocks"), [])
+        document["cluster"]["tags"] = ["tool"]
+        self.assertIn(
+            "was taken from renew_crypto", self.refused("writeConfigAndUnlock", TOOL, document)
+        )
+        self.assertEqual(self.read()["cluster"]["tags"], ["job"])
+        self.assertEqual(self.call("lockConfig", TOOL, False), self.read())
+
+    def test_dead_holder(self) -> None:
+        """Who dies loses the lock: after a look, or at once where others ask or clean up."""
+        for others in (lambda: self.clock.advance(6), lambda: self.call("cleanupLocks")):
+            self.dead.clear()
+            self.call("lockConfig", TOOL, False)
+            waiting = self.tag("job")
+            self.dead.add(WconfdClient(*TOOL))
+            self.assertNoResult(waiting)
+            others()
+            self.successResultOf(waiting)
+        self.dead.clear()
+        self.call("lockConfig", TOOL, False)
+        self.dead.add(WconfdClient(*TOOL))
+        self.assertEqual(self.call("lockConfig", OTHER, False), self.read())
+
+    def test_closed(self) -> None:
+        """At the stop changes that wait are let go, and nobody gets the lock any more."""
+        self.call("lockConfig", TOOL, False)
+        waiting = self.tag("job")
+        self.config_lock.close()
+        self.successResultOf(waiting)
+        self.assertRaises(DaemonStopping, self.ask, "lockConfig", TOOL, False)
+
+    def test_closed_before_it_is_granted(self) -> None:
+        """A stop between the request and the grant leaves nothing locked."""
+        self.journal.held = True
+        self.tag("pending")
+        done = self.ask("lockConfig", TOOL, False)
+        self.config_lock.close()
+        self.journal.held = False
+        self.journal.release()
+        self.failureResultOf(done, DaemonStopping)
+        self.successResultOf(self.tag("after"))
+
+    def test_waiting_change_is_cancelled(self) -> None:
+        """A job that is given up while its change waits changes nothing."""
+        self.call("lockConfig", TOOL, False)
+        waiting = self.tag("never")
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.call("unlockConfig", TOOL)
+        self.assertEqual(self.read()["cluster"]["tags"], [])
+
+    def test_refused_documents(self) -> None:
+        """What wasn't read from the present one, or does what only jobs do, changes nothing."""
+        before = self.read()
+        node, group = next(iter(before["nodes"])), next(iter(before["nodegroups"]))
+
+        def without(document: Any) -> None:
+            del document["nodes"][node]
+
+        def renamed(document: Any) -> None:
+            document["nodegroups"][group]["name"] = "new"
+
+        def added(document: Any) -> None:
+            new = {**document["nodes"][node], "uuid": uuid(5), "name": "new"}
+            document["nodes"][uuid(5)] = new
+
+        wrong: list[tuple[str, Any]] = [
+            ("has the serial", lambda it: it.update(serial_no=it["serial_no"] + 1)),
+            ("has the version", lambda it: it.update(version=3010000)),
+            ("is of cluster", lambda it: it["cluster"].update(uuid=uuid(1))),
+            ("only a job removes", without),
+            ("only a job adds", added),
+            ("only a job renames", renamed),
+            (
+                "The master node can't be changed",
+                lambda it: it["cluster"].update(master_node=NODE2),
+            ),
+        ]
+        for text, change in wrong:
+            document = self.call("lockConfig", TOOL, False)
+            change(document)
+            failure = self.failureResultOf(self.written(document), ConfigurationError)
+            self.assertIn(text, failure.getErrorMessage())
+            self.assertEqual(self.read(), before)
+            self.assertEqual(self.call("listAllLocks"), [])
+
+    def test_refused_for_new_faults(self) -> None:
+        """A document that contradicts itself is refused with all that is wrong in it."""
+        document = self.call("lockConfig", TOOL, False)
+        document["cluster"]["tags"] = ["not a tag"]
+        failure = self.failureResultOf(self.written(document), ConfigVerifyError)
+        message, (fault,) = failure.value.args
+        self.assertEqual(message, "Validation failed")
+        self.assertIn("not a tag", fault)
+
+    def test_misshapen(self) -> None:
+        """What is no configuration, or no cluster, is refused with its place."""
+        self.call("lockConfig", TOOL, False)
+        document = self.read()
+        del document["cluster"]["cluster_name"]
+        message = self.refused("writeConfigAndUnlock", TOOL, document)
+        self.assertIn("RPC input: writeConfigAndUnlock: argument config: cluster", message)
+        self.assertIn("cluster_name", message)
+        self.assertIn(
+            "RPC input: updateCluster: argument cluster: ", self.refused("updateCluster", 5)
+        )
+        self.assertIn("argument shared", self.refused("lockConfig", TOOL, "no"))
+
+    def test_journal_fails(self) -> None:
+        """A change that can't be made durable fails, and the lock is free."""
+        document = self.call("lockConfig", TOOL, False)
+        document["cluster"]["tags"] = ["new"]
+        self.journal.held = True
+        done = self.written(document)
+        self.journal.fail()
+        self.failureResultOf(done, JobQueueError)
+        self.journal.held = False
+        self.assertEqual(self.call("lockConfig", OTHER, False)["cluster"]["tags"], [])
+
+    def test_update_cluster(self) -> None:
+        """The answer has the new serial and time, once all that can be reached have it."""
+        cluster = self.read()["cluster"]
+        self.clock.advance(100)
+        cluster["tags"] = ["new"]
+        serial, mtime = self.flushed(self.ask("updateCluster", cluster))
+        after = self.read()["cluster"]
+        self.assertEqual((serial, mtime), (after["serial_no"], after["mtime"]))
+        self.assertEqual(serial, cluster["serial_no"] + 1)
+        self.assertEqual(after["tags"], ["new"])
+        # The very same once more: the answer was lost.
+        self.assertEqual(self.flushed(self.ask("updateCluster", cluster)), (serial, mtime))
+        self.assertEqual(self.read()["cluster"], after)
+
+    def test_update_of_an_unchanged_cluster(self) -> None:
+        """An object that says nothing new has a new serial all the same."""
+        cluster = self.read()["cluster"]
+        serial, _ = self.flushed(self.ask("updateCluster", cluster))
+        self.assertEqual(serial, cluster["serial_no"] + 1)
+
+    def test_update_of_what_has_changed(self) -> None:
+        """An object read before the last change is refused in the real daemon's words."""
+        cluster = self.read()["cluster"]
+        serial = cluster["serial_no"]
+        self.successResultOf(self.tag("job"))
+        failure = self.failureResultOf(self.ask("updateCluster", cluster), ConfigurationError)
+        self.assertEqual(
+            failure.getErrorMessage(),
+            f"Configuration object updated since it has been read: {serial + 1} != {serial}",
+        )
+        other = {**self.read()["cluster"], "uuid": uuid(1)}
+        self.failureResultOf(self.ask("updateCluster", other), ConfigurationError)
+        master = {**self.read()["cluster"], "master_node": NODE2}
+        failure = self.failureResultOf(self.ask("updateCluster", master), ConfigurationError)
+        self.assertIn("gnt-cluster master-failover", failure.getErrorMessage())
+        self.assertEqual(self.call("listAllLocks"), [])
+
+    def test_client_goes_away(self) -> None:
+        """A change that has begun is made though its client has disconnected."""
+        self.journal.held = True
+        cluster = {**self.read()["cluster"], "tags": ["new"]}
+        done = self.ask("updateCluster", cluster)
+        done.addErrback(lambda _: None)
+        self.journal.release()
+        done.cancel()
+        self.journal.held = False
+        self.journal.release()
+        self.assertEqual(self.read()["cluster"]["tags"], ["new"])
+        self.assertEqual(self.call("lockConfig", TOOL, False), self.read())
+
+
 class FaultyConfigurationTests(WconfdScene):
     """A configuration that contradicts itself."""
 
     content = dump({**document(), "cluster": {**document()["cluster"], "tags": ["not a tag"]}})
 
+    def test_known_faults_are_no_obstacle(self) -> None:
+        """A change that brings no new fault is made."""
+        cluster = {**json.loads(self.content)["cluster"], "candidate_pool_size": 3}
+        self.ask("updateCluster", cluster)
+        self.assertEqual(self.store.snapshot.cluster.candidate_pool_size, 3)
+
     def test_verify(self) -> None:
         """One error has all faults as texts; the configuration can still be read."""
-        error = self.assertRaises(ConfigVerifyError, self.ask, "verifyConfig")
-        message, faults = error.args
+        failure = self.failureResultOf(self.ask("verifyConfig"), ConfigVerifyError)
+        message, faults = failure.value.args
         self.assertEqual(message, "Validation failed")
         self.assertEqual(len(faults), 1)
         self.assertIn("not a tag", faults[0])

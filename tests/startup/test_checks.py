@@ -14,19 +14,23 @@ from pathlib import Path
 from msgspec import json
 
 from ganeti_masterd.errors import PidFileLockError
+from ganeti_masterd.jobs.model import encode_job
 from ganeti_masterd.startup import checks, locks
 from ganeti_masterd.startup.accounts import Account
 from ganeti_masterd.startup.checks import (
+    EXIT_LUXIDS_JOBS,
     Machine,
     Passed,
     SimulatedMachine,
     StartRefused,
     WantedStart,
     check,
+    refuse_jobs_of_luxid,
     refuse_others,
 )
 from ganeti_masterd.startup.locks import LockedFile, Locks
 from ganeti_masterd.startup.paths import Paths
+from tests.jobs.test_takeover import job
 from tests.startup.scene import Host, RootTestCase
 
 
@@ -80,6 +84,30 @@ class CheckTests(RootTestCase):
         self.host.user = 7
         check(self.wanted, self.host, set_right)
         self.assertEqual(given, [account])
+
+    def test_anywhere(self) -> None:
+        """A node that isn't the master may be told to start; its journal is left alone."""
+        self.host.name = "node2"
+        before = self.content()
+        passed = check(self.wanted, self.host, anywhere=True)
+        self.assertEqual(passed.snapshot.master.name, "node1")
+        self.assertEqual(self.content(), before)
+        self.assertEqual(self.refused().code, 11)
+        os.unlink(self.paths.ssconf("master_node"))
+        refused = self.assertRaises(StartRefused, check, self.wanted, self.host, anywhere=True)
+        self.assertEqual(refused.code, 12)
+
+    def test_jobs_of_luxid(self) -> None:
+        """While a process of luxid runs a job, the real wconfd is needed: exit code 13."""
+        refuse_jobs_of_luxid(self.paths)
+        livelock = self.paths.run + "/livelocks/job_7_1"
+        running = job(7, "running", livelock=livelock, process_id=4711)
+        Path(self.paths.queue, "job-7").write_bytes(encode_job(running))
+        refuse_jobs_of_luxid(self.paths)
+        self.patch(checks, "is_locked", lambda path: path == livelock)
+        refused = self.assertRaises(StartRefused, refuse_jobs_of_luxid, self.paths)
+        self.assertEqual(refused.code, EXIT_LUXIDS_JOBS)
+        self.assertIn("job 7 (running, process 4711)", refused.message)
 
     def content(self) -> dict[str, bytes]:
         """Returns every file below the root."""

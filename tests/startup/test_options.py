@@ -73,6 +73,16 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(f"{option} needs --monitoring\n", self.refused(f"{option}=some"))
             self.assertIn("some", self.parsed("--monitoring=tcp:1", f"{option}=some")[option[2:]])
 
+    def test_only_wconfd(self) -> None:
+        """It is for real nodes, and a node that isn't the master needs two more options."""
+        options = self.parsed("--only-wconfd", "--force-node", "--no-voting", "--yes-do-it")
+        self.assertTrue(options["only-wconfd"] and options["force-node"])
+        self.assertFalse(self.parsed()["only-wconfd"])
+        for other in (["--simulate=3"], ["--check-only"]):
+            self.assertIn("can't be combined with --", self.refused("--only-wconfd", *other))
+        for given in (["--only-wconfd"], ["--no-voting"], []):
+            self.assertIn("--force-node needs", self.refused("--force-node", *given))
+
     def test_positional(self) -> None:
         """Positional arguments are refused: usage on standard error, exit code 1."""
         said = self.refused("foo", "bar")
