@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
@@ -76,6 +76,7 @@ class Settings(Struct, frozen=True):
     the simulated ones, ``account`` where the daemon stays the user that started it,
     ``monitor_socket`` without such a socket, ``monitoring`` (a Twisted endpoint)
     without such pages, which also answer to the names ``monitoring_hosts``.
+    ``monitoring_nodes`` is in seconds: how often nodes are asked what they have, 0 for never.
     ``max_connections_per_user`` is None for half of ``max_connections``.
     ``stop_timeout`` is in seconds, None for no bound.
     """
@@ -94,6 +95,7 @@ class Settings(Struct, frozen=True):
     monitor_socket_mode: int = LUXI_SOCKET_PERMS
     monitoring: str | None = None
     monitoring_hosts: tuple[str, ...] = ()
+    monitoring_nodes: float = 0.0
     stop_timeout: float | None = None
     ack: Ack = Ack.CANDIDATES
     debug: bool = False
@@ -174,6 +176,7 @@ class Assembly:
 
         # What the configuration was before, and who changed it.
         history_thread = DiskThread(mailbox, name="history")
+        self._in_history_thread = history_thread.run
         self.history = ConfigHistory(
             paths.history,
             history_thread,
@@ -344,10 +347,13 @@ class Assembly:
         if endpoint is None:
             return None
         # Here, as only who asks for it needs its libraries in memory.
+        from ganeti_masterd.monitoring.configfaults import ConfigFaults
         from ganeti_masterd.monitoring.endpoints import local
+        from ganeti_masterd.monitoring.files import NodeFiles
         from ganeti_masterd.monitoring.parts import Parts
         from ganeti_masterd.monitoring.service import Monitoring
 
+        paths = self._settings.paths
         parts = Parts(
             events=self.events,
             timers=self.timers,
@@ -360,9 +366,21 @@ class Assembly:
             hosts=self._settings.monitoring_hosts,
             watcher_pause=lambda: self.switches.watcher_pause,
             waits=self.waits.all,
+            lock_wait=lambda: self.locks.longest_wait,
+            config_faults=ConfigFaults(
+                lambda: self.store.snapshot, self.timers, self._in_history_thread
+            ),
+            files=NodeFiles(paths.certificates, paths.data),
+            ask_rows=self._rows_of_all,
+            nodes_interval=self._settings.monitoring_nodes,
         )
         server = serverFromString(self._reactor, local(endpoint))
         return Monitoring(self._reactor, parts, server, endpoint)
+
+    def _rows_of_all(self, resource: str, fields: Sequence[str]) -> Any:
+        """Asks for bare rows of all nodes or instances."""
+        ask = self.engine.nodes if resource == "node" else self.engine.instances
+        return ask([], fields)
 
     def _add_locks(self, snapshot: Snapshot) -> None:
         for resource in CONFIGURED:

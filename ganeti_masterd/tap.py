@@ -76,6 +76,7 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
         monitor_socket_mode=options["monitor-socket-mode"],
         monitoring=options["monitoring"],
         monitoring_hosts=options["monitoring-hosts"] or (),
+        monitoring_nodes=options["monitoring-nodes"],
         stop_timeout=options["stop-timeout"],
         ack=Ack(options["ack"]),
         debug=bool(options["debug"]),

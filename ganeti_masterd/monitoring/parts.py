@@ -10,6 +10,8 @@ from msgspec import Struct
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.events import Events
 from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.monitoring.capacity import AskRows
+from ganeti_masterd.monitoring.files import MonitoredFiles, NoFiles
 from ganeti_masterd.query.waits import JobWait
 from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.timing import Timers
@@ -63,6 +65,9 @@ class Parts(Struct, frozen=True):
 
     ``watcher_pause`` returns until when the watcher pauses, None if it doesn't.
     ``waits`` returns why jobs wait, no more than so many of each kind.
+    ``lock_wait`` returns for how many seconds the job has waited that waits longest for locks.
+    ``config_faults`` returns how many faults the configuration has, None if not known yet.
+    ``ask_rows`` asks nodes each ``nodes_interval`` seconds what they have; 0 is never.
     ``hosts`` are further names by which the pages may be asked for.
     """
 
@@ -77,6 +82,11 @@ class Parts(Struct, frozen=True):
     hosts: Sequence[str] = ()
     watcher_pause: Callable[[], int | None] = lambda: None
     waits: Callable[[int], list[JobWait]] = lambda limit: []
+    lock_wait: Callable[[], float] = lambda: 0.0
+    config_faults: Callable[[], int | None] = lambda: None
+    files: MonitoredFiles = NoFiles()
+    ask_rows: AskRows = lambda resource, fields: []
+    nodes_interval: float = 0.0
 
     def own_names(self) -> tuple[str, str]:
         """Returns the names of the cluster and of its master."""

@@ -104,8 +104,10 @@ class MonitoringScene(QueueScene):
         self.endpoint: Any = FakeEndpoint()
         self.monitoring = self.make_monitoring()
 
-    def make_monitoring(self, waits: Callable[[int], list[JobWait]] = lambda _: []) -> Monitoring:
-        """Makes another monitoring of the same parts."""
+    def make_monitoring(
+        self, waits: Callable[[int], list[JobWait]] = lambda _: [], **parameters: Any
+    ) -> Monitoring:
+        """Makes another monitoring of the same parts, and of those given."""
         parts = Parts(
             events=self.events,
             timers=self.timers,
@@ -116,6 +118,7 @@ class MonitoringScene(QueueScene):
             pools={"opcodes": self.pool},
             replicas=lambda: self.replicas,
             waits=waits,
+            **parameters,
         )
         return Monitoring(self.clock, parts, self.endpoint, "tcp:9100")
 
