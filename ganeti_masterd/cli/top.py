@@ -30,17 +30,17 @@ from ganeti_masterd.luxi.failures import CallFailed
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1, max=3600),
-    default=1.0,
+    default="1",
     show_default=True,
     metavar="SECONDS",
     help="How often to look.",
 )
 @pass_session
 def top(session: Session, interval: float) -> None:
-    """Watch the cluster: what is wrong, what runs and waits and why, what failed.
+    """Watch the cluster on a terminal.
 
-    Needs a terminal; ? shows the keys. It asks over LUXI alone, and goes on when the daemon was
-    restarted. NO_COLOR is heeded.
+    It shows what is wrong, what runs, what waits and why, and what failed; ? shows the keys. It
+    asks over LUXI alone, and goes on when the daemon was restarted. NO_COLOR is heeded.
     """
     if session.out.json:
         raise click.UsageError("top has no JSON; gnt-luxi jobs --json and events --json have.")
