@@ -22,6 +22,7 @@ from bench.site import Site
 from bench.sizes import SIZES, changes, large_cluster
 from bench.standing import Idlers, Parked, live_memory, million, rest, start
 from bench.standing import full_queue as beside_full_queue
+from bench.viewers import OPTION, watched
 
 CONFIG_FIELDS = ["cluster_name", "master_node", "drain_flag"]
 
@@ -156,6 +157,20 @@ WORKLOADS: tuple[Workload, ...] = (
         limit=Limit.DURABLE,
         peer=False,
         options=ALONE,
+    ),
+    Workload(
+        "viewers",
+        "bursts beside 16 viewers of events, 8 never read",
+        watched,
+        (
+            Figure("alone", "rate without viewers", "1/s"),
+            Figure("times", "time of a burst, against none", "times", wanted=AtMost(1.05)),
+            Figure("times-cpu", "daemon's CPU, against none", "times"),
+            Figure("memory", "memory that a burst takes beside them", "MiB", AtMost(64.0)),
+            Figure("sent", "what one of them gets of a burst", "MiB"),
+        ),
+        peer=False,
+        options=(OPTION,),
     ),
     Workload(
         "sustained",

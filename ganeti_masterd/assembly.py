@@ -80,6 +80,7 @@ class Settings(Struct, frozen=True):
     ``monitor_socket`` without such a socket, ``monitoring`` (a Twisted endpoint)
     without such pages, which also answer to the names ``monitoring_hosts``;
     ``monitoring_access`` is who may look at them, None for everybody.
+    ``monitoring_nodes`` is in seconds: how often nodes are asked what they have, 0 for never.
     ``max_connections_per_user`` is None for half of ``max_connections``.
     ``stop_timeout`` is in seconds, None for no bound.
     """
@@ -99,6 +100,7 @@ class Settings(Struct, frozen=True):
     monitoring: str | None = None
     monitoring_hosts: tuple[str, ...] = ()
     monitoring_access: Access | None = None
+    monitoring_nodes: float = 0.0
     stop_timeout: float | None = None
     ack: Ack = Ack.CANDIDATES
     debug: bool = False
@@ -205,6 +207,7 @@ class Assembly:
 
         # What the configuration was before, and who changed it.
         history_thread = DiskThread(mailbox, name="history")
+        self._in_history_thread = history_thread.run
         self.history = ConfigHistory(
             paths.history,
             history_thread,
@@ -371,10 +374,13 @@ class Assembly:
             return None
         # Here, as only who asks for it needs its libraries in memory.
         from ganeti_masterd.monitoring.access import EVERYBODY
+        from ganeti_masterd.monitoring.configfaults import ConfigFaults
         from ganeti_masterd.monitoring.endpoints import local
+        from ganeti_masterd.monitoring.files import NodeFiles
         from ganeti_masterd.monitoring.parts import Parts
         from ganeti_masterd.monitoring.service import Monitoring
 
+        paths = self._settings.paths
         parts = Parts(
             events=self.events,
             timers=self.timers,
@@ -390,6 +396,13 @@ class Assembly:
             why=self.waits.of,
             measure=self._measure,
             config_lock=lambda: self.config_lock.state,
+            lock_wait=lambda: self.locks.longest_wait,
+            config_faults=ConfigFaults(
+                lambda: self.store.snapshot, self.timers, self._in_history_thread
+            ),
+            files=NodeFiles(paths.certificates, paths.data),
+            ask_rows=self._rows_of_all,
+            nodes_interval=self._settings.monitoring_nodes,
         )
         server = serverFromString(self._reactor, local(endpoint))
         access = self._settings.monitoring_access or EVERYBODY
@@ -400,6 +413,11 @@ class Assembly:
     ) -> Rows | Deferred[Rows]:
         ask = self.engine.nodes if kind == "node" else self.engine.instances
         return ask(names, fields)
+
+    def _rows_of_all(self, resource: str, fields: Sequence[str]) -> Any:
+        """Asks for bare rows of all nodes or instances."""
+        ask = self.engine.nodes if resource == "node" else self.engine.instances
+        return ask([], fields)
 
     def _add_locks(self, snapshot: Snapshot) -> None:
         for resource in CONFIGURED:

@@ -45,6 +45,13 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _interval(text: str) -> float:
+    number = _seconds(text)
+    if 0 < number < 10:
+        raise ValueError("must be 10 seconds or more, or 0 for never")
+    return number
+
+
 def _socket_mode(text: str) -> int:
     """Returns the file mode that an octal number such as 660 or 0660 stands for."""
     if not _OCTAL_MODE.fullmatch(text):
@@ -213,6 +220,13 @@ class Options(usage.Options):
             "lines.",
         ),
         _parameter(
+            "monitoring-nodes",
+            "0",
+            "Seconds between two calls to all nodes for the metrics of their memory, disks and "
+            "processors; 10 or more, or 0 for none.",
+            _interval,
+        ),
+        _parameter(
             "ack",
             "candidates",
             "When a change counts as done: local (durable here), candidates (every master "
@@ -268,5 +282,7 @@ class Options(usage.Options):
                 f"--max-buffered {self['max-buffered']}: must be four times --max-message-size "
                 f"({self['max-message-size']}) or more, as half of it is one user's"
             )
+        if self["monitoring-nodes"] and self["monitoring"] is None:
+            raise usage.UsageError("--monitoring-nodes is of no use without --monitoring")
         if self.parent is not None and self.parent.get("pidfile") == _TWISTD_PID_FILE:
             self.parent["pidfile"] = ""

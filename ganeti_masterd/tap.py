@@ -85,6 +85,7 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
         monitoring=options["monitoring"],
         monitoring_hosts=options["monitoring-hosts"] or (),
         monitoring_access=access,
+        monitoring_nodes=options["monitoring-nodes"],
         stop_timeout=options["stop-timeout"],
         ack=Ack(options["ack"]),
         debug=bool(options["debug"]),

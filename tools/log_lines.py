@@ -72,6 +72,10 @@ MEANINGS = {
     "recorded, or the monitoring endpoint not be opened.",
     "A part of the daemon can't be started": "A fault of the daemon; the start ends with exit "
     "code 1.",
+    "The configuration could not be checked": "A fault of the daemon: the metric of the "
+    "configuration's faults is missing until the next check, a minute later.",
+    "Nodes could not be asked what they have": "A fault of the daemon: the metrics of "
+    "``--monitoring-nodes`` are missing until the next round.",
     "The configuration has a fault: {fault}": "config.data contradicts itself. The daemon works "
     "with it; mend what it names.",
     "This process may open {hard} files at most (RLIMIT_NOFILE, LimitNOFILE= of the unit), and "

@@ -99,6 +99,11 @@ class ConfigImage:
         self._snapshot = snapshot
         self._pages = Pages() if pages is None else pages
 
+    @property
+    def serial_no(self) -> int:
+        """The configuration's serial number."""
+        return self._snapshot.header.serial_no
+
     def encode(self) -> bytes:
         """Returns the content of the file."""
         return self._pages.content(self._snapshot)

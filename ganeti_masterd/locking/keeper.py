@@ -170,6 +170,12 @@ class LockKeeper:
         """How many jobs wait for locks."""
         return len(self._waiters)
 
+    @property
+    def longest_wait(self) -> float:
+        """For how many seconds the job has waited that waits longest for locks; 0 if none does."""
+        first = next(iter(self._waiters.values()), None)  # they are in the order of asking
+        return 0.0 if first is None else max(0.0, self._timers.seconds() - first.since)
+
     def wanted(self, job_id: int) -> tuple[Level, WantedLocks] | None:
         """Returns what a job that waits asks for; None if it doesn't wait."""
         waiter = self._waiters.get(job_id)

@@ -83,10 +83,67 @@ SECONDARIES = _gauge(
     "ganeti_node_sinst_cnt", "Instances whose secondary node this is.", "cluster", "node"
 )
 
+# What nodes and instances have and use; only with --monitoring-nodes
+
+NODE_CPUS = _gauge("ganeti_node_ctotal", "Logical processors of the node.", "cluster", "node")
+NODE_MEMORY = _gauge("ganeti_node_mtotal", "Memory of the node in MiB.", "cluster", "node")
+NODE_MEMORY_FREE = _gauge(
+    "ganeti_node_mfree", "Memory that instances may get, in MiB.", "cluster", "node"
+)
+NODE_DISK = _gauge(
+    "ganeti_node_dtotal", "Disk space for instances' disks in MiB.", "cluster", "node"
+)
+NODE_DISK_FREE = _gauge("ganeti_node_dfree", "Disk space that is free, in MiB.", "cluster", "node")
+NODE_VCPUS = _gauge(
+    "ganeti_node_p_oper_vcpus",
+    "Virtual processors of running instances whose primary node this is.",
+    "cluster",
+    "node",
+)
+NODE_VCPUS_SECONDARY = _gauge(
+    "ganeti_node_s_oper_vcpus",
+    "Virtual processors of running instances whose secondary node this is.",
+    "cluster",
+    "node",
+)
+INSTANCE_MEMORY = _gauge(
+    "ganeti_instance_oper_ram",
+    "Memory that the instance has in MiB, 0 if it doesn't run.",
+    "cluster",
+    "instance",
+)
+INSTANCE_VCPUS = _gauge(
+    "ganeti_instance_oper_vcpus",
+    "Virtual processors that the instance has, 0 if it doesn't run.",
+    "cluster",
+    "instance",
+)
+NODES_ASKED = _gauge(
+    "ganeti_nodes_asked_timestamp_seconds", "When nodes were last asked for all this (epoch)."
+)
+
 # Jobs
 
 JOBS = _gauge(
     "ganeti_cluster_jobs", "Jobs that are not archived, by status.", "cluster", "job_status"
+)
+JOB_OLDEST = _gauge(
+    "ganeti_job_oldest_seconds",
+    "Age of the oldest job of a status: since its start if it runs or is being canceled, else "
+    "since its submission; 0 if there is none.",
+    "job_status",
+)
+LAST_WAIT = _gauge(
+    "ganeti_job_wait_time",
+    "From submission to start in seconds, of the last job that ended with this first opcode.",
+    "cluster",
+    "job_operation",
+)
+LAST_RUN = _gauge(
+    "ganeti_job_run_time",
+    "From start to end in seconds, of the last job that ended with this first opcode.",
+    "cluster",
+    "job_operation",
 )
 JOBS_SUBMITTED = _counter("ganeti_jobs_submitted_total", "Jobs accepted.")
 JOBS_ENDED = _counter(
@@ -117,6 +174,10 @@ DRAINED = _gauge("ganeti_queue_drained", "1 if the queue takes no new jobs.")
 SLOTS = _gauge("ganeti_queue_slots", "How many jobs may run at a time.")
 SLOTS_USED = _gauge("ganeti_queue_slots_used", "Jobs that have a slot.")
 AWAITING_LOCKS = _gauge("ganeti_queue_jobs_awaiting_locks", "Jobs that wait for locks.")
+LOCK_OLDEST = _gauge(
+    "ganeti_lock_oldest_wait_seconds",
+    "How long the job has waited that waits longest for locks; 0 if none waits.",
+)
 LOCK_WAIT = _histogram(
     "ganeti_lock_wait_seconds",
     "How long a job waited for its locks of a level.",
@@ -134,6 +195,23 @@ NODE_SECONDS = _histogram(
 )
 NODE_ERRORS = _counter("ganeti_node_errors_total", "Calls that failed, by node.", "node")
 
+# The configuration, certificates and the watcher
+
+CONFIG_SERIAL = _gauge("ganeti_config_serial", "The configuration's serial number.")
+CONFIG_FAULTS = _gauge(
+    "ganeti_config_faults",
+    "Faults of the configuration, as gnt-cluster verify finds them; checked once a minute at most.",
+)
+CERTIFICATE_EXPIRY = _gauge(
+    "ganeti_certificate_expiry_timestamp_seconds",
+    "When a certificate on the master node expires (epoch).",
+    "file",
+)
+WATCHER_PAUSED = _gauge(
+    "ganeti_watcher_paused_until_timestamp_seconds",
+    "Until when the watcher pauses (epoch); 0 if it doesn't.",
+)
+
 # Other master candidates
 
 REPLICAS_CURRENT = _gauge(
@@ -143,6 +221,12 @@ REPLICAS_CURRENT = _gauge(
 )
 REPLICAS_WAITING = _gauge(
     "ganeti_replica_waiting_files", "Files on their way to a master candidate.", "node"
+)
+
+REPLICAS_LAG = _gauge(
+    "ganeti_replica_config_serial_lag",
+    "How many serial numbers the configuration that a master candidate holds is behind.",
+    "node",
 )
 
 # Clients
@@ -171,6 +255,10 @@ COMMIT_SECONDS = _histogram(
 ROWS = _counter("ganeti_journal_rows_total", "Rows made durable.")
 BACKLOG = _gauge("ganeti_journal_backlog_rows", "Rows that Ganeti's files do not hold yet.")
 WRITABLE = _gauge("ganeti_journal_writable", "1 if the journal took the last commit, else 0.")
+DISK_FREE = _gauge(
+    "ganeti_queue_disk_free_bytes", "Room left for the queue, the journal and the configuration."
+)
+DISK_SIZE = _gauge("ganeti_queue_disk_size_bytes", "Size of the file system that has them.")
 REACTOR_LATENCY = _histogram(
     "ganeti_reactor_latency_seconds", "How late a timer of the reactor ran.", bounds=SHORT
 )

@@ -25,6 +25,7 @@ from ganeti_masterd.errors import ERRORS
 from ganeti_masterd.events import JobArchived, JobChanged
 from ganeti_masterd.jobs.model import Job, Timestamp
 from ganeti_masterd.monitoring import declarations as metrics
+from ganeti_masterd.monitoring.oldest import OldestJobs
 from ganeti_masterd.monitoring.tallies import Counter, Histogram
 from ganeti_masterd.opcodes import OPCODES
 
@@ -38,6 +39,9 @@ STATUSES = (
     STATUS_SUCCESS,
     STATUS_ERROR,
 )
+
+#: The statuses of jobs that have not ended.
+OPEN = tuple(status for status in STATUSES if status not in STATUSES_FINALIZED)
 
 #: The label value for opcodes and errors unknown to Ganeti, from other programs' job files.
 UNKNOWN = "unknown"
@@ -53,6 +57,11 @@ class JobMetrics:
         self._jobs = jobs
         #: How many jobs that aren't archived have each status.
         self.by_status: dict[str, int] = dict.fromkeys(STATUSES, 0)
+        #: Since when the oldest job has each status that isn't final.
+        self.oldest = OldestJobs(OPEN)
+        #: Seconds that the last job of an opcode waited and ran, by that opcode.
+        self.last_wait: dict[str, float] = {}
+        self.last_run: dict[str, float] = {}
         self._submitted = Counter(metrics.JOBS_SUBMITTED)
         self._ended = Counter(metrics.JOBS_ENDED)
         self._archived = Counter(metrics.JOBS_ARCHIVED)
@@ -63,8 +72,15 @@ class JobMetrics:
 
     def begin(self) -> None:
         """Counts the jobs that are in the queue now; only this iterates over all of them."""
-        found = Multiset(job.status for job in self._jobs.values())
+        jobs = list(self._jobs.values())
+        found = Multiset(job.status for job in jobs)
         self.by_status = {status: found[status] for status in STATUSES}
+        self.oldest = OldestJobs(OPEN)
+        for job in sorted(jobs, key=lambda job: job.end_timestamp or (0, 0)):
+            if job.finished:
+                self._last(job)
+            else:
+                self._enter(job, job.status)
 
     def changed(self, event: JobChanged) -> None:
         """Records that a job is new or its status changed."""
@@ -72,10 +88,12 @@ class JobMetrics:
             self._submitted.add()
         else:
             self.by_status[event.before] -= 1
+            self.oldest.leave(event.before, event.job_id)
         self.by_status[event.after] += 1
         job = self._jobs.get(event.job_id)
         if job is None:
             return
+        self._enter(job, event.after)
         if event.before in (None, STATUS_QUEUED) and event.after != STATUS_QUEUED:
             self._began(job)
         if event.after in STATUSES_FINALIZED:
@@ -93,6 +111,19 @@ class JobMetrics:
         for histogram in (self._waits, self._runs, self._opcode_runs):
             yield histogram.family()
 
+    def _enter(self, job: Job, status: str) -> None:
+        begun = status in (STATUS_RUNNING, STATUS_CANCELING)
+        stamp = (begun and job.start_timestamp) or job.received_timestamp
+        if stamp:
+            self.oldest.enter(status, job.id, _seconds((0, 0), stamp))
+
+    def _last(self, job: Job) -> None:
+        op_id = _op_id(job.ops[0].input)
+        if job.received_timestamp and job.start_timestamp:
+            self.last_wait[op_id] = max(0, _seconds(job.received_timestamp, job.start_timestamp))
+        if job.start_timestamp and job.end_timestamp:
+            self.last_run[op_id] = max(0, _seconds(job.start_timestamp, job.end_timestamp))
+
     def _began(self, job: Job) -> None:
         # A job is queued again between two opcodes; only the first start is the job's.
         if not job.ops[0].finished and job.received_timestamp and job.start_timestamp:
@@ -100,6 +131,7 @@ class JobMetrics:
 
     def _end(self, job: Job, status: str) -> None:
         self._ended.add(_op_id(job.ops[0].input), status)
+        self._last(job)
         if job.start_timestamp and job.end_timestamp:
             self._runs.observe(_seconds(job.start_timestamp, job.end_timestamp))
         for op in job.ops:

@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.events import Events
 from ganeti_masterd.jobs.queue import JobQueue
+from ganeti_masterd.monitoring.capacity import AskRows
+from ganeti_masterd.monitoring.files import MonitoredFiles, NoFiles
 from ganeti_masterd.query.waits import JobWait
 from ganeti_masterd.replication.replication import Replica
 from ganeti_masterd.timing import Timers
@@ -92,6 +94,9 @@ class Parts(Struct, frozen=True):
     ``why`` returns why one job waits, None if it doesn't.
     ``waits`` returns why jobs wait, no more than so many of each kind. ``config_lock`` returns
     None while no tool has the configuration locked.
+    ``lock_wait`` returns for how many seconds the job has waited that waits longest for locks.
+    ``config_faults`` returns how many faults the configuration has, None if not known yet.
+    ``ask_rows`` asks nodes each ``nodes_interval`` seconds what they have; 0 is never.
     ``hosts`` are further names by which the pages may be asked for.
     ``measure`` asks nodes for what only they know; see :class:`Measure`. ``users_file`` has the
     names of users, as ``/etc/passwd``.
@@ -112,6 +117,11 @@ class Parts(Struct, frozen=True):
     measure: Measure = _nothing_measured
     users_file: str = "/etc/passwd"
     config_lock: Callable[[], MonitoredConfigLock | None] = lambda: None
+    lock_wait: Callable[[], float] = lambda: 0.0
+    config_faults: Callable[[], int | None] = lambda: None
+    files: MonitoredFiles = NoFiles()
+    ask_rows: AskRows = lambda resource, fields: []
+    nodes_interval: float = 0.0
 
     def own_names(self) -> tuple[str, str]:
         """Returns the names of the cluster and of its master."""

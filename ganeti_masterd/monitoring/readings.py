@@ -27,6 +27,7 @@ class Readings:
         yield from self._queue()
         yield from self._clients()
         yield from self._replicas()
+        yield from self._configuration()
         yield from self._daemon()
 
     def _cluster(self) -> Iterator[Metric]:
@@ -45,6 +46,11 @@ class Readings:
         yield metrics.JOBS.family(
             {(cluster, status): count for status, count in self._jobs.by_status.items()}
         )
+        for declared, last in (
+            (metrics.LAST_WAIT, self._jobs.last_wait),
+            (metrics.LAST_RUN, self._jobs.last_run),
+        ):
+            yield declared.family({(cluster, op_id): value for op_id, value in last.items()})
 
     def _queue(self) -> Iterator[Metric]:
         queue = self._parts.queue
@@ -53,6 +59,9 @@ class Readings:
         yield metrics.SLOTS.family({(): scheduler.limit})
         yield metrics.SLOTS_USED.family({(): len(scheduler.running)})
         yield metrics.AWAITING_LOCKS.family({(): len(scheduler.blocked)})
+        ages = self._jobs.oldest.ages(self._parts.timers.now())
+        yield metrics.JOB_OLDEST.family({(status,): age for status, age in ages.items()})
+        yield metrics.LOCK_OLDEST.family({(): self._parts.lock_wait()})
 
     def _clients(self) -> Iterator[Metric]:
         listeners = self._parts.listeners.items()
@@ -69,11 +78,32 @@ class Readings:
             {(each.node,): each.standing is CandidateStanding.CURRENT for each in replicas}
         )
         yield metrics.REPLICAS_WAITING.family({(each.node,): each.waiting for each in replicas})
+        serial = self._parts.snapshot().header.serial_no
+        yield metrics.REPLICAS_LAG.family(
+            {
+                (each.node,): max(0, serial - each.config_serial)
+                for each in replicas
+                if each.config_serial is not None
+            }
+        )
+
+    def _configuration(self) -> Iterator[Metric]:
+        parts = self._parts
+        yield metrics.CONFIG_SERIAL.family({(): parts.snapshot().header.serial_no})
+        faults = parts.config_faults()
+        yield metrics.CONFIG_FAULTS.family({} if faults is None else {(): faults})
+        yield metrics.CERTIFICATE_EXPIRY.family(
+            {(name,): expiry for name, expiry in parts.files.expiries().items()}
+        )
+        yield metrics.WATCHER_PAUSED.family({(): parts.watcher_pause() or 0})
 
     def _daemon(self) -> Iterator[Metric]:
         journal = self._parts.journal
         pools = self._parts.pools.items()
         yield metrics.BACKLOG.family({(): journal.backlog})
         yield metrics.WRITABLE.family({(): journal.fault is None})
+        room = self._parts.files.room()
+        yield metrics.DISK_FREE.family({} if room is None else {(): room[0]})
+        yield metrics.DISK_SIZE.family({} if room is None else {(): room[1]})
         yield metrics.THREADS.family({(name,): pool.limit for name, pool in pools})
         yield metrics.THREADS_BUSY.family({(name,): pool.busy for name, pool in pools})

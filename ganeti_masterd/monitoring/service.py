@@ -28,6 +28,7 @@ from twisted.web.server import Request, Site
 from ganeti_masterd.errors import GenericError
 from ganeti_masterd.monitoring.access import EVERYBODY, Access
 from ganeti_masterd.monitoring.activity import Activity
+from ganeti_masterd.monitoring.capacity import Capacity
 from ganeti_masterd.monitoring.feed import Feed
 from ganeti_masterd.monitoring.guard import Guard
 from ganeti_masterd.monitoring.hosts import KnownHosts
@@ -73,6 +74,12 @@ class Monitoring:
         registry.register(self._activity)
         registry.register(Readings(parts, jobs))
         ProcessCollector(registry=registry)
+        self._capacity: Capacity | None = None
+        if parts.nodes_interval:
+            self._capacity = Capacity(
+                parts.ask_rows, parts.timers, parts.nodes_interval, lambda: parts.own_names()[0]
+            )
+            registry.register(self._capacity)
         status = StatusReport(parts, jobs, self._latency, parts.timers.now())
         self._stream = EventStream(parts, lambda: jobs.by_status)
         root = pages(registry, status, schema)
@@ -116,6 +123,8 @@ class Monitoring:
         """Stops observing and listening, drops connections; fires when the port is closed."""
         self._activity.end()
         self._latency.end()
+        if self._capacity is not None:
+            self._capacity.end()
         self.factory.drop()
         self._stream.end()
         self._documents.close()
@@ -132,6 +141,8 @@ class Monitoring:
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
+        if self._capacity is not None:
+            self._capacity.begin()
         log.info("Monitoring is on {name}", name=self._name)
 
     def _not_listening(self, failure: Failure) -> None:

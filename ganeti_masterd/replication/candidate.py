@@ -98,6 +98,8 @@ class Candidate:
     ) -> None:
         self.target = target
         self.standing = CandidateStanding.STALE
+        #: The serial number of the config.data that it holds; None until that is known.
+        self.config_serial: int | None = None
         self._site = site
         self._moved = moved
         self._trusted = not newcomer
@@ -333,6 +335,8 @@ class Candidate:
 
     def _catch_up(self, held: CandidateComparison, archived: Mapping[int, bytes]) -> None:
         states = self._lacking(held, archived)
+        if not any(isinstance(state, ConfigFile) for state in states):
+            self.config_serial = self._site.published.image().serial_no
         self._stream.clear()
         for state in states:
             # Lower than any publication: before these states arrive, it holds none.
@@ -433,6 +437,7 @@ class Candidate:
         if self._config is None:
             return False
         (file, began), self._config = self._config, None
+        self.config_serial = file.serial_no
         timers = self._site.timers
         awaited = self._site.awaiting and self._awaited
         seconds = pause(file.large, timers.seconds() - began, awaited)

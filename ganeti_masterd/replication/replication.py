@@ -50,11 +50,15 @@ class Publication(Struct, frozen=True):
 
 
 class Replica(Struct, frozen=True):
-    """A candidate as monitors see it."""
+    """A candidate as monitors see it.
+
+    ``config_serial`` is that of the configuration that it holds; None if that isn't known.
+    """
 
     node: str
     standing: CandidateStanding
     waiting: int
+    config_serial: int | None = None
 
 
 class Replication:
@@ -113,7 +117,7 @@ class Replication:
     def replicas(self) -> list[Replica]:
         """The other candidates, and how far each is."""
         return [
-            Replica(each.target.name, each.standing, each.waiting)
+            Replica(each.target.name, each.standing, each.waiting, each.config_serial)
             for each in self._candidates.values()
         ]
 

@@ -21,6 +21,10 @@ LARGE = 1 << 17
 class SentImage(Protocol):
     """A whole config.data."""
 
+    @property
+    def serial_no(self) -> int:
+        """The configuration's serial number."""
+
     def encode(self) -> bytes:
         """Returns the bytes; may run in any thread."""
 
@@ -64,6 +68,11 @@ class ConfigFile:
         self._image = image
         self._travelling: list[Any] | None = None
         self.large = False
+
+    @property
+    def serial_no(self) -> int:
+        """The serial number of the configuration in the file."""
+        return self._image.serial_no
 
     @property
     def content(self) -> bytes:

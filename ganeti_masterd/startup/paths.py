@@ -125,6 +125,17 @@ class Paths:
         return self.data + "/client.pem"
 
     @property
+    def certificates(self) -> dict[str, str]:
+        """All files with certificates that a node may have, by what administrators call them."""
+        return {
+            "server": self.server_certificate,
+            "client": self.client_certificate,
+            "rapi": self.data + "/rapi.pem",
+            "spice": self.data + "/spice.pem",
+            "spice-ca": self.data + "/spice-ca.pem",
+        }
+
+    @property
     def log(self) -> str:
         """This daemon's log file."""
         return self._below("/var/log/ganeti") + "/master-daemon.log"

@@ -151,6 +151,23 @@ class AcquireTests(KeeperCase):
         self.keeper.release(1, Level.NODE)
         self.assertEqual(seen, [LockWaited(1, "node", 0.0), LockWaited(2, "node", 7.0)])
 
+    def test_longest_wait(self) -> None:
+        """The longest wait is that of the job that asked first among those that still wait."""
+        self.assertEqual(self.keeper.longest_wait, 0)
+        self.gets(1, exclusive("n1"))
+        self.gets(4, exclusive("n2"))
+        first = self.waits(2, exclusive("n1"))
+        self.clock.advance(5)
+        second = self.waits(3, exclusive("n2"))
+        self.clock.advance(1)
+        self.assertEqual(self.keeper.longest_wait, 6)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertEqual(self.keeper.longest_wait, 1)
+        self.keeper.release_all(4)
+        self.successResultOf(second)
+        self.assertEqual(self.keeper.longest_wait, 0)
+
 
 class ReentrancyTests(KeeperCase):
     """Callbacks of Deferreds may call any method of the keeper."""

@@ -114,8 +114,9 @@ class MonitoringScene(QueueScene):
         waits: Callable[[int], list[JobWait]] = lambda _: [],
         access: Access = EVERYBODY,
         reactor: Any = None,
+        **parameters: Any,
     ) -> Monitoring:
-        """Makes another monitoring of the same parts."""
+        """Makes another monitoring of the same parts, and of those given."""
         parts = Parts(
             events=self.events,
             timers=self.timers,
@@ -129,6 +130,7 @@ class MonitoringScene(QueueScene):
             measure=self.measure,
             users_file=self.users_file,
             config_lock=lambda: self.config_lock,
+            **parameters,
         )
         return Monitoring(reactor or self.clock, parts, self.endpoint, "tcp:9100", access)
 

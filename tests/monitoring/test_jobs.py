@@ -110,6 +110,42 @@ class CountTests(MonitoringScene):
                 status,
             )
 
+    def oldest(self, status: str) -> float | None:
+        return self.value("ganeti_job_oldest_seconds", job_status=status)
+
+    def test_oldest(self) -> None:
+        """The oldest job's age counts from its submission and, once it runs, from its start."""
+        first = self.submit_one()
+        self.clock.advance(5)
+        self.begin()
+        second = self.submit_one()
+        self.clock.advance(10)
+        self.assertEqual(self.oldest("queued"), 15)
+        self.assertEqual(self.oldest("running"), 0)
+        running = model.begin_running(self.queue.jobs[first], 0, self.timers.now())
+        self.successResultOf(self.queue.commit([running]))
+        self.clock.advance(1)
+        self.assertEqual((self.oldest("queued"), self.oldest("running")), (11, 1))
+        self.successResultOf(self.queue.commit([model.succeed(running, 0, None, 1020.0)]))
+        self.finish(second)
+        self.assertEqual((self.oldest("queued"), self.oldest("running")), (0, 0))
+
+    def test_last_of_an_opcode(self) -> None:
+        """What the exporter has of each job is here of the last job that ended with an opcode."""
+        labels = {"cluster": "cluster.example", "job_operation": DELAY}
+        found = self.submit_one()
+        self.finish(found)
+        self.begin()
+        self.assertEqual(self.value("ganeti_job_run_time", **labels), 0)
+        job_id = self.submit_one()
+        self.clock.advance(3)
+        running = model.begin_running(self.queue.jobs[job_id], 0, self.timers.now())
+        self.successResultOf(self.queue.commit([running]))
+        ended = model.succeed(running, 0, None, self.timers.now() + 4)
+        self.successResultOf(self.queue.commit([ended]))
+        self.assertEqual(self.value("ganeti_job_wait_time", **labels), 3)
+        self.assertEqual(self.value("ganeti_job_run_time", **labels), 4)
+
     def test_a_scrape_looks_at_no_job(self) -> None:
         """A scrape doesn't iterate over the jobs."""
         jobs = WatchedJobs()

@@ -32,6 +32,8 @@ class MetricsTests(MonitoringScene):
 
     def test_every_declared_metric(self) -> None:
         """Exactly the metrics of the table are exported, each once with its text and kind."""
+        self.monitoring = self.make_monitoring(nodes_interval=60.0)
+        self.begin()
         text = self.ask("/metrics").body.decode()
         announced = [line.split(" ", 3)[2:] for line in text.splitlines() if "# TYPE" in line]
         ours = {name: kind for name, kind in announced if name.startswith("ganeti_")}
@@ -115,14 +117,52 @@ class MetricsTests(MonitoringScene):
     def test_replicas(self) -> None:
         """Master candidates' state and waiting files are exported."""
         self.replicas = [
-            Replica("node2", CandidateStanding.CURRENT, 0),
+            Replica("node2", CandidateStanding.CURRENT, 0, 1),
             Replica("node3", CandidateStanding.LAGGING, 70),
         ]
         found = self.metrics()
+        lag = {key[1]: value for key, value in found.items() if "serial_lag" in key[0]}
+        behind = self.snapshot.header.serial_no - 1
+        self.assertEqual(lag, {(("node", "node2"),): behind})
         for node, current, waiting in (("node2", 1, 0), ("node3", 0, 70)):
             label = (("node", node),)
             self.assertEqual(found["ganeti_replica_current", label], current)
             self.assertEqual(found["ganeti_replica_waiting_files", label], waiting)
+
+    def test_what_is_given(self) -> None:
+        """Waits for locks, faults, the pause, expiries and room are those that the parts tell."""
+        given = {
+            "ganeti_lock_oldest_wait_seconds": 7.5,
+            "ganeti_config_faults": 3,
+            "ganeti_watcher_paused_until_timestamp_seconds": 5000,
+            "ganeti_queue_disk_free_bytes": 10,
+            "ganeti_queue_disk_size_bytes": 100,
+        }
+        self.assertIsNone(self.value("ganeti_config_faults"))
+        self.assertIsNone(self.value("ganeti_queue_disk_free_bytes"))
+        self.assertEqual(self.value("ganeti_watcher_paused_until_timestamp_seconds"), 0)
+        self.monitoring = self.make_monitoring(
+            lock_wait=lambda: 7.5,
+            config_faults=lambda: 3,
+            watcher_pause=lambda: 5000,
+            files=GivenFiles(),
+        )
+        found = self.metrics()
+        for name, value in given.items():
+            self.assertEqual(found[name, ()], value, name)
+        expiry = found["ganeti_certificate_expiry_timestamp_seconds", (("file", "rapi"),)]
+        self.assertEqual(expiry, 9000.0)
+        self.assertEqual(found["ganeti_config_serial", ()], self.snapshot.header.serial_no)
+
+
+class GivenFiles:
+    """Files as a test wants them."""
+
+    def expiries(self) -> dict[str, float]:
+        return {"rapi": 9000.0}
+
+    def room(self) -> tuple[int, int] | None:
+        return 10, 100
 
 
 class StatusTests(MonitoringScene):

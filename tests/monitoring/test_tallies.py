@@ -96,12 +96,12 @@ class DeclarationTests(SynchronousTestCase):
     """The table of metrics."""
 
     def test_names(self) -> None:
-        """Names follow Prometheus's conventions: counters end in _total, times in _seconds."""
+        """Names follow Prometheus's conventions: counters end in _total, durations in _seconds."""
         for name, declared in METRICS.items():
             self.assertEqual(name, declared.name)
             self.assertTrue(name.startswith("ganeti_"), name)
             self.assertEqual(name.endswith("_total"), declared.kind == "counter", name)
-            self.assertEqual(name.endswith("_seconds"), declared.kind == "histogram", name)
+            self.assertTrue(name.endswith("_seconds") or declared.kind != "histogram", name)
             self.assertEqual(bool(declared.bounds), declared.kind == "histogram", name)
             self.assertEqual(list(declared.bounds), sorted(set(declared.bounds)), name)
             self.assertTrue(declared.text.endswith("."), name)
@@ -114,6 +114,9 @@ class DeclarationTests(SynchronousTestCase):
             {
                 "cluster",
                 "error",
+                "file",
+                "instance",
+                "job_operation",
                 "job_status",
                 "level",
                 "method",

@@ -104,6 +104,7 @@ class Bytes:
 
     def __init__(self, content: bytes) -> None:
         self.content = content
+        self.serial_no = 1
 
     def encode(self) -> bytes:
         return self.content

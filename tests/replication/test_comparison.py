@@ -182,6 +182,8 @@ class CallTests(SynchronousTestCase):
         images = [b"only once"]
 
         class Image:
+            serial_no = 1
+
             def encode(self) -> bytes:
                 return images.pop()
 

@@ -75,6 +75,18 @@ class CandidateTests(Case):
         self.assertEqual(asked, ["write_ssconf_files", "node_verify", "jobqueue_set_drain_flag"])
         self.assertCurrent("node2", "node3")
 
+    def test_serial_that_is_held(self) -> None:
+        """Of each candidate it is known which configuration it holds, once sent or found."""
+
+        def held() -> dict[str, int | None]:
+            return {each.node: each.config_serial for each in self.scene.replication.replicas}
+
+        self.nodes["node2"].files = self.model.files()
+        self.nodes["node3"].mode = DOWN
+        self.start()
+        serial = self.scene.state.image().serial_no
+        self.assertEqual(held(), {"node2": serial, "node3": None})
+
     def test_commits(self) -> None:
         """A commit is acknowledged when all candidates have it."""
         self.start()
