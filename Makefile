@@ -22,7 +22,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --config-settings editable_mode=c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo run test unit unit-pytest functional kvm check lint types layers docs \
-	fragments bench soak mutations wheel clean
+	fragments bench soak mutations wheel deb clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile \
@@ -118,6 +118,9 @@ fragments: $(VENV)/.installed-dev
 wheel: $(VENV)/.installed-dev ## Build the wheel into dist/
 	rm -rf build
 	$(BIN)/python -m build --wheel --outdir dist .
+
+deb: $(VENV)/.installed-dev ## Build the Debian package into dist/
+	$(BIN)/python -m tools.debian_package --output dist
 
 clean: ## Remove what was built; environments and clusters stay
 	rm -rf build dist docs/_build _trial_temp* .mypy_cache .ruff_cache .pytest_cache .hypothesis

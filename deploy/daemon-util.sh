@@ -1,8 +1,8 @@
 # gnt-masterd for Ganeti's daemon-util (3.0): to be sourced by its defaults file,
-# /etc/default/ganeti, at the end:
+# /etc/default/ganeti, at the end ("gnt-luxi switch" writes this there):
 #
 #   GNT_MASTERD_BIN=/opt/ganeti-masterd/bin
-#   . /opt/ganeti-masterd/share/daemon-util.sh
+#   . /opt/ganeti-masterd/share/ganeti-masterd/daemon-util.sh
 #
 # From then on "ganeti-luxid" is gnt-masterd, and so is "ganeti-wconfd". While gnt-masterd
 # doesn't run, "start ganeti-wconfd" starts it for wconfd's socket alone, without clients and

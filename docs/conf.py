@@ -31,6 +31,12 @@ html_title = f"{project} {release}"
 html_copy_source = False
 html_show_sphinx = False
 
+# `sphinx-build -b man` builds these two; the Debian package has them.
+man_pages = [
+    ("gnt-luxi", "gnt-luxi", "client of a Ganeti cluster's master daemon", [author], 8),
+    ("gnt-masterd", "gnt-masterd", "master daemon of a Ganeti cluster", [author], 8),
+]
+
 
 class FromCode(SphinxDirective):
     """``.. from-code:: NAME``: a table of ``tools.doc_tables``."""

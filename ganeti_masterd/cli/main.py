@@ -23,6 +23,7 @@ from ganeti_masterd.cli.passwords import monitoring_password
 from ganeti_masterd.cli.recover import recover
 from ganeti_masterd.cli.session import Session
 from ganeti_masterd.cli.submitting import submit
+from ganeti_masterd.cli.switch import switch
 from ganeti_masterd.cli.top import top
 from ganeti_masterd.cli.watching import wait, watch
 from ganeti_masterd.constants import LUXI_DEF_RWTO
@@ -92,6 +93,7 @@ for _command in (
     pause_watcher,
     recover,
     master_failover,
+    switch,
     node_maintenance,
     config,
     backup,

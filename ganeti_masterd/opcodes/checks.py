@@ -9,8 +9,12 @@ from msgspec import Meta, ValidationError, convert
 
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 
-#: The name of an instance, a node, a group, a network or a cluster: as long as one of DNS.
-ObjectName = Annotated[str, Meta(min_length=1, max_length=255)]
+#: No name and no tag is longer, in characters. Units refuse those that are too long for Ganeti, in
+#: its own words; this is what a request may cost.
+LONGEST_NAME = 1024
+
+#: The name of an instance, a node, a group, a network or a cluster.
+ObjectName = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
 NonNegativeInt = Annotated[int, Meta(ge=0)]
 
 #: Parameters of a NIC, by name; None stands for the cluster's default.

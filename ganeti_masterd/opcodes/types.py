@@ -13,17 +13,17 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from ganeti_masterd.constants import MAX_TAG_LEN, OP_PRIO_HIGHEST, OP_PRIO_LOWEST
+from ganeti_masterd.constants import OP_PRIO_HIGHEST, OP_PRIO_LOWEST
 from ganeti_masterd.opcodes import checks
-from ganeti_masterd.opcodes.checks import NicParams, NonEmptyStr, ObjectName
+from ganeti_masterd.opcodes.checks import LONGEST_NAME, NicParams, NonEmptyStr, ObjectName
 
 # Numbers and texts
 PositiveInt = Annotated[int, Meta(ge=1)]
 DiskIndex = Annotated[int, Meta(ge=0, lt=16)]
 Priority = Annotated[int, Meta(ge=OP_PRIO_HIGHEST, le=OP_PRIO_LOWEST)]
 ObjectNames = tuple[ObjectName, ...]
-ObjectNameOrEmpty = Annotated[str, Meta(max_length=255)]
-Tag = Annotated[str, Meta(max_length=MAX_TAG_LEN)]
+ObjectNameOrEmpty = Annotated[str, Meta(max_length=LONGEST_NAME)]
+Tag = Annotated[str, Meta(max_length=LONGEST_NAME)]
 ParamValues = dict[str, Any]
 
 # Addresses

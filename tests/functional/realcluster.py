@@ -191,14 +191,19 @@ class RealCluster:
         self.daemon_util("stop ganeti-luxid").checked()
         self.daemon_util("stop ganeti-wconfd").checked()
 
-    def deploy(self) -> None:
-        """Has daemon-util of all nodes know gnt-masterd, as the documentation says."""
+    def make_programs(self) -> Path:
+        """Makes programs of gnt-masterd that every user can run; returns their folder."""
         programs = self.folder / "bin"
         programs.mkdir(exist_ok=True)
         for name in ("twistd", "gnt-luxi"):
             script = programs / name
             script.write_text(wrapper(Path(sys.executable).with_name(name)), encoding="utf-8")
             script.chmod(0o755)
+        return programs
+
+    def deploy(self) -> None:
+        """Has daemon-util of all nodes know gnt-masterd, as the documentation says."""
+        programs = self.make_programs()
         for node in self.nodes:
             with open(self._defaults(node), "a", encoding="utf-8") as file:
                 file.write(f"GNT_MASTERD_BIN={programs}\n. {PROJECT}/deploy/daemon-util.sh\n")

@@ -43,7 +43,7 @@ class Systemd:
     def start(self) -> None:
         """Starts it; returns when it takes commands."""
         self._write_units()
-        self._groups = list(_make_groups(f"gnt-{os.getpid()}"))
+        self._groups = list(make_groups(f"gnt-{os.getpid()}"))
         joined = "".join(f"echo $$ >{group}/cgroup.procs\n" for group in self._groups)
         spaces = "--mount --propagation private --pid --fork --kill-child --uts --ipc --cgroup"
         network = f"nsenter --net=/run/netns/{self.cluster.namespace}"
@@ -65,7 +65,7 @@ class Systemd:
             process.kill()
             process.wait()
         for group in self._groups:
-            until(f"{group} is removed", partial(_removed, group), limit=30)
+            until(f"{group} is removed", partial(removed_group, group), limit=30)
 
     def run(self, command: str, limit: float = 90) -> Ran:
         """Runs a command of the shell as on node1, among the processes that systemd has."""
@@ -156,7 +156,7 @@ class Systemd:
         }
         lines = [
             "mount -t proc proc /proc",
-            *_mounted_groups(self._groups),
+            *mounted_groups(self._groups),
             *(f"mount -t tmpfs -o mode=755 tmpfs {each}" for each in ("/run", "/opt")),
             f"mkdir -p /run/ganeti {' '.join(each for each in bound.values() if '/opt' in each)}",
             *(f"mount --bind {shlex.quote(here)} {there}" for here, there in bound.items()),
@@ -195,13 +195,14 @@ def _hierarchies() -> Iterator[tuple[Path, str]]:
             yield Path(point + own["name=systemd"]), "-t cgroup -o none,name=systemd cgroup"
 
 
-def _make_groups(name: str) -> Iterator[Path]:
+def make_groups(name: str) -> Iterator[Path]:
+    """Makes a group below this process's own in each hierarchy that systemd uses."""
     for group, _ in _hierarchies():
         (group / name).mkdir(exist_ok=True)
         yield group / name
 
 
-def _mounted_groups(groups: list[Path]) -> Iterator[str]:
+def mounted_groups(groups: list[Path]) -> Iterator[str]:
     """Yields the commands that mount the hierarchies where systemd looks for them."""
     how = [kind for _, kind in _hierarchies()]
     if len(groups) == 1:
@@ -214,7 +215,7 @@ def _mounted_groups(groups: list[Path]) -> Iterator[str]:
         yield f"mount {kind} {point}"
 
 
-def _removed(group: Path) -> bool:
+def removed_group(group: Path) -> bool:
     """Removes a group with all below it; tells whether it is gone."""
     for below, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):

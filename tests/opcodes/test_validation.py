@@ -77,7 +77,7 @@ class MistakeTests(SynchronousTestCase):
         self.refused(
             minimal("OP_TEST_DELAY", on_nodes="node1"),
             "OP_TEST_DELAY: parameter on_nodes: expected a list, each a string that isn't empty,"
-            ' of at most 255 characters, not "node1"',
+            ' of at most 1024 characters, not "node1"',
         )
         self.refused(
             minimal("OP_CLUSTER_SET_PARAMS", beparams=[]),
@@ -94,22 +94,22 @@ class MistakeTests(SynchronousTestCase):
                 ):
                     continue
                 seen += 1
-                raw = minimal(op_id, **{name: "x" * 256})
+                raw = minimal(op_id, **{name: "x" * 1025})
                 error = self.assertRaises(OpPrereqError, decode_opcode, raw, "opcode 1")
                 self.assertIn(f"{op_id}: parameter {name}: expected", error.args[0])
-                self.assertIn("of at most 255 characters", error.args[0])
+                self.assertIn("of at most 1024 characters", error.args[0])
                 self.assertLess(len(error.args[0]), 400)
         self.assertGreater(seen, 50)
 
     def test_long_tags(self) -> None:
         """So has each tag, and each name in a list."""
         for op_id in ("OP_TAGS_SET", "OP_TAGS_DEL"):
-            decode_opcode(minimal(op_id, kind="cluster", tags=["x" * 128]), "opcode 1")
-            raw = minimal(op_id, kind="cluster", tags=["a", "x" * 129])
+            decode_opcode(minimal(op_id, kind="cluster", tags=["x" * 1024]), "opcode 1")
+            raw = minimal(op_id, kind="cluster", tags=["a", "x" * 1025])
             error = self.assertRaises(OpPrereqError, decode_opcode, raw, "opcode 1")
             self.assertIn(f"{op_id}: parameter tags[1]: expected", error.args[0])
-            self.assertIn("of at most 128 characters", error.args[0])
-        raw = minimal("OP_TEST_DELAY", on_nodes=["node1", "x" * 256])
+            self.assertIn("of at most 1024 characters", error.args[0])
+        raw = minimal("OP_TEST_DELAY", on_nodes=["node1", "x" * 1025])
         error = self.assertRaises(OpPrereqError, decode_opcode, raw, "opcode 1")
         self.assertIn("parameter on_nodes[1]: expected", error.args[0])
 
@@ -148,7 +148,7 @@ class MistakeTests(SynchronousTestCase):
         self.refused(
             minimal("OP_TEST_DELAY", on_nodes=["node1", ""]),
             "OP_TEST_DELAY: parameter on_nodes[1]: expected a string that isn't empty,"
-            ' of at most 255 characters, not ""',
+            ' of at most 1024 characters, not ""',
         )
         self.refused(
             minimal("OP_CLUSTER_SET_PARAMS", uid_pool=[[1, 2], [3, "x"]]),

@@ -1,0 +1,1 @@
+"""Tests of the switch between luxid and this daemon."""
