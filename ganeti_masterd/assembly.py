@@ -44,7 +44,6 @@ from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 from ganeti_masterd.mailbox import Mailbox
 from ganeti_masterd.query.engine import QueryEngine, Rows
 from ganeti_masterd.query.jobs import job_values
-from ganeti_masterd.query.resources import CONFIGURED
 from ganeti_masterd.query.waits import JobWaits
 from ganeti_masterd.replication.acknowledgement import Ack
 from ganeti_masterd.replication.journal import ReplicatedJournal
@@ -401,7 +400,6 @@ class Assembly:
                 lambda: self.store.snapshot, self.timers, self._in_history_thread
             ),
             files=NodeFiles(paths.certificates, paths.data),
-            ask_rows=self._rows_of_all,
             nodes_interval=self._settings.monitoring_nodes,
         )
         server = serverFromString(self._reactor, local(endpoint))
@@ -413,24 +411,6 @@ class Assembly:
     ) -> Rows | Deferred[Rows]:
         ask = self.engine.nodes if kind == "node" else self.engine.instances
         return ask(names, fields)
-
-    def _rows_of_all(self, resource: str, fields: Sequence[str]) -> Any:
-        """Asks for bare rows of all nodes or instances."""
-        ask = self.engine.nodes if resource == "node" else self.engine.instances
-        return ask([], fields)
-
-    def _add_locks(self, snapshot: Snapshot) -> None:
-        for resource in CONFIGURED:
-            if resource.level is not None:
-                objects = snapshot.section(resource.objects.section).values()
-                self.locks.populate(resource.level, map(resource.objects.lock_of, objects))
-        self.locks.populate(Level.NODE_RES, snapshot.nodes)
-
-    def _configuration_changed(self, before: Snapshot, after: Snapshot) -> None:
-        if before.cluster.max_running_jobs != after.cluster.max_running_jobs:
-            self.executor.set_limit(after.cluster.max_running_jobs)
-        if before.filters is not after.filters:
-            self.queue.admission.set_rules(after.filters.values())
 
 
 def trusted_users(settings: Settings) -> frozenset[int]:

@@ -16,13 +16,10 @@ from twisted.python.failure import Failure
 
 from ganeti_masterd.monitoring import declarations as metrics
 from ganeti_masterd.monitoring.declarations import Declared, MetricKey
+from ganeti_masterd.monitoring.parts import Measure
 from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
-
-#: Asks for fields of all objects of a resource (``node`` or ``instance``); returns bare rows, in
-#: which None stands for what isn't known.
-AskRows = Callable[[str, Sequence[str]], Any]
 
 _OF_NODES: dict[str, Declared] = {
     "ctotal": metrics.NODE_CPUS,
@@ -41,9 +38,9 @@ class Capacity:
     """
 
     def __init__(
-        self, ask: AskRows, timers: Timers, interval: float, cluster: Callable[[], str]
+        self, measure: Measure, timers: Timers, interval: float, cluster: Callable[[], str]
     ) -> None:
-        self._ask = ask
+        self._measure = measure
         self._timers = timers
         self._interval = interval
         self._cluster = cluster
@@ -88,8 +85,8 @@ class Capacity:
     @inlineCallbacks
     def _look(self) -> Any:
         begun = self._timers.now()
-        nodes = yield maybeDeferred(self._ask, "node", ("name", *_OF_NODES))
-        instances = yield maybeDeferred(self._ask, "instance", _OF_INSTANCES)
+        nodes = yield maybeDeferred(self._measure, "node", (), ("name", *_OF_NODES))
+        instances = yield maybeDeferred(self._measure, "instance", (), _OF_INSTANCES)
         self._values = capacities(self._cluster(), nodes, instances)
         self._asked = begun
 

@@ -11,7 +11,6 @@ from twisted.internet.defer import Deferred
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.events import Events
 from ganeti_masterd.jobs.queue import JobQueue
-from ganeti_masterd.monitoring.capacity import AskRows
 from ganeti_masterd.monitoring.files import MonitoredFiles, NoFiles
 from ganeti_masterd.query.waits import JobWait
 from ganeti_masterd.replication.replication import Replica
@@ -96,7 +95,7 @@ class Parts(Struct, frozen=True):
     None while no tool has the configuration locked.
     ``lock_wait`` returns for how many seconds the job has waited that waits longest for locks.
     ``config_faults`` returns how many faults the configuration has, None if not known yet.
-    ``ask_rows`` asks nodes each ``nodes_interval`` seconds what they have; 0 is never.
+    Nodes are asked each ``nodes_interval`` seconds what they have; 0 is never.
     ``hosts`` are further names by which the pages may be asked for.
     ``measure`` asks nodes for what only they know; see :class:`Measure`. ``users_file`` has the
     names of users, as ``/etc/passwd``.
@@ -120,7 +119,6 @@ class Parts(Struct, frozen=True):
     lock_wait: Callable[[], float] = lambda: 0.0
     config_faults: Callable[[], int | None] = lambda: None
     files: MonitoredFiles = NoFiles()
-    ask_rows: AskRows = lambda resource, fields: []
     nodes_interval: float = 0.0
 
     def own_names(self) -> tuple[str, str]:

@@ -77,7 +77,7 @@ class Monitoring:
         self._capacity: Capacity | None = None
         if parts.nodes_interval:
             self._capacity = Capacity(
-                parts.ask_rows, parts.timers, parts.nodes_interval, lambda: parts.own_names()[0]
+                parts.measure, parts.timers, parts.nodes_interval, lambda: parts.own_names()[0]
             )
             registry.register(self._capacity)
         status = StatusReport(parts, jobs, self._latency, parts.timers.now())

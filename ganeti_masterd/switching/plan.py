@@ -116,10 +116,6 @@ def _runs(standing: NodeStanding) -> bool:
     return standing.luxid or standing.wconfd
 
 
-def _was_open(standing: NodeStanding) -> bool:
-    return not standing.drained
-
-
 #: From luxid and wconfd to this daemon.
 TO: tuple[PlannedStep, ...] = (
     _drain(lambda now: now.luxid and not now.drained),

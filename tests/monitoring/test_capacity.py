@@ -24,12 +24,12 @@ class CapacityTests(MonitoringScene):
 
     def setUp(self) -> None:
         super().setUp()
-        self.asked: list[str] = []
+        self.called: list[str] = []
         self.answers: dict[str, Any] = {"node": NODES, "instance": INSTANCES}
-        self.monitoring = self.make_monitoring(ask_rows=self.rows, nodes_interval=60.0)
+        self.monitoring = self.make_monitoring(nodes_interval=60.0)
 
-    def rows(self, resource: str, fields: Sequence[str]) -> Any:
-        self.asked.append(resource)
+    def measure(self, resource: str, names: Sequence[str], fields: Sequence[str]) -> Any:
+        self.called.append(resource)
         for row in self.answers[resource] if isinstance(self.answers[resource], list) else []:
             self.assertEqual(len(row), len(fields))
         return self.answers[resource]
@@ -55,16 +55,16 @@ class CapacityTests(MonitoringScene):
         self.begin()
         for _ in range(5):
             self.metrics()
-        self.assertEqual(self.asked, ["node", "instance"])
+        self.assertEqual(self.called, ["node", "instance"])
         self.clock.advance(60)
-        self.assertEqual(self.asked, ["node", "instance"] * 2)
+        self.assertEqual(self.called, ["node", "instance"] * 2)
 
     def test_not_asked_for(self) -> None:
         """Without the option there are no such metrics, and no call."""
-        self.monitoring = self.make_monitoring(ask_rows=self.rows)
+        self.monitoring = self.make_monitoring()
         self.begin()
         self.assertIsNone(self.value("ganeti_node_ctotal", **NODE1))
-        self.assertEqual(self.asked, [])
+        self.assertEqual(self.called, [])
 
     def test_slow_nodes(self) -> None:
         """While nodes haven't answered they aren't asked again; what they said before is shown."""
@@ -73,7 +73,7 @@ class CapacityTests(MonitoringScene):
         self.answers["node"] = waiting
         self.clock.advance(60)
         self.clock.advance(60)
-        self.assertEqual(self.asked, ["node", "instance", "node"])
+        self.assertEqual(self.called, ["node", "instance", "node"])
         self.assertEqual(self.value("ganeti_node_ctotal", **NODE1), 8)
         waiting.callback(NODES[:1])
         self.assertIsNone(self.value("ganeti_node_dfree", **NODE2))
@@ -96,5 +96,5 @@ class CapacityTests(MonitoringScene):
         self.begin()
         self.successResultOf(self.monitoring.close())
         self.clock.advance(120)
-        self.assertEqual(self.asked, ["node"])
+        self.assertEqual(self.called, ["node"])
         self.assertEqual(len(self.timers), 0)
