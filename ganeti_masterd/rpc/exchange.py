@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IConsumer, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http_headers import Headers
@@ -33,8 +35,12 @@ from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
-#: The largest size of an answer, in bytes; no node daemon sends a larger one.
-MAX_ANSWER = 256 * 1024 * 1024
+#: The largest size of an answer, in bytes, and of all that are on their way from one node at once.
+#: No node daemon sends a larger one: the greatest list volumes, or hold an allocator's answer.
+MAX_ANSWER = 64 * 1024 * 1024
+
+#: The most bytes before an answer's body; node daemons send some 150.
+MAX_HEAD = 16 * 1024
 
 #: Bytes written to a connection at once.
 CHUNK = 256 * 1024
@@ -64,6 +70,8 @@ class CallLine:
         self.port = port
         self.patience = patience
         self.max_answer = max_answer
+        #: Bytes received in the calls in flight, by address.
+        self.held: Counter[str] = Counter()
         self.pool = _Unpooled(reactor, persistent=True)
         self.pool.retryAutomatically = False
 
@@ -105,7 +113,10 @@ class CallExchange:
         self._timer: Timer | None = None
         self._connecting: Timer | None = None
         self._request: Deferred[Any] | None = None
-        self._connection: Any = None
+        self._connection: _Meter | None = None
+        self._received = 0
+        #: Whether the body has begun.
+        self._answers = False
 
     # For the client
 
@@ -165,13 +176,19 @@ class CallExchange:
             return fail()
         # The factory would log two lines for each call.
         cast(Any, protocolFactory).noisy = False
+        metering = WrappingFactory(protocolFactory)
+        metering.noisy = False
+        metering.protocol = self._metered
         endpoint = wrapClientTLS(creator, self._tcp(), clock=self._line.reactor)
 
-        def connected(protocol: Any) -> Any:
-            self._connection = protocol
-            return protocol
+        def connected(meter: Any) -> Any:
+            self._connection = meter
+            return meter.wrappedProtocol
 
-        return endpoint.connect(protocolFactory).addCallback(connected)
+        return endpoint.connect(metering).addCallback(connected)
+
+    def _metered(self, factory: WrappingFactory[Any], protocol: Any) -> _Meter:
+        return _Meter(factory, protocol, self)
 
     def _tcp(self) -> IStreamClientEndpoint:
         line = self._line
@@ -190,27 +207,56 @@ class CallExchange:
 
     # The answer
 
-    def _answering(self, response: IResponse) -> Deferred[tuple[int, bytes]]:
-        done: Deferred[tuple[int, bytes]] = Deferred()
-        answer = _Answer(response.code, self._line.max_answer, done)
-        response.deliverBody(answer)
+    def receiving(self, count: int) -> None:
+        """Counts bytes before they are looked at; ends the call if they are too many."""
+        if self._ended is None:
+            return
+        name, limit = self.target.name, self._line.max_answer
+        held = self._line.held
+        self._received += count
+        held[self._address] += count
+        if self._received > limit:
+            self._refuse(f"The answer of node {name} is longer than {limit} bytes")
+        elif held[self._address] > limit:
+            self._refuse(f"Node {name} answers more than {limit} bytes at once")
+
+    def received(self) -> None:
+        """Ends the call if its answer has still not begun after all that was received."""
+        if not self._answers and self._received > MAX_HEAD:
+            self._refuse(
+                f"Node {self.target.name} sent more than {MAX_HEAD} bytes before an answer"
+            )
+
+    @property
+    def _address(self) -> str:
+        return self.target.address or self.target.name
+
+    def _refuse(self, fault: str) -> None:
+        self._end(NodeResult(self.target.name, self.call.name, None, fault))
+
+    def _answering(self, response: IResponse) -> Deferred[bytearray]:
+        """Begins to collect the body; raises ``_Refused`` if there is no need for it."""
+        name, limit = self.target.name, self._line.max_answer
+        self._answers = True
+        if response.code != 200:
+            raise _Refused(f"Node {name} answered with HTTP status {response.code}")
+        if isinstance(response.length, int) and response.length > limit:
+            raise _Refused(f"The answer of node {name} is longer than {limit} bytes")
+        done: Deferred[bytearray] = Deferred()
+        response.deliverBody(_Answer(done))
         return done
 
-    def _answered(self, answer: tuple[int, bytes]) -> None:
-        code, body = answer
-        name = self.target.name
-        if code != 200:
-            fault = f"Node {name} answered with HTTP status {code}"
-            self._end(NodeResult(name, self.call.name, None, fault))
+    def _answered(self, body: bytearray) -> None:
+        if self._ended is None:
             return
         try:
             result = results.read_answer(self.target, self.call.name, decode(body))
         except ValueError as error:
-            self._end(NodeResult(name, self.call.name, None, f"RPC layer error: {error}"))
+            self._refuse(results.invalid(self.target, str(error)))
             return
         if result.error is None and self._line.paths.root:
             payload = self._line.paths.payload(self.call, result.payload)
-            result = NodeResult(name, self.call.name, payload)
+            result = NodeResult(self.target.name, self.call.name, payload)
         self._end(result)
 
     def _failed(self, failure: Failure) -> None:
@@ -218,9 +264,8 @@ class CallExchange:
         if failure.check(ConfigurationError):
             fault = f"No TLS: {failure.getErrorMessage()}"
             self._end(NodeResult(self.target.name, name, None, fault))
-        elif failure.check(_TooLong):
-            fault = f"The answer is longer than {self._line.max_answer} bytes"
-            self._end(NodeResult(self.target.name, name, None, fault))
+        elif failure.check(_Refused):
+            self._refuse(failure.getErrorMessage())
         else:
             self._end(refusals.failed(self.target, name, failure, self.distrust))
 
@@ -232,8 +277,7 @@ class CallExchange:
             node=self.target.name,
             kind=type(failure.value).__name__,
         )
-        fault = f"RPC layer error: {type(failure.value).__name__}"
-        self._end(NodeResult(self.target.name, self.call.name, None, fault))
+        self._refuse(results.invalid(self.target, type(failure.value).__name__))
 
     # The end
 
@@ -252,15 +296,16 @@ class CallExchange:
         ended, self._ended = self._ended, None
         if ended is None:
             return succeed(None)
+        held = self._line.held
+        held[self._address] -= self._received
+        if not held[self._address]:
+            del held[self._address]
         for timer in (self._timer, self._connecting):
             if timer is not None:
                 timer.cancel()
         gone: Deferred[None] = succeed(None)
         if self._connection is not None:
-            gone = cast("Deferred[None]", self._connection.abort())
-            # A silent peer would never take part in an orderly shutdown of TLS.
-            if self._connection.transport is not None:
-                self._connection.transport.abortConnection()
+            gone = self._connection.cut()
         if self._request is not None and not self._request.called:
             self._request.cancel()
         self._request = self._connection = None
@@ -305,39 +350,71 @@ class _Body:
         self._rest = memoryview(b"")
 
 
-class _TooLong(Exception):
-    """An answer is longer than the limit."""
+class _Meter(ProtocolWrapper):
+    """Counts what a node sends, in whatever form, before it is parsed."""
+
+    def __init__(self, factory: WrappingFactory[Any], protocol: Any, call: CallExchange) -> None:
+        super().__init__(factory, protocol)
+        self._call = call
+        self._gone: Deferred[None] = Deferred()
+
+    def cut(self) -> Deferred[None]:
+        """Closes the connection at once; fires when it is gone.
+
+        Not by ``HTTP11ClientProtocol.abort``, which logs a traceback for an answer without length.
+        """
+        gone: Deferred[None] = Deferred()
+        self._gone.addCallback(gone.callback)
+        if not self._gone.called:
+            self.loseConnection()
+        return gone
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hands bytes on, unless the call ends with them."""
+        self._call.receiving(len(data))
+        if self.wrappedProtocol is not None and not self.disconnecting:
+            super().dataReceived(data)
+            self._call.received()
+
+    def loseConnection(self) -> None:
+        """Closes at once: a node may never take part in an orderly end of TLS."""
+        self.disconnecting = 1
+        self.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tells whoever waits for the end."""
+        super().connectionLost(reason)
+        self._gone.callback(None)
+
+
+class _Refused(Exception):
+    """An answer is refused by its header."""
 
 
 class _Answer(Protocol):
-    """Collects an answer's body."""
+    """Collects an answer's body, in one piece: small parts would cost far more than their bytes."""
 
-    def __init__(self, code: int, limit: int, done: Deferred[tuple[int, bytes]]) -> None:
-        self._code = code
-        self._room = limit
-        self._parts: list[bytes] = []
-        self._done: Deferred[tuple[int, bytes]] | None = done
+    def __init__(self, done: Deferred[bytearray]) -> None:
+        self._body = bytearray()
+        self._done: Deferred[bytearray] | None = done
 
     def dataReceived(self, data: bytes) -> None:
         """Adds a part of the body."""
-        self._room -= len(data)
-        self._parts.append(data)
-        if self._room < 0:
-            self._finish(_TooLong())
+        self._body += data
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fires with the body if it is complete, or fails if the connection broke."""
         if reason.check(ResponseDone):
-            self._finish((self._code, b"".join(self._parts)))
+            self._finish(self._body)
         else:
             self._finish(reason)
 
     def _finish(self, outcome: Any) -> None:
         done, self._done = self._done, None
-        self._parts = []
+        self._body = bytearray()
         if done is None:
             return
-        if isinstance(outcome, tuple):
+        if isinstance(outcome, bytearray):
             done.callback(outcome)
         else:
             done.errback(outcome)

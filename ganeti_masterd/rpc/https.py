@@ -53,7 +53,8 @@ class HTTPSNodes:
     - ``patience``: seconds that a connection may take, TLS included.
     - ``in_flight``, ``long_in_flight``: limits on calls at once to one node, and on long ones among
       them; further calls wait, and their time-outs start when they are sent.
-    - ``max_answer``: bytes; a longer answer is a failed call.
+    - ``max_answer``: bytes; a longer answer is a failed call, and so is one with which all that
+      come from the node at that time are longer together.
     """
 
     def __init__(

@@ -27,6 +27,9 @@ SSHFailures = list[tuple[str, str]] | None
 
 OFFLINE = "Node is marked offline"
 
+#: How many characters of a node's own words about a failure are kept; they go into job files.
+MAX_ERROR = 64 * 1024
+
 
 class StorageSpace(Struct, frozen=True):
     """Space in one storage unit, in MiB; None if the node doesn't have the unit."""
@@ -212,17 +215,28 @@ def read_answer(target: Target, procedure: str, answer: Any) -> NodeResult[Any]:
     See protocol/rpc.rst, HTTP.
     """
     if not isinstance(answer, (list, tuple)):
-        fault = f"RPC layer error: invalid result type {type(answer).__name__}, wanted a list"
+        fault = invalid(target, f"invalid result type {type(answer).__name__}, wanted a list")
     elif len(answer) != 2:
-        fault = f"RPC layer error: invalid result length {len(answer)}, wanted 2"
+        fault = invalid(target, f"invalid result length {len(answer)}, wanted 2")
     elif answer[0]:
         return NodeResult(target.name, procedure, answer[1])
     else:
         text = answer[1]
-        fault = text if isinstance(text, str) else str(text)
+        fault = _shortened(text if isinstance(text, str) else str(text))
         if not text:
             fault = "No error information"
     return NodeResult(target.name, procedure, None, fault)
+
+
+def invalid(target: Target, fault: str) -> str:
+    """Returns the text of an error about an answer that means nothing."""
+    return f"RPC layer error: node {target.name}: {fault}"
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_ERROR:
+        return text
+    return f"{text[:MAX_ERROR]}... ({len(text) - MAX_ERROR} more characters)"
 
 
 def offline(target: Target, procedure: str) -> NodeResult[Any]:
@@ -238,7 +252,8 @@ def unreachable(target: Target, procedure: str, reason: str) -> NodeResult[Any]:
 
 def timed_out(target: Target, procedure: str, seconds: float) -> NodeResult[Any]:
     """The result of a call that timed out; the node may still carry it out."""
-    return NodeResult(target.name, procedure, None, f"No answer within {seconds:g} seconds")
+    fault = f"Node {target.name} gave no answer within {seconds:g} seconds"
+    return NodeResult(target.name, procedure, None, fault)
 
 
 def abandoned(target: Target, procedure: str) -> NodeResult[Any]:

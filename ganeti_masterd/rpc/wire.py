@@ -27,6 +27,13 @@ VIRTUAL = "/###-VIRTUAL-PATH-###,"
 #: Paths that mean the same file on all nodes of a virtual cluster.
 SHARED = frozenset({"/etc/hosts"})
 
+#: Most values that an answer may have, as commas and brackets tell: they cost far more memory and
+#: time than their bytes. Those in texts count as well. A node with 10,000 disks sends 100,000.
+MAX_VALUES = 1_000_000
+
+#: How deep an answer may be nested. It goes into job files, whose encoder has such a limit, too.
+MAX_DEPTH = 64
+
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
 
 
@@ -75,25 +82,52 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\u{0xD800 + (point >> 10):04x}\\u{0xDC00 + (point & 0x3FF):04x}"
 
 
-def decode(body: bytes) -> Any:
+def decode(body: bytes | bytearray) -> Any:
     """Decodes an answer; raises ``ValueError``, which says only where it is malformed.
 
+    One of more than :data:`MAX_VALUES` values or nested deeper than :data:`MAX_DEPTH` is malformed.
     A newline at the end, as noded sends it, is allowed. noded's Python sends bytes that are not
     UTF-8, such as those of odd file names, as lone surrogates; these become U+FFFD, so that one odd
     name doesn't make the whole answer unreadable.
     """
+    if len(body) > MAX_VALUES and sum(map(body.count, _VALUE_SIGNS)) > MAX_VALUES:
+        raise ValueError(f"malformed answer: more than {MAX_VALUES} values")
     try:
-        return msgspec.json.decode(body)
+        return _shallow(msgspec.json.decode(body))
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
     except msgspec.DecodeError as error:
         fault = f"malformed answer: {error}"
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         fault = f"malformed answer: {type(error).__name__}"
-    if body.isascii():
+    if body.isascii() and b"\\u" in body:
         try:
-            return _whole(json.loads(body, parse_constant=_refuse, parse_float=_finite))
-        except (ValueError, RecursionError):
+            return _whole(_shallow(json.loads(body, parse_constant=_refuse, parse_float=_finite)))
+        except RecursionError:
+            fault = _TOO_DEEP
+        except ValueError:
             pass
     raise ValueError(fault)
+
+
+_VALUE_SIGNS = (b",", b"[", b"{")
+_TOO_DEEP = f"malformed answer: nested more than {MAX_DEPTH} deep"
+_CONTAINERS = frozenset((list, dict))
+
+
+def _shallow(value: Any) -> Any:
+    """Returns the value; raises ``RecursionError`` if it is nested too deep."""
+    level = [value] if type(value) in _CONTAINERS else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            part
+            for container in level
+            for part in (container.values() if type(container) is dict else container)
+            if type(part) in _CONTAINERS
+        ]
+        if not level:
+            return value
+    raise RecursionError
 
 
 def _whole(value: Any) -> Any:

@@ -88,7 +88,7 @@ def test_hanging(cluster: RealCluster) -> None:
         assert "?" not in (free["node1"], free["node2"])
         failed = cluster.run("gnt-debug delay --no-master -n node3 0.1")
         assert failed.code == 1
-        assert "call test_delay: No answer within 5 seconds" in failed.err
+        assert "call test_delay: Node node3 gave no answer within 5 seconds" in failed.err
     finally:
         send(cluster, "node3", signal.SIGCONT)
     up_to_date(cluster, before + 1)

@@ -258,4 +258,6 @@ async def test_hanging_node(mended: list[NodeDaemon], make_nodes: MakeNodes) -> 
     assert await error_of(nodes, third) == (
         f"Can't connect to {third.address}: no answer within 0.5 seconds"
     )
-    assert await error_of(nodes, third, timeout=0.2) == "No answer within 0.2 seconds"
+    assert await error_of(nodes, third, timeout=0.2) == (
+        f"Node {third.name} gave no answer within 0.2 seconds"
+    )

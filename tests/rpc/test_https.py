@@ -90,14 +90,16 @@ class AnswerTests(TestCase):
     def test_not_a_pair(self) -> Any:
         """An answer that isn't a pair is an RPC layer error."""
         result = yield self.answer({"a": 1})
-        self.assertEqual(result.error, "RPC layer error: invalid result type dict, wanted a list")
+        self.assertEqual(
+            result.error, "RPC layer error: node node2: invalid result type dict, wanted a list"
+        )
 
     @inlineCallbacks
     def test_not_json(self) -> Any:
         """The error for an answer that isn't JSON says where, and doesn't quote it."""
         raw = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret"
         result = yield self.answer(raw)
-        self.assertTrue(result.error.startswith("RPC layer error: malformed answer: "))
+        self.assertTrue(result.error.startswith("RPC layer error: node node2: malformed answer: "))
         self.assertNotIn("secret", result.error)
 
     @inlineCallbacks
@@ -142,7 +144,9 @@ class AnswerTests(TestCase):
         self.peer.answer = (True, "x" * 100_000)
         nodes = yield self.client(max_answer=50_000)
         found = yield nodes.call([target()], "version")
-        self.assertEqual(found[target().key].error, "The answer is longer than 50000 bytes")
+        self.assertEqual(
+            found[target().key].error, "The answer of node node2 is longer than 50000 bytes"
+        )
         yield self.peer.alone()
 
     @inlineCallbacks
@@ -286,7 +290,7 @@ class AnswerTests(TestCase):
         self.patch(exchange, "decode", confused)
         self.peer.answer = (True, "hush-hush")
         found = yield nodes.call([target()], "version")
-        self.assertEqual(found[target().key].error, "RPC layer error: KeyError")
+        self.assertEqual(found[target().key].error, "RPC layer error: node node2: KeyError")
         self.assertEqual(nodes.pending, 0)
         self.assertEqual(len(lines), 1)
         self.assertNotIn("hush", lines[0])
@@ -330,7 +334,7 @@ class SilenceTests(TestCase):
         self.assertNoResult(called)
         self.clock.advance(0.2)
         found = yield called
-        self.assertEqual(found[target().key].error, "No answer within 60 seconds")
+        self.assertEqual(found[target().key].error, "Node node2 gave no answer within 60 seconds")
         yield self.peer.alone()
 
     @inlineCallbacks
@@ -342,7 +346,7 @@ class SilenceTests(TestCase):
         yield asked
         self.clock.advance(7)
         found = yield called
-        self.assertEqual(found[target().key].error, "No answer within 7 seconds")
+        self.assertEqual(found[target().key].error, "Node node2 gave no answer within 7 seconds")
 
     @inlineCallbacks
     def test_half_an_answer(self) -> Any:
@@ -354,7 +358,7 @@ class SilenceTests(TestCase):
         self.peer.connections[0].transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[t")
         self.clock.advance(60)
         found = yield called
-        self.assertEqual(found[target().key].error, "No answer within 60 seconds")
+        self.assertEqual(found[target().key].error, "Node node2 gave no answer within 60 seconds")
         yield self.peer.alone()
 
     @inlineCallbacks
@@ -383,7 +387,7 @@ class SilenceTests(TestCase):
         self.assertNoResult(called)
         self.clock.advance(0.2)
         found = yield called
-        self.assertEqual(found[target().key].error, "No answer within 105 seconds")
+        self.assertEqual(found[target().key].error, "Node node2 gave no answer within 105 seconds")
 
     @inlineCallbacks
     def test_close(self) -> Any:
@@ -585,7 +589,7 @@ class LimitTests(SynchronousTestCase):
         self.assertNoResult(second)
         self.reactor.advance(1)
         error = self.successResultOf(second)[target().key].error
-        self.assertEqual(error, "No answer within 60 seconds")
+        self.assertEqual(error, "Node node2 gave no answer within 60 seconds")
         self.assertEqual(self.nodes.pending, 0)
 
     def test_no_memory_of_nodes(self) -> None:
@@ -605,7 +609,7 @@ class LimitTests(SynchronousTestCase):
         self.patch(certificates, "creator", broken)
         for _ in range(3):
             found = self.successResultOf(self.call("version"))
-            self.assertEqual(found[target().key].error, "RPC layer error: RuntimeError")
+            self.assertEqual(found[target().key].error, "RPC layer error: node node2: RuntimeError")
         self.assertEqual((self.nodes.pending, self.nodes._turns), (0, {}))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 

@@ -139,7 +139,9 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(results.offline(NODE, "version").error, "Node is marked offline")
         self.assertTrue(results.offline(NODE, "version").offline)
         late = results.timed_out(NODE, "version", 60.0)
-        self.assertEqual((late.error, late.offline), ("No answer within 60 seconds", False))
+        self.assertEqual(
+            (late.error, late.offline), ("Node node1 gave no answer within 60 seconds", False)
+        )
         self.assertIn("192.0.2.1: refused", str(results.unreachable(NODE, "x", "refused").error))
         self.assertTrue(results.given_up(NODE, "version").failed)
 

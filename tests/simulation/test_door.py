@@ -129,7 +129,7 @@ class DoorTests(SimulationCase):
         self.assertNoResult(done)
         self.clock.advance(2)
         found = self.successResultOf(done)
-        self.assertEqual(found["uuid-slow"].error, "No answer within 60 seconds")
+        self.assertEqual(found["uuid-slow"].error, "Node slow gave no answer within 60 seconds")
         self.assertEqual(found["uuid-fast"].payload, 3000000)
 
     def test_timeout_is_no_failure(self) -> None:

@@ -161,7 +161,10 @@ class EffectTests(SimulationCase):
         self.clock.advance(899)
         self.assertNoResult(done)
         self.clock.advance(1)
-        self.assertEqual(self.successResultOf(done)["uuid-a"].error, "No answer within 900 seconds")
+        self.assertEqual(
+            self.successResultOf(done)["uuid-a"].error,
+            "Node a gave no answer within 900 seconds",
+        )
         self.assertFalse(self.running())
 
     def test_lost(self) -> None:
