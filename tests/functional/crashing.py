@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sqlite3
 import time
@@ -120,6 +121,17 @@ def journal_rows(daemon: DaemonProcess) -> list[str]:
         }
     journal.close()
     return [f"{count} {table}" for table, count in counts.items() if count]
+
+
+def clerk_of(daemon: DaemonProcess) -> int | None:
+    """Returns the process that writes the daemon's job files, if there is one."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            command = path.with_name("cmdline").read_bytes()
+            if parent == daemon.pid and b"clerk_process" in command:
+                return int(path.parent.name)
+    return None
 
 
 def strangers(ledger: Ledger, jobs: list[list[object]], last: int) -> list[str]:

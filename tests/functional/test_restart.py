@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -20,7 +19,7 @@ from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.luxi.client import LuxiClient
 from ganeti_masterd.luxi.failures import ConnectionLost
 from ganeti_masterd.testing.daemon import DaemonProcess
-from tests.functional.crashing import journal_rows
+from tests.functional.crashing import clerk_of, journal_rows
 from tests.functional.waiting import (
     containing,
     equal_to,
@@ -115,17 +114,6 @@ def test_stop_timeout_ends_the_wait_for_running_jobs(make_daemon: MakeDaemon) ->
         assert journal_rows(daemon) == []
         daemon.start()
         assert daemon.client().query_jobs([job], ["status"]) == [["error"]]
-
-
-def clerk_of(daemon: DaemonProcess) -> int | None:
-    """Returns the process that writes the daemon's job files, if there is one."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-            command = path.with_name("cmdline").read_bytes()
-            if parent == daemon.pid and b"clerk_process" in command:
-                return int(path.parent.name)
-    return None
 
 
 def test_the_process_for_job_files_may_be_killed(make_daemon: MakeDaemon) -> None:
