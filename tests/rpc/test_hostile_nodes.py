@@ -34,7 +34,7 @@ def sized(body: bytes, *headers: bytes) -> bytes:
 
 
 class HostileCase(TestCase):
-    timeout = 60
+    timeout = 30
 
     def setUp(self) -> None:
         self.scene = Scene()

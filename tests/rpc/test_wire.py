@@ -14,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ganeti_masterd.errors import ProgrammerError
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.wire import (
+    MAX_DEPTH,
+    MAX_VALUES,
     VIRTUAL,
     VirtualPaths,
     decode,
@@ -79,6 +81,22 @@ class EncodeTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, decode, body)
             self.assertTrue(str(error).startswith("malformed answer: "), str(error))
             self.assertNotIn("secret", str(error))
+
+    def test_bounds(self) -> None:
+        """An answer may be large or deep up to the limits, whatever names are in it."""
+        for name in ('"a"', '"\\udc80"'):
+            for opened, closed in (("[", "]"), ('{"a":', "}")):
+                for depth in (MAX_DEPTH, MAX_DEPTH + 1):
+                    body = (opened * depth + name + closed * depth).encode()
+                    if depth == MAX_DEPTH:
+                        decode(body)
+                    else:
+                        error = self.assertRaises(ValueError, decode, body)
+                        self.assertIn(f"more than {MAX_DEPTH} deep", str(error))
+        many = b"[1" + b",1" * (MAX_VALUES - 1) + b"]"
+        self.assertEqual(len(decode(many)), MAX_VALUES)
+        error = self.assertRaises(ValueError, decode, many[:-1] + b",1]")
+        self.assertIn(f"more than {MAX_VALUES} values", str(error))
 
     def test_odd_names(self) -> None:
         """Text that isn't UTF-8 loses some characters, but the answer can be read."""
