@@ -226,6 +226,43 @@ class SQLiteStoreTests(StoreTests, SynchronousTestCase):
             seq += count
             store.followed(seq, [], None, None)
 
+    def test_edits_of_many_jobs(self) -> None:
+        """What a round costs that cuts through edits grows with the rows, not with their square."""
+
+        def cost(jobs: int) -> int:
+            """Returns how many instructions SQLite takes, in hundreds."""
+            store = self.make()
+            store.adopt(HEADER)
+            bodies = [bytes(5000) + b"%d" % n for n in range(3)]
+            number = 0
+            for n in range(3):
+                rows = Entries()
+                for job_id in range(1, jobs + 1):
+                    number += 1
+                    if n:
+                        edit = edited(number, bodies[n - 1], bodies[n])
+                        rows.edits.append(edit._replace(job_id=job_id))
+                    else:
+                        rows.jobs.append(job_entry(number, job_id, bodies[0]))
+                store.append(rows)
+            taken = [0]
+
+            def count() -> int:
+                taken[0] += 1
+                return 0
+
+            store._db.set_progress_handler(count, 100)
+            store.followed(2 * jobs, [], None, None)
+            store._db.set_progress_handler(None, 0)
+            left = store.load()
+            self.assertEqual([row.body for row in left.jobs], [bodies[2]] * jobs)
+            self.assertEqual(left.edits, [])
+            store.close()
+            self.forget()
+            return taken[0]
+
+        self.assertLess(cost(400), 6 * cost(100))
+
     def test_all_or_none(self) -> None:
         """A batch that the disk refuses is not there, nor any part of it; the next one is."""
         for count in (20, 2000):  # one statement, several
