@@ -112,6 +112,8 @@ class ConfigLock:
         self._since = 0.0
         #: Clients from whom the lock was taken back, until they ask for it or give it up.
         self._deprived: set[WconfdClient] = set()
+        #: Clients whose change under the lock was made, until they ask for the lock again.
+        self._written: set[WconfdClient] = set()
         #: Whether the configuration is about to be held, or a change is being made under the lock.
         self._busy = False
         self._closed = False
@@ -143,6 +145,7 @@ class ConfigLock:
         if self._busy:
             return False
         self._deprived.discard(client)
+        self._written.discard(client)
         held = self._holders.get(client)
         if held is LockMode.EXCLUSIVE or held is mode:
             return True
@@ -161,12 +164,12 @@ class ConfigLock:
             self._free()
 
     def owned(self, client: WconfdClient) -> bool:
-        """Whether a client holds the lock exclusively.
+        """Whether a client holds the lock exclusively; false for one whose change was made.
 
-        Raises ``GenericError`` if the client shares it, or if it was taken from it.
+        Raises ``GenericError`` if the client shares it, or if it doesn't have it: it may have lost
+        it, also with a restart of this daemon. Ganeti's clients take false for success.
         """
         if client in self._deprived:
-            self._deprived.discard(client)
             raise GenericError(
                 f"The lock on the configuration was taken from {client}, as others waited for"
                 f" {PATIENCE:.0f} s to change it: nothing is written; read it again"
@@ -174,6 +177,11 @@ class ConfigLock:
         mode = self._holders.get(client)
         if mode is LockMode.SHARED:
             raise GenericError("Requested lock OwnExclusive on the configuration missing")
+        if mode is None and client not in self._written:
+            raise GenericError(
+                f"The configuration is not locked by {client}: nothing is written; lock it and"
+                " read it again"
+            )
         return mode is not None
 
     def begin(self) -> Deferred[None] | None:
@@ -191,8 +199,13 @@ class ConfigLock:
         self._busy = True
         del self._holders[client]
 
-    def end(self) -> None:
-        """Ends a change: the lock is free, and changes that waited are made."""
+    def end(self, written: WconfdClient | None = None) -> None:
+        """Ends a change: the lock is free, and changes that waited are made.
+
+        ``written`` is the client whose change was made, None for none.
+        """
+        if written is not None:
+            self._written.add(written)
         self._free()
 
     def clean_up(self) -> None:
@@ -203,7 +216,8 @@ class ConfigLock:
                 client=str(client),
             )
             self.release(client)
-        self._deprived = {client for client in self._deprived if self._lives(client)}
+        self._deprived = set(filter(self._lives, self._deprived))
+        self._written = set(filter(self._lives, self._written))
 
     def close(self) -> None:
         """Takes the lock from everybody, for good: the daemon stops."""

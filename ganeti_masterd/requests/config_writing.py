@@ -79,23 +79,51 @@ class ConfigWriter:
         self._timers = timers
         self._flushed = flushed
         self._master_rule = master_rule
+        #: Clients whose documents are being put in place, with those that wait for the same.
+        self._under_way: dict[WconfdClient, list[Deferred[bool]]] = {}
 
-    @inlineCallbacks
     def write(
         self, client: WconfdClient, document: Snapshot, uid: int | None
-    ) -> Generator[Any, Any, None]:
-        """Puts a whole document in place, and ends the lock of the client, which must hold it.
+    ) -> bool | Deferred[bool]:
+        """Puts a whole document in place, and ends the lock of the client; true once that is done.
 
         Fails with ``ConfigurationError`` or ``ConfigVerifyError``, and nothing is changed; the
-        client keeps its lock no more either.
+        client keeps its lock no more either. A client that asks again, as its connection was lost,
+        hears what becomes of its first request, or False if that has been done. Raises
+        ``GenericError`` if the client neither has the lock nor has written.
         """
+        waiting = self._under_way.get(client)
+        if waiting is not None and client not in dict(self._lock.holders):
+            repeated: Deferred[bool] = Deferred()
+            waiting.append(repeated)
+            return repeated
+        if not self._lock.owned(client):
+            return False
+        waiting = self._under_way[client] = []
+
+        def over(result: Any) -> Any:
+            if self._under_way.get(client) is waiting:
+                del self._under_way[client]
+            for each in waiting:
+                each.callback(result)
+            return result
+
+        return self._write(client, document, uid).addBoth(over)
+
+    @inlineCallbacks
+    def _write(
+        self, client: WconfdClient, document: Snapshot, uid: int | None
+    ) -> Generator[Any, Any, bool]:
         author = ChangeAuthor(uid=uid, note=f"written by {client}")
         self._lock.begin_as(client)
+        written: WconfdClient | None = None
         try:
             yield self._commit(Rewrite(document), author)
+            written = client
         finally:
-            self._lock.end()
+            self._lock.end(written)
         yield self._flushed()
+        return True
 
     def update_cluster(
         self, cluster: Cluster, uid: int | None

@@ -183,12 +183,11 @@ def write_config_and_unlock(
 ) -> bool | Deferred[bool]:
     """Answers true once the configuration that the client had locked is replaced and unlocked.
 
-    Answers false, and changes nothing, to a client that didn't lock it: the real client takes that
-    for a repeated request.
+    Answers false to a request that is repeated once it was done. Real wconfd does so to whoever
+    doesn't have the lock; as its clients take that for success, here it is an error for those who
+    have lost it.
     """
-    if not parts.config_lock.owned(client):
-        return False
-    return parts.writer.write(client, config, peer.uid).addCallback(lambda _: True)
+    return parts.writer.write(client, config, peer.uid)
 
 
 @_wconfd_method("updateCluster", changes=True, largest=None)

@@ -225,13 +225,68 @@ class WritingTests(WconfdScene):
         self.assertEqual(self.call("listAllLocks"), [])
 
     def test_write_without_lock(self) -> None:
-        """A client that hasn't locked it changes nothing; it takes the answer for a repeat."""
+        """A client that hasn't locked it changes nothing, and is told so."""
         document = self.call("lockConfig", TOOL, False)
         document["cluster"]["tags"] = ["new"]
         before = self.read()
-        self.assertIs(self.ask("writeConfigAndUnlock", OTHER, document), False)
+        for _ in range(2):
+            message = self.refused("writeConfigAndUnlock", OTHER, document)
+            self.assertIn("not locked by other (process 501)", message)
         self.assertEqual(self.read(), before)
         self.assertEqual(self.call("listAllLocks"), [LOCK])
+
+    def test_write_repeated(self) -> None:
+        """A client that asks again, as the answer was lost, hears false: it is written."""
+        document = self.call("lockConfig", TOOL, False)
+        document["cluster"]["tags"] = ["new"]
+        self.flushed(self.written(document))
+        after = self.read()
+        other = self.call("lockConfig", OTHER, False)
+        self.flushed(self.written(other, OTHER))
+        for client in (TOOL, OTHER, TOOL):
+            self.assertIs(self.ask("writeConfigAndUnlock", client, document), False)
+        self.assertEqual(self.read(), after)
+        # With a lock of its own since then it is no repeat.
+        self.call("lockConfig", TOOL, False)
+        self.call("unlockConfig", TOOL)
+        self.assertIn("not locked by", self.refused("writeConfigAndUnlock", TOOL, document))
+
+    def test_write_repeated_while_it_is_made(self) -> None:
+        """Who asks again meanwhile hears what becomes of the first request, good or bad."""
+        for fails in (True, False):
+            document = self.call("lockConfig", TOOL, False)
+            document["cluster"]["tags"] = ["new"]
+            self.journal.held = True
+            first = self.written(document)
+            first.addErrback(lambda _: None)
+            first.cancel()  # its connection is lost
+            again = self.written(document)
+            self.assertNoResult(again)
+            if fails:
+                self.journal.fail()
+                self.journal.held = False
+                self.failureResultOf(again, JobQueueError)
+                message = self.refused("writeConfigAndUnlock", TOOL, document)
+                self.assertIn("not locked by", message)
+            else:
+                self.journal.held = False
+                self.journal.release()
+                self.assertIs(self.flushed(again), True)
+        self.assertEqual(self.read()["cluster"]["tags"], ["new"])
+
+    def test_new_write_while_the_last_is_sent(self) -> None:
+        """A client that has locked it again writes anew: the answer is none of the first."""
+        document = self.call("lockConfig", TOOL, False)
+        document["cluster"]["tags"] = ["one"]
+        first = self.written(document)
+        document = self.call("lockConfig", TOOL, False)
+        document["cluster"]["tags"] = ["two"]
+        second = self.written(document)
+        self.assertEqual(self.read()["cluster"]["tags"], ["two"])
+        for flush in self.flushes:
+            flush.callback(None)
+        self.assertIs(self.successResultOf(first), True)
+        self.assertIs(self.successResultOf(second), True)
 
     def test_lists(self) -> None:
         """The lock and its holder are listed after the locks of jobs."""
@@ -311,6 +366,7 @@ class WritingTests(WconfdScene):
         self.assertIn(
             "was taken from renew_crypto", self.refused("writeConfigAndUnlock", TOOL, document)
         )
+        self.refused("writeConfigAndUnlock", TOOL, document)
         self.assertEqual(self.read()["cluster"]["tags"], ["job"])
         self.assertEqual(self.call("lockConfig", TOOL, False), self.read())
 
@@ -325,9 +381,11 @@ class WritingTests(WconfdScene):
             others()
             self.successResultOf(waiting)
         self.dead.clear()
-        self.call("lockConfig", TOOL, False)
+        document = self.call("lockConfig", TOOL, False)
         self.dead.add(WconfdClient(*TOOL))
         self.assertEqual(self.call("lockConfig", OTHER, False), self.read())
+        # It lived all the same, such as with its file elsewhere: it must not think that it wrote.
+        self.assertIn("not locked by", self.refused("writeConfigAndUnlock", TOOL, document))
 
     def test_closed(self) -> None:
         """At the stop changes that wait are let go, and nobody gets the lock any more."""
