@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ganeti_masterd.errors import DaemonStopping, JobQueueError, ProgrammerError
+from ganeti_masterd.journal.digests import digest_of
 from ganeti_masterd.journal.files import replace_file
 from ganeti_masterd.journal.interfaces import IDisk, IJournal
 from ganeti_masterd.journal.replay import MergeConfig
@@ -24,6 +25,9 @@ class ConfigFileJournal:
 
     It takes rows of the configuration only. ``in_thread`` runs blocking work in another thread, in
     order, and fires with its result. ``content`` is what the file holds; ``merge`` puts rows in it.
+
+    A file that another program has changed since then is left alone, and commits fail: on a node
+    that is to become the master the old one may go on for a while, and sends what it changes.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class ConfigFileJournal:
         self._merge = merge
         #: The file's content; the thread's own.
         self._content = content
+        #: Digests that the file may have: as last written, and of writes that failed halfway.
+        self._lawful = {digest_of(content)}
         #: Commits that failed, counted by the thread; those of which the reactor has heard.
         self._failed = 0
         self._failed_heard = 0
@@ -84,9 +90,17 @@ class ConfigFileJournal:
         return self._in_thread(work).addCallbacks(written, failed)
 
     def _write(self, content: bytes) -> None:
+        if digest_of(self._disk.read(self._path)) not in self._lawful:
+            raise OSError(
+                "another program has changed it since this daemon read it: stop this daemon, start"
+                " it again, and repeat the change"
+            )
+        made = digest_of(content)
+        self._lawful.add(made)
         replace_file(self._disk, self._path, content)
         self._disk.sync_directory(os.path.dirname(self._path))
         self._content = content
+        self._lawful = {made}
 
     def on_rollback(self, function: Callable[[], object]) -> None:
         """See :meth:`IJournal.on_rollback`."""

@@ -27,9 +27,16 @@ from tests.config.sample import CLUSTER, CONTENT
 
 
 class FullDisk(RealDisk):
-    """A disk that is full while ``full`` is set."""
+    """A disk that is full while ``full`` is set, and makes no name durable while ``unsynced``."""
 
     full = False
+    unsynced = False
+
+    def sync_directory(self, path: str) -> None:
+        """See :meth:`IDisk.sync_directory`."""
+        if self.unsynced:
+            raise OSError(errno.EIO, "Input/output error", path)
+        super().sync_directory(path)
 
     def write(self, path: str, content: bytes, mode: int) -> None:
         """See :meth:`IDisk.write`."""
@@ -131,6 +138,38 @@ class ConfigFileJournalTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertEqual(self.tags(), ("fourth",))
         self.assertIsNone(self.journal.files_fault)
+
+    def test_changed_below(self) -> None:
+        """What another program has written, such as the old master, is not overwritten."""
+        self.tag("first")
+        self.run_thread()
+        other = self.path.read_bytes().replace(b'"first"', b'"other"')
+        self.path.write_bytes(other)
+        for _ in range(2):
+            done = self.tag("first", "second")
+            self.run_thread()
+            failure = self.failureResultOf(done, JobQueueError)
+            self.assertIn("another program has changed it", failure.getErrorMessage())
+            self.assertEqual(self.path.read_bytes(), other)
+            self.assertEqual(self.store.tip.cluster.tags, ("first",))
+        self.path.unlink()
+        done = self.tag("third")
+        self.run_thread()
+        self.failureResultOf(done, JobQueueError)
+        self.assertFalse(self.path.exists())
+
+    def test_name_that_is_not_durable(self) -> None:
+        """A change that failed though its file stands there is no other program's."""
+        self.disk.unsynced = True
+        for tag in ("first", "second"):
+            done = self.tag(tag)
+            self.run_thread()
+            self.failureResultOf(done, JobQueueError)
+        self.disk.unsynced = False
+        done = self.tag("third")
+        self.run_thread()
+        self.successResultOf(done)
+        self.assertEqual(self.tags(), ("third",))
 
     def test_rows_of_jobs(self) -> None:
         """A row that is none of the configuration's is a fault of the caller."""
