@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ganeti_masterd.config.base import ConfigObject
+from ganeti_masterd.config.base import ConfigObject, defaults_of
 from ganeti_masterd.config.kinds import SECTIONS
 from ganeti_masterd.config.section import Section
 from ganeti_masterd.config.snapshot import Snapshot
@@ -37,6 +37,9 @@ from ganeti_masterd.journal.rows import ConfigRow
 #: How much the document's serial grows when another node becomes the master. The old master may
 #: have made changes that no other node got; none of their serials must be used again.
 SERIAL_STEP = 1000
+
+#: Keys that Ganeti's tools leave out, as they are derived from other objects.
+_DERIVED = frozenset({("nodegroups", "members")})
 
 
 class Update(Struct, frozen=True):
@@ -82,7 +85,8 @@ class Rewrite(Struct, frozen=True):
 
     Serials and times of its objects stay as they are sent. Objects that say the same as before keep
     their bytes. ``document`` must have the serial and the version of the present one, be of the
-    same cluster, and have the same objects by the same names.
+    same cluster, and have the same objects by the same names. No object may lack what it said (see
+    :func:`completed`) or have an earlier serial.
     """
 
     document: Snapshot
@@ -224,12 +228,17 @@ class _Work:
         for key in SECTIONS:
             known, sent = current.section(key), document.section(key)
             _check_members(key, known, sent)
-            changed = {uuid: obj for uuid, obj in sent.items() if _differs(known[uuid], obj)}
+            whole = {uuid: completed(key, known[uuid], obj) for uuid, obj in sent.items()}
+            changed = {uuid: obj for uuid, obj in whole.items() if _differs(known[uuid], obj)}
+            for uuid, obj in changed.items():
+                _check_successor(key, known[uuid], obj)
             self.touched.update({(key, uuid): None for uuid in changed})
             sections[key] = Section({**known, **changed}) if changed else known
         cluster = current.cluster
-        if _differs(cluster, document.cluster):
-            cluster = document.cluster
+        written = completed("cluster", cluster, document.cluster)
+        if _differs(cluster, written):
+            _check_successor("cluster", cluster, written)
+            cluster = written
             self.touched["cluster", cluster.uuid] = None
         self.after = Snapshot(current.header, cluster, sections, current.order)
 
@@ -289,6 +298,42 @@ class _Work:
         other = self.after.section(section).named(name)
         if other is not None and other.uuid != _uuid(obj):
             raise ConfigurationError(f"{describe(section, obj)}: the name is taken")
+
+
+def completed(section: str, known: ConfigObject, sent: ConfigObject) -> Any:
+    """Returns an object that was sent, with the keys of the present one that must be in a file.
+
+    Ganeti's tools leave out what they derive themselves. Raises ``ConfigurationError`` if what the
+    object lacks says anything; only keys that may be absent from any file can be dropped.
+    """
+    if known == sent:
+        return known
+    left, defaults = sent.plain(), defaults_of(type(known))
+    lacking = [
+        key
+        for key, value in known.plain().items()
+        if key not in left and value is not None and defaults.get(key, value) is not None
+    ]
+    for key in lacking:
+        told = key not in defaults or getattr(known, key) != defaults[key]
+        if told and (section, key) not in _DERIVED:
+            raise ConfigurationError(f"{describe(section, known)} lacks the key '{key}'")
+    if not lacking:
+        return sent
+    return replace(sent, shape=(), **{key: getattr(known, key) for key in lacking})
+
+
+def _check_successor(section: str, known: ConfigObject, sent: ConfigObject) -> None:
+    """Raises ``ConfigurationError`` if the serial of an object is below that of the present one.
+
+    A serial that comes again would let somebody who read the object long ago write it back.
+    """
+    present, serial = (getattr(obj, "serial_no", 0) for obj in (known, sent))
+    if serial < present:
+        raise ConfigurationError(
+            f"the document has the serial {serial} of {describe(section, known)}, which has"
+            f" {present}"
+        )
 
 
 def _check_descent(current: Snapshot, document: Snapshot) -> None:

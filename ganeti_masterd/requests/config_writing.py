@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from ganeti_masterd.config.changes import Change, Rewrite, Update, draft
+from ganeti_masterd.config.changes import Change, Rewrite, Update, completed, draft
 from ganeti_masterd.config.objects import Cluster
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ChangeAuthor, ConfigStore
@@ -149,7 +149,8 @@ class ConfigWriter:
             current = self._store.tip.cluster
             if not _repeated(current, cluster):
                 _check_cluster(current, cluster)
-                change = Update(current.uuid, lambda _: replace(cluster))
+                whole = completed("cluster", current, cluster)
+                change = Update(current.uuid, lambda _: replace(whole))
                 author = ChangeAuthor(uid=uid, note="cluster updated by a tool")
                 after = yield self._commit(change, author)
                 current = after.cluster

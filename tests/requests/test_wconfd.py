@@ -419,12 +419,19 @@ class WritingTests(WconfdScene):
         """What wasn't read from the present one, or does what only jobs do, changes nothing."""
         before = self.read()
         node, group = next(iter(before["nodes"])), next(iter(before["nodegroups"]))
+        serial = before["nodegroups"][group]["serial_no"]
 
         def without(document: Any) -> None:
             del document["nodes"][node]
 
         def renamed(document: Any) -> None:
             document["nodegroups"][group]["name"] = "new"
+
+        def unnamed(document: Any) -> None:
+            del next(iter(document["instances"].values()))["os"]
+
+        def older(document: Any) -> None:
+            document["nodegroups"][group].update(serial_no=serial - 1, alloc_policy="last_resort")
 
         def added(document: Any) -> None:
             new = {**document["nodes"][node], "uuid": uuid(5), "name": "new"}
@@ -437,6 +444,10 @@ class WritingTests(WconfdScene):
             ("only a job removes", without),
             ("only a job adds", added),
             ("only a job renames", renamed),
+            ("instance 'instance31' lacks the key 'os'", unnamed),
+            ("lacks the key 'hvparams'", lambda it: it["cluster"].pop("hvparams")),
+            ("lacks the key 'serial_no'", lambda it: it["cluster"].pop("serial_no")),
+            (f"has the serial {serial - 1} of node group 'default', which has {serial}", older),
             (
                 "The master node can't be changed",
                 lambda it: it["cluster"].update(master_node=NODE2),
@@ -449,6 +460,26 @@ class WritingTests(WconfdScene):
             self.assertIn(text, failure.getErrorMessage())
             self.assertEqual(self.read(), before)
             self.assertEqual(self.call("listAllLocks"), [])
+
+    def test_what_tools_leave_out(self) -> None:
+        """Keys without a say, and those that Ganeti derives, stay in the file."""
+        for members in ([], ["x"]):
+            document = self.call("lockConfig", TOOL, False)
+            group = next(iter(document["nodegroups"].values()))
+            before = {**group, "members": members}
+            group["members"] = members
+            group["serial_no"] += 1
+            self.flushed(self.written(document))
+            document = self.call("lockConfig", TOOL, False)
+            group = next(iter(document["nodegroups"].values()))
+            del group["members"], group["networks"]
+            group["serial_no"] += 1
+            document["cluster"]["tags"] = ["members", *members]
+            self.flushed(self.written(document))
+            after = next(iter(self.read()["nodegroups"].values()))
+            before["serial_no"] += 2
+            self.assertEqual(after, before)
+            self.assertEqual(self.read()["cluster"]["tags"], ["members", *members])
 
     def test_refused_for_new_faults(self) -> None:
         """A document that contradicts itself is refused with all that is wrong in it."""
@@ -496,6 +527,23 @@ class WritingTests(WconfdScene):
         # The very same once more: the answer was lost.
         self.assertEqual(self.flushed(self.ask("updateCluster", cluster)), (serial, mtime))
         self.assertEqual(self.read()["cluster"], after)
+
+    def test_update_that_drops_a_key(self) -> None:
+        """A cluster object without what Ganeti's daemons need is refused."""
+        cluster = self.read()["cluster"]
+        del cluster["hvparams"]
+        failure = self.failureResultOf(self.ask("updateCluster", cluster), ConfigurationError)
+        self.assertIn("lacks the key 'hvparams'", failure.getErrorMessage())
+        cluster = self.read()["cluster"]
+        del cluster["tags"]  # empty, so nothing is lost; it is in the file all the same
+        cluster["new_key"] = 5
+        self.flushed(self.ask("updateCluster", cluster))
+        cluster = self.read()["cluster"]
+        self.assertEqual(cluster["tags"], [])
+        self.assertEqual(cluster.pop("new_key"), 5)
+        failure = self.failureResultOf(self.ask("updateCluster", cluster), ConfigurationError)
+        self.assertIn("lacks the key 'new_key'", failure.getErrorMessage())
+        self.assertEqual(self.call("listAllLocks"), [])
 
     def test_update_of_an_unchanged_cluster(self) -> None:
         """An object that says nothing new has a new serial all the same."""
