@@ -259,7 +259,11 @@ def test_renew(tools: Tools, what: str) -> None:
     for name, new in contents().items():
         assert not set(new) & set(old[name])
         assert len(set(new)) == (3 if name == "client.pem" else 1)
-    assert "bootstrap" not in tools.config("node1")["cluster"]["candidate_certs"]
+
+    def listed() -> bool:
+        return "bootstrap" in tools.config("node1")["cluster"]["candidate_certs"]
+
+    until("the file follows the job", listed, equal_to(False))
     cluster.run("gnt-debug delay -n node2 -n node3 0.1").checked()
     assert outcome(cluster, VERIFY) == before
     assert jobs.items() <= tools.jobs("node1").items()
