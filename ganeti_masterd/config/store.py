@@ -82,8 +82,17 @@ class _WaitingChange:
     ) -> None:
         self.changes = changes
         self.author = author
-        self.done: Deferred[Snapshot] = Deferred(lambda _: waiting.remove(self))
+        self.done: Deferred[Snapshot] = Deferred(lambda _: self._give_up(waiting))
         waiting.append(self)
+
+    def _give_up(self, waiting: list[_WaitingChange]) -> None:
+        if self in waiting:
+            waiting.remove(self)
+
+    def over(self, result: Snapshot | Failure) -> None:
+        """Tells what became of the change, unless it was given up after it had begun."""
+        if not self.done.called:
+            self.done.callback(result)
 
 
 class ConfigStore:
@@ -170,8 +179,10 @@ class ConfigStore:
     def let_go(self) -> None:
         """Ends :meth:`hold`: the changes that wait are made, in order."""
         waiting, self._waiting = self._waiting or [], None
-        for each in waiting:
-            self.apply_held(each.changes, each.author).chainDeferred(each.done)
+        while waiting:
+            # Those that fail at once may have others cancelled.
+            each = waiting.pop(0)
+            self.apply_held(each.changes, each.author).addBoth(each.over)
 
     @property
     def changes_waiting(self) -> int:

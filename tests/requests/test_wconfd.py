@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -414,6 +415,23 @@ class WritingTests(WconfdScene):
         self.failureResultOf(waiting, CancelledError)
         self.call("unlockConfig", TOOL)
         self.assertEqual(self.read()["cluster"]["tags"], [])
+
+    def test_cancelled_as_others_begin(self) -> None:
+        """A change that has begun and is given up in the same turn keeps none that comes after."""
+        self.call("lockConfig", TOOL, False)
+        first = self.tag("first")
+        second = self.store.change(uuid(9), lambda it: it)
+        third = self.tag("third")
+        second.addErrback(lambda _: first.cancel())
+        self.journal.held = True
+        self.call("unlockConfig", TOOL)
+        self.failureResultOf(first, CancelledError)
+        self.journal.held = False
+        self.journal.release()
+        self.successResultOf(third)
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertEqual(self.read()["cluster"]["tags"], ["first", "third"])
 
     def test_refused_documents(self) -> None:
         """What wasn't read from the present one, or does what only jobs do, changes nothing."""
