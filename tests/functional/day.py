@@ -70,6 +70,7 @@ EXPLAINED: Mapping[str, str] = {
     "No route to host": "a node is dead",
     "primary node offline, cannot reinstall": "a node is dead, and marked so",
     "not fully synchronized on target node": "its mirror is not whole yet",
+    "is degraded on target node": "its mirror is not whole",
     "runs on node .*, which is not its primary node": "a migration was cut off",
 }
 

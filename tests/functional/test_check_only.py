@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ganeti_masterd.journal.schema import SCHEMA_VERSION
 from ganeti_masterd.startup.locks import LockedFile
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.test_startup import DETACHED, FOREGROUND, Site, delay
@@ -148,6 +149,6 @@ def test_journals_that_do_not_fit(killed: Site) -> None:
         db.execute("PRAGMA user_version = 9")
     db.close()
     assert f"{journal}: the journal has schema version 9" in checked(killed, code=1)
-    assert "this daemon knows versions up to 2" in killed.start().stderr
+    assert f"this daemon knows versions up to {SCHEMA_VERSION}" in killed.start().stderr
     Path(journal).write_bytes(b"no journal at all" * 500)
     assert f"set the journal {journal} aside: it is damaged" in checked(killed, code=1)

@@ -149,7 +149,11 @@ def test_mond_follows_changes(taken_over: RealCluster) -> None:
         return json.loads(read(taken_over, "/1/list/collectors")[1])
 
     taken_over.run(f"{modify}false").checked()
-    assert not ask(taken_over, "node1", COLLECTORS)[1]["cpu-avg-load"]["active"]
+    until(
+        "confd says so",
+        lambda: ask(taken_over, "node1", COLLECTORS)[1]["cpu-avg-load"]["active"],
+        equal_to(False),
+    )
     until("it is left out", listed, equal_to(LISTED[1:]))
     assert read(taken_over, "/1/report/default/cpu-avg-load")[0] == 404
     taken_over.run(f"{modify}true").checked()
