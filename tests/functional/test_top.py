@@ -80,7 +80,7 @@ class Terminal:
     def text(self) -> str:
         """Returns what is on the screen."""
         with self._lock:
-            return "\n".join(self._screen.display)
+            return "\n".join(line.rstrip() for line in self._screen.display)
 
     def settings_now(self) -> list[object]:
         """Returns how the terminal handles keys now."""
