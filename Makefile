@@ -76,7 +76,7 @@ unit-pytest: $(VENV)/.installed-test ## Run the unit tests with pytest
 # In processes of its own: there pytest-twisted owns the reactor. The tests mostly wait for daemons
 # and tools, so modules run side by side; each keeps to its own folders, ports and namespaces.
 functional: $(VENV)/.installed-test ## Run the tests that start a daemon (ARGS=...)
-	$(BIN)/python -m pytest --override-ini addopts= $(SIDE_BY_SIDE) $(ARGS) tests/functional
+	$(BIN)/python -m pytest --override-ini addopts= --durations=40 $(SIDE_BY_SIDE) $(ARGS) tests/functional
 
 # One at a time, as the machine's own CPU stands for that of the virtual machines.
 kvm: $(VENV)/.installed-test ## Run real virtual machines in qemu (ARGS='-k short')
