@@ -364,7 +364,7 @@ class _Meter(ProtocolWrapper):
         Not by ``HTTP11ClientProtocol.abort``, which logs a traceback for an answer without length.
         """
         gone: Deferred[None] = Deferred()
-        self._gone.addCallback(gone.callback)
+        self._gone.chainDeferred(gone)
         if not self._gone.called:
             self.loseConnection()
         return gone
