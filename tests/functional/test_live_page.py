@@ -17,6 +17,7 @@ from ganeti_masterd.cli.demo import INSTANCES, _creation
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.browser import Browser, chromium
 from tests.functional.waiting import job_is, jobs_end, until
+from tests.rpc import pki
 
 #: What would run if a text were taken as HTML.
 HOSTILE = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>'
@@ -149,6 +150,19 @@ def test_failures(site: Site, browser: Browser) -> None:
     browser.click(".wrong a[href='#/jobs?error']")
     browser.shows(".jobs tbody", str(failed))
     client.set_drain_flag(False)
+
+
+def test_certificates(site: Site, browser: Browser) -> None:
+    """A certificate that expires soon, or has expired, is among what is wrong."""
+    daemon, _ = site()
+    path = Path(daemon.root, "var/lib/ganeti/spice.pem")
+    browser.shows(".wrong", "Nothing is wrong")
+    pki.identity("spice").write(str(path))
+    browser.shows(".wrong", "The certificate spice expires in 2")
+    pki.identity("spice", ends=pki.NOW).write(str(path))
+    browser.shows(".wrong", "The certificate spice has expired")
+    path.unlink()
+    browser.shows(".wrong", "Nothing is wrong")
 
 
 def test_killed_and_restarted(site: Site, browser: Browser) -> None:

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.jobs import model
+from ganeti_masterd.monitoring.files import NoFiles
 from ganeti_masterd.monitoring.live.documents import MOST_LOG, PAGE_FILES
 from ganeti_masterd.monitoring.live.inventory import ANSWERS, GONE, Inventory
 from ganeti_masterd.monitoring.live.measuring import ALL, MOST_SOME, SOME
@@ -156,6 +157,20 @@ class ClusterTests(ClusterScene):
         self.assertEqual((daemon["backlog"], daemon["files_fault"]), (7, "No space left"))
         self.assertEqual(daemon["threads"], {"opcodes": {"used": 3, "limit": 20}})
         self.assertEqual(daemon["clients"]["master"]["used"], 0)
+
+    def test_what_goes_wrong_some_day(self) -> None:
+        """Certificates that expire soon are told of, and faults of the configuration."""
+        now = self.timers.now()
+
+        class Files(NoFiles):
+            def expiries(self) -> dict[str, float]:
+                return {"rapi": now + 29 * 86400, "server": now + 31 * 86400, "spice": now - 1}
+
+        self.monitoring = self.make_monitoring(files=Files(), config_faults=lambda: 2)
+        self.begin()
+        daemon = self.since()["daemon"]
+        self.assertEqual(daemon["expiring"], {"rapi": now + 29 * 86400, "spice": now - 1})
+        self.assertEqual(daemon["config_faults"], 2)
 
     def test_no_parameters(self) -> None:
         """Nothing of an instance's parameters is in it."""

@@ -30,6 +30,9 @@ from ganeti_masterd.query.jobs import op_summary
 #: The most lines of a job's log, and the most of its opcodes.
 MOST_LOG, MOST_LISTED = 2000, 200
 
+#: A certificate that expires within so many seconds is told of.
+SOON = 30 * 86400.0
+
 #: The page's files, and the types that browsers are told.
 PAGE_FILES = {
     "index.html": "text/html; charset=utf-8",
@@ -124,6 +127,12 @@ class LiveDocuments:
             measured=measuring.at,
             measuring=measuring.under_way,
             measure_fault=measuring.fault,
+            expiring={
+                name: expiry
+                for name, expiry in parts.files.expiries().items()
+                if expiry < parts.timers.now() + SOON
+            },
+            config_faults=parts.config_faults(),
         )
 
 

@@ -57,6 +57,8 @@ class DaemonView(Struct, frozen=True):
 
     ``rows`` are what the journal made durable since the start; ``backlog`` those that the files
     don't have yet. ``measured`` is when nodes were last asked, ``measure_fault`` why that failed.
+    ``expiring`` are certificates that expire soon or have, by their names, and when (epoch);
+    ``config_faults`` is how many faults the configuration has, None if not known yet.
     """
 
     version: str
@@ -72,6 +74,8 @@ class DaemonView(Struct, frozen=True):
     measured: float | None
     measuring: bool
     measure_fault: str | None
+    expiring: dict[str, float]
+    config_faults: int | None
 
 
 class OpcodeView(Struct, frozen=True, gc=False):

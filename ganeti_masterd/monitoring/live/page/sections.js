@@ -44,6 +44,14 @@ export function troubles(model) {
   model.faults.forEach((text) => add("bad", `fault ${text}`, text));
   const { daemon, queue } = model;
   if (daemon?.files_fault) add("bad", "files", `Ganeti’s files can’t be written: ${daemon.files_fault}`);
+  if (daemon?.config_faults) {
+    add("bad", "config", `The configuration has ${counted(daemon.config_faults, "fault")}: “gnt-cluster verify” lists what is wrong.`);
+  }
+  for (const [name, at] of Object.entries(daemon?.expiring ?? {})) {
+    const left = at - model.now();
+    if (left <= 0) add("bad", `certificate ${name}`, `The certificate ${name} has expired.`);
+    else add("warn", `certificate ${name}`, `The certificate ${name} expires in ${duration(left)}.`);
+  }
   const stale = model.candidates.filter((each) => !each.current);
   if (stale.length) {
     const names = listed(stale.slice(0, 3).map((each) => each.node));
