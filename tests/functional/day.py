@@ -572,7 +572,7 @@ class Healer(Actor):
             if one["snodes"]:
                 self.submit(client, _replacing(one))
         jobs_end(client, EVENING)
-        self._remove_strangers()
+        self._remove_strangers(client)
         until(
             "gnt-cluster verify finds nothing",
             lambda: self.tool("gnt-cluster", "verify"),
@@ -580,8 +580,15 @@ class Healer(Actor):
             limit=20.0,
         )
 
-    def _remove_strangers(self) -> None:
+    def _remove_strangers(self, client: BlockingClient) -> None:
         _, told = self.tool("gnt-cluster", "verify")
+        # A candidate that died keeps its config.data when it comes back as a regular node.
+        for names in re.findall(r"config\.data should not exist on node\(s\) (.*)", told):
+            for name in names.split(", "):
+                op = {"OP_ID": "OP_NODE_SET_PARAMS", "node_name": name}
+                for wanted in (True, False):
+                    assert self.done(client, {**op, "master_candidate": wanted}) == "success", name
+                self.diary.counts["file of a former candidate"] += 1
         for node, volume in re.findall(r"node (\S+): volume (\S+) is unknown", told):
             self.switch("remove-lv", node, volume)
             self.diary.counts["volume of nobody"] += 1
