@@ -68,47 +68,69 @@ class ISwitchHost(Protocol):
         """Waits until a master daemon answers; raises unless it knows all jobs and is ``own``."""
 
 
+HostStep = SwitchStep[ISwitchHost]
 NeedsStep = Callable[[NodeStanding], bool]
-PlannedStep = tuple[NeedsStep, SwitchStep[ISwitchHost]]
+PlannedStep = tuple[NeedsStep, HostStep]
 
 LUXID = "ganeti-luxid"
 WCONFD = "ganeti-wconfd"
 
-_UNITS_TO = "Enable gnt-masterd.service instead of ganeti-luxid.service and ganeti-wconfd.service"
-_UNITS_BACK = "Enable ganeti-luxid.service and ganeti-wconfd.service instead of gnt-masterd.service"
+# What one direction does, and the other one in reverse.
+_DRAIN: HostStep = SwitchStep(
+    name="drain",
+    does="Close the job queue",
+    do=lambda host: host.drain(True),
+    undoes="Open the job queue",
+    undo=lambda host: host.drain(False),
+)
+_STOP_LUXID: HostStep = SwitchStep(
+    name="stop-luxid",
+    does="Stop luxid",
+    do=lambda host: host.stop_peer(LUXID),
+    undoes="Start luxid",
+    undo=lambda host: host.start_peer(LUXID),
+)
+_STOP_WCONFD: HostStep = SwitchStep(
+    name="stop-wconfd",
+    does="Stop wconfd",
+    do=lambda host: host.stop_peer(WCONFD),
+    undoes="Start wconfd",
+    undo=lambda host: host.start_peer(WCONFD),
+)
+_HOOK: HostStep = SwitchStep(
+    name="hook",
+    does="Have daemon-util know gnt-masterd",
+    do=lambda host: host.hook(True),
+    undoes="Have daemon-util know luxid and wconfd again",
+    undo=lambda host: host.hook(False),
+)
+_UNIT: HostStep = SwitchStep(
+    name="unit",
+    does="Write gnt-masterd.service",
+    do=lambda host: host.unit(True),
+    undoes="Remove gnt-masterd.service",
+    undo=lambda host: host.unit(False),
+)
+_ENABLE: HostStep = SwitchStep(
+    name="enable",
+    does="Enable gnt-masterd.service instead of ganeti-luxid.service and ganeti-wconfd.service",
+    do=lambda host: host.enable(True),
+    undoes="Enable ganeti-luxid.service and ganeti-wconfd.service instead of gnt-masterd.service",
+    undo=lambda host: host.enable(False),
+)
+
+# What both do.
+_WAIT: HostStep = SwitchStep(
+    name="wait", does="Wait until no job runs", do=lambda host: host.wait_for_jobs()
+)
+_OPEN = _DRAIN.reverse("open")
 
 
-def _drain(wanted: NeedsStep) -> PlannedStep:
-    return wanted, SwitchStep(
-        name="drain",
-        does="Close the job queue",
-        do=lambda host: host.drain(True),
-        undoes="Open the job queue",
-        undo=lambda host: host.drain(False),
-    )
-
-
-def _wait(wanted: NeedsStep) -> PlannedStep:
-    return wanted, SwitchStep(
-        name="wait", does="Wait until no job runs", do=lambda host: host.wait_for_jobs()
-    )
-
-
-def _answer(wanted: NeedsStep, own: bool, name: str) -> PlannedStep:
-    return wanted, SwitchStep(
+def _answer(own: bool, name: str) -> HostStep:
+    return SwitchStep(
         name="answer",
         does=f"See that {name} answers, and has all jobs",
         do=lambda host: host.answers(own),
-    )
-
-
-def _open(wanted: NeedsStep) -> PlannedStep:
-    return wanted, SwitchStep(
-        name="open",
-        does="Open the job queue",
-        do=lambda host: host.drain(False),
-        undoes="Close the job queue",
-        undo=lambda host: host.drain(True),
     )
 
 
@@ -118,18 +140,9 @@ def _runs(standing: NodeStanding) -> bool:
 
 #: From luxid and wconfd to this daemon.
 TO: tuple[PlannedStep, ...] = (
-    _drain(lambda now: now.luxid and not now.drained),
-    _wait(lambda now: now.luxid),
-    (
-        lambda now: now.luxid,
-        SwitchStep(
-            name="stop-luxid",
-            does="Stop luxid",
-            do=lambda host: host.stop_peer(LUXID),
-            undoes="Start luxid",
-            undo=lambda host: host.start_peer(LUXID),
-        ),
-    ),
+    (lambda now: now.luxid and not now.drained, _DRAIN),
+    (lambda now: now.luxid, _WAIT),
+    (lambda now: now.luxid, _STOP_LUXID),
     (
         lambda now: _runs(now) and not now.own,
         SwitchStep(
@@ -138,46 +151,10 @@ TO: tuple[PlannedStep, ...] = (
             do=lambda host: host.wait_for_processes(),
         ),
     ),
-    (
-        lambda now: now.wconfd,
-        SwitchStep(
-            name="stop-wconfd",
-            does="Stop wconfd",
-            do=lambda host: host.stop_peer(WCONFD),
-            undoes="Start wconfd",
-            undo=lambda host: host.start_peer(WCONFD),
-        ),
-    ),
-    (
-        lambda now: not now.hook_current,
-        SwitchStep(
-            name="hook",
-            does="Have daemon-util know gnt-masterd",
-            do=lambda host: host.hook(True),
-            undoes="Have daemon-util know luxid and wconfd again",
-            undo=lambda host: host.hook(False),
-        ),
-    ),
-    (
-        lambda now: now.systemd and not now.unit,
-        SwitchStep(
-            name="unit",
-            does="Write gnt-masterd.service",
-            do=lambda host: host.unit(True),
-            undoes="Remove gnt-masterd.service",
-            undo=lambda host: host.unit(False),
-        ),
-    ),
-    (
-        lambda now: now.systemd and bool(now.peer_units),
-        SwitchStep(
-            name="enable",
-            does=_UNITS_TO,
-            do=lambda host: host.enable(True),
-            undoes=_UNITS_BACK,
-            undo=lambda host: host.enable(False),
-        ),
-    ),
+    (lambda now: now.wconfd, _STOP_WCONFD),
+    (lambda now: not now.hook_current, _HOOK),
+    (lambda now: now.systemd and not now.unit, _UNIT),
+    (lambda now: now.systemd and bool(now.peer_units), _ENABLE),
     (
         lambda now: now.master and not now.own,
         SwitchStep(
@@ -188,14 +165,14 @@ TO: tuple[PlannedStep, ...] = (
             undo=lambda host: host.stop_own(),
         ),
     ),
-    _answer(lambda now: now.master, True, "gnt-masterd"),
-    _open(lambda now: now.luxid and not now.drained),
+    (lambda now: now.master, _answer(True, "gnt-masterd")),
+    (lambda now: now.luxid and not now.drained, _OPEN),
 )
 
 #: From this daemon to luxid and wconfd.
 BACK: tuple[PlannedStep, ...] = (
-    _drain(lambda now: now.own and not now.drained),
-    _wait(lambda now: now.own),
+    (lambda now: now.own and not now.drained, _DRAIN),
+    (lambda now: now.own, _WAIT),
     (
         lambda now: now.master and not _runs(now),
         SwitchStep(
@@ -206,67 +183,20 @@ BACK: tuple[PlannedStep, ...] = (
             undo=lambda host: host.start_own(),
         ),
     ),
-    (
-        lambda now: now.systemd and now.enabled,
-        SwitchStep(
-            name="enable",
-            does=_UNITS_BACK,
-            do=lambda host: host.enable(False),
-            undoes=_UNITS_TO,
-            undo=lambda host: host.enable(True),
-        ),
-    ),
-    (
-        lambda now: now.systemd and now.own_unit,
-        SwitchStep(
-            name="unit",
-            does="Remove gnt-masterd.service",
-            do=lambda host: host.unit(False),
-            undoes="Write gnt-masterd.service",
-            undo=lambda host: host.unit(True),
-        ),
-    ),
-    (
-        lambda now: now.hook,
-        SwitchStep(
-            name="hook",
-            does="Have daemon-util know luxid and wconfd again",
-            do=lambda host: host.hook(False),
-            undoes="Have daemon-util know gnt-masterd",
-            undo=lambda host: host.hook(True),
-        ),
-    ),
-    (
-        lambda now: now.master and not now.wconfd,
-        SwitchStep(
-            name="start-wconfd",
-            does="Start wconfd",
-            do=lambda host: host.start_peer(WCONFD),
-            undoes="Stop wconfd",
-            undo=lambda host: host.stop_peer(WCONFD),
-        ),
-    ),
-    (
-        lambda now: now.master and not now.luxid,
-        SwitchStep(
-            name="start-luxid",
-            does="Start luxid",
-            do=lambda host: host.start_peer(LUXID),
-            undoes="Stop luxid",
-            undo=lambda host: host.stop_peer(LUXID),
-        ),
-    ),
-    _answer(lambda now: now.master, False, "luxid"),
-    _open(lambda now: now.own and not now.drained),
+    (lambda now: now.systemd and now.enabled, _ENABLE.reverse("enable")),
+    (lambda now: now.systemd and now.own_unit, _UNIT.reverse("unit")),
+    (lambda now: now.hook, _HOOK.reverse("hook")),
+    (lambda now: now.master and not now.wconfd, _STOP_WCONFD.reverse("start-wconfd")),
+    (lambda now: now.master and not now.luxid, _STOP_LUXID.reverse("start-luxid")),
+    (lambda now: now.master, _answer(False, "luxid")),
+    (lambda now: now.own and not now.drained, _OPEN),
 )
 
 
-def planned(
-    table: tuple[PlannedStep, ...], standing: NodeStanding
-) -> list[SwitchStep[ISwitchHost]]:
+def planned(table: tuple[PlannedStep, ...], standing: NodeStanding) -> list[HostStep]:
     """Returns the steps that a switch from this standing takes.
 
-    None if the only one is to see that a daemon answers: then there is nothing to switch.
+    There are none if the only one would be to see that a daemon answers: nothing is to be switched.
     """
     steps = [step for wanted, step in table if wanted(standing)]
     return [] if [step.name for step in steps] == ["answer"] else steps

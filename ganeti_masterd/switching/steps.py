@@ -27,6 +27,11 @@ class SwitchStep(Struct, Generic[HostT], frozen=True, kw_only=True):
     undoes: str = ""
     undo: Callable[[HostT], None] | None = None
 
+    def reverse(self, name: str) -> SwitchStep[HostT]:
+        """Returns the step of that name that does what this one undoes; it must have an undo."""
+        assert self.undo is not None
+        return SwitchStep(name=name, does=self.undoes, do=self.undo, undoes=self.does, undo=self.do)
+
 
 class SwitchReport(Struct, frozen=True):
     """How a procedure went.
