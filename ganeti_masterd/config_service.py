@@ -13,11 +13,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Generator
-from signal import Signals as Signal
 from typing import Any, cast
 
 from msgspec.structs import replace
-from twisted.application.service import Service
 from twisted.internet.defer import (
     Deferred,
     DeferredList,
@@ -26,7 +24,6 @@ from twisted.internet.defer import (
     inlineCallbacks,
 )
 from twisted.internet.interfaces import (
-    IReactorCore,
     IReactorFromThreads,
     IReactorSocket,
     IReactorTime,
@@ -57,16 +54,15 @@ from ganeti_masterd.requests.config_lock import ConfigLock, LiveLocks
 from ganeti_masterd.requests.config_writing import ConfigWriter
 from ganeti_masterd.requests.wconfd import WCONFD_METHODS, WconfdAnswers, WconfdParts
 from ganeti_masterd.rpc.interfaces import Target
-from ganeti_masterd.service import ProcessSurroundings, fit_descriptors
+from ganeti_masterd.service import fit_descriptors
 from ganeti_masterd.startup.checks import StartRefused, named_master
 from ganeti_masterd.startup.doors import RealDoor
 from ganeti_masterd.startup.dumps import forbid_dumps
-from ganeti_masterd.startup.launch import dress
 from ganeti_masterd.startup.locks import Locks, queue_locked
-from ganeti_masterd.startup.notify import READY, STOPPING
+from ganeti_masterd.startup.notify import READY
 from ganeti_masterd.startup.ownership import groups_of
-from ganeti_masterd.startup.signals import Signals
 from ganeti_masterd.startup.socket import LOOK_EVERY
+from ganeti_masterd.startup.surroundings import ProcessService, ProcessSurroundings
 from ganeti_masterd.startup.teardown import end_in_order
 from ganeti_masterd.timing import Timers
 
@@ -76,24 +72,20 @@ log = Logger()
 _ROOM = 1 << 20
 
 
-class ConfigService(Service):
+class ConfigService(ProcessService):
     """Answers on wconfd's socket until it is stopped.
 
     ``own`` is this node's name. On a node that isn't the master (``--force-node``) the one change
     of the master that is allowed is to this node.
     """
 
-    name = "gnt-masterd"
-
     def __init__(
         self, reactor: Any, settings: Settings, surroundings: ProcessSurroundings, own: str
     ) -> None:
-        self._reactor = reactor
+        super().__init__(reactor, settings.account, surroundings)
         self._settings = settings
-        self._surroundings = surroundings
         self._own = own
         self._locks = Locks()
-        self._asked = False
         self._sending = DeferredLock()
         paths = settings.paths
         self._paths = paths
@@ -106,11 +98,6 @@ class ConfigService(Service):
         self._slices = Slices(self._timers)
         self._store: ConfigStore
         self._journal: ConfigFileJournal
-
-    def setServiceParent(self, parent: Any) -> None:
-        """Joins an application, and has it log and drop root privileges as the daemon needs."""
-        super().setServiceParent(parent)
-        dress(parent, self._surroundings.logs, self._settings.account)
 
     # Start
 
@@ -133,7 +120,7 @@ class ConfigService(Service):
             raise
         self._thread.start()
         self._history.start()
-        Signals(self._reactor, self._signalled, self._reopen_logs).install()
+        self._take_signals()
         self._timers.every(LOOK_EVERY, self._listener.socket.restore)
         super().startService()
         log.info(
@@ -301,28 +288,12 @@ class ConfigService(Service):
         replace_file(self._disk, self._paths.config, encode(snapshot))
         self._disk.sync_directory(self._paths.data)
 
-    # Signals and stop
-
-    def _signalled(self, number: Signal) -> None:
-        log.info("Received {signal}", signal=number.name)
-        if self._surroundings.ending.signal is None:
-            self._surroundings.ending.signal = number
-        if not self._asked:
-            self._asked = True
-            cast(IReactorCore, self._reactor).stop()
-
-    def _reopen_logs(self) -> None:
-        try:
-            self._surroundings.logs.reopen()
-        except OSError as error:
-            log.error("The log file can't be opened again: {error}", error=error)
+    # Stop
 
     @inlineCallbacks
     def stopService(self) -> Generator[Any, Any, None]:
         """Stops in order; fires once everything acknowledged is in the files."""
         super().stopService()
-        self._surroundings.logs.promptly()
-        self._surroundings.notifier.tell(STOPPING)
         failed = yield end_in_order(
             [
                 ("the socket", self._listener.socket.close),
@@ -338,10 +309,8 @@ class ConfigService(Service):
                 ("the file locks", self._locks.release),
             ]
         )
-        if failed:
-            self._surroundings.ending.failed()
         log.info("The daemon for wconfd's socket has stopped")
-        self._surroundings.ending.arrange(self._reactor)
+        self._end(bool(failed))
 
     def _stop_thread(self) -> Deferred[None]:
         done: Deferred[None] = Deferred()

@@ -14,13 +14,10 @@ import resource
 import sqlite3
 import time
 from collections.abc import Sequence
-from signal import Signals as Signal
 from typing import TYPE_CHECKING, Any, cast
 
-from msgspec import Struct
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
-from twisted.internet.interfaces import IReactorCore, IReactorSocket, IReactorTime
+from twisted.internet.interfaces import IReactorSocket, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -38,15 +35,12 @@ from ganeti_masterd.journal.recovery import Identity, Recovered, recover
 from ganeti_masterd.luxi.factory import LuxiFactory
 from ganeti_masterd.startup.configuration import read_config
 from ganeti_masterd.startup.dumps import forbid_dumps
-from ganeti_masterd.startup.ending import Ending
-from ganeti_masterd.startup.launch import Launch, dress
 from ganeti_masterd.startup.locks import Locks, patiently
-from ganeti_masterd.startup.logs import Logs
-from ganeti_masterd.startup.notify import ALIVE, READY, STOPPING, Notifier
+from ganeti_masterd.startup.notify import ALIVE, READY
 from ganeti_masterd.startup.ownership import groups_of
-from ganeti_masterd.startup.signals import Signals
 from ganeti_masterd.startup.socket import LOOK_EVERY
 from ganeti_masterd.startup.stopping import Stopping
+from ganeti_masterd.startup.surroundings import ProcessService, ProcessSurroundings
 from ganeti_masterd.startup.teardown import end_in_order
 from ganeti_masterd.timing import Timers
 
@@ -66,36 +60,18 @@ GC_THRESHOLDS = (5000, 10, 10)
 GRACE = 2.0
 
 
-class ProcessSurroundings(Struct, frozen=True):
-    """The process around the daemon: launch, logs, exit, systemd."""
-
-    launch: Launch
-    logs: Logs
-    ending: Ending
-    notifier: Notifier
-
-
-class MasterService(Service):
+class MasterService(ProcessService):
     """The whole daemon as one Twisted service; see :class:`.startup.stopping.Stoppable`."""
 
-    name = "gnt-masterd"
-
     def __init__(self, reactor: Any, settings: Settings, surroundings: ProcessSurroundings) -> None:
-        self._reactor = reactor
+        super().__init__(reactor, settings.account, surroundings)
         self._settings = settings
-        self._surroundings = surroundings
         self._locks = Locks()
         self._parts: Assembly
         self._monitoring: Monitoring | None = None
         self._stopping: Stopping | None = None
-        self._asked = False
         # Not those of the parts: these are cancelled before the shutdown is over.
         self._timers = Timers(cast(IReactorTime, reactor))
-
-    def setServiceParent(self, parent: Any) -> None:
-        """Joins an application, and has it log and drop root privileges as the daemon needs."""
-        super().setServiceParent(parent)
-        dress(parent, self._surroundings.logs, self._settings.account)
 
     # Start
 
@@ -226,7 +202,7 @@ class MasterService(Service):
         self._parts.replication.start()
         self._parts.journal.start()
         self._parts.history.start()
-        Signals(self._reactor, self._signalled, self._reopen_logs).install()
+        self._take_signals()
         for listener in self._parts.listeners:
             self._timers.every(LOOK_EVERY, listener.socket.restore)
         watchdog = surroundings.notifier.watchdog
@@ -244,38 +220,18 @@ class MasterService(Service):
         self._surroundings.ending.failed()
         self._stop_reactor()
 
-    # Signals
+    # Stop
 
-    def _signalled(self, number: Signal) -> None:
-        log.info("Received {signal}", signal=number.name)
-        if self._surroundings.ending.signal is None:
-            self._surroundings.ending.signal = number
+    def _asked_to_end(self) -> None:
         if self._stopping is not None:
             self._stopping.signal()
         else:
             self._stop_reactor()
 
-    def _stop_reactor(self) -> None:
-        if not self._asked:
-            self._asked = True
-            cast(IReactorCore, self._reactor).stop()
-
-    def _reopen_logs(self) -> None:
-        try:
-            self._surroundings.logs.reopen()
-        except OSError as error:
-            log.error("The log file can't be opened again: {error}", error=error)
-        else:
-            log.info("The log file was opened again")
-
-    # Stop
-
     def stopService(self) -> Deferred[None]:
         """Stops every part in order; fires once everything acknowledged is in the files."""
         super().stopService()
-        self._surroundings.logs.promptly()
         log.info("The master daemon stops")
-        self._surroundings.notifier.tell(STOPPING)
         self._stopping = Stopping(self, Timers(self._reactor), self._settings.stop_timeout)
         self._stopping.signal()
         return self._stopping.finished
@@ -327,10 +283,8 @@ class MasterService(Service):
                 ("the file locks", self._locks.release),
             ]
         )
-        if failed:
-            self._surroundings.ending.failed()
         log.info("The master daemon has stopped")
-        self._surroundings.ending.arrange(self._reactor)
+        self._end(bool(failed))
 
     def _close_connections(self) -> Deferred[Any]:
         return DeferredList([listener.factory.close() for listener in self._parts.listeners])

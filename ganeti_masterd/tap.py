@@ -48,9 +48,8 @@ def make_service(options: Options) -> IService:
 
 def _checked_service(options: Options, systemd: Notifier) -> IService:
     from ganeti_masterd.assembly import Settings
-    from ganeti_masterd.config_service import ConfigService
     from ganeti_masterd.replication.acknowledgement import Ack
-    from ganeti_masterd.service import MasterService, ProcessSurroundings
+    from ganeti_masterd.service import MasterService
     from ganeti_masterd.startup.checks import Machine
     from ganeti_masterd.startup.ending import Ending
     from ganeti_masterd.startup.launch import Launch
@@ -59,6 +58,7 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
         clear_start,
         rehearse_start,
     )
+    from ganeti_masterd.startup.surroundings import ProcessSurroundings
 
     reactor = _reactor()
     access = _monitoring_access(options)
@@ -92,6 +92,9 @@ def _checked_service(options: Options, systemd: Notifier) -> IService:
     )
     surroundings = ProcessSurroundings(launch, logs, Ending(launch.pid_file), systemd)
     if only_wconfd:
+        # Here, as the master daemon has no use for it.
+        from ganeti_masterd.config_service import ConfigService
+
         return ConfigService(reactor, settings, surroundings, Machine(os.environ).host_name())
     return MasterService(reactor, settings, surroundings)
 
