@@ -1,12 +1,17 @@
-"""Decoding JSON from outside (files, output of scripts), with one error for every fault."""
+"""Decoding JSON from outside (files, output of scripts), with one error for every fault.
+
+And how deep a decoded document is nested, of which the decoder allows far more than others do.
+"""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+
+_CONTAINERS = frozenset((list, dict))
 
 
 def decode_json(document: bytes | str, kind: type[T]) -> T:
@@ -22,3 +27,24 @@ def decode_json(document: bytes | str, kind: type[T]) -> T:
         raise msgspec.DecodeError(f"not UTF-8 text: {error}") from None
     except RecursionError:
         raise msgspec.DecodeError("nested too deep") from None
+
+
+def deeper_than(document: bytes | bytearray, value: Any, limit: int) -> bool:
+    """Whether containers stand deeper than ``limit`` in each other, level by level.
+
+    ``value`` is what ``document`` decodes to.
+    """
+    # A level takes two bytes at least, so that most documents need no closer look.
+    if len(document) <= 2 * limit or document.count(b"[") + document.count(b"{") <= limit:
+        return False
+    level = [value] if type(value) in _CONTAINERS else []
+    for _ in range(limit):
+        if not level:
+            return False
+        level = [
+            child
+            for container in level
+            for child in (container.values() if type(container) is dict else container)
+            if type(child) in _CONTAINERS
+        ]
+    return bool(level)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import MsgspecError
 
+from ganeti_masterd.decoding import deeper_than
 from ganeti_masterd.errors import LuxiError
 
 #: How deep objects and arrays may stand in each other.
@@ -65,12 +66,7 @@ def parse_strictly(data: bytes) -> Any:
     nested deeper than :data:`MAX_NESTING`.
     """
     value = parse(data)
-    # A level takes two bytes at least, so that most messages need no closer look.
-    if (
-        len(data) > 2 * MAX_NESTING
-        and data.count(b"[") + data.count(b"{") > MAX_NESTING
-        and _deeper_than(value, MAX_NESTING)
-    ):
+    if deeper_than(data, value, MAX_NESTING):
         raise _too_deep()
     # Each key has a colon. As many as the outer object has keys: then there is no other
     # object with keys, and no key came twice.
@@ -102,21 +98,6 @@ def _distinct(pairs: list[tuple[str, Any]]) -> None:
         if key in seen:
             raise DuplicateKey(f"An object has the key {key!r} twice")
         seen.add(key)
-
-
-def _deeper_than(value: Any, limit: int) -> bool:
-    """Whether containers stand deeper than ``limit`` in each other, level by level."""
-    level = [value] if type(value) in (dict, list) else []
-    for _ in range(limit):
-        if not level:
-            return False
-        level = [
-            child
-            for container in level
-            for child in (container.values() if type(container) is dict else container)
-            if type(child) is dict or type(child) is list
-        ]
-    return bool(level)
 
 
 def _too_deep() -> ProtocolError:

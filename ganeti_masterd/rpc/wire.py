@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from ganeti_masterd.decoding import deeper_than
 from ganeti_masterd.errors import ProgrammerError
 from ganeti_masterd.rpc.declarations import ArgumentForm, Call
 
@@ -93,7 +94,7 @@ def decode(body: bytes | bytearray) -> Any:
     if len(body) > MAX_VALUES and sum(map(body.count, _VALUE_SIGNS)) > MAX_VALUES:
         raise ValueError(f"malformed answer: more than {MAX_VALUES} values")
     try:
-        return _shallow(msgspec.json.decode(body))
+        return _shallow(body, msgspec.json.decode(body))
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except msgspec.DecodeError as error:
@@ -102,7 +103,8 @@ def decode(body: bytes | bytearray) -> Any:
         fault = f"malformed answer: {type(error).__name__}"
     if body.isascii() and b"\\u" in body:
         try:
-            return _whole(_shallow(json.loads(body, parse_constant=_refuse, parse_float=_finite)))
+            value = json.loads(body, parse_constant=_refuse, parse_float=_finite)
+            return _whole(_shallow(body, value))
         except RecursionError:
             fault = _TOO_DEEP
         except ValueError:
@@ -112,22 +114,13 @@ def decode(body: bytes | bytearray) -> Any:
 
 _VALUE_SIGNS = (b",", b"[", b"{")
 _TOO_DEEP = f"malformed answer: nested more than {MAX_DEPTH} deep"
-_CONTAINERS = frozenset((list, dict))
 
 
-def _shallow(value: Any) -> Any:
-    """Returns the value; raises ``RecursionError`` if it is nested too deep."""
-    level = [value] if type(value) in _CONTAINERS else []
-    for _ in range(MAX_DEPTH):
-        level = [
-            part
-            for container in level
-            for part in (container.values() if type(container) is dict else container)
-            if type(part) in _CONTAINERS
-        ]
-        if not level:
-            return value
-    raise RecursionError
+def _shallow(body: bytes | bytearray, value: Any) -> Any:
+    """Returns the value of an answer; raises ``RecursionError`` if it is nested too deep."""
+    if deeper_than(body, value, MAX_DEPTH):
+        raise RecursionError
+    return value
 
 
 def _whole(value: Any) -> Any:
