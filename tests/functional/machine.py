@@ -11,12 +11,10 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from tests.functional.realcluster import PATIENCE, Ran
-from tests.functional.systemd import make_groups, mounted_groups, removed_group
-from tests.functional.waiting import until
+from tests.functional.systemd import InnerSystemd, mounted_groups
 
 #: Addresses of the machine, and of the cluster that may be made on it.
 NET = "192.0.2"
@@ -26,41 +24,12 @@ HOSTS = ("127.0.0.1 localhost", f"{NET}.10 {NAME}", f"{NET}.1 cluster")
 _TARGETS = ("sysinit", "basic", "shutdown", "network-online", "idle", "multi-user")
 
 
-class OverlayMachine:
+class OverlayMachine(InnerSystemd):
     """Runs from :meth:`start` to :meth:`end`; ``folder`` is an empty folder for it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self._groups: list[Path] = []
 
     def start(self) -> None:
         """Starts it; returns when systemd takes commands."""
-        self._groups = list(make_groups(f"{self.folder.name}-{os.getpid()}"))
-        joined = "".join(f"echo $$ >{group}/cgroup.procs\n" for group in self._groups)
-        spaces = (
-            "--mount --propagation private --pid --fork --kill-child --uts --ipc --cgroup --net"
-        )
-        boot = self.folder / "boot"
-        boot.write_text(self._boot(), encoding="utf-8")
-        with open(self.folder / "output", "wb") as output:
-            self._process = subprocess.Popen(
-                ["sh", "-e", "-c", f"{joined}exec unshare {spaces} sh -e {boot}"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        until("systemd takes commands", self._takes_commands, limit=60)
-
-    def end(self) -> None:
-        """Kills it and all that it runs."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-        for group in self._groups:
-            until(f"{group} is removed", partial(removed_group, group), limit=30)
+        self._launch(f"{self.folder.name}-{os.getpid()}", spaces="--net", limit=60)
 
     def run(self, command: str, limit: float = PATIENCE) -> Ran:
         """Runs a command of the shell as root on the machine."""
@@ -77,21 +46,6 @@ class OverlayMachine:
                 check=False,
             )
         return Ran(command, done.returncode, output.read_text("utf-8", "replace"), "")
-
-    def _inner(self) -> int:
-        """The process that is systemd."""
-        assert self._process is not None
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        return int(children[0])
-
-    def _takes_commands(self) -> bool:
-        assert self._process is not None
-        output = (self.folder / "output").read_text("utf-8", "replace")
-        assert self._process.poll() is None, output
-        with contextlib.suppress(IndexError, OSError):
-            return self.run("systemctl list-units").code == 0
-        return False
 
     def _boot(self) -> str:
         """Returns the script that makes the machine and becomes its systemd."""

@@ -30,33 +30,13 @@ _TARGETS = ("sysinit", "basic", "shutdown", "network-online", "idle")
 _NODE = "node1"
 
 
-class Systemd:
-    """Runs from :meth:`start` to :meth:`end`. ``settings`` are lines for the unit's [Service]."""
+class InnerSystemd:
+    """systemd as process 1 of namespaces of its own, which end with it; ``folder`` is its own."""
 
-    def __init__(self, cluster: RealCluster, *settings: str) -> None:
-        self.cluster = cluster
-        self._folder = cluster.folder / "systemd"
-        self._settings = settings
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: list[Path] = []
-
-    def start(self) -> None:
-        """Starts it; returns when it takes commands."""
-        self._write_units()
-        self._groups = list(make_groups(f"gnt-{os.getpid()}"))
-        joined = "".join(f"echo $$ >{group}/cgroup.procs\n" for group in self._groups)
-        spaces = "--mount --propagation private --pid --fork --kill-child --uts --ipc --cgroup"
-        network = f"nsenter --net=/run/netns/{self.cluster.namespace}"
-        script = f"{joined}exec {network} unshare {spaces} sh -e {self._folder}/boot"
-        with open(self._folder / "output", "wb") as output:
-            self._process = subprocess.Popen(
-                ["sh", "-e", "-c", script],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        until("systemd takes commands", self._takes_commands, limit=30)
 
     def end(self) -> None:
         """Kills it and all that it runs."""
@@ -66,6 +46,70 @@ class Systemd:
             process.wait()
         for group in self._groups:
             until(f"{group} is removed", partial(removed_group, group), limit=30)
+
+    def run(self, command: str, limit: float = 90) -> Ran:
+        """Runs a command of the shell among the processes that systemd has."""
+        raise NotImplementedError
+
+    def _boot(self) -> str:
+        """Returns the script that prepares the namespaces and becomes systemd."""
+        raise NotImplementedError
+
+    def _launch(self, name: str, *, before: str = "", spaces: str = "", limit: float) -> None:
+        """Starts it; returns when it takes commands.
+
+        ``name`` is that of its control groups. ``before`` is a command that runs the rest, and
+        ``spaces`` are further namespaces of its own, as options of unshare.
+        """
+        boot = self.folder / "boot"
+        self._groups = list(make_groups(name))
+        boot.write_text(self._boot(), encoding="utf-8")
+        joined = "".join(f"echo $$ >{group}/cgroup.procs\n" for group in self._groups)
+        spaces = f"--mount --propagation private --pid --fork --uts --ipc --cgroup {spaces}"
+        with open(self.folder / "output", "wb") as output:
+            self._process = subprocess.Popen(
+                [
+                    "sh",
+                    "-e",
+                    "-c",
+                    f"{joined}exec {before} unshare --kill-child {spaces} sh -e {boot}",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        until("systemd takes commands", self._takes_commands, limit=limit)
+
+    def _inner(self) -> int:
+        """The process that is systemd."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        return int(children[0])
+
+    def _takes_commands(self) -> bool:
+        assert self._process is not None
+        output = (self.folder / "output").read_text("utf-8", "replace")
+        assert self._process.poll() is None, output
+        with contextlib.suppress(IndexError, OSError):
+            return self.run("systemctl list-units").code == 0
+        return False
+
+
+class Systemd(InnerSystemd):
+    """Runs from :meth:`start` to :meth:`end`. ``settings`` are lines for the unit's [Service]."""
+
+    def __init__(self, cluster: RealCluster, *settings: str) -> None:
+        super().__init__(cluster.folder / "systemd")
+        self.cluster = cluster
+        self._settings = settings
+
+    def start(self) -> None:
+        """Starts it; returns when it takes commands."""
+        self._write_units()
+        network = f"nsenter --net=/run/netns/{self.cluster.namespace}"
+        self._launch(f"gnt-{os.getpid()}", before=network, limit=30)
 
     def run(self, command: str, limit: float = 90) -> Ran:
         """Runs a command of the shell as on node1, among the processes that systemd has."""
@@ -97,32 +141,17 @@ class Systemd:
             **variables,
         }
         text = "".join(f'{name}="{value}"\n' for name, value in lines.items())
-        (self._folder / "default/gnt-masterd").write_text(text, encoding="utf-8")
+        (self.folder / "default/gnt-masterd").write_text(text, encoding="utf-8")
 
     def daemon_util(self, arguments: str) -> Ran:
         """Runs daemon-util where it finds systemd."""
         return self.run(f"{DAEMON_UTIL} {arguments}")
 
-    def _inner(self) -> int:
-        """The process that is systemd."""
-        assert self._process is not None
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        return int(children[0])
-
-    def _takes_commands(self) -> bool:
-        assert self._process is not None
-        output = (self._folder / "output").read_text("utf-8", "replace")
-        assert self._process.poll() is None, output
-        with contextlib.suppress(IndexError, OSError):
-            return self.run("systemctl list-units").code == 0
-        return False
-
     def _write_units(self) -> None:
-        units = self._folder / "units"
+        units = self.folder / "units"
         extra = units / f"{UNIT}.d"
         extra.mkdir(parents=True)
-        (self._folder / "default").mkdir()
+        (self.folder / "default").mkdir()
         self.configure()
         shutil.copy(_DEPLOYED, units)
         (extra / "test.conf").write_text("\n".join(["[Service]", *self._settings, ""]))
@@ -130,7 +159,7 @@ class Systemd:
             (units / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
         python = f"/opt/python/bin/python{sysconfig.get_python_version()}"
         for name in ("twistd", "gnt-luxi"):
-            script = self._folder / name
+            script = self.folder / name
             script.write_text(
                 "#!/bin/sh\nexport PYTHONPATH=/opt/project:/opt/packages"
                 " LD_LIBRARY_PATH=/opt/python/lib\n"
@@ -138,11 +167,10 @@ class Systemd:
                 encoding="utf-8",
             )
             script.chmod(0o755)
-        (self._folder / "boot").write_text(self._boot(), encoding="utf-8")
 
     def _boot(self) -> str:
         """Returns the script that makes the mount namespace and becomes systemd."""
-        folder, var = self._folder, Path(self.cluster.paths.root) / "var"
+        folder, var = self.folder, Path(self.cluster.paths.root) / "var"
         bound = {
             sys.base_prefix: "/opt/python",
             sysconfig.get_path("purelib"): "/opt/packages",
