@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ganeti_masterd.config.objects import Node
 from ganeti_masterd.config.parameters import effective
+from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.query.entries import NO_DATA, Entry
 from ganeti_masterd.query.fields import (
     Field,
@@ -41,15 +42,19 @@ class NodeLive(Struct, frozen=True):
     spindles: StorageSpace | None = None
 
 
-def role(view: View, node: Node) -> str:
+def role_letter(snapshot: Snapshot, node: Node) -> str:
     """Returns the letter of a node's role, as the field ``role`` shows it."""
-    if node.uuid == view.snapshot.cluster.master_node:
+    if node.uuid == snapshot.cluster.master_node:
         return "M"
     if node.master_candidate:
         return "C"
     if node.drained:
         return "D"
     return "O" if node.offline else "R"
+
+
+def _role(view: View, node: Node) -> str:
+    return role_letter(view.snapshot, node)
 
 
 def _group_name(view: View, node: Node) -> str | None:
@@ -127,7 +132,7 @@ NODE_FIELDS = fields(
     text(
         "role",
         "Role",
-        given=role,
+        given=_role,
         doc="Its role: M master, C master candidate, D drained, O offline, R regular.",
     ),
     flag(

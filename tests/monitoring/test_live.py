@@ -49,6 +49,18 @@ class FileTests(MonitoringScene):
         self.assertEqual(self.ask("/").body, self.ask("/live/index.html").body)
         self.assertEqual(self.ask("/favicon.ico").headers["content-type"], "image/svg+xml")
 
+    def test_dark_colours(self) -> None:
+        """Those of the system's dark mode are those of the page's own."""
+        text = files("ganeti_masterd.monitoring.live").joinpath("page/live.css").read_text("utf-8")
+        rules = [':root:not([data-theme="light"])', ':root[data-theme="dark"]']
+        system, chosen = (
+            re.search(re.escape(rule) + r" \{(.*?)\}", text, re.DOTALL) for rule in rules
+        )
+        assert system is not None
+        assert chosen is not None
+        self.assertEqual(system[1].split(), chosen[1].split())
+        self.assertIn("--page:", chosen[1])
+
     def test_nothing_from_elsewhere(self) -> None:
         """No file names another host, has script or style within HTML, or makes HTML of texts."""
         folder = files("ganeti_masterd.monitoring.live").joinpath("page")

@@ -11,8 +11,9 @@ import msgspec
 from ganeti_masterd.config.objects import Instance, Node
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.monitoring.live.shapes import InstanceRow, NodeRow
+from ganeti_masterd.query.nodes import role_letter
 
-#: Rows that are gone and still known; whoever last asked before that gets everything.
+#: Rows that are gone and still known; a viewer that last asked before that gets everything.
 GONE = 1000
 #: Answers that are kept for viewers that come from the same revision.
 ANSWERS = 16
@@ -20,6 +21,9 @@ ANSWERS = 16
 #: What is asked of nodes, in the order of the last fields of the rows; the first is the name.
 NODE_MEASURES = ("name", "mtotal", "mfree", "dtotal", "dfree", "ctotal")
 INSTANCE_MEASURES = ("name", "status", "be/maxmem", "be/vcpus")
+
+#: Roles of nodes as the page names them, by Ganeti's letters.
+_ROLES = {"M": "master", "C": "candidate", "D": "drained", "O": "offline", "R": "regular"}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -173,7 +177,7 @@ class Inventory:
             row = NodeRow(
                 node.name,
                 snapshot.group_of(node).name,
-                _role(node, snapshot),
+                _ROLES[role_letter(snapshot, node)],
                 node.vm_capable,
                 len(snapshot.instances_on(node)),
                 len(snapshot.secondaries_on(node)),
@@ -211,13 +215,3 @@ def _owners(before: Snapshot, after: Snapshot) -> set[str]:
             if owner is not None:
                 found.add(owner.uuid)
     return found
-
-
-def _role(node: Node, snapshot: Snapshot) -> str:
-    if node.uuid == snapshot.cluster.master_node:
-        return "master"
-    if node.offline:
-        return "offline"
-    if node.drained:
-        return "drained"
-    return "candidate" if node.master_candidate else "regular"
