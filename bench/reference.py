@@ -5,10 +5,10 @@ GANETI_MASTERD_REFERENCE names the folder with the programs that make such a clu
 line for each call that they have answered, ``noded_rpc.jsonl`` below the cluster's folder.
 
 Node daemons, master daemon and load share one machine, so rates are as much theirs as the master's.
-What a master adds to its nodes' time is told apart by these lines: a moment in which at least one
-node was at work on a call counts as the nodes'. A line doesn't count what a node daemon takes to
-accept a connection, for TLS, and to start the process that answers; so each stretch of such moments
-counts for as much more as a live query of one node takes besides its call.
+From these lines comes what a master adds to its nodes' time: each moment in which at least one node
+was working on a call counts as the nodes'. The lines leave out the time in which a node daemon
+accepts a connection, sets up TLS, and starts the process that answers. So each stretch of such
+moments is lengthened by what a live query of one node takes besides its call.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Tap:
 
 
 class ReferenceRun:
-    """The loads on one cluster, whoever is its master."""
+    """The loads on one cluster, under either master daemon."""
 
     def __init__(self, cluster: RealCluster, quick: bool, remarks: list[str], of: str = "") -> None:
         self._cluster = cluster

@@ -24,7 +24,7 @@ from ganeti_masterd.rpc.interfaces import NodeResult
 from ganeti_masterd.rpc.results import NodeInfo, RunningInstance
 
 #: For how many seconds the answers of nodes are taken to hold. What instances take meanwhile is
-#: known, and whoever holds the locks of the nodes chosen asks these again.
+#: known, and the job that then holds the locks of the chosen nodes asks these again.
 FRESH = 1.0
 
 #: Seconds between looks whether a job that waits for its turn was killed.
@@ -106,7 +106,7 @@ class PlacementDesk:
         self._turn = Lock()
         self._guard = Lock()
         self._waiting: list[PlaceWanted] = []
-        # For whoever finds places, one at a time.
+        # Used by the job that finds places, one at a time.
         self.descriptions = Descriptions()
         self.occupancy = Occupancy()
         #: The answers of nodes that were given last, None before the first.

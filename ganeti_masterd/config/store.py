@@ -192,7 +192,7 @@ class ConfigStore:
     def apply_held(
         self, changes: Sequence[Change], author: ChangeAuthor = NOBODY
     ) -> Deferred[Snapshot]:
-        """Makes changes as :meth:`apply` does, for whoever holds the configuration."""
+        """Makes changes as :meth:`apply` does, for the one who holds the configuration."""
         try:
             planned = self.plan(changes)
         except Exception:

@@ -32,7 +32,7 @@ class Access(Struct, frozen=True):
     users: Mapping[str, StoredPassword] | None = None
 
 
-#: Whoever reaches the endpoint.
+#: Everyone who reaches the endpoint.
 EVERYBODY = Access()
 
 

@@ -382,7 +382,7 @@ class _Meter(ProtocolWrapper):
         self.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tells whoever waits for the end."""
+        """Tells those who wait for the end."""
         super().connectionLost(reason)
         self._gone.callback(None)
 

@@ -13,7 +13,7 @@ _BY_HAND = re.compile(r"GNT_MASTERD_BIN=.*|\. .*/daemon-util\.sh")
 
 
 def is_hooked(text: str) -> bool:
-    """Whether the text of the file has the lines, whoever wrote them."""
+    """Whether the text of the file has the lines, by whomever they were written."""
     return any(_is_own(line) for line in text.splitlines())
 
 

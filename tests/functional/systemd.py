@@ -197,7 +197,7 @@ class Systemd(InnerSystemd):
 
 
 def can_run() -> str | None:
-    """Returns what is missing for systemd to run here, null if nothing is."""
+    """Returns what systemd lacks to run here, None if nothing."""
     if not Path("/lib/systemd/systemd").exists():
         return "systemd is not installed (Debian's package systemd)"
     found = list(_hierarchies())

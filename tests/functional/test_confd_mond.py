@@ -106,7 +106,7 @@ def report(cluster: RealCluster, name: str) -> tuple[int, Any]:
 
 @pytest.mark.parametrize("node", ["node1", "node2"])
 def test_confd_knows_the_cluster(taken_over: RealCluster, node: str) -> None:
-    """On the master and on a candidate, to whoever has the key and nobody else."""
+    """On the master and on a candidate, to those who have the key and nobody else."""
     assert ask(taken_over, node, MASTER) == [0, "node1"]
     status, addresses = ask(taken_over, node, CANDIDATES)
     assert (status, sorted(addresses)) == (0, [f"{NET}.{n}" for n in (10, 11, 12)])

@@ -5,7 +5,7 @@ the other's. luxid stays the master of one, gnt-masterd takes the other over.
 
 A node daemon of 3.0.2 names the certificate of an import after its node, and one that exports
 demands the name ``ganeti.example.com`` of it (with socat 1.7.3 or later). So only a node of that
-name can receive anything, whoever is the master: both clusters have one.
+name can receive anything, with either master daemon: both clusters have one.
 """
 
 from __future__ import annotations

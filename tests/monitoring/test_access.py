@@ -49,7 +49,7 @@ class OptionTests(SynchronousTestCase):
         self.assertTrue(str(caught.exception).startswith("--monitoring-"))
 
     def test_none(self) -> None:
-        """Without options whoever reaches the endpoint may look."""
+        """Without options everyone who reaches the endpoint may look."""
         self.assertEqual(read_access("tcp:1", None, None, None), EVERYBODY)
 
     def test_certificates(self) -> None:
