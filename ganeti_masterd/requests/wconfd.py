@@ -184,8 +184,8 @@ def write_config_and_unlock(
     """Answers true once the configuration that the client had locked is replaced and unlocked.
 
     Answers false to a request that is repeated once it was done. Real wconfd does so to everyone
-    who doesn't have the lock; as its clients take that for success, here it is an error for those who
-    have lost it.
+    who doesn't have the lock; as its clients take that for success, here it is an error for those
+    who have lost it.
     """
     return parts.writer.write(client, config, peer.uid)
 

@@ -19,7 +19,7 @@ NAMES = ("web", "db", "mail", "shop", "wiki")
 
 
 def described(rooms: Rooms) -> Any:
-    """Returns all hosts and instances; a host that stands in for none is like one that never did."""
+    """Returns all hosts and instances; a host that stands in for none is like any other."""
     hosts = msgspec.to_builtins(rooms.hosts)
     for host in hosts.values():
         host["stands_in"] = {name: memory for name, memory in host["stands_in"].items() if memory}
