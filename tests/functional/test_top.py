@@ -82,6 +82,17 @@ class Terminal:
         with self._lock:
             return "\n".join(line.rstrip() for line in self._screen.display)
 
+    def condition(self) -> str:
+        """Returns what may explain a screen that doesn't change."""
+        pid = self.process.pid
+        if self.process.poll() is not None:
+            return f"The program has ended with {self.process.returncode}"
+        size = struct.unpack("HHHH", fcntl.ioctl(self._inner, termios.TIOCGWINSZ, b" " * 8))
+        told = [f"terminal {size}, reader lives: {self._thread.is_alive()}, {self.raw[-300:]!r}"]
+        for name in ("status", "wchan", "syscall", "environ"):
+            told.append(Path(f"/proc/{pid}/{name}").read_text(errors="replace"))
+        return "\n".join(told)
+
     def settings_now(self) -> list[object]:
         """Returns how the terminal handles keys now."""
         return list(termios.tcgetattr(self._inner))
@@ -185,7 +196,10 @@ def test_size(daemon: DaemonProcess) -> None:
                 lines = screen.split("\n")
                 return len(lines) == height and "Enter follow" in lines[-1] and "master" in lines[0]
 
-            until(f"it fits {width}x{height}", terminal.text, fits, limit=30)
+            try:
+                until(f"it fits {width}x{height}", terminal.text, fits, limit=30)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{terminal.condition()}") from error
         terminal.resize(5, 2)
         terminal.resize(80, 24)
         terminal.shows("q quit")
