@@ -167,11 +167,26 @@ class _WithoutBody(Request):
     def handleContentChunk(self, data: bytes) -> None:
         pass
 
+    def process(self) -> None:
+        if self.uri == b"*":  # Twisted answers that itself, without a look at who asks
+            self.uri = self.path = b"/*"
+        super().process()
+
+
+class _Channel(http.HTTPChannel):
+    """A connection that answers a line that is too long, instead of waiting until it idles."""
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        # The transport's own loseConnection waits for this producer, which never ends, over TLS.
+        self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n")
+        self.loseConnection()
+
 
 class _Site(Site):
     """A site whose requests are logged only at the debug level."""
 
     noisy = False
+    protocol = _Channel
     requestFactory = _WithoutBody
 
     def log(self, request: http.Request) -> None:

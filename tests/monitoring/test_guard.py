@@ -144,6 +144,24 @@ class GuardTests(MonitoringScene):
         )
         self.assertEqual(followed.code, 200)
 
+    def test_asterisk(self) -> None:
+        """A request of the server as a whole passes the same checks as one of a page."""
+        for path, host, code in (("*", "localhost", 404), ("*", "evil.example.com", 421)):
+            response = self.request(path, [f"Host: {host}"])
+            self.assertEqual(response.code, code)
+            self.assertIn("content-security-policy", response.headers)
+        self.assertEqual(self.ask("*", "OPTIONS").code, 405)
+
+    def test_long_line(self) -> None:
+        """A header that is too long is answered, and the connection ends at once, also over TLS."""
+        for line in (f"Host: localhost\r\nX-Long: {'x' * 100_000}", f"X: {'x' * 100_000}\r\n"):
+            protocol, transport = self.connect()
+            protocol.dataReceived(f"GET /status HTTP/1.1\r\n{line}".encode())
+            self.assertEqual(parse_response(transport.value()).code, 431)
+            self.assertTrue(transport.disconnecting)
+            self.assertIsNone(transport.producer)  # TLS ends only after its producer
+            protocol.connectionLost(Failure(ConnectionDone()))
+
     def test_headers(self) -> None:
         """Every answer has the headers, and none lets another site read it."""
         refused = self.request("/status", ["Host: evil.example.com"])
