@@ -178,7 +178,8 @@ class _Channel(http.HTTPChannel):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         # The transport's own loseConnection waits for this producer, which never ends, over TLS.
-        self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n")
+        transport: Any = self.transport
+        transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n")
         self.loseConnection()
 
 
@@ -186,7 +187,7 @@ class _Site(Site):
     """A site whose requests are logged only at the debug level."""
 
     noisy = False
-    protocol = _Channel
+    protocol = _Channel  # type: ignore[assignment]  # without HTTP/2
     requestFactory = _WithoutBody
 
     def log(self, request: http.Request) -> None:
