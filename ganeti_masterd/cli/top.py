@@ -65,7 +65,7 @@ class _Top:
 
     def run(self) -> None:
         """Looks and draws until one quits."""
-        from rich.console import Group
+        from rich.console import ConsoleDimensions, Group
         from rich.live import Live
         from rich.text import Text
 
@@ -84,7 +84,9 @@ class _Top:
                 if time.monotonic() >= due:
                     self._look()
                     due = time.monotonic() + self._interval
-                width, height = terminal.size
+                # LINES and COLUMNS may come from another terminal, and don't follow this one.
+                width, height = os.get_terminal_size(sys.stdout.fileno())
+                terminal.size = ConsoleDimensions(width, height)
                 lines = screen(
                     self._state,
                     self._viewing,
