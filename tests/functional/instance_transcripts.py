@@ -120,10 +120,8 @@ AFTERWARDS: dict[tuple[str, int], str] = {
     ("inst-disks", 73): "$BLK lose-lv node2 instance2; "
     "gnt-instance recreate-disks --disk 0:size=96M instance2",
     # The mirrors are in sync before the next command, however fast the machine is.
-    (
-        "inst-disks",
-        62,
-    ): "while gnt-instance info instance1 | grep -q recovering; do :; done",
+    ("inst-disks", 62): "while gnt-instance info instance1 | grep -qE 'RECOVERING|DEGRADED'; "
+    "do :; done",
     ("inst-disks", 81): _ELSEWHERE,
     ("inst-disks", 85): _SMALLER,
     # A move for which there is no room stops nothing.
