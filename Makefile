@@ -13,7 +13,7 @@ SHELL  := /bin/sh
 
 # How many processes run unit tests, and how pytest runs the modules of tests/functional.
 JOBS ?= 2
-SIDE_BY_SIDE ?= --numprocesses=auto --maxprocesses=4 --dist=loadfile
+SIDE_BY_SIDE ?= --numprocesses=4 --dist=loadfile
 
 # Editable, yet as plain paths: the default editable layout hides plugins from twistd.
 INSTALL = $(BIN)/python -m pip install --quiet --config-settings editable_mode=compat
@@ -76,7 +76,8 @@ unit-pytest: $(VENV)/.installed-test ## Run the unit tests with pytest
 # In processes of its own: there pytest-twisted owns the reactor. The tests mostly wait for daemons
 # and tools, so modules run side by side; each keeps to its own folders, ports and namespaces.
 functional: $(VENV)/.installed-test ## Run the tests that start a daemon (ARGS=...)
-	$(BIN)/python -m pytest --override-ini addopts= --durations=40 $(SIDE_BY_SIDE) $(ARGS) tests/functional
+	$(BIN)/python -m pytest --override-ini addopts= --durations=40 -m "not soak" \
+		$(SIDE_BY_SIDE) $(ARGS) tests/functional
 
 # One at a time, as the machine's own CPU stands for that of the virtual machines.
 kvm: $(VENV)/.installed-test ## Run real virtual machines in qemu (ARGS='-k short')
@@ -86,6 +87,7 @@ soak: $(VENV)/.installed-test ## Run the long profiles of fuzzing, crashing, mix
 	GANETI_MASTERD_SOAK=1 $(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial tests
 	@if test -d tests/soak; then set -x; GANETI_MASTERD_SOAK=1 \
 		$(BIN)/python -m pytest --override-ini addopts= tests/soak; fi
+	$(BIN)/python -m pytest --override-ini addopts= -m soak tests/functional
 	$(BIN)/python -m tools.mutate
 
 mutations: $(VENV)/.installed-test ## Break the code in chosen ways, and see tests notice (ARGS=WORD)

@@ -98,6 +98,9 @@ RENEWED = {
     ],
 }
 
+#: The one that replaces the most, which is tried each time.
+ALWAYS_RENEWED = "--new-cluster-certificate"
+
 #: What is replaced by it: on every node, the same on all of them but for client.pem.
 REPLACED = {
     "--new-confd-hmac-key --new-rapi-certificate": ("hmac.key", "rapi.pem"),
@@ -208,6 +211,7 @@ def test_upgrade_refused(tools: Tools, options: str, out: str, err: str) -> None
     assert (done.code, done.out, done.err) == (1, out, err)
 
 
+@pytest.mark.soak
 def test_upgrade_to_the_same(tools: Tools) -> None:
     """The whole way of an upgrade, to the version that is there: all is stopped and started."""
     cluster = tools.cluster
@@ -241,7 +245,13 @@ def test_upgrade_to_the_same(tools: Tools) -> None:
     tools.check_who_served()
 
 
-@pytest.mark.parametrize("what", [*RENEWED])
+@pytest.mark.parametrize(
+    "what",
+    [
+        what if what == ALWAYS_RENEWED else pytest.param(what, marks=pytest.mark.soak)
+        for what in RENEWED
+    ],
+)
 def test_renew(tools: Tools, what: str) -> None:
     """All is stopped, keys and certificates are replaced, and the cluster works as before."""
     cluster = tools.cluster

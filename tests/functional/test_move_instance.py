@@ -156,6 +156,7 @@ def test_to_ours_and_back(clusters: Pair) -> None:
     theirs.run(f"gnt-instance remove -f {NAME}").checked()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("receiver", ["ours", "theirs"])
 def test_other_secret(clusters: Pair, receiver: str) -> None:
     """A cluster with another secret is refused, and the instance stays as it was."""
