@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from ganeti_masterd.config.section import Section
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import RELEASE_VERSION
@@ -52,6 +54,19 @@ def same_ssconf(before: Snapshot, after: Snapshot) -> bool:
         and before.networks is after.networks
         and before.groups is after.groups
         and before.instances.ordered(natural_key) is after.instances.ordered(natural_key)
+    )
+
+
+def touched(before: Snapshot, after: Snapshot) -> bool:
+    """Whether the cluster's serial has grown and nothing else of the cluster has changed.
+
+    That is how Ganeti asks for everything to be sent to all nodes again (``redist-conf``).
+    """
+    old, new = before.cluster, after.cluster
+    return (
+        old is not new
+        and old.serial_no < new.serial_no
+        and replace(old, serial_no=new.serial_no, mtime=new.mtime) == new
     )
 
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.config.ssconf import same_ssconf, ssconf_values
+from ganeti_masterd.config.ssconf import same_ssconf, ssconf_values, touched
 from ganeti_masterd.errors import JobQueueError
 from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.rows import Row
@@ -124,10 +124,14 @@ class Replication:
     def configured(self, before: Snapshot, after: Snapshot) -> None:
         """Adjusts the set of candidates and nodes after a change of the configuration.
 
-        Of all changes published in one reactor turn, nodes get the last simple configuration.
+        Of all changes published in one reactor turn, nodes get the last simple configuration. A
+        cluster that was only touched has it sent again.
         """
         if self._running and not same_ssconf(before, after):
             self._place(after, newcomers=True)
+            if touched(before, after) and not self._ssconf_changed:
+                self._ssconf.offer(self._values)
+                self._ssconf_changed = True
             self._send_soon()
 
     def publish(self, rows: Sequence[Row]) -> Publication | None:

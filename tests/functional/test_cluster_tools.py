@@ -109,12 +109,35 @@ REPLACED = {
 }
 
 
+#: What makes the configuration have objects of every kind, so that all of them are written back.
+INHABITED = [
+    "gnt-group add spare",
+    "gnt-network add --network=198.51.100.0/24 --gateway=198.51.100.1 lan",
+    "gnt-network connect --nic-parameters=mode=routed,link=100 lan default",
+    "gnt-filter add --priority=10 --predicates='[[\"jobid\", [\"<\", \"id\", 0]]]' --action=ACCEPT",
+    "gnt-instance add --no-ip-check --no-name-check -t file --disk 0:size=16M,name=data "
+    "--net 0:network=lan,ip=pool -B maxmem=256,minmem=128 -n node2 -o noop web1",
+    "gnt-instance add --no-ip-check --no-name-check -t diskless --no-nics --no-start "
+    "-n node3 -o noop web2",
+    "gnt-instance add --no-ip-check --no-name-check -t file -s 16M --no-nics --forthcoming "
+    "-n node1 -o noop web3",
+    "gnt-instance add-tags web1 tagged",
+]
+
+#: Sections of config.data that no tool here may change.
+KEPT = ("instances", "disks", "networks", "filters")
+
+
 class Tools:
     """A cluster whose master daemon is gnt-masterd, and what each node's own root has."""
 
     def __init__(self, cluster: RealCluster) -> None:
         self.cluster = cluster
         self.logged = {node: self.logged_by_wconfd(node) for node in NODES}
+        self.inhabited = self.kept("node1")
+
+    def kept(self, node: str) -> dict[str, Any]:
+        return {section: self.config(node)[section] for section in KEPT}
 
     def paths(self, node: str) -> Paths:
         return Paths(str(self.cluster.folder / node))
@@ -151,9 +174,11 @@ class Tools:
         assert {node: self.logged_by_wconfd(node) for node in NODES} == self.logged
 
     def check_files(self, master: str) -> None:
-        """Checks that every node's files name one master."""
+        """Checks that every node's files name one master, and have what the cluster had."""
         assert {self.master_by_ssconf(node) for node in NODES} == {master}
         assert {self.master_by_config(node) for node in NODES} == {master}
+        for node in NODES:
+            assert self.kept(node) == self.inhabited, node
 
     def check_masters(self, master: str) -> None:
         """Checks that every node has the one master, and that it answers."""
@@ -167,6 +192,9 @@ def tools() -> Iterator[Tools]:
     need_peer()
     with real_cluster() as cluster:
         cluster.take_over()
+        for command in INHABITED:
+            cluster.run(command).checked()
+        cluster.run("gnt-debug wconfd flushconfig").checked()
         yield Tools(cluster)
 
 

@@ -175,9 +175,15 @@ class ModelState:
         return Bytes(self.model.config())
 
 
-def configuration(certificates: dict[str, str] | None = None, **nodes: dict[str, Any]) -> Snapshot:
-    """Returns the sample configuration of three nodes, node1 the master, with changed values."""
+def configuration(
+    certificates: dict[str, str] | None = None, touches: int = 0, **nodes: dict[str, Any]
+) -> Snapshot:
+    """Returns the sample configuration of three nodes, node1 the master, with changed values.
+
+    ``touches`` is how often the cluster was changed without a difference.
+    """
     plain = document()
+    plain["cluster"]["serial_no"] += touches
     if certificates is not None:
         plain["cluster"]["candidate_certs"] = certificates
     for uuid, node in list(plain["nodes"].items()):
@@ -215,9 +221,9 @@ class Scene:
     def commit(self, rows: Sequence[Row]) -> Deferred[None]:
         return self.journal.commit(rows)
 
-    def configure(self, **nodes: dict[str, Any]) -> Deferred[None]:
+    def configure(self, touches: int = 0, **nodes: dict[str, Any]) -> Deferred[None]:
         """Commits another configuration (see :func:`configuration`)."""
-        before, after = self.state.config, configuration(**nodes)
+        before, after = self.state.config, configuration(touches=touches, **nodes)
 
         def publish() -> None:
             self.state.config = after

@@ -769,6 +769,21 @@ class EveryNodeTests(Case):
         self.successResultOf(self.scene.configure())
         self.assertEqual(self.nodes["node1"].asked, ["write_ssconf_files"])
 
+    def test_redistributed(self) -> None:
+        """A cluster that is only touched has ssconf sent again, at any time after the start."""
+        self.start()
+        self.scene.wait(2 * SETTLED)
+        node = self.nodes["node2"]
+        node.ssconf["cluster_name"] = ["damaged"]
+        asked = node.asked.count("write_ssconf_files")
+        node.mode = HELD
+        done = self.scene.configure(touches=1)
+        self.assertNoResult(done)
+        node.release()
+        self.successResultOf(done)
+        self.assertEqual(node.asked.count("write_ssconf_files"), asked + 1)
+        self.assertEqual(node.ssconf, self.nodes["node1"].ssconf)
+
     def test_done_when_all_have_it(self) -> None:
         """A change of ssconf is acknowledged when every node that answers has it."""
         self.start()
