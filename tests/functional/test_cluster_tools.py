@@ -114,7 +114,7 @@ INHABITED = [
     "gnt-group add spare",
     "gnt-network add --network=198.51.100.0/24 --gateway=198.51.100.1 lan",
     "gnt-network connect --nic-parameters=mode=routed,link=100 lan default",
-    "gnt-filter add --priority=10 --predicates='[[\"jobid\", [\"<\", \"id\", 0]]]' --action=ACCEPT",
+    'gnt-filter add --priority=10 --predicates=\'[["jobid", ["<", "id", 0]]]\' --action=ACCEPT',
     "gnt-instance add --no-ip-check --no-name-check -t file --disk 0:size=16M,name=data "
     "--net 0:network=lan,ip=pool -B maxmem=256,minmem=128 -n node2 -o noop web1",
     "gnt-instance add --no-ip-check --no-name-check -t diskless --no-nics --no-start "
