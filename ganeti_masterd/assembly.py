@@ -38,6 +38,7 @@ from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.thread import DiskThread
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import Level
+from ganeti_masterd.luxi.aside import InThread, LargeRequests, ReadAhead
 from ganeti_masterd.luxi.budget import MAX_BUFFERED, Budget
 from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, AnswerFunction, LuxiFactory
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
@@ -119,11 +120,17 @@ def make_listener(
     budget: Budget,
     name: str,
     answers: AnswerFunction,
+    read_ahead: ReadAhead,
+    in_thread: InThread,
     methods: Mapping[str, Method],
     path: str,
     mode: int,
 ) -> OpenedListener:
-    """Returns a socket at ``path``, not listening yet, whose clients ``answers`` answers."""
+    """Returns a socket at ``path``, not listening yet, whose clients ``answers`` answers.
+
+    Large requests are read by ``in_thread``, and their arguments typed by ``read_ahead``.
+    """
+    largest = size_bound(methods)
     factory = LuxiFactory(
         traced(answers, timers.seconds) if settings.debug else answers,
         timers,
@@ -133,7 +140,8 @@ def make_listener(
         max_message_size=settings.max_message_size,
         trusted=trusted_users(settings),
         budget=budget,
-        largest=size_bound(methods),
+        largest=largest,
+        aside=LargeRequests(in_thread, largest, read_ahead),
     )
     owner = None if settings.account is None else (-1, settings.account.gid)
     return OpenedListener(name, factory, MasterSocket(path, mode, owner))
@@ -168,6 +176,8 @@ class Assembly:
         self.hops = Hops(mailbox)
         self.threads = OpcodeThreads(limit)
         disk_thread = DiskThread(mailbox)
+        #: Reads large requests.
+        self.requests_thread = DiskThread(mailbox, name="requests")
 
         # What is durable: the journal, and the configuration and the jobs that it keeps.
         clerk = Clerk(disk_thread.resume, groups_of(paths, settings.account), keep=[queue_lock])
@@ -336,11 +346,8 @@ class Assembly:
             )
         )
         methods = {**METHODS, **OWN_METHODS}
-        listeners = [
-            self._listener(
-                "master", LuxiAnswers(daemon), methods, paths.socket, settings.socket_mode
-            )
-        ]
+        answers, mode = LuxiAnswers(daemon), settings.socket_mode
+        listeners = [self._listener("master", answers, methods, paths.socket, mode)]
         if settings.monitor_socket is not None:
             asking = LuxiAnswers(daemon, read_only=True)
             path, mode = settings.monitor_socket, settings.monitor_socket_mode
@@ -356,14 +363,23 @@ class Assembly:
     def _listener(
         self,
         name: str,
-        answers: AnswerFunction,
+        answers: LuxiAnswers | WconfdAnswers,
         methods: Mapping[str, Method],
         path: str,
         mode: int,
     ) -> OpenedListener:
         observed = ObservedAnswers(answers, methods, self.events, self.timers.seconds)
         return make_listener(
-            self._settings, self.timers, self._budget, name, observed, methods, path, mode
+            self._settings,
+            self.timers,
+            self._budget,
+            name,
+            observed,
+            answers.read_ahead,
+            self.requests_thread.run,
+            methods,
+            path,
+            mode,
         )
 
     def monitoring(self) -> Monitoring | None:

@@ -94,6 +94,7 @@ class ConfigService(ProcessService):
         mailbox = Mailbox(cast(IReactorFromThreads, reactor))
         self._thread = DiskThread(mailbox)
         self._history_thread = DiskThread(mailbox, name="history")
+        self._requests_thread = DiskThread(mailbox, name="requests")
         self._door = RealDoor(reactor, self._timers, paths)
         self._slices = Slices(self._timers)
         self._store: ConfigStore
@@ -119,6 +120,7 @@ class ConfigService(ProcessService):
             self._locks.release()
             raise
         self._thread.start()
+        self._requests_thread.start()
         self._history.start()
         self._take_signals()
         self._timers.every(LOOK_EVERY, self._listener.socket.restore)
@@ -206,6 +208,8 @@ class ConfigService(ProcessService):
             Budget(settings.max_buffered, trusted_users(settings)),
             "wconfd",
             answers,
+            answers.read_ahead,
+            self._requests_thread.run,
             WCONFD_METHODS,
             paths.wconfd_socket,
             WCONFD_SOCKET_PERMS,
@@ -301,18 +305,14 @@ class ConfigService(ProcessService):
                 ("the journal", self._journal.close),
                 ("the change of the master", self._keep_master),
                 ("the connections", self._listener.factory.close),
+                ("the reading of requests", self._requests_thread.close),
                 ("the verification", self._slices.close),
                 ("the nodes", self._door.close),
                 ("the history", self._history.close),
-                ("the disk", self._stop_thread),
+                ("the disk", self._thread.close),
                 ("the timers", self._timers.cancel_all),
                 ("the file locks", self._locks.release),
             ]
         )
         log.info("The daemon for wconfd's socket has stopped")
         self._end(bool(failed))
-
-    def _stop_thread(self) -> Deferred[None]:
-        done: Deferred[None] = Deferred()
-        self._thread.stop(done.callback)
-        return done

@@ -160,6 +160,12 @@ class DiskThread:
 
         self._items.put(lambda order: order.take_stop(ended))
 
+    def close(self) -> Deferred[None]:
+        """Stops as :meth:`stop` does; fires when the thread has ended."""
+        done: Deferred[None] = Deferred()
+        self.stop(done.callback)
+        return done
+
     def _run(self) -> None:
         order = WorkOrder()
         while not order.closed:
