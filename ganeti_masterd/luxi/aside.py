@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from ganeti_masterd.luxi.messages import LuxiRequest, SizeBound, decode_request
 
@@ -50,6 +51,10 @@ class LargeRequests:
                 return None
             return self._read_ahead(decode_request(taken, self._largest))
 
+        def told(result: LuxiRequest | Failure) -> None:
+            if not done.called:  # otherwise it was cancelled
+                done.callback(result)
+
         done: Deferred[LuxiRequest] = Deferred(lambda _: held.clear())
-        self._in_thread(read).addCallbacks(done.callback, done.errback)
+        self._in_thread(read).addBoth(told)
         return done
