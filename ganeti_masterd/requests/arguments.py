@@ -27,7 +27,8 @@ MAX_OPCODES = 2000
 MAX_JOBS = 10_000
 MAX_OPCODES_OF_ALL = 20_000
 
-#: How many names, of whatever, an argument may have.
+#: How many names, of whatever, an argument may have, and how many entries a list or an object
+#: that is a parameter of an opcode.
 MAX_NAMES = 20_000
 
 #: Decodes job ids in the form that most clients send, quickly even for thousands.
@@ -65,7 +66,16 @@ def _opcodes(value: Any, where: str) -> list[Opcode]:
     if not isinstance(value, list):
         raise prereq(f"{where}: expected a list of opcodes, not {shown(value)}")
     _bound(len(value), MAX_OPCODES, where, "opcodes")
-    return [decode_opcode(raw, f"{where}[{index}]") for index, raw in enumerate(value)]
+    return [_opcode(raw, f"{where}[{index}]") for index, raw in enumerate(value)]
+
+
+def _opcode(raw: Any, where: str) -> Opcode:
+    if type(raw) is dict:
+        for name, value in raw.items():
+            kind = type(value)
+            if (kind is list or kind is dict) and len(value) > MAX_NAMES:
+                _bound(len(value), MAX_NAMES, f"{where}: parameter {shown(name)}", "entries")
+    return decode_opcode(raw, where)
 
 
 def _many_jobs(value: Any, where: str) -> list[list[Opcode]]:
