@@ -33,6 +33,7 @@ from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.jobs.watch import JobWatch
 from ganeti_masterd.journal.clerk import Clerk
+from ganeti_masterd.journal.hanging import DiskWatch
 from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.thread import DiskThread
@@ -177,7 +178,11 @@ class Assembly:
         self.threads = OpcodeThreads(limit)
         disk_thread = DiskThread(mailbox)
         #: Reads large requests.
-        self.requests_thread = DiskThread(mailbox, name="requests")
+        self.requests_thread = DiskThread(mailbox, "requests", "reading requests")
+        history_thread = DiskThread(mailbox, "history", f"work on {paths.history}")
+        self.disk_watch = DiskWatch(
+            {"journal": disk_thread.progress, "history": history_thread.progress}, self.timers
+        )
 
         # What is durable: the journal, and the configuration and the jobs that it keeps.
         clerk = Clerk(disk_thread.resume, groups_of(paths, settings.account), keep=[queue_lock])
@@ -215,7 +220,6 @@ class Assembly:
         )
 
         # What the configuration was before, and who changed it.
-        history_thread = DiskThread(mailbox, name="history")
         self._in_history_thread = history_thread.run
         self.history = ConfigHistory(
             paths.history,
@@ -228,7 +232,10 @@ class Assembly:
         # What clients and jobs need.
         self.locks = LockKeeper(self.timers, self.events)
         self.switches = Switches(self.queue, paths.watcher_pause, self.replication)
-        submission = Submission(self.queue, refusal=self.replication.refusal)
+        submission = Submission(
+            self.queue,
+            refusal=lambda: self.disk_watch.refusal() or self.replication.refusal(),
+        )
         self.engine = QueryEngine(
             self.timers,
             lambda: self.store.snapshot,  # another one after each change
@@ -412,6 +419,8 @@ class Assembly:
             measure=self._measure,
             config_lock=lambda: self.config_lock.state,
             lock_wait=lambda: self.locks.longest_wait,
+            disk_hangs=self.disk_watch.hanging,
+            disk_seconds=self.disk_watch.seconds,
             config_faults=ConfigFaults(
                 lambda: self.store.snapshot, self.timers, self._in_history_thread
             ),

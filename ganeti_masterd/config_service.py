@@ -44,7 +44,9 @@ from ganeti_masterd.history.recorder import ConfigHistory
 from ganeti_masterd.jobs.model import decode_job_of, merge_log
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import replace_file
+from ganeti_masterd.journal.hanging import DiskWatch
 from ganeti_masterd.journal.one_file import ConfigFileJournal
+from ganeti_masterd.journal.progress import WatchedDisk
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.thread import DiskThread
 from ganeti_masterd.luxi.budget import Budget
@@ -89,12 +91,13 @@ class ConfigService(ProcessService):
         self._sending = DeferredLock()
         paths = settings.paths
         self._paths = paths
-        self._disk = RealDisk(groups_of(paths, settings.account))
         self._timers = Timers(cast(IReactorTime, reactor), time.time)
         mailbox = Mailbox(cast(IReactorFromThreads, reactor))
-        self._thread = DiskThread(mailbox)
-        self._history_thread = DiskThread(mailbox, name="history")
-        self._requests_thread = DiskThread(mailbox, name="requests")
+        self._thread = DiskThread(mailbox, purpose=f"work on {paths.config}")
+        disk = RealDisk(groups_of(paths, settings.account))
+        self._disk = WatchedDisk(disk, self._thread.progress)
+        self._history_thread = DiskThread(mailbox, "history", f"work on {paths.history}")
+        self._requests_thread = DiskThread(mailbox, "requests", "reading requests")
         self._door = RealDoor(reactor, self._timers, paths)
         self._slices = Slices(self._timers)
         self._store: ConfigStore
@@ -120,6 +123,8 @@ class ConfigService(ProcessService):
             self._locks.release()
             raise
         self._thread.start()
+        watched = {"journal": self._thread.progress, "history": self._history_thread.progress}
+        DiskWatch(watched, self._timers).begin()
         self._requests_thread.start()
         self._history.start()
         self._take_signals()

@@ -203,6 +203,7 @@ class MasterService(ProcessService):
         self._parts.replication.start()
         self._parts.journal.start()
         self._parts.history.start()
+        self._parts.disk_watch.begin()
         self._take_signals()
         for listener in self._parts.listeners:
             self._timers.every(LOOK_EVERY, listener.socket.restore)
@@ -249,6 +250,10 @@ class MasterService(ProcessService):
     def when_idle(self) -> Deferred[None]:
         """See ``Stoppable.when_idle``."""
         return self._parts.executor.when_idle()
+
+    def disk_hangs(self, patience: float, *, commits: bool) -> Sequence[object]:
+        """See ``Stoppable.disk_hangs``."""
+        return self._parts.disk_watch.hanging(patience, commits=commits)
 
     def clients(self) -> int:
         """See ``Stoppable.clients``."""
