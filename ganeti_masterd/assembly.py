@@ -177,8 +177,8 @@ class Assembly:
         self.hops = Hops(mailbox)
         self.threads = OpcodeThreads(limit)
         disk_thread = DiskThread(mailbox)
-        #: Reads large requests.
-        self.requests_thread = DiskThread(mailbox, "requests", "reading requests")
+        #: Reads large requests, and large answers of nodes.
+        self.reading_thread = DiskThread(mailbox, "reading", "reading messages")
         history_thread = DiskThread(mailbox, "history", f"work on {paths.history}")
         self.disk_watch = DiskWatch(
             {"journal": disk_thread.progress, "history": history_thread.progress}, self.timers
@@ -209,6 +209,7 @@ class Assembly:
             simulate_log=settings.simulate_log,
             description=settings.description,
             events=self.events,
+            in_thread=self.reading_thread.run,
         )
         self.replication = Replication(
             self.door.nodes,
@@ -383,7 +384,7 @@ class Assembly:
             name,
             observed,
             answers.read_ahead,
-            self.requests_thread.run,
+            self.reading_thread.run,
             methods,
             path,
             mode,

@@ -97,8 +97,8 @@ class ConfigService(ProcessService):
         disk = RealDisk(groups_of(paths, settings.account))
         self._disk = WatchedDisk(disk, self._thread.progress)
         self._history_thread = DiskThread(mailbox, "history", f"work on {paths.history}")
-        self._requests_thread = DiskThread(mailbox, "requests", "reading requests")
-        self._door = RealDoor(reactor, self._timers, paths)
+        self._reading_thread = DiskThread(mailbox, "reading", "reading messages")
+        self._door = RealDoor(reactor, self._timers, paths, in_thread=self._reading_thread.run)
         self._slices = Slices(self._timers)
         self._store: ConfigStore
         self._journal: ConfigFileJournal
@@ -125,7 +125,7 @@ class ConfigService(ProcessService):
         self._thread.start()
         watched = {"journal": self._thread.progress, "history": self._history_thread.progress}
         DiskWatch(watched, self._timers).begin()
-        self._requests_thread.start()
+        self._reading_thread.start()
         self._history.start()
         self._take_signals()
         self._timers.every(LOOK_EVERY, self._listener.socket.restore)
@@ -214,7 +214,7 @@ class ConfigService(ProcessService):
             "wconfd",
             answers,
             answers.read_ahead,
-            self._requests_thread.run,
+            self._reading_thread.run,
             WCONFD_METHODS,
             paths.wconfd_socket,
             WCONFD_SOCKET_PERMS,
@@ -310,7 +310,7 @@ class ConfigService(ProcessService):
                 ("the journal", self._journal.close),
                 ("the change of the master", self._keep_master),
                 ("the connections", self._listener.factory.close),
-                ("the reading of requests", self._requests_thread.close),
+                ("the reading of messages", self._reading_thread.close),
                 ("the verification", self._slices.close),
                 ("the nodes", self._door.close),
                 ("the history", self._history.close),

@@ -198,7 +198,7 @@ class MasterService(ProcessService):
         """Starts the threads; nothing should fail from here on, and nothing blocks."""
         surroundings = self._surroundings
         self._parts.threads.start()
-        self._parts.requests_thread.start()
+        self._parts.reading_thread.start()
         self._parts.door.start_threads()
         self._parts.replication.start()
         self._parts.journal.start()
@@ -277,7 +277,7 @@ class MasterService(ProcessService):
                 ("the hops", lambda: parts.hops.close(STOPPED_UNCLEANLY)),
                 ("the jobs", lambda: self._idle_or(GRACE) if abandon else None),
                 ("the connections", self._close_connections),
-                ("the reading of requests", parts.requests_thread.close),
+                ("the reading of messages", parts.reading_thread.close),
                 ("the queries", parts.engine.close),
                 ("replication", parts.replication.close),
                 ("the nodes", parts.door.close),

@@ -21,7 +21,7 @@ from ganeti_masterd.events import Events, NodeCalled
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.certificates import Certificates
-from ganeti_masterd.rpc.exchange import MAX_ANSWER, CallExchange, CallLine
+from ganeti_masterd.rpc.exchange import MAX_ANSWER, CallExchange, CallLine, InThread
 from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.rpc.turns import IN_FLIGHT, LONG_IN_FLIGHT, Turns
@@ -55,6 +55,7 @@ class HTTPSNodes:
       them; further calls wait, and their time-outs start when they are sent.
     - ``max_answer``: bytes; a longer answer is a failed call, and so is one with which all that
       come from the node at that time are longer together.
+    - ``in_thread``: runs functions that read large answers in a thread.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class HTTPSNodes:
         in_flight: int = IN_FLIGHT,
         long_in_flight: int = LONG_IN_FLIGHT,
         max_answer: int = MAX_ANSWER,
+        in_thread: InThread | None = None,
     ) -> None:
         self.pending = 0
         self._timers = timers
@@ -84,6 +86,7 @@ class HTTPSNodes:
             port=port,
             patience=patience,
             max_answer=max_answer,
+            in_thread=in_thread,
         )
         self._turns: dict[str, Turns[CallExchange]] = {}
         self._in_flight: dict[CallExchange, Gathering] = {}

@@ -200,6 +200,9 @@ def typed(result: NodeResult[Any], call: Call[P]) -> NodeResult[P]:
     A failed result is returned as it is; one whose payload is malformed becomes
     failed. Never raises.
     """
+    if result.typed is not None:
+        ahead: NodeResult[P] = result.typed
+        return ahead
     if result.error is not None or call.result is None:
         return result
     try:

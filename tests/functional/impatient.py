@@ -24,7 +24,7 @@ defaults = hanging.DiskWatch.__init__.__kwdefaults__
 assert defaults is not None
 assert defaults == {"patience": hanging.PATIENCE, "refusal": hanging.REFUSAL}
 defaults.update(patience=seconds, refusal=seconds)
-assert stopping.DISK_BOUND > seconds
+assert seconds < stopping.DISK_BOUND
 stopping.DISK_BOUND = seconds
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -109,7 +109,7 @@ def test_served_and_told(site: Site) -> None:
         until("it is in the log", site.daemon.log_text, containing("The disk does not answer"))
         with site.daemon.client() as client:
             assert client.call("QueryTags", "cluster", "") == ["hangs"]
-            with pytest.raises(JobQueueError, match="has not ended since .* submit again"):
+            with pytest.raises(JobQueueError, match=r"has not ended since .* submit again"):
                 client.submit_job([DELAY])
         assert site.tags() == []
     site.let_go()

@@ -50,8 +50,9 @@ def largest(last: dict[str, Any]) -> bytes:
 
 
 def answered_meanwhile(daemon: DaemonProcess, message: bytes) -> tuple[int, bytes]:
-    """Returns how many small requests were answered after all of a message was read by the daemon
-    and before its own answer came, and that answer.
+    """Returns how many small requests were answered while a message was worked on, and its answer.
+
+    That is, after all of the message was read by the daemon, and before its own answer came.
     """
     with connect(daemon) as large, connect(daemon) as small:
         large.sendall(message)

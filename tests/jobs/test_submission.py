@@ -54,8 +54,7 @@ class LargeSubmissionTests(QueueScene):
         self.assertEqual(self.successResultOf(done), list(range(1, 2 * BATCH + 6)))
 
     def test_ids(self) -> None:
-        """Relative ids hold over all of it; a job that comes between has another; all are
-        reserved."""
+        """Relative ids hold over all of it, whatever comes between; all are reserved at once."""
         jobs = [[delay()] for _ in range(2 * BATCH)]
         jobs[BATCH] = [delay(depends=[[-BATCH, []], [-1, []]])]
         done = self.submission.submit(jobs)

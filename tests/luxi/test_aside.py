@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.luxi.aside import LARGE_REQUEST, LargeRequests
@@ -18,30 +16,9 @@ from ganeti_masterd.requests.methods import size_bound
 from ganeti_masterd.requests.registry import METHODS
 from tests.luxi.doubles import Line, echo, replies, request, results
 from tests.requests.scene import DELAY, RequestScene
+from tests.threads import OneThread
 
 LARGE = "x" * LARGE_REQUEST
-
-
-class OneThread:
-    """Runs functions one by one, as the test asks for them."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
-
-    def run(self, function: Callable[[], Any]) -> Deferred[Any]:
-        done: Deferred[Any] = Deferred()
-        self.waiting.append((function, done))
-        return done
-
-    def step(self) -> Any:
-        """Runs the next function, tells its result, and returns it."""
-        function, done = self.waiting.pop(0)
-        try:
-            result = function()
-        except Exception:
-            result = Failure()
-        done.callback(result)
-        return result
 
 
 def aside(
@@ -195,8 +172,11 @@ MESSAGES = {
         b'"duration"', b'"duration": 1, "duration"'
     ),
     "too deep": _request("SubmitJob", LARGE).replace(b'"x', b"[" * 300 + b'"x', 1),
-    "deep": b'{"method":"A","args":' + b"[" * 300 + b"1" + b"]" * 300 + b',"b":"%b"}'
-    % LARGE.encode(),
+    "deep": b'{"method":"A","args":'
+    + b"[" * 300
+    + b"1"
+    + b"]" * 300
+    + b',"b":"%b"}' % LARGE.encode(),
     "too many lists": _request("SubmitJob", [[]] * (MAX_CONTAINERS + 1)),
     "too many values": _request("SubmitJob", [1] * (MAX_COMMAS + 2)),
     "too large": _request("Query", "x" * (1 << 20)),
