@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
+import msgspec
 from msgspec.structs import replace
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
@@ -25,6 +26,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from ganeti_masterd.decoding import decode_in_pieces
 from ganeti_masterd.errors import ConfigurationError
 from ganeti_masterd.rpc import refusals, results
 from ganeti_masterd.rpc.certificates import Certificates
@@ -268,15 +270,15 @@ class CallExchange:
             return None
         in_thread = self._line.in_thread
         if in_thread is None or len(body) < LARGE_ANSWER:
-            self._end(self._read(body))
+            self._end(self._read(body, msgspec.json.decode))
             return None
 
         def read() -> NodeResult[Any]:
-            result = self._read(body)
+            result = self._read(body, decode_in_pieces)
             body.clear()
             if result.error is not None:
                 return result
-            return replace(result, typed=results.typed(result, self.call))
+            return replace(result, typed=results.typed_in_pieces(result, self.call))
 
         return in_thread(read).addCallback(self._read_ahead)
 
@@ -284,10 +286,10 @@ class CallExchange:
         if self._ended is not None:
             self._end(result)
 
-    def _read(self, body: bytearray) -> NodeResult[Any]:
+    def _read(self, body: bytearray, decode_json: Callable[[Any], Any]) -> NodeResult[Any]:
         """Returns what an answer says. For any thread."""
         try:
-            result = results.read_answer(self.target, self.call.name, decode(body))
+            result = results.read_answer(self.target, self.call.name, decode(body, decode_json))
         except ValueError as error:
             fault = results.invalid(self.target, str(error))
             return NodeResult(self.target.name, self.call.name, None, fault)
