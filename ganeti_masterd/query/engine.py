@@ -66,7 +66,7 @@ class QueryEngine:
         #: The queue of long computations, which other parts of the daemon share.
         self.slices = Slices(timers)
         self._collectors = Collectors(nodes, self.slices, patience)
-        self._sources = Sources(self._collectors, jobs, locks)
+        self._sources = Sources(self._collectors, jobs, locks, self.slices.turn)
         self._kept: dict[Any, Encoded] = {}
         self._kept_for: Snapshot | None = None
 

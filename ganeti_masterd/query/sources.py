@@ -30,6 +30,8 @@ Found = Sequence[Any]
 
 #: How many jobs are held in memory at a time by a query that includes archived ones.
 PAGE = 1000
+#: After how many pages others have a turn in any case; one takes half a millisecond.
+PAGES = 20
 
 
 class JobSource(Protocol):
@@ -60,11 +62,17 @@ class Sources:
     """Finds the objects of rows; reactor thread only."""
 
     def __init__(
-        self, collectors: Collectors, jobs: JobSource, locks: Callable[[], Iterable[LockRow]]
+        self,
+        collectors: Collectors,
+        jobs: JobSource,
+        locks: Callable[[], Iterable[LockRow]],
+        turn: Callable[[], Deferred[None]],
     ) -> None:
+        """``turn`` fires in another turn of the reactor."""
         self._collectors = collectors
         self._jobs = jobs
         self._locks = locks
+        self._turn = turn
 
     def work(
         self,
@@ -161,6 +169,8 @@ class Sources:
             view.archived = archived.keys()
             jobs = (live.get(one) or archived.get(one, one if missing else None) for one in page)
             made += yield work([job for job in jobs if job is not None])
+            if start % (PAGES * PAGE) == 0 and start:
+                yield self._turn()  # for jobs that don't exist nothing else takes time
         return made
 
 

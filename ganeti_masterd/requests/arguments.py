@@ -31,6 +31,9 @@ MAX_OPCODES_OF_ALL = 20_000
 #: that is a parameter of an opcode.
 MAX_NAMES = 20_000
 
+#: How many jobs a request may name: as many as a full queue has.
+MAX_JOB_IDS = 200_000
+
 #: Decodes job ids in the form that most clients send, quickly even for thousands.
 _Numbers = list[Annotated[int, msgspec.Meta(ge=0)]]
 
@@ -55,6 +58,7 @@ def _job_ids(value: Any, where: str) -> list[int] | None:
         return None
     if not isinstance(value, list):
         raise prereq(f"{where}: expected a list of job ids or null, not {shown(value)}")
+    _bound(len(value), MAX_JOB_IDS, where, "ids")
     try:
         return msgspec.convert(value, _Numbers)
     except msgspec.ValidationError:

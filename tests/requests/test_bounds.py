@@ -14,7 +14,13 @@ from ganeti_masterd.luxi.documents import ProtocolError
 from ganeti_masterd.luxi.messages import MAX_COMMAS, MAX_CONTAINERS, MAX_REQUEST, decode_request
 from ganeti_masterd.patterns import LONGEST
 from ganeti_masterd.query.resources import MAX_FIELDS, select
-from ganeti_masterd.requests.arguments import MAX_JOBS, MAX_NAMES, MAX_OPCODES, MAX_OPCODES_OF_ALL
+from ganeti_masterd.requests.arguments import (
+    MAX_JOB_IDS,
+    MAX_JOBS,
+    MAX_NAMES,
+    MAX_OPCODES,
+    MAX_OPCODES_OF_ALL,
+)
 from ganeti_masterd.requests.methods import size_bound
 from ganeti_masterd.requests.registry import METHODS
 
@@ -145,6 +151,14 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(
             self.refused("QueryNodes", ["a"] * (MAX_NAMES + 1), [], False),
             f"QueryNodes: argument names: it has {MAX_NAMES + 1} items, and may have {MAX_NAMES}",
+        )
+
+    def test_job_ids(self) -> None:
+        """As many jobs may be asked for as a full queue has."""
+        METHODS["QueryJobs"].read([list(range(MAX_JOB_IDS)), []])
+        self.assertIn(
+            f"it has {MAX_JOB_IDS + 1} ids, and may have {MAX_JOB_IDS}",
+            self.refused("QueryJobs", ["1"] * (MAX_JOB_IDS + 1), []),
         )
 
     def test_opcodes(self) -> None:
