@@ -181,7 +181,7 @@ class Assembly:
         self.reading_thread = DiskThread(mailbox, "reading", "reading messages")
         history_thread = DiskThread(mailbox, "history", f"work on {paths.history}")
         self.disk_watch = DiskWatch(
-            {"journal": disk_thread.progress, "history": history_thread.progress}, self.timers
+            disk_thread.progress, self.timers, {"history": history_thread.progress}
         )
 
         # What is durable: the journal, and the configuration and the jobs that it keeps.

@@ -123,8 +123,8 @@ class ConfigService(ProcessService):
             self._locks.release()
             raise
         self._thread.start()
-        watched = {"journal": self._thread.progress, "history": self._history_thread.progress}
-        DiskWatch(watched, self._timers).begin()
+        others = {"history": self._history_thread.progress}
+        DiskWatch(self._thread.progress, self._timers, others).begin()
         self._reading_thread.start()
         self._history.start()
         self._take_signals()

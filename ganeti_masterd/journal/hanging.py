@@ -22,8 +22,13 @@ log = Logger()
 PATIENCE = 10.0
 #: Seconds after which no more jobs are taken in: nobody knows when they could be acknowledged.
 REFUSAL = 30.0
+#: Seconds that work may take which isn't a matter of the disk alone, such as to pack a backup.
+LONG = 120.0
 #: Seconds between two looks.
 LOOK = 1.0
+
+
+_JOURNAL = "journal"
 
 
 class DiskHang(Struct, frozen=True):
@@ -34,30 +39,29 @@ class DiskHang(Struct, frozen=True):
     seconds: float
 
     def __str__(self) -> str:
-        """As a sentence without its end."""
+        """As what a message says of it."""
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.since))
-        return (
-            f"The disk does not answer: {self.doing} has not ended since {when}"
-            f" ({self.seconds:.0f} s)"
-        )
+        return f"{self.doing} has not ended since {when} ({self.seconds:.0f} s)"
 
 
 class DiskWatch:
-    """Watches disk threads, by name, while it runs. Reactor thread only.
+    """Watches disk threads while it runs. Reactor thread only.
 
-    Their clock is that of ``timers``. The first of ``threads`` is the one that commits. After
-    ``patience`` seconds a piece of work hangs, after ``refusal`` no more jobs are taken in.
+    ``journal`` is the thread that commits; ``others`` have names. Their clock is that of
+    ``timers``. After ``patience`` seconds a piece of work hangs, after ``refusal`` no more jobs
+    are taken in; work of the others may take :data:`LONG` at least.
     """
 
     def __init__(
         self,
-        threads: Mapping[str, DiskProgress],
+        journal: DiskProgress,
         timers: Timers,
+        others: Mapping[str, DiskProgress] | None = None,
         *,
         patience: float = PATIENCE,
         refusal: float = REFUSAL,
     ) -> None:
-        self._threads = dict(threads)
+        self._threads = {_JOURNAL: journal, **(others or {})}
         self._timers = timers
         self._patience = patience
         self._refusal = refusal
@@ -82,18 +86,24 @@ class DiskWatch:
         ``commits``: only in the thread that commits.
         """
         patience = self._patience if patience is None else patience
-        threads = list(self._threads.values())[: 1 if commits else None]
-        found = [self._hang(progress.task, patience) for progress in threads]
+        names = [_JOURNAL] if commits else list(self._threads)
+        found = [self._hang(name, self._threads[name].task, patience) for name in names]
         return [hang for hang in found if hang is not None]
 
     def refusal(self) -> JobQueueError | None:
         """Returns why no more jobs should be taken in; None if nothing hangs for long."""
         hangs = self.hanging(self._refusal, commits=True)
-        return JobQueueError(f"{hangs[0]}: submit again once it does") if hangs else None
+        return (
+            JobQueueError(f"The disk does not answer: {hangs[0]}. Submit again later")
+            if hangs
+            else None
+        )
 
-    def _hang(self, task: DiskTask | None, patience: float) -> DiskHang | None:
+    def _hang(self, name: str, task: DiskTask | None, patience: float) -> DiskHang | None:
         if task is None:
             return None
+        if name != _JOURNAL:
+            patience = max(patience, LONG)
         seconds = self._timers.seconds() - task.since
         if seconds < patience:
             return None
@@ -109,7 +119,7 @@ class DiskWatch:
                     doing=logged.doing,
                     seconds=round(self._timers.seconds() - logged.since),
                 )
-            hang = self._hang(task, self._patience)
+            hang = self._hang(name, task, self._patience)
             if task is not None and hang is not None and name not in self._logged:
                 self._logged[name] = task
-                log.warn("{hang}", hang=str(hang))
+                log.warn("The disk does not answer: {hang}", hang=str(hang))

@@ -94,7 +94,7 @@ class Parts(Struct, frozen=True):
     ``waits`` returns why jobs wait, no more than so many of each kind. ``config_lock`` returns
     None while no tool has the configuration locked.
     ``lock_wait`` returns for how many seconds the job has waited that waits longest for locks.
-    ``disk_hangs`` returns what the disk doesn't end, as sentences; ``disk_seconds`` for how long
+    ``disk_hangs`` returns what the disk doesn't end, for messages; ``disk_seconds`` for how long
     each disk thread has been at what it does, 0 where it waits for work.
     ``config_faults`` returns how many faults the configuration has, None if not known yet.
     Nodes are asked each ``nodes_interval`` seconds what they have; 0 is never.

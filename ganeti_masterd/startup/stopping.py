@@ -40,7 +40,7 @@ class Stoppable(Protocol):
         """Fires once no job runs."""
 
     def disk_hangs(self, patience: float, *, commits: bool) -> Sequence[object]:
-        """Returns what has hung on the disk for longer than ``patience`` seconds, as sentences.
+        """Returns what has hung on the disk for longer than ``patience`` seconds.
 
         ``commits``: only what keeps jobs from being recorded.
         """
@@ -116,7 +116,10 @@ class Stopping:
         before = self.state
         hangs = self._parts.disk_hangs(DISK_BOUND, commits=before is ShutdownState.DRAINING)
         if hangs and before is not ShutdownState.LINGERING:
-            log.error("{hang}: the daemon stops without that", hang=str(hangs[0]))
+            log.error(
+                "The disk does not answer, the daemon stops without that: {hang}",
+                hang=str(hangs[0]),
+            )
             self._happens(Happening.DISK_HANGS)
         if self.state is before:
             self._timers.later(CHECK_INTERVAL, self._watch_disk)

@@ -12,7 +12,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from ganeti_masterd.journal.hanging import LOOK, PATIENCE, REFUSAL, DiskWatch
+from ganeti_masterd.journal.hanging import LONG, LOOK, PATIENCE, REFUSAL, DiskWatch
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.progress import DiskProgress, WatchedDisk
@@ -116,7 +116,7 @@ class WatchTests(SynchronousTestCase):
             DiskProgress(f"work of {name}", self.clock.seconds) for name in ("a", "b")
         )
         timers = Timers(self.clock, lambda: 1_000_000_000.0 + self.clock.seconds())
-        self.watch = DiskWatch({"journal": self.journal, "history": self.history}, timers)
+        self.watch = DiskWatch(self.journal, timers, {"history": self.history})
         self.watch.begin()
         self.logged: list[tuple[str, str]] = []
         globalLogPublisher.addObserver(self.log)
@@ -141,13 +141,10 @@ class WatchTests(SynchronousTestCase):
 
         def hangs() -> None:
             self.wait(PATIENCE)
-            told = (
-                "The disk does not answer: syncing /q/b has not ended since"
-                " 2001-09-09T01:46:49Z (10 s)"
-            )
+            told = "syncing /q/b has not ended since 2001-09-09T01:46:49Z (10 s)"
             self.assertEqual(self.hanging(), [told])
             self.wait(50)
-            self.assertEqual(self.logged, [("warn", told)])
+            self.assertEqual(self.logged, [("warn", f"The disk does not answer: {told}")])
             self.assertIn("(60 s)", self.hanging()[0])
             self.assertEqual(self.watch.seconds(), {"journal": 60, "history": 0})
 
@@ -171,7 +168,9 @@ class WatchTests(SynchronousTestCase):
     def test_refusal(self) -> None:
         """Jobs are refused once commits have hung for long, for nothing else."""
         self.history.begin()
-        self.wait(2 * REFUSAL)
+        self.wait(LONG - 1)
+        self.assertEqual((self.hanging(), self.logged), ([], []))
+        self.wait(1)
         self.assertEqual(len(self.hanging()), 1)
         self.assertEqual(self.hanging(commits=True), [])
         self.assertIsNone(self.watch.refusal())
@@ -242,7 +241,7 @@ class BlockedDiskTests(TestCase):
             await self.turn()
         self.assertEqual(order, [])
         self.assertFalse(closed.called)
-        watch = DiskWatch({"journal": self.thread.progress}, self.timers)
+        watch = DiskWatch(self.thread.progress, self.timers)
         [hang] = watch.hanging(0.0)
         self.assertIn(f"syncing {FILES.job(1)}.following has not ended", str(hang))
         self.disk.released.set()

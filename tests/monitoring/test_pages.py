@@ -260,7 +260,7 @@ class StatusTests(MonitoringScene):
     def test_disk_hangs(self) -> None:
         """A disk that doesn't answer is a fault, and how long it has been at it a number."""
         self.monitoring = self.make_monitoring(
-            disk_hangs=lambda: ["The disk does not answer: syncing /q/job-1"],
+            disk_hangs=lambda: ["syncing /q/job-1"],
             disk_seconds=lambda: {"journal": 12.5, "history": 0.0},
         )
         self.begin()
