@@ -6,8 +6,8 @@ a version, as that of the 3.x server. Text goes out as UTF-8.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 import msgspec
 
@@ -84,6 +84,19 @@ class Encoded:
 
     def __init__(self, data: bytes) -> None:
         self.reply = b"".join((_SUCCESS, data, _END))
+
+    @classmethod
+    def of_parts(cls, before: bytes, parts: Iterable[bytes], after: bytes) -> Self:
+        """Returns the result ``before``, all parts with commas between them, and ``after``.
+
+        Empty parts are left out. Each byte of a part is copied once, however many there are.
+        """
+        rows = [part for part in parts if part] or [b""]
+        rows[0] = b"".join((_SUCCESS, before, rows[0]))
+        rows[-1] = b"".join((rows[-1], after, _END))
+        made = cls.__new__(cls)
+        made.reply = b",".join(rows)
+        return made
 
     @property
     def data(self) -> bytes:

@@ -200,6 +200,9 @@ def those(snapshot: Snapshot, resource: Resource, names: Sequence[str]) -> Found
     if not names:
         return in_order(section_of(snapshot, resource))
     found = {obj.uuid: obj for name in names if (obj := look_up(snapshot, resource, name))}
+    section = section_of(snapshot, resource)
+    if len(found) > len(section) // 8:  # all of them are in order already
+        return [obj for obj in in_order(section) if obj.uuid in found]
     return sorted(found.values(), key=lambda obj: natural_key(obj.name))
 
 
