@@ -39,11 +39,11 @@ from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.thread import DiskThread
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import Level
-from ganeti_masterd.luxi.aside import InThread, LargeRequests, ReadAhead
+from ganeti_masterd.luxi.aside import LargeRequests, ReadAhead
 from ganeti_masterd.luxi.budget import MAX_BUFFERED, Budget
 from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, AnswerFunction, LuxiFactory
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
-from ganeti_masterd.mailbox import Mailbox
+from ganeti_masterd.mailbox import Mailbox, RunInThread
 from ganeti_masterd.query.engine import QueryEngine, Rows
 from ganeti_masterd.query.jobs import job_values
 from ganeti_masterd.query.waits import JobWaits
@@ -122,7 +122,7 @@ def make_listener(
     name: str,
     answers: AnswerFunction,
     read_ahead: ReadAhead,
-    in_thread: InThread,
+    in_thread: RunInThread,
     methods: Mapping[str, Method],
     path: str,
     mode: int,

@@ -7,19 +7,17 @@ checking, giving the arguments their types) lets the reactor in between, every f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ganeti_masterd.luxi.messages import LuxiRequest, SizeBound, decode_request
+from ganeti_masterd.mailbox import RunInThread
 
 #: From how many bytes on a request is read in the thread. The slowest to decode that are smaller
 #: take 15 ms, usual ones 3 ms; the way to the thread and back costs a small one more than that.
 LARGE_REQUEST = 128 * 1024
 
-#: Runs a function in a thread; the Deferred fires in the reactor thread.
-InThread = Callable[[Callable[[], Any]], Deferred[Any]]
 #: Returns a request with its arguments typed. For any thread.
 ReadAhead = Callable[[LuxiRequest], LuxiRequest]
 
@@ -30,7 +28,7 @@ class LargeRequests:
     ``largest`` is as for :func:`~ganeti_masterd.luxi.messages.decode_request`.
     """
 
-    def __init__(self, in_thread: InThread, largest: SizeBound, read_ahead: ReadAhead) -> None:
+    def __init__(self, in_thread: RunInThread, largest: SizeBound, read_ahead: ReadAhead) -> None:
         self._in_thread = in_thread
         self._largest = largest
         self._read_ahead = read_ahead

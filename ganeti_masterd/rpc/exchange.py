@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from ganeti_masterd.decoding import decode_in_pieces
 from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.mailbox import RunInThread
 from ganeti_masterd.rpc import refusals, results
 from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.declarations import Call
@@ -54,10 +55,6 @@ CHUNK = 256 * 1024
 _HEADERS = {"Content-Type": ["application/json"], "User-Agent": ["ganeti_masterd"]}
 
 
-#: Runs a function in a thread; the Deferred fires in the reactor thread.
-InThread = Callable[[Callable[[], Any]], Deferred[Any]]
-
-
 class CallLine:
     """What all calls of one client share."""
 
@@ -71,7 +68,7 @@ class CallLine:
         port: int,
         patience: float,
         max_answer: int = MAX_ANSWER,
-        in_thread: InThread | None = None,
+        in_thread: RunInThread | None = None,
     ) -> None:
         """``patience`` is the seconds that a connection may take, including TLS.
 

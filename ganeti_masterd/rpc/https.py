@@ -18,10 +18,11 @@ from zope.interface import implementer
 
 from ganeti_masterd.constants import DEFAULT_NODED_PORT
 from ganeti_masterd.events import Events, NodeCalled
+from ganeti_masterd.mailbox import RunInThread
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.certificates import Certificates
-from ganeti_masterd.rpc.exchange import MAX_ANSWER, CallExchange, CallLine, InThread
+from ganeti_masterd.rpc.exchange import MAX_ANSWER, CallExchange, CallLine
 from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import Arguments, INodeRPC, NodeResult, Target
 from ganeti_masterd.rpc.turns import IN_FLIGHT, LONG_IN_FLIGHT, Turns
@@ -71,7 +72,7 @@ class HTTPSNodes:
         in_flight: int = IN_FLIGHT,
         long_in_flight: int = LONG_IN_FLIGHT,
         max_answer: int = MAX_ANSWER,
-        in_thread: InThread | None = None,
+        in_thread: RunInThread | None = None,
     ) -> None:
         self.pending = 0
         self._timers = timers

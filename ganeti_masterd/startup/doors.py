@@ -15,8 +15,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from ganeti_masterd.events import Events
+from ganeti_masterd.mailbox import RunInThread
 from ganeti_masterd.rpc.certificates import Certificates
-from ganeti_masterd.rpc.exchange import InThread
 from ganeti_masterd.rpc.https import HTTPSNodes, noded_port
 from ganeti_masterd.rpc.interfaces import INodeRPC
 from ganeti_masterd.simulation.calllog import CallLogMode
@@ -51,7 +51,7 @@ def open_door(
     simulate_log: CallLogMode | None,
     description: Description | None = None,
     events: Events | None = None,
-    in_thread: InThread | None = None,
+    in_thread: RunInThread | None = None,
 ) -> Door:
     """Returns the door to simulated nodes, or, with ``simulate_log`` None, to real ones.
 
@@ -71,7 +71,7 @@ class RealDoor:
         timers: Timers,
         paths: Paths,
         events: Events | None = None,
-        in_thread: InThread | None = None,
+        in_thread: RunInThread | None = None,
     ) -> None:
         self.nodes: INodeRPC = HTTPSNodes(
             reactor,
