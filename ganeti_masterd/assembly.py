@@ -33,15 +33,17 @@ from ganeti_masterd.jobs.submission import Submission
 from ganeti_masterd.jobs.switches import Switches
 from ganeti_masterd.jobs.watch import JobWatch
 from ganeti_masterd.journal.clerk import Clerk
+from ganeti_masterd.journal.hanging import DiskWatch
 from ganeti_masterd.journal.journal import Journal
 from ganeti_masterd.journal.recovery import Recovered
 from ganeti_masterd.journal.thread import DiskThread
 from ganeti_masterd.locking.keeper import LockKeeper
 from ganeti_masterd.locking.levels import Level
+from ganeti_masterd.luxi.aside import LargeRequests, ReadAhead
 from ganeti_masterd.luxi.budget import MAX_BUFFERED, Budget
 from ganeti_masterd.luxi.factory import MAX_CONNECTIONS, AnswerFunction, LuxiFactory
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
-from ganeti_masterd.mailbox import Mailbox
+from ganeti_masterd.mailbox import Mailbox, RunInThread
 from ganeti_masterd.query.engine import QueryEngine, Rows
 from ganeti_masterd.query.jobs import job_values
 from ganeti_masterd.query.waits import JobWaits
@@ -119,11 +121,17 @@ def make_listener(
     budget: Budget,
     name: str,
     answers: AnswerFunction,
+    read_ahead: ReadAhead,
+    in_thread: RunInThread,
     methods: Mapping[str, Method],
     path: str,
     mode: int,
 ) -> OpenedListener:
-    """Returns a socket at ``path``, not listening yet, whose clients ``answers`` answers."""
+    """Returns a socket at ``path``, not listening yet, whose clients ``answers`` answers.
+
+    Large requests are read by ``in_thread``, and their arguments typed by ``read_ahead``.
+    """
+    largest = size_bound(methods)
     factory = LuxiFactory(
         traced(answers, timers.seconds) if settings.debug else answers,
         timers,
@@ -133,7 +141,8 @@ def make_listener(
         max_message_size=settings.max_message_size,
         trusted=trusted_users(settings),
         budget=budget,
-        largest=size_bound(methods),
+        largest=largest,
+        aside=LargeRequests(in_thread, largest, read_ahead),
     )
     owner = None if settings.account is None else (-1, settings.account.gid)
     return OpenedListener(name, factory, MasterSocket(path, mode, owner))
@@ -168,6 +177,12 @@ class Assembly:
         self.hops = Hops(mailbox)
         self.threads = OpcodeThreads(limit)
         disk_thread = DiskThread(mailbox)
+        #: Reads large requests, and large answers of nodes.
+        self.reading_thread = DiskThread(mailbox, "reading", "reading messages")
+        history_thread = DiskThread(mailbox, "history", f"work on {paths.history}")
+        self.disk_watch = DiskWatch(
+            disk_thread.progress, self.timers, {"history": history_thread.progress}
+        )
 
         # What is durable: the journal, and the configuration and the jobs that it keeps.
         clerk = Clerk(disk_thread.resume, groups_of(paths, settings.account), keep=[queue_lock])
@@ -194,6 +209,7 @@ class Assembly:
             simulate_log=settings.simulate_log,
             description=settings.description,
             events=self.events,
+            in_thread=self.reading_thread.run,
         )
         self.replication = Replication(
             self.door.nodes,
@@ -205,7 +221,6 @@ class Assembly:
         )
 
         # What the configuration was before, and who changed it.
-        history_thread = DiskThread(mailbox, name="history")
         self._in_history_thread = history_thread.run
         self.history = ConfigHistory(
             paths.history,
@@ -218,7 +233,10 @@ class Assembly:
         # What clients and jobs need.
         self.locks = LockKeeper(self.timers, self.events)
         self.switches = Switches(self.queue, paths.watcher_pause, self.replication)
-        submission = Submission(self.queue, refusal=self.replication.refusal)
+        submission = Submission(
+            self.queue,
+            refusal=lambda: self.disk_watch.refusal() or self.replication.refusal(),
+        )
         self.engine = QueryEngine(
             self.timers,
             lambda: self.store.snapshot,  # another one after each change
@@ -336,11 +354,8 @@ class Assembly:
             )
         )
         methods = {**METHODS, **OWN_METHODS}
-        listeners = [
-            self._listener(
-                "master", LuxiAnswers(daemon), methods, paths.socket, settings.socket_mode
-            )
-        ]
+        answers, mode = LuxiAnswers(daemon), settings.socket_mode
+        listeners = [self._listener("master", answers, methods, paths.socket, mode)]
         if settings.monitor_socket is not None:
             asking = LuxiAnswers(daemon, read_only=True)
             path, mode = settings.monitor_socket, settings.monitor_socket_mode
@@ -356,14 +371,23 @@ class Assembly:
     def _listener(
         self,
         name: str,
-        answers: AnswerFunction,
+        answers: LuxiAnswers | WconfdAnswers,
         methods: Mapping[str, Method],
         path: str,
         mode: int,
     ) -> OpenedListener:
         observed = ObservedAnswers(answers, methods, self.events, self.timers.seconds)
         return make_listener(
-            self._settings, self.timers, self._budget, name, observed, methods, path, mode
+            self._settings,
+            self.timers,
+            self._budget,
+            name,
+            observed,
+            answers.read_ahead,
+            self.reading_thread.run,
+            methods,
+            path,
+            mode,
         )
 
     def monitoring(self) -> Monitoring | None:
@@ -396,6 +420,8 @@ class Assembly:
             measure=self._measure,
             config_lock=lambda: self.config_lock.state,
             lock_wait=lambda: self.locks.longest_wait,
+            disk_hangs=self.disk_watch.hanging,
+            disk_seconds=self.disk_watch.seconds,
             config_faults=ConfigFaults(
                 lambda: self.store.snapshot, self.timers, self._in_history_thread
             ),

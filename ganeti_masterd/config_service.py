@@ -44,7 +44,9 @@ from ganeti_masterd.history.recorder import ConfigHistory
 from ganeti_masterd.jobs.model import decode_job_of, merge_log
 from ganeti_masterd.journal.disk import RealDisk
 from ganeti_masterd.journal.files import replace_file
+from ganeti_masterd.journal.hanging import DiskWatch
 from ganeti_masterd.journal.one_file import ConfigFileJournal
+from ganeti_masterd.journal.progress import WatchedDisk
 from ganeti_masterd.journal.recovery import Identity, recover
 from ganeti_masterd.journal.thread import DiskThread
 from ganeti_masterd.luxi.budget import Budget
@@ -89,12 +91,14 @@ class ConfigService(ProcessService):
         self._sending = DeferredLock()
         paths = settings.paths
         self._paths = paths
-        self._disk = RealDisk(groups_of(paths, settings.account))
         self._timers = Timers(cast(IReactorTime, reactor), time.time)
         mailbox = Mailbox(cast(IReactorFromThreads, reactor))
-        self._thread = DiskThread(mailbox)
-        self._history_thread = DiskThread(mailbox, name="history")
-        self._door = RealDoor(reactor, self._timers, paths)
+        self._thread = DiskThread(mailbox, purpose=f"work on {paths.config}")
+        disk = RealDisk(groups_of(paths, settings.account))
+        self._disk = WatchedDisk(disk, self._thread.progress)
+        self._history_thread = DiskThread(mailbox, "history", f"work on {paths.history}")
+        self._reading_thread = DiskThread(mailbox, "reading", "reading messages")
+        self._door = RealDoor(reactor, self._timers, paths, in_thread=self._reading_thread.run)
         self._slices = Slices(self._timers)
         self._store: ConfigStore
         self._journal: ConfigFileJournal
@@ -119,6 +123,9 @@ class ConfigService(ProcessService):
             self._locks.release()
             raise
         self._thread.start()
+        others = {"history": self._history_thread.progress}
+        DiskWatch(self._thread.progress, self._timers, others).begin()
+        self._reading_thread.start()
         self._history.start()
         self._take_signals()
         self._timers.every(LOOK_EVERY, self._listener.socket.restore)
@@ -206,6 +213,8 @@ class ConfigService(ProcessService):
             Budget(settings.max_buffered, trusted_users(settings)),
             "wconfd",
             answers,
+            answers.read_ahead,
+            self._reading_thread.run,
             WCONFD_METHODS,
             paths.wconfd_socket,
             WCONFD_SOCKET_PERMS,
@@ -301,18 +310,14 @@ class ConfigService(ProcessService):
                 ("the journal", self._journal.close),
                 ("the change of the master", self._keep_master),
                 ("the connections", self._listener.factory.close),
+                ("the reading of messages", self._reading_thread.close),
                 ("the verification", self._slices.close),
                 ("the nodes", self._door.close),
                 ("the history", self._history.close),
-                ("the disk", self._stop_thread),
+                ("the disk", self._thread.close),
                 ("the timers", self._timers.cancel_all),
                 ("the file locks", self._locks.release),
             ]
         )
         log.info("The daemon for wconfd's socket has stopped")
         self._end(bool(failed))
-
-    def _stop_thread(self) -> Deferred[None]:
-        done: Deferred[None] = Deferred()
-        self._thread.stop(done.callback)
-        return done

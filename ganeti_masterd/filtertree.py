@@ -14,13 +14,18 @@ from typing import Any, Generic, TypeAlias, TypeVar, Union
 
 from msgspec import Struct
 
-from ganeti_masterd.patterns import BadPattern, Pattern
+from ganeti_masterd.patterns import LONGEST, BadPattern, Pattern
 
 #: How deep operators may stand in each other.
 MAX_DEPTH = 50
 
 #: How many operators and conditions a filter may have.
 MAX_TERMS = 5000
+
+#: The most regular expressions of a filter, and characters of them all: to compile one costs as
+#: much as hundreds of other terms.
+MAX_PATTERNS = 100
+MAX_PATTERN_CHARACTERS = LONGEST
 
 #: How much of what is wrong an error shows.
 _SHOWN = 80
@@ -178,6 +183,7 @@ class _Reader:
     def __init__(self, whole: str) -> None:
         self._whole = whole
         self._terms = 0
+        self._patterns = self._characters = 0
 
     def read(self, document: Any, where: str, depth: int) -> FilterTree[Condition]:
         if depth > MAX_DEPTH:
@@ -197,7 +203,22 @@ class _Reader:
             if len(args) != 1:
                 raise _malformed(where, "expected one filter after '!'", document)
             return Not(self.read(args[0], f"{where}[1]", depth + 1))
+        if name == "=~":
+            self._count_pattern(args)
         return _condition(name, args, document, where)
+
+    def _count_pattern(self, args: list[Any]) -> None:
+        self._patterns += 1
+        self._characters += sum(len(arg) for arg in args[1:] if isinstance(arg, str))
+        if self._patterns > MAX_PATTERNS:
+            raise MalformedFilter(
+                self._whole, f"it has more than {MAX_PATTERNS} regular expressions"
+            )
+        if self._patterns > 1 and self._characters > MAX_PATTERN_CHARACTERS:
+            raise MalformedFilter(
+                self._whole,
+                f"its regular expressions have more than {MAX_PATTERN_CHARACTERS} characters",
+            )
 
 
 def _condition(name: str, args: list[Any], document: Any, where: str) -> Condition:

@@ -12,11 +12,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from zope.interface import implementer
 
 log = Logger()
+
+#: Runs a function in another thread; the Deferred fires in the reactor thread with its result.
+RunInThread = Callable[[Callable[[], Any]], Deferred[Any]]
 
 
 @implementer(IReactorFromThreads)

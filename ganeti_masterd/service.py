@@ -198,10 +198,12 @@ class MasterService(ProcessService):
         """Starts the threads; nothing should fail from here on, and nothing blocks."""
         surroundings = self._surroundings
         self._parts.threads.start()
+        self._parts.reading_thread.start()
         self._parts.door.start_threads()
         self._parts.replication.start()
         self._parts.journal.start()
         self._parts.history.start()
+        self._parts.disk_watch.begin()
         self._take_signals()
         for listener in self._parts.listeners:
             self._timers.every(LOOK_EVERY, listener.socket.restore)
@@ -249,6 +251,10 @@ class MasterService(ProcessService):
         """See ``Stoppable.when_idle``."""
         return self._parts.executor.when_idle()
 
+    def disk_hangs(self, patience: float, *, commits: bool) -> Sequence[object]:
+        """See ``Stoppable.disk_hangs``."""
+        return self._parts.disk_watch.hanging(patience, commits=commits)
+
     def clients(self) -> int:
         """See ``Stoppable.clients``."""
         return sum(listener.factory.connections for listener in self._parts.listeners)
@@ -271,6 +277,7 @@ class MasterService(ProcessService):
                 ("the hops", lambda: parts.hops.close(STOPPED_UNCLEANLY)),
                 ("the jobs", lambda: self._idle_or(GRACE) if abandon else None),
                 ("the connections", self._close_connections),
+                ("the reading of messages", parts.reading_thread.close),
                 ("the queries", parts.engine.close),
                 ("replication", parts.replication.close),
                 ("the nodes", parts.door.close),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.decoding import decode_json, deeper_than
+from ganeti_masterd import decoding
+from ganeti_masterd.decoding import decode_in_pieces, decode_json, deeper_than
+from tests.examples import examples
 
 #: Malformed documents, one for each kind of error that msgspec raises.
 NONSENSE = (
@@ -33,6 +39,77 @@ class DecodeTests(SynchronousTestCase):
             self.assertRaises(msgspec.DecodeError, decode_json, document, Any)
         self.assertRaises(msgspec.DecodeError, decode_json, '["\udcd0"]', list[str])
         self.assertRaises(msgspec.ValidationError, decode_json, b"[1]", list[str])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=20,
+)
+
+
+class PiecesTests(SynchronousTestCase):
+    """Large documents, decoded entry by entry; here whatever has four bytes is large."""
+
+    def setUp(self) -> None:
+        self.patch(decoding, "_LARGE", 4)
+
+    def outcome(self, decode: Callable[[bytes], Any], document: bytes) -> Any:
+        """Returns the value with its types, or the error."""
+        try:
+            return repr(decode(document))
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+            return type(error), str(error)
+
+    def same(self, document: bytes) -> None:
+        self.assertEqual(
+            self.outcome(decode_in_pieces, document), self.outcome(msgspec.json.decode, document)
+        )
+
+    @settings(deadline=None, max_examples=examples(200, 5000))
+    @given(JSON, st.sampled_from([None, 1]))
+    def test_any_value(self, value: Any, indent: int | None) -> None:
+        """Whatever the document is, the value is the same, with blanks or without."""
+        self.same(json.dumps(value, indent=indent).encode())
+
+    @settings(deadline=None, max_examples=examples(300, 10_000))
+    @given(JSON, st.data())
+    def test_any_bytes(self, value: Any, data: st.DataObject) -> None:
+        """So is the error of a document in which something was changed."""
+        document = bytearray(json.dumps(value).encode())
+        for _ in range(data.draw(st.integers(1, 3))):
+            at = data.draw(st.integers(0, len(document)))
+            new = data.draw(
+                st.sampled_from([b"", b",", b"]", b"}", b'"', b"\xff", b" ", b"[", b"0"])
+            )
+            document[at : at + data.draw(st.integers(0, 2))] = new
+        self.same(bytes(document))
+
+    def test_nonsense(self) -> None:
+        """What is nested without end, cut off, or followed by more has its error."""
+        for document in (
+            *NONSENSE,
+            b'{"a": [1, 2, 3]} x',
+            b"[[1, 2, 3, 4], NaN]",
+            b"\xef\xbb\xbf[]",
+        ):
+            self.same(document)
+
+    def test_short_calls(self) -> None:
+        """No call of the decoder makes more values than one entry has."""
+        made: list[int] = []
+        plain = decoding._plain
+
+        def counted(document: Any) -> Any:
+            value = plain(document)
+            made.append(len(value) if isinstance(value, list) else 1)
+            return value
+
+        self.patch(decoding, "_plain", counted)
+        document = json.dumps([True, {f"key {n}": [n] * 3 for n in range(1000)}]).encode()
+        self.patch(decoding, "_LARGE", 1000)
+        self.assertEqual(decode_in_pieces(document), json.loads(document))
+        self.assertEqual((max(made), len(made)), (3, 1001))
 
 
 class DepthTests(SynchronousTestCase):

@@ -212,6 +212,11 @@ MEANINGS = {
     "The journal's mark {path} can't be synced: {error}": "As above, while the daemon stops.",
     "The files are written without the journal: {error}": "A file of the journal was taken away: "
     "what was acknowledged before goes into Ganeti's files.",
+    "The disk does not answer: {hang}": "A write or a sync takes suspiciously long. Nothing is "
+    "acknowledged until it ends; see :ref:`hanging-disk`.",
+    "The disk answers again: {doing} took {seconds} s": "What hung has ended.",
+    "The disk does not answer, the daemon stops without that: {hang}": "The stop waits no longer "
+    "for a disk that has hung for a minute: jobs that run are given up, then the process ends.",
     "Commits fail: {fault}": "The journal can't be written: the disk is full or out of order. "
     "Changes are refused until it can. Once for each reason.",
     "The journal can be written again": "The end of the above.",

@@ -1,13 +1,13 @@
 """How a job comes into the queue: its id, its dependencies, its first state.
 
-A submission is one journal commit, whether it holds one job or thousands; the
-ids are answered once it is durable. Ids come from a block that is reserved
-durably before any of it is given (architecture.rst, journal rule 5).
+A submission is one journal commit, one with thousands of opcodes a few of them, with room for
+others in between; the ids are answered once all of it is durable. Ids come from a block that is
+reserved durably before any of it is given (architecture.rst, journal rule 5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -29,8 +29,11 @@ from ganeti_masterd.opcodes import Dependency, Opcode, encode_opcode, strip_secr
 #: How many job ids are reserved at a time.
 SERIAL_BLOCK = 200
 
+#: About how many opcodes are made jobs of at a time, which takes 10 ms.
+BATCH = 200
+
 #: The id of a new job, or why it was refused.
-Submitted = int | OpPrereqError
+Submitted = int | GenericError
 
 
 class Submission:
@@ -63,14 +66,48 @@ class Submission:
         the others. Fails as a whole when the queue is drained
         or full, the daemon stops, or the disk refuses. ``sender`` ("uid=0;pid=7")
         says who it was, in the daemon's own entry of the reason trail.
+
+        Of more than :data:`BATCH` opcodes some jobs are committed before others are made. If the
+        disk refuses once some are durable, that is the error of the rest.
         """
         refused = self._refusal(len(jobs), even_if_drained)
         if refused is not None:
             return fail(refused)
+        batches = _in_batches(jobs)
+        if len(batches) > 1:
+            return self._submit_in_turn(batches, len(jobs), sender)
+        return self._submit(jobs, sender)
+
+    def _submit(
+        self, jobs: Sequence[Sequence[Opcode]], sender: str, ids: Iterator[int] | None = None
+    ) -> Deferred[list[Submitted]]:
         unknown = self._outside(jobs)
         if unknown:
-            return self._enter_after_reading(jobs, unknown, sender)
-        return self._enter(jobs, NONE_ENDED, sender)
+            return self._enter_after_reading(jobs, unknown, sender, ids)
+        return self._enter(jobs, NONE_ENDED, sender, ids)
+
+    @inlineCallbacks
+    def _submit_in_turn(
+        self, batches: Sequence[Sequence[Sequence[Opcode]]], count: int, sender: str
+    ) -> Generator[Any, Any, list[Submitted]]:
+        """Submits one batch after another; others are served in between."""
+        queue = self._queue
+        # Relative ids count over the whole request, so that no other job's may come between.
+        ids = iter(range(queue.last_id + 1, queue.last_id + count + 1))
+        queue.last_id += count
+        results: list[Submitted] = []
+        for batch in batches:
+            try:
+                results += yield self._submit(batch, sender, ids)
+            except GenericError as error:
+                if not results:
+                    raise
+                results += [error] * (count - len(results))
+                break
+            turn: Deferred[None] = Deferred()
+            queue.timers.later(0, turn.callback, None)
+            yield turn
+        return results
 
     def prepare(self, jobs: Sequence[Sequence[Opcode]]) -> tuple[list[Job], list[Row]]:
         """Gives ids to jobs that an opcode submits; returns them with the rows they need.
@@ -132,6 +169,7 @@ class Submission:
         jobs: Sequence[Sequence[Opcode]],
         unknown: set[int],
         sender: str,
+        ids: Iterator[int] | None = None,
     ) -> Generator[Any, Any, list[Submitted]]:
         """Looks in the archive how jobs that are depended upon ended, then enters the new ones."""
         ended: dict[int, str] = {}
@@ -142,7 +180,7 @@ class Submission:
             archived = yield self._queue.archived(sorted(unknown))
             ended.update({job.id: job.status for job in archived.values() if job.finished})
             unknown = self._outside(jobs) - asked
-        results: list[Submitted] = yield self._enter(jobs, ended, sender)
+        results: list[Submitted] = yield self._enter(jobs, ended, sender, ids)
         return results
 
     def _enter(
@@ -150,9 +188,10 @@ class Submission:
         jobs: Sequence[Sequence[Opcode]],
         ended: Mapping[int, str],
         sender: str,
+        ids: Iterator[int] | None = None,
     ) -> Deferred[list[Submitted]]:
         try:
-            results, made, rows = self._build(jobs, ended, sender)
+            results, made, rows = self._build(jobs, ended, sender, ids)
         except Exception:
             return fail()
         if len(made) == 1:
@@ -166,7 +205,9 @@ class Submission:
         jobs: Sequence[Sequence[Opcode]],
         ended: Mapping[int, str],
         sender: str = "",
+        ids: Iterator[int] | None = None,
     ) -> tuple[list[Submitted], list[Job], list[Row]]:
+        """Makes jobs, with the next of ``ids`` or, without any, the next of all."""
         queue = self._queue
         if sender:
             sender = ";" + sender
@@ -177,7 +218,10 @@ class Submission:
         fresh: dict[int, tuple[Opcode, ...]] = {}
         for ops in jobs:
             # A refused job keeps its place, so that relative ids of others stay true.
-            job_id = queue.last_id = queue.last_id + 1
+            if ids is None:
+                job_id = queue.last_id = queue.last_id + 1
+            else:
+                job_id = next(ids)
             try:
                 ready = self._resolve(job_id, ops, fresh, ended)
             except OpPrereqError as error:
@@ -235,3 +279,18 @@ class Submission:
             return
         named = f"job {target}" if wanted > 0 else f"job {target} (given as {wanted})"
         raise prereq(f"{summary(op)}: depends on {named}, which doesn't exist", "unknown_entity")
+
+
+def _in_batches(jobs: Sequence[Sequence[Opcode]]) -> list[Sequence[Sequence[Opcode]]]:
+    """Returns the jobs in parts, each of no more opcodes than :data:`BATCH`, or of a single job."""
+    if len(jobs) == 1 or sum(map(len, jobs)) <= BATCH:
+        return [jobs]
+    batches: list[Sequence[Sequence[Opcode]]] = []
+    first = opcodes = 0
+    for index, ops in enumerate(jobs):
+        if opcodes and opcodes + len(ops) > BATCH:
+            batches.append(jobs[first:index])
+            first, opcodes = index, 0
+        opcodes += len(ops)
+    batches.append(jobs[first:])
+    return batches

@@ -86,7 +86,7 @@ class Journal:
         self._config_image: Callable[[], FollowedImage] | None = None
         self._exact_serial: Callable[[], int | None] = lambda: None
         self._events = events if events is not None else Events()
-        self._writing = JournalWriting(recovered, job_files)
+        self._writing = JournalWriting(recovered, job_files, thread.progress)
         self._job_files = job_files
         self._rounds = Rounds(
             thread,

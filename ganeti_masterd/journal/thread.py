@@ -15,7 +15,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
-from zope.interface import Interface, implementer
+from zope.interface import Attribute, Interface, implementer
+
+from ganeti_masterd.journal.progress import DiskProgress
 
 Work = Callable[[], Any]
 DiskAnswer = Callable[[Any], object]
@@ -31,6 +33,8 @@ class IDiskThread(Interface):
     Each ``answer`` is called in the reactor thread, once, in the order in which
     things ended, with the result or with a ``Failure``.
     """
+
+    progress: DiskProgress = Attribute("What the thread is doing.")
 
     def start() -> None:
         """Begins to work; what was given before waits until then."""
@@ -118,9 +122,18 @@ _Item = Callable[[WorkOrder], tuple[DiskAnswer, Any] | None]
 
 @implementer(IDiskThread)
 class DiskThread:
-    """An :class:`IDiskThread` with a real thread, which ends with the process if not stopped."""
+    """An :class:`IDiskThread` with a real thread, which ends with the process if not stopped.
 
-    def __init__(self, reactor: IReactorFromThreads, name: str = "disk") -> None:
+    ``purpose`` is what :attr:`progress` says of work that doesn't say more.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        name: str = "disk",
+        purpose: str = "work in the queue's folder",
+    ) -> None:
+        self.progress = DiskProgress(purpose)
         self._reactor = reactor
         self._items: SimpleQueue[_Item] = SimpleQueue()
         self._thread = Thread(target=self._run, name=name, daemon=True)
@@ -160,15 +173,22 @@ class DiskThread:
 
         self._items.put(lambda order: order.take_stop(ended))
 
+    def close(self) -> Deferred[None]:
+        """Stops as :meth:`stop` does; fires when the thread has ended."""
+        done: Deferred[None] = Deferred()
+        self.stop(done.callback)
+        return done
+
     def _run(self) -> None:
-        order = WorkOrder()
+        order, progress = WorkOrder(), self.progress
         while not order.closed:
             try:
                 item = self._items.get(block=not order.between)
             except Empty:
-                ended = order.step()
-            else:
-                ended = item(order)
+                item = WorkOrder.step
+            progress.begin()
+            ended = item(order)
+            progress.end()
             if ended is not None:
                 self._reactor.callFromThread(*ended)
 

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from ganeti_masterd.constants import LUXI_DEF_RWTO
 from ganeti_masterd.errors import LuxiError
+from ganeti_masterd.luxi.aside import LargeRequests
 from ganeti_masterd.luxi.budget import Budget
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
 from ganeti_masterd.luxi.messages import LuxiRequest, SizeBound
@@ -44,7 +45,8 @@ class LuxiFactory(ServerFactory):
     ``trusted`` users (uids) have :data:`KEPT_PLACES` more than ``max_connections``; each of the
     others has at most ``max_each`` (None: no bound of its own). ``budget`` bounds what is held for
     clients, and is shared with other factories. ``largest`` says how large the requests of each
-    method may be, below ``max_message_size``, which holds for all.
+    method may be, below ``max_message_size``, which holds for all. ``aside`` reads large
+    requests; without it they are read as the others are, in the reactor thread.
 
     ``idle_timeout`` is in seconds (null: never). One timer serves all connections, so
     that closing may come up to a second later. ``requests`` counts the messages that
@@ -66,12 +68,14 @@ class LuxiFactory(ServerFactory):
         trusted: Collection[int] = (),
         budget: Budget | None = None,
         largest: SizeBound = lambda method: None,
+        aside: LargeRequests | None = None,
     ) -> None:
         self.answer = answer
         self.seconds = timers.seconds
         self.idle_timeout = float("inf") if idle_timeout is None else idle_timeout
         self.max_connections = max_connections
         self.largest = largest
+        self.aside = aside
         self.budget = budget if budget is not None else Budget(trusted=trusted)
         #: The most connections of one user who isn't trusted.
         self.max_each = max_connections if max_each is None else max_each

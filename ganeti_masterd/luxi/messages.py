@@ -6,8 +6,8 @@ a version, as that of the 3.x server. Text goes out as UTF-8.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 import msgspec
 
@@ -28,6 +28,10 @@ MAX_REQUEST = 1 << 20
 #: bytes: 2.7 million empty lists in 8 MiB took 1.8 s, in which nobody else was answered.
 MAX_CONTAINERS = 100_000
 
+#: The most commas that a request may have, so about as many values. The decoder holds the
+#: interpreter lock until it has all of them: 100 ms for so many keys of one object.
+MAX_COMMAS = 500_000
+
 _SUCCESS = b'{"success":true,"result":'
 _FAILURE = b'{"success":false,"result":'
 _END = b"}"
@@ -38,12 +42,29 @@ _encode = msgspec.json.Encoder().encode
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 
 
+class TypedArguments(msgspec.Struct, frozen=True):
+    """What the arguments of a method were read as, or the error that this raised."""
+
+    values: list[Any]
+    error: errors.GenericError | None = None
+
+    def result(self) -> list[Any]:
+        """Returns the typed arguments, or raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.values
+
+
 class LuxiRequest(msgspec.Struct, frozen=True, gc=False):
-    """One call: the method's name, its positional arguments, the version sent (if any)."""
+    """One call: the method's name, its positional arguments, the version sent (if any).
+
+    ``typed`` is set where the arguments were read already, in a thread; ``args`` is empty then.
+    """
 
     method: str
     args: list[Any]
     version: int | None = None
+    typed: TypedArguments | None = None
 
     @property
     def classic(self) -> bool:
@@ -63,6 +84,19 @@ class Encoded:
 
     def __init__(self, data: bytes) -> None:
         self.reply = b"".join((_SUCCESS, data, _END))
+
+    @classmethod
+    def of_parts(cls, before: bytes, parts: Iterable[bytes], after: bytes) -> Self:
+        """Returns the result ``before``, all parts with commas between them, and ``after``.
+
+        Empty parts are left out. Each byte of a part is copied once, however many there are.
+        """
+        rows = [part for part in parts if part] or [b""]
+        rows[0] = b"".join((_SUCCESS, before, rows[0]))
+        rows[-1] = b"".join((rows[-1], after, _END))
+        made = cls.__new__(cls)
+        made.reply = b",".join(rows)
+        return made
 
     @property
     def data(self) -> bytes:
@@ -91,7 +125,8 @@ def decode_request(message: bytes, largest: SizeBound = _one_mib) -> LuxiRequest
 
     Of a message above :data:`MAX_REQUEST` first only the method is read, and ``OpPrereqError``
     raised if ``largest`` says that its requests may not be as large. So it is for one of more
-    than :data:`MAX_CONTAINERS` brackets that open something; those in texts count as well.
+    than :data:`MAX_CONTAINERS` brackets that open something, or more than :data:`MAX_COMMAS`
+    commas; those in texts count as well.
 
     Raises ``ProtocolError`` if the message can't be understood: answer, then close.
     Raises ``LuxiError`` for a version that isn't spoken here, and ``OpPrereqError`` for
@@ -145,6 +180,10 @@ def _refuse_if_too_many(message: bytes) -> None:
         raise OpPrereqError(
             f"The request has {found} lists and objects, and may have {MAX_CONTAINERS}",
             ECODE_INVAL,
+        )
+    if len(message) > MAX_COMMAS and (found := message.count(b",")) > MAX_COMMAS:
+        raise OpPrereqError(
+            f"The request has {found} values, and may have {MAX_COMMAS}", ECODE_INVAL
         )
 
 

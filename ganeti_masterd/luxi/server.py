@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
@@ -21,6 +22,7 @@ from zope.interface import implementer
 
 from ganeti_masterd.constants import LUXI_EOM
 from ganeti_masterd.errors import GenericError, LuxiError, ProgrammerError
+from ganeti_masterd.luxi.aside import LARGE_REQUEST, LargeRequests
 from ganeti_masterd.luxi.budget import READ_COST, Budget
 from ganeti_masterd.luxi.documents import ProtocolError
 from ganeti_masterd.luxi.framing import Framer, MessageTooLarge
@@ -68,6 +70,8 @@ class Connections(typing.Protocol):
     max_message_size: int
     #: How large the requests of each method may be.
     largest: SizeBound
+    #: Reads large requests in a thread; None: they are read as the others are.
+    aside: LargeRequests | None
     #: What may be held for clients, of all sockets.
     budget: Budget
     #: Seconds, infinity for never.
@@ -97,6 +101,12 @@ class Connections(typing.Protocol):
 
     def connection_lost(self, connection: LuxiServer, /) -> None:
         """Forgets a connection."""
+
+
+class _Unreadable(Struct, frozen=True):
+    """What a large request is answered with that can't be understood."""
+
+    error: ProtocolError
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -200,6 +210,10 @@ class LuxiServer(Protocol):
             self._asked = READ_COST * len(line)
             if not self._count():
                 return
+            if len(line) > LARGE_REQUEST and factory.aside is not None:
+                reading = factory.aside(line)
+                self._await(reading.addCallbacks(self._answer_read, self._unreadable))
+                return
         try:
             request = decode_request(line, factory.largest)
         except ProtocolError as error:
@@ -214,17 +228,7 @@ class LuxiServer(Protocol):
             self._send_error(error)
             return
         if isinstance(result, Deferred):
-            self._pending = result
-            result.addBoth(self._answered)
-            if self._pending is None:
-                return
-            if self.state is not _SERVING:  # the connection was closed within the call
-                self._give_up()
-                return
-            self.state = _AWAIT_ANSWER
-            self.deadline = _NEVER
-            if self._reading is not _OPEN:
-                self._call_overdue_in(PEER_CHECK)
+            self._await(result)
         else:
             self._send_result(result)
 
@@ -384,6 +388,27 @@ class LuxiServer(Protocol):
             self._restart_idle_time()
         return served
 
+    def _await(self, result: Deferred[Any]) -> None:
+        """Answers with what the Deferred fires with, at once or later."""
+        self._pending = result
+        result.addBoth(self._answered)
+        if self._pending is None:
+            return
+        if self.state is not _SERVING:  # the connection was closed within the call
+            self._give_up()
+            return
+        self.state = _AWAIT_ANSWER
+        self.deadline = _NEVER
+        if self._reading is not _OPEN:
+            self._call_overdue_in(PEER_CHECK)
+
+    def _answer_read(self, request: LuxiRequest) -> Any:
+        return self.factory.answer(request, self.peer)
+
+    def _unreadable(self, failure: Failure) -> Failure | _Unreadable:
+        error = failure.value
+        return _Unreadable(error) if isinstance(error, ProtocolError) else failure
+
     def _answered(self, result: Any) -> None:
         """The answer's Deferred fired, at once (``SERVING``) or later."""
         self._pending = None
@@ -396,6 +421,9 @@ class LuxiServer(Protocol):
             return
         if isinstance(result, Failure):
             self._send_error(result.value, result)  # type: ignore[arg-type]
+        elif type(result) is _Unreadable:
+            self.refuse(result.error)
+            return
         else:
             self._send_result(result)
         if before is not _SERVING:

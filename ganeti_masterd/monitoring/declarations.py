@@ -255,6 +255,11 @@ COMMIT_SECONDS = _histogram(
 ROWS = _counter("ganeti_journal_rows_total", "Rows made durable.")
 BACKLOG = _gauge("ganeti_journal_backlog_rows", "Rows that Ganeti's files do not hold yet.")
 WRITABLE = _gauge("ganeti_journal_writable", "1 if the journal took the last commit, else 0.")
+DISK_SECONDS = _gauge(
+    "ganeti_disk_work_seconds",
+    "For how long the thread has been at what it does on the disk, 0 while it has no work.",
+    "thread",
+)
 DISK_FREE = _gauge(
     "ganeti_queue_disk_free_bytes", "Room left for the queue, the journal and the configuration."
 )

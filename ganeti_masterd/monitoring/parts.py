@@ -94,6 +94,8 @@ class Parts(Struct, frozen=True):
     ``waits`` returns why jobs wait, no more than so many of each kind. ``config_lock`` returns
     None while no tool has the configuration locked.
     ``lock_wait`` returns for how many seconds the job has waited that waits longest for locks.
+    ``disk_hangs`` returns what the disk doesn't end, for messages; ``disk_seconds`` for how long
+    each disk thread has been at what it does, 0 where it waits for work.
     ``config_faults`` returns how many faults the configuration has, None if not known yet.
     Nodes are asked each ``nodes_interval`` seconds what they have; 0 is never.
     ``hosts`` are further names by which the pages may be asked for.
@@ -117,6 +119,8 @@ class Parts(Struct, frozen=True):
     users_file: str = "/etc/passwd"
     config_lock: Callable[[], MonitoredConfigLock | None] = lambda: None
     lock_wait: Callable[[], float] = lambda: 0.0
+    disk_hangs: Callable[[], Sequence[object]] = tuple
+    disk_seconds: Callable[[], Mapping[str, float]] = dict
     config_faults: Callable[[], int | None] = lambda: None
     files: MonitoredFiles = NoFiles()
     nodes_interval: float = 0.0

@@ -102,6 +102,8 @@ class Readings:
         pools = self._parts.pools.items()
         yield metrics.BACKLOG.family({(): journal.backlog})
         yield metrics.WRITABLE.family({(): journal.fault is None})
+        seconds = self._parts.disk_seconds()
+        yield metrics.DISK_SECONDS.family({(name,): value for name, value in seconds.items()})
         room = self._parts.files.room()
         yield metrics.DISK_FREE.family({} if room is None else {(): room[0]})
         yield metrics.DISK_SIZE.family({} if room is None else {(): room[1]})

@@ -109,6 +109,7 @@ def faults(parts: Parts) -> list[str]:
         found.append("The daemon is starting: no jobs run yet")
     if parts.journal.fault is not None:
         found.append(f"Commits fail: {parts.journal.fault}")
+    found.extend(f"The disk does not answer: {hang}" for hang in parts.disk_hangs())
     if parts.journal.clerk_fault is not None:
         found.append(f"Job files are written more slowly: {parts.journal.clerk_fault}")
     return found

@@ -66,7 +66,7 @@ class QueryEngine:
         #: The queue of long computations, which other parts of the daemon share.
         self.slices = Slices(timers)
         self._collectors = Collectors(nodes, self.slices, patience)
-        self._sources = Sources(self._collectors, jobs, locks)
+        self._sources = Sources(self._collectors, jobs, locks, self.slices.turn)
         self._kept: dict[Any, Encoded] = {}
         self._kept_for: Snapshot | None = None
 
@@ -105,10 +105,9 @@ class QueryEngine:
             return self._kept[key]
 
         def encoded(parts: list[bytes]) -> Encoded:
-            rows = _joined(parts)
-            data = b"".join((b'{"fields":', selection.head_json, b',"data":[', rows, b"]}"))
-            done = Encoded(data)
-            if keep and len(data) <= _SHORT and self._kept_for is snapshot:
+            before = b"".join((b'{"fields":', selection.head_json, b',"data":['))
+            done = Encoded.of_parts(before, parts, b"]}")
+            if keep and len(done.reply) <= _SHORT and self._kept_for is snapshot:
                 if len(self._kept) >= _KEPT:
                     self._kept.clear()
                 self._kept[key] = done
@@ -192,7 +191,7 @@ class QueryEngine:
         """Returns the answer of :meth:`query_jobs` as JSON, encoded in slices too."""
         selection = _known(select("job", fields))
         parts = self._jobs(selection, ids, _missing_values(selection), _bytes)
-        return then(parts, lambda made: Encoded(b"[%b]" % _joined(made)))
+        return then(parts, lambda made: Encoded.of_parts(b"[", made, b"]"))
 
     def _jobs(
         self,
@@ -327,10 +326,6 @@ def _listed(row: RowMaker) -> PartMaker[Rows]:
 def _bytes(row: RowMaker) -> PartMaker[bytes]:
     """Returns a function that encodes rows as JSON, without the brackets around them."""
     return lambda part: _encode(list(map(row, part)))[1:-1]
-
-
-def _joined(parts: list[bytes]) -> bytes:
-    return b",".join(part for part in parts if part)
 
 
 def _flat(parts: list[list[Any]]) -> list[Any]:

@@ -120,6 +120,12 @@ class Slices:
         self._tick()
         return work.done
 
+    def turn(self) -> Deferred[None]:
+        """Fires in another turn of the reactor."""
+        done: Deferred[None] = Deferred()
+        self._timers.later(0, done.callback, None)
+        return done
+
     def close(self) -> None:
         """Fails all long work, queued now or later, with ``DaemonStopping``."""
         self._closed = True

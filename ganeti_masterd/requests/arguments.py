@@ -27,8 +27,12 @@ MAX_OPCODES = 2000
 MAX_JOBS = 10_000
 MAX_OPCODES_OF_ALL = 20_000
 
-#: How many names, of whatever, an argument may have.
+#: How many names, of whatever, an argument may have, and how many entries a list or an object
+#: that is a parameter of an opcode.
 MAX_NAMES = 20_000
+
+#: How many jobs a request may name: as many as a full queue has.
+MAX_JOB_IDS = 200_000
 
 #: Decodes job ids in the form that most clients send, quickly even for thousands.
 _Numbers = list[Annotated[int, msgspec.Meta(ge=0)]]
@@ -54,6 +58,7 @@ def _job_ids(value: Any, where: str) -> list[int] | None:
         return None
     if not isinstance(value, list):
         raise prereq(f"{where}: expected a list of job ids or null, not {shown(value)}")
+    _bound(len(value), MAX_JOB_IDS, where, "ids")
     try:
         return msgspec.convert(value, _Numbers)
     except msgspec.ValidationError:
@@ -65,7 +70,16 @@ def _opcodes(value: Any, where: str) -> list[Opcode]:
     if not isinstance(value, list):
         raise prereq(f"{where}: expected a list of opcodes, not {shown(value)}")
     _bound(len(value), MAX_OPCODES, where, "opcodes")
-    return [decode_opcode(raw, f"{where}[{index}]") for index, raw in enumerate(value)]
+    return [_opcode(raw, f"{where}[{index}]") for index, raw in enumerate(value)]
+
+
+def _opcode(raw: Any, where: str) -> Opcode:
+    if type(raw) is dict:
+        for name, value in raw.items():
+            kind = type(value)
+            if (kind is list or kind is dict) and len(value) > MAX_NAMES:
+                _bound(len(value), MAX_NAMES, f"{where}: parameter {shown(name)}", "entries")
+    return decode_opcode(raw, where)
 
 
 def _many_jobs(value: Any, where: str) -> list[list[Opcode]]:

@@ -14,13 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ganeti_masterd.errors import ECODE_INVAL, JobLost, OpPrereqError, prereq
+from ganeti_masterd.errors import ECODE_INVAL, GenericError, JobLost, OpPrereqError, prereq
 from ganeti_masterd.luxi.dialects import DialectForm, dialect_of
-from ganeti_masterd.luxi.messages import MAX_REQUEST, LuxiRequest, SizeBound
+from ganeti_masterd.luxi.messages import (
+    MAX_REQUEST,
+    LuxiRequest,
+    SizeBound,
+    TypedArguments,
+)
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.requests.arguments import describe, reader, shown
 from ganeti_masterd.requests.daemon import Daemon
@@ -159,12 +165,18 @@ class LuxiAnswers:
                 f"{declared.name} changes something, which this socket doesn't allow", ECODE_INVAL
             )
         form = dialect_of(request).form(declared.name)
-        args = declared.read(
-            request.args if form.arguments is None else form.arguments(request.args)
-        )
+        args = request.typed.result() if request.typed else _read(declared, form, request)
         if form.answer is None:
             return self._call(declared, form, peer, args)
         return self._in_dialect(declared, form, peer, args)
+
+    def read_ahead(self, request: LuxiRequest) -> LuxiRequest:
+        """Returns the request with its arguments typed, or their error. For any thread."""
+        declared = METHODS.get(request.method) or OWN_METHODS.get(request.method)
+        if declared is None:
+            return request
+        form = dialect_of(request).form(declared.name)
+        return with_typed(request, lambda: _read(declared, form, request))
 
     def _call(self, declared: Method, form: DialectForm, peer: Peer, args: list[Any]) -> Any:
         result = declared.function(self._daemon, peer, *args, **form.options)
@@ -189,6 +201,19 @@ class LuxiAnswers:
         if isinstance(result, Deferred):
             return result.addCallbacks(lambda value: answer(args, value), failed)
         return answer(args, result)
+
+
+def _read(declared: Method, form: DialectForm, request: LuxiRequest) -> list[Any]:
+    return declared.read(request.args if form.arguments is None else form.arguments(request.args))
+
+
+def with_typed(request: LuxiRequest, read: Callable[[], list[Any]]) -> LuxiRequest:
+    """Returns the request with what ``read`` returns as its typed arguments, or its error."""
+    try:
+        typed = TypedArguments(read())
+    except GenericError as error:
+        typed = TypedArguments([], error)
+    return replace(request, args=[], typed=typed)
 
 
 def shielded(begun: Deferred[Any]) -> Deferred[Any]:

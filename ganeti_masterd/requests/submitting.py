@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from ganeti_masterd.errors import OpPrereqError
+from ganeti_masterd.errors import GenericError
 from ganeti_masterd.jobs.submission import Submitted
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.requests.arguments import JobOpcodes, ManyJobs
@@ -16,7 +16,7 @@ from ganeti_masterd.requests.methods import method
 
 def _one(results: list[Submitted]) -> int:
     (result,) = results
-    if isinstance(result, OpPrereqError):
+    if isinstance(result, GenericError):
         raise result
     return result
 
@@ -42,12 +42,13 @@ def submit_many_jobs(
     """Queues several jobs; answers ``[true, id]`` or ``[false, why not]`` for each.
 
     If one of them can't be decoded, the call fails and no job is queued, as with the real daemon
-    3.0.2. If a job is refused for another reason, the others are still queued.
+    3.0.2. If a job is refused for another reason, the others are still queued. What is queued is
+    durable by the answer; while it is made, jobs of a large request may begin already.
     """
 
     def shown(results: list[Submitted]) -> list[tuple[bool, Any]]:
         return [
-            (False, str(result.args[0])) if isinstance(result, OpPrereqError) else (True, result)
+            (False, str(result.args[0])) if isinstance(result, GenericError) else (True, result)
             for result in results
         ]
 

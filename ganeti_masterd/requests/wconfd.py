@@ -41,7 +41,7 @@ from ganeti_masterd.query.slices import Slices, then
 from ganeti_masterd.requests.arguments import Reading, shown
 from ganeti_masterd.requests.config_lock import CONFIG_LOCK, ConfigLock, WconfdClient
 from ganeti_masterd.requests.config_writing import ConfigWriter, faults_of
-from ganeti_masterd.requests.methods import Method, log_change, method, shielded
+from ganeti_masterd.requests.methods import Method, log_change, method, shielded, with_typed
 
 #: Methods of real wconfd 3.0.2 that serve its job processes.
 NOT_SERVED = frozenset(
@@ -253,7 +253,7 @@ class WconfdAnswers:
                 )
             raise GenericError(f"No such method: {_short(request.method)}")
         try:
-            args = declared.read(request.args)
+            args = request.typed.result() if request.typed else declared.read(request.args)
         except OpPrereqError as error:
             raise GenericError(f"RPC input: {error.args[0]}") from None
         if declared.changes:
@@ -262,6 +262,13 @@ class WconfdAnswers:
         if declared.changes and isinstance(result, Deferred):
             return shielded(result)
         return result
+
+    def read_ahead(self, request: LuxiRequest) -> LuxiRequest:
+        """Returns the request with its arguments typed, or their error. For any thread."""
+        declared = WCONFD_METHODS.get(request.method)
+        if declared is None:
+            return request
+        return with_typed(request, lambda: declared.read(request.args))
 
 
 def _ordered(states: Iterator[LockState]) -> list[LockState]:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
+import msgspec
+from msgspec.structs import replace
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import (
@@ -24,7 +26,9 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from ganeti_masterd.decoding import decode_in_pieces
 from ganeti_masterd.errors import ConfigurationError
+from ganeti_masterd.mailbox import RunInThread
 from ganeti_masterd.rpc import refusals, results
 from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.declarations import Call
@@ -41,6 +45,9 @@ MAX_ANSWER = 64 * 1024 * 1024
 
 #: The most bytes before an answer's body; node daemons send some 150.
 MAX_HEAD = 16 * 1024
+
+#: From how many bytes on an answer is read in a thread: 10 ms of work for most.
+LARGE_ANSWER = 256 * 1024
 
 #: Bytes written to a connection at once.
 CHUNK = 256 * 1024
@@ -61,8 +68,12 @@ class CallLine:
         port: int,
         patience: float,
         max_answer: int = MAX_ANSWER,
+        in_thread: RunInThread | None = None,
     ) -> None:
-        """``patience`` is the seconds that a connection may take, including TLS."""
+        """``patience`` is the seconds that a connection may take, including TLS.
+
+        ``in_thread`` runs a function in a thread; None: large answers are read like others.
+        """
         self.reactor = reactor
         self.timers = timers
         self.certificates = certificates
@@ -70,6 +81,7 @@ class CallLine:
         self.port = port
         self.patience = patience
         self.max_answer = max_answer
+        self.in_thread = in_thread
         #: Bytes received in the calls in flight, by address.
         self.held: Counter[str] = Counter()
         self.pool = _Unpooled(reactor, persistent=True)
@@ -246,18 +258,42 @@ class CallExchange:
         response.deliverBody(_Answer(done))
         return done
 
-    def _answered(self, body: bytearray) -> None:
+    def _answered(self, body: bytearray) -> Deferred[None] | None:
+        """Reads the body, and ends the call with what it says.
+
+        The time-out goes on running while a thread reads it.
+        """
         if self._ended is None:
-            return
+            return None
+        in_thread = self._line.in_thread
+        if in_thread is None or len(body) < LARGE_ANSWER:
+            self._end(self._read(body, msgspec.json.decode))
+            return None
+
+        def read() -> NodeResult[Any]:
+            result = self._read(body, decode_in_pieces)
+            body.clear()
+            if result.error is not None:
+                return result
+            return replace(result, typed=results.typed_in_pieces(result, self.call))
+
+        return in_thread(read).addCallback(self._read_ahead)
+
+    def _read_ahead(self, result: NodeResult[Any]) -> None:
+        if self._ended is not None:
+            self._end(result)
+
+    def _read(self, body: bytearray, decode_json: Callable[[Any], Any]) -> NodeResult[Any]:
+        """Returns what an answer says. For any thread."""
         try:
-            result = results.read_answer(self.target, self.call.name, decode(body))
+            result = results.read_answer(self.target, self.call.name, decode(body, decode_json))
         except ValueError as error:
-            self._refuse(results.invalid(self.target, str(error)))
-            return
+            fault = results.invalid(self.target, str(error))
+            return NodeResult(self.target.name, self.call.name, None, fault)
         if result.error is None and self._line.paths.root:
             payload = self._line.paths.payload(self.call, result.payload)
             result = NodeResult(self.target.name, self.call.name, payload)
-        self._end(result)
+        return result
 
     def _failed(self, failure: Failure) -> None:
         name = self.call.name

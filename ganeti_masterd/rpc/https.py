@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from ganeti_masterd.constants import DEFAULT_NODED_PORT
 from ganeti_masterd.events import Events, NodeCalled
+from ganeti_masterd.mailbox import RunInThread
 from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.calls import CALLS
 from ganeti_masterd.rpc.certificates import Certificates
@@ -55,6 +56,7 @@ class HTTPSNodes:
       them; further calls wait, and their time-outs start when they are sent.
     - ``max_answer``: bytes; a longer answer is a failed call, and so is one with which all that
       come from the node at that time are longer together.
+    - ``in_thread``: runs functions that read large answers in a thread.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class HTTPSNodes:
         in_flight: int = IN_FLIGHT,
         long_in_flight: int = LONG_IN_FLIGHT,
         max_answer: int = MAX_ANSWER,
+        in_thread: RunInThread | None = None,
     ) -> None:
         self.pending = 0
         self._timers = timers
@@ -84,6 +87,7 @@ class HTTPSNodes:
             port=port,
             patience=patience,
             max_answer=max_answer,
+            in_thread=in_thread,
         )
         self._turns: dict[str, Turns[CallExchange]] = {}
         self._in_flight: dict[CallExchange, Gathering] = {}

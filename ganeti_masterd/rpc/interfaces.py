@@ -62,7 +62,8 @@ class NodeResult(Struct, Generic[P], frozen=True):
     """One node's answer: a payload of type P, or why there is none. Never raises by itself.
 
     ``error`` is None on success, and the payload is None on failure. ``offline`` means
-    that the node is marked offline and was not called; it implies an error.
+    that the node is marked offline and was not called; it implies an error. ``typed`` is the same
+    result with its payload in the type that the call declares, if a thread has made it already.
     """
 
     node: str
@@ -70,6 +71,7 @@ class NodeResult(Struct, Generic[P], frozen=True):
     payload: P = None  # type: ignore[assignment]
     error: str | None = None
     offline: bool = False
+    typed: Any = None
 
     @property
     def failed(self) -> bool:

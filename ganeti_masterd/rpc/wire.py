@@ -83,7 +83,9 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\u{0xD800 + (point >> 10):04x}\\u{0xDC00 + (point & 0x3FF):04x}"
 
 
-def decode(body: bytes | bytearray) -> Any:
+def decode(
+    body: bytes | bytearray, decode_json: Callable[[bytes | bytearray], Any] = msgspec.json.decode
+) -> Any:
     """Decodes an answer; raises ``ValueError``, which says only where it is malformed.
 
     One of more than :data:`MAX_VALUES` values or nested deeper than :data:`MAX_DEPTH` is malformed.
@@ -94,7 +96,7 @@ def decode(body: bytes | bytearray) -> Any:
     if len(body) > MAX_VALUES and sum(map(body.count, _VALUE_SIGNS)) > MAX_VALUES:
         raise ValueError(f"malformed answer: more than {MAX_VALUES} values")
     try:
-        return _shallow(body, msgspec.json.decode(body))
+        return _shallow(body, decode_json(body))
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except msgspec.DecodeError as error:

@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from ganeti_masterd.events import Events
+from ganeti_masterd.mailbox import RunInThread
 from ganeti_masterd.rpc.certificates import Certificates
 from ganeti_masterd.rpc.https import HTTPSNodes, noded_port
 from ganeti_masterd.rpc.interfaces import INodeRPC
@@ -50,10 +51,14 @@ def open_door(
     simulate_log: CallLogMode | None,
     description: Description | None = None,
     events: Events | None = None,
+    in_thread: RunInThread | None = None,
 ) -> Door:
-    """Returns the door to simulated nodes, or, with ``simulate_log`` None, to real ones."""
+    """Returns the door to simulated nodes, or, with ``simulate_log`` None, to real ones.
+
+    ``in_thread`` runs functions that read large answers of real ones in a thread.
+    """
     if simulate_log is None:
-        return RealDoor(reactor, timers, paths, events)
+        return RealDoor(reactor, timers, paths, events, in_thread)
     return SimulatedDoor(reactor, timers, paths, master, simulate_log, description, events)
 
 
@@ -61,7 +66,12 @@ class RealDoor:
     """Node daemons over HTTPS."""
 
     def __init__(
-        self, reactor: Any, timers: Timers, paths: Paths, events: Events | None = None
+        self,
+        reactor: Any,
+        timers: Timers,
+        paths: Paths,
+        events: Events | None = None,
+        in_thread: RunInThread | None = None,
     ) -> None:
         self.nodes: INodeRPC = HTTPSNodes(
             reactor,
@@ -70,6 +80,7 @@ class RealDoor:
             port=noded_port(),
             root=paths.root,
             events=events,
+            in_thread=in_thread,
         )
 
     def start(self) -> Deferred[None]:

@@ -15,6 +15,8 @@ CHECK_INTERVAL = 5.0
 LINGER = 5.0
 #: Seconds that the last steps may take after another signal.
 BOUND = 10.0
+#: Seconds that a piece of work on the disk may hang before the stop goes on without it.
+DISK_BOUND = 60.0
 
 
 class ShutdownState(Enum):
@@ -39,6 +41,7 @@ class Happening(Enum):
     CLIENTS_GONE = "no client is connected any more"
     TORN_DOWN = "every part has ended"
     OUT_OF_PATIENCE = "the last steps take too long after another signal"
+    DISK_HANGS = "the disk has not answered for a minute"
 
 
 class Act(Enum):
@@ -83,6 +86,11 @@ _TABLE: dict[tuple[ShutdownState, Happening], tuple[ShutdownState, tuple[Act, ..
         ShutdownState.STOPPING,
         (Act.STOP_LISTENING, Act.ABANDON_JOBS, Act.TEAR_DOWN),
     ),
+    # Jobs can't end if nothing of them can be recorded.
+    (ShutdownState.DRAINING, Happening.DISK_HANGS): (
+        ShutdownState.STOPPING,
+        (Act.STOP_LISTENING, Act.ABANDON_JOBS, Act.TEAR_DOWN),
+    ),
     (ShutdownState.LINGERING, Happening.SIGNAL): (ShutdownState.STOPPING, (Act.TEAR_DOWN,)),
     (ShutdownState.LINGERING, Happening.OUT_OF_TIME): (ShutdownState.STOPPING, (Act.TEAR_DOWN,)),
     (ShutdownState.LINGERING, Happening.LINGERED): (ShutdownState.STOPPING, (Act.TEAR_DOWN,)),
@@ -90,6 +98,7 @@ _TABLE: dict[tuple[ShutdownState, Happening], tuple[ShutdownState, tuple[Act, ..
     (ShutdownState.STOPPING, Happening.SIGNAL): (ShutdownState.STOPPING, (Act.BOUND,)),
     (ShutdownState.STOPPING, Happening.TORN_DOWN): (ShutdownState.ENDED, (Act.END,)),
     (ShutdownState.STOPPING, Happening.OUT_OF_PATIENCE): (ShutdownState.ENDED, (Act.CUT_SHORT,)),
+    (ShutdownState.STOPPING, Happening.DISK_HANGS): (ShutdownState.ENDED, (Act.CUT_SHORT,)),
 }
 
 #: Maps a state and an event to the next state and the actions to take.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from ganeti_masterd.startup.shutdown import (
     BOUND,
     CHECK_INTERVAL,
+    DISK_BOUND,
     LINGER,
     Act,
     Happening,
@@ -38,6 +39,12 @@ class Stoppable(Protocol):
     def when_idle(self) -> Deferred[None]:
         """Fires once no job runs."""
 
+    def disk_hangs(self, patience: float, *, commits: bool) -> Sequence[object]:
+        """Returns what has hung on the disk for longer than ``patience`` seconds.
+
+        ``commits``: only what keeps jobs from being recorded.
+        """
+
     def clients(self) -> int:
         """Returns how many clients are connected."""
 
@@ -56,6 +63,7 @@ class Stopping:
 
     ``timers`` is used for nothing else: the daemon's other timers end with its parts.
     ``stop_timeout``: seconds after which running jobs are no longer waited for (None: never).
+    A disk that doesn't answer is waited for no longer than :data:`~.shutdown.DISK_BOUND`.
     ``finished`` fires when every part has ended.
     """
 
@@ -101,7 +109,20 @@ class Stopping:
     def _first_look(self) -> None:
         self._look()
         if self.state is ShutdownState.DRAINING:
+            self._timers.later(CHECK_INTERVAL, self._watch_disk)
             self._parts.when_idle().addBoth(lambda _: self._happens(Happening.IDLE))
+
+    def _watch_disk(self) -> None:
+        before = self.state
+        hangs = self._parts.disk_hangs(DISK_BOUND, commits=before is ShutdownState.DRAINING)
+        if hangs and before is not ShutdownState.LINGERING:
+            log.error(
+                "The disk does not answer, the daemon stops without that: {hang}",
+                hang=str(hangs[0]),
+            )
+            self._happens(Happening.DISK_HANGS)
+        if self.state is before:
+            self._timers.later(CHECK_INTERVAL, self._watch_disk)
 
     def _look_later(self) -> None:
         log.info("Waiting for {jobs} running jobs to end", jobs=self._parts.running_jobs())
@@ -134,6 +155,7 @@ class Stopping:
 
     def _tear_down(self) -> None:
         self._timers.cancel_all()
+        self._timers.later(CHECK_INTERVAL, self._watch_disk)
 
         def failed(failure: Failure) -> None:
             log.failure("Not every part could be ended in order", failure)

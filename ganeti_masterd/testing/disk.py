@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from ganeti_masterd.journal.examination import Examined, judge
 from ganeti_masterd.journal.interfaces import IDisk
+from ganeti_masterd.journal.progress import DiskProgress
 from ganeti_masterd.journal.states import first_after
 from ganeti_masterd.journal.store import Entries, IStore, JournalHeader
 from ganeti_masterd.journal.thread import DiskAnswer, IDiskThread, Steps, Work, WorkOrder
@@ -394,6 +395,7 @@ class SteppedThread:
 
     def __init__(self) -> None:
         self.started = False
+        self.progress = DiskProgress("work in the queue's folder")
         self._order = WorkOrder()
         self._items: deque[Callable[[WorkOrder], tuple[DiskAnswer, Any] | None]] = deque()
 

@@ -98,6 +98,9 @@ class QueueScene(SynchronousTestCase):
     def submit(self, *jobs: Sequence[Opcode] | OpPrereqError) -> list[Submitted]:
         """Submits jobs and returns what came of each."""
         done: Deferred[list[Submitted]] = self.submission.submit(jobs)
+        while not done.called:
+            self.assertGreater(len(self.timers), 0, "the submission waits for nothing")
+            self.clock.advance(0)
         return self.successResultOf(done)
 
     def submit_one(self, *ops: Opcode) -> int:

@@ -463,7 +463,7 @@ class LeavingTests(QueueScene):
         nothing: Any = None
         return self.successResultOf(
             maybeDeferred(
-                Sources(nothing, self.queue, list).work,
+                Sources(nothing, self.queue, list, nothing).work,
                 RESOURCES["job"],
                 view,
                 RowRequest(None, {ARCHIVED}),

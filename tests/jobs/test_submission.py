@@ -12,17 +12,127 @@ from ganeti_masterd.errors import (
     OpPrereqError,
 )
 from ganeti_masterd.jobs import model
-from ganeti_masterd.jobs.submission import SERIAL_BLOCK, Submission
+from ganeti_masterd.jobs.files import QueueFolder
+from ganeti_masterd.jobs.model import Job
+from ganeti_masterd.jobs.submission import BATCH, SERIAL_BLOCK, Submission
 from ganeti_masterd.journal.rows import JobRow, SerialRow
 from ganeti_masterd.opcodes import decode_opcode
 from tests.jobs.scene import QueueScene, delay
+
+
+def archived(folder: QueueFolder, job: Job) -> None:
+    """Puts a job's file into the archive."""
+    path = folder.archived_job(job.id)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(model.encode_job(job))
+
+
+class LargeSubmissionTests(QueueScene):
+    """Requests with so many opcodes that their jobs are made a few at a time."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.journal.held = True
+
+    def go_on(self) -> None:
+        """The disk takes what is there, and the reactor has a turn."""
+        self.journal.release()
+        self.clock.advance(0)
+
+    def test_room_for_others(self) -> None:
+        """Each batch is a commit, begun when the one before is durable and others had a turn."""
+        done = self.submission.submit([[delay()] for _ in range(2 * BATCH + 5)])
+        made = []
+        while not done.called:
+            self.assertEqual(len(self.journal._pending), 1)
+            self.journal.release()
+            made.append(len(self.queue.jobs))
+            self.assertEqual(self.journal._pending, [])
+            self.clock.advance(0)
+        self.assertEqual(made, [BATCH, 2 * BATCH, 2 * BATCH + 5])
+        self.assertEqual(self.successResultOf(done), list(range(1, 2 * BATCH + 6)))
+
+    def test_ids(self) -> None:
+        """Relative ids hold over all of it, whatever comes between; all are reserved at once."""
+        jobs = [[delay()] for _ in range(2 * BATCH)]
+        jobs[BATCH] = [delay(depends=[[-BATCH, []], [-1, []]])]
+        done = self.submission.submit(jobs)
+        self.assertEqual(self.journal._pending[0][0][0], SerialRow(2 * BATCH + SERIAL_BLOCK))
+        between = self.submission.submit([[delay()]])
+        self.go_on()
+        self.assertEqual(self.successResultOf(between), [2 * BATCH + 1])
+        self.go_on()
+        self.assertEqual(self.successResultOf(done), list(range(1, 2 * BATCH + 1)))
+        wanted = self.queue.jobs[BATCH + 1].ops[0].input["depends"]
+        self.assertEqual([next(iter(dependency)) for dependency in wanted], [1, BATCH])
+        self.assertEqual(sum(isinstance(row, SerialRow) for row in self.journal.rows), 1)
+
+    def test_opcodes_count(self) -> None:
+        """A batch has so many opcodes, whatever the jobs; a job is never parted."""
+        sizes = [BATCH - 1, 1, 1, BATCH + 7, 1]
+        done = self.submission.submit([[delay()] * size for size in sizes])
+        made = []
+        while not done.called:
+            self.go_on()
+            made.append(len(self.queue.jobs))
+        self.assertEqual(made, [2, 3, 4, 5])
+        self.assertEqual(self.successResultOf(done), [1, 2, 3, 4, 5])
+
+    def test_refused_jobs(self) -> None:
+        """A bad job is refused by itself, in whatever batch."""
+        jobs = [[delay()] for _ in range(2 * BATCH)]
+        jobs[0] = jobs[-1] = [delay(depends=[[-1, []]])]
+        jobs[1] = [delay(depends=[[99_999, []]])]
+        jobs[-1] = [delay(depends=[[99_999, []]])]
+        done = self.submission.submit(jobs)
+        self.go_on()
+        self.go_on()
+        results = self.successResultOf(done)
+        bad = [at for at, result in enumerate(results) if isinstance(result, OpPrereqError)]
+        self.assertEqual(bad, [0, 1, 2 * BATCH - 1])
+        self.assertEqual(len(self.queue.jobs), 2 * BATCH - 3)
+
+    def test_disk_refuses(self) -> None:
+        """What is durable by then has its ids, the rest the error; without any it's all failed."""
+        done = self.submission.submit([[delay()] for _ in range(3 * BATCH)])
+        self.journal.fail()
+        self.failureResultOf(done, JobQueueError)
+        self.assertEqual((self.queue.jobs, self.queue.opcodes), ({}, {}))
+
+        done = self.submission.submit([[delay()] for _ in range(3 * BATCH)])
+        self.go_on()
+        self.journal.fail("disk full")
+        results = self.successResultOf(done)
+        first = 3 * BATCH + 1
+        self.assertEqual(results[:BATCH], list(range(first, first + BATCH)))
+        self.assertEqual({str(result) for result in results[BATCH:]}, {"disk full"})
+        self.assertEqual(len(results), 3 * BATCH)
+        self.assertEqual(sorted(self.queue.jobs), results[:BATCH])
+        self.assertEqual(sorted(self.queue.opcodes), results[:BATCH])
+
+    def test_archived_dependency(self) -> None:
+        """A job that others depend on may go to the archive between two batches."""
+        before = self.submission.submit([[delay()]])
+        self.go_on()
+        (job_id,) = self.successResultOf(before)
+        jobs = [[delay()] for _ in range(2 * BATCH)]
+        jobs[-1] = [delay(depends=[[job_id, []]])]
+        done = self.submission.submit(jobs)
+        self.journal.release()
+        self.journal.held = False
+        self.finish(1)
+        archived(self.folder, self.queue.jobs[1])
+        self.successResultOf(self.control.archive(1))
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(done), list(range(2, 2 * BATCH + 2)))
 
 
 class SubmissionTests(QueueScene):
     """Good and bad submissions."""
 
     def test_one_commit(self) -> None:
-        """However many jobs there are, they are one transaction."""
+        """Jobs of one request are one transaction, unless they have very many opcodes."""
         self.journal.held = True
         done = self.submission.submit([[delay()] for _ in range(100)])
         self.assertEqual(len(self.journal._pending), 1)
@@ -73,9 +183,7 @@ class SubmissionTests(QueueScene):
     def test_depends_on_archived(self) -> None:
         """An archived job counts with its final state; its file is looked up."""
         job = model.cancel(model.new_job(5, [{"OP_ID": "OP_TEST_DELAY"}], 1.0), 2.0)
-        os.makedirs(os.path.dirname(self.folder.archived_job(5)), exist_ok=True)
-        with open(self.folder.archived_job(5), "wb") as file:
-            file.write(model.encode_job(job))
+        archived(self.folder, job)
         self.queue.last_id = 10
         self.start()
         asked = [delay(depends=[[5, ["canceled"]]])]

@@ -13,7 +13,7 @@ from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import Committed, Events
 from ganeti_masterd.journal import journal as journal_module
 from ganeti_masterd.journal.following import KNOWN_DIRECTORIES
-from ganeti_masterd.journal.interfaces import IJournal
+from ganeti_masterd.journal.interfaces import IDisk, IJournal
 from ganeti_masterd.journal.rounds import FollowingPace
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, SerialRow
 from ganeti_masterd.testing.journal import MemoryJournal
@@ -194,11 +194,18 @@ class EffectTests(JournalTestCase):
         self.store.append = lambda entries: (order.append("commit"), append(entries))
         self.commit(job(1))
         self.commit(job(2))
-        done = self.journal.effect(lambda disk, name: (order.append("effect"), disk, name), "x")
+
+        def effect(disk: IDisk, path: str) -> bytes | None:
+            order.append("effect")
+            disk.write(path, b"there", 0o600)
+            return disk.read(path)
+
+        done = self.journal.effect(effect, "/queue/x")
         self.commit(job(3))
         self.thread.run()
         self.assertEqual(order[:3], ["commit", "commit", "effect"])
-        self.assertEqual(self.successResultOf(done)[1:], (self.disk, "x"))
+        self.assertEqual(self.successResultOf(done), b"there")
+        self.assertEqual(self.disk.read("/queue/x"), b"there")
 
     def test_alone(self) -> None:
         """Without commits an effect runs at once."""

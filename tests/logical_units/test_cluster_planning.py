@@ -34,6 +34,7 @@ WRONG_ARGUMENTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"shared_file_storage_dir": "./x/"}, "must be an absolute path, not 'x'"),
     ({"enabled_hypervisors": []}, "At least one hypervisor must be enabled"),
     ({"reserved_lvs": ["("]}, "Invalid pattern of reserved volumes '('"),
+    ({"reserved_lvs": ["x"] * 1001}, "are 1001 patterns of reserved volumes, and may be 1000"),
     ({"hidden_os": [["attach", "x"]]}, "Invalid modification 'attach'"),
     ({"compression_tools": ["gzip", "a b"]}, "The tools 'a b' contain illegal characters"),
     ({"compression_tools": ["lzop"]}, "the gzip utility must be present"),

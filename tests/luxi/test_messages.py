@@ -151,6 +151,11 @@ class ReplyTests(SynchronousTestCase):
 
     def test_encoded(self) -> None:
         """JSON that is there already is put in as it is, and can be had back."""
+        for parts in ([], [b""], [b"1"], [b"1,2", b"", b"3", b""]):
+            rows = b",".join(part for part in parts if part)
+            made = Encoded.of_parts(b'{"a":[', parts, b"]}")
+            self.assertEqual(made.reply, Encoded(b'{"a":[%b]}' % rows).reply)
+            self.assertEqual(made.data, b'{"a":[%b]}' % rows)
         encoded = Encoded(b'{"a":1}')
         self.assertEqual(encode_reply(encoded), b'{"success":true,"result":{"a":1}}')
         self.assertIs(encode_reply(encoded), encode_reply(encoded))

@@ -257,6 +257,20 @@ class StatusTests(MonitoringScene):
         faults = json.loads(self.ask("/status").body)["faults"]
         self.assertEqual(faults, ["Job files are written more slowly: it did not answer"])
 
+    def test_disk_hangs(self) -> None:
+        """A disk that doesn't answer is a fault, and how long it has been at it a number."""
+        self.monitoring = self.make_monitoring(
+            disk_hangs=lambda: ["syncing /q/job-1"],
+            disk_seconds=lambda: {"journal": 12.5, "history": 0.0},
+        )
+        self.begin()
+        self.start()
+        status = json.loads(self.ask("/status").body)
+        self.assertEqual(status["faults"], ["The disk does not answer: syncing /q/job-1"])
+        self.assertEqual(self.ask("/healthz").code, 503)
+        self.assertEqual(self.value("ganeti_disk_work_seconds", thread="journal"), 12.5)
+        self.assertEqual(self.value("ganeti_disk_work_seconds", thread="history"), 0)
+
     def test_healthy(self) -> None:
         """A daemon that runs jobs and can write is healthy."""
         self.begin()

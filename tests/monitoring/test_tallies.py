@@ -126,6 +126,7 @@ class DeclarationTests(SynchronousTestCase):
                 "pool",
                 "procedure",
                 "socket",
+                "thread",
                 "version",
             },
         )

@@ -227,6 +227,16 @@ class NamedTests(SynchronousTestCase):
             )
             self.assertEqual(error.args, (words, "unknown_entity"))
 
+    def test_classic_order(self) -> None:
+        """Few names or many, in whatever order they are given: rows are in natural order."""
+        scene = Scene(big_snapshot(10, 200))
+        [*everything] = scene.result(self, scene.engine.instances([], ["name"]))
+        names = [name for (name,) in everything]
+        self.assertEqual(len(names), 200)
+        for given in (names[1::-1], names[150:3:-1] * 2, ["nosuch", *reversed(names)]):
+            rows = scene.result(self, scene.engine.instances(given, ["name"]))
+            self.assertEqual([name for (name,) in rows], [n for n in names if n in given])
+
     def test_classic_leaves_out(self) -> None:
         """Classic queries leave out unknown names, and return each object once."""
         scene = Scene()

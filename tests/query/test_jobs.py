@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import OpPrereqError
 from ganeti_masterd.jobs.model import Job, OpState, begin_running, begin_waiting, new_job, succeed
 from ganeti_masterd.query.jobs import job_values, op_summary
 from ganeti_masterd.query.resources import RESOURCES
-from ganeti_masterd.query.sources import PAGE
+from ganeti_masterd.query.sources import PAGE, PAGES
 from tests.query.scene import Jobs, Scene
 
 
@@ -98,6 +98,26 @@ class JobTests(SynchronousTestCase):
         self.assertEqual([row[0] for row in rows], wanted)
         self.assertEqual(rows[1], [7, None])
         self.assertLessEqual(max(scene.jobs.pages), PAGE)
+
+    def test_others_have_a_turn(self) -> None:
+        """Of very many jobs that aren't there a part is answered in each turn of the reactor."""
+        wanted = list(range(100_000, 100_000 + 3 * PAGES * PAGE))
+        answer = self.scene.engine.answer_jobs(wanted, ["id"])
+        assert isinstance(answer, Deferred)
+        self.assertLessEqual(len(self.scene.jobs.pages), PAGES + 1)
+        self.assertNoResult(answer)
+        self.scene.clock.advance(0)
+        self.assertEqual(len(json.loads(self.successResultOf(answer).data)), len(wanted))
+
+    def test_gone_between_two_turns(self) -> None:
+        """A client that goes then takes the rest of the work along."""
+        answer = self.scene.engine.answer_jobs(list(range(9_999, 5 * PAGES * PAGE)), ["id"])
+        assert isinstance(answer, Deferred)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        pages = len(self.scene.jobs.pages)
+        self.scene.clock.advance(1)
+        self.assertEqual(len(self.scene.jobs.pages), pages)
 
     def test_archived_meanwhile(self) -> None:
         """A job that is archived while the archive is listed appears once, in its old state."""

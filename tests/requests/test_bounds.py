@@ -8,12 +8,19 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.errors import LuxiError, OpPrereqError
-from ganeti_masterd.filtertree import MAX_TERMS, MalformedFilter, read_filter
+from ganeti_masterd.filtertree import MAX_PATTERNS, MAX_TERMS, MalformedFilter, read_filter
 from ganeti_masterd.luxi import messages
 from ganeti_masterd.luxi.documents import ProtocolError
-from ganeti_masterd.luxi.messages import MAX_CONTAINERS, MAX_REQUEST, decode_request
+from ganeti_masterd.luxi.messages import MAX_COMMAS, MAX_CONTAINERS, MAX_REQUEST, decode_request
+from ganeti_masterd.patterns import LONGEST
 from ganeti_masterd.query.resources import MAX_FIELDS, select
-from ganeti_masterd.requests.arguments import MAX_JOBS, MAX_NAMES, MAX_OPCODES, MAX_OPCODES_OF_ALL
+from ganeti_masterd.requests.arguments import (
+    MAX_JOB_IDS,
+    MAX_JOBS,
+    MAX_NAMES,
+    MAX_OPCODES,
+    MAX_OPCODES_OF_ALL,
+)
 from ganeti_masterd.requests.methods import size_bound
 from ganeti_masterd.requests.registry import METHODS
 
@@ -91,6 +98,47 @@ class CountTests(SynchronousTestCase):
             error = self.assertRaises(MalformedFilter, read_filter, document, "filter")
             self.assertEqual(str(error), f"filter: it has more than {MAX_TERMS} terms")
 
+    def test_patterns(self) -> None:
+        """Regular expressions are counted by themselves, and so are their characters."""
+        leaf = ["=~", "name", "^a.*"]
+        read_filter(["|", *[leaf] * MAX_PATTERNS], "filter")
+        for document, text in (
+            (["|", *[leaf] * MAX_PATTERNS, ["!", leaf]], "100 regular expressions"),
+            (["|", leaf, ["=~", "name", "a" * LONGEST]], "expressions have more than 10000 char"),
+        ):
+            error = self.assertRaises(MalformedFilter, read_filter, document, "filter")
+            self.assertIn("filter: it", str(error))
+            self.assertIn(text, str(error))
+        # A lone one has its own error.
+        error = self.assertRaises(
+            MalformedFilter, read_filter, ["=~", "name", "a" * (LONGEST + 1)], "filter"
+        )
+        self.assertIn("10,001 characters", str(error))
+
+    def test_entries(self) -> None:
+        """A list or an object that is a parameter has so many entries, whatever the opcode."""
+        for value in (["a"] * (MAX_NAMES + 1), {str(n): 1 for n in range(MAX_NAMES + 1)}):
+            for ops in (
+                [{"OP_ID": "OP_TAGS_SET", "tags": value}],
+                [{"OP_ID": "OP_NO", "x": value}],
+            ):
+                self.assertIn(
+                    f"it has {MAX_NAMES + 1} entries, and may have {MAX_NAMES}",
+                    self.refused("SubmitJob", ops),
+                )
+        tags = {"OP_ID": "OP_TAGS_SET", "kind": "cluster", "tags": ["a"] * MAX_NAMES}
+        METHODS["SubmitJob"].read([[tags]])
+
+    def test_values(self) -> None:
+        """What has very many values isn't decoded; commas in texts count."""
+        decode_request(message("SubmitJob", [1] * MAX_COMMAS), LARGEST)
+        self.patch(messages, "parse_strictly", lambda _: self.fail("it was decoded"))
+        for value in ([1] * (MAX_COMMAS + 2), "," * (MAX_COMMAS + 1)):
+            error = self.assertRaises(
+                OpPrereqError, decode_request, message("SubmitJob", value), LARGEST
+            )
+            self.assertIn(f"values, and may have {MAX_COMMAS}", error.args[0])
+
     def test_fields(self) -> None:
         """A million field names are refused by their number."""
         select("node", ["name"] * MAX_FIELDS)
@@ -103,6 +151,14 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(
             self.refused("QueryNodes", ["a"] * (MAX_NAMES + 1), [], False),
             f"QueryNodes: argument names: it has {MAX_NAMES + 1} items, and may have {MAX_NAMES}",
+        )
+
+    def test_job_ids(self) -> None:
+        """As many jobs may be asked for as a full queue has."""
+        METHODS["QueryJobs"].read([list(range(MAX_JOB_IDS)), []])
+        self.assertIn(
+            f"it has {MAX_JOB_IDS + 1} ids, and may have {MAX_JOB_IDS}",
+            self.refused("QueryJobs", ["1"] * (MAX_JOB_IDS + 1), []),
         )
 
     def test_opcodes(self) -> None:

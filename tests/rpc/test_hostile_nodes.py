@@ -16,11 +16,15 @@ from typing import Any
 from twisted.internet.defer import DeferredList, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
-from ganeti_masterd.rpc.exchange import MAX_HEAD
+from ganeti_masterd.rpc import calls, results
+from ganeti_masterd.rpc.door import call_nodes
+from ganeti_masterd.rpc.exchange import LARGE_ANSWER, MAX_HEAD
+from ganeti_masterd.rpc.interfaces import NodeResult
 from ganeti_masterd.rpc.results import MAX_ERROR
 from ganeti_masterd.rpc.wire import MAX_DEPTH, MAX_VALUES
 from tests.rpc import hostile
 from tests.rpc.peers import Deaf, Peer, Scene, response, target, tls
+from tests.threads import OneThread
 
 OK = b"HTTP/1.1 200 OK\r\n"
 #: Bytes that an answer may have here.
@@ -280,6 +284,96 @@ class SlowTests(HostileCase):
             found[target().key].error, "Can't connect to 127.0.0.1: no answer within 5 seconds"
         )
         yield peer.alone()
+
+
+class LargeAnswerTests(HostileCase):
+    """Answers so large that a thread reads them: it does so when the test says so."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.thread = OneThread()
+        self.names = [f"instance{number}.example.com" for number in range(20_000)]
+
+    @inlineCallbacks
+    def called(self, answer: Any) -> Any:
+        """Returns a client and what one call will fire with, once the thread is to read that."""
+        peer = Peer(answer)
+        port = yield self.scene.listen(peer, tls())
+        nodes = self.scene.nodes(port, in_thread=self.thread.run)
+        asked = self.thread.asked()
+        call = call_nodes(nodes, [target()], calls.INSTANCE_LIST, [["fake"], {}])
+        yield asked
+        yield peer.alone()
+        self.assertNoResult(call)
+        self.assertEqual(nodes.pending, 1)
+        return nodes, call
+
+    @inlineCallbacks
+    def test_others_meanwhile(self) -> Any:
+        """Others are asked and answered while it is read, and then it is as any answer."""
+        nodes, call = yield self.called([True, self.names])
+        nodes._line.port = yield self.scene.listen(Peer(), tls())
+        other = yield nodes.call([target("node3")], "version")
+        self.assertEqual(other[target("node3").key].payload, 3000000)
+        self.assertNoResult(call)
+        read = self.thread.step()
+        self.assertEqual((read.payload, read.typed.payload), (self.names, self.names))
+        result = self.successResultOf(call)[target().key]
+        self.assertEqual(result, NodeResult("node2", "instance_list", self.names))
+        self.assertEqual(len(nodes._line.held), 0)
+
+    @inlineCallbacks
+    def test_typed_in_the_thread(self) -> Any:
+        """What hasn't the declared type is found in the thread, not once more in the reactor."""
+        _, call = yield self.called([True, [*self.names, 5]])
+        read = self.thread.step()
+        self.patch(results, "parse", lambda *args: self.fail("it was looked at again"))
+        result = self.successResultOf(call)[target().key]
+        self.assertIs(result, read.typed)
+        self.assertIn("malformed result: Expected `str`, got `int` - at `$[20000]`", result.error)
+
+    @inlineCallbacks
+    def test_out_of_time(self) -> Any:
+        """A call ends by its time-out while the thread has too much to do; that is dropped."""
+        _, call = yield self.called([True, self.names])
+        self.scene.clock.advance(60)
+        result = self.successResultOf(call)[target().key]
+        self.assertEqual(result.error, "Node node2 gave no answer within 60 seconds")
+        self.assertEqual(self.thread.step().payload, self.names)
+
+    @inlineCallbacks
+    def test_stop(self) -> Any:
+        """A stop doesn't wait for the thread."""
+        nodes, call = yield self.called([True, self.names])
+        yield nodes.close()
+        result = self.successResultOf(call)[target().key]
+        self.assertIn("the daemon stops", result.error)
+        self.thread.step()
+
+    @inlineCallbacks
+    def test_same_as_without(self) -> Any:
+        """Rubbish is refused in the same words, whoever reads it."""
+        padding = b"x" * LARGE_ANSWER
+        for body in (
+            *(padding, b'"%b"' % padding, b'["%b"]' % padding, b'[true, "%b", 2]' % padding),
+            *(b'[true, "%b\xff"]' % padding, b'[false, "%b"]' % padding, b"[" * LARGE_ANSWER),
+            b"[true, [" + b"[]," * MAX_VALUES + b"1]]",
+        ):
+            without = yield self.attack(Peer(sized(body)), limit=4 << 20)
+            _, call = yield self.called(sized(body))
+            self.thread.step()
+            result = self.successResultOf(call)[target().key]
+            self.assertEqual(result.error, without.error)
+            self.assertTrue(result.error)
+
+    @inlineCallbacks
+    def test_fault_of_the_daemon(self) -> Any:
+        """A fault in the thread ends the call, and its message isn't logged."""
+        _, call = yield self.called([True, self.names])
+        self.patch(results, "read_answer", lambda *args: 1 // 0)
+        self.thread.step()
+        result = self.successResultOf(call)[target().key]
+        self.assertIn("ZeroDivisionError", result.error)
 
 
 def bodies() -> Iterator[bytes]:

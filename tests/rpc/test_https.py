@@ -284,7 +284,7 @@ class AnswerTests(TestCase):
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
 
-        def confused(body: bytes) -> Any:
+        def confused(body: bytes, decode_json: Any) -> Any:
             raise KeyError(body)
 
         self.patch(exchange, "decode", confused)

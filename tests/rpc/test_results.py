@@ -23,7 +23,9 @@ from ganeti_masterd.rpc.results import (
     parse,
     read_answer,
     typed,
+    typed_in_pieces,
 )
+from tests.examples import examples
 
 RECORDED = json.loads((Path(__file__).parent.parent / "data" / "noded_rpc.json").read_text())
 NODE = Target("u1", "node1", "192.0.2.1")
@@ -33,6 +35,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=8,
 )
+
+
+VOLUME = {"size": "10.0", "inactive": False, "online": True}
 
 
 class ParseTests(SynchronousTestCase):
@@ -106,6 +111,19 @@ class ParseTests(SynchronousTestCase):
             self.assertIn("malformed result", result.error or "")
         else:
             self.assertIsInstance(result.payload, NodeInfo)
+
+    @settings(deadline=None, max_examples=examples(100, 2000))
+    @given(
+        JSON
+        | st.dictionaries(st.text(max_size=3), st.sampled_from([VOLUME, {**VOLUME, "size": 5}]))
+        | st.lists(st.sampled_from(["a", "b", 5]))
+    )
+    def test_typed_in_pieces(self, payload: Any) -> None:
+        """Entry by entry, a payload is what it is as a whole: the same values, the same errors."""
+        for name in ("lv_list", "instance_list", "all_instances_info", "node_info", "version"):
+            result = NodeResult("node1", name, payload)
+            found = typed_in_pieces(result, CALLS[name])
+            self.assertEqual(found, typed(result, CALLS[name]))
 
     def test_typed_failed(self) -> None:
         """A failed result is not changed."""

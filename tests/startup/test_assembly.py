@@ -80,7 +80,9 @@ class WiringTests(RootTestCase):
         super().setUp()
         disks: list[SteppedDisk] = []
 
-        def disk(reactor: IReactorFromThreads, name: str = "disk") -> SteppedDisk:
+        def disk(
+            reactor: IReactorFromThreads, name: str = "disk", purpose: str = ""
+        ) -> SteppedDisk:
             made = SteppedDisk(reactor)
             if name == "disk":
                 disks.append(made)

@@ -6,7 +6,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ganeti_masterd.startup.shutdown import BOUND, CHECK_INTERVAL, LINGER, ShutdownState
+from ganeti_masterd.startup.shutdown import (
+    BOUND,
+    CHECK_INTERVAL,
+    DISK_BOUND,
+    LINGER,
+    ShutdownState,
+)
 from ganeti_masterd.startup.stopping import Stoppable, Stopping
 from ganeti_masterd.timing import Timers
 
@@ -21,6 +27,14 @@ class Parts:
         self.told: list[tuple[float, str]] = []
         self.down: Deferred[None] = Deferred()
         self.idle: list[Deferred[None]] = []
+        #: Since when a commit hangs, and work of the history.
+        self.commit_hangs: float | None = None
+        self.history_hangs: float | None = None
+
+    def disk_hangs(self, patience: float, *, commits: bool) -> list[str]:
+        since = [self.commit_hangs] if commits else [self.commit_hangs, self.history_hangs]
+        now = self.clock.seconds()
+        return ["it hangs" for each in since if each is not None and now - each >= patience]
 
     def refuse_jobs(self) -> None:
         """Records only the first call."""
@@ -162,6 +176,57 @@ class StoppingTests(SynchronousTestCase):
         self.assertNotIn("cut", self.parts.names())
         self.clock.advance(0.1)
         self.assertEqual(self.parts.names()[-1], "cut")
+
+    def test_disk_hangs(self) -> None:
+        """If the disk hangs during the last steps, the process ends without a second signal."""
+        for kind in ("commit_hangs", "history_hangs"):
+            self.setUp()
+            setattr(self.parts, kind, 0.0)
+            stopping = self.stopping()
+            stopping.signal()
+            self.clock.pump([1.0] * (int(DISK_BOUND) - 1))
+            self.assertEqual(self.parts.names(), ["refuse", "deaf", "end"])
+            self.clock.pump([1.0] * int(CHECK_INTERVAL))
+            self.assertEqual(self.parts.names()[-1], "cut")
+            self.assertIs(stopping.state, ShutdownState.ENDED)
+
+    def test_disk_hangs_before(self) -> None:
+        """A disk that has hung for long by then is found so at the first look."""
+        self.clock.advance(1000.0)
+        self.parts.commit_hangs = 0.0
+        stopping = self.stopping()
+        stopping.signal()
+        self.clock.advance(CHECK_INTERVAL)
+        self.assertEqual(self.parts.names(), ["refuse", "deaf", "end", "cut"])
+
+    def test_disk_answers_again(self) -> None:
+        """A disk that answers in time doesn't keep the stop from being a clean one."""
+        self.parts.commit_hangs = 0.0
+        stopping = self.stopping()
+        stopping.signal()
+        self.clock.pump([1.0] * (int(DISK_BOUND) - 1))
+        self.parts.commit_hangs = None
+        self.clock.pump([1.0] * 1000)
+        self.assertEqual(self.parts.names(), ["refuse", "deaf", "end"])
+        self.parts.down.callback(None)
+        self.ended(stopping)
+
+    def test_jobs_that_cannot_be_recorded(self) -> None:
+        """Jobs whose end no disk takes aren't waited for; those that go on are."""
+        self.parts.jobs, self.parts.history_hangs = 1, 0.0
+        stopping = self.stopping()
+        stopping.signal()
+        self.clock.pump([CHECK_INTERVAL] * 1000)
+        self.assertEqual(self.parts.names(), ["refuse"])
+        self.parts.commit_hangs = self.clock.seconds()
+        self.clock.pump([1.0] * (int(DISK_BOUND) - 1))
+        self.assertEqual(self.parts.names(), ["refuse"])
+        self.clock.pump([1.0] * int(CHECK_INTERVAL))
+        self.assertEqual(self.parts.names(), ["refuse", "deaf", "abandon"])
+        self.clock.advance(CHECK_INTERVAL)
+        self.assertEqual(self.parts.names()[-1], "cut")
+        self.assertIs(stopping.state, ShutdownState.ENDED)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_failing_end(self) -> None:
         """A part that fails to end is logged, and the process still ends."""

@@ -53,6 +53,9 @@ STORAGE_FOLDERS = ("file_storage_dir", "shared_file_storage_dir", "gluster_stora
 #: Parameters that are copied unless they are an empty string, an empty list or zero.
 _PLAIN_IF_SET = ("enabled_disk_templates", "master_netdev", "master_netmask")
 
+#: The most patterns of reserved volumes; each verification compiles all of them.
+MAX_RESERVED = 1000
+
 _TOOL = re.compile(r"[-_a-zA-Z0-9]+")
 
 
@@ -142,6 +145,11 @@ def _check_paths(op: ClusterSetParams) -> None:
 def _check_lists(op: ClusterSetParams) -> None:
     if op.enabled_hypervisors is not None and not op.enabled_hypervisors:
         raise prereq("At least one hypervisor must be enabled")
+    if op.reserved_lvs and len(op.reserved_lvs) > MAX_RESERVED:
+        raise prereq(
+            f"There are {len(op.reserved_lvs)} patterns of reserved volumes, and may be"
+            f" {MAX_RESERVED}"
+        )
     for pattern in op.reserved_lvs or ():
         try:
             Pattern(pattern)

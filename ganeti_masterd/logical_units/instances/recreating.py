@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -209,7 +210,7 @@ def _changes(disks: tuple[Any, ...]) -> dict[int, Mapping[str, Any]]:
     """Returns what the opcode says of each disk that it names; raises ``OpPrereqError``."""
     named = [(each, {}) if isinstance(each, int) else tuple(each) for each in disks]
     indices = [index for index, _ in named]
-    twice = sorted({index for index in indices if indices.count(index) > 1})
+    twice = sorted(index for index, count in Counter(indices).items() if count > 1)
     if twice:
         raise prereq(
             f"Some disks have been specified more than once: {', '.join(map(str, twice))}",

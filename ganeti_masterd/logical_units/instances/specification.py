@@ -6,6 +6,7 @@ What only nodes can tell is asked in ``requirements``.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -194,8 +195,8 @@ def os_parameters(
 
 def check_visibilities(*kinds: Params) -> None:
     """Refuses parameters that are in more than one of ``kinds``, by their names."""
-    names = [name for kind in kinds for name in kind]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    times = Counter(name for kind in kinds for name in kind)
+    twice = sorted(name for name, count in times.items() if count > 1)
     if twice:
         raise prereq(
             "Cannot assign multiple values to OS parameters. The following parameters are given "
