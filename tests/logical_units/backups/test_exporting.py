@@ -297,14 +297,6 @@ class RefusalTests(BackupScene):
             ),
         ):
             self.refused(text, code, **parameters)
-        self.modify(
-            self.world.now.cluster.uuid, lambda now: replace(now, zeroing_image="/srv/zero")
-        )
-        self.refused(
-            "Free space is zeroed in a helper virtual machine, which is not supported",
-            "wrong_input",
-            zero_free_space=True,
-        )
 
     def test_zeroing(self) -> None:
         """The guest must be able to stop, and must boot from its disk."""

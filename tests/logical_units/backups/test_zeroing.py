@@ -357,7 +357,9 @@ class FailureTests(ZeroingScene):
         self.prepare()
         self.when("instance_start", lambda: self.break_all())
         error = self.fails(EXPORT, **self.arguments_of())
-        self.assertIn(f"{DOING}: Can't tell whether the helper VM runs on node node2", error.args[0])
+        self.assertIn(
+            f"{DOING}: Can't tell whether the helper VM runs on node node2", error.args[0]
+        )
         lines = "\n".join(map(str, self.world.lines))
         self.assertIn(f"Could not stop the helper VM of instance {NAME} on node node2", lines)
         self.assertIn(
