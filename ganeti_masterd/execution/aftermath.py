@@ -151,6 +151,8 @@ class Aftermath:
             yield gatherResults(
                 [self._clear(list(devices)) for devices in self._by_node()], consumeErrors=True
             )
+            for sentence in self._kept:
+                self._say(f" - WARNING: {sentence}")
             text = self._summary()
         except DaemonStopping:
             # As it is on disk, the next start finds the job again.

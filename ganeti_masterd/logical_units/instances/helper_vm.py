@@ -35,9 +35,9 @@ from ganeti_masterd.logical_units.steps.polling import poll
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.rpc import calls
 
-#: Seconds between two looks: until it is up, and until it is done.
+#: Seconds between two looks until it is up; until it is done, a part of the time so far.
 BOOT_PACE = 5.0
-WORK_PACE = 10.0
+WORK_PART = 0.1
 
 #: How many looks one after the other its node may leave unanswered.
 UNANSWERED_LOOKS = 10
@@ -210,7 +210,7 @@ class HelperVM:
                         f"{limit:.0f} seconds"
                     )
                 )
-            return WORK_PACE
+            return (ctx.seconds() - began) * WORK_PART
 
         poll(ctx, look)
 
