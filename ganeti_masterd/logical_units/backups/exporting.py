@@ -55,8 +55,12 @@ class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
 
     def expand(self, snapshot: Snapshot) -> None:
         """Finds the instance and the node; checks the arguments by themselves."""
-        super().expand(snapshot)
         op = self.op
+        if op.zero_free_space and not op.compress:
+            raise prereq("Zeroing free space does not make sense unless compression is used")
+        if op.zero_free_space and not op.shutdown:
+            raise prereq("Unless the instance is shut down, zeroing cannot be used.")
+        super().expand(snapshot)
         self.target = None
         if op.mode == "local":
             if not isinstance(op.target_node, str):
@@ -137,12 +141,6 @@ class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
                     ECODE_INVAL,
                 )
             return
-        if not op.compress:
-            raise prereq(
-                "Zeroing free space does not make sense unless compression is used", ECODE_INVAL
-            )
-        if not op.shutdown:
-            raise prereq("Unless the instance is shut down, zeroing cannot be used.", ECODE_INVAL)
         filled = effective.hypervisor(snapshot.cluster, instance)
         if instance.hypervisor == "kvm" and not filled.get("user_shutdown"):
             raise prereq(

@@ -158,6 +158,7 @@ class HelperVM:
         ).or_fail(self._named(f"Could not prepare the temporary disk on node {node.name}"))
         self._say(f"Imaging temporary disks with image {self._image.place}")
         with sync_paused(ctx, self._instance, [self._disk]):
+            ctx.info(f"Imaging disk '0' for instance '{self._instance.name}' on node '{node.name}'")
             arguments = (self._sent_disk(), self._image.place, self._disk.size)
             ctx.call_one(node.uuid, calls.BLOCKDEV_IMAGE, arguments).or_fail(
                 self._named(f"Could not image the temporary disk on node {node.name}")

@@ -269,11 +269,6 @@ class RefusalTests(BackupScene):
                 {"zeroing_timeout_fixed": 3},
             ),
             (
-                "Unless the instance is shut down, zeroing cannot be used.",
-                "wrong_input",
-                {"zero_free_space": True, "shutdown": False},
-            ),
-            (
                 "A zeroing image must be set for zeroing to work",
                 "wrong_input",
                 {"zero_free_space": True},

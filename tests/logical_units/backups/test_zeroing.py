@@ -243,11 +243,19 @@ class RefusalTests(ZeroingScene):
             "1048512 MiB",
             "insufficient_resources",
         )
-        self.refused(
-            "Zeroing free space does not make sense unless compression is used",
-            "wrong_input",
-            compress="",
-        )
+
+    def test_arguments(self) -> None:
+        """Those that don't go together, whatever the instance is."""
+        self.prepare()
+        for text, parameters in (
+            (
+                "Zeroing free space does not make sense unless compression is used",
+                {"compress": ""},
+            ),
+            ("Unless the instance is shut down, zeroing cannot be used.", {"shutdown": False}),
+        ):
+            arguments = {**self.arguments_of(), **parameters, "instance_name": "nosuch"}
+            self.assertEqual(self.fails(EXPORT, **arguments).args, (text,))
 
     def test_memory(self) -> None:
         """One that is down needs memory on its node."""
