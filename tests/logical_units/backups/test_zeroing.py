@@ -255,7 +255,7 @@ class RefusalTests(ZeroingScene):
             ("Unless the instance is shut down, zeroing cannot be used.", {"shutdown": False}),
         ):
             arguments = {**self.arguments_of(), **parameters, "instance_name": "nosuch"}
-            self.assertEqual(self.fails(EXPORT, **arguments).args, (text,))
+            self.assertEqual(self.fails(EXPORT, **arguments).args, (text, "wrong_input"))
 
     def test_memory(self) -> None:
         """One that is down needs memory on its node."""
