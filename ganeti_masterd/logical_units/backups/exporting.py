@@ -146,7 +146,7 @@ class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
             raise prereq(
                 "Instance shutdown detection must be enabled for zeroing to work", ECODE_INVAL
             )
-        if not boots_from_disk(filled):
+        if not boots_from_disk(instance.hypervisor, filled):
             raise prereq("Booting from disk must be set for zeroing to work", ECODE_INVAL)
         if not snapshot.cluster.zeroing_image:
             raise prereq("A zeroing image must be set for zeroing to work", ECODE_INVAL)

@@ -31,7 +31,7 @@ from ganeti_masterd.logical_units.instances.base import is_running
 from ganeti_masterd.logical_units.instances.images import image_size
 from ganeti_masterd.logical_units.instances.requirements import require_room
 from ganeti_masterd.logical_units.steps import node_objects
-from ganeti_masterd.logical_units.steps.polling import poll
+from ganeti_masterd.logical_units.steps.polling import poll, time_left
 from ganeti_masterd.logical_units.steps.undo import UndoStack
 from ganeti_masterd.rpc import calls
 
@@ -74,9 +74,11 @@ def find_image(ctx: Context, place: str, node: str, beside: dict[str, int]) -> H
     return image
 
 
-def boots_from_disk(filled: Params) -> bool:
-    """Whether these hypervisor parameters, filled, make a machine boot from its first disk."""
-    return bool(filled.get("boot_order", "disk") == "disk")
+def boots_from_disk(hypervisor: str, filled: Params) -> bool:
+    """Whether these parameters of a hypervisor, filled, make a machine boot from its first disk."""
+    order = str(filled.get("boot_order", "disk"))
+    # Xen has a letter for each kind of device.
+    return order.startswith("c") if hypervisor == "xen-hvm" else order == "disk"
 
 
 class HelperVM:
@@ -211,7 +213,10 @@ class HelperVM:
                         f"{limit:.0f} seconds"
                     )
                 )
-            return (ctx.seconds() - began) * WORK_PART
+            so_far = ctx.seconds() - began
+            text = f"Helper VM runs for {time_left(so_far)}, at most {time_left(limit)}"
+            ctx.progress(f" - INFO: {self._named(text)}")
+            return so_far * WORK_PART
 
         poll(ctx, look)
 

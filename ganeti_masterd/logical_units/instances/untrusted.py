@@ -83,7 +83,7 @@ def find_install_image(
             f"Cannot run OS scripts in a virtualized environment for hypervisor '{hypervisor}'",
             ECODE_STATE,
         )
-    if not boots_from_disk(filled):
+    if not boots_from_disk(hypervisor, filled):
         raise prereq(
             "Booting from disk must be set for OS scripts to run in a helper VM", ECODE_INVAL
         )

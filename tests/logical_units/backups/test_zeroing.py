@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ganeti_masterd.jobs.devices import Fate
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.instances import images
+from ganeti_masterd.logical_units.instances.helper_vm import boots_from_disk
 from ganeti_masterd.simulation import guests
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.node import BootImage
@@ -79,6 +80,8 @@ class SuccessTests(ZeroingScene):
         self.assertEqual(self.contents(), [FILLED])
         self.assertAsBefore(up=True)
         self.assertEqual(self.now(), before)
+        told = " - INFO: Zeroing free disk space: Helper VM runs for 10s, at most 5m 3s"
+        self.assertIn(told, self.world.progressed)
         lines = [line.removeprefix(f"{DOING}: ") for line in self.world.lines if DOING in line]
         self.assertEqual(
             lines,
@@ -265,6 +268,19 @@ class RefusalTests(ZeroingScene):
             "needed 100000 MiB, available 64512 MiB",
             "insufficient_resources",
         )
+
+    def test_boot_order(self) -> None:
+        """It must be the disk that comes first, in the words of the hypervisor."""
+        for hypervisor, order, good in (
+            ("kvm", "disk", True),
+            ("kvm", "cdrom", False),
+            ("kvm", "network", False),
+            ("xen-hvm", "cd", True),
+            ("xen-hvm", "dc", False),
+        ):
+            self.assertIs(boots_from_disk(hypervisor, {"boot_order": order}), good, order)
+        for hypervisor in ("fake", "xen-pvm"):
+            self.assertIs(boots_from_disk(hypervisor, {}), True)
 
     def test_url(self) -> None:
         """A server that says nothing, or not how large the image is."""
