@@ -208,10 +208,12 @@ class Aftermath:
                 continue
             remove = f"'gnt-instance remove {instance.name}' removes it"
             if device.fate is Fate.CREATION:
-                self._kept.append(
-                    f"Instance {instance.name} is in the cluster, marked to be "
-                    f"{instance.admin_state}, and may not be complete: {remove}"
-                )
+                # One that was to run was complete before it was marked so.
+                if instance.admin_state == "down":
+                    self._kept.append(
+                        f"Instance {instance.name} is in the cluster, marked to be down, and may "
+                        f"not be complete: {remove}"
+                    )
             elif (yield from self._is_incomplete(device)):
                 yield from self._remove_instance(instance)
             else:

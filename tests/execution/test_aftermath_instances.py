@@ -176,6 +176,14 @@ class InTheMakingTests(AftermathScene):
             self.told(job),
         )
 
+    async def test_creation_that_runs(self) -> None:
+        """One that was started was complete."""
+        noted = await self.publish()
+        await self.store.change("i-web", lambda now: replace(now, admin_state="up"))
+        job = await self.cut_off(*noted, self.itself(Fate.CREATION, ()))
+        self.assertEqual(await self.left(), ("up", {"one", "two"}))
+        self.assertIn("Nothing that no disk has is left", self.told(job))
+
     def told(self, job: Job) -> str:
         """Returns the text of the job's result."""
         return str(job.ops[0].result[1][0])

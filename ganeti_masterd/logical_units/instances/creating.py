@@ -83,7 +83,8 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
         else:
             ctx.feedback("* creating instance disks...")
             try:
-                create_disks(ctx, undo, instance, disks)
+                self._noted = self._in_the_making(ctx)
+                create_disks(ctx, undo, instance, disks, also=[self._noted])
             except JobKilled:
                 raise
             except OpExecError:
@@ -95,7 +96,6 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
         ctx.feedback(f"adding instance {self.name} to cluster config")
         ctx.feedback("adding disks to cluster config")
         cluster = ctx.snapshot().cluster
-        self._note(ctx)
         undo.push(
             f"take instance {self.name} out of the configuration", lambda: self._take_back(ctx)
         )
@@ -103,19 +103,15 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
             ctx.add_lock(Level.INSTANCE, self.name)
         ctx.change_all(changes_between(self.planned, self.whole, cluster))
 
-    def _note(self, ctx: Context) -> None:
-        """Notes that the instance isn't complete, for a start after a crash."""
-        instance = self.whole.instance
-        if self.op.forthcoming or self.adopts or not self.whole.disks:
-            return
-        self._noted = instance_in_the_making(ctx, instance, Fate.CREATION)
+    def _in_the_making(self, ctx: Context) -> NotedDevice:
+        """Returns what is noted of the instance while it isn't complete."""
+        instance, indices = self.whole.instance, range(len(self.whole.disks))
         if self.source is not None:
-            found = [at for at in range(len(self.whole.disks)) if self.source.image(at) is not None]
-            self._noted = instance_in_the_making(ctx, instance, Fate.IMPORT, found)
-        elif self.sender is not None:
-            every = range(len(self.whole.disks))
-            self._noted = instance_in_the_making(ctx, instance, Fate.RECEIPT, every)
-        ctx.note_devices([self._noted])
+            found = [at for at in indices if self.source.image(at) is not None]
+            return instance_in_the_making(ctx, instance, Fate.IMPORT, found)
+        if self.sender is not None:
+            return instance_in_the_making(ctx, instance, Fate.RECEIPT, indices)
+        return instance_in_the_making(ctx, instance, Fate.CREATION)
 
     def _take_back(self, ctx: Context) -> None:
         """Makes the configuration as it was; what is there already is left."""
