@@ -11,7 +11,7 @@ from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.backup_kills import InterruptedBackup, describe
 
 #: Errands, and the writes at which they are killed here.
-KILLED = (("import", 14), ("import", 20), ("zero", 12), ("zero-running", 16))
+KILLED = (("import", 14), ("import", 20), ("zero-running", 16))
 
 
 @pytest.mark.parametrize(("errand", "writes"), KILLED)

@@ -110,13 +110,14 @@ class ExportState:
         """See ``Undertaking.names``."""
         nodes = self.ctx.snapshot().nodes
         target = "the other cluster" if self.target is None else nodes[self.target].name
+        zeroing = "" if self.zeroing is None else "--zero-free-space "
         return {
             "instance": self.before.name,
             "source": nodes[self.source].name,
             "target": target,
             "again": "move-instance"
             if self.target is None
-            else f"gnt-backup export -n {target} {self.before.name}",
+            else f"gnt-backup export -n {target} {zeroing}{self.before.name}",
         }
 
     @property
@@ -349,8 +350,9 @@ _SNAPSHOTS = (
     "export replaces"
 )
 _HELPER = (
-    "a helper VM may run in its place on {source}, which the next start of the daemon stops; so "
-    "does 'gnt-instance shutdown {instance}'"
+    "a helper VM may run in its place on {source}: 'gnt-instance shutdown {instance}' stops it, as "
+    "does the next start of the daemon if that has crashed, and 'gnt-instance startup {instance}' "
+    "starts the instance again"
 )
 _FILES = "{target} may have {instance}.new, which isn't complete and which the next export removes"
 _AGAIN = "{again}"

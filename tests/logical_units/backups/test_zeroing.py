@@ -14,6 +14,7 @@ from ganeti_masterd.logical_units.instances.helper_vm import boots_from_disk
 from ganeti_masterd.simulation import guests
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.node import BootImage
+from ganeti_masterd.simulation.switches import throw
 from ganeti_masterd.testing.context import SynchronousContext
 from tests.logical_units.backups.scene import EXPORT, BackupScene
 from tests.logical_units.instances.scene import NAME
@@ -394,6 +395,31 @@ class FailureTests(ZeroingScene):
         self.assertIn("a helper VM may run in its place", lines)
         self.assertEqual([name for _, name in self.calls].count("instance_start"), 1)
         self.assertEqual(self.now().admin_state, "up")
+
+    def test_power(self) -> None:
+        """Its node loses its power: what is left is named, and the next commands put it right."""
+        for up in (True, False):
+            self.prepare(up=up)
+            nodes = self.world.nodes
+            self.when("instance_start", lambda nodes=nodes: throw(nodes, ["power", "node2", "off"]))
+            self.fails(EXPORT, **self.arguments_of())
+            lines = "\n".join(map(str, self.world.lines))
+            (path,) = self.volumes()
+            volume = path.removeprefix("/dev/")
+            self.assertIn(f"Hint: gnt-cluster command -n node2 lvremove -f {volume}", lines)
+            self.assertIn("a helper VM may run in its place on node2", lines)
+            again = f"Hint: To go on: gnt-backup export -n node3 --zero-free-space {NAME}"
+            self.assertTrue(lines.endswith(again), lines)
+            self.assertEqual(self.now().admin_state, "up" if up else "down")
+            # Nobody takes disks away that it may use.
+            self.assertTrue(self.now().disks_active)
+            throw(nodes, ["power", "node2", "on"])
+            self.world.run("OP_INSTANCE_SHUTDOWN", instance_name=NAME)
+            self.world.run("OP_INSTANCE_STARTUP", instance_name=NAME)
+            running = nodes.node("node2").state.instances[NAME]
+            self.assertEqual((running.image, len(running.disks)), ("", 1))
+            self.export()
+            self.assertEqual(self.contents(), [FILLED])
 
     def test_node_is_busy(self) -> None:
         """A node that doesn't answer for a while is asked again."""
