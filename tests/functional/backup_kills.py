@@ -25,7 +25,7 @@ from tests.functional.instance_kills import (
 )
 from tests.functional.waiting import FINAL, job_is
 
-#: Copies take a moment, and so does the guest that zeroes free space.
+#: Copies take a moment, and so does the guest that zeroes free space: a look must find it running.
 CLUSTER = """\
 [cluster]
 disk_templates = ["plain", "drbd"]
@@ -52,7 +52,7 @@ writes = "{instance} {index}"
 [[image]]
 place = "/srv/zero.img"
 size = 32
-seconds = 0.5
+seconds = 4
 zeroes = true
 """
 
