@@ -179,6 +179,14 @@ class SuccessTests(ZeroingScene):
         self.prepare()
         nodes = sorted(self.world.now.node(name).uuid for name in ("node2", "node3"))
         self.assertEqual(self.locks_of(EXPORT, **self.arguments_of())["node"], (nodes, True))
+        remote = {
+            **self.arguments_of(),
+            "mode": "remote",
+            "target_node": [["192.0.2.1", 5000, "magic", "0", "0"]],
+            "x509_key_name": ["key", "0", "0"],
+            "destination_x509_ca": "certificate",
+        }
+        self.assertEqual(self.locks_of(EXPORT, **remote)["node"], ([self.now().primary_node], True))
         held: list[bool] = []
         primary = self.now().primary_node
         inner = self.world.nodes.call
