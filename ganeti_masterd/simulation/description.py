@@ -296,7 +296,7 @@ def _image(table: Table) -> BootImage:
     if "never_ends" in table and "seconds" in table:
         table.fail("seconds", "says when it ends, but it never does")
     endless = table.flag("never_ends", False)
-    seconds = None if endless else table.rate("seconds") or 0.0
+    seconds = None if endless else table.rate("seconds") or BootImage("", 0).seconds
     table.asked("seconds")
     made = BootImage(
         place=table.text("place"),

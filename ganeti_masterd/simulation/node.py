@@ -158,7 +158,7 @@ class BootImage(Struct, frozen=True):
     place: str
     size: int
     boots: bool = True
-    seconds: float | None = 0.0
+    seconds: float | None = 10.0
     zeroes: bool = False
     installs: bool = False
 
