@@ -54,6 +54,12 @@ JOB_NOTCHANGED: Final = "nochange"
 # Locks
 LOCK_ATTEMPTS_TIMEOUT: Final = 1800
 
+# Instances
+DEFAULT_SHUTDOWN_TIMEOUT: Final = 120
+HELPER_VM_STARTUP: Final = 300
+HELPER_VM_SHUTDOWN: Final = 7200
+ZEROING_TIMEOUT_PER_MIB: Final = 0.05
+
 # Log entries of opcodes
 ELOG_MESSAGE: Final = "message"
 ELOG_JQUEUE_TEST: Final = "jqueue-test"

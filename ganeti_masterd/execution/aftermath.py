@@ -11,13 +11,14 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, S
 from posixpath import dirname
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ganeti_masterd.config.objects import Disk
+from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.config.snapshot import Snapshot
-from ganeti_masterd.constants import ELOG_MESSAGE
+from ganeti_masterd.constants import DEFAULT_SHUTDOWN_TIMEOUT, ELOG_MESSAGE
 from ganeti_masterd.errors import (
     DaemonStopping,
     OpExecError,
@@ -27,10 +28,12 @@ from ganeti_masterd.errors import (
 )
 from ganeti_masterd.execution.context import Services
 from ganeti_masterd.jobs import model
-from ganeti_masterd.jobs.devices import Fate, NotedDevice, by_hand
+from ganeti_masterd.jobs.devices import INSTANCES, NO_DEVICES, Fate, NotedDevice, by_hand
 from ganeti_masterd.jobs.model import Job
 from ganeti_masterd.jobs.restart import STOPPED_UNCLEANLY, cut_off
 from ganeti_masterd.locking.levels import BGL, Level, WantedLocks, exclusive, shared
+from ganeti_masterd.logical_units.instances.publishing import WholeInstance, changes_between
+from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.rpc import calls
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.door import ask_one
@@ -38,10 +41,16 @@ from ganeti_masterd.rpc.interfaces import NodeResult, Target
 
 log = Logger()
 
+#: Seconds in which an import daemon may write the last of what another cluster has sent.
+LAST_WRITES = 60
+
+_DONE = {Fate.RENAME: "gave its old name back to", Fate.GUEST: "stopped"}
+_DOING = {Fate.RENAME: "give its old name back to", Fate.GUEST: "stop"}
+
 
 def is_owned(snapshot: Snapshot, device: NotedDevice) -> bool:
     """Whether a disk of the configuration has a device, or lies in a directory. Pure."""
-    if device.fate is Fate.DAEMON:
+    if device.fate in NO_DEVICES:
         return False
     owned = snapshot.disks.grouped(_keys)
     if device.fate is Fate.DIRECTORY:
@@ -69,8 +78,21 @@ def _names(disk: Disk, nodes: Sequence[str]) -> Iterator[Hashable]:
         yield from _names(child, nodes)
 
 
+def _offline(instance: Instance) -> Instance:
+    return replace(instance, admin_state="offline")
+
+
+def _is_writing(status: dict[str, Any] | None) -> bool:
+    """Whether an import daemon, by its status, is at work on what it was sent."""
+    return status is not None and bool(status.get("connected")) and status["exit_status"] is None
+
+
 class Aftermath:
     """Clears away after one job that was cut off, and ends it. Reactor thread only.
+
+    An instance whose disks were being filled when the daemon died must not look whole: it goes
+    with its disks if they surely lack data, and is marked offline if they may be complete. A
+    helper VM is stopped before the disk that it boots from is removed.
 
     It takes neither a slot nor a thread. It holds the instances that the devices were for, so
     that a second try waits for it, and shares their nodes; the minors and names of the devices
@@ -87,6 +109,8 @@ class Aftermath:
         self._devices = job.devices or ()
         self._index = cut_off(job) or 0
         self._done: list[str] = []
+        #: Sentences about instances in the making that stay.
+        self._kept: list[str] = []
         self._left: list[NotedDevice] = []
         self._told: list[NotedDevice] = []
 
@@ -123,9 +147,12 @@ class Aftermath:
         services = self._services
         try:
             yield from self._lock()
+            yield from self._settle_instances()
             yield gatherResults(
                 [self._clear(list(devices)) for devices in self._by_node()], consumeErrors=True
             )
+            for sentence in self._kept:
+                self._say(f" - WARNING: {sentence}")
             text = self._summary()
         except DaemonStopping:
             # As it is on disk, the next start finds the job again.
@@ -166,9 +193,98 @@ class Aftermath:
         if isinstance(answer, Deferred):
             yield answer
 
+    # Instances in the making
+
+    def _settle_instances(self) -> Generator[Any, Any, None]:
+        """Takes half-filled instances out of the configuration; marks others, and names them.
+
+        The devices of one that is taken out are nobody's then, and are cleared away as such.
+        """
+        for device in self._devices:
+            if device.fate not in INSTANCES:
+                continue
+            instance = self._services.store.snapshot.instances.get(device.path)
+            if instance is None or instance.forthcoming:
+                continue
+            remove = f"'gnt-instance remove {instance.name}' removes it"
+            if device.fate is Fate.CREATION:
+                # One that was to run was complete before it was marked so.
+                if instance.admin_state == "down":
+                    self._kept.append(
+                        f"Instance {instance.name} is in the cluster, marked to be down, and may "
+                        f"not be complete: {remove}"
+                    )
+            elif (yield from self._is_incomplete(device)):
+                yield from self._remove_instance(instance)
+            else:
+                yield self._services.store.change(instance.uuid, _offline)
+                self._kept.append(
+                    f"Instance {instance.name} is marked offline, as it isn't known whether its "
+                    f"disks are complete: {remove}; if they are, 'gnt-instance modify --online "
+                    f"{instance.name}' makes it usable"
+                )
+
+    @inlineCallbacks
+    def _is_incomplete(self, device: NotedDevice) -> Generator[Any, Any, bool]:
+        """Whether a disk of an instance surely lacks data."""
+        daemons = {
+            each.fills[0]: each
+            for each in self._devices
+            if each.fate is Fate.DAEMON and each.fills and each.owner == device.owner
+        }
+        if not daemons.keys() >= set(device.fills):
+            # Nobody sends anything before all daemons listen that are to receive it.
+            return True
+        if device.fate is Fate.RECEIPT:
+            # The other cluster may have removed what it has sent: all of it is to be written.
+            for _ in range(LAST_WRITES):
+                statuses = yield from self._ask_daemons(daemons.values())
+                if not any(_is_writing(status) for status in statuses):
+                    break
+                yield self._pause(1.0)
+            return False
+        statuses = yield from self._ask_daemons(daemons.values())
+        return any(status is not None and status.get("exit_status") != 0 for status in statuses)
+
+    def _pause(self, seconds: float) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self._services.timers.later(seconds, done.callback, None)
+        return done
+
+    def _ask_daemons(
+        self, daemons: Iterable[NotedDevice]
+    ) -> Generator[Any, Any, list[dict[str, Any] | None]]:
+        """Returns what is known of daemons, None for those of which nothing is."""
+        found: list[dict[str, Any] | None] = []
+        for daemon in daemons:
+            node = self._services.store.snapshot.nodes.get(daemon.node)
+            if node is None:
+                found.append(None)
+                continue
+            arguments = ([daemon.path],)
+            answer = yield self._ask(Target.of(node), calls.IMPEXP_STATUS, arguments)
+            found.append(None if answer.failed or not answer.payload else answer.payload[0])
+        return found
+
+    def _remove_instance(self, instance: Instance) -> Generator[Any, Any, None]:
+        services = self._services
+        snapshot = services.store.tip
+        whole = WholeInstance(instance, tuple(snapshot.disks_of(instance)))
+        changed = services.store.apply(changes_between(whole, None, snapshot.cluster))
+        # Its names and minors are free now, and the devices are still there.
+        self.reserve()
+        yield changed
+        services.locks.remove_lock(self.job_id, Level.INSTANCE, instance.name)
+        self._done.append(f"removed instance {instance.name}, whose disks were not complete")
+        self._say(f" - INFO: removed instance {instance.name}, whose disks were not complete")
+
+    # Devices
+
     def _by_node(self) -> Iterable[list[NotedDevice]]:
         found: dict[str, list[NotedDevice]] = {}
         for device in reversed(self._devices):
+            if device.fate in INSTANCES:
+                continue
             found.setdefault(device.node, []).append(device)
         return found.values()
 
@@ -190,6 +306,9 @@ class Aftermath:
             yield from self._act(
                 device, target, calls.FILE_STORAGE_DIR_REMOVE, (device.path,), quiet=True
             )
+            return
+        if device.fate is Fate.GUEST:
+            yield from self._stop_guest(device, target)
             return
         if device.fate is Fate.DAEMON:
             yield from self._act(device, target, calls.IMPEXP_CLEANUP, (device.path,), quiet=True)
@@ -214,6 +333,17 @@ class Aftermath:
             # A node may not find what it can remove, such as a volume of an external storage.
             yield from self._act(device, target, calls.BLOCKDEV_REMOVE, (device.disk,))
 
+    def _stop_guest(self, device: NotedDevice, target: Target) -> Generator[Any, Any, None]:
+        """Stops a helper VM; nothing else can run in its place before the job has forgotten it."""
+        snapshot = self._services.store.snapshot
+        instance = snapshot.instances.named(device.owner)
+        if instance is None:
+            return
+        sent = node_objects.instance(snapshot, instance, device.node)
+        sent["disks_info"] = [device.disk, *sent["disks_info"]]
+        arguments: tuple[Any, ...] = (sent, DEFAULT_SHUTDOWN_TIMEOUT, [])
+        yield from self._act(device, target, calls.INSTANCE_SHUTDOWN, arguments)
+
     def _act(
         self,
         device: NotedDevice,
@@ -228,7 +358,7 @@ class Aftermath:
         if answer.failed:
             self._not_done(device, str(answer.error))
         elif not quiet:
-            verb = "gave its old name back to" if device.fate is Fate.RENAME else "removed"
+            verb = _DONE.get(device.fate, "removed")
             self._done.append(f"{verb} {device}")
             self._say(f" - INFO: {verb} {device}")
 
@@ -239,7 +369,7 @@ class Aftermath:
 
     def _not_done(self, device: NotedDevice, reason: str) -> None:
         self._left.append(device)
-        doing = "give its old name back to" if device.fate is Fate.RENAME else "remove"
+        doing = _DOING.get(device.fate, "remove")
         self._say(f" - WARNING: Could not {doing} {device}: {reason}")
         self._hint(device)
 
@@ -266,7 +396,9 @@ class Aftermath:
             parts.append(f"{subject} could not clear away what may be left: {by_hand(self._left)}")
         if self._told:
             parts.append(f"{'left' if parts else 'Left'} for you to remove: {by_hand(self._told)}")
-        return "; ".join(parts) if parts else "Nothing that no disk has is left on nodes"
+        if not parts and not self._kept:
+            return "Nothing that no disk has is left on nodes"
+        return ". ".join(["; ".join(parts)] * bool(parts) + self._kept)
 
     # From the executor, as of any job that is under way
 

@@ -141,6 +141,11 @@ class OpcodeContext(Context):
         self.checkpoint()
         self._services.hops.wait(self._services.queue.note_devices, self.job_id, devices)
 
+    def forget_devices(self, devices: Sequence[NotedDevice]) -> None:
+        """See ``Context.forget_devices``."""
+        self.checkpoint()
+        self._services.hops.wait(self._services.queue.forget_devices, self.job_id, devices)
+
     def call_unattended(
         self, nodes: Iterable[str | Target], call: Call[Any], arguments: Arguments = ()
     ) -> None:

@@ -28,14 +28,33 @@ class Fate(Enum):
     DIRECTORY = "directory"
     #: It is an import or export daemon, which holds devices open: it is ended.
     DAEMON = "daemon"
+    #: It is a helper VM that runs in the instance's place: it is stopped.
+    GUEST = "guest"
+    #: It is the instance itself, whose disks were being filled from an export. It goes unless
+    #: its disks may be complete: then it is marked offline, and named.
+    IMPORT = "import"
+    #: It is the instance itself, whose disks came from another cluster, which may not have them
+    #: any more. It goes only if nothing can have come; otherwise it is marked offline, and named.
+    RECEIPT = "receipt"
+    #: It is the instance itself, which was being made: it stays, and is named.
+    CREATION = "creation"
+
+
+#: What is no device that a disk of the configuration could have.
+NO_DEVICES = frozenset({Fate.DAEMON, Fate.GUEST, Fate.IMPORT, Fate.RECEIPT, Fate.CREATION})
+
+#: What stands for an instance that was in the making.
+INSTANCES = frozenset({Fate.IMPORT, Fate.RECEIPT, Fate.CREATION})
 
 
 class NotedDevice(Struct, frozen=True, gc=False, omit_defaults=True):
-    """One device, directory or daemon, on one node.
+    """One device, directory, daemon or helper VM, on one node; or an instance in the making.
 
     ``owner`` is the name of the instance that it is for. ``disk`` is what the node is sent of
-    it, without children and without a mirror's secret; ``path`` is that of a directory, or a
-    daemon's name. ``old`` is the logical id that a renamed one had before.
+    it, without children and without a mirror's secret, for a helper VM the disk that it boots
+    from; ``path`` is that of a directory, or a daemon's name, or an instance's uuid. ``old`` is
+    the logical id that a renamed one had before. ``fills`` are the indices of the disks that are
+    filled from elsewhere: all of an instance's, or the one that an import daemon writes to.
     """
 
     node: str
@@ -45,6 +64,7 @@ class NotedDevice(Struct, frozen=True, gc=False, omit_defaults=True):
     disk: dict[str, Any] = {}
     path: str = ""
     old: tuple[Any, ...] | None = None
+    fills: tuple[int, ...] = ()
 
     @property
     def logical_id(self) -> tuple[Any, ...]:
@@ -68,6 +88,12 @@ class NotedDevice(Struct, frozen=True, gc=False, omit_defaults=True):
             return f"directory {self.path}"
         if self.fate is Fate.DAEMON:
             return f"transfer {self.path}"
+        if self.fate is Fate.GUEST:
+            return f"helper VM of instance {self.owner}"
+        if self.fate in (Fate.IMPORT, Fate.RECEIPT):
+            return f"instance {self.owner}, unless its disks are complete,"
+        if self.fate is Fate.CREATION:
+            return f"instance {self.owner}, unless it is complete,"
         if self.minor is not None:
             return f"DRBD minor {self.minor}"
         kind = self.disk.get("dev_type")
@@ -78,6 +104,10 @@ class NotedDevice(Struct, frozen=True, gc=False, omit_defaults=True):
     @property
     def command(self) -> str | None:
         """The command that does by hand what is to be done; None where none is known."""
+        if self.fate is Fate.GUEST:
+            return shlex.join(["gnt-instance", "shutdown", self.owner])
+        if self.fate in INSTANCES:
+            return shlex.join(["gnt-instance", "remove", self.owner])
         words = self._words()
         if words is None:
             return None

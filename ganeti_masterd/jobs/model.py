@@ -266,6 +266,13 @@ def note_devices(job: Job, devices: Iterable[NotedDevice]) -> Job:
     return replace(job, devices=(*(job.devices or ()), *devices))
 
 
+def forget_devices(job: Job, devices: Iterable[NotedDevice]) -> Job:
+    """The opcode that runs has seen to some of the devices that it had noted."""
+    gone = list(devices)
+    left = tuple(device for device in job.devices or () if device not in gone)
+    return replace(job, devices=left or UNSET)
+
+
 def wait_again(job: Job, index: int) -> Job:
     """A running opcode goes back to wait for resources (protocol/queue.rst, Running an opcode)."""
     op = job.ops[index]

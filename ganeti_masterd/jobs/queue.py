@@ -301,6 +301,12 @@ class JobQueue:
         assert job is not None
         return self.commit([model.note_devices(job, devices)])
 
+    def forget_devices(self, job_id: int, devices: Sequence[NotedDevice]) -> Deferred[None]:
+        """Takes some of what a running job had noted off its record; fires once durable."""
+        job = self.tip(job_id)
+        assert job is not None
+        return self.commit([model.forget_devices(job, devices)])
+
     def show_progress(self, job_id: int, index: int, text: str) -> None:
         """Shows how far an opcode is, in place of what was shown before; a crash may forget it.
 

@@ -123,6 +123,10 @@ class Context(Protocol):
         """
         ...
 
+    def forget_devices(self, devices: Sequence[NotedDevice]) -> None:
+        """Forgets durably some of what was noted, which no start after a crash is to see to."""
+        ...
+
     def run_hooks_early(self, node: Target) -> None:
         """Runs the opcode's hooks after it on a node that will not be there then.
 

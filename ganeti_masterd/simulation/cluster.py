@@ -45,7 +45,7 @@ from ganeti_masterd.simulation.calllog import CallLog, CallLogMode
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.exchange import SimulatedExchange, at_once
 from ganeti_masterd.simulation.faults import Faults
-from ganeti_masterd.simulation.node import Finished, NodeFailure, SimulatedNode
+from ganeti_masterd.simulation.node import BootImage, Finished, NodeFailure, SimulatedNode
 from ganeti_masterd.simulation.programs import Programs
 from ganeti_masterd.simulation.state import NodeState
 from ganeti_masterd.simulation.store import CLUSTER, NodeStore, StoredChange
@@ -120,6 +120,9 @@ class SimulatedNodes:
         self.transfers = self.world.transfers
         self.watch = Watch()
         self.providers = self.world.description.providers
+        self.images: Mapping[str, BootImage] = {
+            image.place: image for image in self.world.description.images
+        }
         self.shared_paths = self.world.description.shared_paths
         self._latency = latency
         self.events = events

@@ -15,7 +15,7 @@ from msgspec import Struct
 from ganeti_masterd.config.ssconf import HYPERVISORS
 from ganeti_masterd.config.templates import TEMPLATES
 from ganeti_masterd.simulation.ends import SyncPace
-from ganeti_masterd.simulation.node import Failing, OSDefinition, StorageProvider
+from ganeti_masterd.simulation.node import BootImage, Failing, OSDefinition, StorageProvider
 from ganeti_masterd.simulation.state import Hardware, PhysicalVolume, VolumeGroup
 from ganeti_masterd.simulation.tables import DescriptionError, Table
 
@@ -68,6 +68,7 @@ class Description(Struct, frozen=True):
     pace: SyncPace = SyncPace()
     transfer_speed: float | None = None
     migration_speed: float | None = None
+    images: tuple[BootImage, ...] = ()
     #: The folder in which simulated clusters meet that send each other instances.
     meeting_place: str | None = None
     shared_paths: tuple[str, ...] = SHARED_PATHS
@@ -105,6 +106,7 @@ def parse(document: Mapping[str, Any], path: str) -> Description:
         top.fail("node", "is missing: a cluster has at least one [[node]]")
     systems = [_system(table) for table in top.tables("os")]
     providers = [_provider(table) for table in top.tables("storage_provider")]
+    images = [_image(table) for table in top.tables("image")]
     cluster = top.optional_table("cluster")
     settings: dict[str, Any] = {}
     shared: Sequence[str] = SHARED_PATHS
@@ -131,11 +133,13 @@ def parse(document: Mapping[str, Any], path: str) -> Description:
     top.finish()
     _check_unique(top, "os", [each.name for each in systems])
     _check_unique(top, "storage_provider", [each.name for each in providers])
+    _check_unique(top, "image", [each.place for each in images])
     return Description(
         nodes=nodes,
         default=default,
         systems=tuple(systems) or DEFAULT_SYSTEMS,
         providers=tuple(providers),
+        images=tuple(images),
         pace=pace,
         transfer_speed=transfer,
         migration_speed=migration,
@@ -269,6 +273,7 @@ def _system(table: Table) -> OSDefinition:
         fails=tuple(_failing(each, SCRIPTS) for each in table.tables("fails")),
         writes=table.optional_text("writes"),
         renames=table.optional_text("renames"),
+        trusted=table.flag("trusted", True),
     )
     known = {name for name, _ in made.parameters} | {
         "instance",
@@ -283,6 +288,24 @@ def _system(table: Table) -> OSDefinition:
                 template.format_map(dict.fromkeys(known, ""))
         except (KeyError, IndexError, ValueError) as error:
             table.fail(key, f"can't be filled in: {error}")
+    table.finish()
+    return made
+
+
+def _image(table: Table) -> BootImage:
+    if "never_ends" in table and "seconds" in table:
+        table.fail("seconds", "says when it ends, but it never does")
+    endless = table.flag("never_ends", False)
+    seconds = None if endless else table.rate("seconds") or BootImage("", 0).seconds
+    table.asked("seconds")
+    made = BootImage(
+        place=table.text("place"),
+        size=table.number("size", least=1),
+        boots=table.flag("boots", True),
+        seconds=seconds,
+        zeroes=table.flag("zeroes", False),
+        installs=table.flag("installs", False),
+    )
     table.finish()
     return made
 

@@ -14,6 +14,7 @@ from ganeti_masterd.rpc import results
 from ganeti_masterd.rpc.declarations import Call
 from ganeti_masterd.rpc.gathering import Gathering
 from ganeti_masterd.rpc.interfaces import NodeResult, Target
+from ganeti_masterd.simulation import guests
 from ganeti_masterd.simulation.calllog import CallLog
 from ganeti_masterd.simulation.faults import Faults, SimulatedFault
 from ganeti_masterd.simulation.node import NodeFailure, SimulatedNode, Unexpected
@@ -91,6 +92,8 @@ def _perform(
     try:
         # Copies that have ended by now must be done before the call looks at their disks.
         node.world.transfers.settle()
+        if node.ending is None or node.ending:
+            guests.settle(node)
         return function(node, *arguments), None
     except Exception:
         return None, _text(node, call, Failure())

@@ -259,6 +259,9 @@ def jobqueue_set_drain_flag(node: SimulatedNode, flag: bool) -> Deferred[None] |
 @calls("get_file_info")
 def get_file_info(node: SimulatedNode, name: str) -> list[Any]:
     """Returns whether a file exists, and its size."""
+    image = node.world.images.get(name)
+    if image is not None:
+        return [True, {"size": image.size * 1048576}]
     content = node.read(node.local_path(name))
     if content is not None:
         return [True, {"size": len(content)}]

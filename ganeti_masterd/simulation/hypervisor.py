@@ -15,6 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ganeti_masterd.constants import HV_MIGRATION_COMPLETED
+from ganeti_masterd.simulation import guests
 from ganeti_masterd.simulation.blocks import DeviceError
 from ganeti_masterd.simulation.consoles import console
 from ganeti_masterd.simulation.devices import device_path, open_devices
@@ -31,7 +32,6 @@ from ganeti_masterd.simulation.state import SimulatedInstance
 calls = Implementations()
 
 HYPERVISORS = frozenset({"chroot", "fake", "kvm", "lxc", "xen-hvm", "xen-pvm"})
-RUNNING = 0
 
 #: Hypervisors under which devices can be plugged into instances that run.
 PLUGGING = frozenset({"kvm"})
@@ -134,11 +134,21 @@ def hypervisor_validate_params(
 def instance_start(
     node: SimulatedNode, instance: Mapping[str, Any], paused: bool, reason: Sequence[Any]
 ) -> None:
-    """Starts an instance; does nothing if it runs already."""
+    """Starts an instance; does nothing if it runs already.
+
+    One whose first disk has an image of the description on it is a guest that boots from it.
+    """
     try:
-        if instance["name"] in names(node, instance["hypervisor"]):
+        held = node.state.instances.get(instance["name"])
+        if instance["name"] in names(node, instance["hypervisor"]) and held and not held.state:
             return
-        _mark_up(node, instance, open_devices(node, member(instance, "disks_info")))
+        paths = open_devices(node, member(instance, "disks_info"))
+        image = guests.image_on(node, instance["disks_info"])
+        if image is not None and not image.boots:
+            return
+        _mark_up(node, instance, paths)
+        if image is not None:
+            guests.booted(node, instance, image)
     except DeviceError as error:
         raise NodeFailure(f"Block device error: {error}")
     except SimulatedHypervisorError as error:
@@ -348,12 +358,16 @@ def instance_console_info(
 
 @calls("instance_metadata_modify")
 def instance_metadata_modify(node: SimulatedNode, instance: Mapping[str, Any]) -> None:
-    """Accepts the data that the metadata daemon would serve to the instance."""
-    _ = instance["name"]
+    """Keeps what the metadata daemon would serve to the instance of its installation."""
+    name, package = instance["name"], (instance.get("osparams") or {}).get(guests.PACKAGE)
+    kept = dict(node.state.facts.get(guests.PACKAGES) or {})
+    if kept.get(name) != package:
+        kept[name] = package
+        node.state.facts[guests.PACKAGES] = {key: at for key, at in kept.items() if at}
 
 
 def _info(instance: SimulatedInstance) -> dict[str, Any]:
-    return {"memory": instance.memory, "vcpus": instance.vcpus, "state": RUNNING, "time": 0}
+    return {"memory": instance.memory, "vcpus": instance.vcpus, "state": instance.state, "time": 0}
 
 
 def _expected(name: str) -> str:

@@ -126,6 +126,7 @@ class OSDefinition(Struct, frozen=True):
     """An operating system definition that is installed on simulated nodes.
 
     ``writes`` and ``renames`` are the lines that its create and rename scripts write on a disk.
+    One that isn't ``trusted`` has only a create script for a helper VM.
     Names in braces (``{instance}``, ``{index}``, ``{os}``, ``{variant}``, ``{old}``, or a
     parameter's name) are replaced by values.
     """
@@ -138,11 +139,28 @@ class OSDefinition(Struct, frozen=True):
     fails: tuple[Failing, ...] = ()
     writes: str | None = None
     renames: str | None = None
+    trusted: bool = True
 
     @property
     def path(self) -> str:
         """Its directory."""
         return f"{self.directory}/{self.name}"
+
+
+class BootImage(Struct, frozen=True):
+    """An image that nodes have under a path, or get from a URL, and what boots from it.
+
+    ``size`` is in MiB. A machine that boots from it is up at once, unless it never ``boots``; it
+    does its work (``zeroes`` the other disks' free space, ``installs`` the operating system of
+    the package that it gets) and shuts itself down after so many ``seconds``; None: never.
+    """
+
+    place: str
+    size: int
+    boots: bool = True
+    seconds: float | None = 10.0
+    zeroes: bool = False
+    installs: bool = False
 
 
 class StorageProvider(Struct, frozen=True):
@@ -168,6 +186,7 @@ class NodeSurroundings(Protocol):
     transfers: Transfers
     watch: Watch
     providers: tuple[StorageProvider, ...]
+    images: Mapping[str, BootImage]
     shared_paths: tuple[str, ...]
 
     def joined(self, one: str, other: str) -> bool:
@@ -236,6 +255,8 @@ class SimulatedNode:
         #: MiB taken of each physical volume, and the version of the devices that hold for it;
         #: kept by :mod:`ganeti_masterd.simulation.volumes`.
         self.taken: tuple[int, Mapping[str, int]] = (-1, {})
+        #: The guests that shut themselves down, by name; None until that was looked up.
+        self.ending: set[str] | None = None
         self._root = root
         self._prefix = None if not master_root else master_root.rstrip("/") + "/"
 

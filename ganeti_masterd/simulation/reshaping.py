@@ -97,7 +97,7 @@ def blockdev_wipe(node: SimulatedNode, disk: DescribedDisk, offset: int, size: i
 def blockdev_image(node: SimulatedNode, disk: DescribedDisk, image: str, size: int) -> None:
     """Writes an image, a file on this node or from a URL, to a device."""
     remote = image.startswith(("http://", "https://", "ftp://"))
-    if not remote and node.read(image) is None:
+    if not remote and image not in node.world.images and node.read(image) is None:
         raise NodeFailure(f"Image '{image}' not found")
     block = looked_up(node, disk)
     if block is None:

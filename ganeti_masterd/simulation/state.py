@@ -71,7 +71,10 @@ class Hardware(Struct, frozen=True):
 class SimulatedInstance(Struct, frozen=True):
     """A running instance; ``disks`` are the paths of the devices that it holds open.
 
-    If ``incoming``, it only waits for its memory from another node.
+    If ``incoming``, it only waits for its memory from another node. ``state`` is the one that its
+    hypervisor tells. One that booted from an image of the description (``image``) shuts itself
+    down at ``ends_at``, seconds since the epoch (None: never); it ``lingers`` if the hypervisor
+    knows it from then on until it is stopped.
     """
 
     hypervisor: str
@@ -79,6 +82,10 @@ class SimulatedInstance(Struct, frozen=True):
     vcpus: int
     disks: tuple[str, ...] = ()
     incoming: bool = False
+    state: int = 0
+    image: str = ""
+    ends_at: float | None = None
+    lingers: bool = False
 
 
 class Device(Struct, frozen=True):

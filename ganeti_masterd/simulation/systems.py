@@ -46,7 +46,7 @@ def os_diagnose(node: SimulatedNode) -> list[list[Any]]:
             list(system.variants),
             [list(parameter) for parameter in system.parameters],
             list(system.api_versions),
-            True,
+            system.trusted,
         ]
         for system in node.systems
     ]
@@ -97,6 +97,9 @@ def instance_os_add(
 ) -> None:
     """Installs an operating system on the disks of an instance."""
     system = installed(node, member(instance, "os"))
+    if not system.trusted:
+        # noded runs a script whose path it doesn't have.
+        raise Unexpected("sequence item 0: expected str instance, NoneType found")
     disks = _opened(node, instance)
     parameters = os_parameters(instance)
     _check_script(system, "create", parameters)

@@ -112,6 +112,11 @@ class SynchronousContext(Context):
         self.checkpoint()
         self.devices += devices
 
+    def forget_devices(self, devices: Sequence[NotedDevice]) -> None:
+        """Forgets devices."""
+        self.checkpoint()
+        self.devices = [device for device in self.devices if device not in devices]
+
     def run_hooks_early(self, node: Target) -> None:
         """Writes down the node's name."""
         self.hooks_early.append(node.name)

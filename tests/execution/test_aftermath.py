@@ -21,8 +21,8 @@ from tests.execution.scene import ExecutionScene, dummy
 GROUP = "xenvg"
 
 
-class AftermathTests(ExecutionScene):
-    """One job that was cut off, on simulated nodes."""
+class AftermathScene(ExecutionScene):
+    """Base: one job that was cut off, on simulated nodes."""
 
     def node(self, name: str) -> str:
         return self.store.snapshot.node(name).uuid
@@ -72,6 +72,10 @@ class AftermathTests(ExecutionScene):
 
     def words(self, job: Job) -> str:
         return str(job.ops[0].result)
+
+
+class AftermathTests(AftermathScene):
+    """Devices."""
 
     async def test_removed(self) -> None:
         """What no disk has goes and is named; what never came to be is not mentioned."""

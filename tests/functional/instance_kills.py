@@ -98,6 +98,8 @@ class Interrupted:
             status = job_is(master, job, *FINAL)
             assert status in ("success", "error"), status
             there = NAME in instances(master)
+            if there and status == "error" and self.op is CREATION:
+                self._look_for_its_name(master, job)
             self._look_for_leftovers(master, job, writes)
             if status == "success":
                 assert there is (self.op is not REMOVAL)
@@ -114,6 +116,15 @@ class Interrupted:
         left = [one for one in held(daemon) if not _is_told(told, *one)]
         assert not left, f"nobody tells of {left} after {writes} writes:\n{told}"
         return reached
+
+    def _look_for_its_name(self, master: BlockingClient, job: int) -> None:
+        """An instance that isn't complete doesn't look so: the job's result names it."""
+        ((result,),) = master.query_jobs([job], ["opresult"])
+        ((state,),) = [
+            [field[1] for field in row] for row in master.query("instance", ["admin_state"])["data"]
+        ]
+        told = f"'gnt-instance remove {NAME}' removes it" in str(result)
+        assert told is (state == "down"), (state, result)
 
     def _look_for_leftovers(self, master: BlockingClient, job: int, writes: int) -> None:
         """Nodes hold what the configuration has, or the job that was cut off names the rest."""

@@ -102,6 +102,8 @@ class World:
         self.progressed: list[str] = []
         self.submitted: list[Any] = []
         self._jobs = 0
+        #: The job that ran last, or runs.
+        self.last: SynchronousContext | None = None
         for level, names in LOCKED.items():
             self.locks.populate(level, names(self.now))
 
@@ -124,7 +126,8 @@ class World:
             unit.attempt = attempt
             try:
                 unit.expand(self.now)
-                return _Job(self, self._jobs, unit).run()
+                self.last = _Job(self, self._jobs, unit)
+                return self.last.run()
             except GenericError as error:
                 lacks = error.args[1:] == (ECODE_TEMP_NORES,)
                 if not (lacks and unit.waits_for_resources) or attempt == MOST_TRIES:

@@ -70,6 +70,12 @@ FAULTS = (
         NODE + '[[os]]\nname = "x"\n[os.parameters]\np = 5\n',
         "table [os[1]], key 'parameters': 'p' must be a text, is 5",
     ),
+    (
+        NODE + '[[image]]\nplace = "/x"\nsize = 8\nseconds = 5\nnever_ends = true\n',
+        "table [image[1]], key 'seconds': says when it ends, but it never does",
+    ),
+    (NODE + '[[image]]\nplace = "/x"\n', "table [image[1]], key 'size': is missing"),
+    (NODE + '[[image]]\nplace = "/x"\nsize = 8\n' * 2, "key 'image': there are two of the name"),
     (NODE + '[[os]]\nname = "x"\n' * 2, "key 'os': there are two of the name 'x'"),
     (
         NODE + '[[storage_provider]]\nname = "x"\ndevice = "/dev/x"\n',

@@ -11,19 +11,25 @@ from collections.abc import Mapping
 from ganeti_masterd.config.objects import Instance
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
+from ganeti_masterd.constants import HELPER_VM_STARTUP, ZEROING_TIMEOUT_PER_MIB
 from ganeti_masterd.errors import ECODE_INVAL, ECODE_STATE, prereq
 from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
 from ganeti_masterd.logical_units.backups.procedure import (
     EXPORT,
     ExportState,
     OtherCluster,
+    Zeroing,
 )
 from ganeti_masterd.logical_units.base import HookNodes
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.snapshots import can_snapshot
 from ganeti_masterd.logical_units.instances.base import InstanceUnit, require_online
 from ganeti_masterd.logical_units.instances.environment import instance_environment
-from ganeti_masterd.logical_units.instances.requirements import require_compression
+from ganeti_masterd.logical_units.instances.helper_vm import boots_from_disk, find_image
+from ganeti_masterd.logical_units.instances.requirements import (
+    require_compression,
+    require_memory,
+)
 from ganeti_masterd.logical_units.steps import exports, signing
 from ganeti_masterd.logical_units.steps.procedure import carry_out
 from ganeti_masterd.opcodes.backups import BackupExport
@@ -32,7 +38,8 @@ from ganeti_masterd.opcodes.backups import BackupExport
 class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
     """Exports an instance: all of it, or nothing that could be taken for it.
 
-    Locked are the instance, the node that gets the export, and those that have an older one.
+    Locked are the instance, the node that gets the export, those that have an older one and,
+    until a helper VM has its disk there, the primary.
     """
 
     prepares = True
@@ -43,11 +50,17 @@ class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
     older: frozenset[str] = frozenset()
     #: Where the other cluster waits for it.
     other: OtherCluster | None = None
+    #: How free space is zeroed; None if it isn't.
+    zeroing: Zeroing | None = None
 
     def expand(self, snapshot: Snapshot) -> None:
         """Finds the instance and the node; checks the arguments by themselves."""
-        super().expand(snapshot)
         op = self.op
+        if op.zero_free_space and not op.compress:
+            raise prereq("Zeroing free space does not make sense unless compression is used")
+        if op.zero_free_space and not op.shutdown:
+            raise prereq("Unless the instance is shut down, zeroing cannot be used.")
+        super().expand(snapshot)
         self.target = None
         if op.mode == "local":
             if not isinstance(op.target_node, str):
@@ -72,9 +85,20 @@ class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """See ``LogicalUnit.locks``."""
-        if level is Level.NODE and self.target is not None:
-            return exclusive({self.target, *(self.older & snapshot.nodes.keys())})
+        if level is Level.NODE:
+            wanted = {*self.kept_nodes(snapshot)}
+            if self.op.zero_free_space:
+                # Until the helper VM has its disk nobody else is to take the room.
+                wanted.add(self.instance(snapshot).primary_node)
+            if wanted:
+                return exclusive(wanted)
         return super().locks(level, snapshot)
+
+    def kept_nodes(self, snapshot: Snapshot) -> frozenset[str]:
+        """Returns the uuids of the nodes that are held until the end."""
+        if self.target is None:
+            return frozenset()
+        return frozenset({self.target, *(self.older & snapshot.nodes.keys())})
 
     def check(self, ctx: Context) -> None:
         """Refuses what can't be done; whether there can be snapshots is decided here."""
@@ -105,6 +129,7 @@ class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
                 f"Instance {instance.name} has no disks: there is nothing to export", ECODE_STATE
             )
         self._check_snapshots(snapshot, instance)
+        self.zeroing = self._find_zeroing(ctx, instance)
 
     def _check_zeroing(self, snapshot: Snapshot, instance: Instance) -> None:
         op = self.op
@@ -116,21 +141,36 @@ class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
                     ECODE_INVAL,
                 )
             return
-        if not op.shutdown:
-            raise prereq("Unless the instance is shut down, zeroing cannot be used.", ECODE_INVAL)
         filled = effective.hypervisor(snapshot.cluster, instance)
         if instance.hypervisor == "kvm" and not filled.get("user_shutdown"):
             raise prereq(
                 "Instance shutdown detection must be enabled for zeroing to work", ECODE_INVAL
             )
-        if filled.get("boot_order", "disk") != "disk":
+        if not boots_from_disk(instance.hypervisor, filled):
             raise prereq("Booting from disk must be set for zeroing to work", ECODE_INVAL)
         if not snapshot.cluster.zeroing_image:
             raise prereq("A zeroing image must be set for zeroing to work", ECODE_INVAL)
-        raise prereq(
-            "Free space is zeroed in a helper virtual machine, which is not supported",
-            ECODE_INVAL,
-        )
+
+    def _find_zeroing(self, ctx: Context, instance: Instance) -> Zeroing | None:
+        """Finds the image, and room for it; None if nothing is to be zeroed."""
+        op, snapshot = self.op, ctx.snapshot()
+        if not op.zero_free_space:
+            return None
+        place = snapshot.cluster.zeroing_image
+        image = find_image(ctx, place, instance.primary_node, {})
+        if instance.admin_state != "up":
+            require_memory(
+                ctx,
+                instance.primary_node,
+                instance.hypervisor,
+                int(effective.backend(snapshot.cluster, instance)["minmem"]),
+                f"starting the helper VM of instance {instance.name}",
+            )
+        fixed, per_mib = op.zeroing_timeout_fixed, op.zeroing_timeout_per_mib
+        fixed = HELPER_VM_STARTUP if fixed is None else fixed
+        per_mib = ZEROING_TIMEOUT_PER_MIB if per_mib is None else per_mib
+        total = sum(disk.size for disk in snapshot.disks_of(instance))
+        return Zeroing(image, fixed + per_mib * total)
 
     def _check_snapshots(self, snapshot: Snapshot, instance: Instance) -> None:
         """Refuses to stop an instance for long, or to copy disks that it writes on."""
@@ -218,6 +258,8 @@ class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
             target=self.target,
             other=self.other,
             snapshots=self.snapshots,
+            zeroing=self.zeroing,
+            kept_nodes=self.kept_nodes(ctx.snapshot()),
         )
         try:
             carry_out(EXPORT, state)

@@ -6,12 +6,16 @@ docs/differences.rst says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
 from ganeti_masterd.config.objects import Disk, Instance
-from ganeti_masterd.constants import DISK_TRANSFER_CONNECT_TIMEOUT, IEIO_FILE
+from ganeti_masterd.constants import (
+    DISK_TRANSFER_CONNECT_TIMEOUT,
+    HELPER_VM_STARTUP,
+    IEIO_FILE,
+)
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context
@@ -25,6 +29,7 @@ from ganeti_masterd.logical_units.disks.transferring import (
     Transferring,
     system_end,
 )
+from ganeti_masterd.logical_units.instances.helper_vm import HelperImage, HelperVM
 from ganeti_masterd.logical_units.instances.power import mark, turn_off, turn_on
 from ganeti_masterd.logical_units.instances.removing import remove_stopped
 from ganeti_masterd.logical_units.steps import exports, node_objects
@@ -51,11 +56,20 @@ class OtherCluster(Struct, frozen=True, kw_only=True):
         return f"OtherCluster({len(self.places)} disks)"
 
 
+class Zeroing(Struct, frozen=True):
+    """How free space is zeroed: the helper VM's image, and the seconds that it may take."""
+
+    image: HelperImage
+    ends_in: float
+
+
 class ExportState:
     """What the steps of an export work on.
 
     ``target`` is the uuid of the node that gets it, None where ``other`` is the cluster that
     does. ``snapshots``: the instance runs on while snapshots of its disks are copied.
+    ``zeroing``: how free space is zeroed, None if it isn't. ``kept_nodes`` are the uuids of those
+    that are held until the end.
     """
 
     def __init__(
@@ -67,6 +81,8 @@ class ExportState:
         target: str | None,
         other: OtherCluster | None,
         snapshots: bool,
+        zeroing: Zeroing | None = None,
+        kept_nodes: Collection[str] = (),
     ) -> None:
         self.ctx = ctx
         self.op = op
@@ -76,6 +92,10 @@ class ExportState:
         self.target = target
         self.other = other
         self.snapshots = snapshots
+        self.zeroing = zeroing
+        self._kept_nodes = kept_nodes
+        #: The helper VM that zeroes free space, once it is there.
+        self._helper: HelperVM | None = None
         self.disks = ctx.snapshot().disks_of(instance)
         #: Whether it may be stopped by us, so that it has to be started again.
         self._stopped = False
@@ -90,13 +110,14 @@ class ExportState:
         """See ``Undertaking.names``."""
         nodes = self.ctx.snapshot().nodes
         target = "the other cluster" if self.target is None else nodes[self.target].name
+        zeroing = "" if self.zeroing is None else "--zero-free-space "
         return {
             "instance": self.before.name,
             "source": nodes[self.source].name,
             "target": target,
             "again": "move-instance"
             if self.target is None
-            else f"gnt-backup export -n {target} {self.before.name}",
+            else f"gnt-backup export -n {target} {zeroing}{self.before.name}",
         }
 
     @property
@@ -135,9 +156,12 @@ class ExportState:
         )
 
     def restart(self) -> None:
-        """Starts again what ran, if we have stopped it."""
-        if self._stopped and self.runs:
-            self.start()
+        """Starts again what ran, if we have stopped it, and if nothing runs in its place."""
+        if not (self._stopped and self.runs):
+            return
+        if self._helper is not None and self._helper.left:
+            raise OpExecError("a helper VM may run in its place")
+        self.start()
 
     def activate(self) -> None:
         """Makes the disks ready."""
@@ -147,10 +171,33 @@ class ExportState:
 
     def deactivate(self) -> None:
         """Shuts the disks down, unless the instance is to run on them."""
+        if self._helper is not None and self._helper.left:
+            raise OpExecError("a helper VM may use them")
         if self._activated and not self.runs:
             self._activated = False
             self.ctx.feedback(f"Deactivating disks for {self._name}")
             shut_disks(self.ctx, current(self.ctx, self.before))
+
+    def zero(self) -> None:
+        """Has a helper VM fill what is free on the disks with zeroes."""
+        assert self.zeroing is not None
+        self._helper = HelperVM(
+            self.ctx,
+            self.before,
+            self.zeroing.image,
+            doing="Zeroing free disk space",
+            reason=self.op.reason,
+        )
+        self._helper.run(
+            boots_in=HELPER_VM_STARTUP,
+            ends_in=self.zeroing.ends_in,
+            made=lambda: self.ctx.release(Level.NODE, self._kept_nodes),
+        )
+
+    def require_helper_gone(self) -> None:
+        """Raises ``OpExecError`` if the helper VM may run on: it has taken back what it could."""
+        if self._helper is not None and self._helper.left:
+            raise OpExecError("it may run on")
 
     def take_snapshots(self) -> None:
         """Makes a snapshot of each disk."""
@@ -302,6 +349,11 @@ _SNAPSHOTS = (
     "there may be snapshots on {source}, which the next start of the daemon removes, or the next "
     "export replaces"
 )
+_HELPER = (
+    "a helper VM may run in its place on {source}: 'gnt-instance shutdown {instance}' stops it, as "
+    "does the next start of the daemon if that has crashed, and 'gnt-instance startup {instance}' "
+    "starts the instance again"
+)
 _FILES = "{target} may have {instance}.new, which isn't complete and which the next export removes"
 _AGAIN = "{again}"
 
@@ -332,6 +384,14 @@ EXPORT: Procedure[ExportState] = Procedure(
             run=ExportState.activate,
             undo=ExportState.deactivate,
             skip=lambda state: state.before.disks_active,
+        ),
+        Step(
+            does="zero the free space of the disks, in a helper VM on {source}",
+            leaves=f"{_STOPPED}; {_HELPER}",
+            finish=_AGAIN,
+            run=ExportState.zero,
+            undo=ExportState.require_helper_gone,
+            skip=lambda state: state.zeroing is None,
         ),
         Step(
             does="make snapshots of the disks of {instance} on {source}",

@@ -10,7 +10,7 @@ from ganeti_masterd.config.objects import Disk, Instance
 from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.templates import DiskTemplate
-from ganeti_masterd.jobs.devices import Fate, commands
+from ganeti_masterd.jobs.devices import Fate, NotedDevice, commands
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.noting import directory as noted_directory
 from ganeti_masterd.logical_units.disks.noting import disk_devices
@@ -32,6 +32,7 @@ def create_disks(
     nodes: Sequence[str] | None = None,
     fresh: bool = True,
     kept: Sequence[Disk] = (),
+    also: Sequence[NotedDevice] = (),
 ) -> None:
     """Makes disks on their nodes (or on ``nodes``, uuids); they are assembled then.
 
@@ -43,14 +44,15 @@ def create_disks(
     be taken back, even if the call that made it failed. Otherwise only what a call has
     made for certain is taken back: what was there before is somebody's data. A mirror is
     taken back as soon as its volumes were made: no data can be below it. A directory in
-    which one of ``kept`` is, disks that exist already, is never taken back.
+    which one of ``kept`` is, disks that exist already, is never taken back. ``also`` is noted
+    durably together with the disks.
     """
     if not disks:
         return
     if _in_directory(disks[0].template):
         directory = directory_of(disks[0])
         create_directory(ctx, undo, instance, directory, kept=directory in map(directory_of, kept))
-    _note(ctx, instance, disks, nodes, fresh=fresh)
+    _note(ctx, instance, disks, nodes, also, fresh=fresh)
     for disk in disks:
         where = nodes_of_new(instance, disk) if nodes is None else tuple(nodes)
         if fresh:
@@ -82,10 +84,11 @@ def _note(
     instance: Instance,
     disks: Sequence[Disk],
     nodes: Sequence[str] | None,
+    also: Sequence[NotedDevice],
     *,
     fresh: bool,
 ) -> None:
-    """Notes disks that are about to be made, for a start after a crash."""
+    """Notes disks that are about to be made, and other things, for a start after a crash."""
     # What has a name that others may have used is not to be removed unseen.
     fate = Fate.REMOVE if fresh else Fate.TELL
     noted = []
@@ -93,7 +96,7 @@ def _note(
         where = nodes_of_new(instance, disk) if nodes is None else tuple(nodes)
         mirror = Fate.REMOVE if disk.children else fate
         noted += disk_devices(ctx, instance, disk, where, fate=fate, mirror_fate=mirror)
-    ctx.note_devices(noted)
+    ctx.note_devices([*noted, *also])
 
 
 def nodes_of_new(instance: Instance, disk: Disk) -> tuple[str, ...]:

@@ -64,11 +64,48 @@ def directory(ctx: Context, instance: Instance, node: str, path: str) -> NotedDe
     )
 
 
-def transfer_daemon(ctx: Context, instance: Instance, node: str, name: str) -> NotedDevice:
-    """Returns an import or export daemon on a node (its uuid), by the name that this gave it."""
+def transfer_daemon(
+    ctx: Context, instance: Instance, node: str, name: str, *, fills: tuple[int, ...] = ()
+) -> NotedDevice:
+    """Returns an import or export daemon on a node (its uuid), by the name that this gave it.
+
+    ``fills``: the index of the disk that it writes to, if it does.
+    """
     node_name = ctx.snapshot().nodes[node].name
     return NotedDevice(
-        node=node, node_name=node_name, owner=instance.name, fate=Fate.DAEMON, path=name
+        node=node,
+        node_name=node_name,
+        owner=instance.name,
+        fate=Fate.DAEMON,
+        path=name,
+        fills=fills,
+    )
+
+
+def instance_in_the_making(
+    ctx: Context, instance: Instance, fate: Fate, fills: Iterable[int] = ()
+) -> NotedDevice:
+    """Returns an instance that isn't complete yet; ``fills``: disks filled from elsewhere."""
+    node = instance.primary_node
+    return NotedDevice(
+        node=node,
+        node_name=ctx.snapshot().nodes[node].name,
+        owner=instance.name,
+        fate=fate,
+        path=instance.uuid,
+        fills=tuple(fills),
+    )
+
+
+def helper_vm(ctx: Context, instance: Instance, disk: Disk) -> NotedDevice:
+    """Returns the helper VM that runs in an instance's place, and boots from a disk."""
+    node = instance.primary_node
+    return NotedDevice(
+        node=node,
+        node_name=ctx.snapshot().nodes[node].name,
+        owner=instance.name,
+        fate=Fate.GUEST,
+        disk=node_objects.disk(ctx.snapshot(), disk, instance, node),
     )
 
 

@@ -223,7 +223,8 @@ class Transferring:
             f"end {daemon.name} on node {self._name(end.node)}", lambda: self._end(daemon)
         )
         # It would outlive this process, and keep what it reads and writes from being removed.
-        ctx.note_devices([transfer_daemon(ctx, self._instance, end.node, daemon.name)])
+        fills = (transfer.index,) if receives else ()
+        ctx.note_devices([transfer_daemon(ctx, self._instance, end.node, daemon.name, fills=fills)])
         return daemon
 
     def _address(self, flow: _Flow) -> tuple[str, int]:

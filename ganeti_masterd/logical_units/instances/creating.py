@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ganeti_masterd.errors import OpExecError, RemoteError
+from ganeti_masterd.jobs.devices import Fate, NotedDevice
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.logical_units.disks.activating import (
@@ -18,8 +19,9 @@ from ganeti_masterd.logical_units.disks.activating import (
     start_disks,
 )
 from ganeti_masterd.logical_units.disks.making import create_disks
+from ganeti_masterd.logical_units.disks.noting import instance_in_the_making
 from ganeti_masterd.logical_units.disks.syncing import wait_for_sync, wipe_disks
-from ganeti_masterd.logical_units.instances import adopting, importing, setting_up
+from ganeti_masterd.logical_units.instances import adopting, importing, setting_up, untrusted
 from ganeti_masterd.logical_units.instances.preparing import CheckedCreation
 from ganeti_masterd.logical_units.instances.publishing import changes_between
 from ganeti_masterd.logical_units.steps.undo import UndoStack
@@ -33,6 +35,9 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
     The nodes are held exclusively, and shared as resources, until the disks are in the
     configuration: nobody waits for these to be wiped or synchronized.
     """
+
+    #: What is noted of it while it isn't complete.
+    _noted: NotedDevice | None = None
 
     def dry_result(self, ctx: Context) -> list[str]:
         """Returns the names of the nodes."""
@@ -78,7 +83,8 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
         else:
             ctx.feedback("* creating instance disks...")
             try:
-                create_disks(ctx, undo, instance, disks)
+                self._noted = self._in_the_making(ctx)
+                create_disks(ctx, undo, instance, disks, also=[self._noted])
             except JobKilled:
                 raise
             except OpExecError:
@@ -96,6 +102,16 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
         if self.planned is None:
             ctx.add_lock(Level.INSTANCE, self.name)
         ctx.change_all(changes_between(self.planned, self.whole, cluster))
+
+    def _in_the_making(self, ctx: Context) -> NotedDevice:
+        """Returns what is noted of the instance while it isn't complete."""
+        instance, indices = self.whole.instance, range(len(self.whole.disks))
+        if self.source is not None:
+            found = [at for at in indices if self.source.image(at) is not None]
+            return instance_in_the_making(ctx, instance, Fate.IMPORT, found)
+        if self.sender is not None:
+            return instance_in_the_making(ctx, instance, Fate.RECEIPT, indices)
+        return instance_in_the_making(ctx, instance, Fate.CREATION)
 
     def _take_back(self, ctx: Context) -> None:
         """Makes the configuration as it was; what is there already is left."""
@@ -159,6 +175,9 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
                 before = self.sender.instance
             else:
                 return
+        if self._noted is not None:
+            # From here on it is whole, and nobody must take it away.
+            ctx.forget_devices([self._noted])
         debug = self.op.debug_level or 0
         importing.run_rename_script(ctx, instance, before, debug=debug)
 
@@ -183,7 +202,17 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
         secret = parameters.secret
         state = "is in the cluster, marked to be down, and its operating system is not installed"
         with setting_up.staying(ctx, instance, state), parameters.kept_from_errors():
-            if self.installs:
+            if self.helper is not None:
+                untrusted.install(
+                    ctx,
+                    instance,
+                    self.helper,
+                    secret,
+                    reason=self.op.reason,
+                    boots_in=self.op.helper_startup_timeout,
+                    ends_in=self.op.helper_shutdown_timeout,
+                )
+            elif self.installs:
                 mirrors = self.whole.disks if self.wanted.template.internal else ()
                 setting_up.run_create_scripts(
                     ctx,

@@ -36,15 +36,16 @@ from ganeti_masterd.logical_units.instances import (
     fitting,
     importing,
     placing,
-    setting_up,
+    requirements,
     specification,
+    untrusted,
 )
 from ganeti_masterd.logical_units.instances.environment import instance_environment
+from ganeti_masterd.logical_units.instances.helper_vm import HelperImage
 from ganeti_masterd.logical_units.instances.importing import FoundExport, SendingCluster
 from ganeti_masterd.logical_units.instances.nics import require_distinct, settle_nic
 from ganeti_masterd.logical_units.instances.planning import WantedInstance, read_instance
 from ganeti_masterd.logical_units.instances.publishing import WholeInstance
-from ganeti_masterd.logical_units.instances.requirements import require_compression
 from ganeti_masterd.logical_units.instances.resolving import check_address_unused, resolved_name
 from ganeti_masterd.logical_units.nodes.addresses import normal_name
 from ganeti_masterd.opcodes.instances import InstanceCreate
@@ -74,6 +75,8 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
     #: The export that it comes from, and the cluster that sends it.
     source: FoundExport | None = None
     sender: SendingCluster | None = None
+    #: What a helper VM boots from that installs the operating system; None without one.
+    helper: HelperImage | None = None
     #: Where it is to be, chosen before the locks; None if that is done with all nodes held.
     place: PendingPlace | None = None
     name: str
@@ -122,7 +125,7 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
     def _find(self, snapshot: Snapshot) -> None:
         """Finds the forthcoming instance, or makes sure that there is none; finds the nodes."""
         op = self.op
-        require_compression(snapshot.cluster, op.compress)
+        requirements.require_compression(snapshot.cluster, op.compress)
         existing = snapshot.instances.named(self.name)
         if not op.commit:
             specification.enabled_template(snapshot.cluster, op.disk_template)
@@ -232,12 +235,24 @@ class CheckedCreation(LogicalUnit[InstanceCreate]):
             if not op.ignore_ipolicy:
                 fitting.check_policy(ctx.snapshot(), wanted, self.nodes[0])
             fitting.ask_nodes(ctx, wanted, self.nodes, force_variant=op.force_variant)
-            if self.installs or (self.imports and wanted.os):
-                setting_up.check_trusted(ctx, self.nodes[0], wanted.os)
-            fitting.ask_primary(ctx, wanted, self.nodes[0], nics, starts=self.starts)
+            if self.installs and not untrusted.is_trusted(ctx, self.nodes[0], wanted.os):
+                self.helper = self._find_helper(ctx)
+                untrusted.warn_if_unreachable(ctx, nics)
+            elif self.imports and wanted.os:
+                untrusted.refuse_untrusted(ctx, self.nodes[0], wanted.os)
+            starts = self.starts or self.helper is not None
+            fitting.ask_primary(ctx, wanted, self.nodes[0], nics, starts=starts)
         self.whole = self._build(ctx, nics, base)
         if self.source is not None:
             importing.warn_of_sizes(ctx, self.source, self.whole.disks)
+
+    def _find_helper(self, ctx: Context) -> HelperImage:
+        """Returns what the helper VM boots from that installs the operating system."""
+        wanted = self.wanted
+        beside = requirements.room_in_groups(wanted.template.name, wanted.disks)
+        return untrusted.find_install_image(
+            ctx, self.nodes[0], wanted.hypervisor, wanted.filled_hypervisor, beside
+        )
 
     @property
     def source_nodes(self) -> tuple[str, ...]:

@@ -9,17 +9,22 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.errors import ECODE_INVAL, OpExecError, prereq
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.activating import activate_disks, current, shut_disks
-from ganeti_masterd.logical_units.instances import setting_up, specification
+from ganeti_masterd.logical_units.instances import setting_up, specification, untrusted
 from ganeti_masterd.logical_units.instances.base import (
     InstanceUnit,
     require_online,
     require_stopped,
 )
-from ganeti_masterd.logical_units.instances.requirements import check_system_on_nodes
+from ganeti_masterd.logical_units.instances.helper_vm import HelperImage
+from ganeti_masterd.logical_units.instances.requirements import (
+    check_system_on_nodes,
+    require_memory,
+)
 from ganeti_masterd.opcodes.instances import InstanceReinstall
 
 
@@ -37,6 +42,9 @@ class ReinstallInstance(InstanceUnit[InstanceReinstall], runs=InstanceReinstall)
     own: specification.OsParameters
     #: The same with the cluster's under them: what the scripts get.
     filled: specification.OsParameters
+
+    #: What a helper VM boots from that installs it; None where the node runs the scripts.
+    helper: HelperImage | None = None
 
     @property
     def image(self) -> str | None:
@@ -71,7 +79,22 @@ class ReinstallInstance(InstanceUnit[InstanceReinstall], runs=InstanceReinstall)
                     self.filled.together(),
                     force_variant=op.force_variant,
                 )
-            setting_up.check_trusted(ctx, instance.primary_node, self.os)
+            if not untrusted.is_trusted(ctx, instance.primary_node, self.os):
+                self.helper = untrusted.find_install_image(
+                    ctx,
+                    instance.primary_node,
+                    instance.hypervisor,
+                    effective.hypervisor(snapshot.cluster, instance),
+                    {},
+                )
+                require_memory(
+                    ctx,
+                    instance.primary_node,
+                    instance.hypervisor,
+                    int(effective.backend(snapshot.cluster, instance)["minmem"]),
+                    f"starting the helper VM of instance {instance.name}",
+                )
+                untrusted.warn_if_unreachable(ctx, instance.nics)
 
     def exec(self, ctx: Context) -> None:
         """Makes the disks ready, records what is installed, installs it, shuts the disks down."""
@@ -120,7 +143,9 @@ class ReinstallInstance(InstanceUnit[InstanceReinstall], runs=InstanceReinstall)
     def _install(self, ctx: Context, instance: Instance, disks: tuple[Disk, ...]) -> None:
         if self.image is not None:
             setting_up.image_disk(ctx, instance, disks[0], self.image)
-        if self.os:
+        if self.helper is not None:
+            untrusted.install(ctx, instance, self.helper, self.own.secret, reason=self.op.reason)
+        elif self.os:
             setting_up.run_scripts_again(
                 ctx, instance, self.filled.together(), debug=self.op.debug_level or 0
             )

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 
 from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.objects import Disk, Instance
-from ganeti_masterd.errors import ECODE_STATE, OpExecError, prereq
+from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.logical_units.context import Context, JobKilled
 from ganeti_masterd.logical_units.disks.activating import shut_disks
 from ganeti_masterd.logical_units.disks.syncing import pause_sync, sync_paused
@@ -25,28 +25,6 @@ from ganeti_masterd.logical_units.steps.half_done import only_warned_of
 from ganeti_masterd.logical_units.steps.polling import time_left
 from ganeti_masterd.opcodes.types import Reason
 from ganeti_masterd.rpc import calls
-
-
-def check_trusted(ctx: Context, node: str, os: str) -> None:
-    """Refuses an operating system whose scripts a node (its uuid) must not run by itself.
-
-    Its definition says that they are to be run in a virtual machine, which this daemon
-    can't do. Raises ``OpPrereqError``.
-    """
-    name = ctx.snapshot().nodes[node].name
-    found = ctx.call_one(node, calls.OS_DIAGNOSE).or_refuse(
-        f"Failed to get OS '{os}' from node {name}"
-    )
-    base = os.partition("+")[0]
-    system = next((one for one in found if one.name == base), None)
-    if system is None:
-        raise prereq(f"OS '{os}' is not available in node '{name}'")
-    if not system.trusted:
-        raise prereq(
-            f"OS '{os}' is not trusted on node {name}: its scripts are to be run in a helper "
-            "virtual machine, which is not supported",
-            ECODE_STATE,
-        )
 
 
 def image_disk(ctx: Context, instance: Instance, disk: Disk, image: str) -> None:

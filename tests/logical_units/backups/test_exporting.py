@@ -269,11 +269,6 @@ class RefusalTests(BackupScene):
                 {"zeroing_timeout_fixed": 3},
             ),
             (
-                "Unless the instance is shut down, zeroing cannot be used.",
-                "wrong_input",
-                {"zero_free_space": True, "shutdown": False},
-            ),
-            (
                 "A zeroing image must be set for zeroing to work",
                 "wrong_input",
                 {"zero_free_space": True},
@@ -297,14 +292,6 @@ class RefusalTests(BackupScene):
             ),
         ):
             self.refused(text, code, **parameters)
-        self.modify(
-            self.world.now.cluster.uuid, lambda now: replace(now, zeroing_image="/srv/zero")
-        )
-        self.refused(
-            "Free space is zeroed in a helper virtual machine, which is not supported",
-            "wrong_input",
-            zero_free_space=True,
-        )
 
     def test_zeroing(self) -> None:
         """The guest must be able to stop, and must boot from its disk."""

@@ -60,10 +60,12 @@ class CreationCase(SynchronousTestCase):
 
     def renew(self, **settings: Any) -> None:
         """Starts anew; ``settings`` are those of a new cluster."""
+        systems = (*SYSTEMS, *settings.pop("systems", ()))
         description = Description(
             default=DescribedNode(hardware=HARDWARE, volumes=VOLUMES),
-            systems=SYSTEMS,
+            systems=systems,
             providers=(StorageProvider("filestore"),),
+            **settings.pop("described", {}),
         )
         settings.setdefault("disk_templates", sorted(TEMPLATES))
         self.world = World(description=description, **settings)

@@ -264,17 +264,6 @@ class RefusalTests(CreationCase):
             nics=[{"mode": "bridged", "link": "br9"}],
         )
 
-    def test_untrusted(self) -> None:
-        """Scripts that must not run on the node itself are refused, but not instances without."""
-        row = ["noop", "/os/noop", True, "", [], [], [20], False]
-        self.break_call("os_diagnose", kind="garbage", payload=[row])
-        self.assertRefused(
-            "OS 'noop' is not trusted on node node1: its scripts are to be run in a helper "
-            "virtual machine, which is not supported",
-            ECODE_STATE,
-        )
-        self.create(no_install=True)
-
     def test_policy(self) -> None:
         """The instance policy of the primary's group, unless it is to be ignored."""
         error = self.fails("diskless", beparams={"memory": 1048576})

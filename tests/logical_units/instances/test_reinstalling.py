@@ -301,16 +301,6 @@ class ReinstallRefusalTests(ReinstallCase):
         self.refuses(text, "wrong_input", osparams={"pw": "x"}, osparams_secret={"pw": "y"})
         self.refuses(text, "wrong_input", osparams_secret={"pw": "y"})
 
-    def test_untrusted(self) -> None:
-        """A system whose scripts are to be run in a virtual machine can't be installed."""
-        row = ["demo", "/path", True, "", ["plain"], [], [20], False]
-        self.break_call("os_diagnose", kind="garbage", payload=[row])
-        self.refuses(
-            "OS 'demo+plain' is not trusted on node node2: its scripts are to be run in a helper "
-            "virtual machine, which is not supported",
-            "wrong_state",
-        )
-
     def test_image_path(self) -> None:
         """An image has an absolute path or a URL."""
         text = "OS image must be an absolute path or a URL"
