@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from typing import Any
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, fail, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks
 
 from ganeti_masterd.errors import (
     DaemonStopping,
@@ -76,37 +76,47 @@ class Submission:
         batches = _in_batches(jobs)
         if len(batches) > 1:
             return self._submit_in_turn(batches, len(jobs), sender)
-        return self._submit(jobs, sender)
-
-    def _submit(
-        self, jobs: Sequence[Sequence[Opcode]], sender: str, ids: Iterator[int] | None = None
-    ) -> Deferred[list[Submitted]]:
         unknown = self._outside(jobs)
         if unknown:
-            return self._enter_after_reading(jobs, unknown, sender, ids)
-        return self._enter(jobs, NONE_ENDED, sender, ids)
+            return self._enter_after_reading(jobs, unknown, sender)
+        return self._enter(jobs, NONE_ENDED, sender)
 
     @inlineCallbacks
     def _submit_in_turn(
         self, batches: Sequence[Sequence[Sequence[Opcode]]], count: int, sender: str
     ) -> Generator[Any, Any, list[Submitted]]:
-        """Submits one batch after another; others are served in between."""
+        """Makes and commits one batch after another; others are served in between.
+
+        The commits overlap: a batch doesn't wait until the one before is durable.
+        """
         queue = self._queue
         # Relative ids count over the whole request, so that no other job's may come between.
-        ids = iter(range(queue.last_id + 1, queue.last_id + count + 1))
+        request = _Request(iter(range(queue.last_id + 1, queue.last_id + count + 1)))
         queue.last_id += count
-        results: list[Submitted] = []
+        ended: dict[int, str] = {}
+        commits: list[Deferred[list[Submitted]]] = []
         for batch in batches:
-            try:
-                results += yield self._submit(batch, sender, ids)
-            except GenericError as error:
-                if not results:
-                    raise
-                results += [error] * (count - len(results))
-                break
+            unknown = self._outside(batch)
+            if unknown - ended.keys():
+                ended.update((yield self._endings(batch, unknown)))
+            if queue.closing:
+                commits.append(fail(_stopping()))
+            else:
+                commits.append(self._enter(batch, ended, sender, request))
             turn: Deferred[None] = Deferred()
             queue.timers.later(0, turn.callback, None)
             yield turn
+        outcomes = yield DeferredList(commits, consumeErrors=True)
+        if not any(success for success, _ in outcomes):
+            return outcomes[0][1]  # type: ignore[no-any-return]  # the failure of all
+        results: list[Submitted] = []
+        for batch, (success, outcome) in zip(batches, outcomes, strict=True):
+            if success:
+                results += outcome
+            elif outcome.check(GenericError):
+                results += [outcome.value] * len(batch)
+            else:
+                return outcome  # type: ignore[no-any-return]
         return results
 
     def prepare(self, jobs: Sequence[Sequence[Opcode]]) -> tuple[list[Job], list[Row]]:
@@ -129,7 +139,7 @@ class Submission:
     def _refusal(self, count: int, even_if_drained: bool) -> Exception | None:
         queue = self._queue
         if queue.closing:
-            return DaemonStopping("The master daemon stops and takes no more jobs")
+            return _stopping()
         if queue.drained and not even_if_drained:
             return GenericError("Queue drained")
         if len(queue.jobs) + count > self._max_jobs:
@@ -165,13 +175,18 @@ class Submission:
 
     @inlineCallbacks
     def _enter_after_reading(
-        self,
-        jobs: Sequence[Sequence[Opcode]],
-        unknown: set[int],
-        sender: str,
-        ids: Iterator[int] | None = None,
+        self, jobs: Sequence[Sequence[Opcode]], unknown: set[int], sender: str
     ) -> Generator[Any, Any, list[Submitted]]:
         """Looks in the archive how jobs that are depended upon ended, then enters the new ones."""
+        ended = yield self._endings(jobs, unknown)
+        results: list[Submitted] = yield self._enter(jobs, ended, sender)
+        return results
+
+    @inlineCallbacks
+    def _endings(
+        self, jobs: Sequence[Sequence[Opcode]], unknown: set[int]
+    ) -> Generator[Any, Any, dict[int, str]]:
+        """Returns how jobs in the archive ended that are depended upon."""
         ended: dict[int, str] = {}
         asked: set[int] = set()
         # While some are read, others may be archived.
@@ -180,18 +195,17 @@ class Submission:
             archived = yield self._queue.archived(sorted(unknown))
             ended.update({job.id: job.status for job in archived.values() if job.finished})
             unknown = self._outside(jobs) - asked
-        results: list[Submitted] = yield self._enter(jobs, ended, sender, ids)
-        return results
+        return ended
 
     def _enter(
         self,
         jobs: Sequence[Sequence[Opcode]],
         ended: Mapping[int, str],
         sender: str,
-        ids: Iterator[int] | None = None,
+        request: _Request | None = None,
     ) -> Deferred[list[Submitted]]:
         try:
-            results, made, rows = self._build(jobs, ended, sender, ids)
+            results, made, rows = self._build(jobs, ended, sender, request)
         except Exception:
             return fail()
         if len(made) == 1:
@@ -205,9 +219,9 @@ class Submission:
         jobs: Sequence[Sequence[Opcode]],
         ended: Mapping[int, str],
         sender: str = "",
-        ids: Iterator[int] | None = None,
+        request: _Request | None = None,
     ) -> tuple[list[Submitted], list[Job], list[Row]]:
-        """Makes jobs, with the next of ``ids`` or, without any, the next of all."""
+        """Makes jobs, with the next ids of ``request`` or, without one, the next of all."""
         queue = self._queue
         if sender:
             sender = ";" + sender
@@ -215,13 +229,14 @@ class Submission:
         stamp = nanoseconds(now)
         results: list[Submitted] = []
         made: list[Job] = []
-        fresh: dict[int, tuple[Opcode, ...]] = {}
+        fresh: set[int] = set() if request is None else request.made
+        opcodes: dict[int, tuple[Opcode, ...]] = {}
         for ops in jobs:
             # A refused job keeps its place, so that relative ids of others stay true.
-            if ids is None:
+            if request is None:
                 job_id = queue.last_id = queue.last_id + 1
             else:
-                job_id = next(ids)
+                job_id = next(request.ids)
             try:
                 ready = self._resolve(job_id, ops, fresh, ended)
             except OpPrereqError as error:
@@ -234,9 +249,10 @@ class Submission:
                 entered.append(replace(op, reason=(*op.reason, own)))
             inputs = [strip_secrets(encode_opcode(op)) for op in entered]
             made.append(new_job(job_id, inputs, now))
-            fresh[job_id] = tuple(entered)
+            fresh.add(job_id)
+            opcodes[job_id] = tuple(entered)
             results.append(job_id)
-        for job_id, held in fresh.items():
+        for job_id, held in opcodes.items():
             queue.hold(job_id, held, ended)
         rows: list[Row] = []
         if made and queue.last_id > queue.reserved:
@@ -279,6 +295,18 @@ class Submission:
             return
         named = f"job {target}" if wanted > 0 else f"job {target} (given as {wanted})"
         raise prereq(f"{summary(op)}: depends on {named}, which doesn't exist", "unknown_entity")
+
+
+class _Request:
+    """What the batches of one submission share: the ids to come, those of the jobs made so far."""
+
+    def __init__(self, ids: Iterator[int]) -> None:
+        self.ids = ids
+        self.made: set[int] = set()
+
+
+def _stopping() -> DaemonStopping:
+    return DaemonStopping("The master daemon stops and takes no more jobs")
 
 
 def _in_batches(jobs: Sequence[Sequence[Opcode]]) -> list[Sequence[Sequence[Opcode]]]:

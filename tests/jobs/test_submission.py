@@ -41,17 +41,32 @@ class LargeSubmissionTests(QueueScene):
         self.clock.advance(0)
 
     def test_room_for_others(self) -> None:
-        """Each batch is a commit, begun when the one before is durable and others had a turn."""
+        """Each batch is a commit of its own, made in a turn of its own; the commits overlap."""
         done = self.submission.submit([[delay()] for _ in range(2 * BATCH + 5)])
-        made = []
-        while not done.called:
-            self.assertEqual(len(self.journal._pending), 1)
-            self.journal.release()
-            made.append(len(self.queue.jobs))
-            self.assertEqual(self.journal._pending, [])
-            self.clock.advance(0)
-        self.assertEqual(made, [BATCH, 2 * BATCH, 2 * BATCH + 5])
+        seen = [len(self.journal._pending)]
+
+        def look() -> None:
+            seen.append(len(self.journal._pending))
+            if len(seen) < 4:
+                self.clock.callLater(0, look)
+
+        self.clock.callLater(0, look)
+        self.clock.advance(0)
+        self.assertEqual(seen, [1, 2, 3, 3])
+        self.assertNoResult(done)
+        self.journal.release()
+        self.assertEqual(len(self.queue.jobs), 2 * BATCH + 5)
         self.assertEqual(self.successResultOf(done), list(range(1, 2 * BATCH + 6)))
+
+    def test_stops_meanwhile(self) -> None:
+        """Once the daemon stops no more batches are made; the rest is told so."""
+        done = self.submission.submit([[delay()] for _ in range(2 * BATCH + 5)])
+        self.queue.closing = True
+        self.go_on()
+        results = self.successResultOf(done)
+        self.assertEqual(results[:BATCH], list(range(1, BATCH + 1)))
+        self.assertEqual({type(result) for result in results[BATCH:]}, {DaemonStopping})
+        self.assertEqual(len(self.queue.jobs), BATCH)
 
     def test_ids(self) -> None:
         """Relative ids hold over all of it, whatever comes between; all are reserved at once."""
@@ -72,11 +87,10 @@ class LargeSubmissionTests(QueueScene):
         """A batch has so many opcodes, whatever the jobs; a job is never parted."""
         sizes = [BATCH - 1, 1, 1, BATCH + 7, 1]
         done = self.submission.submit([[delay()] * size for size in sizes])
-        made = []
-        while not done.called:
-            self.go_on()
-            made.append(len(self.queue.jobs))
-        self.assertEqual(made, [2, 3, 4, 5])
+        self.clock.advance(0)
+        jobs = [sum(isinstance(row, JobRow) for row in rows) for rows, *_ in self.journal._pending]
+        self.assertEqual(jobs, [2, 1, 1, 1])
+        self.go_on()
         self.assertEqual(self.successResultOf(done), [1, 2, 3, 4, 5])
 
     def test_refused_jobs(self) -> None:
@@ -96,12 +110,14 @@ class LargeSubmissionTests(QueueScene):
     def test_disk_refuses(self) -> None:
         """What is durable by then has its ids, the rest the error; without any it's all failed."""
         done = self.submission.submit([[delay()] for _ in range(3 * BATCH)])
+        self.clock.advance(0)
         self.journal.fail()
         self.failureResultOf(done, JobQueueError)
         self.assertEqual((self.queue.jobs, self.queue.opcodes), ({}, {}))
 
         done = self.submission.submit([[delay()] for _ in range(3 * BATCH)])
-        self.go_on()
+        self.journal.release()
+        self.clock.advance(0)
         self.journal.fail("disk full")
         results = self.successResultOf(done)
         first = 3 * BATCH + 1
