@@ -287,11 +287,20 @@ def instance_get_migration_status(
 def instance_finalize_migration_src(
     node: SimulatedNode, instance: Mapping[str, Any], success: bool, live: bool
 ) -> None:
-    """Removes the instance here if the migration succeeded; else it goes on running here."""
+    """Removes the instance here if the migration succeeded; else it goes on running here.
+
+    With its memory it runs on the target from then on, whether that is told of the end or not.
+    """
     _expected(instance["hypervisor"])
-    node.world.cluster.migrations.pop(instance["name"])
-    if success:
-        node.state.instances.pop(instance["name"])
+    name = instance["name"]
+    migration = node.world.cluster.migrations.pop(name)
+    if not success:
+        return
+    node.state.instances.pop(name)
+    for other in node.world.nodes():
+        held = other.state.instances.get(name)
+        if other.name == migration.target and held is not None and held.incoming:
+            other.state.instances[name] = replace(held, incoming=False)
 
 
 @calls("instance_finalize_migration_dst")
@@ -303,7 +312,7 @@ def instance_finalize_migration_dst(
         node.state.instances.pop(instance["name"])
         return
     held = node.state.instances.get(instance["name"])
-    if held is not None and held.incoming:
+    if held is not None and instance["hypervisor"] in WAITING:
         node.state.instances[instance["name"]] = replace(held, incoming=False)
         _watch(node, instance["name"])
         return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from ganeti_masterd.errors import OpExecError
 from ganeti_masterd.simulation.description import Description
 from ganeti_masterd.simulation.state import SimulatedInstance
@@ -504,9 +502,6 @@ class CleanupTests(BrokenScene):
         """The target has it, and may lack what it needs after that: the log says so."""
         self.prepare()
         self.lose_the_end()
-        self.world.nodes.node("node3").state.instances[NAME] = replace(
-            self.world.nodes.node("node3").state.instances[NAME], incoming=False
-        )
         self.assertEqual(self.clean_up(), "node3")
         self.assertIn(
             "* instance running on secondary node (node3), updating config", self.world.lines
