@@ -15,7 +15,7 @@ from ganeti_masterd.errors import LuxiError
 from ganeti_masterd.luxi.aside import LargeRequests
 from ganeti_masterd.luxi.budget import Budget
 from ganeti_masterd.luxi.framing import MAX_MESSAGE_SIZE
-from ganeti_masterd.luxi.messages import LuxiRequest, SizeBound
+from ganeti_masterd.luxi.messages import LARGE, LuxiRequest, SizeBound
 from ganeti_masterd.luxi.peers import Peer
 from ganeti_masterd.luxi.server import LuxiServer
 from ganeti_masterd.timing import Timer, Timers
@@ -67,7 +67,7 @@ class LuxiFactory(ServerFactory):
         max_message_size: int = MAX_MESSAGE_SIZE,
         trusted: Collection[int] = (),
         budget: Budget | None = None,
-        largest: SizeBound = lambda method: None,
+        largest: SizeBound = lambda method: LARGE,
         aside: LargeRequests | None = None,
     ) -> None:
         self.answer = answer

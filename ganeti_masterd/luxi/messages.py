@@ -112,29 +112,42 @@ class _Head(msgspec.Struct):
 
 _decode_head = msgspec.json.Decoder(_Head).decode
 
-#: Says how many bytes a request of a method may have; None for no bound of the method's own.
-SizeBound = Callable[[str], int | None]
+
+class RequestBound(msgspec.Struct, frozen=True):
+    """How many bytes a request may have, None for as many as any message.
+
+    Unless ``counted`` it may have any number of values as well.
+    """
+
+    size: int | None
+    counted: bool = True
 
 
-def _one_mib(method: str) -> int | None:
-    return MAX_REQUEST
+SMALL = RequestBound(MAX_REQUEST)
+LARGE = RequestBound(None)
+
+#: Says what requests of a method may have.
+SizeBound = Callable[[str], RequestBound]
+
+
+def _one_mib(method: str) -> RequestBound:
+    return SMALL
 
 
 def decode_request(message: bytes, largest: SizeBound = _one_mib) -> LuxiRequest:
     """Returns the request that a message holds. Keys it doesn't know are ignored.
 
     Of a message above :data:`MAX_REQUEST` first only the method is read, and ``OpPrereqError``
-    raised if ``largest`` says that its requests may not be as large. So it is for one of more
-    than :data:`MAX_CONTAINERS` brackets that open something, or more than :data:`MAX_COMMAS`
-    commas; those in texts count as well.
+    raised if ``largest`` says that its requests may not be as large. So it is, unless ``largest``
+    says that they aren't counted, for one of more than :data:`MAX_CONTAINERS` brackets that open
+    something, or more than :data:`MAX_COMMAS` commas; those in texts count as well.
 
     Raises ``ProtocolError`` if the message can't be understood: answer, then close.
     Raises ``LuxiError`` for a version that isn't spoken here, and ``OpPrereqError`` for
     a method or arguments of the wrong type: answer, and go on.
     """
-    if len(message) > MAX_REQUEST:
-        _refuse_if_too_large(message, largest)
-    if len(message) > MAX_CONTAINERS:
+    bound = SMALL if len(message) <= MAX_REQUEST else _bound_of(message, largest)
+    if bound.counted and len(message) > MAX_CONTAINERS:
         _refuse_if_too_many(message)
     document = parse_strictly(message)
     if type(document) is not dict:
@@ -161,17 +174,19 @@ def decode_request(message: bytes, largest: SizeBound = _one_mib) -> LuxiRequest
     return LuxiRequest(method, args, version)
 
 
-def _refuse_if_too_large(message: bytes, largest: SizeBound) -> None:
+def _bound_of(message: bytes, largest: SizeBound) -> RequestBound:
+    """Returns what a large message is allowed; raises ``OpPrereqError`` if it is too large."""
     try:
         method = _decode_head(message).method
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ProtocolError(f"Not a request: {error}") from None
-    bound = largest(method) if type(method) is str else MAX_REQUEST
-    if bound is not None and len(message) > bound:
+    bound = largest(method) if type(method) is str else SMALL
+    if bound.size is not None and len(message) > bound.size:
         raise OpPrereqError(
-            f"{_shown(method)}: the request has {len(message)} bytes, and may have {bound}",
+            f"{_shown(method)}: the request has {len(message)} bytes, and may have {bound.size}",
             ECODE_INVAL,
         )
+    return bound
 
 
 def _refuse_if_too_many(message: bytes) -> None:

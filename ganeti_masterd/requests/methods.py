@@ -23,7 +23,9 @@ from ganeti_masterd.errors import ECODE_INVAL, GenericError, JobLost, OpPrereqEr
 from ganeti_masterd.luxi.dialects import DialectForm, dialect_of
 from ganeti_masterd.luxi.messages import (
     MAX_REQUEST,
+    SMALL,
     LuxiRequest,
+    RequestBound,
     SizeBound,
     TypedArguments,
 )
@@ -46,7 +48,8 @@ class MethodArgument(Struct, frozen=True):
 class Method(Struct, frozen=True):
     """One method of a socket: its arguments, and whether it changes anything.
 
-    A request may have ``largest`` bytes; None for as many as any message.
+    A request may have ``largest`` bytes; None for as many as any message. Unless ``counted`` it
+    may have any number of values.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Method(Struct, frozen=True):
     changes: bool
     any_arguments: bool
     largest: int | None = MAX_REQUEST
+    counted: bool = True
 
     def read(self, args: Sequence[Any]) -> list[Any]:
         """Returns typed arguments; raises ``OpPrereqError``."""
@@ -98,12 +102,13 @@ def method(
     changes: bool = False,
     any_arguments: bool = False,
     largest: int | None = MAX_REQUEST,
+    counted: bool = True,
     table: dict[str, Method] = METHODS,
 ) -> Callable[[F], F]:
     """Declares the decorated function as the answer to a method of ``table``.
 
     ``changes`` marks methods that change something; with ``any_arguments`` all sent arguments are
-    ignored. ``largest``: see :class:`Method`.
+    ignored. ``largest`` and ``counted``: see :class:`Method`.
     """
 
     def declare(function: F) -> F:
@@ -125,6 +130,7 @@ def method(
             changes,
             any_arguments,
             largest,
+            counted,
         )
         return function
 
@@ -132,11 +138,11 @@ def method(
 
 
 def size_bound(table: Mapping[str, Method]) -> SizeBound:
-    """Returns the function that says how many bytes a request of a method may have."""
+    """Returns the function that says what a request of a method may have."""
 
-    def largest(name: str) -> int | None:
+    def largest(name: str) -> RequestBound:
         declared = table.get(name)
-        return MAX_REQUEST if declared is None else declared.largest
+        return SMALL if declared is None else RequestBound(declared.largest, declared.counted)
 
     return largest
 

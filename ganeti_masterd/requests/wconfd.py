@@ -177,7 +177,7 @@ def unlock_config(parts: WconfdParts, peer: Peer, client: ClientId) -> list[Any]
     return []
 
 
-@_wconfd_method("writeConfigAndUnlock", changes=True, largest=None)
+@_wconfd_method("writeConfigAndUnlock", changes=True, largest=None, counted=False)
 def write_config_and_unlock(
     parts: WconfdParts, peer: Peer, client: ClientId, config: ConfigDocument
 ) -> bool | Deferred[bool]:

@@ -299,7 +299,7 @@ def instance_finalize_migration_src(
     node.state.instances.pop(name)
     for other in node.world.nodes():
         held = other.state.instances.get(name)
-        if other.name == migration.target and held is not None and held.incoming:
+        if held is not None and held.incoming and migration and migration.target == other.name:
             other.state.instances[name] = replace(held, incoming=False)
 
 

@@ -10,7 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ganeti_masterd.luxi.aside import LARGE_REQUEST, LargeRequests
 from ganeti_masterd.luxi.budget import READ_COST, Budget
-from ganeti_masterd.luxi.messages import MAX_COMMAS, MAX_CONTAINERS, LuxiRequest, SizeBound
+from ganeti_masterd.luxi.messages import (
+    MAX_COMMAS,
+    MAX_CONTAINERS,
+    LuxiRequest,
+    RequestBound,
+    SizeBound,
+)
 from ganeti_masterd.luxi.serverstates import ServerState
 from ganeti_masterd.requests.methods import size_bound
 from ganeti_masterd.requests.registry import METHODS
@@ -23,7 +29,7 @@ LARGE = "x" * LARGE_REQUEST
 
 def aside(
     thread: OneThread,
-    largest: SizeBound = lambda method: None,
+    largest: SizeBound = lambda method: RequestBound(None),
     read_ahead: Callable[[LuxiRequest], LuxiRequest] = lambda request: request,
 ) -> LargeRequests:
     return LargeRequests(thread.run, largest, read_ahead)

@@ -11,7 +11,13 @@ from ganeti_masterd.errors import LuxiError, OpPrereqError
 from ganeti_masterd.filtertree import MAX_PATTERNS, MAX_TERMS, MalformedFilter, read_filter
 from ganeti_masterd.luxi import messages
 from ganeti_masterd.luxi.documents import ProtocolError
-from ganeti_masterd.luxi.messages import MAX_COMMAS, MAX_CONTAINERS, MAX_REQUEST, decode_request
+from ganeti_masterd.luxi.messages import (
+    MAX_COMMAS,
+    MAX_CONTAINERS,
+    MAX_REQUEST,
+    RequestBound,
+    decode_request,
+)
 from ganeti_masterd.patterns import LONGEST
 from ganeti_masterd.query.resources import MAX_FIELDS, select
 from ganeti_masterd.requests.arguments import (
@@ -23,6 +29,7 @@ from ganeti_masterd.requests.arguments import (
 )
 from ganeti_masterd.requests.methods import size_bound
 from ganeti_masterd.requests.registry import METHODS
+from ganeti_masterd.requests.wconfd import WCONFD_METHODS
 
 LARGEST = size_bound(METHODS)
 
@@ -31,14 +38,30 @@ def message(method: Any, *args: Any) -> bytes:
     return json.dumps({"args": args, "method": method}).encode()
 
 
+class WholeConfigurationTests(SynchronousTestCase):
+    """Ganeti's own tools write the whole configuration back, however large the cluster is."""
+
+    def test_any_number_of_values(self) -> None:
+        """Values and containers aren't counted there; they are in every other request."""
+        bounds = size_bound(WCONFD_METHODS)
+        config = [[{}] * MAX_CONTAINERS, [1] * MAX_COMMAS, "x" * MAX_REQUEST]
+        for name in WCONFD_METHODS:
+            long = message(name, config)
+            if name == "writeConfigAndUnlock":
+                self.assertEqual(decode_request(long, bounds).method, name)
+            else:
+                error = self.assertRaises(OpPrereqError, decode_request, long, bounds)
+                self.assertIn("may have", error.args[0])
+
+
 class SizeTests(SynchronousTestCase):
     """How many bytes the requests of a method may have."""
 
     def test_by_method(self) -> None:
         """Each method is refused above its own size by name; submissions have no bound here."""
         for name, method in METHODS.items():
-            bound = LARGEST(name)
-            self.assertEqual(bound, method.largest)
+            bound = LARGEST(name).size
+            self.assertEqual(LARGEST(name), RequestBound(method.largest))
             long = message(name, "x" * (bound or 2 * MAX_REQUEST))
             if bound is None:
                 self.assertIn("Submit", name)
