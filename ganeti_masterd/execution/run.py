@@ -48,8 +48,13 @@ class Workplace(Protocol):
 
     data_dir: str
 
-    def in_thread(self, function: Callable[..., Any], /, *args: Any) -> Deferred[Any]:
-        """Runs something that blocks in a pool thread."""
+    def in_thread(
+        self, function: Callable[[], Any], told: Callable[[bool, Any], object], /
+    ) -> None:
+        """Runs something that blocks in a pool thread.
+
+        ``told`` is called in the reactor with whether it was good, and its result or ``Failure``.
+        """
 
     def enqueue(self, job_id: int, /) -> None:
         """Lets a job begin again that could not be begun."""
@@ -241,13 +246,13 @@ class JobRun:
         stretch = self._stretch = Stretch(function, *args)
         done: Deferred[Any] = Deferred()
 
-        def ended(result: Any) -> None:
+        def ended(good: bool, result: Any) -> None:
             if self._stretch is stretch:
                 self._stretch = None
                 done.callback(result)
 
         self._stretch_done = done
-        self._workplace.in_thread(stretch.run).addBoth(ended)
+        self._workplace.in_thread(stretch.run, ended)
         return done
 
     def _succeeded(self, result: Any) -> None:

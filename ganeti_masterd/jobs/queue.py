@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -40,6 +40,8 @@ log = Logger()
 
 #: No final states at all.
 NONE_ENDED: Mapping[int, str] = MappingProxyType({})
+
+NO_IDS: frozenset[int] = frozenset()
 
 #: The kind of log entries that say how far an opcode is; an opcode's log holds the last only.
 PROGRESS = "progress"
@@ -207,13 +209,14 @@ class JobQueue:
         ``publish`` runs before the jobs are published: what they say they did
         is to be seen by whoever sees them. Fails as :meth:`IJournal.commit`.
         """
-        all_rows = [*rows, *(JobRow(job.id, encode_job(job)) for job in changed)]
+        all_rows = [*rows, *[JobRow(job.id, encode_job(job)) for job in changed]]
         entry = self._entry
-        if entry is None or all(job.id != entry.job.id for job in changed):
-            entry = None
-        else:
-            self._entry = None
-            all_rows = [*entry.rows, *all_rows]
+        if entry is not None:
+            if entry.job.id in [job.id for job in changed]:
+                self._entry = None
+                all_rows = [*entry.rows, *all_rows]
+            else:
+                entry = None
         for job in changed:
             self._tip[job.id] = job
             self._pending[job.id] = self._pending.get(job.id, 0) + 1
@@ -404,7 +407,7 @@ class JobQueue:
         :meth:`give_up`, and with what it is for states that no disk could ever take.
         """
         done: Deferred[None] = Deferred()
-        coming = {job.id for job in jobs[:-1]}
+        coming = {job.id for job in jobs[:-1]} if len(jobs) > 1 else NO_IDS
         self._coming |= coming
 
         def over(result: Any) -> Any:
@@ -413,7 +416,10 @@ class JobQueue:
 
         def attempt() -> None:
             self._retries.pop(done, None)
-            committed: Deferred[None] = maybeDeferred(self.commit, jobs, rows)
+            try:
+                committed = self.commit(jobs, rows)
+            except Exception:
+                committed = fail()
             committed.addCallbacks(done.callback, refused)
 
         def refused(failure: Any) -> None:
