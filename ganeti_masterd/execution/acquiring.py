@@ -74,10 +74,9 @@ class Acquisition:
 
     def begin(self, first: Level = Level.CLUSTER) -> None:
         """Asks for the locks of ``first`` and of the levels below it."""
-        unit, store = self._unit, self._store
+        unit, snapshot = self._unit, self._store.snapshot
         try:
             for level in _LEVELS[first:]:
-                snapshot = store.snapshot
                 wanted = unit.locks(level, snapshot)
                 if wanted is nothing or wanted.empty:
                     continue

@@ -41,8 +41,6 @@ log = Logger()
 #: No final states at all.
 NONE_ENDED: Mapping[int, str] = MappingProxyType({})
 
-NO_IDS: frozenset[int] = frozenset()
-
 #: The kind of log entries that say how far an opcode is; an opcode's log holds the last only.
 PROGRESS = "progress"
 
@@ -226,7 +224,10 @@ class JobQueue:
             if publish is not None:
                 _guarded(publish)
             for job in changed:
-                _guarded(self._committed, job)
+                try:
+                    self._committed(job)
+                except Exception:
+                    _failed(self._committed)
             self.wake()
 
         done = self.journal.commit(all_rows, published)
@@ -406,13 +407,27 @@ class JobQueue:
         Deferred fires. It fails with ``DaemonStopping`` once the journal is closed, see
         :meth:`give_up`, and with what it is for states that no disk could ever take.
         """
-        done: Deferred[None] = Deferred()
-        coming = {job.id for job in jobs[:-1]} if len(jobs) > 1 else NO_IDS
-        self._coming |= coming
+        try:
+            first = self.commit(jobs, rows)
+        except Exception:
+            first = fail()
+        done = first.addErrback(self._commit_again, jobs, rows, retry)
+        if len(jobs) > 1:
+            coming = {job.id for job in jobs[:-1]}
+            self._coming |= coming
 
-        def over(result: Any) -> Any:
-            self._coming -= coming
-            return result
+            def over(result: Any) -> Any:
+                self._coming -= coming
+                return result
+
+            done.addBoth(over)
+        return done
+
+    def _commit_again(
+        self, failure: Failure, jobs: Sequence[Job], rows: Sequence[Row], retry: float
+    ) -> Deferred[None]:
+        """Goes on for :meth:`commit_surely` after a first ``failure``."""
+        done: Deferred[None] = Deferred()
 
         def attempt() -> None:
             self._retries.pop(done, None)
@@ -422,7 +437,7 @@ class JobQueue:
                 committed = fail()
             committed.addCallbacks(done.callback, refused)
 
-        def refused(failure: Any) -> None:
+        def refused(failure: Failure) -> None:
             if failure.check(DaemonStopping) or not failure.check(JobQueueError):
                 done.errback(failure)
                 return
@@ -437,8 +452,8 @@ class JobQueue:
             )
             self._retries[done] = self.timers.later(retry, attempt)
 
-        attempt()
-        return done.addBoth(over) if coming else done
+        refused(failure)
+        return done
 
     def give_up(self) -> None:
         """The journal is closed: ends the wait for what was still to be committed again."""
@@ -496,4 +511,8 @@ def _guarded(function: Callable[..., object], *args: Any) -> None:
     try:
         function(*args)
     except Exception:
-        log.failure("What follows a change of jobs failed: {function}", function=function)
+        _failed(function)
+
+
+def _failed(function: Callable[..., object]) -> None:
+    log.failure("What follows a change of jobs failed: {function}", function=function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import ELOG_DELAY_TEST
 from ganeti_masterd.errors import OpPrereqError
-from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive
+from ganeti_masterd.locking.levels import Level, WantedLocks, exclusive, nothing
 from ganeti_masterd.logical_units.base import LogicalUnit
 from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.trials.notification import Notification
@@ -36,8 +36,8 @@ class Delay(LogicalUnit[TestDelay], runs=TestDelay):
 
     def locks(self, level: Level, snapshot: Snapshot) -> WantedLocks:
         """Holds the nodes exclusively, unless ``no_locks`` is set."""
-        if level is Level.NODE and self.nodes and not self.op.no_locks:
-            return exclusive(self.nodes)
+        if level is Level.NODE:
+            return exclusive(self.nodes) if self.nodes and not self.op.no_locks else nothing
         return super().locks(level, snapshot)
 
     def exec(self, ctx: Context) -> None:
