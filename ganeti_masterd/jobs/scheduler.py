@@ -111,10 +111,10 @@ class Scheduler:
         """Returns the job that goes on now, which then counts as running; None for none."""
         if len(self.running) >= self.limit:
             return None
-        if self._resuming and (resumed := self._resuming.pop()) is not None:
+        if self._resuming.heap and (resumed := self._resuming.pop()) is not None:
             job_id = resumed[1]
         elif (
-            self._ready
+            self._ready.heap
             and len(self.blocked) < self.max_blocked
             and (found := self._first()) is not None
         ):

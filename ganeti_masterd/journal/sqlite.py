@@ -412,8 +412,7 @@ def _inserts(table: str, entries: Sequence[StoreEntry]) -> Iterator[tuple[str, l
                 size = block
         parameters: list[Any] = []
         for entry in entries[start : start + size] if size < count else entries:
-            parameters += entry
-            parameters.append(seal_entry(entry))
+            parameters += (*entry, seal_entry(entry))
         yield _insert_of(table, size), parameters
         start += size
 
