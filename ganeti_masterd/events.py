@@ -79,16 +79,25 @@ class Events:
 
     def __init__(self) -> None:
         self._observers: dict[type[Any], Observers[Any]] = {}
+        self._kinds: set[type[Any]] = set()
+        #: Whether anyone listens to events of a class, so that a hot path need not build one.
+        #: Asked many times for each job, hence the set's own method.
+        self.observed: Callable[[type[Any]], bool] = self._kinds.__contains__
 
     def subscribe(self, kind: type[E], observer: Callable[[E], object]) -> Callable[[], None]:
         """Calls ``observer`` with each event of ``kind``; returns a function that unsubscribes."""
         if kind not in self._observers:
             self._observers[kind] = Observers(kind.__name__)
-        return self._observers[kind].add(observer)
+        observers = self._observers[kind]
+        remove = observers.add(observer)
+        self._kinds.add(kind)
 
-    def observed(self, kind: type[Any]) -> bool:
-        """Whether anyone listens, so that a hot path need not build the event."""
-        return bool(self._observers.get(kind))
+        def end() -> None:
+            remove()
+            if not observers:
+                self._kinds.discard(kind)
+
+        return end
 
     def publish(self, event: object) -> None:
         """Calls every observer of the event's class (see :class:`Observers`)."""

@@ -67,7 +67,10 @@ class Timers:
     def later(self, delay: float, function: Callable[..., object], *args: Any) -> Timer:
         """Runs ``function(*args)`` once after ``delay`` seconds; logs if it raises."""
         timer = Timer(self)
-        self._start(timer, delay, function, args)
+        timer._call = self._clock.callLater(
+            delay if delay > 0.0 else 0.0, self._run, timer, function, args
+        )
+        self._pending.add(timer)
         return timer
 
     def every(self, interval: float, function: Callable[..., object], *args: Any) -> Timer:
@@ -76,12 +79,7 @@ class Timers:
         If it raises, that is logged and it is run again all the same.
         """
         timer = Timer(self)
-
-        def again() -> None:
-            self._start(timer, interval, again, ())
-            self._guarded(function, args)
-
-        self._start(timer, interval, again, ())
+        self._repeat(timer, max(0.0, interval), function, args)
         return timer
 
     def cancel_all(self) -> None:
@@ -92,19 +90,31 @@ class Timers:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def _start(
-        self, timer: Timer, delay: float, function: Callable[..., object], args: tuple[Any, ...]
-    ) -> None:
-        timer._call = self._clock.callLater(max(0.0, delay), self._run, timer, function, args)
-        self._pending.add(timer)
-
     def _run(self, timer: Timer, function: Callable[..., object], args: tuple[Any, ...]) -> None:
         timer._call = None
         self._pending.discard(timer)
-        self._guarded(function, args)
-
-    def _guarded(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
         try:
             function(*args)
         except Exception:
-            log.failure("A delayed call failed: {function}", function=function)
+            _failed(function)
+
+    def _repeat(
+        self, timer: Timer, interval: float, function: Callable[..., object], args: tuple[Any, ...]
+    ) -> None:
+        timer._call = self._clock.callLater(
+            interval, self._run_again, timer, interval, function, args
+        )
+        self._pending.add(timer)
+
+    def _run_again(
+        self, timer: Timer, interval: float, function: Callable[..., object], args: tuple[Any, ...]
+    ) -> None:
+        self._repeat(timer, interval, function, args)
+        try:
+            function(*args)
+        except Exception:
+            _failed(function)
+
+
+def _failed(function: Callable[..., object]) -> None:
+    log.failure("A delayed call failed: {function}", function=function)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.config.store import ConfigStore
 from ganeti_masterd.errors import LockError, OpExecError
 from ganeti_masterd.locking.keeper import LockKeeper
@@ -73,9 +74,13 @@ class Acquisition:
 
     def begin(self, first: Level = Level.CLUSTER) -> None:
         """Asks for the locks of ``first`` and of the levels below it."""
+        unit, snapshot = self._unit, self._store.snapshot
         try:
-            for level in _LEVELS[_LEVELS.index(first) :]:
-                if not self._ask(level):
+            for level in _LEVELS[first:]:
+                wanted = unit.locks(level, snapshot)
+                if wanted is nothing or wanted.empty:
+                    continue
+                if not self._ask(level, wanted, snapshot):
                     self._applicant.locks_awaited()
                     assert self._waiting_for is not None
                     self._waiting_for.addCallbacks(self._granted, self._denied)
@@ -85,12 +90,8 @@ class Acquisition:
             return
         self._applicant.locks_held()
 
-    def _ask(self, level: Level) -> bool:
+    def _ask(self, level: Level, wanted: WantedLocks, snapshot: Snapshot) -> bool:
         """Asks for one level; returns whether it is held, false for a wait."""
-        snapshot = self._store.snapshot
-        wanted = self._unit.locks(level, snapshot)
-        if wanted is nothing or wanted.empty:
-            return True
         self._level, self._planned = level, snapshot
         self._taken[level] = wanted
         job_id, priority = self._applicant.job_id, self._applicant.priority()

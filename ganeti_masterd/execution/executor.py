@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 
 from ganeti_masterd.execution.aftermath import Aftermath
 from ganeti_masterd.execution.context import Services
@@ -96,11 +95,10 @@ class Executor:
 
     # From the runs
 
-    def in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Runs something that blocks in a pool thread."""
-        # Of a pool this needs no more than callInThreadWithCallback.
-        pool = cast(ThreadPool, self._threads)
-        return deferToThreadPool(self._reactor, pool, function, *args)
+    def in_thread(self, function: Callable[[], Any], told: Callable[[bool, Any], object]) -> None:
+        """Runs something that blocks in a pool thread; see ``Workplace.in_thread``."""
+        back = partial(self._reactor.callFromThread, told)
+        self._threads.callInThreadWithCallback(back, function)
 
     def lend_thread(self) -> None:
         """A job that gives its slot away keeps its thread: there may be one more."""

@@ -33,7 +33,9 @@ class KillSwitch:
         self._job_id = job_id
         self._warn = warn
         self._under_way = ""
-        self._wait: _Wait | None = None
+        #: What the thread waits for, and what it is given instead: None if it doesn't wait.
+        self._awaited: Deferred[Any] | None = None
+        self._done: Deferred[Any] | None = None
 
     def error(self) -> JobKilled:
         """Returns what the thread of the killed job raises; names calls still under way."""
@@ -50,30 +52,32 @@ class KillSwitch:
         value = begin(*args)
         if not isinstance(value, Deferred) or (value.called and not value.paused):
             return value
-        self._wait = wait = _Wait(value)
-        value.addBoth(self._over, wait)
-        return wait.done
+        done: Deferred[Any] = Deferred(lambda _: value.cancel())
+        self._awaited, self._done = value, done
+        value.addBoth(self._over, done)
+        return done
 
     def kill(self) -> None:
         """Ends the wait that the thread is in, if any, and all that begin after it."""
         if self.killed:
             return
         self.killed = True
-        wait, self._wait = self._wait, None
-        if wait is None:
+        awaited, done = self._awaited, self._done
+        self._awaited = self._done = None
+        if awaited is None or done is None:
             return
-        wait.awaited.cancel()
+        awaited.cancel()
         if self._under_way:
             self._warn(self._under_way)
-        if not wait.done.called:
-            wait.done.errback(self.error())
+        if not done.called:
+            done.errback(self.error())
 
-    def _over(self, result: Any, wait: _Wait) -> None:
+    def _over(self, result: Any, done: Deferred[Any]) -> None:
         """What was awaited is there, or its wait has been ended."""
-        if self._wait is wait:
-            self._wait = None
-            if not wait.done.called:
-                wait.done.callback(result)
+        if self._done is done:
+            self._awaited = self._done = None
+            if not done.called:
+                done.callback(result)
             return
         if isinstance(result, Failure):
             cause = _root(result)
@@ -87,16 +91,6 @@ class KillSwitch:
             job=self._job_id,
             result=result.value if isinstance(result, Failure) else type(result).__name__,
         )
-
-
-class _Wait:
-    """One wait: what is awaited, and ``done``, which the thread waits for instead."""
-
-    __slots__ = ("awaited", "done")
-
-    def __init__(self, awaited: Deferred[Any]) -> None:
-        self.awaited = awaited
-        self.done: Deferred[Any] = Deferred(lambda _: awaited.cancel())
 
 
 def _root(failure: Failure) -> BaseException | None:

@@ -21,6 +21,10 @@ class Phase(Enum):
     RECLAIMING = "reclaiming"
     ENDED = "ended"
 
+    # There is one of each, and they are equal if they are the same. Enum's own hash is that of
+    # the name, by a Python function, which each look into :data:`TABLE` would call.
+    __hash__ = object.__hash__
+
 
 _IDLE, _PREPARING, _BLOCKED, _RESUMING = (
     Phase.IDLE,

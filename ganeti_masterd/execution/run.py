@@ -48,8 +48,13 @@ class Workplace(Protocol):
 
     data_dir: str
 
-    def in_thread(self, function: Callable[..., Any], /, *args: Any) -> Deferred[Any]:
-        """Runs something that blocks in a pool thread."""
+    def in_thread(
+        self, function: Callable[[], Any], told: Callable[[bool, Any], object], /
+    ) -> None:
+        """Runs something that blocks in a pool thread.
+
+        ``told`` is called in the reactor with whether it was good, and its result or ``Failure``.
+        """
 
     def enqueue(self, job_id: int, /) -> None:
         """Lets a job begin again that could not be begun."""
@@ -71,6 +76,7 @@ class JobRun:
         self.job_id = job_id
         self.phase = Phase.IDLE
         self._services = services
+        self._queue = services.queue
         self._workplace = workplace
         self._unit: LogicalUnit[Any]
         self._acquisition: Acquisition
@@ -106,17 +112,17 @@ class JobRun:
         self.phase = step(self.phase, phase)
 
     def _job(self) -> Job:
-        job = self._services.queue.tip(self.job_id)
+        job = self._queue.tip(self.job_id)
         assert job is not None
         return job
 
     def _never_was(self) -> bool:
         """Whether the disk refused the commit that would have made the job be."""
-        return self._services.queue.tip(self.job_id) is None
+        return self._queue.tip(self.job_id) is None
 
     @property
     def _op(self) -> Opcode:
-        return self._services.queue.opcodes[self.job_id][self._index]
+        return self._queue.opcodes[self.job_id][self._index]
 
     def _begin(self) -> None:
         self._index = self._job().current
@@ -170,7 +176,7 @@ class JobRun:
         job = self._job()
         if job.ops[self._index].status == STATUS_QUEUED:
             now = self._services.timers.now()
-            self._services.queue.show(model.begin_waiting(job, self._index, now))
+            self._queue.show(model.begin_waiting(job, self._index, now))
 
     # From the acquisition of locks
 
@@ -189,8 +195,8 @@ class JobRun:
         """See ``Applicant.locks_awaited``."""
         self._go(Phase.BLOCKED)
         self._show_waiting()
-        self._services.queue.scheduler.block(self.job_id)
-        self._services.queue.wake()
+        self._queue.scheduler.block(self.job_id)
+        self._queue.wake()
 
     def locks_granted(self) -> None:
         """See ``Applicant.locks_granted``."""
@@ -241,13 +247,13 @@ class JobRun:
         stretch = self._stretch = Stretch(function, *args)
         done: Deferred[Any] = Deferred()
 
-        def ended(result: Any) -> None:
+        def ended(good: bool, result: Any) -> None:
             if self._stretch is stretch:
                 self._stretch = None
                 done.callback(result)
 
         self._stretch_done = done
-        self._workplace.in_thread(stretch.run).addBoth(ended)
+        self._workplace.in_thread(stretch.run, ended)
         return done
 
     def _succeeded(self, result: Any) -> None:
@@ -341,7 +347,7 @@ class JobRun:
 
     def _record(self, job: Job) -> Deferred[None]:
         jobs, rows = self._sub_jobs.take()
-        return self._services.queue.commit_surely([*jobs, job], rows)
+        return self._queue.commit_surely([*jobs, job], rows)
 
     def _stopped(self, failure: Failure) -> None:
         if not failure.check(DaemonStopping):
@@ -358,7 +364,7 @@ class JobRun:
         """Leaves the job as it is on disk, without locks and without a slot."""
         self._let_go()
         self._workplace.forget(self.job_id)
-        self._services.queue.scheduler.discard(self.job_id)
+        self._queue.scheduler.discard(self.job_id)
 
     # From clients
 
@@ -438,7 +444,7 @@ class JobRun:
         return slot
 
     def _take_slot_at_once(self) -> None:
-        self._services.queue.scheduler.reclaim(self.job_id)
+        self._queue.scheduler.reclaim(self.job_id)
         self._slot_taken()
 
     def _slot_taken(self) -> None:
@@ -448,7 +454,7 @@ class JobRun:
 
     def log(self, index: int, kind: str, message: Any) -> None:
         """Adds to the log of an opcode; a line that can't be recorded is only logged here."""
-        self._services.queue.add_log(self.job_id, index, kind, message).addErrback(
+        self._queue.add_log(self.job_id, index, kind, message).addErrback(
             lambda failure: log.warn(
                 "A log line of job {job} is lost: {error}", job=self.job_id, error=failure.value
             )
@@ -456,7 +462,7 @@ class JobRun:
 
     def progress(self, index: int, text: str) -> None:
         """Shows how far an opcode is."""
-        self._services.queue.show_progress(self.job_id, index, text)
+        self._queue.show_progress(self.job_id, index, text)
 
     def submit_with_result(self, index: int, jobs: Sequence[Sequence[Opcode]]) -> list[int]:
         """Gives ids to jobs that come to be with the opcode's success."""

@@ -16,11 +16,13 @@ SHORT = 64
 class ReadyLine:
     """Job ids by priority (the lower the more urgent), then by id."""
 
-    __slots__ = ("_heap", "_priorities")
+    __slots__ = ("_priorities", "heap")
 
     def __init__(self) -> None:
         self._priorities: dict[int, int] = {}
-        self._heap: list[tuple[int, int]] = []
+        #: Entries by priority and id, those included that don't hold any more. Nobody is in the
+        #: line if it is empty. Read only.
+        self.heap: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return len(self._priorities)
@@ -31,15 +33,10 @@ class ReadyLine:
     def __iter__(self) -> Iterator[int]:
         return iter(self._priorities)
 
-    @property
-    def entries(self) -> int:
-        """How many entries the heap has, those that don't hold any more included."""
-        return len(self._heap)
-
     def add(self, job_id: int, priority: int) -> None:
         """Puts a job into the line, or gives it another place there."""
         self._priorities[job_id] = priority
-        heappush(self._heap, (priority, job_id))
+        heappush(self.heap, (priority, job_id))
 
     def priority(self, job_id: int) -> int:
         """Returns the priority of a job in the line; raises ``KeyError`` for another."""
@@ -51,7 +48,7 @@ class ReadyLine:
 
     def pop(self) -> tuple[int, int] | None:
         """Takes out the first job, as ``(priority, job id)``; None if nobody is there."""
-        heap, priorities = self._heap, self._priorities
+        heap, priorities = self.heap, self._priorities
         if len(heap) > SHORT and len(heap) > 4 * len(priorities):
             heap[:] = [(priority, job_id) for job_id, priority in priorities.items()]
             heapify(heap)

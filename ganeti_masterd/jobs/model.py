@@ -135,7 +135,9 @@ class Job(Struct, frozen=True, gc=False):
     @property
     def status(self) -> str:
         """The status of the whole job, as :func:`~ganeti_masterd.statuses.job_status` has it."""
-        return job_status([op.status for op in self.ops])
+        ops = self.ops
+        # Most jobs have one opcode, and are asked for their status again and again.
+        return ops[0].status if len(ops) == 1 else job_status([op.status for op in ops])
 
     @property
     def finished(self) -> bool:
@@ -145,12 +147,15 @@ class Job(Struct, frozen=True, gc=False):
     @property
     def priority(self) -> int:
         """The most urgent priority among its unfinished opcodes; 0 once it has ended."""
-        return min((op.priority for op in self.ops if not op.finished), default=OP_PRIO_NORMAL)
+        return min(
+            [op.priority for op in self.ops if op.status not in STATUSES_FINALIZED],
+            default=OP_PRIO_NORMAL,
+        )
 
     @property
     def log_serial(self) -> int:
         """The serial of the last log entry, 0 without any."""
-        return max((op.log[-1].serial for op in self.ops if op.log), default=0)
+        return max([op.log[-1].serial for op in self.ops if op.log], default=0)
 
     @property
     def current(self) -> int:

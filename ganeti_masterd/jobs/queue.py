@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -207,13 +207,14 @@ class JobQueue:
         ``publish`` runs before the jobs are published: what they say they did
         is to be seen by whoever sees them. Fails as :meth:`IJournal.commit`.
         """
-        all_rows = [*rows, *(JobRow(job.id, encode_job(job)) for job in changed)]
+        all_rows = [*rows, *[JobRow(job.id, encode_job(job)) for job in changed]]
         entry = self._entry
-        if entry is None or all(job.id != entry.job.id for job in changed):
-            entry = None
-        else:
-            self._entry = None
-            all_rows = [*entry.rows, *all_rows]
+        if entry is not None:
+            if entry.job.id in [job.id for job in changed]:
+                self._entry = None
+                all_rows = [*entry.rows, *all_rows]
+            else:
+                entry = None
         for job in changed:
             self._tip[job.id] = job
             self._pending[job.id] = self._pending.get(job.id, 0) + 1
@@ -223,7 +224,10 @@ class JobQueue:
             if publish is not None:
                 _guarded(publish)
             for job in changed:
-                _guarded(self._committed, job)
+                try:
+                    self._committed(job)
+                except Exception:
+                    _failed(self._committed)
             self.wake()
 
         done = self.journal.commit(all_rows, published)
@@ -409,20 +413,37 @@ class JobQueue:
         Deferred fires. It fails with ``DaemonStopping`` once the journal is closed, see
         :meth:`give_up`, and with what it is for states that no disk could ever take.
         """
-        done: Deferred[None] = Deferred()
-        coming = {job.id for job in jobs[:-1]}
-        self._coming |= coming
+        try:
+            first = self.commit(jobs, rows)
+        except Exception:
+            first = fail()
+        done = first.addErrback(self._commit_again, jobs, rows, retry)
+        if len(jobs) > 1:
+            coming = {job.id for job in jobs[:-1]}
+            self._coming |= coming
 
-        def over(result: Any) -> Any:
-            self._coming -= coming
-            return result
+            def over(result: Any) -> Any:
+                self._coming -= coming
+                return result
+
+            done.addBoth(over)
+        return done
+
+    def _commit_again(
+        self, failure: Failure, jobs: Sequence[Job], rows: Sequence[Row], retry: float
+    ) -> Deferred[None]:
+        """Goes on for :meth:`commit_surely` after a first ``failure``."""
+        done: Deferred[None] = Deferred()
 
         def attempt() -> None:
             self._retries.pop(done, None)
-            committed: Deferred[None] = maybeDeferred(self.commit, jobs, rows)
+            try:
+                committed = self.commit(jobs, rows)
+            except Exception:
+                committed = fail()
             committed.addCallbacks(done.callback, refused)
 
-        def refused(failure: Any) -> None:
+        def refused(failure: Failure) -> None:
             if failure.check(DaemonStopping) or not failure.check(JobQueueError):
                 done.errback(failure)
                 return
@@ -437,8 +458,8 @@ class JobQueue:
             )
             self._retries[done] = self.timers.later(retry, attempt)
 
-        attempt()
-        return done.addBoth(over) if coming else done
+        refused(failure)
+        return done
 
     def give_up(self) -> None:
         """The journal is closed: ends the wait for what was still to be committed again."""
@@ -496,4 +517,8 @@ def _guarded(function: Callable[..., object], *args: Any) -> None:
     try:
         function(*args)
     except Exception:
-        log.failure("What follows a change of jobs failed: {function}", function=function)
+        _failed(function)
+
+
+def _failed(function: Callable[..., object]) -> None:
+    log.failure("What follows a change of jobs failed: {function}", function=function)

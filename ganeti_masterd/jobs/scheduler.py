@@ -111,10 +111,13 @@ class Scheduler:
         """Returns the job that goes on now, which then counts as running; None for none."""
         if len(self.running) >= self.limit:
             return None
-        resumed = self._resuming.pop()
-        if resumed is not None:
+        if self._resuming.heap and (resumed := self._resuming.pop()) is not None:
             job_id = resumed[1]
-        elif len(self.blocked) < self.max_blocked and (found := self._first()) is not None:
+        elif (
+            self._ready.heap
+            and len(self.blocked) < self.max_blocked
+            and (found := self._first()) is not None
+        ):
             job_id = found
         else:
             return None

@@ -29,6 +29,9 @@ JobNews = tuple[list[Any], list[LogEntry]]
 #: Seconds that news may be held back while the job has not ended.
 SHORTLY = 0.01
 
+#: Seconds that sums of times may be off.
+_TINY = 1e-6
+
 
 class _Waiter:
     """One client's question about one job, whose published state is ``job``.
@@ -74,6 +77,10 @@ class JobWatch:
         self._values = values
         self._cap = cap
         self._waiters: dict[int, dict[_Waiter, None]] = {}
+        #: Those whose news is held back, and until when: the first is told first. One timer
+        #: serves all of them, as most leave before they are due.
+        self._held: dict[_Waiter, float] = {}
+        self._telling: Timer | None = None
         self._closed = False
 
     def __len__(self) -> int:
@@ -157,9 +164,29 @@ class JobWatch:
         """Tells the news in a moment."""
         if waiter.timer is not None:
             waiter.timer.cancel()
+            waiter.timer = None
         waiter.held = True
-        delay = min(SHORTLY, waiter.deadline - self._timers.seconds())
-        waiter.timer = self._timers.later(delay, self._answer, waiter)
+        now = self._timers.seconds()
+        left = waiter.deadline - now
+        if left < SHORTLY:
+            waiter.timer = self._timers.later(left, self._answer, waiter)
+            return
+        self._held[waiter] = now + SHORTLY
+        if self._telling is None:
+            self._telling = self._timers.later(SHORTLY, self._tell_held)
+
+    def _tell_held(self) -> None:
+        """Tells the news that was held back long enough."""
+        self._telling = None
+        held, now = self._held, self._timers.seconds()
+        while held:
+            waiter, at = next(iter(held.items()))
+            if at > now + _TINY:
+                if self._telling is None:
+                    self._telling = self._timers.later(at - now, self._tell_held)
+                return
+            del held[waiter]
+            self._answer(waiter)
 
     def _answer(self, waiter: _Waiter) -> None:
         done = self._leave(waiter)
@@ -195,6 +222,9 @@ class JobWatch:
             del self._waiters[waiter.job.id]
         if waiter.timer is not None:
             waiter.timer.cancel()
+        if self._held.pop(waiter, None) is not None and not self._held and self._telling:
+            self._telling.cancel()
+            self._telling = None
         return waiter.done
 
 

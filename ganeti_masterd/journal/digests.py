@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from ganeti_masterd.journal.edits import edit_between, is_large
+from ganeti_masterd.journal.edits import LARGE, edit_between
 from ganeti_masterd.journal.interfaces import IDisk
 from ganeti_masterd.journal.layout import QueueFiles
 from ganeti_masterd.journal.rows import ConfigRow, JobRow, LogRow, Row
@@ -76,7 +76,7 @@ class Chain:
                 base = linked.get(job_id) or self._base(job_id)
                 made = linked[job_id] = blake2b(body, digest_size=DIGEST_SIZE).digest()
                 edit = None
-                if is_large(body):
+                if len(body) >= LARGE:
                     _, before = documents.get(job_id) or self._documents.get(job_id) or (0, b"")
                     edit = None if row.archived else edit_between(before, body)
                     documents[job_id] = seq, body

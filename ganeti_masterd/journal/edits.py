@@ -27,17 +27,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Hunk]).decode
 
 
-def is_large(document: bytes) -> bool:
-    """Whether changes of a document are worth an edit."""
-    return len(document) >= LARGE
-
-
 def edit_between(before: bytes, after: bytes) -> bytes | None:
     """Returns the edit that makes ``after`` of ``before``.
 
     None where the whole document is as good: it is small, or more than half of it changed.
     """
-    if not is_large(after):
+    if len(after) < LARGE:
         return None
     hunks = list(_hunks(before, after))
     if sum(len(new) + _OVERHEAD for _, _, new in hunks) > len(after) // 2:

@@ -12,6 +12,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from msgspec.structs import replace
@@ -108,13 +109,12 @@ class SQLiteStore:
 
     def append(self, entries: Entries) -> None:
         """See :meth:`IStore.append`."""
-        inserts = [
-            *_inserts("jobs", entries.jobs),
-            *_inserts("logs", entries.logs),
-            *_inserts("config", entries.config),
-            *_inserts("serials", entries.serials),
-            *_inserts("edits", entries.edits),
-        ]
+        inserts: list[tuple[str, list[Any]]] = []
+        last = 0
+        for table, added in entries.by_table():
+            if added:
+                inserts += _inserts(table, added)
+                last = max(last, added[-1].seq)
         if not inserts:
             return
         # A lone statement is a transaction by itself.
@@ -125,7 +125,7 @@ class SQLiteStore:
             for statement, parameters in inserts:
                 self._db.execute(statement, parameters)
         try:
-            self._committed(entries.last_seq)
+            self._committed(last)
         except OSError:
             self._take_back(min(entries.numbers()))
             raise
@@ -355,13 +355,16 @@ class SQLiteStore:
             found = os.stat(path)
         except FileNotFoundError:
             raise OSError(errno.ESTALE, "the journal's file was removed", path) from None
-        place = found.st_dev, found.st_ino
-        before, size = self._files[path] or (place, 0)
-        if place != before:
-            raise OSError(errno.ESTALE, "the journal's file was replaced", path)
-        if found.st_size < size:
-            raise OSError(errno.ESTALE, "the journal's file was cut off", path)
-        self._files[path] = place, found.st_size
+        place, size = (found.st_dev, found.st_ino), found.st_size
+        known = self._files[path]
+        if known is not None:
+            if place != known[0]:
+                raise OSError(errno.ESTALE, "the journal's file was replaced", path)
+            if size < known[1]:
+                raise OSError(errno.ESTALE, "the journal's file was cut off", path)
+            if size == known[1]:
+                return
+        self._files[path] = place, size
 
     def _committed(self, reached: int = 0, empty: int = 0) -> None:
         """Notes what a commit made durable; raises ``OSError`` if no restart will find it."""
@@ -401,7 +404,6 @@ class SQLiteStore:
 
 def _inserts(table: str, entries: Sequence[StoreEntry]) -> Iterator[tuple[str, list[Any]]]:
     start, count = 0, len(entries)
-    row = f"({', '.join('?' * (TABLES[table][0] + 1))})"
     while start < count:
         rest = count - start
         size = rest
@@ -409,8 +411,14 @@ def _inserts(table: str, entries: Sequence[StoreEntry]) -> Iterator[tuple[str, l
             if rest > block:
                 size = block
         parameters: list[Any] = []
-        for entry in entries[start : start + size]:
-            parameters += entry
-            parameters.append(seal_entry(entry))
-        yield f"INSERT INTO {table} VALUES {', '.join([row] * size)}", parameters
+        for entry in entries[start : start + size] if size < count else entries:
+            parameters += (*entry, seal_entry(entry))
+        yield _insert_of(table, size), parameters
         start += size
+
+
+@cache
+def _insert_of(table: str, rows: int) -> str:
+    """Returns the statement that adds so many rows; there are no more of them than sizes."""
+    row = f"({', '.join('?' * (TABLES[table][0] + 1))})"
+    return f"INSERT INTO {table} VALUES {', '.join([row] * rows)}"

@@ -85,6 +85,16 @@ class Entries(Struct):
             for entry in entries:
                 yield entry.seq
 
+    def by_table(self) -> tuple[tuple[str, Sequence[StoreEntry]], ...]:
+        """Returns the lists with the names of their tables."""
+        return (
+            ("jobs", self.jobs),
+            ("logs", self.logs),
+            ("config", self.config),
+            ("serials", self.serials),
+            ("edits", self.edits),
+        )
+
     @property
     def last_seq(self) -> int:
         """The highest sequence number, 0 where there is no entry."""

@@ -36,13 +36,16 @@ class Holding:
         return self.whole is None and not self.named
 
 
+_LEVELS = len(Level)
+
+
 class Owner:
     """What an owner holds at each level (None for nothing), and the request it waits for."""
 
     __slots__ = ("held", "request")
 
     def __init__(self) -> None:
-        self.held: list[Holding | None] = [None] * len(Level)
+        self.held: list[Holding | None] = [None] * _LEVELS
         self.request: LockRequest | None = None
 
     @property

@@ -131,7 +131,9 @@ class LockKeeper:
         waiter = self._waiters.get(job_id)
         if waiter is not None:
             waiter.deferred.cancel()
-        self._settle(self._table.release_all(job_id))
+        outcomes = self._table.release_all(job_id)
+        if outcomes:
+            self._settle(outcomes)
 
     def downgrade(self, job_id: int, level: Level, names: Iterable[str] | None = None) -> None:
         """Makes locks that the job holds alone shared; all at this level if ``names`` is None."""

@@ -167,12 +167,24 @@ class LockTable:
 
     def release_all(self, owner: int) -> list[LockOutcome]:
         """Withdraws the owner's request and frees everything it holds, last taken first."""
-        outcomes = self.cancel(owner)
         record = self._owners.get(owner)
-        if record is not None:
-            for level in _LAST_FIRST:
-                if record.held[level] is not None:
-                    outcomes += self.release(owner, level)
+        if record is None:
+            return []
+        outcomes = self.cancel(owner) if record.request is not None else []
+        held = record.held
+        for level in _LAST_FIRST:
+            holding = held[level]
+            if holding is None:
+                continue
+            lockset = self._levels[level]
+            woken: list[LockRequest] = []
+            if holding.whole is not None:
+                lockset.free_whole(owner, woken)
+            lockset.free(owner, holding.named, woken)
+            held[level] = None
+            if woken:
+                outcomes += self._wake(lockset, woken)
+        self._forget_idle(owner, record)
         return outcomes
 
     def downgrade(

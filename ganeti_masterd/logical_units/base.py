@@ -25,6 +25,9 @@ O_co = TypeVar("O_co", bound=Opcode, covariant=True)
 UNITS: dict[str, type[LogicalUnit[Any]]] = {}
 
 
+_ALONE, _WITH_OTHERS = exclusive(BGL), shared(BGL)
+
+
 class HookNodes(Struct, frozen=True):
     """The nodes, by uuid, on which an opcode's hooks run before and after it."""
 
@@ -79,7 +82,7 @@ class LogicalUnit(Generic[O_co]):
         the configuration.
         """
         if level is Level.CLUSTER:
-            return exclusive(BGL) if self.alone else shared(BGL)
+            return _ALONE if self.alone else _WITH_OTHERS
         return nothing
 
     # In a pool thread: may block

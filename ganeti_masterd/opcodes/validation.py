@@ -27,7 +27,6 @@ from ganeti_masterd.opcodes.parameters import (
     failed_check,
     parameters,
     required_parameters,
-    whole,
     with_integers,
 )
 from ganeti_masterd.opcodes.registry import OPCODES
@@ -40,6 +39,9 @@ from ganeti_masterd.opcodes.wording import (
 
 #: Every integer below this is exactly representable as a float.
 _EXACT = 2**53
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def decode_opcode(raw: object, where: str = "opcode") -> Opcode:
@@ -91,15 +93,18 @@ def encode_opcode(opcode: Opcode) -> dict[str, Any]:
     ``OP_ID``. The values are copies; changing them doesn't affect the opcode.
     Secrets are included (see ``secrecy.strip_secrets``).
     """
-    plain = msgspec.json.decode(msgspec.json.encode(opcode))
-    values = {name: _whole(plain[name]) for name in parameters(type(opcode))}
-    values["OP_ID"] = opcode.op_id
+    plain = _decode(_encode(opcode))
+    values = {
+        name: _whole(value) if type(value := plain[name]) is float else value
+        for name in parameters(type(opcode))
+    }
+    values["OP_ID"] = plain["OP_ID"]
     return values
 
 
-def _whole(value: Any) -> Any:
+def _whole(value: float) -> int | float:
     """Returns a whole number of seconds without a fraction, as in luxid's files: 3, not 3.0."""
-    return whole(value) if isinstance(value, float) and abs(value) < _EXACT else value
+    return int(value) if value.is_integer() and abs(value) < _EXACT else value
 
 
 def check_result(opcode: Opcode, value: Any) -> None:
@@ -133,7 +138,7 @@ def _class_of(raw: object, where: str) -> tuple[type[Opcode], dict[str, Any]]:
 def _with_integer_dependencies(values: dict[str, Any]) -> dict[str, Any]:
     """Returns the values with job ids in ``depends`` as integers, because "5" is accepted too."""
     depends = values.get("depends")
-    if not isinstance(depends, list | tuple):
+    if depends is None or not isinstance(depends, (list, tuple)):
         return values
     return {**values, "depends": [_with_integer_id(entry) for entry in depends]}
 

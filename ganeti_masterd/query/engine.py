@@ -23,7 +23,7 @@ from ganeti_masterd.query.collectors import PATIENCE, Collectors
 from ganeti_masterd.query.entries import UNAVAILABLE, UNKNOWN, Entry
 from ganeti_masterd.query.fields import View
 from ganeti_masterd.query.filters import Filter, compile_filter
-from ganeti_masterd.query.resources import RowMaker, Selection, Source, describe, select
+from ganeti_masterd.query.resources import RowMaker, RowsMaker, Selection, Source, describe, select
 from ganeti_masterd.query.slices import Slices, then
 from ganeti_masterd.query.sources import JobSource, RowRequest, Sources, those
 from ganeti_masterd.rpc.interfaces import INodeRPC
@@ -183,14 +183,14 @@ class QueryEngine:
         """
         selection = _known(select("job", fields))
         missing = _null_row if null_rows else _missing_values(selection)
-        return then(self._jobs(selection, ids, missing, _listed), _flat)
+        return then(self._jobs(selection, ids, missing, lambda rows: rows), _flat)
 
     def answer_jobs(
         self, ids: Sequence[int] | None, fields: Sequence[str]
     ) -> Encoded | Deferred[Encoded]:
         """Returns the answer of :meth:`query_jobs` as JSON, encoded in slices too."""
         selection = _known(select("job", fields))
-        parts = self._jobs(selection, ids, _missing_values(selection), _bytes)
+        parts = self._jobs(selection, ids, _missing_values(selection), _encoded)
         return then(parts, lambda made: Encoded.of_parts(b"[", made, b"]"))
 
     def _jobs(
@@ -198,11 +198,12 @@ class QueryEngine:
         selection: Selection,
         ids: Sequence[int] | None,
         missing: Callable[[int], Any],
-        parts_of: Callable[[RowMaker], PartMaker[P]],
+        parts_of: Callable[[RowsMaker], PartMaker[P]],
     ) -> list[P] | Deferred[list[P]]:
         view = View(self._snapshot())
-        row = selection.values(view)
-        all_there, some_missing = parts_of(row), parts_of(_or_missing(row, missing))
+        row = _or_missing(selection.values(view), missing)
+        all_there = parts_of(selection.rows_of_values(view))
+        some_missing = parts_of(lambda jobs: list(map(row, jobs)))
         return self._sources.work(
             selection.resource,
             view,
@@ -325,7 +326,12 @@ def _listed(row: RowMaker) -> PartMaker[Rows]:
 
 def _bytes(row: RowMaker) -> PartMaker[bytes]:
     """Returns a function that encodes rows as JSON, without the brackets around them."""
-    return lambda part: _encode(list(map(row, part)))[1:-1]
+    return _encoded(lambda part: list(map(row, part)))
+
+
+def _encoded(rows: RowsMaker) -> PartMaker[bytes]:
+    """Returns :func:`_bytes` of what makes many rows at once."""
+    return lambda part: _encode(rows(part))[1:-1]
 
 
 def _flat(parts: list[list[Any]]) -> list[Any]:

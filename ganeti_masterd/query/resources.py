@@ -34,6 +34,8 @@ from ganeti_masterd.query.oses import EXTSTORAGE_FIELDS, OS_FIELDS
 
 #: A function from a row's object to the row.
 RowMaker = Callable[[Any], list[Any]]
+#: The same for many rows at once.
+RowsMaker = Callable[[Sequence[Any]], list[list[Any]]]
 
 #: Selections of more fields aren't cached.
 _LONGEST = 512
@@ -197,17 +199,23 @@ class Selection(Struct, frozen=True):
 
         return row
 
+    def rows_of_values(self, view: View) -> RowsMaker:
+        """Returns a function that makes rows as :meth:`values` does, of many objects at once.
+
+        Clients ask again and again for one field of many jobs, their status.
+        """
+        getters = self._getters(view)
+        if len(getters) != 1:
+            row = self.values(view)
+            return lambda objects: list(map(row, objects))
+        (only,) = getters
+        return lambda objects: [
+            [value.value if type(value := only(obj)) is Entry else value] for obj in objects
+        ]
+
     def values(self, view: View) -> RowMaker:
         """Returns a function that makes a row of bare values, None for cells without data."""
         getters = self._getters(view)
-        if len(getters) == 1:
-            (only,) = getters
-
-            def cell(obj: Any) -> list[Any]:
-                value = only(obj)
-                return [value.value if type(value) is Entry else value]
-
-            return cell
 
         def row(obj: Any) -> list[Any]:
             return [

@@ -70,7 +70,12 @@ class ReplicatedJournal:
                     publications.append(publication)
 
         def durable(_: None) -> Deferred[None] | None:
-            return replication.acknowledged(publications[0]) if publications else None
+            if not publications:
+                return None
+            acknowledged = replication.acknowledged(publications[0])
+            # Most often no other node is waited for, and a Deferred that has fired is not, either.
+            there = acknowledged.called and not acknowledged.paused
+            return None if there and acknowledged.result is None else acknowledged
 
         done: Deferred[None] = self._local.commit(rows, published)
         return done.addCallback(durable)

@@ -140,7 +140,7 @@ class Replication:
         They are sent when :meth:`acknowledged` is called, so that all commits published in one
         reactor turn are sent together, or in the next turn if it isn't called.
         """
-        if not self._running:
+        if not self._running or not (self._candidates or self._ssconf_changed):
             return None
         states = states_of(rows, self._published.image)
         if not states:

@@ -47,10 +47,11 @@ class Reading(msgspec.Struct, frozen=True):
 def _job_id(value: Any, where: str) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
         value = int(value)
-    value = whole(value)
+    if type(value) is float:
+        value = whole(value)
     if type(value) is not int or value < 0:
         raise prereq(f"{where}: expected a job id, not {shown(value)}")
-    return int(value)
+    return value
 
 
 def _job_ids(value: Any, where: str) -> list[int] | None:
@@ -147,10 +148,14 @@ def reader(annotation: Any) -> Callable[[Any, str], Any]:
     is_integer = int in (annotation, *get_args(annotation))
 
     def read(value: Any, where: str) -> Any:
-        if type(value) is list:
-            _bound(len(value), MAX_NAMES, where, "items")
+        kind = type(value)
+        if kind is list:
+            if len(value) > MAX_NAMES:
+                _bound(len(value), MAX_NAMES, where, "items")
+        elif is_integer and kind is float:
+            value = whole(value)
         try:
-            return convert(whole(value) if is_integer else value, annotation)
+            return convert(value, annotation)
         except msgspec.ValidationError as error:
             raise prereq(f"{where}{_path(error)}: expected {expected}, not {shown(value)}")
 

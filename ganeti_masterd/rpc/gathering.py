@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -16,7 +16,8 @@ class Gathering:
     __slots__ = ("_done", "_missing", "_results")
 
     def __init__(self, targets: Sequence[Target]) -> None:
-        self._results: dict[str, NodeResult[Any] | None] = {t.key: None for t in targets}
+        # None for those that are missing; whoever gets it, gets it when none is.
+        self._results: dict[str, Any] = {t.key: None for t in targets}
         self._missing = len(self._results)
         self._done: Deferred[Mapping[str, NodeResult[Any]]] | None = None
 
@@ -28,7 +29,7 @@ class Gathering:
         self._results[key] = result
         self._missing -= 1
         if self._missing == 0 and self._done is not None:
-            self._done.callback(self._complete())
+            self._done.callback(self._results)
 
     def ready(
         self, procedure: str, abandon: Callable[[Gathering], Sequence[str]]
@@ -39,7 +40,7 @@ class Gathering:
         calls that have no result yet, and returns the names of nodes that may still carry them out.
         """
         if self._missing <= 0:
-            return succeed(self._complete())
+            return succeed(self._results)
 
         def canceled(done: Deferred[Mapping[str, NodeResult[Any]]]) -> None:
             self._done = None
@@ -47,9 +48,6 @@ class Gathering:
 
         self._done = Deferred(canceled)
         return self._done
-
-    def _complete(self) -> Mapping[str, NodeResult[Any]]:
-        return cast(Mapping[str, NodeResult[Any]], self._results)
 
 
 def there_at_once(
@@ -59,6 +57,6 @@ def there_at_once(
 
     Simulated nodes answer most calls at once, and adding a callback would cost as much as the call.
     """
-    if answer.called and not answer.paused and isinstance(answer.result, dict):
-        return cast(Mapping[str, NodeResult[Any]], answer.result)
-    return None
+    there = answer.called and not answer.paused
+    found: object = answer.result if there else None
+    return found if isinstance(found, dict) else None

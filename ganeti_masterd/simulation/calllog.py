@@ -28,6 +28,8 @@ from ganeti_masterd.timing import Timer, Timers
 
 log = Logger()
 
+_encode = msgspec.json.Encoder().encode
+
 CallLogMode = Literal["off", "buffered", "synced"]
 
 #: Called with None when a line is on the disk, or with the reason why it isn't.
@@ -47,7 +49,7 @@ def _brief(value: Any) -> Any:
         return value
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    text = msgspec.json.encode(value)
+    text = _encode(value)
     if len(text) <= 128:
         return value
     return f"sha256:{hashlib.sha256(text).hexdigest()[:16]}"
@@ -111,7 +113,9 @@ class CallLog:
         in_disk_thread: Callable[..., Deferred[Any]],
         timers: Timers,
     ) -> None:
-        self.mode = mode if path is not None else "off"
+        self.mode: CallLogMode = mode if path is not None else "off"
+        #: Whether lines are written at all.
+        self.on = self.mode != "off"
         self._path = path
         self._store = store
         self._take_changes = take_changes
@@ -126,11 +130,6 @@ class CallLog:
         self._behind = False
         self._closed = False
 
-    @property
-    def on(self) -> bool:
-        """Whether lines are written at all."""
-        return self.mode != "off"
-
     def add(
         self,
         node: str,
@@ -144,9 +143,10 @@ class CallLog:
         That is at once unless the mode is ``synced``.
         """
         line = CallLogLine(self._timers.now(), node, call.name, summary(call, arguments), error)
-        self._lines.append(msgspec.json.encode(line))
+        self._lines.append(_encode(line))
         if self.mode != "synced":
-            self._schedule(self.BEHIND)
+            if self._timer is None:
+                self._schedule(self.BEHIND)
             if told is not None:
                 told(None)
             return
@@ -158,7 +158,8 @@ class CallLog:
         """Records that the state of some node has changed."""
         if self._store is not None:
             self._behind = True
-            self._schedule(0.0 if self.mode == "synced" else self.BEHIND)
+            if self._timer is None:
+                self._schedule(0.0 if self.mode == "synced" else self.BEHIND)
 
     def flush(self) -> Deferred[None]:
         """Writes everything; fires when that is done, even if it failed."""

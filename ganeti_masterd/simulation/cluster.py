@@ -196,8 +196,12 @@ class SimulatedNodes:
         for target, values in zip(called, given, strict=True):
             if self.closed:
                 gathering.put(target.key, results.given_up(target, procedure))
+                continue
+            answer = at_once(self, target, call, values)
+            if isinstance(answer, NodeResult):
+                gathering.put(target.key, answer)
             else:
-                self._call(gathering, target, call, values, timeout)
+                self._exchange(gathering, target, call, values, timeout, answer)
         return gathering.ready(procedure, self._abandon)
 
     def _plain(self, call: Call[Any], arguments: Sequence[Any]) -> list[Any]:
@@ -216,18 +220,16 @@ class SimulatedNodes:
             if exchange.is_part_of(gathering)
         ]
 
-    def _call(
+    def _exchange(
         self,
         gathering: Gathering,
         target: Target,
         call: Call[Any],
         arguments: list[Any],
         timeout: float | None,
+        answer: Deferred[Any] | None,
     ) -> None:
-        answer = at_once(self, target, call, arguments)
-        if isinstance(answer, NodeResult):
-            gathering.put(target.key, answer)
-            return
+        """Begins a call, or awaits the ``answer`` of one that has begun at the node."""
         seconds = call.seconds(arguments) if timeout is None else timeout
         exchange = SimulatedExchange(self, gathering, target, call, arguments, seconds)
         if answer is None:

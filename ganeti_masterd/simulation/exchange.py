@@ -229,6 +229,10 @@ class SimulatedExchange:
         if not log.on or self._nodes.closed:
             self._answer(result)
             return
+        if log.mode != "synced":
+            log.add(target.name, self._call, self._arguments, error)
+            self._answer(result)
+            return
 
         def told(trouble: str | None) -> None:
             if trouble is None:

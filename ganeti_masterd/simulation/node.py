@@ -280,7 +280,9 @@ class SimulatedNode:
             path = path[len(VIRTUAL) :]
         elif self._prefix is not None and path.startswith(self._prefix):
             path = path[len(self._prefix) - 1 :]
-        return os.path.normpath(path) if path else path
+        # As most are: those of the queue are asked for with each job file.
+        plain = path.startswith("/") and "/." not in path and "//" not in path and path[-1] != "/"
+        return path if plain or not path else os.path.normpath(path)
 
     def real_path(self, path: str) -> str | None:
         """Returns the real path of this node's path, or None if it has no real files."""

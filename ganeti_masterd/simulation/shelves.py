@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -20,18 +20,17 @@ class Shelf(Generic[V]):
     until then.
     """
 
-    __slots__ = ("_changes", "_values", "kind", "shape", "version")
+    __slots__ = ("_changes", "_values", "get", "kind", "shape", "version")
 
     def __init__(self, kind: str, shape: Any, changes: dict[tuple[str, str], None]) -> None:
         self.kind = kind
         self.shape = shape
         self._values: dict[str, V] = {}
+        #: Returns the value of a name, or None: the dictionary's own method, as a creation of
+        #: an instance asks a thousand times.
+        self.get: Callable[[str], V | None] = self._values.get
         self._changes = changes
         self.version = 0
-
-    def get(self, name: str) -> V | None:
-        """Returns the value, or None."""
-        return self._values.get(name)
 
     def items(self) -> list[tuple[str, V]]:
         """Returns a copy of all names and values."""

@@ -140,7 +140,8 @@ class Transfers:
 
     def settle(self) -> None:
         """Updates all daemons to the current time."""
-        if not len(self._shelf):
+        # Before each call, and most clusters never had one.
+        if not self._shelf.version or not len(self._shelf):
             return
         now = self._wires.now()
         for name, transfer in self._shelf.items():

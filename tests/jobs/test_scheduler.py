@@ -81,7 +81,7 @@ class SchedulerTests(SynchronousTestCase):
                 scheduler.discard(1)
                 scheduler.discard(2)
                 scheduler.add(1, 0)
-        self.assertLess(scheduler._ready.entries, 500)
+        self.assertLess(len(scheduler._ready.heap), 500)
 
 
 class LimitTests(SynchronousTestCase):
@@ -98,7 +98,7 @@ class LimitTests(SynchronousTestCase):
         for expected in range(2, 5001):
             assert running is not None
             scheduler.discard(running)
-            self.assertEqual(scheduler._ready.entries, 1)
+            self.assertEqual(len(scheduler._ready.heap), 1)
             running = scheduler.take()
             self.assertEqual(running, expected)
         self.assertEqual(len(scheduler), 0)

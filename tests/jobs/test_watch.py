@@ -46,6 +46,32 @@ class WatchTests(QueueScene):
             self.clock.advance(SHORTLY / 2)
             self.assertEqual(self.successResultOf(waiting), (["queued", ["queued"]], []))
 
+    def test_news_of_several(self) -> None:
+        """Each client is told when its own moment is over, by one timer for all of them."""
+        job_id = self.submit_one()
+        first = self.wait(job_id, None)
+        self.clock.advance(SHORTLY / 2)
+        second, gone = self.wait(job_id, None), self.wait(job_id, None)
+        self.assertEqual(len(self.timers), 1)
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        self.clock.advance(SHORTLY / 2)
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.clock.advance(SHORTLY / 2)
+        self.successResultOf(second)
+        self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
+
+    def test_no_news_left(self) -> None:
+        """Nothing is left to be told once the clients have gone or the job has ended."""
+        job_id = self.submit_one()
+        told, gone = self.wait(job_id, None), self.wait(job_id, None)
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        self.finish(job_id)
+        self.successResultOf(told)
+        self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
+
     def test_news_without_patience(self) -> None:
         """A client that does not wait has what is there as soon as others had their turn."""
         waiting = self.wait(self.submit_one(), None, timeout=0)
