@@ -31,7 +31,7 @@ from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
 from tests.functional.ledger import FINAL
 from tests.functional.remoteapi import RapiClient, may_connect, remote_api
-from tests.functional.waiting import jobs_end, until
+from tests.functional.waiting import job_is, jobs_end, until
 from tests.rpc import pki
 
 #: The head of a cluster's description; its nodes follow.
@@ -55,9 +55,12 @@ name = "xenvg"
 physical_volume = [{ name = "/dev/sda", size = 524288 }]
 """
 
+#: What a job's error says if the daemon was killed while it ran.
+KILLED = "stopped uncleanly while this opcode ran"
+
 #: How the end of a job that failed is explained: what its error says, and why it may.
 EXPLAINED: Mapping[str, str] = {
-    "stopped uncleanly while this opcode ran": "the daemon was killed",
+    KILLED: "the daemon was killed",
     "disk layout 'plain' does not allow": "its disks are on one node only",
     "expected one secondary but found 0": "its disks are on one node only",
     "is marked to be up, cannot reinstall": "it runs",
@@ -71,6 +74,7 @@ EXPLAINED: Mapping[str, str] = {
     "primary node offline, cannot reinstall": "a node is dead, and marked so",
     "not fully synchronized on target node": "its mirror is not whole yet",
     "is degraded on target node": "its mirror is not whole",
+    "has degraded storage, unsafe to replace disks": "its mirror is not whole",
     "runs on node .*, which is not its primary node": "a migration was cut off",
 }
 
@@ -97,6 +101,8 @@ class Diary:
     counts: Counter[str] = field(default_factory=Counter)
     #: What must never happen.
     faults: list[str] = field(default_factory=list)
+    #: How long each part of the day took, seconds, in the order in which they ended.
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def acknowledge(self, who: str, jobs: Sequence[int]) -> None:
         """Notes jobs that were acknowledged; no id may be given twice."""
@@ -104,6 +110,20 @@ class Diary:
             if job in self.jobs:
                 self.faults.append(f"job {job} was given to {self.jobs[job]} and to {who}")
             self.jobs[job] = who
+
+    @contextlib.contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Notes how long the body took; it is one part of the day."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[part] = time.monotonic() - begun
+
+    def __str__(self) -> str:
+        """All that it counted and measured, line by line."""
+        counts = [f"{what}: {count}" for what, count in sorted(self.counts.items())]
+        return "\n".join([*counts, *(f"{part}: {s:.1f} s" for part, s in self.seconds.items())])
 
 
 @contextlib.contextmanager
@@ -190,14 +210,29 @@ class Actor(threading.Thread):
         self.diary.counts[str(ops[0]["OP_ID"])] += 1
         return job
 
-    def done(self, client: BlockingClient, *ops: Mapping[str, Any]) -> str:
-        """The same, and waits for its end; returns the status."""
+    def done(self, client: BlockingClient, *ops: Mapping[str, Any]) -> int:
+        """The same, and waits for its end, which may be a failure; returns the id."""
         job = self.submit(client, *ops)
-        seen: Any = None
-        while True:
-            seen, _ = client.wait_for_job_change(job, ["status"], seen, None, 10.0)
-            if seen[0] in FINAL:
-                return str(seen[0])
+        job_is(client, job, *FINAL, limit=EVENING)
+        return job
+
+    def insist(self, op: Mapping[str, Any]) -> None:
+        """Has a job done, again and again as long as the daemon is killed meanwhile.
+
+        So only for what may be done twice. Any other failure is one of the day.
+        """
+
+        def succeeded() -> bool:
+            try:
+                with self.master() as client:
+                    job = self.done(client, op)
+                    ((status, results),) = client.query_jobs([job], ["status", "opresult"])
+            except (CallFailed, JobQueueError):  # it is gone, or about to
+                return False
+            assert status == "success" or KILLED in str(results), f"{op}: {results}"
+            return bool(status == "success")
+
+        until(f"{op} succeeds", succeeded, limit=EVENING)
 
     def instances(self, client: BlockingClient) -> list[dict[str, Any]]:
         """Returns name, nodes, state and template of every instance, by Ganeti's field names."""
@@ -424,8 +459,7 @@ class Misfortune(Actor):
             alive = [f"node{n}" for n in range(2, self.day.size.nodes + 1)]
             node = self.random.choice([name for name in alive if name not in self._dead])
             if event == "return" and self._dead:
-                self._bring_back(client, self._dead[0])
-                del self._dead[0]
+                self._bring_back()
             elif event == "death" and len(self._dead) < max(1, self.day.size.nodes // 10):
                 self._let_die(client, node, found)
             elif event == "reboot":
@@ -441,9 +475,8 @@ class Misfortune(Actor):
 
     def finish(self) -> None:
         """Brings all nodes back."""
-        with self.master() as client:
-            while self._dead:
-                self._bring_back(client, self._dead.pop())
+        while self._dead:
+            self._bring_back()
 
     def _let_die(
         self, client: BlockingClient, node: str, found: Sequence[Mapping[str, Any]]
@@ -451,19 +484,24 @@ class Misfortune(Actor):
         self._dead.append(node)
         self.switch("power", node, "off")
         op = {"OP_ID": "OP_NODE_SET_PARAMS", "node_name": node, "offline": True}
-        self.done(client, {**op, "auto_promote": True, "force": True})
-        for one in found:
-            if one["pnode"] == node and one["disk_template"] == "drbd":
-                self.submit(client, {**_instance("FAILOVER", one), "ignore_consistency": True})
-        jobs_end(client)
+        self.insist({**op, "auto_promote": True, "force": True})
+        failovers = [
+            self.submit(client, {**_instance("FAILOVER", one), "ignore_consistency": True})
+            for one in found
+            if one["pnode"] == node and one["disk_template"] == "drbd"
+        ]
+        for job in failovers:
+            job_is(client, job, *FINAL, limit=EVENING)
         if self.random.random() < 0.5:
             evacuate = {"OP_ID": "OP_NODE_EVACUATE", "node_name": node, "mode": "secondary-only"}
             self.done(client, {**evacuate, "iallocator": "builtin"})
 
-    def _bring_back(self, client: BlockingClient, node: str) -> None:
+    def _bring_back(self) -> None:
+        """Brings back the node that has been dead the longest."""
+        node = self._dead[0]
         self.switch("power", node, "on")
-        op = {"OP_ID": "OP_NODE_SET_PARAMS", "node_name": node, "offline": False}
-        assert self.done(client, op) == "success", node
+        self.insist({"OP_ID": "OP_NODE_SET_PARAMS", "node_name": node, "offline": False})
+        del self._dead[0]
 
 
 def _replacing(chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -525,7 +563,7 @@ class Day:
     def live(self, seconds: float) -> None:
         """Fills the cluster, and lets so much time pass."""
         choice = random.Random(self.seed)
-        with self.daemon.client(60) as client:
+        with self.daemon.client(60) as client, self.diary.timed("the cluster is filled"):
             jobs = client.submit_many_jobs(
                 [[self.creation(f"web{n}", choice)] for n in range(self.size.instances)]
             )
@@ -536,20 +574,31 @@ class Day:
         time.sleep(seconds)
         # Fate ends first, so that the others find a daemon when they put things back.
         for actor in reversed(self._actors):
-            actor.end()
-            actor.join(EVENING)
-            assert not actor.is_alive(), f"{actor.name} does not end"
+            with self.diary.timed(f"{actor.name} ends"):
+                actor.end()
+                actor.join(EVENING)
+            if actor.is_alive():
+                self.diary.faults.append(f"{actor.name} does not end")
 
     def judge(self) -> None:
-        """Heals what is broken, as an administrator would; expects a whole cluster."""
+        """Heals what is broken, as an administrator would; expects a whole cluster.
+
+        All that is wrong is told at once, as one fault may be the cause of another.
+        """
         diary = self.diary
+        failed = None
         with self.daemon.client(120) as client:
-            jobs_end(client, EVENING)
-            healer = Healer(self, "healer")
-            healer.heal(client)
+            try:
+                Healer(self, "healer").heal(client)
+            except AssertionError as error:
+                failed = error
+                diary.faults.append(f"the cluster is not whole: {error}")
             diary.faults += unexplained(client, diary)
-        assert "Must never be:" not in self.daemon.log_text()
-        assert not diary.faults, "\n  ".join([f"{len(diary.faults)} faults:", *diary.faults[:20]])
+        if "Must never be:" in self.daemon.log_text():
+            diary.faults.append("the daemon's log has something that must never be")
+        if diary.faults:
+            told = "\n  ".join([f"{len(diary.faults)} faults:", *diary.faults[:20]])
+            raise AssertionError(told) from failed
 
 
 class Healer(Actor):
@@ -557,6 +606,20 @@ class Healer(Actor):
 
     def heal(self, client: BlockingClient) -> None:
         """Mends mirrors, starts what is to run, removes what belongs to nobody; verifies."""
+        with self.diary.timed("jobs of the day end"):
+            jobs_end(client, EVENING)
+        with self.diary.timed("instances are mended"):
+            self._mend_instances(client)
+        with self.diary.timed("the cluster is verified"):
+            self._remove_strangers()
+            until(
+                "gnt-cluster verify finds nothing",
+                lambda: self.tool("gnt-cluster", "verify"),
+                lambda said: said[0] == 0,
+                limit=20.0,
+            )
+
+    def _mend_instances(self, client: BlockingClient) -> None:
         rows = client.query("instance", ["name", "status"])["data"]
         for (_, name), (_, status) in rows:
             if status == "ERROR_wrongnode":  # a migration was cut off
@@ -572,23 +635,9 @@ class Healer(Actor):
             if one["snodes"]:
                 self.submit(client, _replacing(one))
         jobs_end(client, EVENING)
-        self._remove_strangers(client)
-        until(
-            "gnt-cluster verify finds nothing",
-            lambda: self.tool("gnt-cluster", "verify"),
-            lambda said: said[0] == 0,
-            limit=20.0,
-        )
 
-    def _remove_strangers(self, client: BlockingClient) -> None:
+    def _remove_strangers(self) -> None:
         _, told = self.tool("gnt-cluster", "verify")
-        # A candidate that died keeps its config.data when it comes back as a regular node.
-        for names in re.findall(r"config\.data should not exist on node\(s\) (.*)", told):
-            for name in names.split(", "):
-                op = {"OP_ID": "OP_NODE_SET_PARAMS", "node_name": name}
-                for wanted in (True, False):
-                    assert self.done(client, {**op, "master_candidate": wanted}) == "success", name
-                self.diary.counts["file of a former candidate"] += 1
         for node, volume in re.findall(r"node (\S+): volume (\S+) is unknown", told):
             self.switch("remove-lv", node, volume)
             self.diary.counts["volume of nobody"] += 1
