@@ -461,7 +461,7 @@ class Misfortune(Actor):
             if event == "return" and self._dead:
                 self._bring_back()
             elif event == "death" and len(self._dead) < max(1, self.day.size.nodes // 10):
-                self._let_die(client, node, found)
+                self.let_die(client, node, found)
             elif event == "reboot":
                 self.switch("reboot", node)
             elif found:
@@ -478,9 +478,10 @@ class Misfortune(Actor):
         while self._dead:
             self._bring_back()
 
-    def _let_die(
+    def let_die(
         self, client: BlockingClient, node: str, found: Sequence[Mapping[str, Any]]
     ) -> None:
+        """Takes a node's power away; marks it offline, and fails its instances over."""
         self._dead.append(node)
         self.switch("power", node, "off")
         op = {"OP_ID": "OP_NODE_SET_PARAMS", "node_name": node, "offline": True}
