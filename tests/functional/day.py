@@ -71,15 +71,31 @@ EXPLAINED: Mapping[str, str] = {
     "Can't activate the instance's disks": "a node is dead, or its mirror is not whole yet",
     "Disk consistency error": "a node is dead",
     "No route to host": "a node is dead",
+    "Node is marked offline": "a node is dead, and marked so",
     "primary node offline, cannot reinstall": "a node is dead, and marked so",
     "not fully synchronized on target node": "its mirror is not whole yet",
     "is degraded on target node": "its mirror is not whole",
+    "some of its disks are degraded": "its mirror is not whole",
     "has degraded storage, unsafe to replace disks": "its mirror is not whole",
+    r"DRBD device \S+ of instance \S+ is degraded on node": "its mirror is not whole",
     "runs on node .*, which is not its primary node": "a migration was cut off",
+    "Disks seem to be not properly activated": "its node was started anew",
 }
+
+#: Errors that don't tell the cause: what the error says, what the job's log says, and why it may.
+EXPLAINED_BY_LOG: Sequence[tuple[str, str, str]] = (
+    (
+        "Can't remove instance's disks",
+        "Could not remove disk .* (Node is marked offline|.*No route to host)",
+        "a node is dead",
+    ),
+)
 
 #: Seconds that all jobs have to end in once the day is over.
 EVENING = 300.0
+
+#: Seconds after which something is tried again that the daemon couldn't take or finish.
+AGAIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -101,8 +117,12 @@ class Diary:
     counts: Counter[str] = field(default_factory=Counter)
     #: What must never happen.
     faults: list[str] = field(default_factory=list)
-    #: How long each part of the day took, seconds, in the order in which they ended.
+    #: How long each part of the day took, seconds; of what comes again and again the longest.
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def note_time(self, part: str, seconds: float) -> None:
+        """Notes how long a part of the day took, if it never took longer."""
+        self.seconds[part] = max(seconds, self.seconds.get(part, 0.0))
 
     def acknowledge(self, who: str, jobs: Sequence[int]) -> None:
         """Notes jobs that were acknowledged; no id may be given twice."""
@@ -113,12 +133,12 @@ class Diary:
 
     @contextlib.contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Notes how long the body took; it is one part of the day."""
+        """Notes how long the body took."""
         begun = time.monotonic()
         try:
             yield
         finally:
-            self.seconds[part] = time.monotonic() - begun
+            self.note_time(part, time.monotonic() - begun)
 
     def __str__(self) -> str:
         """All that it counted and measured, line by line."""
@@ -178,7 +198,8 @@ class Actor(threading.Thread):
         try:
             while not self._over.wait(self.random.uniform(0, 2 * self.pause)):
                 try:
-                    self.act()
+                    with self.diary.timed(f"longest act of {self.name}"):
+                        self.act()
                 except (CallFailed, JobQueueError):  # it is gone, or about to
                     self.diary.counts["nobody answered"] += 1
             self.finish()
@@ -205,7 +226,7 @@ class Actor(threading.Thread):
 
     def submit(self, client: BlockingClient, *ops: Mapping[str, Any]) -> int:
         """Submits a job and notes that it was acknowledged; returns its id."""
-        job = client.submit_job([dict(op) for op in ops])
+        job: int = client.submit_job([dict(op) for op in ops])
         self.diary.acknowledge(self.name, [job])
         self.diary.counts[str(ops[0]["OP_ID"])] += 1
         return job
@@ -221,18 +242,21 @@ class Actor(threading.Thread):
 
         So only for what may be done twice. Any other failure is one of the day.
         """
+        limit = time.monotonic() + EVENING
+        while not self._succeeds(op):
+            assert time.monotonic() < limit, f"{op} was not done in {EVENING:g} s"
+            time.sleep(AGAIN)
 
-        def succeeded() -> bool:
-            try:
-                with self.master() as client:
-                    job = self.done(client, op)
-                    ((status, results),) = client.query_jobs([job], ["status", "opresult"])
-            except (CallFailed, JobQueueError):  # it is gone, or about to
-                return False
-            assert status == "success" or KILLED in str(results), f"{op}: {results}"
-            return bool(status == "success")
-
-        until(f"{op} succeeds", succeeded, limit=EVENING)
+    def _succeeds(self, op: Mapping[str, Any]) -> bool:
+        """Has a job done; returns False if the daemon was killed or stopped meanwhile."""
+        try:
+            with self.master() as client:
+                job = self.done(client, op)
+                ((status, results),) = client.query_jobs([job], ["status", "opresult"])
+        except (CallFailed, JobQueueError):  # it is gone, or about to
+            return False
+        assert status == "success" or KILLED in str(results), f"{op}: {results}"
+        return bool(status == "success")
 
     def instances(self, client: BlockingClient) -> list[dict[str, Any]]:
         """Returns name, nodes, state and template of every instance, by Ganeti's field names."""
@@ -439,6 +463,10 @@ class Night(Actor):
         self.tool(gnt_luxi, "backup", str(target))
 
 
+#: What may happen to nodes, instances and mirrors.
+EVENTS = ("death", "return", "crash", "reboot", "detach")
+
+
 class Misfortune(Actor):
     """Nodes that die and come back, guests that crash, mirrors that break; and who tends to them.
 
@@ -450,10 +478,16 @@ class Misfortune(Actor):
     def __init__(self, day: Day, name: str) -> None:
         super().__init__(day, name)
         self._dead: list[str] = []
+        self._to_come: list[str] = []
 
     def act(self) -> None:
-        """Lets something happen, and does what an administrator would do then."""
-        event = self.random.choice(("death", "return", "crash", "reboot", "detach"))
+        """Lets something happen, and does what an administrator would do then.
+
+        All kinds of events come equally often, in an order at random.
+        """
+        if not self._to_come:
+            self._to_come = self.random.sample(EVENTS, len(EVENTS))
+        event = self._to_come.pop()
         with self.master() as client:
             found = self.instances(client)
             alive = [f"node{n}" for n in range(2, self.day.size.nodes + 1)]
@@ -464,13 +498,15 @@ class Misfortune(Actor):
                 self.let_die(client, node, found)
             elif event == "reboot":
                 self.switch("reboot", node)
-            elif found:
+            elif event == "crash" and found:
                 chosen = self.random.choice(found)
-                if event == "crash":
-                    self.switch("crash", chosen["pnode"], chosen["name"])
-                elif chosen["snodes"]:
-                    self.switch("detach", chosen["snodes"][0], chosen["name"])
-                    self.done(client, _replacing(chosen))
+                self.switch("crash", chosen["pnode"], chosen["name"])
+            elif event == "detach" and (mirrored := [one for one in found if one["snodes"]]):
+                chosen = self.random.choice(mirrored)
+                self.switch("detach", chosen["snodes"][0], chosen["name"])
+                self.done(client, _replacing(chosen))
+            else:
+                return
         self.diary.counts[event] += 1
 
     def finish(self) -> None:
@@ -574,10 +610,18 @@ class Day:
             actor.start()
         time.sleep(seconds)
         # Fate ends first, so that the others find a daemon when they put things back.
-        for actor in reversed(self._actors):
+        *others, fate = self._actors
+        self._end([fate])
+        self._end(others)
+
+    def _end(self, actors: Sequence[Actor]) -> None:
+        """Tells actors that the day is over, and waits for the end of what they are at."""
+        for actor in actors:
+            actor.end()
+        limit = time.monotonic() + EVENING
+        for actor in actors:
             with self.diary.timed(f"{actor.name} ends"):
-                actor.end()
-                actor.join(EVENING)
+                actor.join(max(0.0, limit - time.monotonic()))
             if actor.is_alive():
                 self.diary.faults.append(f"{actor.name} does not end")
 
@@ -645,25 +689,41 @@ class Healer(Actor):
 
 
 def unexplained(client: BlockingClient, diary: Diary) -> list[str]:
-    """Returns what is wrong with the ends of jobs that were acknowledged."""
-    faults = []
-    wanted = sorted(diary.jobs)
-    for job, row in zip(wanted, _rows(client, wanted), strict=True):
-        status, summary, results = row
-        if status is None:
-            faults.append(f"job {job} ({diary.jobs[job]}) was acknowledged and is gone")
-        elif status not in FINAL:
-            faults.append(f"job {job} ({diary.jobs[job]}) has not ended, it is {status}")
-        elif status != "success":
-            words = str(results)
-            why = next((why for text, why in EXPLAINED.items() if re.search(text, words)), None)
-            if why is None:
-                faults.append(f"job {job} ({diary.jobs[job]}) {summary} {status}: {words}")
-            diary.counts[f"explained: {why}"] += 1
+    """Returns what is wrong with the ends of all jobs, also those that tools submitted."""
+    fields = ["id", "status", "summary", "opresult", "oplog", "received_ts", "end_ts"]
+    rows = {row[0]: row[1:] for row in client.query_jobs(None, fields)}
+    faults = [
+        f"job {job} ({who}) was acknowledged and is gone"
+        for job, who in sorted(diary.jobs.items())
+        if job not in rows
+    ]
+    for job, (status, summary, results, log, received, end) in sorted(rows.items()):
+        who = diary.jobs.get(job, "a tool")
+        if status not in FINAL:
+            faults.append(f"job {job} ({who}) has not ended, it is {status}")
+            continue
+        kind = str(summary[0]).partition("(")[0]
+        diary.note_time(f"longest job of {kind}", _seconds(end) - _seconds(received))
+        if status == "success":
+            continue
+        why = _explanation(str(results), str(log))
+        if why is None:
+            faults.append(f"job {job} ({who}) {summary} {status}: {results} {log}")
+        diary.counts[f"explained: {why}"] += 1
     return faults
 
 
-def _rows(client: BlockingClient, jobs: Sequence[int]) -> Iterator[tuple[Any, Any, Any]]:
-    for start in range(0, len(jobs), 1000):
-        some = list(jobs[start : start + 1000])
-        yield from map(tuple, client.query_jobs(some, ["status", "summary", "opresult"]))
+def _explanation(results: str, log: str) -> str | None:
+    """Returns why a job may have failed, None if nothing explains it."""
+    for text, why in EXPLAINED.items():
+        if re.search(text, results):
+            return why
+    for text, logged, why in EXPLAINED_BY_LOG:
+        if re.search(text, results) and re.search(logged, log):
+            return why
+    return None
+
+
+def _seconds(stamp: Sequence[int]) -> float:
+    """Returns one of a job's times, which has seconds and microseconds."""
+    return stamp[0] + stamp[1] / 1e6
