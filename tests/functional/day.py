@@ -89,6 +89,16 @@ EXPLAINED_BY_LOG: Sequence[tuple[str, str, str]] = (
         "Could not remove disk .* (Node is marked offline|.*No route to host)",
         "a node is dead",
     ),
+    (
+        "Cannot activate block devices",
+        "Could not prepare block device .* (Node is marked offline|.*No route to host)",
+        "a node is dead",
+    ),
+    (
+        "Cannot activate block devices",
+        "Multiple primaries not allowed by config",
+        "a migration was cut off",
+    ),
 )
 
 #: Seconds that all jobs have to end in once the day is over.
@@ -493,7 +503,7 @@ class Misfortune(Actor):
             alive = [f"node{n}" for n in range(2, self.day.size.nodes + 1)]
             node = self.random.choice([name for name in alive if name not in self._dead])
             if event == "return" and self._dead:
-                self._bring_back()
+                self._bring_back(client)
             elif event == "death" and len(self._dead) < max(1, self.day.size.nodes // 10):
                 self.let_die(client, node, found)
             elif event == "reboot":
@@ -511,8 +521,9 @@ class Misfortune(Actor):
 
     def finish(self) -> None:
         """Brings all nodes back."""
-        while self._dead:
-            self._bring_back()
+        with self.master() as client:
+            while self._dead:
+                self._bring_back(client)
 
     def let_die(
         self, client: BlockingClient, node: str, found: Sequence[Mapping[str, Any]]
@@ -527,18 +538,28 @@ class Misfortune(Actor):
             for one in found
             if one["pnode"] == node and one["disk_template"] == "drbd"
         ]
-        for job in failovers:
-            job_is(client, job, *FINAL, limit=EVENING)
+        self._await(client, failovers)
         if self.random.random() < 0.5:
             evacuate = {"OP_ID": "OP_NODE_EVACUATE", "node_name": node, "mode": "secondary-only"}
             self.done(client, {**evacuate, "iallocator": "builtin"})
 
-    def _bring_back(self) -> None:
-        """Brings back the node that has been dead the longest."""
+    def _bring_back(self, client: BlockingClient) -> None:
+        """Brings back the node that has been dead the longest, and has its mirrors caught up."""
         node = self._dead[0]
         self.switch("power", node, "on")
         self.insist({"OP_ID": "OP_NODE_SET_PARAMS", "node_name": node, "offline": False})
         del self._dead[0]
+        # Should the other node die before that, the instances would begin on old data here.
+        stale = [
+            self.submit(client, _instance("ACTIVATE_DISKS", one))
+            for one in self.instances(client)
+            if node in one["snodes"] and one["admin_state"] == "up"
+        ]
+        self._await(client, stale)
+
+    def _await(self, client: BlockingClient, jobs: Sequence[int]) -> None:
+        for job in jobs:
+            job_is(client, job, *FINAL, limit=EVENING)
 
 
 def _replacing(chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -654,15 +675,25 @@ class Healer(Actor):
         with self.diary.timed("jobs of the day end"):
             jobs_end(client, EVENING)
         with self.diary.timed("instances are mended"):
+            self._remove_again(client)
             self._mend_instances(client)
         with self.diary.timed("the cluster is verified"):
-            self._remove_strangers()
             until(
                 "gnt-cluster verify finds nothing",
-                lambda: self.tool("gnt-cluster", "verify"),
-                lambda said: said[0] == 0,
-                limit=20.0,
+                lambda: self._treat(client),
+                lambda told: not re.search("- (ERROR|WARNING):", told),
+                limit=EVENING,
             )
+
+    def _remove_again(self, client: BlockingClient) -> None:
+        """Removes instances that somebody tried to remove: a part of their disks may be gone."""
+        there = {one["name"]: one for one in self.instances(client)}
+        for status, ops in client.query_jobs(None, ["status", "ops"]):
+            for op in ops if status == "error" else ():
+                if op["OP_ID"] == "OP_INSTANCE_REMOVE" and op["instance_name"] in there:
+                    self.submit(client, _instance("REMOVE", there.pop(op["instance_name"])))
+                    self.diary.counts["removed again"] += 1
+        jobs_end(client, EVENING)
 
     def _mend_instances(self, client: BlockingClient) -> None:
         rows = client.query("instance", ["name", "status"])["data"]
@@ -681,11 +712,31 @@ class Healer(Actor):
                 self.submit(client, _replacing(one))
         jobs_end(client, EVENING)
 
-    def _remove_strangers(self) -> None:
-        _, told = self.tool("gnt-cluster", "verify")
+    def _treat(self, client: BlockingClient) -> str:
+        """Verifies the cluster, and does something about what is found; returns what was found."""
+        code, told = self.tool("gnt-cluster", "verify")
+        assert code in (0, 1), told
+        for name in _named(r"instance (\S+): instance should not run on node", told):
+            # Its memory had been sent when the daemon was killed: both nodes have it.
+            self.submit(client, {**_instance("MIGRATE", {"name": name}), "cleanup": True})
+            self.diary.counts["a migration was cut off"] += 1
+        jobs_end(client, EVENING)
+        for name in _named(r"instance (\S+): disk/\d+ on \S+ is degraded; .* is 'ok'", told):
+            # Both ends were written to without the other, so that one has to go: they are not
+            # connected any more by activating the disks.
+            replace = {**_instance("REPLACE_DISKS", {"name": name}), "iallocator": "builtin"}
+            self.submit(client, {**replace, "mode": "replace_new_secondary"})
+            self.diary.counts["a mirror's ends went apart"] += 1
+        jobs_end(client, EVENING)
         for node, volume in re.findall(r"node (\S+): volume (\S+) is unknown", told):
             self.switch("remove-lv", node, volume)
             self.diary.counts["volume of nobody"] += 1
+        return told
+
+
+def _named(pattern: str, told: str) -> list[str]:
+    """Returns the names that a pattern finds, each once."""
+    return sorted(set(re.findall(pattern, told)))
 
 
 def unexplained(client: BlockingClient, diary: Diary) -> list[str]:
