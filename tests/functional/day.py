@@ -688,7 +688,7 @@ class Healer(Actor):
     def _remove_again(self, client: BlockingClient) -> None:
         """Removes instances that somebody tried to remove: a part of their disks may be gone."""
         there = {one["name"]: one for one in self.instances(client)}
-        for status, ops in client.query_jobs(None, ["status", "ops"]):
+        for status, ops in _rows(client, "status", "ops"):
             for op in ops if status == "error" else ():
                 if op["OP_ID"] == "OP_INSTANCE_REMOVE" and op["instance_name"] in there:
                     self.submit(client, _instance("REMOVE", there.pop(op["instance_name"])))
@@ -716,12 +716,14 @@ class Healer(Actor):
         """Verifies the cluster, and does something about what is found; returns what was found."""
         code, told = self.tool("gnt-cluster", "verify")
         assert code in (0, 1), told
-        for name in _named(r"instance (\S+): instance should not run on node", told):
+        doubled = re.findall(r"instance (\S+): instance should not run on node", told)
+        for name in sorted(set(doubled)):
             # Its memory had been sent when the daemon was killed: both nodes have it.
             self.submit(client, {**_instance("MIGRATE", {"name": name}), "cleanup": True})
             self.diary.counts["a migration was cut off"] += 1
         jobs_end(client, EVENING)
-        for name in _named(r"instance (\S+): disk/\d+ on \S+ is degraded; .* is 'ok'", told):
+        sound_ends = re.findall(r"instance (\S+): (disk/\d+) on \S+ is degraded; .* is 'ok'", told)
+        for name in sorted({name for (name, _), ends in Counter(sound_ends).items() if ends > 1}):
             # Both ends were written to without the other, so that one has to go: they are not
             # connected any more by activating the disks.
             replace = {**_instance("REPLACE_DISKS", {"name": name}), "iallocator": "builtin"}
@@ -734,21 +736,13 @@ class Healer(Actor):
         return told
 
 
-def _named(pattern: str, told: str) -> list[str]:
-    """Returns the names that a pattern finds, each once."""
-    return sorted(set(re.findall(pattern, told)))
-
-
 def unexplained(client: BlockingClient, diary: Diary) -> list[str]:
     """Returns what is wrong with the ends of all jobs, also those that tools submitted."""
-    fields = ["id", "status", "summary", "opresult", "oplog", "received_ts", "end_ts"]
-    rows = {row[0]: row[1:] for row in client.query_jobs(None, fields)}
-    faults = [
-        f"job {job} ({who}) was acknowledged and is gone"
-        for job, who in sorted(diary.jobs.items())
-        if job not in rows
-    ]
-    for job, (status, summary, results, log, received, end) in sorted(rows.items()):
+    gone = dict(diary.jobs)
+    faults = []
+    fields = ("id", "status", "summary", "opresult", "oplog", "received_ts", "end_ts")
+    for job, status, summary, results, log, received, end in _rows(client, *fields):
+        gone.pop(job, None)
         who = diary.jobs.get(job, "a tool")
         if status not in FINAL:
             faults.append(f"job {job} ({who}) has not ended, it is {status}")
@@ -761,7 +755,15 @@ def unexplained(client: BlockingClient, diary: Diary) -> list[str]:
         if why is None:
             faults.append(f"job {job} ({who}) {summary} {status}: {results} {log}")
         diary.counts[f"explained: {why}"] += 1
+    faults += [f"job {job} ({who}) was acknowledged and is gone" for job, who in gone.items()]
     return faults
+
+
+def _rows(client: BlockingClient, *fields: str) -> Iterator[tuple[Any, ...]]:
+    """Returns fields of all jobs; they are asked for in pieces, as a day has many."""
+    jobs = [job for (job,) in client.query_jobs(None, ["id"])]
+    for start in range(0, len(jobs), 1000):
+        yield from map(tuple, client.query_jobs(jobs[start : start + 1000], list(fields)))
 
 
 def _explanation(results: str, log: str) -> str | None:
