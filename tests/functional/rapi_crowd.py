@@ -99,8 +99,8 @@ class CrowdResult(Struct, frozen=True):
     """What a crowd did: requests that were answered, jobs that ended, what went wrong, how long.
 
     ``longest`` is the longest wait for an answer, seconds, and the method; those that wait for a
-    job don't count. ``dropped`` counts handshakes of TLS that ganeti-rapi broke off, as it does
-    after 10 s on a busy machine; the clients tried again.
+    job don't count. ``dropped`` counts handshakes of TLS that failed, as they do on a busy machine,
+    before ganeti-rapi had read a request; the clients tried again.
     """
 
     requests: int
