@@ -31,7 +31,7 @@ from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
 from tests.functional.ledger import FINAL
 from tests.functional.remoteapi import RapiClient, may_connect, remote_api
-from tests.functional.waiting import jobs_end, until
+from tests.functional.waiting import job_is, jobs_end, until
 from tests.rpc import pki
 
 #: The head of a cluster's description; its nodes follow.
@@ -55,9 +55,12 @@ name = "xenvg"
 physical_volume = [{ name = "/dev/sda", size = 524288 }]
 """
 
+#: What a job's error says if the daemon was killed while it ran.
+KILLED = "stopped uncleanly while this opcode ran"
+
 #: How the end of a job that failed is explained: what its error says, and why it may.
 EXPLAINED: Mapping[str, str] = {
-    "stopped uncleanly while this opcode ran": "the daemon was killed",
+    KILLED: "the daemon was killed",
     "disk layout 'plain' does not allow": "its disks are on one node only",
     "expected one secondary but found 0": "its disks are on one node only",
     "is marked to be up, cannot reinstall": "it runs",
@@ -68,14 +71,45 @@ EXPLAINED: Mapping[str, str] = {
     "Can't activate the instance's disks": "a node is dead, or its mirror is not whole yet",
     "Disk consistency error": "a node is dead",
     "No route to host": "a node is dead",
+    "Node is marked offline": "a node is dead, and marked so",
     "primary node offline, cannot reinstall": "a node is dead, and marked so",
     "not fully synchronized on target node": "its mirror is not whole yet",
     "is degraded on target node": "its mirror is not whole",
+    "some of its disks are degraded": "its mirror is not whole",
+    "are degraded, so that what earlier replacements have left stays": "its mirror is not whole",
+    "cannot grow diskless device": "its mirror is not whole",
+    "need a connected peer to resize": "its mirror is not whole",
+    "has volumes that are called as those of instance": "it was moved away from there while dead",
+    "has degraded storage, unsafe to replace disks": "its mirror is not whole",
+    r"DRBD device \S+ of instance \S+ is degraded on node": "its mirror is not whole",
     "runs on node .*, which is not its primary node": "a migration was cut off",
+    "Disks seem to be not properly activated": "its node was started anew",
 }
+
+#: Errors that don't tell the cause: what the error says, what the job's log says, and why it may.
+EXPLAINED_BY_LOG: Sequence[tuple[str, str, str]] = (
+    (
+        "Can't remove instance's disks",
+        "Could not remove disk .* (Node is marked offline|.*No route to host)",
+        "a node is dead",
+    ),
+    (
+        "Cannot activate block devices",
+        "Could not prepare block device .* (Node is marked offline|.*No route to host)",
+        "a node is dead",
+    ),
+    (
+        "Cannot activate block devices",
+        "Multiple primaries not allowed by config",
+        "a migration was cut off",
+    ),
+)
 
 #: Seconds that all jobs have to end in once the day is over.
 EVENING = 300.0
+
+#: Seconds after which something is tried again that the daemon couldn't take or finish.
+AGAIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -97,6 +131,12 @@ class Diary:
     counts: Counter[str] = field(default_factory=Counter)
     #: What must never happen.
     faults: list[str] = field(default_factory=list)
+    #: How long each part of the day took, seconds; of what comes again and again the longest.
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def note_time(self, part: str, seconds: float) -> None:
+        """Notes how long a part of the day took, if it never took longer."""
+        self.seconds[part] = max(seconds, self.seconds.get(part, 0.0))
 
     def acknowledge(self, who: str, jobs: Sequence[int]) -> None:
         """Notes jobs that were acknowledged; no id may be given twice."""
@@ -104,6 +144,20 @@ class Diary:
             if job in self.jobs:
                 self.faults.append(f"job {job} was given to {self.jobs[job]} and to {who}")
             self.jobs[job] = who
+
+    @contextlib.contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Notes how long the body took."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.note_time(part, time.monotonic() - begun)
+
+    def __str__(self) -> str:
+        """All that it counted and measured, line by line."""
+        counts = [f"{what}: {count}" for what, count in sorted(self.counts.items())]
+        return "\n".join([*counts, *(f"{part}: {s:.1f} s" for part, s in self.seconds.items())])
 
 
 @contextlib.contextmanager
@@ -158,7 +212,8 @@ class Actor(threading.Thread):
         try:
             while not self._over.wait(self.random.uniform(0, 2 * self.pause)):
                 try:
-                    self.act()
+                    with self.diary.timed(f"longest act of {self.name}"):
+                        self.act()
                 except (CallFailed, JobQueueError):  # it is gone, or about to
                     self.diary.counts["nobody answered"] += 1
             self.finish()
@@ -185,19 +240,37 @@ class Actor(threading.Thread):
 
     def submit(self, client: BlockingClient, *ops: Mapping[str, Any]) -> int:
         """Submits a job and notes that it was acknowledged; returns its id."""
-        job = client.submit_job([dict(op) for op in ops])
+        job: int = client.submit_job([dict(op) for op in ops])
         self.diary.acknowledge(self.name, [job])
         self.diary.counts[str(ops[0]["OP_ID"])] += 1
         return job
 
-    def done(self, client: BlockingClient, *ops: Mapping[str, Any]) -> str:
-        """The same, and waits for its end; returns the status."""
+    def done(self, client: BlockingClient, *ops: Mapping[str, Any]) -> int:
+        """The same, and waits for its end, which may be a failure; returns the id."""
         job = self.submit(client, *ops)
-        seen: Any = None
-        while True:
-            seen, _ = client.wait_for_job_change(job, ["status"], seen, None, 10.0)
-            if seen[0] in FINAL:
-                return str(seen[0])
+        job_is(client, job, *FINAL, limit=EVENING)
+        return job
+
+    def insist(self, op: Mapping[str, Any]) -> None:
+        """Has a job done, again and again as long as the daemon is killed meanwhile.
+
+        So only for what may be done twice. Any other failure is one of the day.
+        """
+        limit = time.monotonic() + EVENING
+        while not self._succeeds(op):
+            assert time.monotonic() < limit, f"{op} was not done in {EVENING:g} s"
+            time.sleep(AGAIN)
+
+    def _succeeds(self, op: Mapping[str, Any]) -> bool:
+        """Has a job done; returns False if the daemon was killed or stopped meanwhile."""
+        try:
+            with self.master() as client:
+                job = self.done(client, op)
+                ((status, results),) = client.query_jobs([job], ["status", "opresult"])
+        except (CallFailed, JobQueueError):  # it is gone, or about to
+            return False
+        assert status == "success" or KILLED in str(results), f"{op}: {results}"
+        return bool(status == "success")
 
     def instances(self, client: BlockingClient) -> list[dict[str, Any]]:
         """Returns name, nodes, state and template of every instance, by Ganeti's field names."""
@@ -404,6 +477,10 @@ class Night(Actor):
         self.tool(gnt_luxi, "backup", str(target))
 
 
+#: What may happen to nodes, instances and mirrors.
+EVENTS = ("death", "return", "crash", "reboot", "detach")
+
+
 class Misfortune(Actor):
     """Nodes that die and come back, guests that crash, mirrors that break; and who tends to them.
 
@@ -415,55 +492,78 @@ class Misfortune(Actor):
     def __init__(self, day: Day, name: str) -> None:
         super().__init__(day, name)
         self._dead: list[str] = []
+        self._to_come: list[str] = []
 
     def act(self) -> None:
-        """Lets something happen, and does what an administrator would do then."""
-        event = self.random.choice(("death", "return", "crash", "reboot", "detach"))
+        """Lets something happen, and does what an administrator would do then.
+
+        All kinds of events come equally often, in an order at random.
+        """
+        if not self._to_come:
+            self._to_come = self.random.sample(EVENTS, len(EVENTS))
+        event = self._to_come.pop()
         with self.master() as client:
             found = self.instances(client)
             alive = [f"node{n}" for n in range(2, self.day.size.nodes + 1)]
             node = self.random.choice([name for name in alive if name not in self._dead])
             if event == "return" and self._dead:
-                self._bring_back(client, self._dead[0])
-                del self._dead[0]
+                self._bring_back(client)
             elif event == "death" and len(self._dead) < max(1, self.day.size.nodes // 10):
-                self._let_die(client, node, found)
+                self.let_die(client, node, found)
             elif event == "reboot":
                 self.switch("reboot", node)
-            elif found:
+            elif event == "crash" and found:
                 chosen = self.random.choice(found)
-                if event == "crash":
-                    self.switch("crash", chosen["pnode"], chosen["name"])
-                elif chosen["snodes"]:
-                    self.switch("detach", chosen["snodes"][0], chosen["name"])
-                    self.done(client, _replacing(chosen))
+                self.switch("crash", chosen["pnode"], chosen["name"])
+            elif event == "detach" and (mirrored := [one for one in found if one["snodes"]]):
+                chosen = self.random.choice(mirrored)
+                self.switch("detach", chosen["snodes"][0], chosen["name"])
+                self.done(client, _replacing(chosen))
+            else:
+                return
         self.diary.counts[event] += 1
 
     def finish(self) -> None:
         """Brings all nodes back."""
         with self.master() as client:
             while self._dead:
-                self._bring_back(client, self._dead.pop())
+                self._bring_back(client)
 
-    def _let_die(
+    def let_die(
         self, client: BlockingClient, node: str, found: Sequence[Mapping[str, Any]]
     ) -> None:
+        """Takes a node's power away; marks it offline, and fails its instances over."""
         self._dead.append(node)
         self.switch("power", node, "off")
         op = {"OP_ID": "OP_NODE_SET_PARAMS", "node_name": node, "offline": True}
-        self.done(client, {**op, "auto_promote": True, "force": True})
-        for one in found:
-            if one["pnode"] == node and one["disk_template"] == "drbd":
-                self.submit(client, {**_instance("FAILOVER", one), "ignore_consistency": True})
-        jobs_end(client)
+        self.insist({**op, "auto_promote": True, "force": True})
+        failovers = [
+            self.submit(client, {**_instance("FAILOVER", one), "ignore_consistency": True})
+            for one in found
+            if one["pnode"] == node and one["disk_template"] == "drbd"
+        ]
+        self._await(client, failovers)
         if self.random.random() < 0.5:
             evacuate = {"OP_ID": "OP_NODE_EVACUATE", "node_name": node, "mode": "secondary-only"}
             self.done(client, {**evacuate, "iallocator": "builtin"})
 
-    def _bring_back(self, client: BlockingClient, node: str) -> None:
+    def _bring_back(self, client: BlockingClient) -> None:
+        """Brings back the node that has been dead the longest, and has its mirrors caught up."""
+        node = self._dead[0]
         self.switch("power", node, "on")
-        op = {"OP_ID": "OP_NODE_SET_PARAMS", "node_name": node, "offline": False}
-        assert self.done(client, op) == "success", node
+        self.insist({"OP_ID": "OP_NODE_SET_PARAMS", "node_name": node, "offline": False})
+        del self._dead[0]
+        # Should the other node die before that, the instances would begin on old data here.
+        stale = [
+            self.submit(client, _instance("ACTIVATE_DISKS", one))
+            for one in self.instances(client)
+            if node in one["snodes"] and one["admin_state"] == "up"
+        ]
+        self._await(client, stale)
+
+    def _await(self, client: BlockingClient, jobs: Sequence[int]) -> None:
+        for job in jobs:
+            job_is(client, job, *FINAL, limit=EVENING)
 
 
 def _replacing(chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -525,7 +625,7 @@ class Day:
     def live(self, seconds: float) -> None:
         """Fills the cluster, and lets so much time pass."""
         choice = random.Random(self.seed)
-        with self.daemon.client(60) as client:
+        with self.daemon.client(60) as client, self.diary.timed("the cluster is filled"):
             jobs = client.submit_many_jobs(
                 [[self.creation(f"web{n}", choice)] for n in range(self.size.instances)]
             )
@@ -535,21 +635,40 @@ class Day:
             actor.start()
         time.sleep(seconds)
         # Fate ends first, so that the others find a daemon when they put things back.
-        for actor in reversed(self._actors):
+        *others, fate = self._actors
+        self._end([fate])
+        self._end(others)
+
+    def _end(self, actors: Sequence[Actor]) -> None:
+        """Tells actors that the day is over, and waits for the end of what they are at."""
+        for actor in actors:
             actor.end()
-            actor.join(EVENING)
-            assert not actor.is_alive(), f"{actor.name} does not end"
+        limit = time.monotonic() + EVENING
+        for actor in actors:
+            with self.diary.timed(f"{actor.name} ends"):
+                actor.join(max(0.0, limit - time.monotonic()))
+            if actor.is_alive():
+                self.diary.faults.append(f"{actor.name} does not end")
 
     def judge(self) -> None:
-        """Heals what is broken, as an administrator would; expects a whole cluster."""
+        """Heals what is broken, as an administrator would; expects a whole cluster.
+
+        All that is wrong is told at once, as one fault may be the cause of another.
+        """
         diary = self.diary
+        failed = None
         with self.daemon.client(120) as client:
-            jobs_end(client, EVENING)
-            healer = Healer(self, "healer")
-            healer.heal(client)
+            try:
+                Healer(self, "healer").heal(client)
+            except AssertionError as error:
+                failed = error
+                diary.faults.append(f"the cluster is not whole: {error}")
             diary.faults += unexplained(client, diary)
-        assert "Must never be:" not in self.daemon.log_text()
-        assert not diary.faults, "\n  ".join([f"{len(diary.faults)} faults:", *diary.faults[:20]])
+        if "Must never be:" in self.daemon.log_text():
+            diary.faults.append("the daemon's log has something that must never be")
+        if diary.faults:
+            told = "\n  ".join([f"{len(diary.faults)} faults:", *diary.faults[:20]])
+            raise AssertionError(told) from failed
 
 
 class Healer(Actor):
@@ -557,6 +676,30 @@ class Healer(Actor):
 
     def heal(self, client: BlockingClient) -> None:
         """Mends mirrors, starts what is to run, removes what belongs to nobody; verifies."""
+        with self.diary.timed("jobs of the day end"):
+            jobs_end(client, EVENING)
+        with self.diary.timed("instances are mended"):
+            self._remove_again(client)
+            self._mend_instances(client)
+        with self.diary.timed("the cluster is verified"):
+            until(
+                "gnt-cluster verify finds nothing",
+                lambda: self._treat(client),
+                lambda told: not re.search("- (ERROR|WARNING):", told),
+                limit=EVENING,
+            )
+
+    def _remove_again(self, client: BlockingClient) -> None:
+        """Removes instances that somebody tried to remove: a part of their disks may be gone."""
+        there = {one["name"]: one for one in self.instances(client)}
+        for status, ops in _rows(client, "status", "ops"):
+            for op in ops if status == "error" else ():
+                if op["OP_ID"] == "OP_INSTANCE_REMOVE" and op["instance_name"] in there:
+                    self.submit(client, _instance("REMOVE", there.pop(op["instance_name"])))
+                    self.diary.counts["removed again"] += 1
+        jobs_end(client, EVENING)
+
+    def _mend_instances(self, client: BlockingClient) -> None:
         rows = client.query("instance", ["name", "status"])["data"]
         for (_, name), (_, status) in rows:
             if status == "ERROR_wrongnode":  # a migration was cut off
@@ -572,48 +715,72 @@ class Healer(Actor):
             if one["snodes"]:
                 self.submit(client, _replacing(one))
         jobs_end(client, EVENING)
-        self._remove_strangers(client)
-        until(
-            "gnt-cluster verify finds nothing",
-            lambda: self.tool("gnt-cluster", "verify"),
-            lambda said: said[0] == 0,
-            limit=20.0,
-        )
 
-    def _remove_strangers(self, client: BlockingClient) -> None:
-        _, told = self.tool("gnt-cluster", "verify")
-        # A candidate that died keeps its config.data when it comes back as a regular node.
-        for names in re.findall(r"config\.data should not exist on node\(s\) (.*)", told):
-            for name in names.split(", "):
-                op = {"OP_ID": "OP_NODE_SET_PARAMS", "node_name": name}
-                for wanted in (True, False):
-                    assert self.done(client, {**op, "master_candidate": wanted}) == "success", name
-                self.diary.counts["file of a former candidate"] += 1
+    def _treat(self, client: BlockingClient) -> str:
+        """Verifies the cluster, and does something about what is found; returns what was found."""
+        code, told = self.tool("gnt-cluster", "verify")
+        assert code in (0, 1), told
+        doubled = re.findall(r"instance (\S+): instance should not run on node", told)
+        for name in sorted(set(doubled)):
+            # Its memory had been sent when the daemon was killed: both nodes have it.
+            self.submit(client, {**_instance("MIGRATE", {"name": name}), "cleanup": True})
+            self.diary.counts["a migration was cut off"] += 1
+        jobs_end(client, EVENING)
+        sound_ends = re.findall(r"instance (\S+): (disk/\d+) on \S+ is degraded; .* is 'ok'", told)
+        for name in sorted({name for (name, _), ends in Counter(sound_ends).items() if ends > 1}):
+            # Both ends were written to without the other, so that one has to go: they are not
+            # connected any more by activating the disks.
+            replace = {**_instance("REPLACE_DISKS", {"name": name}), "iallocator": "builtin"}
+            self.submit(client, {**replace, "mode": "replace_new_secondary"})
+            self.diary.counts["a mirror's ends went apart"] += 1
+        jobs_end(client, EVENING)
         for node, volume in re.findall(r"node (\S+): volume (\S+) is unknown", told):
             self.switch("remove-lv", node, volume)
             self.diary.counts["volume of nobody"] += 1
+        return told
 
 
 def unexplained(client: BlockingClient, diary: Diary) -> list[str]:
-    """Returns what is wrong with the ends of jobs that were acknowledged."""
+    """Returns what is wrong with the ends of all jobs, also those that tools submitted."""
+    gone = dict(diary.jobs)
     faults = []
-    wanted = sorted(diary.jobs)
-    for job, row in zip(wanted, _rows(client, wanted), strict=True):
-        status, summary, results = row
-        if status is None:
-            faults.append(f"job {job} ({diary.jobs[job]}) was acknowledged and is gone")
-        elif status not in FINAL:
-            faults.append(f"job {job} ({diary.jobs[job]}) has not ended, it is {status}")
-        elif status != "success":
-            words = str(results)
-            why = next((why for text, why in EXPLAINED.items() if re.search(text, words)), None)
-            if why is None:
-                faults.append(f"job {job} ({diary.jobs[job]}) {summary} {status}: {words}")
-            diary.counts[f"explained: {why}"] += 1
+    fields = ("id", "status", "summary", "opresult", "oplog", "received_ts", "end_ts")
+    for job, status, summary, results, log, received, end in _rows(client, *fields):
+        gone.pop(job, None)
+        who = diary.jobs.get(job, "a tool")
+        if status not in FINAL:
+            faults.append(f"job {job} ({who}) has not ended, it is {status}")
+            continue
+        kind = str(summary[0]).partition("(")[0]
+        diary.note_time(f"longest job of {kind}", _seconds(end) - _seconds(received))
+        if status == "success":
+            continue
+        why = _explanation(str(results), str(log))
+        if why is None:
+            faults.append(f"job {job} ({who}) {summary} {status}: {results} {log}")
+        diary.counts[f"explained: {why}"] += 1
+    faults += [f"job {job} ({who}) was acknowledged and is gone" for job, who in gone.items()]
     return faults
 
 
-def _rows(client: BlockingClient, jobs: Sequence[int]) -> Iterator[tuple[Any, Any, Any]]:
+def _rows(client: BlockingClient, *fields: str) -> Iterator[tuple[Any, ...]]:
+    """Returns fields of all jobs; they are asked for in pieces, as a day has many."""
+    jobs = [job for (job,) in client.query_jobs(None, ["id"])]
     for start in range(0, len(jobs), 1000):
-        some = list(jobs[start : start + 1000])
-        yield from map(tuple, client.query_jobs(some, ["status", "summary", "opresult"]))
+        yield from map(tuple, client.query_jobs(jobs[start : start + 1000], list(fields)))
+
+
+def _explanation(results: str, log: str) -> str | None:
+    """Returns why a job may have failed, None if nothing explains it."""
+    for text, why in EXPLAINED.items():
+        if re.search(text, results):
+            return why
+    for text, logged, why in EXPLAINED_BY_LOG:
+        if re.search(text, results) and re.search(logged, log):
+            return why
+    return None
+
+
+def _seconds(stamp: Sequence[int]) -> float:
+    """Returns one of a job's times, which has seconds and microseconds."""
+    return stamp[0] + stamp[1] / 1e6

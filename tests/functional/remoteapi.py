@@ -33,13 +33,12 @@ answers = []
 for method, args, named in json.load(sys.stdin):
     try:
         answer = getattr(rapi, method)(*args, **named)
+        if isinstance(answer, (int, str)) and str(answer).isdigit():
+            rapi.WaitForJobCompletion(answer, period=0.05, retries=-1)
+            job = rapi.GetJobStatus(answer)
+            answer = {name: job[name] for name in ("status", "summary", "opresult")}
     except client.GanetiApiError as error:
-        answers.append({"code": error.code, "error": str(error)})
-        continue
-    if isinstance(answer, (int, str)) and str(answer).isdigit():
-        rapi.WaitForJobCompletion(answer, period=0.05, retries=-1)
-        job = rapi.GetJobStatus(answer)
-        answer = {name: job[name] for name in ("status", "summary", "opresult")}
+        answer = {"code": error.code, "error": str(error)}
     answers.append(answer)
 json.dump(answers, sys.stdout)
 """
@@ -122,7 +121,8 @@ class RapiClient:
         """Calls methods, one after the other; returns what each returned.
 
         Of a method that submits a job it is how the job ended: ``status``, ``summary`` and
-        ``opresult``. Of one that is refused it is ``code`` and ``error``.
+        ``opresult``. Of one that is refused, or whose job can't be asked for, it is ``code`` and
+        ``error``.
         """
         done = subprocess.run(
             self._command,

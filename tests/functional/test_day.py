@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.day import Size, began
+from tests.functional.day import Misfortune, Size, began
+from tests.functional.waiting import equal_to, until
 
 SIZE = Size(nodes=6, instances=16, people=3)
 SECONDS = 20.0
@@ -19,8 +20,36 @@ def test_a_day(folder: Path) -> None:
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
     with began(folder, SIZE, seed) as day:
-        day.live(SECONDS)
         try:
+            day.live(SECONDS)
             day.judge()
         finally:
-            print(*sorted(day.diary.counts.items()), sep="\n")
+            print(day.diary)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the remote API runs as another user")
+def test_a_kill_at_the_return_of_a_node(folder: Path) -> None:
+    """Nodes come back, although the daemon is killed while the job runs that brings one back."""
+    faults = folder / "node1/simulation/faults.json"
+    with began(folder, Size(nodes=3, instances=0, people=0), seed=1) as day:
+        misfortune = Misfortune(day, "misfortune")
+        misfortune.end()
+        faults.write_text('[{"kind": "delay", "call": "version", "seconds": 60, "count": 1}]')
+        with day.daemon.client() as client:
+            for node in ("node2", "node3"):
+                misfortune.let_die(client, node, [])
+            misfortune.start()
+            until(
+                "the job for the first runs",
+                lambda: client.query_jobs(None, ["status"])[-1],
+                equal_to(["running"]),
+            )
+        day.daemon.kill()
+        faults.write_text("[]")
+        day.daemon.start()
+        misfortune.join(60)
+        day.judge()
+        assert day.diary.counts["explained: the daemon was killed"] == 1
+        with day.daemon.client() as client:
+            rows = client.query("node", ["offline"])["data"]
+    assert [offline for ((_, offline),) in rows] == [False, False, False]

@@ -18,8 +18,8 @@ def test_a_day(folder: Path) -> None:
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
     with began(folder, SIZE, seed) as day:
-        day.live(60 * MINUTES)
         try:
+            day.live(60 * MINUTES)
             day.judge()
         finally:
-            print(*sorted(day.diary.counts.items()), sep="\n")
+            print(day.diary)

@@ -193,7 +193,7 @@ class ModifyNode(LogicalUnit[NodeSetParams], runs=NodeSetParams):
         before, after = self.decision.before, self.decision.after
         demoted = before is Role.CANDIDATE and after is not Role.CANDIDATE
         promoted = after is Role.CANDIDATE and before is not Role.CANDIDATE
-        if demoted:
+        if not node.master_candidate and roles.may_have_files(self.op, self.decision):
             setup.tell_demoted(ctx, [node])
         setup.ensure_kvm_daemon(
             ctx, (node.uuid,), silent="kvm" not in snapshot.cluster.enabled_hypervisors

@@ -148,6 +148,20 @@ def decide(snapshot: Snapshot, node: Node, op: NodeSetParams) -> RoleDecision:
     return RoleDecision(before, after, (candidate, drained, offline), tuple(lines))
 
 
+def may_have_files(op: NodeSetParams, decision: RoleDecision) -> bool:
+    """Returns whether a node that is no candidate may still have the files of one.
+
+    One that was offline or drained may not have been notified of its demotion. A request to unset
+    a flag that is unset counts, too: with it a job is repeated that the daemon didn't finish.
+    """
+    away = decision.before in (Role.OFFLINE, Role.DRAINED) and decision.after is not decision.before
+    return (
+        away
+        or decision.before is Role.CANDIDATE
+        or False in (op.master_candidate, op.drained, op.offline)
+    )
+
+
 def _comes_back(node: Node, before: Role, op: NodeSetParams) -> bool:
     """Returns whether this request makes a node eligible as master candidate."""
     capable = node.master_capable if op.master_capable is None else op.master_capable

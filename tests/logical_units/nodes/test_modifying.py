@@ -392,6 +392,41 @@ class ChangeTests(NodeScene):
         self.assertIn("Transitioning node from offline to online", self.ctx.lines[1])
         self.assertSound()
 
+    def test_back_as_regular(self) -> None:
+        """A former candidate that comes back as a regular node sets its files aside."""
+        for flag in ("offline", "drained"):
+            self.modify("node3", **{flag: True}, auto_promote=True)
+            self.assertFalse(self.node("node3").master_candidate)
+            result = self.modify("node3", **{flag: False})
+            self.assertEqual(result, [(flag, "False")])
+            self.assertIn(("node3", "node_demote_from_mc"), self.calls())
+            self.assertSound()
+            self.modify("node3", master_candidate=True)
+
+    def test_back_as_drained(self) -> None:
+        """So does one that comes back drained."""
+        self.modify("node3", offline=True, auto_promote=True)
+        self.modify("node3", drained=True)
+        self.assertIn(("node3", "node_demote_from_mc"), self.calls())
+        self.assertSound()
+
+    def test_back_again(self) -> None:
+        """So does one that is back already: an earlier job may have ended before it was told."""
+        self.modify("node4", offline=False)
+        self.assertIn(("node4", "node_demote_from_mc"), self.calls())
+        self.modify("node4", vm_capable=False)
+        self.assertNotIn(("node4", "node_demote_from_mc"), self.calls())
+        self.modify("node3", offline=False)
+        self.assertNotIn(("node3", "node_demote_from_mc"), self.calls())
+
+    def test_back_and_not_told(self) -> None:
+        """A node that comes back and can't be told is back; the log has a warning."""
+        self.modify("node3", offline=True, auto_promote=True)
+        self.nodes.answers["node_demote_from_mc"] = Failed("busy")
+        self.assertEqual(self.modify("node3", offline=False), [("offline", "False")])
+        self.assertIn(" - WARNING: Node node3 failed to demote itself: busy", self.ctx.lines)
+        self.assertSound()
+
     def test_short_pool_is_said(self) -> None:
         """Too few candidates are logged before and after, as by the real daemon."""
         self.alter_cluster(candidate_pool_size=4)
