@@ -21,6 +21,7 @@ from ganeti_masterd.luxi.messages import (
 from ganeti_masterd.patterns import LONGEST
 from ganeti_masterd.query.resources import MAX_FIELDS, select
 from ganeti_masterd.requests.arguments import (
+    MAX_DESCRIBED,
     MAX_JOB_IDS,
     MAX_JOBS,
     MAX_NAMES,
@@ -151,6 +152,20 @@ class CountTests(SynchronousTestCase):
                 )
         tags = {"OP_ID": "OP_TAGS_SET", "kind": "cluster", "tags": ["a"] * MAX_NAMES}
         METHODS["SubmitJob"].read([[tags]])
+
+    def test_described(self) -> None:
+        """Of instances, disks and NICs that an opcode describes fewer are taken than of names."""
+        for name, value in {
+            "instances": [{"instance_name": "a"}] * (MAX_DESCRIBED + 1),
+            "disks": [["add", 0, {}]] * (MAX_DESCRIBED + 1),
+            "nics": [{}] * (MAX_DESCRIBED + 1),
+        }.items():
+            self.assertIn(
+                f"it has {MAX_DESCRIBED + 1} entries, and may have {MAX_DESCRIBED}",
+                self.refused("SubmitJob", [{"OP_ID": "OP_INSTANCE_SET_PARAMS", name: value}]),
+            )
+        named = {"OP_ID": "OP_INSTANCE_QUERY_DATA", "instances": ["a"] * MAX_NAMES}
+        METHODS["SubmitJob"].read([[named]])
 
     def test_values(self) -> None:
         """What has very many values isn't decoded; commas in texts count."""
