@@ -78,15 +78,16 @@ def _ended(client: BlockingClient, jobs: list[int]) -> list[tuple[str, list[Any]
 def switching(site: Site) -> Values:
     """Stops and starts instances among few and among 10,000; lists the many and tags some.
 
+    Both clusters have as many nodes: one without disks is looked for on all of its group.
     They are measured in turns, and all CPU of each counts: a turn alone is few ticks of its clock.
     """
-    few, (most, _) = SIZES[0], SIZES[-1]
+    few, (most, nodes) = SIZES[0], SIZES[-1]
     cpu: dict[tuple[str, int], float] = {}
     rates: dict[int, float] = {}
     with ExitStack() as stack:
         folder = site.own().folder / "few"
         folder.mkdir()
-        small = Daemon(folder, ("--simulate-log=off",), cluster(few[1], few[0]))
+        small = Daemon(folder, ("--simulate-log=off",), cluster(nodes, few[0]))
         stack.enter_context(small)
         small.start()
         turns = SWITCHED // few[0] * (1 if site.quick else 3)
