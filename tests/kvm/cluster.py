@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.functional.realcluster import BOUNDS, NODES, PROGRAMS, RealCluster
 
-__all__ = ["NODES", "PROGRAMS_AND_PACKAGES", "KvmCluster"]
+__all__ = ["MEMORY", "NODES", "PROGRAMS_AND_PACKAGES", "KvmCluster"]
 
 #: What must be there, and the Debian packages that have it.
 PROGRAMS_AND_PACKAGES = {
@@ -31,13 +31,15 @@ done
 exec nice -n 10 qemu-system-x86_64 -accel tcg,tb-size=32 "${{given[@]}}"
 """
 
-# Before its version 9.0, an emulating qemu loses what a guest writes while it migrates: where the
-# size of the memory is a multiple of 64 pages it marks so many as clean at once, and does not
-# tell the emulated processor, which then writes to them unnoticed. The target gets old pages, and
-# its kernel soon panics. Page by page it does tell, so these 96 MiB are 16 pages more. Ganeti's
-# own parameter is in MiB; qemu takes the option that comes last, and two dashes as well as one,
-# while the node daemon looks for the one with a single dash in the list of arguments.
-_MEMORY = "--m 98368k"
+#: Bytes of memory that a guest has: 96 MiB and 16 pages. Before its version 9.0, an emulating qemu
+#: loses what a guest writes while it migrates: where the memory is a multiple of 64 pages, it marks
+#: so many as clean at once and does not tell the emulated processor, which then writes to them
+#: unnoticed. The target gets old pages, and the guest's kernel panics. Page by page qemu does tell.
+MEMORY = 98368 << 10
+
+# Ganeti's own parameter is in MiB. qemu takes the option that comes last, with two dashes as with
+# one; the node daemon, which reads qemu's arguments, knows it with one dash, and wants MiB there.
+_MEMORY_OPTION = f"--m {MEMORY >> 10}k"
 
 
 class KvmCluster(RealCluster):
@@ -60,7 +62,7 @@ class KvmCluster(RealCluster):
                 file.write(f"{shared}\n")
         hypervisor = (
             f"kvm_path={program},kernel_path={guest}/vmlinuz,initrd_path={guest}/initrd,"
-            f"kernel_args=quiet,root_path=/dev/ram0,serial_speed=115200,kvm_extra={_MEMORY}"
+            f"kernel_args=quiet,root_path=/dev/ram0,serial_speed=115200,kvm_extra={_MEMORY_OPTION}"
         )
         self.run(
             "gnt-cluster init --no-etc-hosts --no-ssh-init --master-netdev=lo "
