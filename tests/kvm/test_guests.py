@@ -66,6 +66,11 @@ class Walk:
         assert ran.code == code, f"{command}: {ran.code}\n{ran.out}{ran.err}"
         return ran
 
+    def told(self, command: str) -> list[str]:
+        """Runs a command; returns what its job told, line by line, without the times."""
+        ran = self.run(command)
+        return re.findall(r"^... ... .{16} (.*)$", ran.out + ran.err, re.MULTILINE)
+
     def listed(self, fields: str) -> str:
         """Returns what gnt-instance list says of it, fields parted by slashes."""
         command = f"gnt-instance list --no-headers --separator=/ -o {fields} {self.name}"
@@ -144,13 +149,14 @@ class Walk:
 
     def failover(self) -> Seen:
         """It goes down, and comes up anew on another node; then back."""
-        places = []
+        places, told = [], []
         for node in ("node2", "node1"):
             until("it has counted for a while", self.guest.comes_up, lambda count: count > 3)
-            self.run(f"gnt-instance failover -f --shutdown-timeout=20 -n {node} {self.name}")
+            command = f"gnt-instance failover -f --shutdown-timeout=20 -n {node} {self.name}"
+            told.append(self.told(command))
             places.append(self.guest.nodes())
             self.guest.comes_up()
-        return self.seen(places=places)
+        return self.seen(places=places, told=told)
 
     def reboot(self) -> Seen:
         """Each way of rebooting gives another qemu."""
@@ -211,9 +217,9 @@ class Walk:
         self.run("gnt-cluster modify -H kvm:migration_bandwidth=1")
         self.guest.type("node1", "touch /tmp/busy")
         before = self.guest.comes_up()
-        said = self.run(f"gnt-instance migrate -f -n node2 --submit {self.name}").out
+        said = self.run(f"gnt-instance migrate -f -n node2 --submit {self.name}")
         self.guest.transfers("node1")
-        self.kill_master(int(re.findall(r"\d+", said)[0]))
+        self.kill_master(int(re.findall(r"JobID: (\d+)", said.out + said.err)[0]))
         self.run(f"gnt-instance migrate -f --cleanup -n node2 {self.name}")
         self.guest.goes_on(before)
         self.guest.type("node1", "rm /tmp/busy")
@@ -245,9 +251,9 @@ class Walk:
             process_ends(pid)
         refused = self.cluster.run(f"gnt-instance failover -f -n node1 {self.name}", limit=SLOW)
         self.run("gnt-node modify --offline=yes node3")
-        said = self.run(f"gnt-instance failover -f --ignore-consistency -n node1 {self.name}")
+        told = self.told(f"gnt-instance failover -f -n node1 {self.name}")
         self.guest.comes_up()
-        found = self.seen(refused=refused.code, said="ERROR" in said.err)
+        found = self.seen(refused=refused.code, told=told)
         self.cluster.daemon_util("start ganeti-noded", "node3").checked()
         self.run("gnt-node add --readd --no-ssh-key-check node3")
         return {**found, "after": self.seen()}
