@@ -33,8 +33,16 @@ SLOW = 600.0
 
 ADD = "gnt-instance add --no-name-check --no-ip-check -t sharedfile -o noop -B minmem=64,maxmem=96"
 
-#: Where the two differ, and why: by step and what it saw, luxid's and gnt-masterd's.
-DIFFERENT: dict[tuple[str, str], tuple[object, object]] = {}
+#: Where the two differ: what luxid's texts have, and what gnt-masterd's have in its place
+#: (docs/differences.rst says why).
+DIFFERENT = (
+    (r"(-oHostKeyAlias=\S+)", r"\1 -oPort=22"),
+    (r"(?m)^ - INFO: (Waiting for instance .* to sync disks|Instance .* are in sync)\n", ""),
+    (r"(?m)(Could not close instance disks .* anyway)$", r"\1: Node is marked offline"),
+)
+
+#: Progress of a copy, of which more or less is told.
+_PROGRESS = r"(?m)^disk/\d+ .*\n"
 
 
 @contextmanager
@@ -66,10 +74,11 @@ class Walk:
         assert ran.code == code, f"{command}: {ran.code}\n{ran.out}{ran.err}"
         return ran
 
-    def told(self, command: str) -> list[str]:
+    def told(self, command: str) -> str:
         """Runs a command; returns what its job told, line by line, without the times."""
         ran = self.run(command)
-        return re.findall(r"^... ... .{16} (.*)$", ran.out + ran.err, re.MULTILINE)
+        lines = re.findall(r"(?m)^... ... .{16} (.*\n)", ran.out + ran.err)
+        return re.sub(_PROGRESS, "", "".join(lines))
 
     def listed(self, fields: str) -> str:
         """Returns what gnt-instance list says of it, fields parted by slashes."""
@@ -341,13 +350,16 @@ def walked(walk: Walk, steps: list[Step]) -> dict[str, Seen]:
     return found
 
 
-def expected(found: dict[str, Seen]) -> dict[str, Seen]:
+def expected(seen: object) -> object:
     """Returns what gnt-masterd is to see where luxid saw this: the same, except DIFFERENT."""
-    wanted = {step: dict(seen) for step, seen in found.items()}
-    for (step, what), (luxids, ours) in DIFFERENT.items():
-        assert wanted[step][what] == luxids
-        wanted[step][what] = ours
-    return wanted
+    if isinstance(seen, dict):
+        return {key: expected(value) for key, value in seen.items()}
+    if isinstance(seen, list):
+        return [expected(value) for value in seen]
+    if isinstance(seen, str):
+        for pattern, ours in DIFFERENT:
+            seen = re.sub(pattern, ours, seen)
+    return seen
 
 
 def test_short() -> None:
