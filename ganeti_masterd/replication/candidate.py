@@ -409,7 +409,8 @@ class Candidate:
     def _answered(self, results: Mapping[str, NodeResult[Any]], life: int) -> None:
         self._in_flight -= 1
         try:
-            if results[self.target.key].error is not None:
+            result = results[self.target.key]
+            if result.error is not None and not result.unsent:
                 self._failed_call()
             if life == self._life:
                 self._note(results)
@@ -476,7 +477,7 @@ class Candidate:
     # Failing
 
     def _failed_call(self) -> None:
-        """Records that a call failed; it may still take effect if only the answer was lost."""
+        """Records that a call failed that was sent: perhaps only its answer was lost."""
         self._quiet_at = self._site.timers.seconds() + RETRY
 
     def _fail(self, result: NodeResult[Any]) -> None:

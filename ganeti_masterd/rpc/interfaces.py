@@ -62,8 +62,9 @@ class NodeResult(Struct, Generic[P], frozen=True):
     """One node's answer: a payload of type P, or why there is none. Never raises by itself.
 
     ``error`` is None on success, and the payload is None on failure. ``offline`` means
-    that the node is marked offline and was not called; it implies an error. ``typed`` is the same
-    result with its payload in the type that the call declares, if a thread has made it already.
+    that the node is marked offline and was not called; ``unsent`` that there was no connection, so
+    that the call can't take effect later either: both imply an error. ``typed`` is the same result
+    with its payload in the type that the call declares, if a thread has made it already.
     """
 
     node: str
@@ -72,6 +73,7 @@ class NodeResult(Struct, Generic[P], frozen=True):
     error: str | None = None
     offline: bool = False
     typed: Any = None
+    unsent: bool = False
 
     @property
     def failed(self) -> bool:

@@ -272,7 +272,8 @@ def offline(target: Target, procedure: str) -> NodeResult[Any]:
 def unreachable(target: Target, procedure: str, reason: str) -> NodeResult[Any]:
     """The result for a node to which no connection could be made."""
     where = target.address or target.name
-    return NodeResult(target.name, procedure, None, f"Can't connect to {where}: {reason}")
+    fault = f"Can't connect to {where}: {reason}"
+    return NodeResult(target.name, procedure, None, fault, unsent=True)
 
 
 def timed_out(target: Target, procedure: str, seconds: float) -> NodeResult[Any]:

@@ -420,6 +420,16 @@ class MembershipTests(Case):
         self.scene.wait(SETTLED)
         self.assertEqual(len(self.scene.timers), 0)
 
+    def test_online_again_after_refusals(self) -> None:
+        """A call that was never sent can't take effect: a node that returns is sent all at once."""
+        self.start()
+        self.nodes["node3"].mode = DOWN
+        self.submit()
+        self.scene.configure(node3={"offline": True})
+        self.nodes["node3"].mode = UP
+        self.scene.configure(node3={"offline": False})
+        self.assertCurrent("node2", "node3")
+
     def test_candidate_again_though_it_hung(self) -> None:
         """While a call that timed out may still take effect, nothing is sent."""
         self.start()
