@@ -84,6 +84,7 @@ EXPLAINED: Mapping[str, str] = {
     r"DRBD device \S+ of instance \S+ is degraded on node": "its mirror is not whole",
     "runs on node .*, which is not its primary node": "a migration was cut off",
     "Disks seem to be not properly activated": "its node was started anew",
+    "Please run activate-disks on instance": "its primary node is dead",
 }
 
 #: Errors that don't tell the cause: what the error says, what the job's log says, and why it may.
