@@ -93,6 +93,8 @@ class JobQueue:
         self.admission = Admission(self)
         #: Published jobs; read it, never change it.
         self.jobs: dict[int, Job] = {}
+        #: Whether one was published after another with a higher id, as large submissions are.
+        self._disordered = False
         #: The typed opcodes of jobs that haven't ended, secrets included; see :meth:`hold`.
         self.opcodes: dict[int, tuple[Opcode, ...]] = {}
         #: Jobs archived so lately that their files may not have moved yet.
@@ -125,6 +127,11 @@ class JobQueue:
 
     def live(self) -> Mapping[int, Job]:
         """Returns the published jobs that aren't archived, ids ascending."""
+        if self._disordered:
+            self._disordered = False
+            ordered = sorted(self.jobs.items())
+            self.jobs.clear()
+            self.jobs.update(ordered)
         return self.jobs
 
     def tip(self, job_id: int) -> Job | None:
@@ -339,6 +346,8 @@ class JobQueue:
 
     def _publish(self, job: Job) -> None:
         before = self.jobs.get(job.id)
+        if before is None and self.jobs and next(reversed(self.jobs)) > job.id:
+            self._disordered = True
         self.jobs[job.id] = job
         status = job.status
         if status in STATUSES_FINALIZED:

@@ -12,6 +12,8 @@ from typing import Any
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ganeti_masterd.errors import (
     DaemonStopping,
@@ -25,6 +27,8 @@ from ganeti_masterd.jobs.model import Job, nanoseconds, new_job
 from ganeti_masterd.jobs.queue import NONE_ENDED, JobQueue
 from ganeti_masterd.journal.rows import Row, SerialRow
 from ganeti_masterd.opcodes import Dependency, Opcode, encode_opcode, strip_secrets, summary
+
+log = Logger()
 
 #: How many job ids are reserved at a time.
 SERIAL_BLOCK = 200
@@ -50,6 +54,8 @@ class Submission:
         """``refusal`` says why no job may be taken for now, if others have a reason."""
         self._queue = queue
         self._refused_elsewhere = refusal
+        #: How many jobs of requests under way are not published yet.
+        self._promised = 0
         self._max_jobs = max_jobs
         self._max_backlog = max_backlog
 
@@ -87,22 +93,30 @@ class Submission:
     ) -> Generator[Any, Any, list[Submitted]]:
         """Makes and commits one batch after another; others are served in between.
 
-        The commits overlap: a batch doesn't wait until the one before is durable.
+        The commits overlap: a batch doesn't wait until the one before is durable, unless its jobs
+        depend on some of those. Whatever fails is the error of the jobs of one batch.
         """
         queue = self._queue
         # Relative ids count over the whole request, so that no other job's may come between.
-        request = _Request(iter(range(queue.last_id + 1, queue.last_id + count + 1)))
+        begin = first = queue.last_id + 1
         queue.last_id += count
-        ended: dict[int, str] = {}
+        self._promised += count
         commits: list[Deferred[list[Submitted]]] = []
         for batch in batches:
-            unknown = self._outside(batch)
-            if unknown - ended.keys():
-                ended.update((yield self._endings(batch, unknown)))
-            if queue.closing:
-                commits.append(fail(_stopping()))
+            commit: Deferred[list[Submitted]]
+            try:
+                if any(begin <= target < first for target in _targets(batch, first)):
+                    yield DeferredList([_ended(commit) for commit in commits])
+                unknown = self._outside(batch, first)
+                ended = (yield self._endings(batch, unknown, first)) if unknown else NONE_ENDED
+                if queue.closing:
+                    raise _stopping()
+            except GenericError:
+                commit = fail()
             else:
-                commits.append(self._enter(batch, ended, sender, request))
+                commit = self._enter(batch, ended, sender, first)
+            commits.append(commit.addBoth(self._kept_promise, len(batch)))
+            first += len(batch)
             turn: Deferred[None] = Deferred()
             queue.timers.later(0, turn.callback, None)
             yield turn
@@ -111,13 +125,12 @@ class Submission:
             return outcomes[0][1]  # type: ignore[no-any-return]  # the failure of all
         results: list[Submitted] = []
         for batch, (success, outcome) in zip(batches, outcomes, strict=True):
-            if success:
-                results += outcome
-            elif outcome.check(GenericError):
-                results += [outcome.value] * len(batch)
-            else:
-                return outcome  # type: ignore[no-any-return]
+            results += outcome if success else [_as_refusal(outcome)] * len(batch)
         return results
+
+    def _kept_promise(self, result: Any, count: int) -> Any:
+        self._promised -= count
+        return result
 
     def prepare(self, jobs: Sequence[Sequence[Opcode]]) -> tuple[list[Job], list[Row]]:
         """Gives ids to jobs that an opcode submits; returns them with the rows they need.
@@ -142,7 +155,7 @@ class Submission:
             return _stopping()
         if queue.drained and not even_if_drained:
             return GenericError("Queue drained")
-        if len(queue.jobs) + count > self._max_jobs:
+        if len(queue.jobs) + self._promised + count > self._max_jobs:
             return JobQueueFull(
                 f"The queue holds {len(queue.jobs)} jobs and may hold {self._max_jobs}; "
                 "archive some"
@@ -160,17 +173,17 @@ class Submission:
             )
         return self._refused_elsewhere()
 
-    def _outside(self, jobs: Iterable[Sequence[Opcode]]) -> set[int]:
-        """Returns the ids depended upon that only the archive may know."""
+    def _outside(self, jobs: Iterable[Sequence[Opcode]], first: int | None = None) -> set[int]:
+        """Returns the ids depended upon that only the archive may know.
+
+        ``first`` is the id of the first job, if it is known; jobs from there on are none of them.
+        """
         queue = self._queue
+        last = queue.last_id if first is None else first - 1
         return {
-            dependency.job
-            for ops in jobs
-            for op in ops
-            for dependency in op.depends or ()
-            if 0 < dependency.job <= queue.last_id
-            and queue.tip(dependency.job) is None
-            and queue.endings.of(dependency.job) is None
+            target
+            for target in _targets(jobs, first)
+            if target <= last and queue.tip(target) is None and queue.endings.of(target) is None
         }
 
     @inlineCallbacks
@@ -184,7 +197,7 @@ class Submission:
 
     @inlineCallbacks
     def _endings(
-        self, jobs: Sequence[Sequence[Opcode]], unknown: set[int]
+        self, jobs: Sequence[Sequence[Opcode]], unknown: set[int], first: int | None = None
     ) -> Generator[Any, Any, dict[int, str]]:
         """Returns how jobs in the archive ended that are depended upon."""
         ended: dict[int, str] = {}
@@ -194,7 +207,7 @@ class Submission:
             asked |= unknown
             archived = yield self._queue.archived(sorted(unknown))
             ended.update({job.id: job.status for job in archived.values() if job.finished})
-            unknown = self._outside(jobs) - asked
+            unknown = self._outside(jobs, first) - asked
         return ended
 
     def _enter(
@@ -202,10 +215,10 @@ class Submission:
         jobs: Sequence[Sequence[Opcode]],
         ended: Mapping[int, str],
         sender: str,
-        request: _Request | None = None,
+        first: int | None = None,
     ) -> Deferred[list[Submitted]]:
         try:
-            results, made, rows = self._build(jobs, ended, sender, request)
+            results, made, rows = self._build(jobs, ended, sender, first)
         except Exception:
             return fail()
         if len(made) == 1:
@@ -219,9 +232,9 @@ class Submission:
         jobs: Sequence[Sequence[Opcode]],
         ended: Mapping[int, str],
         sender: str = "",
-        request: _Request | None = None,
+        first: int | None = None,
     ) -> tuple[list[Submitted], list[Job], list[Row]]:
-        """Makes jobs, with the next ids of ``request`` or, without one, the next of all."""
+        """Makes jobs, with ids from ``first`` on, which are reserved, or the next ones of all."""
         queue = self._queue
         if sender:
             sender = ";" + sender
@@ -229,16 +242,14 @@ class Submission:
         stamp = nanoseconds(now)
         results: list[Submitted] = []
         made: list[Job] = []
-        fresh: set[int] = set() if request is None else request.made
+        if first is None:
+            first = queue.last_id + 1
+            queue.last_id += len(jobs)
         opcodes: dict[int, tuple[Opcode, ...]] = {}
-        for ops in jobs:
-            # A refused job keeps its place, so that relative ids of others stay true.
-            if request is None:
-                job_id = queue.last_id = queue.last_id + 1
-            else:
-                job_id = next(request.ids)
+        # A refused job keeps its place, so that relative ids of others stay true.
+        for job_id, ops in enumerate(jobs, first):
             try:
-                ready = self._resolve(job_id, ops, fresh, ended)
+                ready = self._resolve(job_id, ops, opcodes, ended)
             except OpPrereqError as error:
                 results.append(error)
                 continue
@@ -249,7 +260,6 @@ class Submission:
                 entered.append(replace(op, reason=(*op.reason, own)))
             inputs = [strip_secrets(encode_opcode(op)) for op in entered]
             made.append(new_job(job_id, inputs, now))
-            fresh.add(job_id)
             opcodes[job_id] = tuple(entered)
             results.append(job_id)
         for job_id, held in opcodes.items():
@@ -297,12 +307,35 @@ class Submission:
         raise prereq(f"{summary(op)}: depends on {named}, which doesn't exist", "unknown_entity")
 
 
-class _Request:
-    """What the batches of one submission share: the ids to come, those of the jobs made so far."""
+def _targets(jobs: Iterable[Sequence[Opcode]], first: int | None) -> Iterator[int]:
+    """Yields the ids that jobs depend on; relative ones only if the first job's id is known."""
+    for index, ops in enumerate(jobs):
+        for op in ops:
+            for dependency in op.depends or ():
+                if dependency.job > 0:
+                    yield dependency.job
+                elif first is not None and first + index + dependency.job > 0:
+                    yield first + index + dependency.job
 
-    def __init__(self, ids: Iterator[int]) -> None:
-        self.ids = ids
-        self.made: set[int] = set()
+
+def _ended(commit: Deferred[Any]) -> Deferred[None]:
+    """Returns a Deferred that fires when a commit has, and leaves its result as it is."""
+    ended: Deferred[None] = Deferred()
+
+    def settle(result: Any) -> Any:
+        ended.callback(None)
+        return result
+
+    commit.addBoth(settle)
+    return ended
+
+
+def _as_refusal(failure: Failure) -> GenericError:
+    """Returns why the jobs of one batch are not there."""
+    if isinstance(failure.value, GenericError):
+        return failure.value
+    log.failure("Some jobs of a submission could not be made", failure)
+    return GenericError(f"The master daemon failed: {failure.value!r}")
 
 
 def _stopping() -> DaemonStopping:

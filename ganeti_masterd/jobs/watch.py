@@ -81,6 +81,7 @@ class JobWatch:
         #: serves all of them, as most leave before they are due.
         self._held: dict[_Waiter, float] = {}
         self._telling: Timer | None = None
+        self._busy_telling = False
         self._closed = False
 
     def __len__(self) -> int:
@@ -172,21 +173,27 @@ class JobWatch:
             waiter.timer = self._timers.later(left, self._answer, waiter)
             return
         self._held[waiter] = now + SHORTLY
-        if self._telling is None:
+        if self._telling is None and not self._busy_telling:
             self._telling = self._timers.later(SHORTLY, self._tell_held)
 
     def _tell_held(self) -> None:
         """Tells the news that was held back long enough."""
         self._telling = None
         held, now = self._held, self._timers.seconds()
-        while held:
-            waiter, at = next(iter(held.items()))
-            if at > now + _TINY:
-                if self._telling is None:
-                    self._telling = self._timers.later(at - now, self._tell_held)
-                return
-            del held[waiter]
-            self._answer(waiter)
+        self._busy_telling = True
+        try:
+            while held:
+                waiter, at = next(iter(held.items()))
+                if at > now + _TINY:
+                    break
+                del held[waiter]
+                self._answer(waiter)
+        finally:
+            self._busy_telling = False
+            if held:
+                at = next(iter(held.values()))
+                left = max(0.0, at - self._timers.seconds())
+                self._telling = self._timers.later(left, self._tell_held)
 
     def _answer(self, waiter: _Waiter) -> None:
         done = self._leave(waiter)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.defer import fail
+
 from ganeti_masterd.errors import (
     DaemonStopping,
     GenericError,
@@ -142,6 +144,77 @@ class LargeSubmissionTests(QueueScene):
         self.successResultOf(self.control.archive(1))
         self.clock.advance(0)
         self.assertEqual(self.successResultOf(done), list(range(2, 2 * BATCH + 2)))
+
+    def test_dependency_that_the_disk_refused(self) -> None:
+        """A job that depends on one of another batch waits for that commit; gone, it's refused."""
+        jobs = [[delay()] for _ in range(3 * BATCH)]
+        jobs[-1] = [delay(depends=[[-2 * BATCH - 5, []]])]
+        done = self.submission.submit(jobs)
+        self.clock.advance(0)
+        self.journal.fail("disk full")  # the first two batches
+        for _ in range(3):
+            self.go_on()
+        results = self.successResultOf(done)
+        self.assertEqual({str(result) for result in results[: 2 * BATCH]}, {"disk full"})
+        self.assertEqual(results[2 * BATCH : -1], list(range(2 * BATCH + 1, 3 * BATCH)))
+        self.assertIn("doesn't exist", str(results[-1]))
+        self.assertNotIn(3 * BATCH, self.queue.jobs)
+
+    def test_dependency_that_ended(self) -> None:
+        """A job of an earlier batch may end, and go to the archive, before one depends on it."""
+        jobs = [[delay()] for _ in range(2 * BATCH)]
+        jobs[-1] = [delay(depends=[[-2 * BATCH + 1, []]])]
+        done = self.submission.submit(jobs)
+        self.journal.release()
+        self.journal.held = False
+        self.finish(1)
+        archived(self.folder, self.queue.jobs[1])
+        self.successResultOf(self.control.archive(1))
+        self.clock.advance(0)
+        last = self.successResultOf(done)[-1]
+        self.assertEqual(self.queue.status_of(1), "success")
+        self.assertEqual(self.queue.admission.waiting_for(last), [])
+
+    def test_archive_that_can_not_be_read(self) -> None:
+        """What one batch can't learn is its error; the others keep their ids."""
+        before = self.submission.submit([[delay()]])
+        self.go_on()
+        self.assertEqual(self.successResultOf(before), [1])
+        self.journal.held = False
+        self.finish(1)
+        archived(self.folder, self.queue.jobs[1])
+        self.successResultOf(self.control.archive(1))
+        jobs = [[delay()] for _ in range(3 * BATCH)]
+        jobs[BATCH] = [delay(depends=[[1, []]])]
+        done = self.submission.submit(jobs)
+        self.patch(self.journal, "effect", lambda *_: fail(JobQueueError("no such disk")))
+        self.clock.advance(0)
+        results = self.successResultOf(done)
+        self.assertEqual(results[:BATCH], list(range(2, BATCH + 2)))
+        self.assertEqual({str(result) for result in results[BATCH : 2 * BATCH]}, {"no such disk"})
+        self.assertEqual(results[2 * BATCH :], list(range(2 * BATCH + 2, 3 * BATCH + 2)))
+
+    def test_limit_of_the_queue(self) -> None:
+        """Jobs that are on their way count, so that two large requests don't pass it together."""
+        self.submission._max_jobs = 2 * BATCH + 10
+        done = self.submission.submit([[delay()] for _ in range(2 * BATCH)])
+        other = self.submission.submit([[delay()] for _ in range(2 * BATCH)])
+        self.failureResultOf(other, JobQueueFull)
+        self.go_on()
+        self.go_on()
+        self.assertEqual(len(self.successResultOf(done)), 2 * BATCH)
+        few = self.submission.submit([[delay()] for _ in range(10)])
+        self.go_on()
+        self.assertEqual(len(self.successResultOf(few)), 10)
+
+    def test_order(self) -> None:
+        """Ids ascend in what is live, though another's job was published in between."""
+        done = self.submission.submit([[delay()] for _ in range(2 * BATCH)])
+        self.submission.submit([[delay()]])
+        self.go_on()
+        self.go_on()
+        self.assertEqual(len(self.successResultOf(done)), 2 * BATCH)
+        self.assertEqual(list(self.queue.live()), list(range(1, 2 * BATCH + 2)))
 
 
 class SubmissionTests(QueueScene):

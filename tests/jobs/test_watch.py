@@ -62,6 +62,22 @@ class WatchTests(QueueScene):
         self.successResultOf(second)
         self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
 
+    def test_news_held_while_telling(self) -> None:
+        """News that is held back because another was told makes nobody else wait longer."""
+        job_id = self.submit_one()
+        again: list[Any] = []
+        self.wait(job_id, None).addCallback(lambda _: again.append(self.wait(job_id, None)))
+        self.clock.advance(SHORTLY / 2)
+        second = self.wait(job_id, None)
+        self.clock.advance(SHORTLY / 2)
+        self.assertEqual(len(again), 1)
+        self.clock.advance(SHORTLY / 2)
+        self.successResultOf(second)
+        self.assertNoResult(again[0])
+        self.clock.advance(SHORTLY / 2)
+        self.successResultOf(again[0])
+        self.assertEqual((len(self.watch), len(self.timers)), (0, 0))
+
     def test_no_news_left(self) -> None:
         """Nothing is left to be told once the clients have gone or the job has ended."""
         job_id = self.submit_one()
