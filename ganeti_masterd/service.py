@@ -277,10 +277,11 @@ class MasterService(ProcessService):
                 ("the hops", lambda: parts.hops.close(STOPPED_UNCLEANLY)),
                 ("the jobs", lambda: self._idle_or(GRACE) if abandon else None),
                 ("the connections", self._close_connections),
-                ("the reading of messages", parts.reading_thread.close),
                 ("the queries", parts.engine.close),
                 ("replication", parts.replication.close),
                 ("the nodes", parts.door.close),
+                # Large answers of nodes are read there, too.
+                ("the reading of messages", parts.reading_thread.close),
                 ("the record of stuck jobs", self._record_stuck),
                 ("the journal", parts.journal.close),
                 ("the history", parts.history.close),
