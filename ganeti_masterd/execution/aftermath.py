@@ -207,17 +207,21 @@ class Aftermath:
             if instance is None or instance.forthcoming:
                 continue
             remove = f"'gnt-instance remove {instance.name}' removes it"
-            if device.fate is Fate.CREATION:
+            if instance.admin_state == "up":
                 # One that was to run was complete before it was marked so.
+                continue
+            if device.fate is Fate.CREATION:
                 if instance.admin_state == "down":
                     self._kept.append(
                         f"Instance {instance.name} is in the cluster, marked to be down, and may "
                         f"not be complete: {remove}"
                     )
-            elif (yield from self._is_incomplete(device)):
+            elif instance.admin_state == "down" and (yield from self._is_incomplete(device)):
                 yield from self._remove_instance(instance)
             else:
-                yield self._services.store.change(instance.uuid, _offline)
+                # A restart that was cut off itself may have marked it before.
+                if instance.admin_state == "down":
+                    yield self._services.store.change(instance.uuid, _offline)
                 self._kept.append(
                     f"Instance {instance.name} is marked offline, as it isn't known whether its "
                     f"disks are complete: {remove}; if they are, 'gnt-instance modify --online "

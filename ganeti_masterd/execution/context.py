@@ -146,6 +146,11 @@ class OpcodeContext(Context):
         self.checkpoint()
         self._services.hops.wait(self._services.queue.forget_devices, self.job_id, devices)
 
+    def forget_surely(self, devices: Sequence[NotedDevice]) -> None:
+        """See ``Context.forget_surely``."""
+        self.checkpoint()
+        self._services.hops.wait(self._services.queue.forget_surely, self.job_id, devices)
+
     def call_unattended(
         self, nodes: Iterable[str | Target], call: Call[Any], arguments: Arguments = ()
     ) -> None:

@@ -318,6 +318,24 @@ class JobQueue:
         assert job is not None
         return self.commit([model.forget_devices(job, devices)])
 
+    def forget_surely(
+        self, job_id: int, devices: Sequence[NotedDevice], retry: float = 5.0
+    ) -> Deferred[None]:
+        """As :meth:`forget_devices`, again and again until the disk takes it.
+
+        It is tried every ``retry`` seconds, each time on what the job is by then; once the job
+        has ended nothing of it counts any longer. Fails with ``DaemonStopping`` once the journal
+        is closed, see :meth:`give_up`.
+        """
+
+        def forget() -> Deferred[None]:
+            job = self.tip(job_id)
+            if job is None or job.finished:
+                return succeed(None)
+            return self.forget_devices(job_id, devices)
+
+        return self._until_taken(forget, job_id, "What is done with", retry)
+
     def show_progress(self, job_id: int, index: int, text: str) -> None:
         """Shows how far an opcode is, in place of what was shown before; a crash may forget it.
 
@@ -422,11 +440,7 @@ class JobQueue:
         Deferred fires. It fails with ``DaemonStopping`` once the journal is closed, see
         :meth:`give_up`, and with what it is for states that no disk could ever take.
         """
-        try:
-            first = self.commit(jobs, rows)
-        except Exception:
-            first = fail()
-        done = first.addErrback(self._commit_again, jobs, rows, retry)
+        done = self._until_taken(lambda: self.commit(jobs, rows), jobs[-1].id, "The end of", retry)
         if len(jobs) > 1:
             coming = {job.id for job in jobs[:-1]}
             self._coming |= coming
@@ -438,30 +452,45 @@ class JobQueue:
             done.addBoth(over)
         return done
 
-    def _commit_again(
-        self, failure: Failure, jobs: Sequence[Job], rows: Sequence[Row], retry: float
+    def _until_taken(
+        self, commit: Callable[[], Deferred[None]], job_id: int, what: str, retry: float
     ) -> Deferred[None]:
-        """Goes on for :meth:`commit_surely` after a first ``failure``."""
+        """Calls ``commit`` until the disk takes it; ``what`` of the job that is, in the log."""
+
+        def begin() -> Deferred[None]:
+            try:
+                return commit()
+            except Exception:
+                return fail()
+
+        return begin().addErrback(self._try_again, begin, job_id, what, retry)
+
+    def _try_again(
+        self,
+        failure: Failure,
+        begin: Callable[[], Deferred[None]],
+        job_id: int,
+        what: str,
+        retry: float,
+    ) -> Deferred[None]:
+        """Goes on for :meth:`_until_taken` after a first ``failure``."""
         done: Deferred[None] = Deferred()
 
         def attempt() -> None:
             self._retries.pop(done, None)
-            try:
-                committed = self.commit(jobs, rows)
-            except Exception:
-                committed = fail()
-            committed.addCallbacks(done.callback, refused)
+            begin().addCallbacks(done.callback, refused)
 
         def refused(failure: Failure) -> None:
             if failure.check(DaemonStopping) or not failure.check(JobQueueError):
                 done.errback(failure)
                 return
-            if self.tip(jobs[-1].id) is None:
+            if self.tip(job_id) is None:
                 done.callback(None)
                 return
             log.error(
-                "The end of job {job} can't be recorded, trying again in {retry} s: {error}",
-                job=jobs[-1].id,
+                "{what} job {job} can't be recorded, trying again in {retry} s: {error}",
+                what=what,
+                job=job_id,
                 retry=retry,
                 error=failure.value,
             )

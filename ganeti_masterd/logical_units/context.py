@@ -124,7 +124,18 @@ class Context(Protocol):
         ...
 
     def forget_devices(self, devices: Sequence[NotedDevice]) -> None:
-        """Forgets durably some of what was noted, which no start after a crash is to see to."""
+        """Forgets durably some of what was noted, which no start after a crash is to see to.
+
+        Raises ``JobQueueError`` if the disk refuses: it is noted still.
+        """
+        ...
+
+    def forget_surely(self, devices: Sequence[NotedDevice]) -> None:
+        """As :meth:`forget_devices`, but waits until the disk takes it, however long that is.
+
+        For what does harm if a start after a crash sees to it. No kill ends the wait, only the
+        end of the daemon does.
+        """
         ...
 
     def run_hooks_early(self, node: Target) -> None:

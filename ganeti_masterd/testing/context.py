@@ -117,6 +117,10 @@ class SynchronousContext(Context):
         self.checkpoint()
         self.devices = [device for device in self.devices if device not in devices]
 
+    def forget_surely(self, devices: Sequence[NotedDevice]) -> None:
+        """Forgets devices."""
+        self.forget_devices(devices)
+
     def run_hooks_early(self, node: Target) -> None:
         """Writes down the node's name."""
         self.hooks_early.append(node.name)

@@ -184,6 +184,28 @@ class InTheMakingTests(AftermathScene):
         self.assertEqual(await self.left(), ("up", {"one", "two"}))
         self.assertIn("Nothing that no disk has is left", self.told(job))
 
+    async def test_filled_and_started(self) -> None:
+        """One that was filled and started was complete, whatever the job could still note."""
+        for fate in (Fate.IMPORT, Fate.RECEIPT):
+            noted = await self.publish()
+            await self.store.change("i-web", lambda now: replace(now, admin_state="up"))
+            job = await self.cut_off(*noted, self.itself(fate), *self.daemons(0))
+            self.assertEqual(await self.left(), ("up", {"one", "two"}), fate)
+            self.assertIn("Nothing that no disk has is left", self.told(job))
+            await self.begin_again()
+
+    async def test_marked_before(self) -> None:
+        """One that an earlier restart marked stays, whatever its daemons say, and is named."""
+        for fate in (Fate.IMPORT, Fate.RECEIPT):
+            noted = await self.publish()
+            await self.store.change("i-web", lambda now: replace(now, admin_state="offline"))
+            before = self.store.snapshot.instance("web")
+            job = await self.cut_off(*noted, self.itself(fate), *self.daemons(0))
+            self.assertEqual(await self.left(), ("offline", {"one", "two"}), fate)
+            self.assertEqual(self.store.snapshot.instance("web"), before)
+            self.assertTrue(self.told(job).endswith(OFFLINE), job)
+            await self.begin_again()
+
     def told(self, job: Job) -> str:
         """Returns the text of the job's result."""
         return str(job.ops[0].result[1][0])

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from ganeti_masterd.errors import DaemonStopping, JobQueueError
 from ganeti_masterd.events import JobChanged
 from ganeti_masterd.jobs import model
+from ganeti_masterd.jobs.devices import Fate, NotedDevice
 from ganeti_masterd.jobs.files import QueueFolder
 from ganeti_masterd.journal.rows import JobRow, LogRow, SerialRow
 from ganeti_masterd.query.fields import View
@@ -163,6 +164,50 @@ class PublishingTests(QueueScene):
         self.failureResultOf(done, DaemonStopping)
         self.assertEqual(len(self.timers), 0)
         self.queue.give_up()
+
+    def run_with_devices(self) -> tuple[int, NotedDevice]:
+        """Has a job run that has noted a device; returns its id and the device."""
+        job_id = self.submit_one()
+        running = model.begin_running(self.queue.jobs[job_id], 0, 1.0)
+        device = NotedDevice(
+            node="n1", node_name="node1", owner="web", fate=Fate.DIRECTORY, path="/d"
+        )
+        self.successResultOf(self.queue.commit([model.note_devices(running, [device])]))
+        return job_id, device
+
+    def test_forgotten_in_the_end(self) -> None:
+        """What the disk doesn't forget is tried again, and nothing that came meanwhile is lost."""
+        job_id, device = self.run_with_devices()
+        self.journal.held = True
+        self.failureResultOf(self.refused(self.queue.forget_devices(job_id, [device])))
+        done = self.refused(self.queue.forget_surely(job_id, [device]))
+        self.assertNoResult(done)
+        self.assertEqual(self.queue.jobs[job_id].devices, (device,))
+        self.journal.held = False
+        self.successResultOf(self.queue.add_log(job_id, 0, "message", "meanwhile"))
+        self.clock.advance(5)
+        self.successResultOf(done)
+        job = self.queue.jobs[job_id]
+        self.assertFalse(job.devices)
+        self.assertEqual([entry.message for entry in job.ops[0].log], ["meanwhile"])
+
+    def test_ended_before_it_is_forgotten(self) -> None:
+        """A job that has ended has nothing left to forget."""
+        job_id, device = self.run_with_devices()
+        self.journal.held = True
+        done = self.refused(self.queue.forget_surely(job_id, [device]))
+        self.journal.held = False
+        ended = model.succeed(self.queue.jobs[job_id], 0, None, 2.0)
+        self.successResultOf(self.queue.commit([ended]))
+        rows = len(self.journal.rows)
+        self.clock.advance(5)
+        self.successResultOf(done)
+        self.assertEqual(len(self.journal.rows), rows)
+
+    def refused(self, done: Deferred[None]) -> Deferred[None]:
+        """Has the disk refuse what is held; returns the Deferred."""
+        self.journal.fail()
+        return done
 
     def test_an_end_that_no_disk_takes(self) -> None:
         """A state that can't be written down fails at once, and leaves the job as it was."""

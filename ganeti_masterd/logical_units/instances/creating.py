@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ganeti_masterd.errors import OpExecError, RemoteError
+from ganeti_masterd.errors import JobQueueError, OpExecError, RemoteError
 from ganeti_masterd.jobs.devices import Fate, NotedDevice
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.context import Context, JobKilled
@@ -58,8 +58,11 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
                 ctx.downgrade(Level.NODE, self.source_nodes)
             ctx.release(Level.NODE_RES)
             in_sync = self._fill(ctx)
-            self._import(ctx)
+            before = self._import(ctx)
+            # Another cluster removes what it has sent: nobody must take it away from here on.
             undo.keep()
+        if before is not None:
+            self._finish_import(ctx, before)
         if self.source_nodes:
             ctx.release(Level.NODE)
         self._set_up(ctx)
@@ -147,8 +150,11 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
             raise OpExecError(f"Instance {self.name} is not made: some of its disks are degraded")
         return wait or not self.wanted.template.internal
 
-    def _import(self, ctx: Context) -> None:
-        """Fills the disks from an export, or with what another cluster sends."""
+    def _import(self, ctx: Context) -> str | None:
+        """Fills the disks from an export, or with what another cluster sends.
+
+        Returns the name that the instance had there; None if it isn't imported.
+        """
         instance, disks = current(ctx, self.whole.instance), self.whole.disks
         parameters = self.wanted.os_parameters
         with parameters.kept_from_errors():
@@ -161,8 +167,8 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
                     compress=self.op.compress,
                     osparams=parameters.secret,
                 )
-                before = self.source.document.name
-            elif self.sender is not None:
+                return self.source.document.name
+            if self.sender is not None:
                 importing.receive_disks(
                     ctx,
                     instance,
@@ -172,14 +178,33 @@ class CreateInstance(CheckedCreation, runs=InstanceCreate):
                     shutdown_timeout=self.op.source_shutdown_timeout,
                     osparams=parameters.secret,
                 )
-                before = self.sender.instance
-            else:
-                return
+                return self.sender.instance
+        return None
+
+    def _finish_import(self, ctx: Context, before: str) -> None:
+        """Forgets that the disks were being filled, and runs the rename script.
+
+        ``before`` is the name that the instance had.
+        """
         if self._noted is not None:
-            # From here on it is whole, and nobody must take it away.
-            ctx.forget_devices([self._noted])
-        debug = self.op.debug_level or 0
-        importing.run_rename_script(ctx, instance, before, debug=debug)
+            try:
+                with ctx.shielded():
+                    ctx.forget_devices([self._noted])
+            except JobQueueError as error:
+                ctx.warning(
+                    f"Could not record that the disks of instance {self.name} are complete: "
+                    f"{error.args[0]}",
+                    "If the master daemon stops uncleanly before the job ends, the instance may "
+                    f"be marked offline: 'gnt-instance modify --online {self.name}' makes it "
+                    "usable",
+                )
+        instance = current(ctx, self.whole.instance)
+        state = (
+            "is in the cluster with all its data, marked to be down, and its rename script may "
+            "not have run"
+        )
+        with setting_up.staying(ctx, instance, state):
+            importing.run_rename_script(ctx, instance, before, debug=self.op.debug_level or 0)
 
     @contextmanager
     def _named(self, ctx: Context, doing: str) -> Iterator[None]:

@@ -246,9 +246,9 @@ class HelperVM:
         self._ctx.call_one(self._node.uuid, calls.INSTANCE_SHUTDOWN, arguments).or_fail(
             "the node refuses"
         )
+        # Only then the instance itself may run again: by the note a restart would stop it.
+        self._ctx.forget_surely([self._note])
         self.left = False
-        # From here on the instance itself may run again, which nobody must stop then.
-        self._ctx.forget_devices([self._note])
 
 
 def _boot_disk(snapshot: Snapshot, instance: Instance, image: HelperImage) -> Disk:

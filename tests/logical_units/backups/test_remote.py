@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ganeti_masterd.errors import JobQueueError
+from ganeti_masterd.jobs.devices import Fate
+from ganeti_masterd.logical_units.context import JobKilled
 from ganeti_masterd.logical_units.steps import signing
+from ganeti_masterd.testing.context import SynchronousContext
 from tests.logical_units.backups.scene import EXPORT
 from tests.logical_units.backups.test_importing import COPY, CREATE, OWN_NIC, ImportScene
 from tests.logical_units.instances.scene import NAME
@@ -315,6 +319,65 @@ class BrokenTests(RemoteScene):
                 break
         self.assertGreater(moment, 20)
         self.assertEqual(found, {False, True})
+
+    def arrived(self) -> None:
+        """Prepares an import of an instance that the source removes once it has sent it."""
+        self.arrange()
+        self.other = {"remove_instance": True}
+        self.told = self.asked()
+
+    def assertThere(self) -> None:
+        """Expects the instance at the target alone, with all its data."""
+        self.assertIsNone(self.world.now.instances.named(NAME))
+        self.assertEqual(self.world.now.instance(COPY).admin_state, "down")
+        self.assertEqual(self.data(), [("data of 0",), ("data of 1",)])
+
+    def test_disk_refuses_after_arrival(self) -> None:
+        """What has arrived stays if that can't be recorded; the import goes on with a warning."""
+        self.arrived()
+
+        def refuse(ctx: SynchronousContext, devices: Any) -> None:
+            raise JobQueueError("the journal can't be written")
+
+        self.patch(SynchronousContext, "forget_devices", refuse)
+        self.assertEqual(self.world.run(CREATE, **self.received(self.told)), ["node3"])
+        self.assertThere()
+        lines = "\n".join(map(str, self.world.lines))
+        self.assertIn(
+            f"Could not record that the disks of instance {COPY} are complete: the journal can't "
+            "be written",
+            lines,
+        )
+        self.assertIn(f"Running rename script for {COPY}", lines)
+
+    def test_killed_after_arrival(self) -> None:
+        """What has arrived stays if the job is killed then, and the error says how it is."""
+        self.arrived()
+        before = SynchronousContext.forget_devices
+
+        def kill(ctx: SynchronousContext, devices: Any) -> None:
+            before(ctx, devices)
+            self.patch(SynchronousContext, "checkpoint", killed)
+
+        def killed(ctx: SynchronousContext) -> None:
+            restored()
+            raise JobKilled("Job 1 was killed")
+
+        checkpoint = SynchronousContext.checkpoint
+
+        def restored() -> None:
+            self.patch(SynchronousContext, "checkpoint", checkpoint)
+
+        self.patch(SynchronousContext, "forget_devices", kill)
+        error = self.fails(CREATE, **self.received(self.told))
+        self.assertEqual(
+            error.args[0],
+            f"Job 1 was killed; instance {COPY} is in the cluster with all its data, marked to be "
+            "down, and its rename script may not have run",
+        )
+        self.assertThere()
+        assert self.world.last is not None
+        self.assertNotIn(Fate.RECEIPT, [each.fate for each in self.world.last.devices])
 
     def test_export_killed(self) -> None:
         """A kill of the export: the instance runs, its key is gone."""

@@ -7,6 +7,7 @@ from urllib.error import URLError
 
 from msgspec.structs import replace
 
+from ganeti_masterd.errors import DaemonStopping
 from ganeti_masterd.jobs.devices import Fate
 from ganeti_masterd.locking.levels import Level
 from ganeti_masterd.logical_units.instances import images
@@ -428,6 +429,19 @@ class FailureTests(ZeroingScene):
             self.assertEqual((running.image, len(running.disks)), ("", 1))
             self.export()
             self.assertEqual(self.contents(), [FILLED])
+
+    def test_end_not_recorded(self) -> None:
+        """Where its end isn't recorded the instance isn't started: a restart would stop it."""
+        self.prepare()
+
+        def stop(ctx: SynchronousContext, devices: Any) -> None:
+            raise DaemonStopping("the daemon stops")
+
+        self.patch(SynchronousContext, "forget_surely", stop)
+        self.fails(EXPORT, **self.arguments_of())
+        self.assertNotIn(NAME, self.world.nodes.node("node2").state.instances)
+        self.assertIn(Fate.GUEST, [each.fate for each in self.job.devices])
+        self.assertIn("a helper VM may run in its place", "\n".join(map(str, self.world.lines)))
 
     def test_node_is_busy(self) -> None:
         """A node that doesn't answer for a while is asked again."""
