@@ -89,6 +89,7 @@ EXPLAINED: Mapping[str, str] = {
 
 #: Errors that don't tell the cause: what the error says, what the job's log says, and why it may.
 EXPLAINED_BY_LOG: Sequence[tuple[str, str, str]] = (
+    ("could not be imported", "Didn't become ready after", "its node was started anew meanwhile"),
     (
         "Can't remove instance's disks",
         "Could not remove disk .* (Node is marked offline|.*No route to host)",

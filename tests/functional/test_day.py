@@ -14,6 +14,7 @@ SIZE = Size(nodes=6, instances=16, people=3)
 SECONDS = 20.0
 
 
+@pytest.mark.soak  # what happens is up to chance, and so are the errors that it explains
 @pytest.mark.skipif(os.getuid() != 0, reason="the watcher needs a mount of its own, only for root")
 def test_a_day(folder: Path) -> None:
     """Whatever happened, in the end the cluster is whole, and the end of each job is explained."""
