@@ -173,8 +173,8 @@ MEANINGS = {
     "end of a job that was rejected or whose dependency failed.",
     "Job {job}: its wait could not be shown: {error}": "The journal did not take what came before "
     "it. The job goes on, unless its submission was refused.",
-    "{what} job {job} can't be recorded, trying again in {retry} s: {error}": "The journal can't be "
-    "written: see the line that says why. Where it is the end of the job, its locks are free.",
+    "{what} job {job} can't be recorded, trying again in {retry} s: {error}": "The journal can't "
+    "be written: see the line that says why. Where it is the end of the job, its locks are free.",
     "Some jobs of a submission could not be made": "A fault of the daemon. The client is told "
     "which jobs of its request are not there.",
     "The start of job {job} can't be recorded, it waits {pause} s: {error}": "As above. A job runs "
