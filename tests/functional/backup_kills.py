@@ -14,6 +14,7 @@ from typing import Any
 
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.testing.daemon import DaemonProcess
+from tests.functional.descriptions import description_in
 from tests.functional.instance_kills import (
     CREATION,
     NAME,
@@ -78,9 +79,7 @@ CONTENT = [[f"{NAME} {index}"] for index in range(len(CREATION["disks"]))]
 
 def describe(folder: Path) -> str:
     """Writes the description of the cluster; returns its path."""
-    path = folder / "cluster.toml"
-    path.write_text(CLUSTER, encoding="ascii")
-    return str(path)
+    return description_in(folder, CLUSTER)
 
 
 class InterruptedBackup(Interrupted):
@@ -96,14 +95,7 @@ class InterruptedBackup(Interrupted):
         Returns False if the errand had fewer writes.
         """
         daemon = self.daemon
-        daemon.start()
-        with daemon.client() as master:
-            for op in self.before:
-                assert self._done(master, op) == "success", self._words(master)
-            job = master.submit_job([self.op])
-            reached = self._wait_for(writes, lambda: self._ended(master, job))
-        daemon.kill()
-        daemon.start()
+        job, reached = self.cut_off(writes)
         with daemon.client() as master:
             status = job_is(master, job, *FINAL)
             ((result,),) = master.query_jobs([job], ["opresult"])

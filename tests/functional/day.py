@@ -29,6 +29,7 @@ from ganeti_masterd.luxi.failures import CallFailed
 from ganeti_masterd.simulation.control import CONTROL
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.descriptions import description_in
 from tests.functional.ledger import FINAL
 from tests.functional.remoteapi import RapiClient, may_connect, remote_api
 from tests.functional.waiting import job_is, jobs_end, until
@@ -188,9 +189,7 @@ def began(folder: Path, size: Size, seed: int) -> Iterator[Day]:
 def describe(folder: Path, size: Size) -> str:
     """Writes the description of the cluster; returns its path."""
     nodes = "".join(f'\n[[node]]\nname = "node{n}"\n' for n in range(1, size.nodes + 1))
-    path = folder / "cluster.toml"
-    path.write_text(CLUSTER + nodes, encoding="ascii")
-    return str(path)
+    return description_in(folder, CLUSTER + nodes)
 
 
 class Actor(threading.Thread):
@@ -655,7 +654,7 @@ class Day:
     def judge(self) -> None:
         """Heals what is broken, as an administrator would; expects a whole cluster.
 
-        All that is wrong is told at once, as one fault may be the cause of another.
+        All faults are reported together, as one may be the cause of another.
         """
         diary = self.diary
         failed = None

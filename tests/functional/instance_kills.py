@@ -80,20 +80,30 @@ class Interrupted:
         (folder / "faults.json").write_text(json.dumps(faults), encoding="ascii")
         self._files = (Path(f"{daemon.paths.journal}-wal"), folder / "nodes.sqlite-wal")
 
+    def cut_off(self, writes: int) -> tuple[int, bool]:
+        """Does what comes before, kills the daemon at that write, and lets it start again.
+
+        Returns the errand's job, and False if it had fewer writes.
+        """
+        daemon = self.daemon
+        if not daemon.running:
+            daemon.start()
+        with daemon.client() as master:
+            for op in self.before:
+                assert self._done(master, op) == "success", self._words(master)
+            job = master.submit_job([self.op])
+            reached = self._wait_for(writes, lambda: self._ended(master, job))
+        daemon.kill()
+        daemon.start()
+        return job, reached
+
     def run(self, writes: int) -> bool:
         """Kills the daemon at that write, lets it start again, and checks and cleans all.
 
         Returns False if the errand had fewer writes.
         """
         daemon = self.daemon
-        daemon.start()
-        with daemon.client() as master:
-            for op in self.before:
-                assert self._done(master, op) == "success"
-            job = master.submit_job([self.op])
-            reached = self._wait_for(writes, lambda: self._ended(master, job))
-        daemon.kill()
-        daemon.start()
+        job, reached = self.cut_off(writes)
         with daemon.client() as master:
             status = job_is(master, job, *FINAL)
             assert status in ("success", "error"), status

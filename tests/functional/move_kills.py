@@ -17,6 +17,7 @@ from typing import Any
 
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.testing.daemon import DaemonProcess
+from tests.functional.descriptions import description_in
 from tests.functional.instance_kills import CREATION, NAME, Errand, Interrupted, held
 from tests.functional.ledger import FINAL
 from tests.functional.waiting import job_is, jobs_end, unfinished
@@ -98,9 +99,7 @@ DONE: Mapping[str, tuple[str, ...]] = {
 
 def describe(folder: Path) -> str:
     """Writes the description of the cluster; returns its path."""
-    path = folder / "cluster.toml"
-    path.write_text(CLUSTER, encoding="ascii")
-    return str(path)
+    return description_in(folder, CLUSTER)
 
 
 class InterruptedMove(Interrupted):
@@ -116,15 +115,7 @@ class InterruptedMove(Interrupted):
         Returns False if the errand had fewer writes.
         """
         daemon = self.daemon
-        if not daemon.running:
-            daemon.start()
-        with daemon.client() as master:
-            for op in self.before:
-                assert self._done(master, op) == "success", self._words(master)
-            job = master.submit_job([self.op])
-            reached = self._wait_for(writes, lambda: not unfinished(master))
-        daemon.kill()
-        daemon.start()
+        job, reached = self.cut_off(writes)
         with daemon.client() as master:
             status = job_is(master, job, *FINAL)
             jobs_end(master)
@@ -147,6 +138,10 @@ class InterruptedMove(Interrupted):
             assert not left, left
         assert "Must never be:" not in daemon.log_text()
         return reached
+
+    def _ended(self, master: BlockingClient, job: int) -> bool:
+        """An evacuation ends with the jobs that it submits."""
+        return not unfinished(master)
 
     def _clear(self, master: BlockingClient) -> list[str]:
         """Removes volumes that belong to nobody, as a verification tells of them.

@@ -18,6 +18,7 @@ import pytest
 import ganeti_masterd.simulation
 from ganeti_masterd.testing.daemon import DaemonProcess
 from tests.functional.conftest import require
+from tests.functional.descriptions import description_in
 from tests.functional.remoteapi import RapiClient, may_connect, remote_api
 from tests.rpc import pki
 
@@ -62,11 +63,9 @@ def daemon(module_folder: Path) -> Iterator[DaemonProcess]:
 
 def described(folder: Path) -> str:
     """Returns the description of a cluster that others in this folder can reach."""
-    path = folder / "cluster.toml"
     place = f'[cluster]\nmeeting_place = "{folder}/meeting"\n'
     text = CLUSTER.read_text(encoding="utf-8").replace("[cluster]\n", place)
-    path.write_text(text, encoding="utf-8")
-    return str(path)
+    return description_in(folder, text)
 
 
 def run(daemon: DaemonProcess, command: str) -> tuple[int, str]:

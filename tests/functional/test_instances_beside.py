@@ -11,6 +11,7 @@ import pytest
 
 from ganeti_masterd.luxi.blocking import BlockingClient
 from ganeti_masterd.testing.daemon import DaemonProcess
+from tests.functional.descriptions import description_in
 from tests.functional.instance_kills import CREATION, instances
 from tests.functional.waiting import FINAL, containing, equal_to, job_is, until
 
@@ -36,9 +37,7 @@ LONG = 3600.0
 @pytest.fixture
 def daemon(folder: Path) -> Iterator[DaemonProcess]:
     """A daemon on these nodes."""
-    path = folder / "cluster.toml"
-    path.write_text(CLUSTER, encoding="ascii")
-    with DaemonProcess(folder / "node1", nodes=str(path)) as daemon:
+    with DaemonProcess(folder / "node1", nodes=description_in(folder, CLUSTER)) as daemon:
         yield daemon
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ganeti_masterd.testing.daemon import DaemonProcess
+from tests.functional.descriptions import description_in
 from tests.functional.waiting import equal_to, jobs_end, until
 
 #: An operating system whose create script refuses one value of a public parameter.
@@ -154,9 +155,7 @@ def stored(daemon: DaemonProcess, name: str) -> str | None:
 @pytest.fixture
 def daemon(make_daemon: Callable[..., DaemonProcess], folder: Path) -> DaemonProcess:
     """A daemon on three simulated nodes, with hooks on its own."""
-    described = folder / "cluster.toml"
-    described.write_text(CLUSTER, encoding="ascii")
-    made = make_daemon("--simulate-log=synced", nodes=str(described))
+    made = make_daemon("--simulate-log=synced", nodes=description_in(folder, CLUSTER))
     install_hooks(made, folder / "hooks.seen")
     made.start()
     return made

@@ -42,6 +42,13 @@ class LargeSubmissionTests(QueueScene):
         self.journal.release()
         self.clock.advance(0)
 
+    def put_away(self, job_id: int) -> None:
+        """A job ends, and goes to the archive; commits aren't held any more."""
+        self.journal.held = False
+        self.finish(job_id)
+        archived(self.folder, self.queue.jobs[job_id])
+        self.successResultOf(self.control.archive(job_id))
+
     def test_room_for_others(self) -> None:
         """Each batch is a commit of its own, made in a turn of its own; the commits overlap."""
         done = self.submission.submit([[delay()] for _ in range(2 * BATCH + 5)])
@@ -138,10 +145,7 @@ class LargeSubmissionTests(QueueScene):
         jobs[-1] = [delay(depends=[[job_id, []]])]
         done = self.submission.submit(jobs)
         self.journal.release()
-        self.journal.held = False
-        self.finish(1)
-        archived(self.folder, self.queue.jobs[1])
-        self.successResultOf(self.control.archive(1))
+        self.put_away(1)
         self.clock.advance(0)
         self.assertEqual(self.successResultOf(done), list(range(2, 2 * BATCH + 2)))
 
@@ -166,10 +170,7 @@ class LargeSubmissionTests(QueueScene):
         jobs[-1] = [delay(depends=[[-2 * BATCH + 1, []]])]
         done = self.submission.submit(jobs)
         self.journal.release()
-        self.journal.held = False
-        self.finish(1)
-        archived(self.folder, self.queue.jobs[1])
-        self.successResultOf(self.control.archive(1))
+        self.put_away(1)
         self.clock.advance(0)
         last = self.successResultOf(done)[-1]
         self.assertEqual(self.queue.status_of(1), "success")
@@ -180,10 +181,7 @@ class LargeSubmissionTests(QueueScene):
         before = self.submission.submit([[delay()]])
         self.go_on()
         self.assertEqual(self.successResultOf(before), [1])
-        self.journal.held = False
-        self.finish(1)
-        archived(self.folder, self.queue.jobs[1])
-        self.successResultOf(self.control.archive(1))
+        self.put_away(1)
         jobs = [[delay()] for _ in range(3 * BATCH)]
         jobs[BATCH] = [delay(depends=[[1, []]])]
         done = self.submission.submit(jobs)
