@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -72,6 +73,12 @@ class Timers:
         )
         self._pending.add(timer)
         return timer
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Returns a Deferred that fires after a while, in another turn of the reactor at least."""
+        done: Deferred[None] = Deferred(lambda _: timer.cancel())
+        timer = self.later(seconds, done.callback, None)
+        return done
 
     def every(self, interval: float, function: Callable[..., object], *args: Any) -> Timer:
         """Runs ``function(*args)`` every ``interval`` seconds, the first time after one interval.

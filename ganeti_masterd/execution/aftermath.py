@@ -245,15 +245,10 @@ class Aftermath:
                 statuses = yield from self._ask_daemons(daemons.values())
                 if not any(_is_writing(status) for status in statuses):
                     break
-                yield self._pause(1.0)
+                yield self._services.timers.sleep(1.0)
             return False
         statuses = yield from self._ask_daemons(daemons.values())
         return any(status is not None and status.get("exit_status") != 0 for status in statuses)
-
-    def _pause(self, seconds: float) -> Deferred[None]:
-        done: Deferred[None] = Deferred()
-        self._services.timers.later(seconds, done.callback, None)
-        return done
 
     def _ask_daemons(
         self, daemons: Iterable[NotedDevice]

@@ -419,9 +419,7 @@ class JobRun:
 
     def nap(self, seconds: float) -> Deferred[None]:
         """Returns a Deferred that fires after a while."""
-        done: Deferred[None] = Deferred(lambda _: timer.cancel())
-        timer = self._services.timers.later(seconds, done.callback, None)
-        return done
+        return self._services.timers.sleep(seconds)
 
     def leave_slot(self) -> None:
         """Gives the slot to another job; locks, reservations and the thread stay."""

@@ -40,11 +40,11 @@ class Fate(Enum):
     CREATION = "creation"
 
 
-#: What is no device that a disk of the configuration could have.
-NO_DEVICES = frozenset({Fate.DAEMON, Fate.GUEST, Fate.IMPORT, Fate.RECEIPT, Fate.CREATION})
-
 #: What stands for an instance that was in the making.
 INSTANCES = frozenset({Fate.IMPORT, Fate.RECEIPT, Fate.CREATION})
+
+#: What is no device that a disk of the configuration could have.
+NO_DEVICES = INSTANCES | {Fate.DAEMON, Fate.GUEST}
 
 
 class NotedDevice(Struct, frozen=True, gc=False, omit_defaults=True):

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -231,10 +231,7 @@ class JobQueue:
             if publish is not None:
                 _guarded(publish)
             for job in changed:
-                try:
-                    self._committed(job)
-                except Exception:
-                    _failed(self._committed)
+                _guarded(self._committed, job)
             self.wake()
 
         done = self.journal.commit(all_rows, published)
@@ -456,19 +453,13 @@ class JobQueue:
         self, commit: Callable[[], Deferred[None]], job_id: int, what: str, retry: float
     ) -> Deferred[None]:
         """Calls ``commit`` until the disk takes it; ``what`` of the job that is, in the log."""
-
-        def begin() -> Deferred[None]:
-            try:
-                return commit()
-            except Exception:
-                return fail()
-
-        return begin().addErrback(self._try_again, begin, job_id, what, retry)
+        begun: Deferred[None] = maybeDeferred(commit)
+        return begun.addErrback(self._try_again, commit, job_id, what, retry)
 
     def _try_again(
         self,
         failure: Failure,
-        begin: Callable[[], Deferred[None]],
+        commit: Callable[[], Deferred[None]],
         job_id: int,
         what: str,
         retry: float,
@@ -478,7 +469,8 @@ class JobQueue:
 
         def attempt() -> None:
             self._retries.pop(done, None)
-            begin().addCallbacks(done.callback, refused)
+            begun: Deferred[None] = maybeDeferred(commit)
+            begun.addCallbacks(done.callback, refused)
 
         def refused(failure: Failure) -> None:
             if failure.check(DaemonStopping) or not failure.check(JobQueueError):
@@ -555,8 +547,4 @@ def _guarded(function: Callable[..., object], *args: Any) -> None:
     try:
         function(*args)
     except Exception:
-        _failed(function)
-
-
-def _failed(function: Callable[..., object]) -> None:
-    log.failure("What follows a change of jobs failed: {function}", function=function)
+        log.failure("What follows a change of jobs failed: {function}", function=function)

@@ -117,9 +117,7 @@ class Submission:
                 commit = self._enter(batch, ended, sender, first)
             commits.append(commit.addBoth(self._kept_promise, len(batch)))
             first += len(batch)
-            turn: Deferred[None] = Deferred()
-            queue.timers.later(0, turn.callback, None)
-            yield turn
+            yield queue.timers.sleep(0)
         outcomes = yield DeferredList(commits, consumeErrors=True)
         if not any(success for success, _ in outcomes):
             return outcomes[0][1]  # type: ignore[no-any-return]  # the failure of all

@@ -77,8 +77,8 @@ class JobWatch:
         self._values = values
         self._cap = cap
         self._waiters: dict[int, dict[_Waiter, None]] = {}
-        #: Those whose news is held back, and until when: the first is told first. One timer
-        #: serves all of them, as most leave before they are due.
+        #: The clients whose news is held back, and until when, the earliest first. One timer
+        #: serves all of them, as most have been answered before they are due.
         self._held: dict[_Waiter, float] = {}
         self._telling: Timer | None = None
         self._busy_telling = False

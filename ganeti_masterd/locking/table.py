@@ -148,6 +148,10 @@ class LockTable:
         kept = holding.names().intersection(keep)
         if level is Level.CLUSTER and not kept and record.needs_cluster_lock:
             raise LockError(f"Job {owner} can't release the cluster lock before all others")
+        if not kept:
+            outcomes = self._free(owner, record, level, holding)
+            self._forget_idle(owner, record)
+            return outcomes
         lockset = self._levels[level]
         woken: list[LockRequest] = []
         if holding.whole is not None and not (holding.covered and kept >= holding.covered):
@@ -160,9 +164,6 @@ class LockTable:
         for name in gone:
             del holding.named[name]
         lockset.free(owner, gone, woken)
-        if holding.empty:
-            record.held[level] = None
-            self._forget_idle(owner, record)
         return self._wake(lockset, woken) if woken else []
 
     def release_all(self, owner: int) -> list[LockOutcome]:
@@ -171,21 +172,22 @@ class LockTable:
         if record is None:
             return []
         outcomes = self.cancel(owner) if record.request is not None else []
-        held = record.held
         for level in _LAST_FIRST:
-            holding = held[level]
-            if holding is None:
-                continue
-            lockset = self._levels[level]
-            woken: list[LockRequest] = []
-            if holding.whole is not None:
-                lockset.free_whole(owner, woken)
-            lockset.free(owner, holding.named, woken)
-            held[level] = None
-            if woken:
-                outcomes += self._wake(lockset, woken)
+            holding = record.held[level]
+            if holding is not None:
+                outcomes += self._free(owner, record, level, holding)
         self._forget_idle(owner, record)
         return outcomes
+
+    def _free(self, owner: int, record: Owner, level: Level, holding: Holding) -> list[LockOutcome]:
+        """Frees everything that the owner holds at a level."""
+        lockset = self._levels[level]
+        woken: list[LockRequest] = []
+        if holding.whole is not None:
+            lockset.free_whole(owner, woken)
+        lockset.free(owner, holding.named, woken)
+        record.held[level] = None
+        return self._wake(lockset, woken) if woken else []
 
     def downgrade(
         self, owner: int, level: Level, names: Iterable[str] | None = None

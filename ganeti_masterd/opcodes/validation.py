@@ -138,7 +138,7 @@ def _class_of(raw: object, where: str) -> tuple[type[Opcode], dict[str, Any]]:
 def _with_integer_dependencies(values: dict[str, Any]) -> dict[str, Any]:
     """Returns the values with job ids in ``depends`` as integers, because "5" is accepted too."""
     depends = values.get("depends")
-    if depends is None or not isinstance(depends, (list, tuple)):
+    if not isinstance(depends, (list, tuple)):
         return values
     return {**values, "depends": [_with_integer_id(entry) for entry in depends]}
 

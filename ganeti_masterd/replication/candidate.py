@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred, fail, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -395,11 +395,9 @@ class Candidate:
             if life != self._life:
                 self._in_flight -= len(calls) - sent
                 return
-            answer: Deferred[Mapping[str, NodeResult[Any]]]
-            try:
-                answer = site.nodes.call([self.target], procedure, arguments, timeout=PATIENCE)
-            except Exception:
-                answer = fail()
+            answer: Deferred[Mapping[str, NodeResult[Any]]] = maybeDeferred(
+                site.nodes.call, [self.target], procedure, arguments, timeout=PATIENCE
+            )
             results = there_at_once(answer)
             if results is not None:
                 self._answered(results, life)

@@ -70,12 +70,7 @@ class ReplicatedJournal:
                     publications.append(publication)
 
         def durable(_: None) -> Deferred[None] | None:
-            if not publications:
-                return None
-            acknowledged = replication.acknowledged(publications[0])
-            # Most often no other node is waited for, and a Deferred that has fired is not, either.
-            there = acknowledged.called and not acknowledged.paused
-            return None if there and acknowledged.result is None else acknowledged
+            return replication.acknowledged(publications[0]) if publications else None
 
         done: Deferred[None] = self._local.commit(rows, published)
         return done.addCallback(durable)

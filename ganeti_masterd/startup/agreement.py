@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred
 
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.logical_units.steps.node_objects import master_address
@@ -85,7 +84,7 @@ async def hold_vote(nodes: INodeRPC, timers: Timers, snapshot: Snapshot, say: Sa
         if verdict.outcome is not VoteOutcome.AGAIN:
             break
         say(f"{verdict.reason}; asking again in {PAUSE:g} s, {tries_left} times at most")
-        await _sleep(timers, PAUSE)
+        await timers.sleep(PAUSE)
     return verdict
 
 
@@ -117,9 +116,3 @@ async def _votes(nodes: INodeRPC, targets: Sequence[Target]) -> list[str | None]
         return []
     results = await call_nodes(nodes, targets, calls.MASTER_NODE_NAME)
     return [None if each.failed else vote_of(each.payload) for each in results.values()]
-
-
-def _sleep(timers: Timers, seconds: float) -> Deferred[None]:
-    done: Deferred[None] = Deferred()
-    timers.later(seconds, done.callback, None)
-    return done

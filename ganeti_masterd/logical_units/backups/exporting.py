@@ -25,10 +25,13 @@ from ganeti_masterd.logical_units.context import Context
 from ganeti_masterd.logical_units.disks.snapshots import can_snapshot
 from ganeti_masterd.logical_units.instances.base import InstanceUnit, require_online
 from ganeti_masterd.logical_units.instances.environment import instance_environment
-from ganeti_masterd.logical_units.instances.helper_vm import boots_from_disk, find_image
+from ganeti_masterd.logical_units.instances.helper_vm import (
+    boots_from_disk,
+    find_image,
+    require_memory_for_it,
+)
 from ganeti_masterd.logical_units.instances.requirements import (
     require_compression,
-    require_memory,
 )
 from ganeti_masterd.logical_units.steps import exports, signing
 from ganeti_masterd.logical_units.steps.procedure import carry_out
@@ -159,13 +162,7 @@ class ExportInstance(InstanceUnit[BackupExport], runs=BackupExport):
         place = snapshot.cluster.zeroing_image
         image = find_image(ctx, place, instance.primary_node, {})
         if instance.admin_state != "up":
-            require_memory(
-                ctx,
-                instance.primary_node,
-                instance.hypervisor,
-                int(effective.backend(snapshot.cluster, instance)["minmem"]),
-                f"starting the helper VM of instance {instance.name}",
-            )
+            require_memory_for_it(ctx, instance)
         fixed, per_mib = op.zeroing_timeout_fixed, op.zeroing_timeout_per_mib
         fixed = HELPER_VM_STARTUP if fixed is None else fixed
         per_mib = ZEROING_TIMEOUT_PER_MIB if per_mib is None else per_mib

@@ -1,7 +1,7 @@
 """A helper VM: it runs in an instance's place, with its disks, from an image of the cluster's.
 
-It boots from a disk of its own, which comes before those of the instance and which only the job
-knows: the configuration of the instance isn't changed. It is done when it shuts itself down.
+It boots from a temporary disk, which comes before those of the instance. Only the job knows of
+that disk: the configuration of the instance isn't changed. The VM shuts itself down at the end.
 Texts and the order of calls are those of real daemon 3.0.2; where ours differs,
 docs/differences.rst says so.
 """
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from ganeti_masterd.config.base import Params
 from ganeti_masterd.config.objects import Disk, Instance
+from ganeti_masterd.config.parameters import effective
 from ganeti_masterd.config.snapshot import Snapshot
 from ganeti_masterd.constants import DEFAULT_SHUTDOWN_TIMEOUT
 from ganeti_masterd.errors import ECODE_STATE, OpExecError, prereq
@@ -29,7 +30,7 @@ from ganeti_masterd.logical_units.disks.syncing import sync_paused
 from ganeti_masterd.logical_units.instances import power
 from ganeti_masterd.logical_units.instances.base import is_running
 from ganeti_masterd.logical_units.instances.images import image_size
-from ganeti_masterd.logical_units.instances.requirements import require_room
+from ganeti_masterd.logical_units.instances.requirements import require_memory, require_room
 from ganeti_masterd.logical_units.steps import node_objects
 from ganeti_masterd.logical_units.steps.polling import poll, time_left
 from ganeti_masterd.logical_units.steps.undo import UndoStack
@@ -72,6 +73,13 @@ def find_image(ctx: Context, place: str, node: str, beside: dict[str, int]) -> H
     image = HelperImage(place, image_size(ctx, place, node))
     require_room(ctx, (node,), {**beside, group: beside.get(group, 0) + image.size})
     return image
+
+
+def require_memory_for_it(ctx: Context, instance: Instance) -> None:
+    """Refuses a helper VM for which the primary node has no memory left; ``OpPrereqError``."""
+    needed = int(effective.backend(ctx.snapshot().cluster, instance)["minmem"])
+    reason = f"starting the helper VM of instance {instance.name}"
+    require_memory(ctx, instance.primary_node, instance.hypervisor, needed, reason)
 
 
 def boots_from_disk(hypervisor: str, filled: Params) -> bool:

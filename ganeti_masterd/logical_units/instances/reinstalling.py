@@ -20,10 +20,9 @@ from ganeti_masterd.logical_units.instances.base import (
     require_online,
     require_stopped,
 )
-from ganeti_masterd.logical_units.instances.helper_vm import HelperImage
+from ganeti_masterd.logical_units.instances.helper_vm import HelperImage, require_memory_for_it
 from ganeti_masterd.logical_units.instances.requirements import (
     check_system_on_nodes,
-    require_memory,
 )
 from ganeti_masterd.opcodes.instances import InstanceReinstall
 
@@ -87,13 +86,7 @@ class ReinstallInstance(InstanceUnit[InstanceReinstall], runs=InstanceReinstall)
                     effective.hypervisor(snapshot.cluster, instance),
                     {},
                 )
-                require_memory(
-                    ctx,
-                    instance.primary_node,
-                    instance.hypervisor,
-                    int(effective.backend(snapshot.cluster, instance)["minmem"]),
-                    f"starting the helper VM of instance {instance.name}",
-                )
+                require_memory_for_it(ctx, instance)
                 untrusted.warn_if_unreachable(ctx, instance.nics)
 
     def exec(self, ctx: Context) -> None:
