@@ -1,6 +1,6 @@
-"""A disk that doesn't answer: noticed, logged once, and told to whoever asks.
+"""Notices a disk that doesn't answer, logs it once, and reports it on request.
 
-What hangs is waited for all the same: it may still be done, and nobody can take it back.
+The work that hangs is still waited for: it may yet be done, and it can't be taken back.
 Commits that wait for it are neither acknowledged nor failed until it ends.
 """
 

@@ -47,7 +47,7 @@ class DiskProgress:
         self.task = None
 
     def during(self, doing: str, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Calls a function, a part of the work that has a name of its own."""
+        """Calls a function; meanwhile the task is ``doing``."""
         outer = self.task
         self.task = DiskTask(doing, self._clock())
         try:

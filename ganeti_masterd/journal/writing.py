@@ -27,7 +27,7 @@ class JournalWriting:
         job_files: JobFiles | None = None,
         progress: DiskProgress | None = None,
     ) -> None:
-        """``progress`` is told what is done to which file."""
+        """``progress`` records what is being done to which file."""
         self._progress = progress if progress is not None else DiskProgress("work")
         self._disk = WatchedDisk(recovered.disk, self._progress)
         self._committing = f"a commit to {recovered.store.path}"

@@ -16,7 +16,7 @@ class Gathering:
     __slots__ = ("_done", "_missing", "_results")
 
     def __init__(self, targets: Sequence[Target]) -> None:
-        # None for those that are missing; whoever gets it, gets it when none is.
+        # None for results that are missing; it is only handed out once there are none.
         self._results: dict[str, Any] = {t.key: None for t in targets}
         self._missing = len(self._results)
         self._done: Deferred[Mapping[str, NodeResult[Any]]] | None = None

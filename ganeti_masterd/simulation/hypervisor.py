@@ -289,7 +289,7 @@ def instance_finalize_migration_src(
 ) -> None:
     """Removes the instance here if the migration succeeded; else it goes on running here.
 
-    With its memory it runs on the target from then on, whether that is told of the end or not.
+    The target has all of its memory and runs it from then on, even if the target is never notified.
     """
     _expected(instance["hypervisor"])
     name = instance["name"]

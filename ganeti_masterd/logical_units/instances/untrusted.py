@@ -142,7 +142,7 @@ def _make_package(ctx: Context, instance: Instance) -> str:
 
 
 def script_environment(hypervisor: str, disks: Sequence[Disk]) -> dict[str, str]:
-    """Returns what a script in a helper VM is told besides: the instance's disks there. Pure.
+    """Returns the variables with which a script in a helper VM finds the instance's disks. Pure.
 
     The first disk is the one that the helper VM boots from.
     """
